@@ -1,0 +1,145 @@
+# aiod: set up, test, show and install. `make help` lists the targets. Everything is made below .venv/ and build/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+CC := $(if $(filter default,$(origin CC)),cc,$(CC))
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+DESTDIR ?=
+EXTRAS ?= daemon
+
+export PYTHON CC
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp)
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch])
+
+.PHONY: help
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/    make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+# ---- set-up ---------------------------------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(VENV)/.installed  ## .venv with aiod, aiodctl, the client and the development tools (editable)
+
+# Made anew when its Python has gone.
+$(VENV)/.created:
+	@scripts/prerequisites.sh build
+	@$(BIN)/python -c '' 2>/dev/null || { echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
+
+# Built without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds.
+$(VENV)/.build-requirements: $(VENV)/.created pyproject.toml
+	@scripts/prerequisites.sh build
+	@echo "installing the build requirements into $(VENV)"
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	    print(*p["build-system"]["requires"], *p["project"]["optional-dependencies"]["dev"], sep="\n")' | \
+	    $(PIP) install --quiet --requirement /dev/stdin
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES)
+	@echo "building and installing aiod into $(VENV)"
+	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,dev]'
+	@touch $@
+
+# ---- tests ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup core-test  ## every test: the core plain and under the sanitizers, then pytest
+	@$(BIN)/python -m pytest
+
+# The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
+VARIANTS := plain tsan asan
+FLAGS_plain := -O2
+FLAGS_tsan := -O1 -fsanitize=thread
+FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef -Wformat=2 \
+            -Wstrict-prototypes -Wmissing-prototypes
+CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core $(WARNINGS) -Werror
+CORE_SOURCES := $(sort $(wildcard aiod/core/*.c))
+CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
+CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
+CORE_HEADERS := $(wildcard aiod/core/*.h tests/core/*.h)
+
+.PHONY: core-test $(VARIANTS:%=core-test-%)
+core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)
+
+define VARIANT_RULES
+build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile
+	@mkdir -p $$(@D)
+	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) -c $$< -o $$@
+
+build/core/$(1)/test_%: build/core/$(1)/tests/core/test_%.o \
+        $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(CORE_TEST_HELPERS))
+	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -o $$@
+
+core-test-$(1): core-compiler $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
+	@tests/core/run.sh $(1) $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
+endef
+$(foreach variant,$(VARIANTS),$(eval $(call VARIANT_RULES,$(variant))))
+.SECONDARY:
+
+.PHONY: core-compiler
+core-compiler:
+	@scripts/prerequisites.sh core
+
+# ---- style ----------------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: setup core-lint  ## ruff, mypy, clang-format, import arrows, compiler warnings as errors
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+.PHONY: core-lint
+core-lint: core-compiler
+	@for source in $(CORE_SOURCES) $(CORE_TESTS) $(CORE_TEST_HELPERS); do \
+	    $(CC) $(CORE_CFLAGS) -O2 -c $$source -o /dev/null; done
+
+.PHONY: format
+format: setup  ## lay out Python and C as lint wants it
+	$(BIN)/ruff check --select I --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+
+# ---- to see it at work ----------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup  ## a daemon of its own carries Python's standard library, and every file is compared
+	@$(BIN)/python clients/python/examples/demo.py
+
+.PHONY: bench
+bench: setup  ## aiod beside the bare wire, qemu-nbd, nbdkit and a ThreadPoolExecutor
+	@scripts/prerequisites.sh bench
+	@$(BIN)/python -m benchmarks
+
+# ---- to install and to clean ----------------------------------------------------------------------------------------
+
+LIB := $(PREFIX)/lib/aiod
+
+.PHONY: install
+install:  ## a self-contained environment in PREFIX/lib/aiod, commands in PREFIX/bin (PREFIX, DESTDIR, EXTRAS)
+	@scripts/prerequisites.sh build
+	$(PYTHON) -m venv --clear $(DESTDIR)$(LIB)
+	$(DESTDIR)$(LIB)/bin/python -m pip --disable-pip-version-check install --quiet '.[$(EXTRAS)]'
+	# Scripts name the interpreter where it will be, not where it was staged.
+	grep -rlI '^#!$(DESTDIR)$(LIB)/bin/' $(DESTDIR)$(LIB)/bin | xargs -r sed -i '1s|^#!$(DESTDIR)|#!|'
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/aiod
+	ln -sf ../lib/aiod/bin/aiod $(DESTDIR)$(PREFIX)/bin/aiod
+	ln -sf ../lib/aiod/bin/aiodctl $(DESTDIR)$(PREFIX)/bin/aiodctl
+	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
+	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
+
+.PHONY: clean
+clean:  ## remove what make made
+	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,165 @@
+"""The native core as Python sees it (aiod/core/module.cpp). Main loop thread only, unless said otherwise."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Failure = tuple[int, int, int, int, int, int, int]
+"""(index in records, op, handle, offset, length, errno, reason): `reason` is one of the REASON_* numbers."""
+
+Completions = tuple[bytes, list["Buffer"], list[Failure]]
+"""(completion records of wire.COMPLETION, payload frames, failures)."""
+
+Control = tuple[int, int, int, int, int]
+"""(tag, result, size, dev, ino) of an `open` (result: fd or -errno) or of a `close` (result: 0 or -errno)."""
+
+REASON_KERNEL: int
+"""The system call said so."""
+REASON_HANDLE: int
+"""EBADF: the handle is unknown or closed."""
+REASON_ACCESS: int
+"""EBADF: the handle is not open for this operation."""
+REASON_RECORD: int
+"""EINVAL: unknown op, flags, reserved or an offset out of range."""
+REASON_LENGTH: int
+"""EMSGSIZE: length over request_bytes_max."""
+REASON_CREDIT: int
+"""EAGAIN: over the session's credit."""
+REASON_CANCELLED: int
+"""ECANCELED: cancelled while queued."""
+REASON_DEADLINE: int
+"""ETIMEDOUT: the deadline passed while queued."""
+REASON_NO_THREADS: int
+"""EAGAIN: not one worker thread could be created for spawn_retry_ms."""
+REASON_POISONED: int
+"""EIO: an earlier flush of the file failed."""
+REASON_STOPPING: int
+"""ESHUTDOWN: the pool is draining."""
+
+class Buffer:
+    """Bytes of a payload frame; supports the (read-only) buffer protocol.
+
+    Its memory goes back to the core's bounded cache with the last reference, from any thread that holds the GIL.
+    """
+
+    def __len__(self) -> int: ...
+
+class Session:
+    """What admission knows of one client: credit, handles, counters."""
+
+    def __init__(
+        self, tag: object, *, depth_max: int, bytes_max: int, request_bytes_max: int, batch_max: int, handles_max: int
+    ) -> None: ...
+    tag: object
+    """Whatever the caller wants to find its own session object by."""
+    @property
+    def handles(self) -> int:
+        """Open handles."""
+    @property
+    def inflight(self) -> int:
+        """Requests admitted and not yet completed."""
+    @property
+    def unacknowledged(self) -> int:
+        """Completion records (refusals included) the client has not said it received, plus inflight."""
+    def stats(self) -> dict[str, Any]:
+        """As Core.stats, of this session's requests only."""
+
+class Core:
+    """One engine's pool, spawner, buffers, file table and counters."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_threads: int,
+        min_threads: int,
+        idle_timeout_ms: int,
+        spawn_retry_ms: int,
+        inline_read_max: int,
+        buffer_cache_max: int,
+    ) -> None:
+        """Raises OSError when an eventfd cannot be made, ValueError for numbers out of range."""
+
+    completion_fd: int
+    """eventfd, readable when reap() has something."""
+    doorbell_fd: int
+    """eventfd, readable when spawn() is wanted (the spawner's bottom half)."""
+
+    def submit(self, session: Session, received: int, records: bytes, frames: Sequence[Any]) -> Completions | None:
+        """Admit a batch. What completes at once (inline reads, refusals) is returned, the rest comes from reap().
+
+        records: wire.SUBMISSION records; frames: objects with the buffer protocol, kept until their writes are done.
+        Raises ValueError (nothing of the batch was executed) for a malformed batch, or for a session over twice its
+        credit: the caller ends the session.
+        """
+
+    def reap(self) -> tuple[list[tuple[Session, Completions]], list[Control]]:
+        """Everything that has completed, grouped by session. Clears completion_fd. Never blocks."""
+
+    def cancel(self, session: Session, cookies: Sequence[int]) -> int:
+        """Cancel what is still queued; their completions (ECANCELED) come from reap(). Returns how many."""
+
+    def open(self, tag: int, root: str, path: str, flags: int, mode: int) -> None:
+        """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
+
+        An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices).
+        """
+
+    def add_handle(self, session: Session, fd: int, dev: int, ino: int, *, readable: bool, writable: bool) -> int:
+        """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max."""
+
+    def close_fd(self, tag: int, fd: int) -> None:
+        """Close a descriptor that never became a handle, on a worker; ends as a Control."""
+
+    def close_handle(self, tag: int, session: Session, handle: int) -> None:
+        """Close after the handle's requests in flight; the result comes from reap() as a Control.
+
+        Raises OSError EBADF when there is no such handle.
+        """
+
+    def end_session(self, session: Session) -> None:
+        """Cancel what is queued, close the handles when nothing is in flight on them, deliver nothing any more."""
+
+    @property
+    def bytes_inflight(self) -> int:
+        """Sum of the lengths of all reads and writes in flight."""
+    @property
+    def inflight(self) -> int:
+        """Requests and controls in flight."""
+    @property
+    def files(self) -> int:
+        """Descriptors held for handles."""
+
+    def spawn(self) -> None:
+        """The main loop's spawn step; call when doorbell_fd is readable (clears it)."""
+
+    def tick(self) -> int:
+        """Timer work: creation retry, lost-wake-up belt, deadlines. Returns ms until it wants the next call, -1: never.
+
+        Ask after every submit and reap (cheap: one lock), so that the caller's timer is armed when needed.
+        """
+
+    def tick_wanted(self) -> int:
+        """As tick()'s result, without doing anything."""
+
+    def resize(self, max_threads: int, min_threads: int) -> None:
+        """Change the pool's limits live. Raises ValueError unless 1 <= max and 0 <= min <= max <= 1024."""
+
+    def pool_stats(self) -> dict[str, int]:
+        """max_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued, active,
+        threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0)."""
+
+    def worker_tids(self) -> list[int]:
+        """Kernel thread ids of the living workers."""
+
+    def stats(self) -> dict[str, Any]:
+        """Per operation ("read", "write", "flush", "size", "open", "close"):
+        {"count": n, "bytes": n, "errors": n, "inline": n,
+         "latency_ns": [[value, count], ...], "queue_ns": ..., "service_ns": ...}
+        Each histogram is sparse: `value` is the highest value of the bucket (ns), `count` > 0."""
+
+    def drain(self) -> None:
+        """Refuse new requests from now on (ESHUTDOWN); what is queued and active goes on."""
+
+    def stop(self, timeout_ms: int) -> bool:
+        """End the workers: what is still queued is cancelled. Waits (GIL released) up to timeout_ms for the
+        workers; False when some are still inside a system call. Nothing may be submitted afterwards."""

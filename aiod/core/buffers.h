@@ -1,0 +1,40 @@
+/*
+ * buffers.h - page-aligned payload memory, kept for reuse up to a bound.
+ *
+ * Fresh memory costs a page fault each 4 KiB, which for a 1 MiB read is as much as the copy itself; so buffers come in
+ * powers of two and are kept. Any thread; one lock of its own, never held over a system call other than free().
+ */
+#ifndef AIOD_BUFFERS_H
+#define AIOD_BUFFERS_H
+
+#include <pthread.h>
+#include <stddef.h>
+
+#define AIOD_BUFFER_ALIGNMENT 4096u
+#define AIOD_BUFFER_CLASSES 20 /* 4 KiB << 0 ... 4 KiB << 19 */
+
+struct aiod_buffer {
+    char *data;
+    size_t length;   /* bytes of payload in it */
+    size_t capacity; /* a power of two, at least AIOD_BUFFER_ALIGNMENT */
+    struct aiod_buffers *home;
+    struct aiod_buffer *next;
+};
+
+struct aiod_buffers {
+    pthread_mutex_t lock;
+    struct aiod_buffer *kept[AIOD_BUFFER_CLASSES];
+    size_t kept_bytes;
+    size_t kept_max;
+};
+
+void aiod_buffers_init(struct aiod_buffers *buffers, size_t kept_max);
+void aiod_buffers_destroy(struct aiod_buffers *buffers);
+
+/* A buffer of at least `capacity` bytes, length 0; NULL without memory. */
+struct aiod_buffer *aiod_buffer_get(struct aiod_buffers *buffers, size_t capacity);
+
+/* Give it back; NULL is ignored. */
+void aiod_buffer_put(struct aiod_buffer *buffer);
+
+#endif

@@ -1,0 +1,163 @@
+#include "confined_open.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "worker_io.h"
+
+#define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
+
+static int open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode)
+{
+    struct open_how how = {
+        .flags = flags | O_CLOEXEC,
+        .mode = mode,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+    };
+    long fd;
+
+    /* EAGAIN: a rename crossed the walk; the kernel asks to try again. */
+    do {
+        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+    return fd < 0 ? -errno : (int)fd;
+}
+
+static int access_mode(unsigned flags)
+{
+    if ((flags & AIOD_OPEN_WRITE) == 0) {
+        return O_RDONLY;
+    }
+    return (flags & AIOD_OPEN_READ) != 0 ? O_RDWR : O_WRONLY;
+}
+
+/* Is it a kind of file that is served? */
+static int check_kind(int fd, bool device_allowed)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    if (S_ISREG(status.st_mode) || (device_allowed && S_ISBLK(status.st_mode))) {
+        return 0;
+    }
+    return S_ISDIR(status.st_mode) ? -EISDIR : -EINVAL;
+}
+
+/*
+ * From a path descriptor to one for I/O. The kind is looked at first: opening a FIFO would block, opening a device may do
+ * things.
+ */
+static int reopen(int path_fd, unsigned flags, bool device_allowed)
+{
+    char name[64];
+    int fd = check_kind(path_fd, device_allowed);
+
+    if (fd < 0) {
+        return fd;
+    }
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", path_fd);
+    fd = open(name, access_mode(flags) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_existing(int root_fd, const char *path, unsigned flags)
+{
+    int path_fd = open_beneath(root_fd, path, O_PATH, 0);
+    int fd;
+
+    if (path_fd < 0) {
+        return path_fd;
+    }
+    fd = reopen(path_fd, flags, false);
+    close(path_fd);
+    return fd;
+}
+
+static int create(int root_fd, const char *path, unsigned flags, mode_t mode)
+{
+    return open_beneath(root_fd, path, (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY, mode & 0777);
+}
+
+/* With CREATE, look first and create then: so an existing FIFO or device is never opened to find out. */
+static int open_in_directory(int root_fd, const char *path, unsigned flags, mode_t mode)
+{
+    int fd = -EAGAIN;
+
+    for (int races = 0; races < CREATE_RACES_MAX; races++) {
+        if ((flags & AIOD_OPEN_EXCLUSIVE) != 0) {
+            return create(root_fd, path, flags, mode);
+        }
+        fd = open_existing(root_fd, path, flags);
+        if (fd != -ENOENT || (flags & AIOD_OPEN_CREATE) == 0) {
+            return fd;
+        }
+        fd = create(root_fd, path, flags, mode);
+        if (fd != -EEXIST) {
+            return fd;
+        }
+    }
+    return fd;
+}
+
+static int open_root(const char *root, int flags)
+{
+    int fd = open(root, flags | O_PATH | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_any(const char *root, const char *path, unsigned flags, mode_t mode)
+{
+    int root_fd = open_root(root, *path != '\0' ? O_DIRECTORY : 0);
+    int fd;
+
+    if (root_fd < 0) {
+        return root_fd;
+    }
+    fd = *path != '\0' ? open_in_directory(root_fd, path, flags, mode) : reopen(root_fd, flags, true);
+    close(root_fd);
+    return fd;
+}
+
+/* What the caller wants to know; truncation only now, after the kind was checked. */
+static int describe(int fd, unsigned flags, struct aiod_opened *opened)
+{
+    struct stat status;
+    int64_t size;
+
+    if (fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    if ((flags & AIOD_OPEN_TRUNCATE) != 0 && S_ISREG(status.st_mode) && ftruncate(fd, 0) < 0) {
+        return -errno;
+    }
+    size = aiod_io_size(fd);
+    if (size < 0) {
+        return (int)size;
+    }
+    *opened = (struct aiod_opened){.fd = fd, .size = (uint64_t)size, .dev = status.st_dev, .ino = status.st_ino};
+    return 0;
+}
+
+int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened)
+{
+    int fd = open_any(root, path, flags, mode);
+    int error;
+
+    if (fd < 0) {
+        return fd;
+    }
+    error = describe(fd, flags, opened);
+    if (error < 0) {
+        close(fd);
+    }
+    return error;
+}

@@ -1,0 +1,34 @@
+/*
+ * confined_open.h - opening a file beneath an export's root, and nothing else.
+ *
+ * The kernel confines the path (openat2 with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS); without openat2 the answer is its
+ * errno, never an unconfined open. Blocks: for workers only. Thread-safe.
+ */
+#ifndef AIOD_CONFINED_OPEN_H
+#define AIOD_CONFINED_OPEN_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+enum aiod_open_flag {
+    AIOD_OPEN_READ = 1,
+    AIOD_OPEN_WRITE = 2,
+    AIOD_OPEN_CREATE = 4,
+    AIOD_OPEN_EXCLUSIVE = 8,
+    AIOD_OPEN_TRUNCATE = 16,
+};
+
+struct aiod_opened {
+    int fd;
+    uint64_t size; /* bytes */
+    uint64_t dev;
+    uint64_t ino;
+};
+
+/*
+ * Open `path` beneath the directory `root`; an empty `path` opens `root` itself, a regular file or a block device.
+ * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file.
+ */
+int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened);
+
+#endif

@@ -1,0 +1,38 @@
+/*
+ * os.h - the system-call seam.
+ *
+ * Every call of the core that can fail for reasons outside the process goes through this table, so that the tests can
+ * make it lie (a creation that fails, a short transfer, EIO). The product uses the real one and never changes it.
+ */
+#ifndef AIOD_OS_H
+#define AIOD_OS_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct aiod_os {
+    int (*thread_create)(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
+    ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+    ssize_t (*pwritev2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+    int (*fdatasync)(int fd);
+};
+
+/* Set before the first pool is made, and not changed while one lives. */
+extern const struct aiod_os *aiod_os;
+extern const struct aiod_os aiod_os_real;
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t aiod_now_ns(void);
+
+/* A non-blocking, close-on-exec eventfd; -errno on failure. */
+int aiod_eventfd_create(void);
+
+/* Make `fd` readable. Never blocks: a full counter is readable already. */
+void aiod_eventfd_ring(int fd);
+
+/* Make `fd` unreadable until the next ring. */
+void aiod_eventfd_clear(int fd);
+
+#endif

@@ -1,0 +1,649 @@
+#include "pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "os.h"
+#include "pool_state.h"
+#include "spawner.h"
+
+#define LOST_WAKEUP_NS 5000000ull       /* nothing taken for this long beside a sleeper: the belt wakes one */
+#define DEADLINE_SCAN_NS 50000000ull    /* how late a deadline may be noticed in the queue */
+
+/* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
+
+static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
+{
+    request->state = AIOD_QUEUED;
+    request->next = NULL;
+    request->previous = pool->queue_last;
+    if (pool->queue_last != NULL) {
+        pool->queue_last->next = request;
+    } else {
+        pool->queue_first = request;
+    }
+    pool->queue_last = request;
+    pool->queued++;
+    pool->queued_with_deadline += request->deadline_ns != 0;
+}
+
+static void unlink_request(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (request->previous != NULL) {
+        request->previous->next = request->next;
+    } else {
+        pool->queue_first = request->next;
+    }
+    if (request->next != NULL) {
+        request->next->previous = request->previous;
+    } else {
+        pool->queue_last = request->previous;
+    }
+    pool->queued--;
+    pool->queued_with_deadline -= request->deadline_ns != 0;
+    request->state = AIOD_ACTIVE;
+}
+
+/* Unlink what `ended` picks, as a list linked by `next`, in the queue's order. */
+static struct aiod_request *unlink_if(struct aiod_pool *pool, bool (*ended)(const struct aiod_request *, uint64_t),
+                                      uint64_t argument)
+{
+    struct aiod_request *taken = NULL;
+    struct aiod_request **tail = &taken;
+    struct aiod_request *request = pool->queue_first;
+
+    while (request != NULL) {
+        struct aiod_request *next = request->next;
+
+        if (ended(request, argument)) {
+            unlink_request(pool, request);
+            request->next = NULL;
+            *tail = request;
+            tail = &request->next;
+        }
+        request = next;
+    }
+    return taken;
+}
+
+static bool always(const struct aiod_request *request, uint64_t unused)
+{
+    (void)request;
+    (void)unused;
+    return true;
+}
+
+static bool deadline_passed(const struct aiod_request *request, uint64_t now_ns)
+{
+    return request->deadline_ns != 0 && now_ns >= request->deadline_ns;
+}
+
+static bool queued_before(const struct aiod_request *request, uint64_t limit_ns)
+{
+    return request->queued_ns <= limit_ns;
+}
+
+/* ---- the done list: lock not held --------------------------------------------------------------------------------- */
+
+/*
+ * Push the finished request. The doorbell is rung only by who finds the list empty: the reaper clears the eventfd before
+ * it takes the list, so whoever pushes after the taking finds it empty again and rings.
+ */
+static void push_done(struct aiod_pool *pool, struct aiod_request *request)
+{
+    struct aiod_request *head = atomic_load_explicit(&pool->done, memory_order_relaxed);
+
+    request->done_ns = aiod_now_ns();
+    request->state = AIOD_DONE;
+    do {
+        request->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&pool->done, &head, request, memory_order_release,
+                                                    memory_order_relaxed));
+    if (head == NULL) {
+        aiod_eventfd_ring(pool->completion_fd);
+    }
+}
+
+/* End requests that were never started. */
+static void end_unstarted(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+{
+    while (list != NULL) {
+        struct aiod_request *next = list->next;
+
+        list->result = result;
+        list->reason = reason;
+        push_done(pool, list);
+        list = next;
+    }
+}
+
+struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
+{
+    struct aiod_request *newest;
+    struct aiod_request *oldest = NULL;
+
+    aiod_eventfd_clear(pool->completion_fd);
+    newest = atomic_exchange_explicit(&pool->done, NULL, memory_order_acquire);
+    while (newest != NULL) {
+        struct aiod_request *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    return oldest;
+}
+
+/* ---- sleepers: lock held ------------------------------------------------------------------------------------------ */
+
+static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    worker->chosen = false;
+    worker->below = pool->sleepers;
+    worker->above = NULL;
+    if (pool->sleepers != NULL) {
+        pool->sleepers->above = worker;
+    }
+    pool->sleepers = worker;
+    pool->asleep_threads++;
+}
+
+static void remove_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    if (worker->above != NULL) {
+        worker->above->below = worker->below;
+    } else {
+        pool->sleepers = worker->below;
+    }
+    if (worker->below != NULL) {
+        worker->below->above = worker->above;
+    }
+    pool->asleep_threads--;
+}
+
+/* The most recently used sleeper moves from asleep to waking; the caller posts its `wake` after dropping the lock. */
+static struct aiod_worker *choose_sleeper(struct aiod_pool *pool)
+{
+    struct aiod_worker *worker = pool->sleepers;
+
+    remove_sleeper(pool, worker);
+    worker->chosen = true;
+    pool->waking_threads++;
+    return worker;
+}
+
+/* Choose up to `limit` sleepers, no more than there are requests that no waking worker will take. */
+static unsigned choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
+{
+    unsigned count = 0;
+
+    while (count < limit && pool->asleep_threads > 0 && pool->queued > pool->waking_threads) {
+        chosen[count++] = choose_sleeper(pool);
+    }
+    return count;
+}
+
+static void post_chosen(struct aiod_worker **chosen, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        sem_post(&chosen[i]->wake);
+    }
+}
+
+/* ---- submission ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * A submitter wakes one sleeper at most, and none while another is waking: the woken spread the rest (AIOD_WAKE_FAN_OUT),
+ * as newborns spread creation. Waking all of them here would cost a submitter as much as creating them.
+ */
+void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    while (count-- > 0) {
+        struct aiod_request *next = first->next;
+
+        enqueue(pool, first);
+        first = next;
+    }
+    ring = aiod_spawner_owe(pool);
+    if (pool->waking_threads == 0) {
+        wake = choose_sleepers(pool, chosen, 1);
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
+{
+    bool queued;
+
+    pthread_mutex_lock(&pool->lock);
+    queued = request->state == AIOD_QUEUED;
+    if (queued) {
+        unlink_request(pool, request);
+        request->next = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (queued) {
+        end_unstarted(pool, request, -ECANCELED, AIOD_REASON_CANCELLED);
+    }
+    return queued;
+}
+
+/* ---- the worker ---------------------------------------------------------------------------------------------------- */
+
+/* Sleep until posted (true) or until the idle timeout has passed (false). Lock not held. */
+static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    uint64_t until_ns = aiod_now_ns() + pool->idle_timeout_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    int result;
+
+    do {
+        result = sem_clockwait(&worker->wake, CLOCK_MONOTONIC, &until);
+    } while (result < 0 && errno == EINTR);
+    return result == 0;
+}
+
+/* Take a post that is certain to come. Lock not held. */
+static void take_post(struct aiod_worker *worker)
+{
+    while (sem_wait(&worker->wake) < 0) {
+    }
+}
+
+/*
+ * Be idle until there may be something to do. Lock held on entry and return. False: leave.
+ *
+ * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
+ * timed out must still take the post that is on its way, or its next sleep would end at once.
+ */
+static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    bool posted;
+
+    pool->active_threads--;
+    push_sleeper(pool, worker);
+    do {
+        pthread_mutex_unlock(&pool->lock);
+        posted = sleep_until_posted(pool, worker);
+        pthread_mutex_lock(&pool->lock);
+    } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
+
+    pool->active_threads++;
+    if (worker->chosen) {
+        pool->waking_threads--;
+        if (!posted) {
+            pthread_mutex_unlock(&pool->lock);
+            take_post(worker);
+            pthread_mutex_lock(&pool->lock);
+        }
+        return true;
+    }
+    remove_sleeper(pool, worker);
+    return pool->queued > 0;
+}
+
+/* Take the oldest request. Lock held. */
+static struct aiod_request *take_request(struct aiod_pool *pool)
+{
+    struct aiod_request *request = pool->queue_first;
+
+    unlink_request(pool, request);
+    pool->last_taken_ns = aiod_now_ns();
+    request->started_ns = pool->last_taken_ns;
+    return request;
+}
+
+/* Do the request, or end it when its deadline has passed meanwhile. Lock not held. */
+static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (deadline_passed(request, request->started_ns)) {
+        request->started_ns = 0;
+        request->result = -ETIMEDOUT;
+        request->reason = AIOD_REASON_DEADLINE;
+    } else {
+        request->result = request->run(request);
+    }
+    push_done(pool, request);
+}
+
+void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    pool->active_threads--;
+    pool->cur_threads--;
+    worker->in_use = false;
+    worker->tid = 0;
+    /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
+    if (pool->waking_threads == 0) {
+        wake = choose_sleepers(pool, chosen, 1);
+    }
+    ring = aiod_spawner_owe(pool);
+    if (pool->stopping && pool->cur_threads == 0) {
+        /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
+        pthread_cond_broadcast(&pool->all_left);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+static bool must_leave(const struct aiod_pool *pool)
+{
+    return pool->stopping || pool->cur_threads > pool->max_threads;
+}
+
+void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    bool stay = true;
+
+    pthread_mutex_lock(&pool->lock);
+    while (stay && !must_leave(pool)) {
+        struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
+        struct aiod_request *request;
+        unsigned wake;
+
+        if (pool->queued == 0) {
+            stay = idle(pool, worker);
+            continue;
+        }
+        request = take_request(pool);
+        wake = choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
+        pthread_mutex_unlock(&pool->lock);
+        post_chosen(chosen, wake);
+        carry_out(pool, request);
+        pthread_mutex_lock(&pool->lock);
+    }
+    aiod_pool_leave(pool, worker);
+}
+
+/* ---- the main loop's part ------------------------------------------------------------------------------------------ */
+
+void aiod_pool_spawn(struct aiod_pool *pool)
+{
+    aiod_eventfd_clear(pool->doorbell_fd);
+    aiod_spawner_step(pool);
+}
+
+/* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
+static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
+{
+    if (pool->queued == 0 || pool->asleep_threads == 0 || pool->waking_threads > 0 ||
+        now_ns - pool->last_taken_ns < LOST_WAKEUP_NS || now_ns - pool->queue_first->queued_ns < LOST_WAKEUP_NS) {
+        return 0;
+    }
+    pool->lost_wakeups++;
+    chosen[0] = choose_sleeper(pool);
+    return 1;
+}
+
+static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
+{
+    uint64_t wanted_ns = AIOD_POOL_NEVER;
+
+    if (pool->queued > 0 && pool->asleep_threads > 0) {
+        wanted_ns = LOST_WAKEUP_NS;
+    } else if (pool->queued_with_deadline > 0) {
+        wanted_ns = DEADLINE_SCAN_NS;
+    }
+    if (pool->retry_at_ns != 0) {
+        uint64_t retry_ns = pool->retry_at_ns > now_ns ? pool->retry_at_ns - now_ns : 0;
+
+        wanted_ns = retry_ns < wanted_ns ? retry_ns : wanted_ns;
+    }
+    return wanted_ns;
+}
+
+uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
+{
+    uint64_t wanted_ns;
+
+    pthread_mutex_lock(&pool->lock);
+    wanted_ns = wanted_in_ns(pool, pool->retry_at_ns != 0 ? aiod_now_ns() : 0);
+    pthread_mutex_unlock(&pool->lock);
+    return wanted_ns;
+}
+
+uint64_t aiod_pool_tick(struct aiod_pool *pool)
+{
+    struct aiod_worker *chosen[1];
+    struct aiod_request *late = NULL;
+    struct aiod_request *forlorn = NULL;
+    uint64_t now_ns = aiod_now_ns();
+    unsigned wake;
+
+    aiod_spawner_retry(pool, now_ns);
+    pthread_mutex_lock(&pool->lock);
+    wake = catch_lost_wakeup(pool, chosen, now_ns);
+    if (pool->queued_with_deadline > 0) {
+        late = unlink_if(pool, deadline_passed, now_ns);
+    }
+    if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
+        forlorn = unlink_if(pool, queued_before, now_ns - pool->spawn_retry_ns);
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    post_chosen(chosen, wake);
+    end_unstarted(pool, late, -ETIMEDOUT, AIOD_REASON_DEADLINE);
+    end_unstarted(pool, forlorn, -EAGAIN, AIOD_REASON_NO_THREADS);
+    return aiod_pool_tick_wanted(pool);
+}
+
+/* Send up to `limit` sleepers to look at the queue and the limits again. Lock held; at most AIOD_THREADS_MAX. */
+static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
+{
+    unsigned count = 0;
+
+    while (count < limit && pool->asleep_threads > 0) {
+        chosen[count++] = choose_sleeper(pool);
+    }
+    return count;
+}
+
+int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake = 0;
+    bool ring;
+
+    if (max_threads < 1 || max_threads > AIOD_THREADS_MAX || min_threads > max_threads) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->max_threads = max_threads;
+    pool->min_threads = min_threads;
+    while (pool->cur_threads > max_threads && pool->new_threads > 0) {
+        pool->new_threads--;
+        pool->cur_threads--;
+    }
+    if (pool->cur_threads > max_threads) {
+        wake = choose_any(pool, chosen, pool->cur_threads - max_threads);
+    }
+    ring = aiod_spawner_owe(pool);
+    pthread_mutex_unlock(&pool->lock);
+
+    post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+    return 0;
+}
+
+void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
+{
+    pthread_mutex_lock(&pool->lock);
+    *stats = (struct aiod_pool_stats){
+        .max_threads = pool->max_threads,
+        .min_threads = pool->min_threads,
+        .cur_threads = pool->cur_threads,
+        .idle_threads = pool->asleep_threads + pool->waking_threads,
+        .waking_threads = pool->waking_threads,
+        .active_threads = pool->active_threads,
+        .new_threads = pool->new_threads,
+        .pending_threads = pool->pending_threads,
+        .threads_peak = pool->threads_peak,
+        .queued = pool->queued,
+        .threads_created = pool->threads_created,
+        .spawn_failures = pool->spawn_failures,
+        .lost_wakeups = pool->lost_wakeups,
+    };
+    pthread_mutex_unlock(&pool->lock);
+}
+
+size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids)
+{
+    size_t count = 0;
+
+    pthread_mutex_lock(&pool->lock);
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
+        if (pool->workers[i].in_use) {
+            tids[count++] = pool->workers[i].tid;
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+int aiod_pool_completion_fd(const struct aiod_pool *pool)
+{
+    return pool->completion_fd;
+}
+
+int aiod_pool_doorbell_fd(const struct aiod_pool *pool)
+{
+    return pool->doorbell_fd;
+}
+
+/* ---- birth and end of the pool --------------------------------------------------------------------------------------- */
+
+static int init_locks(struct aiod_pool *pool)
+{
+    int error = pthread_mutex_init(&pool->lock, NULL);
+
+    if (error == 0) {
+        error = pthread_cond_init(&pool->all_left, NULL);
+    }
+    if (error == 0) {
+        error = pthread_attr_init(&pool->thread_attr);
+    }
+    if (error == 0) {
+        error = pthread_attr_setdetachstate(&pool->thread_attr, PTHREAD_CREATE_DETACHED);
+    }
+    if (error == 0) {
+        error = pthread_attr_setstacksize(&pool->thread_attr, AIOD_WORKER_STACK_BYTES);
+    }
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
+        sem_init(&pool->workers[i].wake, 0, 0);
+    }
+    return -error;
+}
+
+static int init_doorbells(struct aiod_pool *pool)
+{
+    pool->completion_fd = aiod_eventfd_create();
+    if (pool->completion_fd < 0) {
+        return pool->completion_fd;
+    }
+    pool->doorbell_fd = aiod_eventfd_create();
+    if (pool->doorbell_fd < 0) {
+        close(pool->completion_fd);
+        return pool->doorbell_fd;
+    }
+    return 0;
+}
+
+int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *config)
+{
+    struct aiod_pool *pool = calloc(1, sizeof(*pool));
+    int error;
+
+    if (pool == NULL) {
+        return -ENOMEM;
+    }
+    snprintf(pool->name, sizeof(pool->name), "%s", config->name);
+    pool->idle_timeout_ns = config->idle_timeout_ns;
+    pool->spawn_retry_ns = config->spawn_retry_ns;
+    pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
+    error = init_locks(pool);
+    if (error == 0) {
+        error = init_doorbells(pool);
+    }
+    if (error == 0) {
+        error = aiod_pool_resize(pool, config->max_threads, config->min_threads);
+    }
+    if (error != 0) {
+        free(pool);
+        return error;
+    }
+    *result = pool;
+    return 0;
+}
+
+/* Wait until the last worker has left. Lock held. */
+static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
+{
+    uint64_t until_ns = aiod_now_ns() + timeout_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+
+    while (pool->cur_threads > 0) {
+        if (pthread_cond_clockwait(&pool->all_left, &pool->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT) {
+            break;
+        }
+    }
+    return pool->cur_threads == 0;
+}
+
+bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    struct aiod_request *cancelled;
+    unsigned wake;
+    bool all_left;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    cancelled = unlink_if(pool, always, 0);
+    pool->cur_threads -= pool->new_threads;
+    pool->new_threads = 0;
+    wake = choose_any(pool, chosen, AIOD_THREADS_MAX);
+    pthread_mutex_unlock(&pool->lock);
+
+    post_chosen(chosen, wake);
+    end_unstarted(pool, cancelled, -ECANCELED, AIOD_REASON_CANCELLED);
+
+    pthread_mutex_lock(&pool->lock);
+    all_left = wait_all_left(pool, timeout_ns);
+    pthread_mutex_unlock(&pool->lock);
+    return all_left;
+}
+
+void aiod_pool_destroy(struct aiod_pool *pool)
+{
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
+        sem_destroy(&pool->workers[i].wake);
+    }
+    pthread_attr_destroy(&pool->thread_attr);
+    pthread_cond_destroy(&pool->all_left);
+    pthread_mutex_destroy(&pool->lock);
+    close(pool->completion_fd);
+    close(pool->doorbell_fd);
+    free(pool);
+}

@@ -1,0 +1,101 @@
+/*
+ * pool.h - the worker pool: a queue, its workers, and what they have completed.
+ *
+ * Who may call what: submit, cancel, stats from any thread; create, destroy, reap, spawn, tick, resize, stop from the main
+ * loop's thread. No system call is made while the pool's lock is held.
+ */
+#ifndef AIOD_POOL_H
+#define AIOD_POOL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "request.h"
+
+#define AIOD_THREADS_MAX 1024u
+#define AIOD_POOL_NEVER UINT64_MAX
+
+/*
+ * How many workers a newborn creates, and a woken worker wakes, before its own work. One makes a chain whose every link
+ * pays a scheduling delay; two makes it a tree.
+ */
+#define AIOD_SPAWN_FAN_OUT 2u
+#define AIOD_WAKE_FAN_OUT 2u
+
+struct aiod_pool;
+
+struct aiod_pool_config {
+    const char *name; /* of the engine; workers are named aiod-w/NAME/NUMBER, shortened to what the kernel keeps */
+    unsigned max_threads;
+    unsigned min_threads;
+    uint64_t idle_timeout_ns;
+    uint64_t spawn_retry_ns; /* with no thread at all, requests fail after this */
+};
+
+struct aiod_pool_stats {
+    unsigned max_threads;
+    unsigned min_threads;
+    unsigned cur_threads;     /* asleep + waking + active + pending + new */
+    unsigned idle_threads;    /* asleep + waking */
+    unsigned waking_threads;
+    unsigned active_threads;
+    unsigned new_threads;     /* owed, not created yet */
+    unsigned pending_threads; /* created, not running yet */
+    unsigned threads_peak;
+    size_t queued;
+    uint64_t threads_created;
+    uint64_t spawn_failures;
+    uint64_t lost_wakeups; /* requests found waiting beside a sleeper by the belt; expected 0 */
+};
+
+/* Make a pool and, through the spawner, its min_threads. 0, or -errno. */
+int aiod_pool_create(struct aiod_pool **pool, const struct aiod_pool_config *config);
+
+/* Free a stopped pool: aiod_pool_stop() must have returned true, and everything been reaped. */
+void aiod_pool_destroy(struct aiod_pool *pool);
+
+/* eventfd, readable when aiod_pool_reap() has something. */
+int aiod_pool_completion_fd(const struct aiod_pool *pool);
+
+/* eventfd, readable when aiod_pool_spawn() is wanted: the spawner's bottom half. */
+int aiod_pool_doorbell_fd(const struct aiod_pool *pool);
+
+/* Queue `count` requests, linked by `next` from `first`. They come back from aiod_pool_reap(), each once. */
+void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
+
+/* End a queued request with -ECANCELED; it comes back from aiod_pool_reap(). False: it was no longer queued. */
+bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
+
+/* Take all that is done, linked by `next`, oldest first; NULL when there is none. Clears the completion eventfd. */
+struct aiod_request *aiod_pool_reap(struct aiod_pool *pool);
+
+/* The main loop's answer to the doorbell: clears it, and creates at most one worker. */
+void aiod_pool_spawn(struct aiod_pool *pool);
+
+/*
+ * Timer work of the main loop: retries failed creations, ends requests whose deadline passed in the queue, and wakes a
+ * sleeper when requests wait and nothing was taken for 5 ms. Returns ns until it wants to be called again, or
+ * AIOD_POOL_NEVER.
+ */
+uint64_t aiod_pool_tick(struct aiod_pool *pool);
+
+/* What aiod_pool_tick() would return, doing nothing. */
+uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);
+
+/* Change the limits: 1 <= max <= AIOD_THREADS_MAX, min <= max, else -EINVAL. Surplus workers leave when next idle or done. */
+int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads);
+
+void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);
+
+/* Thread ids of living workers into `tids` (room for AIOD_THREADS_MAX); returns how many. */
+size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids);
+
+/*
+ * Cancel what is queued, send the workers home and wait for them up to `timeout_ns`. False: some are still at work, the
+ * pool must stay. Nothing may be submitted afterwards.
+ */
+bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns);
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * pool_state.h - the pool's state, private to pool.c and spawner.c.
+ *
+ * Lock order: pool->lock is the only lock, held for a few dozen instructions, never over a system call. What has to be
+ * woken is chosen under it and woken after it.
+ */
+#ifndef AIOD_POOL_STATE_H
+#define AIOD_POOL_STATE_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "pool.h"
+
+/*
+ * A worker's place. Places are never freed before the pool, so that posting `wake` after the lock was dropped is safe even
+ * if its worker has already left.
+ */
+struct aiod_worker {
+    sem_t wake; /* posted exactly once by whoever set `chosen` */
+
+    /* Protected by the pool's lock. */
+    bool in_use;
+    bool chosen; /* moved from asleep to waking; a post of `wake` is on its way */
+    pid_t tid;
+    struct aiod_worker *below; /* the stack of sleepers, most recently used on top */
+    struct aiod_worker *above;
+};
+
+struct aiod_pool {
+    /* Constant after creation. */
+    char name[16];
+    int completion_fd;
+    int doorbell_fd;
+    uint64_t idle_timeout_ns;
+    uint64_t spawn_retry_ns;
+    pthread_attr_t thread_attr;
+
+    /* Pushed by workers, taken whole by the reaper. */
+    _Atomic(struct aiod_request *) done;
+
+    pthread_mutex_t lock;
+
+    /* Protected by lock: the queue. */
+    struct aiod_request *queue_first;
+    struct aiod_request *queue_last;
+    size_t queued;
+    size_t queued_with_deadline;
+    uint64_t last_taken_ns;
+    bool stopping;
+
+    /* Protected by lock: the workers. cur == asleep + waking + active + pending + new. */
+    unsigned max_threads;
+    unsigned min_threads;
+    unsigned cur_threads;
+    unsigned asleep_threads;
+    unsigned waking_threads;
+    unsigned active_threads;
+    unsigned new_threads;
+    unsigned pending_threads;
+    struct aiod_worker *sleepers;
+    pthread_cond_t all_left;
+
+    /* Protected by lock: creation that failed. */
+    uint64_t retry_at_ns; /* 0: creation is not known to fail */
+    uint64_t retry_backoff_ns;
+
+    /* Protected by lock: counters. */
+    unsigned threads_peak;
+    uint64_t threads_created;
+    uint64_t spawn_failures;
+    uint64_t lost_wakeups;
+
+    struct aiod_worker workers[AIOD_THREADS_MAX];
+};
+
+/* spawner.c: owe the workers that the queue and min_threads need. Lock held. True: the doorbell has to be rung. */
+bool aiod_spawner_owe(struct aiod_pool *pool);
+
+/* spawner.c: create one owed worker, if any. Lock not held. False: none was owed, or creation failed. */
+bool aiod_spawner_step(struct aiod_pool *pool);
+
+/* spawner.c: creation is retried when its time has come. Lock not held. */
+void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
+
+/* pool.c: a newborn's life, from birth to its end; called by the spawner's start routine. */
+void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker);
+
+/* pool.c: the calling worker leaves. Lock held on entry, dropped on return; the pool may be gone afterwards. */
+void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * request.h - a request: queued, active, done; and nothing else.
+ */
+#ifndef AIOD_REQUEST_H
+#define AIOD_REQUEST_H
+
+#include <stdint.h>
+
+/* Why a request failed, for the sentence that people read. Numbers are shared with module.cpp. */
+enum aiod_reason {
+    AIOD_REASON_KERNEL = 0,
+    AIOD_REASON_HANDLE,
+    AIOD_REASON_ACCESS,
+    AIOD_REASON_RECORD,
+    AIOD_REASON_LENGTH,
+    AIOD_REASON_CREDIT,
+    AIOD_REASON_CANCELLED,
+    AIOD_REASON_DEADLINE,
+    AIOD_REASON_NO_THREADS,
+    AIOD_REASON_POISONED,
+    AIOD_REASON_STOPPING,
+};
+
+enum aiod_state {
+    AIOD_QUEUED = 1, /* on the pool's queue; may be cancelled */
+    AIOD_ACTIVE,     /* a worker has it; completes normally */
+    AIOD_DONE,       /* result and reason are final */
+};
+
+/*
+ * One entry of the pool's queue, embedded in what the submitter wants to have done.
+ *
+ * The submitter fills the first group, and gives up the whole until the request comes back from aiod_pool_reap().
+ */
+struct aiod_request {
+    /* Filled by the submitter; constant until done. */
+    int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result or -errno */
+    uint64_t deadline_ns;                         /* CLOCK_MONOTONIC; 0: none */
+
+    /* Protected by the pool's lock until done. */
+    enum aiod_state state;
+    struct aiod_request *next;
+    struct aiod_request *previous;
+
+    /*
+     * Written by the worker (or by who ends it while queued) before the request is pushed on the done list with
+     * release order; read by the reaper after it took the list with acquire order.
+     */
+    int64_t result;
+    enum aiod_reason reason;
+    uint64_t queued_ns;
+    uint64_t started_ns; /* 0: never started */
+    uint64_t done_ns;
+};
+
+#endif

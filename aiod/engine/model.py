@@ -1,0 +1,65 @@
+"""What the engine's stages hand to each other: a session, a request to open, and the refusal of a request.
+
+Data only. Everything here belongs to the main loop's thread.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiod_client import wire
+
+if TYPE_CHECKING:
+    from aiod._core import Session as CoreSession
+    from aiod.router import Peer
+
+TOKEN_BYTES = 16
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client's session with this engine."""
+
+    token: bytes
+    peer: Peer
+    """Who sent the last valid message: replies go there."""
+    software: str
+    core: CoreSession
+    started_s: float
+    heard_s: float
+    names: dict[int, str] = field(default_factory=dict)
+    """Open handle -> "export/path", for sentences."""
+    opens_inflight: int = 0
+    ended: bool = False
+    pidfd: int = -1
+
+    @property
+    def short_id(self) -> str:
+        """What logs and `aiodctl clients` call the session; too short to be used as its token."""
+        return self.token[:4].hex()
+
+    def __str__(self) -> str:
+        """For log lines."""
+        return f"session {self.short_id} ({self.peer}, {self.software})"
+
+
+@dataclass(slots=True, frozen=True)
+class Opening:
+    """An OPEN that admission let pass."""
+
+    root: str
+    path: str
+    flags: wire.OpenFlag
+    mode: int
+    name: str
+    """"export/path", shortened for sentences."""
+
+
+def object_name(export: str, path: str, chars_max: int = 120) -> str:
+    """`export`/`path` for a sentence, its middle left out when it is longer than `chars_max`."""
+    name = f"{export}/{path}" if path else export
+    if len(name) <= chars_max:
+        return name
+    half = (chars_max - 3) // 2
+    return f"{name[:half]}...{name[-half:]}"

@@ -1,0 +1,71 @@
+"""What one engine process is told at its start. Standard library only: the engine never imports pydantic.
+
+Every number's default lives in `aiod.config`; nothing here has one, so that no second home of defaults can arise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class ExportSettings(NamedTuple):
+    """One export as its engine sees it."""
+
+    path: str
+    """Absolute path of a directory, a regular file or a block device."""
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """Everything an engine needs to know. Immutable, picklable, safe from any thread."""
+
+    name: str
+    runtime_dir: str
+    """Absolute path of the directory with the sockets and lock files."""
+    incarnation: int
+    """Unique per start of an engine process; part of its endpoint's name."""
+    log_level: str
+    """debug, info, warning or error."""
+    exports: dict[str, ExportSettings]
+    """The exports that this engine serves, by name."""
+
+    max_threads: int
+    min_threads: int
+    idle_timeout_ms: int
+    cpus: tuple[int, ...]
+    """CPUs the main thread is pinned to; empty: as inherited from the supervisor."""
+    affinity: str
+    """"inherit" (newborn workers only) or "follow" (living workers are moved too)."""
+    spawn_retry_ms: int
+    inline_read_max: int
+    """Largest read (bytes) tried inline with RWF_NOWAIT."""
+    buffer_cache_max: int
+    """Most bytes of free buffers kept for reuse."""
+    bytes_inflight_max: int
+    """Above this many bytes in flight the engine stops reading its socket until completions come."""
+    memory_max: int
+    """Resident bytes above which the engine ends its sessions and rebinds under a new endpoint name."""
+
+    depth_max: int
+    bytes_max: int
+    """Credit of one session: bytes of the unanswered reads and writes."""
+    request_bytes_max: int
+    batch_max: int
+    handles_max: int
+    """Handles per session."""
+    sessions_max: int
+    """Sessions per engine."""
+    heartbeat_ms: int
+    session_timeout_ms: int
+
+    @property
+    def lock_path(self) -> str:
+        """The file whose flock the engine holds while it lives, and passes on to nobody."""
+        return f"{self.runtime_dir}/engine-{self.name}.lock"
+
+    def endpoint(self, rebinds: int = 0) -> str:
+        """The engine's endpoint after so many rebinds: ipc://RUNTIME_DIR/engine-NAME-INCARNATION[.K].sock."""
+        suffix = f".{rebinds}" if rebinds else ""
+        return f"ipc://{self.runtime_dir}/engine-{self.name}-{self.incarnation}{suffix}.sock"

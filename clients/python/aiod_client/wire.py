@@ -1,0 +1,100 @@
+"""The wire protocol, version 1: message types, record layouts, limits and errno names.
+
+`docs/protocol.md` is the definition; `clients/vectors/` holds the golden frames. Pure functions and
+constants: no sockets, no state, safe from any thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Any, Final
+
+import msgpack
+
+VERSIONS: Final = (1,)
+FEATURES: Final[tuple[str, ...]] = ()
+
+HEADER_BYTES_MAX: Final = 64 * 1024
+"""Largest msgpack header accepted by either end (bytes)."""
+
+SHARED_PAYLOAD_MAX: Final = 64 * 1024
+"""Payloads below this size (bytes) share one frame of a batch; larger ones get a frame of their own."""
+
+
+class MessageType(enum.IntEnum):
+    """First element of every header."""
+
+    HELLO = 1
+    WELCOME = 2
+    REFUSAL = 3
+    LOCATE = 4
+    OPEN = 6
+    REPLY = 7
+    CLOSE = 8
+    SUBMIT = 9
+    COMPLETE = 10
+    CANCEL = 11
+    HEARTBEAT = 12
+    GOODBYE = 13
+    CONTROL = 14
+
+
+class Op(enum.IntEnum):
+    """Operation of a submission record."""
+
+    READ = 1
+    WRITE = 2
+    FLUSH = 3
+    SIZE = 4
+
+
+class OpenFlag(enum.IntFlag):
+    """Bits of OPEN's flags."""
+
+    READ = 1
+    WRITE = 2
+    CREATE = 4
+    EXCLUSIVE = 8
+    TRUNCATE = 16
+
+
+SUBMISSION: Final = struct.Struct("<QHHIQQIIII")
+"""cookie, op, flags, handle, offset, length, deadline_ms, frame, frame_offset, reserved."""
+
+COMPLETION: Final = struct.Struct("<QqIIII")
+"""cookie, result, frame, frame_offset, flags, reserved."""
+
+
+class WireError(ValueError):
+    """A message is not of the form that docs/protocol.md gives."""
+
+
+def pack(*elements: Any) -> bytes:
+    """A header: the msgpack array of `elements`."""
+    packed: bytes = msgpack.packb(elements, use_bin_type=True)
+    return packed
+
+
+def unpack(header: bytes | memoryview) -> list[Any]:
+    """The elements of `header`.
+
+    Raises WireError unless it is one msgpack array, at most HEADER_BYTES_MAX long, that starts with an integer.
+    """
+    if len(header) > HEADER_BYTES_MAX:
+        raise WireError(f"header of {len(header)} bytes: at most {HEADER_BYTES_MAX} are accepted")
+    try:
+        message = msgpack.unpackb(header, strict_map_key=False)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError, TypeError) as error:
+        raise WireError(f"header is not msgpack: {error}") from error
+    if not isinstance(message, list) or not message or type(message[0]) is not int:
+        raise WireError("header is not an array that starts with a message type")
+    return message
+
+
+def negotiate(offered: Any) -> int | None:
+    """The highest protocol version of the list `offered` that this end speaks, or None."""
+    if not isinstance(offered, list):
+        return None
+    common = [version for version in VERSIONS if version in offered]
+    return max(common, default=None)

@@ -1,0 +1,59 @@
+#!/bin/sh
+# prerequisites.sh WHAT - see that the machine has what `make` needs and cannot bring along itself.
+#
+#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers
+#          core    a C compiler
+#          bench   the peers that `make bench` measures beside aiod
+#
+# What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
+# the exit status is 1. Prints nothing when nothing is missing.
+set -eu
+
+PYTHON=${PYTHON:-python3}
+missing=
+
+need() { # PACKAGE COMMAND: PACKAGE is missing when there is no COMMAND
+    command -v "$2" >/dev/null 2>&1 || missing="$missing $1"
+}
+
+python_ok() { "$PYTHON" -c "$1" >/dev/null 2>&1; }
+
+need_python() {
+    if ! command -v "$PYTHON" >/dev/null 2>&1; then
+        missing="$missing python3 python3-venv python3-dev"
+        return
+    fi
+    if ! python_ok 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "$PYTHON is $("$PYTHON" -V 2>&1): aiod needs Python 3.11 or newer. Name one: make PYTHON=/path/to/python3" >&2
+        exit 1
+    fi
+    version=$("$PYTHON" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
+    python_ok 'import ensurepip, venv' || missing="$missing $version-venv"
+    python_ok 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        missing="$missing $version-dev"
+}
+
+case ${1:-} in
+build) need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python ;;
+core) need gcc "${CC:-cc}" ;;
+bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd ;;
+*) echo "usage: $0 build|core|bench" >&2; exit 2 ;;
+esac
+
+[ -n "$missing" ] || exit 0
+case $missing in *gcc* | *g++*) missing="$missing libc6-dev" ;; esac
+
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "Missing (by Debian's package names):$missing. Install them, then run make again." >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "Missing packages. Run this, then make again:" >&2
+    echo "    sudo apt-get install --yes$missing" >&2
+    exit 1
+fi
+echo "installing by apt-get:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+# shellcheck disable=SC2086 # the words of $missing are package names
+apt-get -qq install --yes --no-install-recommends $missing >/dev/null

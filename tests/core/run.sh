@@ -1,0 +1,37 @@
+#!/bin/sh
+# run.sh VARIANT PROGRAM... - run the core's test programs one after the other, each for at most 120 s.
+#
+# VARIANT is plain, tsan or asan (how the programs were built). A program's output is shown when it fails; what it said
+# stays in PROGRAM.log. The last line is "core/VARIANT: N passed, N failed"; the exit status is 1 when one failed.
+set -eu
+
+variant=$1
+shift
+wrapper=
+
+# ThreadSanitizer's shadow memory and a kernel that spreads mappings over more than 28 bits exclude each other, in some
+# starts and not in others: so no randomised addresses for it, wherever the kernel lets us ask for that.
+if [ "$variant" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
+    wrapper="setarch $(uname -m) -R"
+fi
+export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
+export ASAN_OPTIONS="detect_leaks=1 strict_string_checks=1 detect_stack_use_after_return=1 ${ASAN_OPTIONS:-}"
+export UBSAN_OPTIONS="print_stacktrace=1 halt_on_error=1 ${UBSAN_OPTIONS:-}"
+
+passed=0 failed=0
+for program in "$@"; do
+    status=0
+    # shellcheck disable=SC2086 # the wrapper is a command and its arguments
+    timeout 120 $wrapper "$program" >"$program.log" 2>&1 </dev/null || status=$?
+    if [ "$status" = 0 ]; then
+        passed=$((passed + 1))
+        echo "core/$variant  $(basename "$program")  ok"
+    else
+        failed=$((failed + 1))
+        [ "$status" != 124 ] || echo "no end within 120 s" >>"$program.log"
+        echo "core/$variant  $(basename "$program")  FAILED (exit status $status):"
+        sed 's/^/    /' "$program.log"
+    fi
+done
+echo "core/$variant: $passed passed, $failed failed"
+[ "$failed" = 0 ]
