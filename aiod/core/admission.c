@@ -1,0 +1,333 @@
+/*
+ * admission.c - a batch at the door: everything about a record is checked here, so that what executes it need not.
+ *
+ * Two passes. The first looks at the batch as a message (counts, frames, credit twice over): what is wrong there is wrong
+ * with the client, and nothing is executed. The second takes record by record; a record that is refused gets its errno,
+ * and the others go on.
+ */
+#include "core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os.h"
+#include "worker_io.h"
+
+/* One batch on its way through the second pass. */
+struct batch {
+    struct aiod_core *core;
+    struct aiod_session *session;
+    struct aiod_payload **payloads;
+    struct aiod_reply *reply;
+    uint64_t arrived_ns;
+    uint64_t now_ns;      /* after the last thing that took time */
+    uint64_t small_bytes; /* of small reads still to come */
+    uint64_t inline_bytes;
+    struct aiod_request *first; /* for the pool */
+    struct aiod_request **tail;
+    size_t pooled;
+};
+
+static struct aiod_submission record_at(const void *records, size_t index)
+{
+    struct aiod_submission record;
+
+    memcpy(&record, (const char *)records + index * sizeof(record), sizeof(record));
+    return record;
+}
+
+/* ---- the first pass ------------------------------------------------------------------------------------------------ */
+
+/* The bytes that a write names must be there; its frame is marked as named. */
+static bool names_payload(const struct aiod_submission *record, struct aiod_payload **payloads, size_t payload_count,
+                          bool *named)
+{
+    if (record->op != AIOD_WRITE || record->length == 0) {
+        return true;
+    }
+    if (record->frame >= payload_count || record->frame_offset > payloads[record->frame]->length ||
+        record->length > payloads[record->frame]->length - record->frame_offset) {
+        return false;
+    }
+    named[record->frame] = true;
+    return true;
+}
+
+static const char *check_payloads(const void *records, size_t count, struct aiod_payload **payloads,
+                                  size_t payload_count)
+{
+    bool named[AIOD_REPLY_RECORDS_MAX] = {false};
+
+    if (payload_count > count) {
+        return "more payload frames than records";
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct aiod_submission record = record_at(records, i);
+
+        if (!names_payload(&record, payloads, payload_count, named)) {
+            return "a write names a payload frame, or bytes in it, that are not there";
+        }
+    }
+    for (size_t i = 0; i < payload_count; i++) {
+        if (!named[i]) {
+            return "a payload frame that no write names";
+        }
+    }
+    return NULL;
+}
+
+static const char *check_batch(struct aiod_session *session, uint64_t received, const void *records, size_t count,
+                               struct aiod_payload **payloads, size_t payload_count)
+{
+    if (!aiod_session_acknowledge(session, received)) {
+        return "the count of received completions is wrong";
+    }
+    if (count > session->limits.batch_max) {
+        return "more records than batch_max";
+    }
+    if (aiod_session_unacknowledged(session) + count > (uint64_t)session->limits.depth_max * 2) {
+        return "over twice the credit";
+    }
+    return check_payloads(records, count, payloads, payload_count);
+}
+
+/* ---- the second pass ----------------------------------------------------------------------------------------------- */
+
+static bool is_transfer(const struct aiod_submission *record)
+{
+    return record->op == AIOD_READ || record->op == AIOD_WRITE;
+}
+
+static void refuse(struct batch *batch, const struct aiod_submission *record, uint64_t charged, int error,
+                   enum aiod_reason reason)
+{
+    struct aiod_failure failure = {
+        .handle = record->handle,
+        .op = record->op < AIOD_OPEN ? (enum aiod_op)record->op : AIOD_OPS,
+        .reason = reason,
+        .error = error,
+        .offset = record->offset,
+        .length = record->length,
+    };
+
+    if (record->op >= AIOD_READ && record->op <= AIOD_SIZE) {
+        aiod_stats_refuse(&batch->core->stats, failure.op);
+        aiod_stats_refuse(&batch->session->stats, failure.op);
+    }
+    aiod_session_complete(batch->session, charged);
+    aiod_reply_add(batch->reply, record->cookie, -error);
+    aiod_reply_explain(batch->reply, &failure);
+}
+
+/* A completion that no worker was needed for. */
+static void complete_inline(struct batch *batch, const struct aiod_submission *record, uint64_t started_ns)
+{
+    struct aiod_timing timing = {
+        .latency_ns = batch->now_ns - batch->arrived_ns,
+        .service_ns = batch->now_ns - started_ns,
+        .started = true,
+        .inlined = true,
+    };
+
+    aiod_stats_record(&batch->core->stats, record->op, (int64_t)record->length, &timing);
+    aiod_stats_record(&batch->session->stats, record->op, (int64_t)record->length, &timing);
+    aiod_session_complete(batch->session, record->length);
+}
+
+static bool form_is_right(const struct aiod_submission *record)
+{
+    return record->op >= AIOD_READ && record->op <= AIOD_SIZE && record->flags == 0 && record->reserved == 0 &&
+           record->offset <= INT64_MAX && (is_transfer(record) || record->length == 0) &&
+           record->length <= INT64_MAX - record->offset;
+}
+
+static bool access_is_right(const struct aiod_submission *record, const struct aiod_handle *handle)
+{
+    return (record->op != AIOD_READ || handle->readable) && (record->op != AIOD_WRITE || handle->writable);
+}
+
+static void queue_io(struct batch *batch, struct aiod_io *io, const struct aiod_submission *record,
+                     struct aiod_handle *handle)
+{
+    struct aiod_session *session = batch->session;
+    struct aiod_request *request = &io->task.request;
+
+    io->task.kind = AIOD_TASK_IO;
+    request->run = aiod_io_run;
+    request->queued_ns = batch->arrived_ns;
+    request->deadline_ns = record->deadline_ms != 0 ? batch->arrived_ns + record->deadline_ms * UINT64_C(1000000) : 0;
+    io->session = session;
+    io->handle = handle;
+    io->file = handle->file;
+    io->fd = handle->fd;
+    io->cookie = record->cookie;
+    io->op = (enum aiod_op)record->op;
+    io->offset = record->offset;
+    io->length = record->length;
+    io->charged = record->length;
+    if (io->op == AIOD_WRITE) {
+        io->payload = batch->payloads[record->frame];
+        io->payload->refs++;
+        io->data = io->payload->data + record->frame_offset;
+    }
+
+    io->next = session->inflight;
+    if (io->next != NULL) {
+        io->next->previous = io;
+    }
+    session->inflight = io;
+    session->inflight_count++;
+    aiod_session_ref(session);
+    handle->inflight++;
+    batch->core->inflight++;
+    batch->core->bytes_inflight += io->length;
+
+    *batch->tail = request;
+    batch->tail = &request->next;
+    batch->pooled++;
+}
+
+/*
+ * Try the read here (RWF_NOWAIT). True: done. False: a worker has to do it, or what is left of it: `*have` bytes are in
+ * `*buffer`. A short one says nothing about the end of the file.
+ */
+static bool read_inline(struct batch *batch, const struct aiod_submission *record, int fd, struct aiod_buffer **buffer,
+                        uint64_t *have)
+{
+    bool small = record->length < AIOD_SHARED_PAYLOAD_MAX;
+    uint64_t started_ns = batch->now_ns;
+    uint64_t got;
+    char *data;
+
+    if (!small) {
+        *buffer = aiod_buffer_get(&batch->core->buffers, record->length);
+    }
+    data = small ? aiod_reply_room(batch->reply, record->length, batch->small_bytes)
+                 : (*buffer != NULL ? (*buffer)->data : NULL);
+    if (data == NULL) {
+        return false;
+    }
+    got = aiod_io_read_nowait(fd, data, record->length, record->offset);
+    batch->now_ns = aiod_now_ns();
+    if (got < record->length) {
+        if (small && got > 0) {
+            *buffer = aiod_buffer_get(&batch->core->buffers, record->length);
+            if (*buffer != NULL) {
+                memcpy((*buffer)->data, data, got);
+            }
+        }
+        *have = *buffer != NULL ? got : 0;
+        return false;
+    }
+    complete_inline(batch, record, started_ns);
+    batch->inline_bytes += got;
+    if (small) {
+        aiod_reply_add_shared(batch->reply, record->cookie, (int64_t)got);
+    } else {
+        aiod_reply_add_frame(batch->reply, record->cookie, (int64_t)got, *buffer);
+    }
+    return true;
+}
+
+static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record)
+{
+    return record->op == AIOD_READ && record->length <= batch->core->inline_read_max &&
+           batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
+}
+
+/* An admitted record: carried out here, or put in the row for the pool. 0, or -ENOMEM. */
+static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle)
+{
+    struct aiod_buffer *buffer = NULL;
+    uint64_t have = 0;
+    struct aiod_io *io;
+
+    if (is_transfer(record) && record->length == 0) {
+        complete_inline(batch, record, batch->now_ns);
+        aiod_reply_add(batch->reply, record->cookie, 0);
+        return 0;
+    }
+    if (may_read_inline(batch, record) && read_inline(batch, record, handle->fd, &buffer, &have)) {
+        return 0;
+    }
+    if (record->op == AIOD_READ && buffer == NULL) {
+        buffer = aiod_buffer_get(&batch->core->buffers, record->length);
+    }
+    io = calloc(1, sizeof(*io));
+    if (io == NULL || (record->op == AIOD_READ && buffer == NULL)) {
+        aiod_buffer_put(buffer);
+        free(io);
+        return -ENOMEM;
+    }
+    io->buffer = buffer;
+    io->have = have;
+    queue_io(batch, io, record, handle);
+    return 0;
+}
+
+static void admit(struct batch *batch, const struct aiod_submission *record)
+{
+    struct aiod_session *session = batch->session;
+    bool fits = is_transfer(record) && record->length <= session->limits.request_bytes_max;
+    uint64_t charged = fits ? record->length : 0;
+    struct aiod_handle *handle;
+
+    if (batch->core->draining) {
+        session->submitted++;
+        refuse(batch, record, 0, ESHUTDOWN, AIOD_REASON_STOPPING);
+    } else if (!aiod_session_charge(session, charged)) {
+        refuse(batch, record, 0, EAGAIN, AIOD_REASON_CREDIT);
+    } else if (!form_is_right(record)) {
+        refuse(batch, record, charged, EINVAL, AIOD_REASON_RECORD);
+    } else if ((handle = aiod_handle_find(session, record->handle)) == NULL) {
+        refuse(batch, record, charged, EBADF, AIOD_REASON_HANDLE);
+    } else if (!access_is_right(record, handle)) {
+        refuse(batch, record, charged, EBADF, AIOD_REASON_ACCESS);
+    } else if (is_transfer(record) && !fits) {
+        refuse(batch, record, charged, EMSGSIZE, AIOD_REASON_LENGTH);
+    } else if (carry_on(batch, record, handle) < 0) {
+        refuse(batch, record, charged, ENOMEM, AIOD_REASON_KERNEL);
+    }
+}
+
+static bool is_small_read(const struct aiod_submission *record)
+{
+    return record->op == AIOD_READ && record->length < AIOD_SHARED_PAYLOAD_MAX;
+}
+
+const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *session, uint64_t received,
+                             const void *records, size_t count, struct aiod_payload **payloads, size_t payload_count,
+                             struct aiod_reply **reply)
+{
+    const char *wrong = check_batch(session, received, records, count, payloads, payload_count);
+    struct batch batch = {.core = core, .session = session, .payloads = payloads};
+
+    *reply = NULL;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    batch.reply = aiod_reply_create(session, &core->buffers);
+    batch.arrived_ns = batch.now_ns = aiod_now_ns();
+    batch.tail = &batch.first;
+    for (size_t i = 0; i < count; i++) {
+        struct aiod_submission record = record_at(records, i);
+
+        batch.small_bytes += is_small_read(&record) ? record.length : 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct aiod_submission record = record_at(records, i);
+
+        admit(&batch, &record);
+        batch.small_bytes -= is_small_read(&record) ? record.length : 0;
+    }
+    if (batch.pooled > 0) {
+        aiod_pool_submit(core->pool, batch.first, batch.pooled);
+    }
+    if (batch.reply->record_count == 0) {
+        aiod_reply_destroy(batch.reply);
+    } else {
+        *reply = batch.reply;
+    }
+    return NULL;
+}

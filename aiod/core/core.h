@@ -1,0 +1,85 @@
+/*
+ * core.h - one engine's native half: sessions and their handles in front of the pool.
+ *
+ * Everything here belongs to the main loop's thread, and nothing blocks but aiod_core_stop().
+ */
+#ifndef AIOD_CORE_H
+#define AIOD_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "buffers.h"
+#include "files.h"
+#include "io.h"
+#include "op_stats.h"
+#include "pool.h"
+#include "reply.h"
+#include "session.h"
+
+/* What one batch may read inline at most: the main loop must not spend its time on copying. */
+#define AIOD_INLINE_BATCH_BYTES_MAX (2u * 1024u * 1024u)
+
+struct aiod_core_config {
+    struct aiod_pool_config pool;
+    uint64_t inline_read_max; /* bytes; 0: every read goes to a worker */
+    size_t buffer_cache_max;  /* bytes */
+};
+
+struct aiod_core {
+    struct aiod_pool *pool;
+    struct aiod_buffers buffers;
+    struct aiod_files files;
+    struct aiod_stats stats;
+    uint64_t inline_read_max;
+    bool draining;
+    bool stopped;
+    uint64_t bytes_inflight;
+    uint32_t inflight; /* requests and controls */
+    uint32_t handle_count;
+};
+
+/* 0, or -errno. */
+int aiod_core_create(struct aiod_core **core, const struct aiod_core_config *config);
+
+/* Free it; when workers are still inside a system call, what they use stays. */
+void aiod_core_destroy(struct aiod_core *core);
+
+/*
+ * Admit `count` records and their payloads; what completes at once is in `*reply` (NULL: nothing), the rest comes from
+ * aiod_core_reap(). Takes a reference of each payload that it keeps. Returns NULL, or what is wrong with the whole batch:
+ * then nothing of it was executed, and the session has to be ended.
+ */
+const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *session, uint64_t received,
+                             const void *records, size_t count, struct aiod_payload **payloads, size_t payload_count,
+                             struct aiod_reply **reply);
+
+/* Take what has completed: replies (grouped by session, each session's in order) and controls with a tag. */
+void aiod_core_reap(struct aiod_core *core, struct aiod_reply **replies, struct aiod_control **controls);
+
+void aiod_control_destroy(struct aiod_control *control);
+
+/* Cancel the session's requests of these cookies that are still queued. Returns how many. */
+size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, const uint64_t *cookies, size_t count);
+
+/* Open on a worker; ends as a control. 0, or -ENOMEM. */
+int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags, mode_t mode);
+
+/* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
+int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
+                             bool readable, bool writable);
+
+/* Close a descriptor on a worker. */
+void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd);
+
+/* Close a handle when nothing is in flight on it any more; ends as a control. 0, or -EBADF. */
+int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number);
+
+/* Cancel what is queued, close the handles, deliver nothing any more. The caller's reference stays the caller's. */
+void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session);
+
+/* Stop the pool; false after `timeout_ns`: workers are still inside a system call. Reap once more afterwards. */
+bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);
+
+#endif

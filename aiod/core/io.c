@@ -1,0 +1,63 @@
+#include "io.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "worker_io.h"
+
+/* A failed flush poisons the file: the kernel reports a lost page once, and would say yes the next time. */
+static int64_t run_flush(struct aiod_io *io)
+{
+    int64_t result;
+
+    if (aiod_file_poisoned(io->file)) {
+        io->task.request.reason = AIOD_REASON_POISONED;
+        return -EIO;
+    }
+    result = aiod_io_flush(io->fd);
+    if (result < 0) {
+        aiod_file_poison(io->file);
+    }
+    return result;
+}
+
+int64_t aiod_io_run(struct aiod_request *request)
+{
+    struct aiod_io *io = (struct aiod_io *)request;
+
+    switch (io->op) {
+    case AIOD_READ:
+        return aiod_io_read(io->fd, io->buffer->data, io->length, io->offset, io->have);
+    case AIOD_WRITE:
+        return aiod_io_write(io->fd, io->data, io->length, io->offset);
+    case AIOD_FLUSH:
+        return run_flush(io);
+    case AIOD_SIZE:
+        return aiod_io_size(io->fd);
+    case AIOD_OPEN:
+    case AIOD_CLOSE:
+    case AIOD_OPS:
+        break;
+    }
+    return -EINVAL;
+}
+
+int64_t aiod_control_run(struct aiod_request *request)
+{
+    struct aiod_control *control = (struct aiod_control *)request;
+
+    if (control->op == AIOD_OPEN) {
+        int error = aiod_confined_open(control->root, control->path, control->flags, control->mode, &control->opened);
+
+        return error < 0 ? error : control->opened.fd;
+    }
+    /* Linux closes the descriptor whatever close() says: never again after EINTR. */
+    return close(control->fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+void aiod_payload_put(struct aiod_payload *payload)
+{
+    if (payload != NULL && --payload->refs == 0) {
+        payload->release(payload);
+    }
+}

@@ -1,0 +1,441 @@
+/*
+ * module.cpp - the core's Python face (aiod/_core.pyi says what each name means). The only file that knows Python.
+ *
+ * Everything runs on the main loop's thread with the GIL held, but stop() (released) and the end of a Buffer (any thread,
+ * GIL held; the buffer cache has a lock of its own).
+ */
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "core.h"
+}
+
+namespace nb = nanobind;
+
+namespace
+{
+
+[[noreturn]] void raise_os_error(int error)
+{
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    throw nb::python_error();
+}
+
+/* ---- Buffer: a payload frame on its way out ------------------------------------------------------------------------ */
+
+struct Buffer {
+    Buffer(aiod_buffer *taken, nb::object core) : buffer(taken), owner(std::move(core))
+    {
+    }
+    Buffer(const Buffer &) = delete;
+    Buffer &operator=(const Buffer &) = delete;
+    ~Buffer()
+    {
+        aiod_buffer_put(buffer);
+    }
+
+    aiod_buffer *buffer;
+    nb::object owner; /* the Core, whose cache the memory belongs to */
+};
+
+int buffer_get(PyObject *self, Py_buffer *view, int flags)
+{
+    Buffer *buffer = nb::inst_ptr<Buffer>(self);
+
+    return PyBuffer_FillInfo(view, self, buffer->buffer->data, static_cast<Py_ssize_t>(buffer->buffer->length), 1, flags);
+}
+
+PyType_Slot buffer_slots[] = {
+    {Py_bf_getbuffer, reinterpret_cast<void *>(buffer_get)},
+    {0, nullptr},
+};
+
+/* ---- payloads: Python's buffers kept while writes use them --------------------------------------------------------- */
+
+struct PythonPayload {
+    aiod_payload payload;
+    Py_buffer view;
+};
+
+void release_payload(aiod_payload *payload)
+{
+    auto *whole = reinterpret_cast<PythonPayload *>(payload); /* payload is its first member */
+
+    PyBuffer_Release(&whole->view);
+    delete whole;
+}
+
+/* The payloads of one submit call, each with one reference for the call's duration. */
+class Payloads
+{
+  public:
+    explicit Payloads(const nb::sequence &frames)
+    {
+        for (nb::handle frame : frames) {
+            auto whole = std::make_unique<PythonPayload>();
+
+            if (PyObject_GetBuffer(frame.ptr(), &whole->view, PyBUF_SIMPLE) < 0) {
+                release_all();
+                throw nb::python_error();
+            }
+            whole->payload = {static_cast<const char *>(whole->view.buf), static_cast<size_t>(whole->view.len), 1,
+                              release_payload};
+            items.push_back(&whole.release()->payload);
+        }
+    }
+    Payloads(const Payloads &) = delete;
+    Payloads &operator=(const Payloads &) = delete;
+    ~Payloads()
+    {
+        release_all();
+    }
+
+    std::vector<aiod_payload *> items;
+
+  private:
+    void release_all()
+    {
+        for (aiod_payload *payload : items) {
+            aiod_payload_put(payload);
+        }
+        items.clear();
+    }
+};
+
+/* ---- statistics ---------------------------------------------------------------------------------------------------- */
+
+nb::list histogram_list(const aiod_histogram &histogram)
+{
+    nb::list pairs;
+
+    for (size_t i = 0; i < AIOD_HISTOGRAM_BUCKETS; i++) {
+        if (histogram.counts[i] != 0) {
+            nb::list pair;
+
+            pair.append(aiod_histogram_upper(i));
+            pair.append(histogram.counts[i]);
+            pairs.append(pair);
+        }
+    }
+    return pairs;
+}
+
+const char *const op_names[AIOD_OPS] = {nullptr, "read", "write", "flush", "size", "open", "close"};
+
+nb::dict stats_dict(const aiod_stats &stats)
+{
+    static const aiod_op_stats nothing = {};
+    nb::dict ops;
+
+    for (size_t op = 1; op < AIOD_OPS; op++) {
+        const aiod_op_stats &counted = stats.ops[op] != nullptr ? *stats.ops[op] : nothing;
+        nb::dict entry;
+
+        entry["count"] = counted.count;
+        entry["bytes"] = counted.bytes;
+        entry["errors"] = counted.errors;
+        entry["inline"] = counted.inlined;
+        entry["latency_ns"] = histogram_list(counted.latency);
+        entry["queue_ns"] = histogram_list(counted.queue);
+        entry["service_ns"] = histogram_list(counted.service);
+        ops[op_names[op]] = entry;
+    }
+    return ops;
+}
+
+/* ---- Session ------------------------------------------------------------------------------------------------------- */
+
+struct Session {
+    Session(nb::object tag_, uint32_t depth_max, uint64_t bytes_max, uint64_t request_bytes_max, uint32_t batch_max,
+            uint32_t handles_max)
+        : tag(std::move(tag_))
+    {
+        const aiod_limits limits = {depth_max, batch_max, handles_max, bytes_max, request_bytes_max};
+
+        if (depth_max < 1 || depth_max > 65536 || batch_max < 1 || batch_max > AIOD_REPLY_RECORDS_MAX ||
+            handles_max > AIOD_HANDLES_MAX || request_bytes_max < 1 || request_bytes_max > bytes_max) {
+            throw nb::value_error("a session's limits are out of range");
+        }
+        session = aiod_session_create(&limits);
+        if (session == nullptr) {
+            throw std::bad_alloc();
+        }
+        session->owner = this;
+    }
+    Session(const Session &) = delete;
+    Session &operator=(const Session &) = delete;
+    ~Session()
+    {
+        session->owner = nullptr;
+        aiod_session_unref(session);
+    }
+
+    aiod_session *session;
+    nb::object tag;
+};
+
+/* ---- Core ---------------------------------------------------------------------------------------------------------- */
+
+struct Core {
+    Core(const std::string &name, unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms,
+         uint64_t spawn_retry_ms, uint64_t inline_read_max, size_t buffer_cache_max)
+    {
+        aiod_core_config config = {};
+
+        config.pool.name = name.c_str();
+        config.pool.max_threads = max_threads;
+        config.pool.min_threads = min_threads;
+        config.pool.idle_timeout_ns = idle_timeout_ms * 1000000;
+        config.pool.spawn_retry_ns = spawn_retry_ms * 1000000;
+        config.inline_read_max = inline_read_max;
+        config.buffer_cache_max = buffer_cache_max;
+        check(aiod_core_create(&core, &config));
+    }
+    Core(const Core &) = delete;
+    Core &operator=(const Core &) = delete;
+    ~Core()
+    {
+        aiod_core_destroy(core);
+    }
+
+    static void check(int64_t result)
+    {
+        if (result == -EINVAL) {
+            throw nb::value_error("thread limits out of range: 1 <= max_threads <= 1024, min_threads <= max_threads");
+        }
+        if (result < 0) {
+            raise_os_error(static_cast<int>(-result));
+        }
+    }
+
+    aiod_core *core = nullptr;
+};
+
+nb::tuple completions_tuple(aiod_reply *reply, nb::handle core)
+{
+    nb::list frames;
+    nb::list failures;
+    nb::bytes records(reinterpret_cast<const char *>(reply->records), reply->record_count * sizeof(*reply->records));
+
+    for (uint32_t i = 0; i < reply->frame_count; i++) {
+        auto *frame = new Buffer(reply->frames[i], nb::borrow(core));
+
+        reply->frames[i] = nullptr;
+        frames.append(nb::cast(frame, nb::rv_policy::take_ownership));
+    }
+    for (uint32_t i = 0; i < reply->failure_count; i++) {
+        const aiod_failure &failure = reply->failures[i];
+
+        failures.append(nb::make_tuple(failure.index, static_cast<int>(failure.op), failure.handle, failure.offset,
+                                       failure.length, failure.error, static_cast<int>(failure.reason)));
+    }
+    return nb::make_tuple(records, frames, failures);
+}
+
+struct ReplyDeleter {
+    void operator()(aiod_reply *reply) const
+    {
+        aiod_reply_destroy(reply);
+    }
+};
+using Reply = std::unique_ptr<aiod_reply, ReplyDeleter>;
+
+nb::object core_submit(nb::handle self, Session &session, uint64_t received, const nb::bytes &records,
+                       const nb::sequence &frames)
+{
+    Core &core = nb::cast<Core &>(self);
+    Payloads payloads(frames);
+    aiod_reply *taken = nullptr;
+    const char *wrong;
+
+    if (records.size() % sizeof(aiod_submission) != 0) {
+        throw nb::value_error("the records are not a multiple of 48 bytes");
+    }
+    wrong = aiod_core_submit(core.core, session.session, received, records.c_str(),
+                             records.size() / sizeof(aiod_submission), payloads.items.data(), payloads.items.size(),
+                             &taken);
+    if (wrong != nullptr) {
+        throw nb::value_error(wrong);
+    }
+    Reply reply(taken);
+    return reply ? nb::object(completions_tuple(reply.get(), self)) : nb::none();
+}
+
+nb::tuple core_reap(nb::handle self)
+{
+    Core &core = nb::cast<Core &>(self);
+    nb::list replies;
+    nb::list controls;
+    aiod_reply *reply;
+    aiod_control *control;
+
+    aiod_core_reap(core.core, &reply, &control);
+    while (reply != nullptr) {
+        Reply taken(reply);
+        auto *owner = static_cast<Session *>(reply->session->owner);
+
+        reply = reply->next;
+        if (owner != nullptr) {
+            replies.append(nb::make_tuple(nb::find(owner), completions_tuple(taken.get(), self)));
+        }
+    }
+    while (control != nullptr) {
+        auto *next = reinterpret_cast<aiod_control *>(control->task.request.next);
+
+        controls.append(nb::make_tuple(control->tag, control->task.request.result, control->opened.size,
+                                       control->opened.dev, control->opened.ino));
+        aiod_control_destroy(control);
+        control = next;
+    }
+    return nb::make_tuple(replies, controls);
+}
+
+size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
+{
+    std::vector<uint64_t> numbers;
+
+    for (nb::handle cookie : cookies) {
+        numbers.push_back(nb::cast<uint64_t>(cookie));
+    }
+    return aiod_core_cancel(core.core, session.session, numbers.data(), numbers.size());
+}
+
+void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags, unsigned mode)
+{
+    if (root.find('\0') != std::string::npos || path.find('\0') != std::string::npos) {
+        throw nb::value_error("a path with a zero byte");
+    }
+    Core::check(aiod_core_open(core.core, tag, root.c_str(), path.c_str(), flags, mode));
+}
+
+uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable)
+{
+    int64_t number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, readable, writable);
+
+    Core::check(number);
+    return static_cast<uint32_t>(number);
+}
+
+void core_close_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
+{
+    Core::check(aiod_core_close_handle(core.core, tag, session.session, handle));
+}
+
+nb::dict core_pool_stats(Core &core)
+{
+    aiod_pool_stats stats;
+    nb::dict result;
+
+    aiod_pool_get_stats(core.core->pool, &stats);
+    result["max_threads"] = stats.max_threads;
+    result["min_threads"] = stats.min_threads;
+    result["cur_threads"] = stats.cur_threads;
+    result["idle_threads"] = stats.idle_threads;
+    result["active_threads"] = stats.active_threads;
+    result["new_threads"] = stats.new_threads;
+    result["pending_threads"] = stats.pending_threads;
+    result["queued"] = stats.queued;
+    result["threads_created"] = stats.threads_created;
+    result["threads_peak"] = stats.threads_peak;
+    result["spawn_failures"] = stats.spawn_failures;
+    result["lost_wakeups"] = stats.lost_wakeups;
+    return result;
+}
+
+nb::list core_worker_tids(Core &core)
+{
+    std::vector<pid_t> tids(AIOD_THREADS_MAX);
+    size_t count = aiod_pool_worker_tids(core.core->pool, tids.data());
+    nb::list result;
+
+    for (size_t i = 0; i < count; i++) {
+        result.append(tids[i]);
+    }
+    return result;
+}
+
+/* Rounded up: a timer that fires early would find nothing to do, and be armed again at once. */
+int64_t milliseconds(uint64_t ns)
+{
+    return ns == AIOD_POOL_NEVER ? -1 : static_cast<int64_t>((ns + 999999) / 1000000);
+}
+
+bool core_stop(Core &core, uint64_t timeout_ms)
+{
+    nb::gil_scoped_release released;
+
+    return aiod_core_stop(core.core, timeout_ms * 1000000);
+}
+
+} // namespace
+
+NB_MODULE(_core, m)
+{
+    m.attr("REASON_KERNEL") = static_cast<int>(AIOD_REASON_KERNEL);
+    m.attr("REASON_HANDLE") = static_cast<int>(AIOD_REASON_HANDLE);
+    m.attr("REASON_ACCESS") = static_cast<int>(AIOD_REASON_ACCESS);
+    m.attr("REASON_RECORD") = static_cast<int>(AIOD_REASON_RECORD);
+    m.attr("REASON_LENGTH") = static_cast<int>(AIOD_REASON_LENGTH);
+    m.attr("REASON_CREDIT") = static_cast<int>(AIOD_REASON_CREDIT);
+    m.attr("REASON_CANCELLED") = static_cast<int>(AIOD_REASON_CANCELLED);
+    m.attr("REASON_DEADLINE") = static_cast<int>(AIOD_REASON_DEADLINE);
+    m.attr("REASON_NO_THREADS") = static_cast<int>(AIOD_REASON_NO_THREADS);
+    m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
+    m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
+
+    nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
+        return buffer.buffer->length;
+    });
+
+    nb::class_<Session>(m, "Session")
+        .def(nb::init<nb::object, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t>(), nb::arg("tag").none(), nb::kw_only(),
+             nb::arg("depth_max"), nb::arg("bytes_max"), nb::arg("request_bytes_max"), nb::arg("batch_max"),
+             nb::arg("handles_max"))
+        .def_rw("tag", &Session::tag, nb::arg("value").none())
+        .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
+        .def_prop_ro("inflight", [](const Session &self) { return self.session->inflight_count; })
+        .def_prop_ro("unacknowledged", [](const Session &self) { return aiod_session_unacknowledged(self.session); })
+        .def("stats", [](const Session &self) { return stats_dict(self.session->stats); });
+
+    nb::class_<Core>(m, "Core")
+        .def(nb::init<const std::string &, unsigned, unsigned, uint64_t, uint64_t, uint64_t, size_t>(), nb::arg("name"),
+             nb::kw_only(), nb::arg("max_threads"), nb::arg("min_threads"), nb::arg("idle_timeout_ms"),
+             nb::arg("spawn_retry_ms"), nb::arg("inline_read_max"), nb::arg("buffer_cache_max"))
+        .def_prop_ro("completion_fd", [](const Core &self) { return aiod_pool_completion_fd(self.core->pool); })
+        .def_prop_ro("doorbell_fd", [](const Core &self) { return aiod_pool_doorbell_fd(self.core->pool); })
+        .def("submit", core_submit, nb::arg("session"), nb::arg("received"), nb::arg("records"), nb::arg("frames"))
+        .def("reap", core_reap)
+        .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
+        .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"))
+        .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
+             nb::kw_only(), nb::arg("readable"), nb::arg("writable"))
+        .def("close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); }, nb::arg("tag"),
+             nb::arg("fd"))
+        .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
+        .def("end_session",
+             [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); }, nb::arg("session"))
+        .def_prop_ro("bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
+        .def_prop_ro("inflight", [](const Core &self) { return self.core->inflight; })
+        .def_prop_ro("files", [](const Core &self) { return self.core->handle_count; })
+        .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
+        .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
+        .def("tick_wanted", [](Core &self) { return milliseconds(aiod_pool_tick_wanted(self.core->pool)); })
+        .def("resize",
+             [](Core &self, unsigned max_threads, unsigned min_threads) {
+                 Core::check(aiod_pool_resize(self.core->pool, max_threads, min_threads));
+             },
+             nb::arg("max_threads"), nb::arg("min_threads"))
+        .def("pool_stats", core_pool_stats)
+        .def("worker_tids", core_worker_tids)
+        .def("stats", [](const Core &self) { return stats_dict(self.core->stats); })
+        .def("drain", [](Core &self) { self.core->draining = true; })
+        .def("stop", core_stop, nb::arg("timeout_ms"));
+}

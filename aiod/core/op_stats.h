@@ -1,0 +1,45 @@
+/*
+ * op_stats.h - what is counted of each operation. The main loop's thread only.
+ */
+#ifndef AIOD_OP_STATS_H
+#define AIOD_OP_STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "histogram.h"
+#include "records.h"
+
+struct aiod_op_stats {
+    uint64_t count;
+    uint64_t bytes;
+    uint64_t errors;
+    uint64_t inlined;              /* answered by the main loop itself */
+    struct aiod_histogram latency; /* ns from admission to the end */
+    struct aiod_histogram queue;   /* ns of waiting for a worker */
+    struct aiod_histogram service; /* ns in the system call */
+};
+
+/* One set an operation, made at its first use: a client that only reads has one. */
+struct aiod_stats {
+    struct aiod_op_stats *ops[AIOD_OPS];
+};
+
+/* How one request went. */
+struct aiod_timing {
+    uint64_t latency_ns;
+    uint64_t queue_ns;
+    uint64_t service_ns; /* counted only when `started` */
+    bool started;
+    bool inlined;
+};
+
+/* Count one request that ended with `result` (bytes, or -errno). Without memory for a new set nothing is counted. */
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, int64_t result, const struct aiod_timing *timing);
+
+/* Count one that was refused, and never was in flight. */
+void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op);
+
+void aiod_stats_destroy(struct aiod_stats *stats);
+
+#endif

@@ -1,0 +1,105 @@
+/*
+ * session.h - what the core knows of one client: its credit, its handles, its requests in flight.
+ *
+ * The main loop's thread only. The credit counts every record of the client, refused ones included, from its arrival
+ * until the client says that it has received the completion: so it bounds what waits in the pool, what waits in the
+ * socket, and the memory of both.
+ */
+#ifndef AIOD_SESSION_H
+#define AIOD_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "files.h"
+#include "op_stats.h"
+
+#define AIOD_HANDLES_MAX 65535u /* the index has 16 bits of a handle's number, and 0 is no handle */
+
+struct aiod_io;
+struct aiod_reply;
+
+struct aiod_limits {
+    uint32_t depth_max;         /* requests */
+    uint32_t batch_max;         /* records */
+    uint32_t handles_max;       /* at most AIOD_HANDLES_MAX */
+    uint64_t bytes_max;
+    uint64_t request_bytes_max;
+};
+
+struct aiod_handle {
+    struct aiod_session *session;
+    struct aiod_file *file;
+    int fd;
+    uint32_t number;
+    uint32_t inflight; /* requests */
+    bool readable;
+    bool writable;
+    bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
+    uint64_t close_tag;
+};
+
+struct aiod_handle_slot {
+    struct aiod_handle *handle; /* NULL: free */
+    uint16_t generation;        /* of the next handle here: a closed number stays unknown for long */
+};
+
+struct aiod_session {
+    struct aiod_limits limits;
+    unsigned refs; /* the owner, each request in flight, each handle */
+    void *owner;   /* whatever it wants to be found by; not used here */
+    bool ended;    /* completions go nowhere */
+
+    /* Credit. submitted - acknowledged are unanswered as the client sees it. */
+    uint64_t submitted;
+    uint64_t completed;
+    uint64_t acknowledged;
+    uint64_t unacknowledged_bytes;
+    uint64_t *completed_bytes; /* ring of 2 * depth_max: lengths of completed records, in the order of their replies */
+
+    struct aiod_io *inflight; /* doubly linked */
+    uint32_t inflight_count;
+
+    struct aiod_handle_slot *slots;
+    uint32_t slot_count;
+    uint32_t handle_count;
+
+    /* During one reap: the reply being collected, and the bytes of small reads still to be put in shared frames. */
+    struct aiod_reply *reply;
+    uint64_t small_bytes;
+
+    struct aiod_stats stats;
+};
+
+/* NULL without memory. One reference. */
+struct aiod_session *aiod_session_create(const struct aiod_limits *limits);
+
+void aiod_session_ref(struct aiod_session *session);
+void aiod_session_unref(struct aiod_session *session);
+
+/*
+ * Take the client's word for how many completions it has received. False: more than there were, or fewer than it said
+ * before.
+ */
+bool aiod_session_acknowledge(struct aiod_session *session, uint64_t received);
+
+/* Records that the client has not been answered, or has not said that it was. */
+uint64_t aiod_session_unacknowledged(const struct aiod_session *session);
+
+/* Count a new record of `length` bytes. False: above the credit; then the record counts, its bytes do not. */
+bool aiod_session_charge(struct aiod_session *session, uint64_t length);
+
+/* A record of `length` charged bytes is completed, its reply made. */
+void aiod_session_complete(struct aiod_session *session, uint64_t length);
+
+/* Make a handle of `fd`. Its number, or -EMFILE, -ENOMEM. */
+int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, bool readable, bool writable);
+
+/* The open handle of that number, or NULL. */
+struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);
+
+/* The number means nothing any more; the handle itself is freed. */
+void aiod_handle_remove(struct aiod_handle *handle);
+
+#endif

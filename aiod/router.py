@@ -1,0 +1,285 @@
+"""A ROUTER socket on the running event loop: frames in, frames out, and libzmq's traps closed.
+
+The traps, and what is done about them:
+
+* libzmq takes over a live ipc path without a word, and a closing socket unlinks the path that its successor has bound
+  meanwhile. So the listening socket is ours (ZMQ_USE_FD): bound once, under the caller's lock, and kept over a rebind.
+* ZMQ_FD is edge-triggered: whoever sees it readable, or has sent, reads on until there is nothing more.
+* libzmq aborts the process when accept() has no descriptor left. So connections are counted by the socket monitor, and
+  those above a limit far from RLIMIT_NOFILE are shut down. (Unbinding instead would end every connection there is.)
+* Messages not delivered yet, and a message whose last frame never comes, are buffered without a bound: `rebind` drops
+  them all, and is what the owner does when the process has grown too large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+log = logging.getLogger(__name__)
+
+COPY_BELOW_BYTES: Final = 256 * 1024
+"""Frames from this size on are sent without a copy; below it the copy is cheaper than keeping account of the buffer."""
+
+_MESSAGES_PER_TURN: Final = 64
+_SEND_HWM_MESSAGES: Final = 1024
+_RECEIVE_HWM_MESSAGES: Final = 64
+_BACKLOG: Final = 512
+_AUTO_ID_BYTES: Final = 5
+_OPENED: Final = zmq.EVENT_ACCEPTED
+_CLOSED: Final = (
+    zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+)
+
+
+class Peer(NamedTuple):
+    """Who sent a message, by the kernel's word (SO_PEERCRED at connection time); -1 where unknown."""
+
+    routing_id: bytes
+    address: str
+    uid: int
+    gid: int
+    pid: int
+
+    def __str__(self) -> str:
+        """For log lines."""
+        return f"pid {self.pid}, uid {self.uid}"
+
+
+def connections_limit() -> int:
+    """How many connections a socket accepts: a quarter of the descriptors that the process may have."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, soft // 4)
+
+
+class Router:
+    """A bound ROUTER. Main loop thread only; nothing here blocks."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        on_message: Callable[[Peer, list[zmq.Frame]], None],
+        *,
+        message_bytes_max: int,
+        name: str,
+    ) -> None:
+        """Bind `endpoint` (ipc://PATH); a socket file left there is replaced, so the caller holds a lock.
+
+        `on_message(peer, frames)` gets every message without its routing id. `message_bytes_max` bounds one frame.
+        Raises OSError with a sentence when the endpoint cannot be bound.
+        """
+        self._context = context
+        self._on_message = on_message
+        self._message_bytes_max = message_bytes_max
+        self._name = name
+        self._paused = False
+        self._drain_scheduled = False
+        self._connections = 0
+        self._connections_max = connections_limit()
+        self._refused_connections = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.endpoint = endpoint
+        self._listener = _listen(endpoint)
+        self._open_socket()
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin to watch the socket on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._watch()
+
+    def rebind(self, endpoint: str) -> None:
+        """Drop every connection and all that is buffered, and serve `endpoint` (which may be the same) afresh."""
+        self._unwatch()
+        self._close_socket(linger_ms=0)
+        if endpoint != self.endpoint:
+            self._close_listener()
+            self.endpoint = endpoint
+            self._listener = _listen(endpoint)
+        self._connections = 0
+        self._paused = False
+        self._open_socket()
+        self._watch()
+
+    def pause(self) -> None:
+        """Read no more messages until `resume`; what arrives is buffered, and senders are slowed down."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        if self._paused:
+            self._paused = False
+            self._schedule_drain()
+
+    @property
+    def paused(self) -> bool:
+        """Whether messages wait unread on purpose."""
+        return self._paused
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close; messages already sent have `linger_ms` to leave (the context's end waits for them). Idempotent."""
+        if self._socket.closed:
+            return
+        self._unwatch()
+        self._close_socket(linger_ms)
+        self._close_listener()
+
+    def stats(self) -> dict[str, int]:
+        """Connections now, and connections refused above the limit so far."""
+        return {"connections": self._connections, "refused_connections": self._refused_connections}
+
+    # ---- messages
+
+    def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
+        """Queue a message for `peer`. False: the peer has gone, or has let its queue fill up."""
+        try:
+            self._socket.send(peer.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
+            last = len(frames) - 1
+            for index, frame in enumerate(frames):
+                copy = len(frame) < COPY_BELOW_BYTES
+                self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0), copy=copy)
+        except zmq.ZMQError as error:
+            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+                raise
+            return False
+        finally:
+            # Sending may have consumed the FD's edge of a message that has come in.
+            self._schedule_drain()
+        return True
+
+    def _drain(self) -> None:
+        """Hand on what has arrived, a bounded number of messages a turn."""
+        self._drain_scheduled = False
+        recv = self._socket.recv_multipart
+        for _ in range(_MESSAGES_PER_TURN):
+            if self._paused or self._socket.closed:
+                return
+            try:
+                frames = recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._deliver(frames)
+        self._schedule_drain()
+
+    def _deliver(self, frames: list[zmq.Frame]) -> None:
+        routing_id = frames[0].bytes
+        if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
+            log.warning("%s: discarded a message from a peer that chose its own routing id", self._name)
+            return
+        self._on_message(_peer(routing_id, frames[-1]), frames[1:])
+
+    def _schedule_drain(self) -> None:
+        if not self._drain_scheduled and self._loop is not None:
+            self._drain_scheduled = True
+            self._loop.call_soon(self._drain_if_open)
+
+    def _drain_if_open(self) -> None:
+        if not self._socket.closed:
+            self._drain()
+
+    # ---- connections
+
+    def _drain_monitor(self) -> None:
+        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
+            if event["event"] & _OPENED:
+                self._connections += 1
+                if self._connections > self._connections_max:
+                    self._refuse_connection(int(event["value"]))
+            elif event["event"] & _CLOSED:
+                self._connections = max(0, self._connections - 1)
+
+    def _refuse_connection(self, fd: int) -> None:
+        """Shut down the connection that libzmq has as `fd`.
+
+        libzmq may have closed it meanwhile and the number stand for something else: only a connection accepted on
+        our own path is touched.
+        """
+        self._refused_connections += 1
+        log.warning("%s: more than %d connections: refused one", self._name, self._connections_max)
+        try:
+            duplicate = socket.socket(fileno=os.dup(fd))
+        except OSError:
+            return  # closed meanwhile
+        with duplicate, contextlib.suppress(OSError):
+            if duplicate.family == socket.AF_UNIX and duplicate.getsockname() == _path(self.endpoint):
+                duplicate.shutdown(socket.SHUT_RDWR)
+
+    # ---- the socket
+
+    def _open_socket(self) -> None:
+        router = self._context.socket(zmq.ROUTER)
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.MAXMSGSIZE, self._message_bytes_max)
+        router.setsockopt(zmq.SNDHWM, _SEND_HWM_MESSAGES)
+        router.setsockopt(zmq.RCVHWM, _RECEIVE_HWM_MESSAGES)
+        router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
+        self._monitor = router.get_monitor_socket(_OPENED | _CLOSED)
+        router.bind(self.endpoint)
+        self._socket = router
+
+    def _watch(self) -> None:
+        assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours, not of a client
+        self._loop.add_reader(self._socket.fileno(), self._drain)
+        self._loop.add_reader(self._monitor.fileno(), self._drain_monitor)
+        self._drain_monitor()
+        self._schedule_drain()
+
+    def _unwatch(self) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_reader(self._monitor.fileno())
+
+    def _close_socket(self, linger_ms: int) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+        self._socket.close(linger_ms)
+
+    def _close_listener(self) -> None:
+        self._listener.close()
+        Path(_path(self.endpoint)).unlink(missing_ok=True)
+
+
+def _path(endpoint: str) -> str:
+    return endpoint.removeprefix("ipc://")
+
+
+def _listen(endpoint: str) -> socket.socket:
+    """A listening socket on `endpoint`'s path, in place of what was there."""
+    path = _path(endpoint)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    try:
+        Path(path).unlink(missing_ok=True)
+        listener.bind(path)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {endpoint}: {error.strerror or error}") from error
+    return listener
+
+
+def _peer(routing_id: bytes, frame: zmq.Frame) -> Peer:
+    """The peer as libzmq's Peer-Address has it: host:uid:gid:pid, believed on ipc only."""
+    address = frame.get("Peer-Address")
+    try:
+        _, uid, gid, pid = str(address).rsplit(":", 3)
+        return Peer(routing_id, str(address), int(uid), int(gid), int(pid))
+    except ValueError:
+        return Peer(routing_id, str(address), -1, -1, -1)
