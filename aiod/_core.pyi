@@ -35,6 +35,9 @@ REASON_POISONED: int
 REASON_STOPPING: int
 """ESHUTDOWN: the pool is draining."""
 
+def trim() -> bool:
+    """Give freed memory back to the kernel (malloc_trim). Whether there was any."""
+
 class Buffer:
     """Bytes of a payload frame; supports the (read-only) buffer protocol.
 
@@ -49,7 +52,7 @@ class Session:
     def __init__(
         self, tag: object, *, depth_max: int, bytes_max: int, request_bytes_max: int, batch_max: int, handles_max: int
     ) -> None: ...
-    tag: object
+    tag: Any
     """Whatever the caller wants to find its own session object by."""
     @property
     def handles(self) -> int:

@@ -1,4 +1,4 @@
-"""Logging of the daemon: lines on stderr, and a bound on how many alike a second, so that no flood fills a disk.
+"""Logging of the daemon: lines on stderr, and a bound on how many alike a second, so that no flood fills a disk."""
 
 from __future__ import annotations
 

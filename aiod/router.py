@@ -17,13 +17,14 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
+
+from aiod.limits import connections_max
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,12 +62,6 @@ class Peer(NamedTuple):
         return f"pid {self.pid}, uid {self.uid}"
 
 
-def connections_limit() -> int:
-    """How many connections a socket accepts: a quarter of the descriptors that the process may have."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(16, soft // 4)
-
-
 class Router:
     """A bound ROUTER. Main loop thread only; nothing here blocks."""
 
@@ -91,7 +86,7 @@ class Router:
         self._paused = False
         self._drain_scheduled = False
         self._connections = 0
-        self._connections_max = connections_limit()
+        self._connections_max = connections_max()
         self._refused_connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.endpoint = endpoint
@@ -199,11 +194,11 @@ class Router:
     def _drain_monitor(self) -> None:
         while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-            if event["event"] & _OPENED:
+            if cast("int", event["event"]) & _OPENED:
                 self._connections += 1
                 if self._connections > self._connections_max:
-                    self._refuse_connection(int(event["value"]))
-            elif event["event"] & _CLOSED:
+                    self._refuse_connection(cast("int", event["value"]))
+            elif cast("int", event["event"]) & _CLOSED:
                 self._connections = max(0, self._connections - 1)
 
     def _refuse_connection(self, fd: int) -> None:

@@ -7,6 +7,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
+#include <malloc.h>
+
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -379,6 +381,9 @@ bool core_stop(Core &core, uint64_t timeout_ms)
 
 NB_MODULE(_core, m)
 {
+    /* The engine's stages refer to each other until the process ends: nothing to warn of. */
+    nb::set_leak_warnings(false);
+
     m.attr("REASON_KERNEL") = static_cast<int>(AIOD_REASON_KERNEL);
     m.attr("REASON_HANDLE") = static_cast<int>(AIOD_REASON_HANDLE);
     m.attr("REASON_ACCESS") = static_cast<int>(AIOD_REASON_ACCESS);
@@ -390,6 +395,8 @@ NB_MODULE(_core, m)
     m.attr("REASON_NO_THREADS") = static_cast<int>(AIOD_REASON_NO_THREADS);
     m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
+
+    m.def("trim", [] { return malloc_trim(0) != 0; });
 
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.buffer->length;

@@ -29,7 +29,7 @@ _ADVICE: Final = {
 
 
 def errno_name(number: int) -> str:
-    """"ENOSPC" for errno.ENOSPC; the number itself when it has no name."""
+    """The name, as "ENOSPC" for errno.ENOSPC; the number itself when it has no name."""
     return errno.errorcode.get(number, str(number))
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from aiod_client import wire
-
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
     from aiod.router import Peer
+    from aiod_client import wire
 
 TOKEN_BYTES = 16
 

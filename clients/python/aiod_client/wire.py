@@ -22,6 +22,10 @@ SHARED_PAYLOAD_MAX: Final = 64 * 1024
 """Payloads below this size (bytes) share one frame of a batch; larger ones get a frame of their own."""
 
 
+SHARED_FRAME_MAX: Final = 1024 * 1024
+"""Largest shared frame (bytes) that either end makes; a frame of one payload may be larger."""
+
+
 class MessageType(enum.IntEnum):
     """First element of every header."""
 

@@ -1,0 +1,83 @@
+"""What may be opened: every refusal of an OPEN. No system calls.
+
+The records of a SUBMIT are admitted one by one in the core (core/admission.c), where a check costs nanoseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from aiod.engine.errors import refused
+from aiod.engine.model import Opening, Session, object_name
+from aiod_client.wire import OpenFlag
+
+if TYPE_CHECKING:
+    from aiod.engine_settings import EngineSettings
+
+PATH_BYTES_MAX = 4096
+_PERMISSIONS = 0o777
+_ALL_FLAGS = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE
+_NEEDS_WRITE = OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE
+
+
+class Admission:
+    """The engine's exports and limits, as a door. Main loop thread only."""
+
+    def __init__(self, settings: EngineSettings, files_max: int) -> None:
+        """`files_max`: descriptors that the engine may hold for handles."""
+        self._settings = settings
+        self._files_max = files_max
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse every open from now on."""
+        self._draining = True
+
+    def admit_open(self, session: Session, export: str, path: str, flags: int, mode: int, *, files: int) -> Opening:
+        """The open that may be tried; `files` are the descriptors held or being opened.
+
+        Raises OSError with the errno and a sentence when it is refused.
+        """
+        name = object_name(export, path)
+        self._check_room(session, name, files)
+        settings = self._settings.exports.get(export)
+        if settings is None:
+            known = ", ".join(sorted(self._settings.exports))
+            raise refused(errno.ENOENT, f"open {name}: there is no export {export[:64]!r} here; there is: {known}")
+        wanted = _check_flags(name, flags, mode)
+        _check_path(name, path)
+        if settings.read_only and wanted & OpenFlag.WRITE:
+            raise refused(errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading")
+        return Opening(settings.path, path, wanted, mode, name)
+
+    def _check_room(self, session: Session, name: str, files: int) -> None:
+        limits = self._settings
+        if self._draining:
+            raise refused(errno.ESHUTDOWN, f"open {name}: the daemon is stopping")
+        if session.opens_inflight >= limits.depth_max:
+            raise refused(errno.EAGAIN, f"open {name}: {limits.depth_max} opens wait already; wait for some")
+        if session.core.handles + session.opens_inflight >= limits.handles_max:
+            raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
+        if files >= self._files_max:
+            raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
+
+
+def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
+    if flags & ~int(_ALL_FLAGS) or mode & ~_PERMISSIONS:
+        raise refused(errno.EINVAL, f"open {name}: unknown bits in flags {flags:#x} or mode {mode:#o}")
+    wanted = OpenFlag(flags)
+    if not wanted & (OpenFlag.READ | OpenFlag.WRITE):
+        raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE asked for")
+    if wanted & _NEEDS_WRITE and not wanted & OpenFlag.WRITE:
+        raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE and TRUNCATE need WRITE")
+    if wanted & OpenFlag.EXCLUSIVE and not wanted & OpenFlag.CREATE:
+        raise refused(errno.EINVAL, f"open {name}: EXCLUSIVE needs CREATE")
+    return wanted
+
+
+def _check_path(name: str, path: str) -> None:
+    if "\0" in path:
+        raise refused(errno.EINVAL, f"open {name!r}: a path has no zero bytes")
+    if len(path.encode("utf-8", "surrogatepass")) >= PATH_BYTES_MAX:
+        raise refused(errno.ENAMETOOLONG, f"open {name}: a path is at most {PATH_BYTES_MAX - 1} bytes")

@@ -1,0 +1,91 @@
+"""The completion eventfd: reap, make replies, send them. Never blocks.
+
+Completions that workers finish while a turn of the loop runs are one reap, and per session one message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod import _core
+from aiod.engine.errors import errno_name, sentence
+from aiod_client import wire
+from aiod_client.wire import MessageType, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from aiod._core import Completions, Control, Core, Failure
+    from aiod.engine.model import Session
+
+_ADVICE: Final = {
+    _core.REASON_HANDLE: "the handle is unknown in this session, or closed; open the file again",
+    _core.REASON_ACCESS: "the handle was not opened for this operation; open the file with the right mode",
+    _core.REASON_RECORD: "unknown operation or flags, or an offset out of range",
+    _core.REASON_LENGTH: "longer than request_bytes_max; split it",
+    _core.REASON_CREDIT: "over the session's credit; wait for completions before submitting more",
+    _core.REASON_CANCELLED: "cancelled before it was started; it was not executed",
+    _core.REASON_DEADLINE: "its deadline passed while it was queued; it was not executed",
+    _core.REASON_NO_THREADS: "no worker thread could be created (TasksMax, RLIMIT_NPROC); try again later",
+    _core.REASON_POISONED: "an earlier flush of this file failed, so data may be lost; close all its handles first",
+    _core.REASON_STOPPING: "the daemon is stopping; it was not executed",
+}
+
+_OPS: Final = {int(op): op.name.lower() for op in Op}
+
+
+class Completion:
+    """Reaps and replies. Main loop thread only."""
+
+    def __init__(
+        self,
+        core: Core,
+        send_to: Callable[[Session, Sequence[Any], Sequence[Any]], None],
+        control_finished: Callable[[Control], None],
+        reaped: Callable[[], None],
+    ) -> None:
+        """`send_to` sends to a session, `control_finished` gets opens and closes, `reaped` follows each reap."""
+        self._core = core
+        self._send_to = send_to
+        self._control_finished = control_finished
+        self._reaped = reaped
+
+    def start(self) -> None:
+        """Watch the completion eventfd."""
+        asyncio.get_running_loop().add_reader(self._core.completion_fd, self.reap)
+
+    def stop(self) -> None:
+        """Watch it no more."""
+        asyncio.get_running_loop().remove_reader(self._core.completion_fd)
+
+    def reap(self) -> None:
+        """Take what has completed, and send it off."""
+        replies, controls = self._core.reap()
+        for core_session, completions in replies:
+            session = core_session.tag
+            if session is not None:
+                self.send(session, completions)
+        for control in controls:
+            self._control_finished(control)
+        self._reaped()
+
+    def send(self, session: Session, completions: Completions) -> None:
+        """COMPLETE for `session`."""
+        records, frames, failures = completions
+        sentences = {failure[0]: _explain(session, failure) for failure in failures} if failures else {}
+        if sum(map(len, sentences.values())) * 4 + len(records) > wire.HEADER_BYTES_MAX - 1024:
+            sentences = {failure[0]: errno_name(failure[5]) for failure in failures}
+        self._send_to(session, [MessageType.COMPLETE, records, sentences], frames)
+
+
+def _explain(session: Session, failure: Failure) -> str:
+    """The sentence for one failed record."""
+    _, op, handle, offset, length, number, reason = failure
+    name = session.names.get(handle, f"handle {handle}")
+    extent = f" of {length} bytes at {offset}" if op in {Op.READ, Op.WRITE} else ""
+    what = f"{_OPS.get(op, 'unknown operation')}{extent} on {name}"
+    if reason == _core.REASON_KERNEL:
+        return sentence(what, number, "not enough memory for its buffer" if number == errno.ENOMEM else "")
+    return f"{what}: {_ADVICE[reason]} ({errno_name(number)})"

@@ -1,0 +1,51 @@
+"""SUBMIT and CANCEL to the core: one native call a batch, whatever its size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiod_client.wire import WireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import zmq
+
+    from aiod._core import Completions, Core
+    from aiod.engine.model import Session
+
+
+class Dispatch:
+    """Batches on their way to the pool. Main loop thread only."""
+
+    def __init__(
+        self,
+        core: Core,
+        bytes_inflight_max: int,
+        completed: Callable[[Session, Completions], None],
+        pool_changed: Callable[[], None],
+        pause: Callable[[], None],
+    ) -> None:
+        """`completed` sends what was done at once; `pool_changed` after requests were queued; `pause` stops intake."""
+        self._core = core
+        self._bytes_inflight_max = bytes_inflight_max
+        self._completed = completed
+        self._pool_changed = pool_changed
+        self._pause = pause
+
+    def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
+        """Admit a batch. Raises WireError when it is malformed as a whole; nothing of it was executed then."""
+        try:
+            completions = self._core.submit(session.core, received, records, payloads)
+        except ValueError as error:
+            raise WireError(f"SUBMIT: {error}") from error
+        if completions is not None:
+            self._completed(session, completions)
+        if self._core.inflight:
+            self._pool_changed()
+            if self._core.bytes_inflight > self._bytes_inflight_max:
+                self._pause()
+
+    def cancel(self, session: Session, cookies: list[int]) -> None:
+        """End what is still queued of `cookies`; the completions come as all others do."""
+        self._core.cancel(session.core, cookies)

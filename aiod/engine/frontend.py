@@ -1,0 +1,201 @@
+"""The engine's ROUTER: frames to wire messages and back. No policy, no file descriptors.
+
+Every message is taken apart here and its form checked once; the handlers get values of the right types. What has not
+the form that docs/protocol.md gives is answered with REFUSAL, and the session that it named is ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from aiod_client import wire
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import zmq
+
+    from aiod.engine.model import Session
+    from aiod.router import Peer, Router
+
+log = logging.getLogger(__name__)
+
+U32_MAX = 2**32 - 1
+U64_MAX = 2**64 - 1
+
+
+class Handlers(Protocol):
+    """What the stages do with each message; wired by aiod.engine.process. A WireError ends the session."""
+
+    def find_session(self, token: bytes, peer: Peer) -> Session | None:
+        """The live session of that token, now heard of; None when there is none that `peer` may use."""
+
+    def end_session(self, session: Session, reason: str) -> None:
+        """End it; `reason` goes to the log."""
+
+    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
+        """The answer's elements: WELCOME or REFUSAL."""
+
+    def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
+        """OPEN; answered by REPLY."""
+
+    def close(self, session: Session, cookie: int, handle: int) -> None:
+        """CLOSE; answered by REPLY."""
+
+    def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
+        """SUBMIT; answered by COMPLETE."""
+
+    def cancel(self, session: Session, cookies: list[int]) -> None:
+        """CANCEL; no answer of its own."""
+
+
+class _Form(NamedTuple):
+    """Types of a message's elements after the type, and the method that handles it."""
+
+    types: tuple[type, ...]
+    handle: Callable[[Frontend, Session, list[Any], list[zmq.Frame]], None]
+
+
+class Frontend:
+    """Receives for the stages, sends for them. Main loop thread only."""
+
+    def __init__(self, handlers: Handlers, limits: int) -> None:
+        """`limits`: most cookies of one CANCEL."""
+        self._handlers = handlers
+        self._cancel_max = limits
+        self._router: Router | None = None
+        self._counters = {"messages": 0, "refusals": 0}
+
+    def attach(self, router: Router) -> None:
+        """Send by `router`, whose `on_message` is `receive`."""
+        self._router = router
+
+    def stats(self) -> dict[str, int]:
+        """Messages received, and how many were refused."""
+        return dict(self._counters)
+
+    # ---- in
+
+    def receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
+        """One message of `peer`."""
+        self._counters["messages"] += 1
+        try:
+            message = wire.unpack(frames[0].buffer)
+            if message[0] == MessageType.HELLO:
+                self._hello(peer, message)
+                return
+        except wire.WireError as error:
+            self._refuse(peer, errno.EPROTO, str(error))
+            return
+        self._receive_of_session(peer, message, frames)
+
+    def _receive_of_session(self, peer: Peer, message: list[Any], frames: list[zmq.Frame]) -> None:
+        """A message that belongs to a session by its token."""
+        form = _FORMS.get(message[0])
+        token = message[1] if len(message) > 1 else None
+        if form is None or not isinstance(token, bytes):
+            self._refuse(peer, errno.EPROTO, f"message of type {message[0]}: unknown, or without a session's token")
+            return
+        session = self._handlers.find_session(token, peer)
+        if session is None:
+            sentence = "unknown session: it has ended or timed out, or HELLO was never said; connect again"
+            self._refuse(peer, errno.ENOTCONN, sentence)
+            return
+        try:
+            _check_form(message, form.types)
+            _check_payloads(message, frames)
+            form.handle(self, session, message, frames)
+        except wire.WireError as error:
+            self._refuse(peer, errno.EPROTO, str(error))
+            self._handlers.end_session(session, f"malformed message: {error}")
+
+    def _hello(self, peer: Peer, message: list[Any]) -> None:
+        _check_form(message, (dict,))
+        version = wire.negotiate(message[1].get("versions"))
+        if version is None:
+            sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
+            self._refuse(peer, errno.EPROTONOSUPPORT, sentence)
+            return
+        software = message[1].get("software")
+        name = software[:64] if isinstance(software, str) else "unknown software"
+        self.send(peer, self._handlers.hello(peer, version, name))
+
+    def _open(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        self._handlers.open(session, *message[2:7])
+
+    def _close(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        self._handlers.close(session, *message[2:4])
+
+    def _submit(self, session: Session, message: list[Any], frames: list[zmq.Frame]) -> None:
+        self._handlers.submit(session, message[2], message[3], frames[1:])
+
+    def _cancel(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        cookies = message[2]
+        if len(cookies) > self._cancel_max:
+            raise wire.WireError(f"CANCEL of {len(cookies)} cookies: at most {self._cancel_max}")
+        for cookie in cookies:
+            _check_number(cookie)
+        self._handlers.cancel(session, cookies)
+
+    def _heartbeat(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
+        self.send_to(session, [MessageType.HEARTBEAT])
+
+    def _goodbye(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        peer = session.peer
+        self._handlers.end_session(session, "")
+        self.send(peer, [MessageType.REPLY, message[2], 0, None, None])
+
+    # ---- out
+
+    def send(self, peer: Peer, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> bool:
+        """Send a message to a peer. False: the peer is gone, or reads nothing."""
+        assert self._router is not None, "attach() comes first"  # noqa: S101 - a mistake of ours
+        return self._router.send(peer, [wire.pack(*elements), *payloads])
+
+    def send_to(self, session: Session, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
+        """Send a message to a session; one that cannot be reached is ended, since its credit would never come back."""
+        if not self.send(session.peer, elements, payloads) and not session.ended:
+            self._handlers.end_session(session, "the client is gone, or does not read its replies")
+
+    def reply(self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
+        """Answer OPEN or CLOSE."""
+        self.send_to(session, [MessageType.REPLY, cookie, result, sentence, body])
+
+    def _refuse(self, peer: Peer, number: int, sentence: str) -> None:
+        self._counters["refusals"] += 1
+        log.warning("refused a message of %s: %s", peer, sentence)
+        self.send(peer, [MessageType.REFUSAL, number, sentence, {"versions": list(wire.VERSIONS)}])
+
+
+_FORMS = {
+    int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), Frontend._open),  # noqa: SLF001
+    int(MessageType.CLOSE): _Form((bytes, int, int), Frontend._close),  # noqa: SLF001
+    int(MessageType.SUBMIT): _Form((bytes, int, bytes), Frontend._submit),  # noqa: SLF001
+    int(MessageType.CANCEL): _Form((bytes, list), Frontend._cancel),  # noqa: SLF001
+    int(MessageType.HEARTBEAT): _Form((bytes,), Frontend._heartbeat),  # noqa: SLF001
+    int(MessageType.GOODBYE): _Form((bytes, int), Frontend._goodbye),  # noqa: SLF001
+}
+
+
+def _check_form(message: list[Any], types: tuple[type, ...]) -> None:
+    """The message's elements are of `types`, its numbers unsigned and of 64 bits. More elements are ignored."""
+    if len(message) <= len(types):
+        raise wire.WireError(f"message of type {message[0]} has {len(message)} elements, not {len(types) + 1}")
+    for element, wanted in zip(message[1:], types, strict=False):
+        if type(element) is not wanted:
+            raise wire.WireError(f"message of type {message[0]} has {type(element).__name__} for {wanted.__name__}")
+        if wanted is int:
+            _check_number(element)
+
+
+def _check_payloads(message: list[Any], frames: list[zmq.Frame]) -> None:
+    if len(frames) > 1 and message[0] != MessageType.SUBMIT:
+        raise wire.WireError(f"a message of type {message[0]} has no payload frames")
+
+
+def _check_number(number: Any) -> None:
+    if type(number) is not int or not 0 <= number <= U64_MAX:
+        raise wire.WireError("a number that is no unsigned 64-bit integer")

@@ -1,0 +1,316 @@
+"""One engine process: its entry, and the only place that wires the stages together.
+
+A request's way: frontend (message) -> sessions (whose) -> dispatch (core: admission, pool, workers) -> completion
+(reap) -> frontend (reply). Opens and closes go by admission and handles instead of dispatch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+import zmq
+
+from aiod import _core, logs
+from aiod.channel import Channel
+from aiod.engine.admission import Admission
+from aiod.engine.completion import Completion
+from aiod.engine.dispatch import Dispatch
+from aiod.engine.frontend import Frontend
+from aiod.engine.handles import Handles
+from aiod.engine.sessions import Sessions
+from aiod.engine.spawning import Spawning
+from aiod.limits import descriptors_max, raise_descriptors, resident_bytes
+from aiod.router import Router
+from aiod_client import wire
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from aiod.engine.model import Session
+    from aiod.engine_settings import EngineSettings
+    from aiod.router import Peer
+
+log = logging.getLogger(__name__)
+
+EXIT_LOCKED: Final = 3
+"""Exit status when another process still holds this engine's lock."""
+EXIT_MEMORY: Final = 4
+"""Exit status when memory stayed above twice memory_max."""
+
+_MEMORY_PERIOD_S: Final = 0.1
+_LINGER_MS: Final = 1000
+_STOP_TIMEOUT_MS: Final = 1000
+
+
+class Engine:
+    """The stages, wired; and what the supervisor asks of them. Main loop thread only."""
+
+    def __init__(self, settings: EngineSettings, channel: Channel) -> None:
+        """Bind the endpoint and make the pool. Raises OSError when either cannot be."""
+        self._settings = settings
+        self._channel = channel
+        self._started_s = time.monotonic()
+        self._rebinds = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._memory_timer: asyncio.TimerHandle | None = None
+        self._verbs: dict[str, Callable[[], Awaitable[Any]]] = {
+            "ping": self._ping,
+            "stats": self._stats,
+            "clients": self._clients,
+            "drain": self._drain,
+            "stop": self._stop,
+        }
+        self._wire_stages()
+
+    def _wire_stages(self) -> None:
+        settings = self._settings
+        self._core = core = _core.Core(
+            settings.name,
+            max_threads=settings.max_threads,
+            min_threads=settings.min_threads,
+            idle_timeout_ms=settings.idle_timeout_ms,
+            spawn_retry_ms=settings.spawn_retry_ms,
+            inline_read_max=settings.inline_read_max,
+            buffer_cache_max=settings.buffer_cache_max,
+        )
+        self._frontend = Frontend(self, settings.depth_max * 2)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._router = Router(
+            self._context,
+            settings.endpoint(),
+            self._frontend.receive,
+            message_bytes_max=max(settings.request_bytes_max, wire.SHARED_FRAME_MAX) + wire.HEADER_BYTES_MAX,
+            name=f"engine {settings.name}",
+        )
+        self._frontend.attach(self._router)
+        self._sessions = Sessions(settings, core, lambda: self._router.paused)
+        self._admission = Admission(settings, descriptors_max() // 4)
+        self._handles = Handles(core, self._admission.admit_open, self._frontend.reply)
+        self._spawning = Spawning(settings, core)
+        self._completion = Completion(core, self._frontend.send_to, self._handles.finished, self._reaped)
+        self._dispatch = Dispatch(
+            core,
+            settings.bytes_inflight_max,
+            self._completion.send,
+            self._spawning.pool_changed,
+            self._router.pause,
+        )
+
+    # ---- what the frontend hands to the stages (its Handlers)
+
+    def find_session(self, token: bytes, peer: Peer) -> Session | None:
+        """See Sessions.find."""
+        return self._sessions.find(token, peer)
+
+    def end_session(self, session: Session, reason: str) -> None:
+        """See Sessions.end."""
+        self._sessions.end(session, reason)
+
+    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
+        """See Sessions.hello."""
+        return self._sessions.hello(peer, version, software)
+
+    def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
+        """See Handles.open."""
+        self._handles.open(session, cookie, export, path, flags, mode)
+        self._spawning.pool_changed()
+
+    def close(self, session: Session, cookie: int, handle: int) -> None:
+        """See Handles.close."""
+        self._handles.close(session, cookie, handle)
+
+    def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
+        """See Dispatch.submit."""
+        self._dispatch.submit(session, received, records, payloads)
+
+    def cancel(self, session: Session, cookies: list[int]) -> None:
+        """See Dispatch.cancel."""
+        self._dispatch.cancel(session, cookies)
+
+    def _reaped(self) -> None:
+        """After each reap: the bounds that completions loosen."""
+        if self._router.paused and self._core.bytes_inflight <= self._settings.bytes_inflight_max // 2:
+            self._router.resume()
+        if self._core.inflight == 0:
+            self._idle.set()
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Serve until the supervisor says stop, or is gone."""
+        self._completion.start()
+        self._spawning.start()
+        self._sessions.start()
+        self._router.start()
+        self._watch_memory()
+        await self._tell_serving()
+        async for message in self._channel:
+            task = asyncio.create_task(self._answer(message))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            if message.get("verb") == "stop":
+                break
+        else:
+            log.warning("the supervisor is gone: stopping")
+            await self._stop()
+        await self._stopped.wait()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._channel.close()
+
+    async def _tell_serving(self) -> None:
+        await self._channel.send({"event": "serving", "endpoint": self._router.endpoint})
+
+    async def _answer(self, message: dict[str, Any]) -> None:
+        """Carry out one verb of the supervisor."""
+        answer: dict[str, Any] = {"id": message.get("id"), "ok": True, "body": None, "error": None}
+        verb = self._verbs.get(str(message.get("verb")))
+        if verb is None:
+            answer |= {"ok": False, "error": f"unknown verb {message.get('verb')!r}"}
+        else:
+            answer["body"] = await verb()
+        try:
+            await self._channel.send(answer)
+        except ConnectionError as error:
+            log.warning("no answer to the supervisor's %s: %s", message.get("verb"), error)
+
+    # ---- the supervisor's verbs
+
+    async def _ping(self) -> dict[str, Any]:
+        return {"uptime_s": time.monotonic() - self._started_s}
+
+    async def _stats(self) -> dict[str, Any]:
+        return {
+            "pool": self._core.pool_stats(),
+            "ops": self._core.stats(),
+            "sessions": len(self._sessions),
+            "inflight": self._core.inflight,
+            "bytes_inflight": self._core.bytes_inflight,
+            "files": self._core.files,
+            "rss_bytes": resident_bytes(),
+            "uptime_s": time.monotonic() - self._started_s,
+            "loop": self._frontend.stats() | self._router.stats() | {"rebinds": self._rebinds},
+        }
+
+    async def _clients(self) -> list[dict[str, Any]]:
+        return self._sessions.clients()
+
+    async def _drain(self) -> None:
+        """Refuse new work; return when what was in flight is done and answered."""
+        self._admission.drain()
+        self._core.drain()
+        self._sessions.refuse_new("the daemon is stopping")
+        await self._wait_idle()
+
+    async def _wait_idle(self) -> None:
+        while self._core.inflight:
+            self._idle.clear()
+            await self._idle.wait()
+
+    async def _stop(self) -> None:
+        """End the sessions with a last word, let their files be closed, and stop the pool."""
+        self._core.drain()
+        self._sessions.refuse_new("the daemon is stopping")
+        farewell = [MessageType.REFUSAL, errno.ESHUTDOWN, "the daemon is stopping; connect again later", {}]
+        for session in self._sessions.end_all("the daemon is stopping"):
+            self._frontend.send(session.peer, farewell)
+        try:
+            await asyncio.wait_for(self._wait_idle(), _STOP_TIMEOUT_MS / 1000)
+        except TimeoutError:
+            log.warning("stopping with %d requests still at work", self._core.inflight)
+        self._close_stages()
+        self._stopped.set()
+
+    def _close_stages(self) -> None:
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
+        self._sessions.stop()
+        self._spawning.stop()
+        self._completion.stop()
+        if not self._core.stop(_STOP_TIMEOUT_MS):
+            log.error("%d workers are still inside a system call", self._core.pool_stats()["active_threads"])
+        self._router.close(_LINGER_MS)
+        self._context.term()
+
+    # ---- memory
+
+    def _watch_memory(self) -> None:
+        """Messages that libzmq holds and we have not seen are bounded by nothing else."""
+        resident = resident_bytes()
+        limit = self._settings.memory_max
+        if resident > 2 * limit:
+            log.critical("%d bytes resident, more than twice memory_max (%d): exiting to be restarted", resident, limit)
+            os._exit(EXIT_MEMORY)
+        if resident > limit and not self._trimmed_below(limit):
+            self._rebind(resident)
+        self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
+
+    def _trimmed_below(self, limit: int) -> bool:
+        """Freed memory that malloc has kept does not count."""
+        _core.trim()
+        return resident_bytes() <= limit
+
+    def _rebind(self, resident: int) -> None:
+        log.error(
+            "%d bytes resident, more than memory_max (%d): ending %d sessions and all that was received for them",
+            resident,
+            self._settings.memory_max,
+            len(self._sessions),
+        )
+        self._sessions.end_all("the engine's memory is used up")
+        self._rebinds += 1
+        self._router.rebind(self._settings.endpoint(self._rebinds))
+        task = asyncio.create_task(self._tell_serving())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _take_lock(settings: EngineSettings) -> int:
+    """The engine's lock, held until the process is really gone: SIGKILL is not the end of a pwrite."""
+    fd = os.open(settings.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.critical("another engine %s still holds %s", settings.name, settings.lock_path)
+        sys.exit(EXIT_LOCKED)
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+async def _serve(settings: EngineSettings, control: socket.socket) -> None:
+    channel = await Channel.open(control)
+    engine = Engine(settings, channel)
+    # What was imported lives as long as the process: no collection need look at it again.
+    gc.freeze()
+    await engine.run()
+
+
+def main(settings: EngineSettings, control: socket.socket) -> None:
+    """The engine process. `control` is its end of the control channel; its end of file means stop.
+
+    Signals of the terminal or the control group are the supervisor's business, and ignored here.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Path("/proc/self/comm").write_text(f"aiod/{settings.name}"[:15])
+    logs.configure(settings.log_level)
+    raise_descriptors()
+    lock_fd = _take_lock(settings)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, control))
+    os.close(lock_fd)

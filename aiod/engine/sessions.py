@@ -1,0 +1,196 @@
+"""Who is connected: tokens, liveness, and the end of a session.
+
+A session is known by the random token given at its hello, never by its routing id, which a client can choose; and a
+token is good only for the uid it was given to. A session ends by GOODBYE, by silence, when its process has exited, or
+by what it did wrong; its handles are closed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hmac
+import logging
+import os
+import secrets
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiod import __version__
+from aiod._core import Session as CoreSession
+from aiod.engine.model import TOKEN_BYTES, Session
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from aiod._core import Core
+    from aiod.engine_settings import EngineSettings
+    from aiod.router import Peer
+
+log = logging.getLogger(__name__)
+
+
+class Sessions:
+    """All sessions of this engine. Main loop thread only."""
+
+    def __init__(self, settings: EngineSettings, core: Core, is_deaf: Callable[[], bool]) -> None:
+        """`is_deaf()`: whether messages are left unread on purpose, so that silence proves nothing."""
+        self._settings = settings
+        self._core = core
+        self._is_deaf = is_deaf
+        self._by_token: dict[bytes, Session] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._refusing = ""
+
+    def __len__(self) -> int:
+        return len(self._by_token)
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._by_token.values()))
+
+    # ---- birth
+
+    def refuse_new(self, why: str) -> None:
+        """Answer every further HELLO with ESHUTDOWN and the sentence `why`."""
+        self._refusing = why
+
+    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
+        """A new session for `peer`: the elements of WELCOME, or of REFUSAL."""
+        if self._refusing:
+            return [MessageType.REFUSAL, errno.ESHUTDOWN, self._refusing, {}]
+        limit = self._settings.sessions_max
+        if len(self._by_token) >= limit:
+            log.warning("refused a session to %s: there are %d already", peer, limit)
+            return [MessageType.REFUSAL, errno.EAGAIN, f"the engine has {limit} sessions already; try again later", {}]
+        session = self._create(peer, software)
+        log.debug("%s begins", session)
+        settings = self._settings
+        welcome = {
+            "version": version,
+            "features": [],
+            "software": f"aiod {__version__}",
+            "session": session.token,
+            "engine": settings.name,
+            "depth_max": settings.depth_max,
+            "bytes_max": settings.bytes_max,
+            "request_bytes_max": settings.request_bytes_max,
+            "batch_max": settings.batch_max,
+            "heartbeat_s": settings.heartbeat_ms / 1000,
+            "session_timeout_s": settings.session_timeout_ms / 1000,
+        }
+        return [MessageType.WELCOME, welcome]
+
+    def _create(self, peer: Peer, software: str) -> Session:
+        settings = self._settings
+        core = CoreSession(
+            None,
+            depth_max=settings.depth_max,
+            bytes_max=settings.bytes_max,
+            request_bytes_max=settings.request_bytes_max,
+            batch_max=settings.batch_max,
+            handles_max=settings.handles_max,
+        )
+        now_s = time.monotonic()
+        session = Session(secrets.token_bytes(TOKEN_BYTES), peer, software, core, started_s=now_s, heard_s=now_s)
+        core.tag = session
+        self._by_token[session.token] = session
+        self._watch_process(session)
+        return session
+
+    def _watch_process(self, session: Session) -> None:
+        """Hear of the client's exit at once, where the kernel told us its pid."""
+        if session.peer.pid <= 0:
+            return
+        try:
+            session.pidfd = os.pidfd_open(session.peer.pid)
+        except ProcessLookupError:
+            # It has exited already, or lives in another pid namespace: then silence has to tell.
+            return
+        except OSError as error:
+            log.warning("%s: its process cannot be watched (%s): its end is noticed by silence", session, error)
+            return
+        loop = asyncio.get_running_loop()
+        loop.add_reader(session.pidfd, self.end, session, "its process has exited")
+
+    # ---- life
+
+    def find(self, token: bytes, peer: Peer) -> Session | None:
+        """The live session of `token`, if `peer` is of the uid it was given to; it has been heard of now."""
+        session = self._by_token.get(token)
+        if session is None or not hmac.compare_digest(token, session.token):
+            return None
+        if session.peer.routing_id != peer.routing_id:
+            if session.peer.uid != peer.uid:
+                log.warning("%s: its token was used by uid %d", session, peer.uid)
+                return None
+            session.peer = peer
+        session.heard_s = time.monotonic()
+        return session
+
+    def start(self) -> None:
+        """Begin to look for silent sessions."""
+        period_s = self._settings.session_timeout_ms / 4000
+        self._timer = asyncio.get_running_loop().call_later(period_s, self._sweep)
+
+    def _sweep(self) -> None:
+        timeout_s = self._settings.session_timeout_ms / 1000
+        now_s = time.monotonic()
+        for session in self:
+            if self._is_deaf():
+                session.heard_s = now_s
+            elif now_s - session.heard_s > timeout_s:
+                self.end(session, f"not heard of for {timeout_s:g} s")
+        self.start()
+
+    # ---- end
+
+    def end(self, session: Session, reason: str = "") -> None:
+        """Forget the session and close its handles; its requests at work end unheard. Idempotent.
+
+        `reason` goes to the log; without one the end was in order.
+        """
+        if session.ended:
+            return
+        session.ended = True
+        del self._by_token[session.token]
+        if session.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(session.pidfd)
+            os.close(session.pidfd)
+        self._core.end_session(session.core)
+        session.core.tag = None
+        if reason:
+            log.info("ended %s: %s", session, reason)
+        else:
+            log.debug("%s said goodbye", session)
+
+    def end_all(self, reason: str) -> list[Session]:
+        """End every session; returns them, for a last message."""
+        ended = list(self)
+        for session in ended:
+            self.end(session, reason)
+        return ended
+
+    def stop(self) -> None:
+        """No more timers."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def clients(self) -> list[dict[str, Any]]:
+        """What `aiodctl clients` shows of each session."""
+        now_s = time.monotonic()
+        return [
+            {
+                "id": session.short_id,
+                "pid": session.peer.pid,
+                "uid": session.peer.uid,
+                "address": session.peer.address,
+                "software": session.software,
+                "handles": session.core.handles,
+                "inflight": session.core.inflight,
+                "age_s": now_s - session.started_s,
+                "idle_s": now_s - session.heard_s,
+                "ops": session.core.stats(),
+            }
+            for session in self
+        ]

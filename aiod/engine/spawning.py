@@ -1,0 +1,78 @@
+"""The spawner's bottom half on the main loop, its timers, and the affinity that workers inherit.
+
+This is the only place where a chain of thread creation starts: so every worker descends from the main thread and has
+its affinity, not that of whoever submitted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from aiod._core import Core
+    from aiod.engine_settings import EngineSettings
+
+log = logging.getLogger(__name__)
+
+_FOLLOW_PERIOD_S: Final = 0.5
+
+
+class Spawning:
+    """The doorbell, the pool's timer, and affinity. Main loop thread only."""
+
+    def __init__(self, settings: EngineSettings, core: Core) -> None:
+        """Pin the calling thread, which is the main loop's, when the settings name CPUs."""
+        self._core = core
+        self._follow = settings.affinity == "follow"
+        self._timer: asyncio.TimerHandle | None = None
+        self._follow_timer: asyncio.TimerHandle | None = None
+        if settings.cpus:
+            os.sched_setaffinity(0, settings.cpus)
+        self._mask = os.sched_getaffinity(0)
+
+    def start(self) -> None:
+        """Watch the doorbell."""
+        asyncio.get_running_loop().add_reader(self._core.doorbell_fd, self._doorbell)
+        self._doorbell()
+        if self._follow:
+            self._follow_mask()
+
+    def stop(self) -> None:
+        """Watch nothing any more."""
+        asyncio.get_running_loop().remove_reader(self._core.doorbell_fd)
+        for timer in (self._timer, self._follow_timer):
+            if timer is not None:
+                timer.cancel()
+
+    def pool_changed(self) -> None:
+        """Requests were queued or reaped: have a timer running if the pool wants one."""
+        if self._timer is None:
+            self._arm(self._core.tick_wanted())
+
+    def _doorbell(self) -> None:
+        self._core.spawn()
+        self.pool_changed()
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._arm(self._core.tick())
+
+    def _arm(self, wanted_ms: int) -> None:
+        if wanted_ms >= 0:
+            self._timer = asyncio.get_running_loop().call_later(wanted_ms / 1000, self._tick)
+
+    def _follow_mask(self) -> None:
+        """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""
+        mask = os.sched_getaffinity(0)
+        if mask != self._mask:
+            self._mask = mask
+            tids = self._core.worker_tids()
+            log.info("affinity is %s now: moving %d workers", sorted(mask), len(tids))
+            for tid in tids:
+                with contextlib.suppress(ProcessLookupError):  # it went home meanwhile
+                    os.sched_setaffinity(tid, mask)
+        self._follow_timer = asyncio.get_running_loop().call_later(_FOLLOW_PERIOD_S, self._follow_mask)

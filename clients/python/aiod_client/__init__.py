@@ -1,0 +1,41 @@
+"""The Python client of aiod: file I/O carried out by a daemon, for programs that must not stall.
+
+    import aiod_client
+
+    with aiod_client.connect() as client, client.open("scratch/disk.img", "w+") as f:
+        f.pwrite(b"data", 0)
+        f.flush()
+        assert f.pread(4, 0) == b"data"
+
+`aiod_client.aio` has the same names to be awaited. Errors are OSError subclasses with the errno; the protocol's and the
+connection's own are AiodError.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from aiod_client.blocking import Client, File, RequestFuture, connect
+from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
+
+if TYPE_CHECKING:
+    from aiod_client import aio
+
+__all__ = [
+    "AiodError",
+    "Client",
+    "DaemonUnreachableError",
+    "File",
+    "ProtocolError",
+    "RequestFuture",
+    "SessionLostError",
+    "aio",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aio":  # asyncio is a third of the import's time: only for those who await
+        return importlib.import_module("aiod_client.aio")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

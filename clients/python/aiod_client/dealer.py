@@ -1,0 +1,107 @@
+"""One ZeroMQ connection to one endpoint, once: it never reconnects.
+
+libzmq would deliver what is queued for a dead daemon to its successor; so a DEALER here lives as long as its first
+connection, and whoever wants another makes another. Each has a context of its own, so that closing one waits for
+nothing else. Not thread-safe: the owner's lock or event loop protects it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Sequence
+from typing import Final
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from aiod_client.errors import AiodError
+
+FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
+"""A longer frame ends the connection (requests.py asks for less)."""
+
+QUEUE_MESSAGES_MAX: Final = 4096
+"""Messages libzmq may hold unsent; credit keeps their bytes small."""
+
+LINGER_MS: Final = 200
+"""How long close() may take to get the last messages out."""
+
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+
+
+class Dealer:
+    """A DEALER socket and the monitor that tells when its connection has ended.
+
+    `fd` and `monitor_fd` become readable when something *may* have happened (edge-triggered): call receive() until it
+    returns None, and again after every send().
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        """Begin to connect to `endpoint`. Raises AiodError where libzmq cannot."""
+        self.endpoint = endpoint
+        self._pid = os.getpid()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        try:
+            self._connect(endpoint)
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise AiodError(error.errno or errno.EINVAL, f"cannot connect to {endpoint}: {error.strerror}") from error
+        self.fd: int = self._socket.getsockopt(zmq.FD)
+        self.monitor_fd: int = self._monitor.getsockopt(zmq.FD)
+
+    def _connect(self, endpoint: str) -> None:
+        socket = self._socket
+        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES_MAX)
+        socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what can come
+        socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
+        self._monitor = socket.get_monitor_socket(_ENDINGS)
+        socket.connect(endpoint)
+
+    def send(self, message: Sequence[bytes | memoryview]) -> bool:
+        """Queue `message`; False: the queue is full, try again later.
+
+        Large read-only payloads are not copied. Writable ones are: libzmq lets go of a buffer some time after the
+        message has gone, and a bytearray that cannot be resized after its write has completed would surprise.
+        """
+        socket, last = self._socket, len(message) - 1
+        try:
+            for index, frame in enumerate(message):
+                copy = isinstance(frame, memoryview) and not frame.readonly
+                socket.send(frame, _NOBLOCK if index == last else _MORE, copy=copy)
+        except zmq.Again:
+            return False  # only the first frame can be refused
+        return True
+
+    def receive(self) -> list[memoryview] | None:
+        """The next message's frames, or None if there is none."""
+        if not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            return None
+        frames = []
+        while True:
+            frame = self._socket.recv(_NOBLOCK, copy=False)
+            frames.append(frame.buffer)
+            if not frame.more:
+                return frames
+
+    def has_ended(self) -> bool:
+        """Whether the connection has ended, or could not be made. Messages that came before may still be there."""
+        ended = False
+        while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+            ended = bool(recv_monitor_message(self._monitor, _NOBLOCK)["event"] & _ENDINGS) or ended
+        return ended
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close the sockets; up to `linger_ms` for what is still queued. Does nothing in a forked child."""
+        if self._pid != os.getpid() or self._context.closed:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # the monitor's end of a dead socket may be gone already
+            self._socket.disable_monitor()
+        self._context.destroy(linger=linger_ms)

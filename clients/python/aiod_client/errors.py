@@ -1,0 +1,62 @@
+"""What the client raises.
+
+What the kernel or the daemon says about one request is an OSError of the errno's own class, so that
+`except FileNotFoundError` works. The protocol's own troubles are AiodError, an OSError too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+NOT_SENT: Final = "not sent"
+UNKNOWN: Final = "unknown whether done"
+
+
+class AiodError(OSError):
+    """Trouble of the protocol, the connection or the client itself, with errno and a sentence."""
+
+    # OSError.__new__ picks ConnectionError and the like by errno for OSError itself only: a subclass stays itself.
+
+
+class DaemonUnreachableError(AiodError, ConnectionError):
+    """Nothing answers at the endpoint (errno ECONNREFUSED). Nothing was sent."""
+
+
+class SessionLostError(AiodError, ConnectionError):
+    """The session ended under its handles and requests (errno ECONNRESET); the text says what of it was sent."""
+
+
+class ProtocolError(AiodError):
+    """The daemon said something that docs/protocol.md does not allow, or speaks no common version (errno EPROTO...)."""
+
+
+def from_wire(code: int, sentence: str | None, filename: str | None = None) -> OSError:
+    """The exception for errno `code` (positive) and the daemon's `sentence`: FileNotFoundError for ENOENT, and so on."""
+    text = sentence or os.strerror(code)
+    return OSError(code, text) if filename is None else OSError(code, text, filename)
+
+
+def refused(code: int, sentence: str | None) -> AiodError:
+    """The exception for a REFUSAL."""
+    text = sentence or os.strerror(code)
+    if code in (errno.EPROTO, errno.EPROTONOSUPPORT):
+        return ProtocolError(code, text)
+    return AiodError(code, text)
+
+
+def closed(what: str) -> AiodError:
+    """The exception for using `what` ("client", "file scratch/x") after its close()."""
+    return AiodError(errno.EBADF, f"{what} is closed")
+
+
+def forked(what: str) -> AiodError:
+    """The exception for using `what` in a child of the process that made it."""
+    return AiodError(errno.EBADF, f"{what} was made before fork(): connect anew in the child process")
+
+
+def timed_out(what: str, timeout_s: float, *, sent: bool) -> TimeoutError:
+    """The exception for `what` having had no answer for `timeout_s` seconds."""
+    state = UNKNOWN if sent else NOT_SENT
+    return TimeoutError(errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({state})")

@@ -1,0 +1,170 @@
+"""Conversations of one question at a time: HELLO, LOCATE, CONTROL. Without sockets.
+
+Each is a generator: it yields the message to send and is sent the answer's frames. `blocking` and `aio` drive the
+same generators over their sockets.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import importlib.metadata
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from aiod_client import wire
+from aiod_client.errors import ProtocolError, from_wire, refused
+from aiod_client.wire import MessageType
+
+DISTRIBUTION: Final = "aiod-io"
+TOKEN_BYTES: Final = 16
+
+T = TypeVar("T")
+Frames = Sequence[bytes | memoryview]
+Message = list[bytes | memoryview]
+Conversation = Generator[Message, Frames, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What an engine grants a session (bytes, seconds; `token` is `session` on the wire)."""
+
+    token: bytes
+    engine: str
+    depth_max: int
+    bytes_max: int
+    request_bytes_max: int
+    batch_max: int
+    heartbeat_s: float
+    session_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Which engine serves an export, and where."""
+
+    engine: str
+    endpoint: str
+
+
+@functools.cache
+def software() -> str:
+    """What this client calls itself in HELLO."""
+    try:
+        version = importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        version = "uninstalled"
+    return f"aiod_client/{version} (Python)"
+
+
+def hello() -> Message:
+    """The HELLO of this client."""
+    body = {"versions": list(wire.VERSIONS), "features": list(wire.FEATURES), "software": software()}
+    return [wire.pack(MessageType.HELLO, body)]
+
+
+def greet_front() -> Conversation[None]:
+    """HELLO to the front endpoint."""
+    _welcome_body((yield hello()))
+
+
+def greet_engine() -> Conversation[Welcome]:
+    """HELLO to an engine: what it grants."""
+    return parse_welcome((yield hello()))
+
+
+def locate(export: str) -> Conversation[Location]:
+    """HELLO and LOCATE. Raises FileNotFoundError for an unknown export, OSError (EIO) while its engine is away."""
+    yield from greet_front()
+    body = _reply_body((yield [wire.pack(MessageType.LOCATE, 1, export)]), 1, export)
+    engine, endpoint = body.get("engine"), body.get("endpoint")
+    if not isinstance(engine, str) or not isinstance(endpoint, str):
+        raise _bad(f"LOCATED of {export} lacks its engine or endpoint")
+    return Location(engine, endpoint)
+
+
+def control(verb: str, arguments: Mapping[str, Any]) -> Conversation[Any]:
+    """HELLO and CONTROL: the body of the reply. Raises OSError with what the daemon said against it."""
+    yield from greet_front()
+    return _reply_body((yield [wire.pack(MessageType.CONTROL, 1, verb, dict(arguments))]), 1, None)
+
+
+def parse_welcome(frames: Frames) -> Welcome:
+    """The grant in an engine's WELCOME. Raises ProtocolError, or AiodError for a REFUSAL."""
+    body = _welcome_body(frames)
+    token = body.get("session")
+    if not isinstance(token, bytes) or len(token) != TOKEN_BYTES:
+        raise _bad(f"WELCOME without a session token of {TOKEN_BYTES} bytes")
+    return Welcome(
+        token,
+        str(body.get("engine", "")),
+        *(_positive_int(body, key) for key in ("depth_max", "bytes_max", "request_bytes_max", "batch_max")),
+        *(_positive_number(body, key) for key in ("heartbeat_s", "session_timeout_s")),
+    )
+
+
+def _welcome_body(frames: Frames) -> dict[str, Any]:
+    header = _header(frames)
+    if header[0] == MessageType.REFUSAL:
+        raise refusal(header)
+    if header[0] != MessageType.WELCOME or len(header) < 2 or not isinstance(header[1], dict):  # noqa: PLR2004
+        raise _bad("HELLO was not answered by WELCOME")
+    if header[1].get("version") not in wire.VERSIONS:
+        raise _bad(f"the daemon chose protocol version {header[1].get('version')!r}, which was not offered")
+    body: dict[str, Any] = header[1]
+    return body
+
+
+def _reply_body(frames: Frames, cookie: int, filename: str | None) -> Any:
+    header = _header(frames)
+    if header[0] == MessageType.REFUSAL:
+        raise refusal(header)
+    result, sentence, body = parse_reply(header, cookie)
+    if result < 0:
+        raise from_wire(-result, sentence, filename)
+    return body
+
+
+def parse_reply(header: list[Any], cookie: int | None = None) -> tuple[int, str | None, Any]:
+    """(result, sentence, body) of a REPLY (to `cookie`, if given). Raises ProtocolError."""
+    if header[0] != MessageType.REPLY or len(header) < 5 or type(header[2]) is not int:  # noqa: PLR2004
+        raise _bad("a question was not answered by a REPLY of five elements")
+    if cookie is not None and header[1] != cookie:
+        raise _bad(f"REPLY to {header[1]!r} instead of {cookie}")
+    sentence = header[3] if isinstance(header[3], str) else None
+    return header[2], sentence, header[4]
+
+
+def refusal(header: list[Any]) -> OSError:
+    """The exception for a REFUSAL's header."""
+    code = header[1] if len(header) > 1 and type(header[1]) is int else 0
+    sentence = header[2] if len(header) > 2 and isinstance(header[2], str) else None  # noqa: PLR2004
+    if code <= 0:
+        return _bad("REFUSAL without an errno")
+    return refused(code, sentence)
+
+
+def _header(frames: Frames) -> list[Any]:
+    try:
+        return wire.unpack(frames[0])
+    except wire.WireError as error:
+        raise _bad(str(error)) from error
+
+
+def _positive_int(body: dict[str, Any], key: str) -> int:
+    value = body.get(key)
+    if type(value) is not int or value <= 0:
+        raise _bad(f"WELCOME: {key} is {value!r}, not a positive integer")
+    return value
+
+
+def _positive_number(body: dict[str, Any], key: str) -> float:
+    value = body.get(key)
+    if not isinstance(value, int | float) or not value > 0:
+        raise _bad(f"WELCOME: {key} is {value!r}, not a positive number")
+    return float(value)
+
+
+def _bad(sentence: str) -> ProtocolError:
+    return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {sentence}")

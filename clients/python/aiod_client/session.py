@@ -1,0 +1,403 @@
+"""One engine session, without sockets, threads or clocks.
+
+Rules, whatever drives it:
+
+- `add()` queues; `messages_to_send()` says what may be sent now; `receive()` takes a message and returns what is done.
+  Call messages_to_send() after every add() and receive(): credit that came back lets the backlog move.
+- What is in flight never exceeds the daemon's credit; everything else waits in the backlog, first come, first served,
+  except that a request sent in parts goes to the end of it after each part, so that it does not starve the others.
+- Everything added is done exactly once: by its completion, by abandon(), or when the session ends.
+- A session that has ended stays ended; `ended` says why.
+
+Nothing here is thread-safe; one lock (blocking) or one event loop (aio) protects a session and its requests.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections import deque
+from typing import Any, Final
+
+from aiod_client import wire
+from aiod_client.errors import NOT_SENT, UNKNOWN, AiodError, ProtocolError, SessionLostError, from_wire
+from aiod_client.handshake import Frames, Message, Welcome, parse_reply, refusal
+from aiod_client.requests import Call, Pending, Request, Split
+from aiod_client.wire import COMPLETION, SHARED_PAYLOAD_MAX, SUBMISSION, MessageType, Op
+
+PART_BYTES_MAX: Final = 64 * 1024 * 1024
+"""No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
+
+_RECORD_BYTES: Final = SUBMISSION.size
+_BATCH_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES
+
+# Refilling waits until this part of the depth is free (or the whole backlog fits), so that a long backlog travels in
+# batches even if completions come one by one.
+_REFILL_PART: Final = 8
+
+_READ: Final = int(Op.READ)
+_WRITE: Final = int(Op.WRITE)
+
+
+class Session:
+    """What has been asked of an engine and not been answered, and the credit for it."""
+
+    def __init__(self, welcome: Welcome, now_s: float) -> None:
+        self.welcome = welcome
+        self.ended: OSError | None = None
+        self._depth_max = welcome.depth_max
+        self._bytes_max = welcome.bytes_max
+        self._part_max = min(welcome.request_bytes_max, welcome.bytes_max, PART_BYTES_MAX)
+        self._batch_max = min(welcome.batch_max, _BATCH_MAX)
+        self._refill = max(1, welcome.depth_max // _REFILL_PART)
+        self._backlog: deque[Request | Call] = deque()
+        self._splits: set[Request] = set()  # those of the backlog that have parts still to be sent
+        self._inflight: dict[int, Request] = {}
+        self._calls: dict[int, Call] = {}
+        self._outbox: list[Message] = []
+        self._bytes_inflight = 0
+        self._cookie = 0
+        self._received = 0
+        self._last_sent_s = now_s
+        self._silent_since_s: float | None = None  # when the oldest unanswered HEARTBEAT was sent
+
+    @property
+    def depth(self) -> int:
+        """Requests in flight."""
+        return len(self._inflight)
+
+    @property
+    def bytes_inflight(self) -> int:
+        """Bytes of the reads and writes in flight."""
+        return self._bytes_inflight
+
+    @property
+    def pending(self) -> int:
+        """Requests and calls not done: in flight (parts count) and in the backlog."""
+        return len(self._inflight) + len(self._calls) + len(self._backlog)
+
+    def add(self, pending: Request | Call) -> None:
+        """Queue a request or a call. Raises the like of what ended the session, if it has ended."""
+        if self.ended is not None:
+            raise type(self.ended)(self.ended.errno, f"{pending}: {NOT_SENT}: {self.ended.strerror}")
+        if isinstance(pending, Call):
+            # Only a CLOSE has to wait for what stands before it.
+            (self._backlog.append if pending.kind == MessageType.CLOSE else self._backlog.appendleft)(pending)
+            return
+        if pending.length > self._part_max:
+            self._add_split(pending)
+        self._backlog.append(pending)
+
+    def _add_split(self, request: Request) -> None:
+        request.split = Split(request.length)
+        self._splits.add(request)
+        if request.op == _WRITE and request.buffer is not None:
+            request.buffer = memoryview(request.buffer)  # its parts are slices, not copies
+
+    # ---- sending ----------------------------------------------------------------------------------------------------
+
+    def messages_to_send(self, now_s: float) -> list[Message]:
+        """The messages that may be sent now, in order. They count as sent."""
+        messages, self._outbox = self._outbox, []
+        backlog = self._backlog
+        while backlog:
+            head = backlog[0]
+            if isinstance(head, Call):
+                backlog.popleft()
+                self._send_call(head, messages)
+                continue
+            free = self._depth_max - len(self._inflight)
+            if free < self._refill and free < len(backlog):
+                break
+            message = self._submission(min(free, self._batch_max))
+            if message is None:
+                break
+            messages.append(message)
+        if messages:
+            self._last_sent_s = now_s
+        return messages
+
+    def _send_call(self, call: Call, messages: list[Message]) -> None:
+        # A CLOSE must not overtake its handle's parts, which may stand behind it.
+        if call.kind == MessageType.CLOSE and any(request.handle == call.handle for request in self._splits):
+            self._backlog.append(call)
+            return
+        call.cookie = self._cookie = self._cookie + 1
+        call.sent = True
+        self._calls[call.cookie] = call
+        messages.append([wire.pack(call.kind, self.welcome.token, call.cookie, *call.arguments)])
+
+    def _submission(self, count_max: int) -> Message | None:
+        """A SUBMIT of up to `count_max` records from the head of the backlog; None if credit allows none."""
+        backlog, inflight = self._backlog, self._inflight
+        first = cookie = self._cookie
+        bytes_free = self._bytes_max - self._bytes_inflight
+        records = bytearray(min(count_max, max(len(backlog), self._refill)) * _RECORD_BYTES)
+        room = len(records)
+        position = 0
+        payload = _Payload()
+        while backlog and position < room:
+            request = backlog[0]
+            if isinstance(request, Call):
+                break
+            start, length = 0, request.length
+            split = request.split
+            if split is not None:
+                start, length = split.asked, min(self._part_max, split.end - split.asked)
+            if length > bytes_free:
+                break
+            backlog.popleft()
+            bytes_free -= length
+            cookie += 1
+            inflight[cookie] = request
+            if split is None:
+                request.cookie = cookie
+            else:
+                self._part_sent(request, split, cookie, start, length)
+            request.sent = True
+            frame = frame_offset = 0
+            if request.op == _WRITE:
+                frame, frame_offset = payload.place(request.buffer, start, length, split)
+            SUBMISSION.pack_into(
+                records,
+                position,
+                cookie,
+                request.op,
+                0,
+                request.handle,
+                request.offset + start,
+                length,
+                0,
+                frame,
+                frame_offset,
+                0,
+            )
+            position += _RECORD_BYTES
+        if cookie == first:
+            return None
+        self._cookie = cookie
+        self._bytes_inflight = self._bytes_max - bytes_free
+        del records[position:]
+        return [wire.pack(MessageType.SUBMIT, self.welcome.token, self._received, records), *payload.frames()]
+
+    def _part_sent(self, request: Request, split: Split, cookie: int, start: int, length: int) -> None:
+        split.parts[cookie] = (start, length)
+        split.asked += length
+        if split.all_asked():
+            self._splits.discard(request)
+        else:
+            self._backlog.append(request)
+
+    # ---- receiving --------------------------------------------------------------------------------------------------
+
+    def receive(self, frames: Frames) -> list[Pending]:
+        """Take a message of the engine; returns the requests and calls that are done by it, in order.
+
+        Payload frames must stay as they are while a request in parts is not done. A message that breaks the protocol, and
+        a REFUSAL, end the session.
+        """
+        self._silent_since_s = None
+        finished: list[Pending] = []
+        if self.ended is not None:
+            return finished
+        try:
+            header = wire.unpack(frames[0])
+            kind = header[0]
+            if kind == MessageType.COMPLETE:
+                self._complete(header[1], header[2], frames, finished)
+            elif kind == MessageType.REPLY:
+                self._reply(header, finished)
+            elif kind == MessageType.REFUSAL:
+                finished += self.lose(f"the daemon ended the session: {refusal(header).strerror}")
+            elif kind != MessageType.HEARTBEAT:
+                raise wire.WireError(f"message type {kind} from an engine")
+        except (wire.WireError, ProtocolError, struct.error, LookupError, TypeError, ValueError) as error:
+            finished += self.lose(f"the daemon broke the protocol: {error}", kind=ProtocolError, code=errno.EPROTO)
+        return finished
+
+    def _complete(self, records: bytes, sentences: dict[int, str], frames: Frames, finished: list[Pending]) -> None:
+        if type(records) is not bytes or type(sentences) is not dict:
+            raise wire.WireError("COMPLETE of other things than records and sentences")
+        pop = self._inflight.pop
+        request: Request | None = None
+        cookie = 0
+        try:
+            for index, (cookie, result, frame, start, _, _) in enumerate(COMPLETION.iter_unpack(records)):
+                request = pop(cookie)  # KeyError: nothing with this cookie is in flight
+                self._received += 1
+                if request.split is not None:
+                    data = _bytes_at(frames, frame, start, result) if request.op == _READ else b""
+                    self._part_done(request, request.split, cookie, result, data, sentences.get(index))
+                    if request.split.parts or request.done or request in self._splits:
+                        continue
+                    request.split.join(request)
+                else:
+                    self._bytes_inflight -= request.length
+                    if request.done:  # abandoned: nobody waits for it, and its buffer is not touched
+                        continue
+                    if result < 0:
+                        request.error = from_wire(-result, sentences.get(index))
+                    elif request.op == _READ:
+                        if result > request.length:
+                            raise wire.WireError(f"{result} bytes for {request}")
+                        request.take(_bytes_at(frames, frame, start, result))
+                    else:
+                        request.result = result
+                request.buffer = None
+                request.done = True
+                finished.append(request)
+        except BaseException:
+            if request is not None and not request.done:
+                self._inflight[cookie] = request  # back, so that it ends with the session
+            raise
+
+    def _part_done(
+        self, request: Request, split: Split, cookie: int, result: int, data: bytes | memoryview, sentence: str | None
+    ) -> None:
+        start, length = split.parts.pop(cookie)
+        self._bytes_inflight -= length
+        if request.done:
+            return
+        if result < 0:
+            split.error = split.error or from_wire(-result, sentence)
+        elif result > length:
+            raise wire.WireError(f"{result} bytes for {length} of {request}")
+        elif request.op == _READ:
+            split.take(request, start, length, data)
+        if split.all_asked():
+            self._drop_from_backlog(request)
+
+    def _drop_from_backlog(self, request: Request) -> None:
+        if request in self._splits:
+            self._splits.discard(request)
+            self._backlog.remove(request)
+
+    def _reply(self, header: list[Any], finished: list[Pending]) -> None:
+        result, sentence, body = parse_reply(header)
+        call = self._calls.pop(header[1])
+        if call.done:
+            if call.kind == MessageType.OPEN and result >= 0:
+                self._backlog.append(Call(MessageType.CLOSE, result, handle=result))  # nobody is there to close it
+            return
+        if result < 0:
+            call.error = from_wire(-result, sentence, call.filename)
+        else:
+            call.result = (result, body)
+        call.done = True
+        finished.append(call)
+
+    # ---- giving up --------------------------------------------------------------------------------------------------
+
+    def abandon(self, pending: Request | Call, error: BaseException) -> bool:
+        """Fail `pending` with `error`, unless it is done. What was not sent never will be; what was is cancelled.
+
+        Returns whether (a part of) it had been sent. Its credit stays taken until its completion has come.
+        """
+        sent = pending.sent
+        if pending.done:
+            return sent
+        pending.fail(error)
+        if isinstance(pending, Request) and pending.split is not None:
+            self._drop_from_backlog(pending)
+            self._cancel(list(pending.split.parts))
+            pending.split.pieces.clear()
+        elif not sent:
+            self._backlog.remove(pending)
+        elif isinstance(pending, Request):
+            self._cancel([pending.cookie])
+        if isinstance(pending, Request):
+            pending.buffer = None
+        return sent
+
+    def _cancel(self, cookies: list[int]) -> None:
+        if cookies and self.ended is None:
+            self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, cookies)])
+
+    def lose(
+        self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
+    ) -> list[Pending]:
+        """End the session for `reason`. Returns what is done by that: everything that was not; none the second time."""
+        if self.ended is not None:
+            return []
+        self.ended = kind(code, reason)
+        unfinished = [*self._inflight.values(), *self._calls.values(), *self._backlog]
+        for pending in unfinished:
+            state = UNKNOWN if pending.sent else NOT_SENT
+            if not pending.done:
+                pending.fail(kind(code, f"{pending}: {state}: {reason}"))
+        self._inflight.clear()
+        self._calls.clear()
+        self._backlog.clear()
+        self._splits.clear()
+        self._outbox.clear()
+        return list(dict.fromkeys(unfinished))
+
+    def goodbye(self, now_s: float) -> list[Message]:
+        """What to send last. The session is not ended by it: see lose()."""
+        self._last_sent_s = now_s
+        return (
+            [] if self.ended is not None else [[wire.pack(MessageType.GOODBYE, self.welcome.token, self._cookie + 1)]]
+        )
+
+    # ---- time -------------------------------------------------------------------------------------------------------
+
+    def next_tick_s(self) -> float:
+        """When tick() is due next."""
+        return self._last_sent_s + self.welcome.heartbeat_s
+
+    def tick(self, now_s: float) -> list[Pending]:
+        """Queue a HEARTBEAT if one is due. Call it after everything that had arrived has been received.
+
+        Heartbeats unanswered for `session_timeout_s` end the session; returns what is done by that.
+        """
+        if self.ended is not None or now_s < self.next_tick_s():
+            return []
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        elif now_s - self._silent_since_s > self.welcome.session_timeout_s:
+            return self.lose(f"the daemon has been silent for {now_s - self._silent_since_s:.0f} s")
+        self._outbox.append([wire.pack(MessageType.HEARTBEAT, self.welcome.token)])
+        return []
+
+
+def _bytes_at(frames: Frames, frame: int, start: int, count: int) -> bytes | memoryview:
+    """`count` bytes of payload frame `frame`. Raises WireError where they are not there."""
+    if count <= 0:
+        return b""
+    data = frames[frame + 1][start : start + count]
+    if len(data) != count:
+        raise wire.WireError(f"payload frame {frame} ends before {count} bytes from {start}")
+    return data
+
+
+class _Payload:
+    """The payload frames of one SUBMIT in the making."""
+
+    __slots__ = ("_frames", "_shared", "_shared_bytes", "_shared_index")
+
+    def __init__(self) -> None:
+        self._frames: list[bytes | memoryview] = []
+        self._shared: list[bytes | memoryview] = []
+        self._shared_bytes = 0
+        self._shared_index = -1
+
+    def place(self, data: Any, start: int, length: int, split: Split | None) -> tuple[int, int]:
+        """Where in the message the bytes of one write go: (frame, frame_offset)."""
+        if split is not None:
+            data = data[start : start + length]
+        if length >= SHARED_PAYLOAD_MAX:
+            self._frames.append(data)
+            return len(self._frames) - 1, 0
+        if self._shared_index < 0:
+            self._shared_index = len(self._frames)
+            self._frames.append(b"")  # held for the shared frame; a write of nothing names an empty one
+        offset = self._shared_bytes
+        self._shared.append(data)
+        self._shared_bytes = offset + length
+        return self._shared_index, offset
+
+    def frames(self) -> list[bytes | memoryview]:
+        """The frames, the shared one joined (the only copy made here)."""
+        if self._shared_index >= 0:
+            self._frames[self._shared_index] = b"".join(self._shared)
+        return self._frames

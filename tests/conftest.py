@@ -1,0 +1,191 @@
+"""Fixtures: a real daemon in processes of its own, on directories of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 30.0
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+    """Poll until `condition()` is true; fails the test with `what` when it does not come true in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            pytest.fail(f"not within {timeout_s} s: {what}")
+        time.sleep(0.01)
+
+
+class Daemon:
+    """One `aiod` process with its configuration, its directories and its log."""
+
+    export = "scratch"
+
+    def __init__(self, base: Path, **sections: Any) -> None:
+        """`sections`: more lines of the config, by section ("" is the top): {"engine.main": {"max_threads": 4}}."""
+        self.base = base
+        self.runtime_dir = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))  # noqa: S108 - unix paths are short
+        self.path = base / "scratch"
+        self.path.mkdir(exist_ok=True)
+        self.config_path = base / "aiod.toml"
+        self.log_path = base / "aiod.log"
+        self.endpoint = f"ipc://{self.runtime_dir}/aiod.sock"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.write_config(sections)
+
+    def write_config(self, sections: dict[str, Any]) -> None:
+        """The least config, with `sections` over it."""
+        merged: dict[str, Any] = {
+            "": {"runtime_dir": str(self.runtime_dir), "log_level": "debug"},
+            "exports.scratch": {"path": str(self.path)},
+        }
+        for name, keys in sections.items():
+            merged.setdefault(name, {}).update(keys)
+        lines = []
+        for name, keys in merged.items():
+            if name:
+                lines.append(f"[{name}]")
+            lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
+        self.config_path.write_text("\n".join(lines) + "\n")
+
+    def start(self, *, wait: bool = True, **popen: Any) -> None:
+        """Start it; with `wait`, until it answers."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "aiod", "--config", str(self.config_path)], stderr=log, stdout=log, **popen
+            )
+        if wait:
+            self.ctl("ping", "--wait", str(START_TIMEOUT_S))
+
+    def ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run aiodctl against it."""
+        command = [sys.executable, "-m", "aiod.ctl", "--endpoint", self.endpoint, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if check and done.returncode:
+            pytest.fail(f"aiodctl {arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}")
+        return done
+
+    def json(self, *arguments: str) -> Any:
+        """What `aiodctl --json` says."""
+        import json
+
+        return json.loads(self.ctl("--json", *arguments).stdout)
+
+    @property
+    def engine(self) -> dict[str, Any]:
+        """Stats of the only engine."""
+        (engine,) = self.json("stats")["engines"]
+        return dict(engine)
+
+    @property
+    def pid(self) -> int:
+        """Of the supervisor."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """All it has said so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> int:
+        """Signal it and wait; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal_number)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+    def destroy(self) -> None:
+        """Have nothing of it left, whatever state it is in."""
+        if self.process is not None and self.process.poll() is None:
+            try:
+                self.stop()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.runtime_dir, ignore_errors=True)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+@pytest.fixture
+def new_daemon(disk_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Makes daemons (not started) that end with the test."""
+    daemons: list[Daemon] = []
+
+    def make(**sections: Any) -> Daemon:
+        base = disk_path / f"daemon{len(daemons)}"
+        base.mkdir()
+        daemons.append(Daemon(base, **sections))
+        return daemons[-1]
+
+    yield make
+    for daemon in daemons:
+        daemon.destroy()
+
+
+@pytest.fixture
+def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
+    """A running daemon of the test's own."""
+    made = new_daemon()
+    made.start()
+    return made
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A directory on a real file system: /tmp may be a tmpfs, where RWF_NOWAIT does not work."""
+    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))  # noqa: S108
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared_daemon() -> Iterator[Daemon]:
+    """A running daemon for all tests that leave it as they found it."""
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))  # noqa: S108
+    made = Daemon(base)
+    made.start()
+    yield made
+    made.destroy()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test meets a daemon of the machine's user."""
+    for name in ("AIOD_ENDPOINT", "AIOD_CONFIG", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that pid exists and is no zombie."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    """Signal a process that may have gone already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
