@@ -18,6 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp)
+PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch])
 
 .PHONY: help
@@ -44,7 +45,8 @@ $(VENV)/.build-requirements: $(VENV)/.created pyproject.toml
 	    $(PIP) install --quiet --requirement /dev/stdin
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES)
+# The editable install maps every module by name: a directory that got a new file has to be looked at again.
+$(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,dev]'
 	@touch $@

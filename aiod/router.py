@@ -192,13 +192,13 @@ class Router:
     # ---- connections
 
     def _drain_monitor(self) -> None:
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while cast("int", self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-            if cast("int", event["event"]) & _OPENED:
+            if event["event"] & _OPENED:
                 self._connections += 1
                 if self._connections > self._connections_max:
-                    self._refuse_connection(cast("int", event["value"]))
-            elif cast("int", event["event"]) & _CLOSED:
+                    self._refuse_connection(event["value"])
+            elif event["event"] & _CLOSED:
                 self._connections = max(0, self._connections - 1)
 
     def _refuse_connection(self, fd: int) -> None:

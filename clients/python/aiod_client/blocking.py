@@ -14,13 +14,11 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Final, Literal, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.dealer import Dealer
-from aiod_client.errors import NOT_SENT, AiodError, DaemonUnreachableError, closed, forked, timed_out
+from aiod_client.errors import NOT_SENT, AiodError, closed, forked, gone, timed_out
 from aiod_client.handshake import Conversation, Message, control, greet_engine, greet_front, locate
 from aiod_client.link import Link, milliseconds, poll_of
 from aiod_client.requests import (
@@ -37,6 +35,10 @@ from aiod_client.requests import (
     write_request,
 )
 from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
 
 T = TypeVar("T")
 Transport = Literal["auto", "zmq", "ring"]
@@ -130,7 +132,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
         self._state = "FINISHED"
         for waiter in self._waiters:
             (waiter.add_result if request.error is None else waiter.add_exception)(self)
-        return self._invoke_callbacks if self._done_callbacks else None  # type: ignore[attr-defined,no-any-return]
+        return self._invoke_callbacks if self._done_callbacks else None  # type: ignore[attr-defined]
 
     def _wait(self, timeout_s: float | None) -> None:
         timeout_s = math.inf if timeout_s is None else timeout_s
@@ -166,7 +168,7 @@ class Client:
     def open(
         self, path: str | os.PathLike[str], mode: str = "r", perm: int = 0o666, *, timeout: float | None = None
     ) -> File:
-        """Open "EXPORT/PATH"; `mode` as for open(): r, r+, w, w+, x, x+ (always binary).
+        """Open the file "EXPORT/PATH", `mode` being r, r+, w, w+, x or x+ as for Python's own (always binary).
 
         A file that is created gets the permission bits `perm`. Raises FileNotFoundError, PermissionError and so on as
         the daemon says, ValueError for a mode that is none.
@@ -188,9 +190,9 @@ class Client:
         return self._ask(control(verb, arguments or {}), time.monotonic() + timeout_s)
 
     def close(self) -> None:
-        """Close every session; the daemon closes their files. What is in flight fails with AiodError; wait for it first.
+        """Close every session; the daemon closes their files. Idempotent.
 
-        Idempotent. Threads that wait get the error too.
+        What is in flight fails with AiodError, also for threads that wait for it: to have it done, wait first.
         """
         if self._pid != os.getpid():
             return
@@ -381,7 +383,9 @@ def converse(
             except StopIteration as stop:
                 return dealer, stop.value
             dealer.send(message)
-            answer = _answer(dealer, deadline_s, check) or _gone(endpoint)
+            if (more := _answer(dealer, deadline_s, check)) is None:
+                raise gone(endpoint)
+            answer = more
     except BaseException:
         dealer.close()
         raise
@@ -403,7 +407,7 @@ def _first_answer(
             return dealer, answer
         dealer.close()
         if not endpoint.startswith("ipc:"):
-            _gone(endpoint)
+            raise gone(endpoint)
         # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
         time.sleep(RETRY_S)
 
@@ -421,10 +425,6 @@ def _answer(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> lis
         if remaining_s <= 0:
             raise TimeoutError(errno.ETIMEDOUT, f"{dealer.endpoint} does not answer: is the daemon stopped?")
         poll.poll(milliseconds(min(remaining_s, LOOK_S)))
-
-
-def _gone(endpoint: str) -> NoReturn:
-    raise DaemonUnreachableError(errno.ECONNREFUSED, f"{endpoint} ended the connection: is the daemon stopping?")
 
 
 @contextlib.contextmanager

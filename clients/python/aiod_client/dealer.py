@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from aiod_client.errors import AiodError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 """A longer frame ends the connection (requests.py asks for less)."""
@@ -52,8 +54,8 @@ class Dealer:
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise AiodError(error.errno or errno.EINVAL, f"cannot connect to {endpoint}: {error.strerror}") from error
-        self.fd: int = self._socket.getsockopt(zmq.FD)
-        self.monitor_fd: int = self._monitor.getsockopt(zmq.FD)
+        self.fd = int(self._socket.getsockopt(zmq.FD))
+        self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
 
     def _connect(self, endpoint: str) -> None:
         socket = self._socket

@@ -17,8 +17,6 @@ UNKNOWN: Final = "unknown whether done"
 class AiodError(OSError):
     """Trouble of the protocol, the connection or the client itself, with errno and a sentence."""
 
-    # OSError.__new__ picks ConnectionError and the like by errno for OSError itself only: a subclass stays itself.
-
 
 class DaemonUnreachableError(AiodError, ConnectionError):
     """Nothing answers at the endpoint (errno ECONNREFUSED). Nothing was sent."""
@@ -29,7 +27,7 @@ class SessionLostError(AiodError, ConnectionError):
 
 
 class ProtocolError(AiodError):
-    """The daemon said something that docs/protocol.md does not allow, or speaks no common version (errno EPROTO...)."""
+    """The daemon broke docs/protocol.md (EPROTO), or speaks no version that we do (EPROTONOSUPPORT)."""
 
 
 def from_wire(code: int, sentence: str | None, filename: str | None = None) -> OSError:
@@ -54,6 +52,13 @@ def closed(what: str) -> AiodError:
 def forked(what: str) -> AiodError:
     """The exception for using `what` in a child of the process that made it."""
     return AiodError(errno.EBADF, f"{what} was made before fork(): connect anew in the child process")
+
+
+def gone(endpoint: str) -> DaemonUnreachableError:
+    """The exception for a connection that ended in the midst of a handshake."""
+    return DaemonUnreachableError(
+        errno.ECONNREFUSED, f"{endpoint} ended the connection: is the daemon stopping, or not there?"
+    )
 
 
 def timed_out(what: str, timeout_s: float, *, sent: bool) -> TimeoutError:

@@ -26,15 +26,18 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.errors import AiodError, forked, timed_out
-from aiod_client.handshake import Message, Welcome
 from aiod_client.requests import Call, Pending, Request
 from aiod_client.session import Session
 from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aiod_client.handshake import Message, Welcome
 
 log = logging.getLogger("aiod_client")
 
@@ -186,7 +189,7 @@ class Link:
                 self._keeper_bell.ring()
 
     def close(self) -> None:
-        """Say goodbye, fail what is not done with AiodError (ESHUTDOWN), close the socket. Nothing in a forked child."""
+        """Say goodbye, fail what is not done with AiodError (ESHUTDOWN), close the socket. Not in a forked child."""
         if os.getpid() != self._pid:
             return
         with self.lock:

@@ -11,7 +11,8 @@ import operator
 import os
 from typing import Any, Final
 
-from aiod_client.wire import MessageType, Op, OpenFlag
+from aiod_client.errors import from_wire
+from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 
 OFFSET_MAX: Final = (1 << 63) - 1
 PATH_BYTES_MAX: Final = 4096
@@ -78,13 +79,22 @@ class Request(Pending):
         self.buffer = buffer
         self.split: Split | None = None
 
-    def take(self, data: bytes | memoryview) -> None:
-        """`data` is what was read: all there is of it."""
-        if self.buffer is None:
+    def complete(self, result: int, data: bytes | memoryview, sentence: str | None) -> None:
+        """Take over a completion: `data` is all that was read. Raises WireError for more than was asked.
+
+        One that was abandoned keeps its error, and its buffer is not touched.
+        """
+        if result < 0:
+            self.error = self.error or from_wire(-result, sentence)
+        elif self.op != 1 or self.done:
+            self.result = result
+        elif result > self.length:
+            raise WireError(f"{result} bytes for {self}")
+        elif self.buffer is None:
             self.result = bytes(data)
         else:
-            self.result = len(data)
-            self.buffer[: self.result] = data  # type: ignore[index]
+            self.result = result
+            self.buffer[:result] = data  # type: ignore[index]
 
     def __str__(self) -> str:
         """For people: what was asked."""
@@ -113,8 +123,18 @@ class Split:
         """Whether no further part needs sending: all are, or the end or an error has been met."""
         return self.error is not None or self.asked >= self.end
 
-    def take(self, request: Request, start: int, length: int, data: bytes | memoryview) -> None:
-        """`data` was read where `length` bytes from `start` had been asked for: less means the end of the file."""
+    def complete(
+        self, request: Request, start: int, length: int, result: int, data: bytes | memoryview, sentence: str | None
+    ) -> None:
+        """Take over the completion of the part of `length` bytes from `start` on. Raises WireError as Request's."""
+        if result < 0:
+            self.error = self.error or from_wire(-result, sentence)
+        elif result > length:
+            raise WireError(f"{result} bytes for {length} of {request}")
+        elif request.op == Op.READ:
+            self._read(request, start, length, data)
+
+    def _read(self, request: Request, start: int, length: int, data: bytes | memoryview) -> None:
         if len(data) < length:
             self.end = min(self.end, start + len(data))
         if request.buffer is None:

@@ -23,7 +23,7 @@ from aiod_client import wire
 from aiod_client.errors import NOT_SENT, UNKNOWN, AiodError, ProtocolError, SessionLostError, from_wire
 from aiod_client.handshake import Frames, Message, Welcome, parse_reply, refusal
 from aiod_client.requests import Call, Pending, Request, Split
-from aiod_client.wire import COMPLETION, SHARED_PAYLOAD_MAX, SUBMISSION, MessageType, Op
+from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX, SUBMISSION, MessageType, Op
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
@@ -193,8 +193,8 @@ class Session:
     def receive(self, frames: Frames) -> list[Pending]:
         """Take a message of the engine; returns the requests and calls that are done by it, in order.
 
-        Payload frames must stay as they are while a request in parts is not done. A message that breaks the protocol, and
-        a REFUSAL, end the session.
+        Payload frames must stay as they are while a request in parts is not done. A message that breaks the protocol
+        ends the session, and so does a REFUSAL.
         """
         self._silent_since_s = None
         finished: list[Pending] = []
@@ -210,10 +210,13 @@ class Session:
             elif kind == MessageType.REFUSAL:
                 finished += self.lose(f"the daemon ended the session: {refusal(header).strerror}")
             elif kind != MessageType.HEARTBEAT:
-                raise wire.WireError(f"message type {kind} from an engine")
+                finished += self._broken(f"message type {kind} from an engine")
         except (wire.WireError, ProtocolError, struct.error, LookupError, TypeError, ValueError) as error:
-            finished += self.lose(f"the daemon broke the protocol: {error}", kind=ProtocolError, code=errno.EPROTO)
+            finished += self._broken(repr(error))
         return finished
+
+    def _broken(self, what: str) -> list[Pending]:
+        return self.lose(f"the daemon broke the protocol: {what}", kind=ProtocolError, code=errno.EPROTO)
 
     def _complete(self, records: bytes, sentences: dict[int, str], frames: Frames, finished: list[Pending]) -> None:
         if type(records) is not bytes or type(sentences) is not dict:
@@ -225,27 +228,20 @@ class Session:
             for index, (cookie, result, frame, start, _, _) in enumerate(COMPLETION.iter_unpack(records)):
                 request = pop(cookie)  # KeyError: nothing with this cookie is in flight
                 self._received += 1
+                data = _bytes_at(frames, frame, start, result) if request.op == _READ and result > 0 else b""
+                sentence = sentences.get(index) if result < 0 else None
                 if request.split is not None:
-                    data = _bytes_at(frames, frame, start, result) if request.op == _READ else b""
-                    self._part_done(request, request.split, cookie, result, data, sentences.get(index))
-                    if request.split.parts or request.done or request in self._splits:
+                    self._part_done(request, request.split, cookie, result, data, sentence)
+                    if request.split.parts or request in self._splits or request.done:
                         continue
                     request.split.join(request)
                 else:
                     self._bytes_inflight -= request.length
-                    if request.done:  # abandoned: nobody waits for it, and its buffer is not touched
-                        continue
-                    if result < 0:
-                        request.error = from_wire(-result, sentences.get(index))
-                    elif request.op == _READ:
-                        if result > request.length:
-                            raise wire.WireError(f"{result} bytes for {request}")
-                        request.take(_bytes_at(frames, frame, start, result))
-                    else:
-                        request.result = result
-                request.buffer = None
-                request.done = True
-                finished.append(request)
+                    request.complete(result, data, sentence)
+                if not request.done:  # else abandoned
+                    request.buffer = None
+                    request.done = True
+                    finished.append(request)
         except BaseException:
             if request is not None and not request.done:
                 self._inflight[cookie] = request  # back, so that it ends with the session
@@ -256,16 +252,10 @@ class Session:
     ) -> None:
         start, length = split.parts.pop(cookie)
         self._bytes_inflight -= length
-        if request.done:
-            return
-        if result < 0:
-            split.error = split.error or from_wire(-result, sentence)
-        elif result > length:
-            raise wire.WireError(f"{result} bytes for {length} of {request}")
-        elif request.op == _READ:
-            split.take(request, start, length, data)
-        if split.all_asked():
-            self._drop_from_backlog(request)
+        if not request.done:
+            split.complete(request, start, length, result, data, sentence)
+            if split.all_asked():
+                self._drop_from_backlog(request)
 
     def _drop_from_backlog(self, request: Request) -> None:
         if request in self._splits:
@@ -377,7 +367,7 @@ class _Payload:
 
     def __init__(self) -> None:
         self._frames: list[bytes | memoryview] = []
-        self._shared: list[bytes | memoryview] = []
+        self._shared: list[bytes | memoryview] = []  # of the shared frame that is being filled
         self._shared_bytes = 0
         self._shared_index = -1
 
@@ -388,16 +378,22 @@ class _Payload:
         if length >= SHARED_PAYLOAD_MAX:
             self._frames.append(data)
             return len(self._frames) - 1, 0
-        if self._shared_index < 0:
-            self._shared_index = len(self._frames)
-            self._frames.append(b"")  # held for the shared frame; a write of nothing names an empty one
+        if self._shared_index < 0 or self._shared_bytes + length > SHARED_FRAME_MAX:
+            self._close_shared()
         offset = self._shared_bytes
         self._shared.append(data)
         self._shared_bytes = offset + length
         return self._shared_index, offset
 
+    def _close_shared(self) -> None:
+        """Join what is shared so far (the only copy made here) and begin another frame."""
+        if self._shared_index >= 0:
+            self._frames[self._shared_index] = b"".join(self._shared)
+        self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
+        self._frames.append(b"")  # held for it; a write of nothing names an empty frame
+
     def frames(self) -> list[bytes | memoryview]:
-        """The frames, the shared one joined (the only copy made here)."""
+        """The frames, all complete."""
         if self._shared_index >= 0:
             self._frames[self._shared_index] = b"".join(self._shared)
         return self._frames

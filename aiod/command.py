@@ -1,0 +1,54 @@
+"""The command line of `aiod`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from aiod import __version__
+from aiod.config import Config, ConfigError, default_config, load_config
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="AIOD_CONFIG",
+    metavar="FILE",
+    help="Configuration (TOML); also AIOD_CONFIG. Without one: a private daemon with one export, scratch.",
+)
+@click.option("--check-config", is_flag=True, help="Check the configuration, say what is wrong, and exit.")
+@click.version_option(__version__, prog_name="aiod")
+def command(config_path: Path | None, *, check_config: bool) -> None:
+    """The aiod daemon: carries out file I/O for programs that must not stall.
+
+    Runs in the foreground and logs to stderr. SIGTERM and SIGINT drain and stop it; a second one ends it at once.
+
+    Exit status: 0 stopped in order (or the configuration is right), 1 an error, 2 usage.
+    """
+    try:
+        config = load_config(config_path) if config_path is not None else default_config()
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    if check_config:
+        click.echo(f"{config_path or 'embedded default'}: ok, exports: {', '.join(sorted(config.exports))}")
+        return
+    if config_path is None:
+        _make_scratch(config)
+    from aiod.supervisor.service import serve  # noqa: PLC0415 - checking a configuration needs no event loop
+
+    sys.exit(serve(config))
+
+
+def _make_scratch(config: Config) -> None:
+    """The embedded default's export is the daemon's to make; a configured one is not."""
+    path = Path(config.exports["scratch"].path)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        click.echo(f"{path}: cannot be made: {error.strerror}; write a config file that names another export", err=True)
+        sys.exit(1)

@@ -1,0 +1,287 @@
+"""TOML to a frozen, validated Config; the only home of defaults.
+
+Every field's description says what is allowed: errors quote it, and `conf/aiod.toml` is held equal to it by a test.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import tomllib
+from itertools import combinations
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from aiod.engine_settings import EngineSettings, ExportSettings
+from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
+
+UNIX_PATH_BYTES_MAX: Final = 107
+"""Longest path of a unix socket (sun_path without its end)."""
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+
+class ConfigError(Exception):
+    """The configuration is wrong: one line per error, each with file, key, what is wrong and what is allowed."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ExportConfig(_Section):
+    """[exports.NAME]: what clients may open as NAME/PATH."""
+
+    path: str = Field(description="absolute path of a directory, a regular file or a block device")
+    read_only: bool = Field(default=False, description="true or false")
+    engine: Name = Field(default="main", description="name of the engine that serves it: an [engine.NAME] section")
+
+    @field_validator("path")
+    @classmethod
+    def _path_is_absolute(cls, path: str) -> str:
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError("not an absolute path")
+        return os.path.normpath(path)
+
+
+class EngineConfig(_Section):
+    """[engine.NAME]: one engine process and its pool."""
+
+    max_threads: int = Field(default=64, ge=1, le=1024, description="integer from 1 to 1024 (worker threads)")
+    min_threads: int = Field(default=0, ge=0, le=1024, description="integer from 0 to max_threads (worker threads)")
+    idle_timeout_s: float = Field(default=10.0, gt=0, le=86400, description="above 0, at most 86400 (seconds)")
+    cpus: str = Field(default="", description='"" to inherit, or CPU numbers of this machine such as "2-5,7"')
+    affinity: Literal["inherit", "follow"] = Field(default="inherit", description='"inherit" or "follow"')
+    spawn_retry_ms: int = Field(default=1000, ge=1, le=600_000, description="integer from 1 to 600000 (milliseconds)")
+    inline_read_max: int = Field(default=64 * KIB, ge=0, le=MIB, description="integer from 0 to 1048576 (bytes)")
+    buffer_cache_max: int = Field(default=64 * MIB, ge=0, description="integer from 0 (bytes)")
+    bytes_inflight_max: int = Field(default=256 * MIB, ge=MIB, description="integer from 1048576 (bytes)")
+    memory_max: int = Field(default=1024 * MIB, ge=64 * MIB, description="integer from 67108864 (bytes)")
+
+    @field_validator("cpus")
+    @classmethod
+    def _cpus_exist(cls, cpus: str) -> str:
+        missing = set(parse_cpus(cpus)) - set(range(os.cpu_count() or 1))
+        if missing:
+            raise ValueError(f"this machine has no CPU {min(missing)}")
+        return cpus
+
+    @model_validator(mode="after")
+    def _min_at_most_max(self) -> Self:
+        if self.min_threads > self.max_threads:
+            raise ValueError(f"min_threads ({self.min_threads}) is above max_threads ({self.max_threads})")
+        return self
+
+
+class SessionsConfig(_Section):
+    """[sessions]: what one client may have at once."""
+
+    depth_max: int = Field(default=256, ge=1, le=65536, description="integer from 1 to 65536 (requests)")
+    bytes_max: int = Field(default=32 * MIB, ge=64 * KIB, description="integer from 65536 (bytes)")
+    request_bytes_max: int = Field(
+        default=4 * MIB,
+        ge=64 * KIB,
+        le=256 * MIB,
+        description="integer from 65536 to 268435456, at most bytes_max (bytes)",
+    )
+    batch_max: int = Field(default=256, ge=1, le=256, description="integer from 1 to 256 (requests)")
+    handles_max: int = Field(default=4096, ge=1, le=65535, description="integer from 1 to 65535 (open files)")
+    sessions_max: int = Field(default=1024, ge=1, le=65536, description="integer from 1 to 65536 (sessions)")
+    heartbeat_s: float = Field(default=2.0, gt=0, le=3600, description="above 0, at most 3600 (seconds)")
+    session_timeout_s: float = Field(
+        default=30.0, gt=0, le=86400, description="at least twice heartbeat_s, at most 86400 (seconds)"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if self.request_bytes_max > self.bytes_max:
+            raise ValueError(f"request_bytes_max ({self.request_bytes_max}) is above bytes_max ({self.bytes_max})")
+        if self.session_timeout_s < 2 * self.heartbeat_s:
+            raise ValueError(f"session_timeout_s ({self.session_timeout_s}) is below twice heartbeat_s")
+        return self
+
+
+class Config(_Section):
+    """The whole configuration. Immutable; safe from any thread."""
+
+    runtime_dir: str = Field(description="absolute path of the directory for sockets and locks")
+    drain_timeout_s: float = Field(default=10.0, ge=0, le=86400, description="from 0 to 86400 (seconds)")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description='"debug", "info", "warning" or "error"'
+    )
+    exports: dict[Name, ExportConfig] = Field(min_length=1, description="at least one [exports.NAME] section")
+    engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
+    sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="the [sessions] section")
+
+    @field_validator("runtime_dir")
+    @classmethod
+    def _runtime_dir_is_absolute(cls, path: str) -> str:
+        if not path.startswith("/") or "\0" in path:
+            raise ValueError("not an absolute path")
+        return os.path.normpath(path)
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        self._check_engines()
+        self._check_overlaps()
+        self._check_socket_paths()
+        return self
+
+    def _check_engines(self) -> None:
+        for name, export in self.exports.items():
+            if export.engine not in self.engines:
+                known = ", ".join(sorted(self.engines))
+                raise ValueError(f"exports.{name}.engine: there is no engine {export.engine!r}; there is: {known}")
+
+    def _check_overlaps(self) -> None:
+        """A file served by two engines would have its flush errors remembered by one of them only."""
+        for (one, a), (other, b) in combinations(sorted(self.exports.items()), 2):
+            inner, outer = PurePosixPath(os.path.realpath(a.path)), PurePosixPath(os.path.realpath(b.path))
+            if a.engine != b.engine and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
+                raise ValueError(
+                    f"exports.{one}.path ({a.path}) and exports.{other}.path ({b.path}) overlap, with different engines"
+                )
+
+    def _check_socket_paths(self) -> None:
+        names = [f"engine-{name}-{new_incarnation()}.9999.sock" for name in self.engines]
+        longest = max([FRONT_NAME, *names], key=len)
+        length = len(os.fsencode(f"{self.runtime_dir}/{longest}"))
+        if length > UNIX_PATH_BYTES_MAX:
+            room = UNIX_PATH_BYTES_MAX - len(os.fsencode(longest)) - 1
+            raise ValueError(
+                f"runtime_dir ({self.runtime_dir}) is too long: a socket in it would have a path of {length} bytes, and "
+                f"unix sockets allow {UNIX_PATH_BYTES_MAX}; use a directory of at most {room} bytes"
+            )
+
+    @property
+    def engines(self) -> dict[str, EngineConfig]:
+        """The engines by name; "main" is there when an export names it, written down or not."""
+        implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
+        return implied | self.engine
+
+    @property
+    def front_endpoint(self) -> str:
+        """Where clients and aiodctl ask first."""
+        return front_endpoint(self.runtime_dir)
+
+    def engine_settings(self, name: str, incarnation: int) -> EngineSettings:
+        """What the engine `name` is told at its start."""
+        engine, sessions = self.engines[name], self.sessions
+        return EngineSettings(
+            name=name,
+            runtime_dir=self.runtime_dir,
+            incarnation=incarnation,
+            log_level=self.log_level,
+            exports={
+                export_name: ExportSettings(export.path, export.read_only)
+                for export_name, export in self.exports.items()
+                if export.engine == name
+            },
+            max_threads=engine.max_threads,
+            min_threads=engine.min_threads,
+            idle_timeout_ms=max(1, round(engine.idle_timeout_s * 1000)),
+            cpus=parse_cpus(engine.cpus),
+            affinity=engine.affinity,
+            spawn_retry_ms=engine.spawn_retry_ms,
+            inline_read_max=engine.inline_read_max,
+            buffer_cache_max=engine.buffer_cache_max,
+            bytes_inflight_max=engine.bytes_inflight_max,
+            memory_max=engine.memory_max,
+            depth_max=sessions.depth_max,
+            bytes_max=sessions.bytes_max,
+            request_bytes_max=sessions.request_bytes_max,
+            batch_max=sessions.batch_max,
+            handles_max=sessions.handles_max,
+            sessions_max=sessions.sessions_max,
+            heartbeat_ms=round(sessions.heartbeat_s * 1000),
+            session_timeout_ms=round(sessions.session_timeout_s * 1000),
+        )
+
+
+def new_incarnation() -> int:
+    """A number that no earlier engine process of this machine had: milliseconds since 1970 (13 digits until 2286)."""
+    return time.time_ns() // 1_000_000
+
+
+def parse_cpus(text: str) -> tuple[int, ...]:
+    """CPU numbers of "2-5,7"; () for "". Raises ValueError."""
+    numbers: set[int] = set()
+    for part in text.split(",") if text.strip() else []:
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"{part.strip()!r} is no CPU number or range")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(numbers))
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in the file `path`. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            document = tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+    return make_config(document, str(path))
+
+
+def make_config(document: dict[str, Any], source: str) -> Config:
+    """The configuration that `document` says; `source` names it in errors. Raises ConfigError."""
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        lines = [_sentence(source, detail) for detail in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def default_config() -> Config:
+    """The embedded default: one engine, one export `scratch`, everything the user's own. Raises ConfigError."""
+    named = os.environ.get("AIOD_ENDPOINT", "")
+    runtime_dir = default_runtime_dir()
+    if named.startswith("ipc://") and named.endswith(f"/{FRONT_NAME}"):
+        runtime_dir = named.removeprefix("ipc://").removesuffix(f"/{FRONT_NAME}")
+    elif named:
+        raise ConfigError(
+            f"AIOD_ENDPOINT={named}: without a config file the daemon serves ipc://DIRECTORY/{FRONT_NAME}; "
+            "set it so, or unset it"
+        )
+    from aiod.scratch import scratch_path  # noqa: PLC0415 - looks at file systems; only the embedded default needs it
+
+    document = {"runtime_dir": runtime_dir, "exports": {"scratch": {"path": str(scratch_path())}}}
+    return make_config(document, "the embedded default (no --config, no AIOD_CONFIG)")
+
+
+def _sentence(source: str, detail: Any) -> str:
+    """One error for people: file, key, what is wrong, what is allowed."""
+    location = [str(part) for part in detail["loc"] if part != "[key]"]
+    key = ".".join(location)
+    parent, field = _find(location)
+    wrong = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        return f"{source}: {key}: unknown key; allowed here: {', '.join(sorted(parent.model_fields))}"
+    if detail["type"] == "missing":
+        wrong = "missing"
+    elif isinstance(detail["input"], str | int | float | bool):
+        wrong = f"{wrong[0].lower()}{wrong[1:]} (it is {detail['input']!r})"
+    allowed = field.description if field is not None else ""
+    if "[key]" in detail["loc"]:
+        allowed = "a name of letters, digits, '.', '_' and '-', at most 64 characters"
+    return ": ".join(filter(None, (source, key, wrong))) + (f"; allowed: {allowed}" if allowed else "")
+
+
+def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
+    """The section and the field that a validation error is about; no field for a whole section."""
+    tables: dict[str, type[BaseModel]] = {"exports": ExportConfig, "engine": EngineConfig}
+    section: type[BaseModel] = Config
+    rest = location
+    if rest and rest[0] in tables and len(rest) > 1:
+        section, rest = tables[rest[0]], rest[2:]
+    elif rest and rest[0] == "sessions":
+        section, rest = SessionsConfig, rest[1:]
+    return section, section.model_fields.get(rest[0]) if rest else None

@@ -1,0 +1,236 @@
+"""The front endpoint: hello, "who serves X", and aiodctl's verbs. Keeps nothing about a client."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod import __version__, stats
+from aiod.limits import resident_bytes
+from aiod.router import Router
+from aiod.supervisor.engines import EngineUnavailableError
+from aiod.supervisor.threads import threads_of
+from aiod_client import wire
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import zmq
+
+    from aiod.config import Config
+    from aiod.router import Peer
+    from aiod.supervisor.engines import Engine
+
+log = logging.getLogger(__name__)
+
+_ANSWER_TIMEOUT_S: Final = 2.0
+_VERBS_AT_ONCE_MAX: Final = 256
+_MEMORY_PERIOD_S: Final = 0.1
+_MEMORY_MAX: Final = 256 * 1024 * 1024
+
+
+class Control:
+    """The front endpoint of one daemon. Main loop thread only."""
+
+    def __init__(self, config: Config, engines: dict[str, Engine], context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        """Bind it. Raises OSError when that cannot be."""
+        self._config = config
+        self._engines = engines
+        self._started_s = time.monotonic()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._memory_timer: asyncio.TimerHandle | None = None
+        self._verbs: dict[str, Callable[[], Awaitable[Any]]] = {
+            "ping": self._ping,
+            "version": self._version,
+            "stats": self._stats,
+            "threads": self._threads,
+            "exports": self._exports,
+            "clients": self._clients,
+        }
+        self._router = Router(
+            context, config.front_endpoint, self._receive, message_bytes_max=wire.HEADER_BYTES_MAX, name="front"
+        )
+
+    def start(self) -> None:
+        """Serve."""
+        self._router.start()
+        self._watch_memory()
+
+    def close(self, linger_ms: int) -> None:
+        """Serve no more."""
+        if self._memory_timer is not None:
+            self._memory_timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        self._router.close(linger_ms)
+
+    def _watch_memory(self) -> None:
+        """Messages without an end are buffered by libzmq, unseen: drop them all when they have grown too much."""
+        resident = resident_bytes()
+        if resident > _MEMORY_MAX:
+            log.error("%d bytes resident, more than %d: dropping what was received", resident, _MEMORY_MAX)
+            self._router.rebind(self._router.endpoint)
+        self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
+
+    # ---- messages
+
+    def _receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
+        try:
+            message = wire.unpack(frames[0].buffer)
+            self._handle(peer, message, len(frames))
+        except wire.WireError as error:
+            log.warning("refused a message of %s: %s", peer, error)
+            self._send(peer, [MessageType.REFUSAL, errno.EPROTO, str(error), {"versions": list(wire.VERSIONS)}])
+
+    def _handle(self, peer: Peer, message: list[Any], frame_count: int) -> None:
+        match message:
+            case _ if frame_count > 1:
+                raise wire.WireError("the front endpoint takes no payload frames")
+            case [MessageType.HELLO, dict() as offer, *_]:
+                self._hello(peer, offer)
+            case [MessageType.LOCATE, int() as cookie, str() as export, *_] if 0 <= cookie < 1 << 64:
+                self._locate(peer, cookie, export)
+            case [MessageType.CONTROL, int() as cookie, str() as verb, *_] if 0 <= cookie < 1 << 64:
+                self._control(peer, cookie, verb)
+            case _:
+                raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
+
+    def _send(self, peer: Peer, elements: list[Any]) -> None:
+        if not self._router.send(peer, [wire.pack(*elements)]):
+            log.info("%s is gone, or does not read its replies", peer)
+
+    def _reply(self, peer: Peer, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
+        self._send(peer, [MessageType.REPLY, cookie, result, sentence, body])
+
+    def _hello(self, peer: Peer, offer: dict[Any, Any]) -> None:
+        version = wire.negotiate(offer.get("versions"))
+        if version is None:
+            sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
+            refusal = [MessageType.REFUSAL, errno.EPROTONOSUPPORT, sentence, {"versions": list(wire.VERSIONS)}]
+            self._send(peer, refusal)
+            return
+        welcome = {"version": version, "features": [], "software": f"aiod {__version__}", "pid": os.getpid()}
+        self._send(peer, [MessageType.WELCOME, welcome])
+
+    def _locate(self, peer: Peer, cookie: int, export: str) -> None:
+        settings = self._config.exports.get(export)
+        if settings is None:
+            known = ", ".join(sorted(self._config.exports))
+            self._reply(peer, cookie, -errno.ENOENT, f"there is no export {export[:64]!r}; there is: {known} (ENOENT)")
+            return
+        engine = self._engines[settings.engine]
+        if engine.endpoint is None:
+            self._reply(peer, cookie, -errno.EIO, f"{engine.why_unavailable()} (EIO)")
+            return
+        self._reply(peer, cookie, 0, None, {"engine": engine.name, "endpoint": engine.endpoint})
+
+    def _control(self, peer: Peer, cookie: int, verb: str) -> None:
+        carry_out = self._verbs.get(verb)
+        if carry_out is None:
+            known = ", ".join(self._verbs)
+            self._reply(peer, cookie, -errno.EINVAL, f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)")
+        elif len(self._tasks) >= _VERBS_AT_ONCE_MAX:
+            self._reply(peer, cookie, -errno.EAGAIN, "the daemon is answering others; try again later (EAGAIN)")
+        else:
+            task = asyncio.create_task(self._answer(peer, cookie, carry_out))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, peer: Peer, cookie: int, carry_out: Callable[[], Awaitable[Any]]) -> None:
+        self._reply(peer, cookie, 0, None, await carry_out())
+
+    # ---- verbs
+
+    async def _ping(self) -> dict[str, Any]:
+        return {"pid": os.getpid(), "version": __version__, "uptime_s": time.monotonic() - self._started_s}
+
+    async def _version(self) -> dict[str, Any]:
+        return {"version": __version__, "protocol_versions": list(wire.VERSIONS), "pid": os.getpid()}
+
+    async def _ask_all(self, verb: str) -> dict[str, Any]:
+        """Every engine's answer by its name; None of those that do not answer."""
+        answers = await asyncio.gather(*(self._ask(engine, verb) for engine in self._engines.values()))
+        return dict(zip(self._engines, answers, strict=True))
+
+    async def _ask(self, engine: Engine, verb: str) -> Any:
+        try:
+            return await engine.ask(verb, _ANSWER_TIMEOUT_S)
+        except EngineUnavailableError as error:
+            log.warning("%s", error)
+            return None
+
+    async def _stats(self) -> dict[str, Any]:
+        answers = await self._ask_all("stats")
+        shown = [self._show_engine(self._engines[name], answer) for name, answer in answers.items()]
+        merged = stats.merge_ops(answer["ops"] for answer in answers.values() if answer is not None)
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": time.monotonic() - self._started_s,
+            "rss_bytes": resident_bytes(),
+            "engines": shown,
+            "ops": stats.show_ops(merged),
+        }
+
+    def _show_engine(self, engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:
+        known = {
+            "name": engine.name,
+            "pid": engine.pid,
+            "state": engine.state,
+            "incarnation": engine.incarnation,
+            "restarts": engine.restarts,
+        }
+        if answer is None:
+            settings = self._config.engines[engine.name]
+            pool = dict.fromkeys(_POOL_KEYS, 0)
+            pool |= {"max_threads": settings.max_threads, "min_threads": settings.min_threads}
+            unresponsive = {"state": "unresponsive"} if engine.state == "serving" else {}
+            return known | unresponsive | {"pool": pool, "ops": {}}
+        return known | answer | {"ops": stats.show_ops(answer["ops"])}
+
+    async def _threads(self) -> dict[str, Any]:
+        engines = [
+            {"name": engine.name, "pid": engine.pid, "threads": threads_of(engine.pid)}
+            for engine in self._engines.values()
+        ]
+        return {"supervisor": {"pid": os.getpid(), "threads": threads_of(os.getpid())}, "engines": engines}
+
+    async def _exports(self) -> dict[str, Any]:
+        exports = [
+            {
+                "name": name,
+                "path": export.path,
+                "read_only": export.read_only,
+                "engine": export.engine,
+                "state": self._engines[export.engine].state,
+            }
+            for name, export in self._config.exports.items()
+        ]
+        return {"exports": exports}
+
+    async def _clients(self) -> dict[str, Any]:
+        answers = await self._ask_all("clients")
+        clients = [
+            {"engine": name} | client | {"ops": stats.show_ops(client["ops"])}
+            for name, answer in answers.items()
+            for client in answer or []
+        ]
+        return {"clients": clients}
+
+
+_POOL_KEYS: Final = (
+    "max_threads",
+    "min_threads",
+    "cur_threads",
+    "idle_threads",
+    "new_threads",
+    "pending_threads",
+    "queued",
+    "threads_created",
+    "spawn_failures",
+)

@@ -1,0 +1,286 @@
+"""Engine processes: spawned from the main thread, watched, started again with back-off.
+
+A replacement starts only when the old process has been reaped and its lock is free: SIGKILL is not the end of a pwrite
+that is under way. Until then the engine's exports answer EIO, naming the process that died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod.channel import Channel, ChannelError
+from aiod.config import new_incarnation
+from aiod.launch import engine_main
+
+if TYPE_CHECKING:
+    from multiprocessing.context import SpawnProcess
+
+    from aiod.config import Config
+
+log = logging.getLogger(__name__)
+
+_BACKOFF_MIN_S: Final = 0.1
+_BACKOFF_MAX_S: Final = 10.0
+_HEALTHY_S: Final = 30.0
+_LOCK_POLL_S: Final = 0.05
+_START_TIMEOUT_S: Final = 30.0
+_STOP_TIMEOUT_S: Final = 10.0
+
+
+class EngineUnavailableError(OSError):
+    """The engine does not answer: it is not there, or it is stuck."""
+
+
+class Engine:
+    """One engine: its process now, and the ones before. Main loop thread only."""
+
+    def __init__(self, config: Config, name: str) -> None:
+        self.name = name
+        self.state = "starting"
+        self.endpoint: str | None = None
+        self.incarnation = 0
+        self.restarts = 0
+        self._config = config
+        self._process: SpawnProcess | None = None
+        self._channel: Channel | None = None
+        self._ids = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._last_pid = 0
+        self._last_end = ""
+        self._stopping = asyncio.Event()
+        self._serving = asyncio.Event()
+        self._reaped = asyncio.Event()
+        self._supervision: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the process now or, while there is none, of the last one."""
+        return self._last_pid
+
+    @property
+    def inherits_affinity(self) -> bool:
+        """Whether its main thread follows the supervisor's mask."""
+        return not self._config.engines[self.name].cpus
+
+    def why_unavailable(self) -> str:
+        """A sentence for those who ask while it is not serving."""
+        if self._last_end:
+            return f"engine {self.name} (pid {self._last_pid}) {self._last_end}; it is being started again, try later"
+        return f"engine {self.name} is starting; try again later"
+
+    # ---- life
+
+    def start(self) -> None:
+        """Keep a process of it running until `stop`."""
+        self._supervision = asyncio.create_task(self._supervise())
+
+    async def wait_serving(self) -> None:
+        """Return when it serves. Raises EngineUnavailableError if it does not come up."""
+        try:
+            await asyncio.wait_for(self._serving.wait(), _START_TIMEOUT_S)
+        except TimeoutError:
+            raise EngineUnavailableError(f"engine {self.name} did not come up within {_START_TIMEOUT_S:g} s") from None
+
+    async def _supervise(self) -> None:
+        backoff_s = _BACKOFF_MIN_S
+        while not self._stopping.is_set():
+            began_s = time.monotonic()
+            await self._run_once()
+            if self._stopping.is_set():
+                break
+            if time.monotonic() - began_s > _HEALTHY_S:
+                backoff_s = _BACKOFF_MIN_S
+            self.state = "failed"
+            log.error(
+                "engine %s (pid %d) %s: starting it again in %g s", self.name, self.pid, self._last_end, backoff_s
+            )
+            await self._pause(backoff_s)
+            await self._wait_lock_free()
+            self.restarts += 1
+            backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+        self.state = "stopped"
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not when it is to stop."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _run_once(self) -> None:
+        """One process, from its start to its reaping."""
+        self.state = "starting"
+        self.incarnation = max(new_incarnation(), self.incarnation + 1)
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with its:
+            process = multiprocessing.get_context("spawn").Process(
+                target=engine_main,
+                args=(self._config.engine_settings(self.name, self.incarnation), its),
+                name=f"aiod-engine-{self.name}",
+            )
+            process.start()
+        self._process = process
+        self._reaped.clear()
+        self._last_pid = process.pid or 0
+        log.info("engine %s: started as pid %d", self.name, self._last_pid)
+        self._channel = await Channel.open(ours)
+        await self._listen(self._channel)
+        await _wait_sentinel(process)
+        process.join()
+        self._gone(process)
+
+    async def _listen(self, channel: Channel) -> None:
+        """Take its answers and events until it has closed its end."""
+        try:
+            async for message in channel:
+                self._take(message)
+        except ChannelError as error:
+            log.critical("engine %s (pid %d): %s: killing it", self.name, self.pid, error)
+            self.kill()
+        finally:
+            channel.close()
+            self._channel = None
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "serving":
+            self.endpoint = message["endpoint"]
+            self.state = "serving"
+            self._serving.set()
+            log.info("engine %s: serving at %s", self.name, self.endpoint)
+            return
+        answer = self._answers.pop(message.get("id", 0), None)
+        if answer is None or answer.done():
+            return  # whoever asked has given up
+        if message.get("ok"):
+            answer.set_result(message.get("body"))
+        else:
+            answer.set_exception(EngineUnavailableError(f"engine {self.name}: {message.get('error')}"))
+
+    def _gone(self, process: SpawnProcess) -> None:
+        """The process has been reaped."""
+        self.endpoint = None
+        self._serving.clear()
+        self._reaped.set()
+        self._process = None
+        code = process.exitcode or 0
+        self._last_end = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}"
+        process.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(EngineUnavailableError(self.why_unavailable()))
+        self._answers.clear()
+
+    async def _wait_lock_free(self) -> None:
+        """The kernel gives the lock back when the last thread of the old process has left its last system call."""
+        path = self._config.engine_settings(self.name, 0).lock_path
+        told = False
+        while not self._stopping.is_set() and not _lock_is_free(path):
+            if not told:
+                log.warning("engine %s: waiting for pid %d to leave its last system call", self.name, self.pid)
+                told = True
+            await self._pause(_LOCK_POLL_S)
+
+    # ---- verbs
+
+    async def ask(self, verb: str, timeout_s: float) -> Any:
+        """The body of its answer to `verb`. Raises EngineUnavailableError."""
+        channel = self._channel
+        if channel is None or self.state == "starting":
+            raise EngineUnavailableError(self.why_unavailable())
+        number = next(self._ids)
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            await channel.send({"id": number, "verb": verb})
+            return await asyncio.wait_for(answer, timeout_s)
+        except TimeoutError:
+            raise EngineUnavailableError(
+                f"engine {self.name} (pid {self.pid}) did not answer {verb} in {timeout_s:g} s"
+            ) from None
+        except ConnectionError as error:
+            raise EngineUnavailableError(f"engine {self.name} (pid {self.pid}): {error}") from error
+        finally:
+            self._answers.pop(number, None)
+
+    def move_to(self, cpus: set[int]) -> None:
+        """Give its main thread, and so every worker born from now on, the affinity `cpus`."""
+        if self._process is not None and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(self._process.pid, cpus)
+
+    async def stop(self, drain_timeout_s: float) -> bool:
+        """Drain, stop and reap it. False when work was left undone."""
+        self._stopping.set()
+        drained = True
+        if self.state == "serving":
+            self.state = "draining"
+            drained = await self._drain_and_stop(drain_timeout_s)
+        self.kill()
+        await self.wait_ended()
+        return drained
+
+    async def _drain_and_stop(self, drain_timeout_s: float) -> bool:
+        """Let it finish what is in flight, and exit. False when it did not."""
+        try:
+            await self.ask("drain", drain_timeout_s)
+            await self.ask("stop", _STOP_TIMEOUT_S)
+            await asyncio.wait_for(self._reaped.wait(), _STOP_TIMEOUT_S)
+        except (EngineUnavailableError, TimeoutError) as error:
+            log.error("engine %s (pid %d) did not stop in order (%s): killing it", self.name, self.pid, error)
+            return False
+        return True
+
+    async def wait_ended(self) -> None:
+        """Return when its process has been reaped."""
+        if self._supervision is not None:
+            await self._supervision
+
+    def kill(self) -> None:
+        """End it at once; no new one is started after `stop` was called."""
+        if self._process is not None and self._process.is_alive():
+            self._process.kill()
+
+    def abandon(self) -> None:
+        """Start none any more, and end what there is."""
+        self._stopping.set()
+        self.kill()
+
+
+async def _wait_sentinel(process: SpawnProcess) -> None:
+    """Return when the process has exited."""
+    loop = asyncio.get_running_loop()
+    exited = asyncio.Event()
+    loop.add_reader(process.sentinel, exited.set)
+    try:
+        await exited.wait()
+    finally:
+        loop.remove_reader(process.sentinel)
+
+
+def _lock_is_free(path: str) -> bool:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,69 @@
+"""The runtime directory: made, checked, locked, and rid of what a dead daemon left."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from aiod_client.endpoint import FRONT_NAME
+
+log = logging.getLogger(__name__)
+
+_LOCK_NAME: Final = "aiod.lock"
+
+
+class RuntimeDirError(OSError):
+    """The runtime directory cannot be used; the text says why, and what to do."""
+
+
+def prepare(runtime_dir: str) -> None:
+    """Make the directory if it is not there (mode 0700). Raises RuntimeDirError, also for another user's."""
+    path = Path(runtime_dir)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.lstat()
+    except OSError as error:
+        raise RuntimeDirError(
+            f"{runtime_dir}: cannot be made: {error.strerror}; set runtime_dir to a directory of your own"
+        ) from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise RuntimeDirError(f"{runtime_dir}: is no directory (symbolic links are not followed here)")
+    if status.st_uid not in {os.getuid(), 0}:
+        raise RuntimeDirError(
+            f"{runtime_dir}: belongs to uid {status.st_uid}; set runtime_dir to a directory of your own"
+        )
+
+
+def take_lock(runtime_dir: str) -> int:
+    """Take the instance lock, held until the process ends; returns its descriptor.
+
+    libzmq takes over a live ipc path without a word, so this comes before any bind. Raises RuntimeDirError naming the
+    pid of the daemon that holds it.
+    """
+    path = Path(runtime_dir) / _LOCK_NAME
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).decode(errors="replace").strip() or "unknown"
+        os.close(fd)
+        raise RuntimeDirError(
+            f"{runtime_dir}: another aiod (pid {pid}) is running on this runtime directory; "
+            "stop it, or set another runtime_dir"
+        ) from None
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def remove_stale_sockets(runtime_dir: str) -> None:
+    """Remove the sockets of a daemon that has died. Only with the lock held."""
+    path = Path(runtime_dir)
+    for stale in [path / FRONT_NAME, *path.glob("engine-*.sock")]:
+        if stale.is_socket():
+            log.debug("removing %s, left by a daemon that has died", stale)
+            stale.unlink()

@@ -1,0 +1,49 @@
+"""A file that is in the page cache for as long as it is measured, and the proof of it.
+
+Idle page cache is paged out on some machines: a round is good only if the file was cached before and after it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+CACHED_MIN: Final = 0.999
+"""Share of the pages that must be in memory."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_CHUNK_BYTES: Final = 1024 * 1024
+
+
+def make(path: Path, size: int) -> None:
+    """Write a file of `size` bytes that do not compress."""
+    chunk = os.urandom(_CHUNK_BYTES)
+    with path.open("wb") as file:
+        for _ in range(size // _CHUNK_BYTES):
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def warm(path: Path) -> None:
+    """Read it all."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(_CHUNK_BYTES):
+            pass
+
+
+def cached_share(path: Path) -> float:
+    """Which share of its pages is in memory (mincore)."""
+    size = path.stat().st_size
+    pages = -(-size // mmap.PAGESIZE)
+    vector = (ctypes.c_ubyte * pages)()
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), size) as mapped:
+        view = (ctypes.c_char * size).from_buffer(mapped)
+        failed = _libc.mincore(ctypes.addressof(view), ctypes.c_size_t(size), vector)
+        del view
+    if failed:
+        raise OSError(ctypes.get_errno(), "mincore")
+    return sum(page & 1 for page in bytes(vector)) / pages

@@ -1,0 +1,66 @@
+"""The peers: qemu-nbd (aio=threads, the patch's own descendant) and nbdkit, driven by fio's nbd engine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_START_TIMEOUT_S = 10.0
+
+
+@contextmanager
+def qemu_nbd(file: Path, socket: Path) -> Iterator[str]:
+    """qemu-nbd serving `file`; its NBD URI."""
+    command = ["qemu-nbd", "--aio=threads", "--persistent", "--shared=8", "-f", "raw", "-k", str(socket), str(file)]
+    with _server(command, socket):
+        yield f"nbd+unix:///?socket={socket}"
+
+
+@contextmanager
+def nbdkit(file: Path, socket: Path) -> Iterator[str]:
+    """Nbdkit's file plugin serving `file`; its NBD URI."""
+    with _server(["nbdkit", "-f", "-U", str(socket), "file", str(file)], socket):
+        yield f"nbd+unix:///?socket={socket}"
+
+
+@contextmanager
+def _server(command: list[str], socket: Path) -> Iterator[None]:
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    end_s = time.monotonic() + _START_TIMEOUT_S
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > end_s:
+            process.kill()
+            raise RuntimeError(f"{command[0]} did not start: {process.communicate()[1].decode()}")
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def fio(uri: str, *, rw: str, block_bytes: int, depth: int, size: int, seconds: float) -> dict[str, Any]:
+    """One run of fio against `uri`: {"rate": operations/s, "bytes_rate": bytes/s, "p50_s": seconds}."""
+    command = [
+        "fio", "--name=aiod", "--ioengine=nbd", f"--uri={uri}", f"--rw={rw}", f"--bs={block_bytes}",
+        f"--iodepth={depth}", f"--size={size}", f"--runtime={seconds}", "--time_based", "--randrepeat=0",
+        "--norandommap", "--output-format=json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"fio: {done.stdout}{done.stderr}")
+    # fio may say things before its document.
+    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
+    way = job["write" if "write" in rw else "read"]
+    return {
+        "rate": way["iops"],
+        "bytes_rate": way["bw_bytes"],
+        "p50_s": way["clat_ns"]["percentile"]["50.000000"] / 1e9,
+    }

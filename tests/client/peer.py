@@ -1,0 +1,213 @@
+"""A peer that a test commands: for what the real daemon cannot be made to do (lie, fall silent, answer late, die).
+
+One thread, one ROUTER on two endpoints (front and engine), files in memory. It checks what a client owes: tokens,
+cookies, credit. `complaints` must be empty at the end of a test that does not provoke it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+import zmq
+
+from aiod_client import wire
+from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+GRANT: dict[str, Any] = {
+    "engine": "main",
+    "depth_max": 256,
+    "bytes_max": 32 << 20,
+    "request_bytes_max": 4 << 20,
+    "batch_max": 256,
+    "heartbeat_s": 2.0,
+    "session_timeout_s": 30.0,
+}
+
+
+class Peer:
+    """Front and engine in one. Attributes may be changed while it runs, those of lists read after a reply."""
+
+    def __init__(self, directory: Path, **grant: Any) -> None:
+        """Serve in `directory`; `grant` changes what WELCOME grants."""
+        self.endpoint = f"ipc://{directory}/aiod.sock"
+        self.engine_endpoint = f"ipc://{directory}/engine-main-1.sock"
+        self.grant = GRANT | grant
+        self.files: dict[str, bytearray] = {}
+        self.seen: list[int] = []  # types of the messages received
+        self.batches: list[int] = []  # records of each SUBMIT
+        self.cancelled: list[int] = []
+        self.complaints: list[str] = []
+        self.depth_seen = 0
+        self.bytes_seen = 0
+        self.hold = False  # do not execute submissions until release()
+        self.mute = False  # answer nothing at all
+        self.answers: dict[MessageType, Callable[[list[Any]], list[Any] | None]] = {}  # instead of the usual ones
+        self.sentences = "the peer says no"
+        self._handles: dict[int, bytearray] = {}
+        self._held: deque[tuple[bytes, tuple[int, ...], list[bytes]]] = deque()
+        self._unanswered: dict[int, int] = {}
+        self._token = b""
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._bell = os.eventfd(0)
+        self._ends = False
+        self._thread = threading.Thread(target=self._run, name="peer")
+        self._ready = threading.Event()
+        self._client = b""
+
+    def __enter__(self) -> Self:
+        """Serve until the end of the block."""
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, without a word to the clients."""
+        self.die()
+        os.close(self._bell)
+
+    def die(self) -> None:
+        """End as a killed process would: the sockets close, nothing is said."""
+        self._ends = True
+        os.eventfd_write(self._bell, 1)
+        self._thread.join()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Run `job` in the peer's thread; returns when it has run."""
+        done = threading.Event()
+        self._jobs.append(job)
+        self._jobs.append(done.set)
+        os.eventfd_write(self._bell, 1)
+        assert done.wait(10)
+
+    def release(self) -> None:
+        """Execute what was held, and hold no more."""
+        self.hold = False
+        self.do(self._execute)
+
+    def say(self, *message: Any, frames: tuple[bytes, ...] = ()) -> None:
+        """Send a message of the test's own to the client that said something last."""
+        self.do(lambda: self._send(self._client, wire.pack(*message), *frames))
+
+    # ---- in its thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+            router.setsockopt(zmq.LINGER, 0)
+            router.setsockopt(zmq.SNDHWM, 0)
+            router.setsockopt(zmq.RCVHWM, 0)
+            router.bind(self.endpoint)
+            router.bind(self.engine_endpoint)
+            self._router = router
+            poller = zmq.Poller()
+            poller.register(router, zmq.POLLIN)
+            poller.register(self._bell, zmq.POLLIN)
+            self._ready.set()
+            while not self._ends:
+                events = dict(poller.poll())
+                if self._bell in events:
+                    os.eventfd_read(self._bell)
+                while self._jobs:
+                    self._jobs.popleft()()
+                if router in events:
+                    client, header, *frames = router.recv_multipart()
+                    self._take(client, wire.unpack(header), frames)
+
+    def _send(self, client: bytes, *frames: bytes) -> None:
+        self._router.send_multipart([client, *frames])
+
+    def _take(self, client: bytes, message: list[Any], frames: list[bytes]) -> None:
+        kind = MessageType(message[0])
+        self._client = client
+        self.seen.append(kind)
+        if kind >= MessageType.OPEN and kind != MessageType.CONTROL and message[1] != self._token:
+            self.complaints.append(f"{kind.name} with the wrong token")
+        if kind == MessageType.SUBMIT:
+            self._submitted(client, message, frames)
+        elif kind == MessageType.CANCEL:
+            self.cancelled += message[2]
+        if self.mute:
+            return
+        answer = (self.answers.get(kind) or self._usual)(message)
+        if answer is not None:
+            self._send(client, wire.pack(*answer))
+        if not self.hold:
+            self._execute()
+
+    def _usual(self, message: list[Any]) -> list[Any] | None:
+        kind = message[0]
+        if kind == MessageType.HELLO:
+            self._token = os.urandom(16)
+            body = {"version": 1, "features": [], "software": "peer", "session": self._token}
+            return [MessageType.WELCOME, body | self.grant]
+        if kind == MessageType.LOCATE:
+            body = {"engine": "main", "endpoint": self.engine_endpoint}
+            return [MessageType.REPLY, message[1], 0, None, body]
+        if kind == MessageType.OPEN:
+            return self._open(message)
+        if kind == MessageType.CLOSE:
+            self._handles.pop(message[3])
+            return [MessageType.REPLY, message[2], 0, None, {}]
+        if kind == MessageType.GOODBYE:
+            return [MessageType.REPLY, message[2], 0, None, {}]
+        if kind == MessageType.CONTROL:
+            return [MessageType.REPLY, message[1], 0, None, {"verb": message[2], "arguments": message[3]}]
+        return [MessageType.HEARTBEAT] if kind == MessageType.HEARTBEAT else None
+
+    def _open(self, message: list[Any]) -> list[Any]:
+        _, _, cookie, _, path, flags, _ = message
+        if not flags & wire.OpenFlag.CREATE and path not in self.files:
+            return [MessageType.REPLY, cookie, -errno.ENOENT, f"there is no {path}", None]
+        data = self.files.setdefault(path, bytearray())
+        if flags & wire.OpenFlag.TRUNCATE:
+            del data[:]
+        handle = max(self._handles, default=0) + 1
+        self._handles[handle] = data
+        return [MessageType.REPLY, cookie, handle, None, {"size": len(data)}]
+
+    def _submitted(self, client: bytes, message: list[Any], frames: list[bytes]) -> None:
+        records = list(SUBMISSION.iter_unpack(message[3]))
+        self.batches.append(len(records))
+        named = {record[7] for record in records if record[1] == Op.WRITE}
+        if named != set(range(len(frames))):
+            self.complaints.append(f"frames {len(frames)}, named {named}")
+        for record in records:
+            if record[0] in self._unanswered:
+                self.complaints.append(f"cookie {record[0]} twice")
+            self._unanswered[record[0]] = record[5]
+            self._held.append((client, record, frames))
+        self.depth_seen = max(self.depth_seen, len(self._unanswered))
+        self.bytes_seen = max(self.bytes_seen, sum(self._unanswered.values()))
+
+    def _execute(self) -> None:
+        """Complete what is held, in messages of the size it was submitted in."""
+        while self._held and not self.mute:
+            client = self._held[0][0]
+            payload, records, sentences = bytearray(), bytearray(), {}
+            for index in range(min(32, len(self._held))):
+                _, record, frames = self._held.popleft()
+                cookie, op, _, handle, offset, length, _, frame, frame_offset, _ = record
+                self._unanswered.pop(cookie)
+                data = self._handles.get(handle)
+                result, start = 0, len(payload)
+                if data is None:
+                    result, sentences[index] = -errno.EBADF, f"handle {handle} is unknown"
+                elif op == Op.READ:
+                    payload += data[offset : offset + length]
+                    result = len(payload) - start
+                elif op == Op.WRITE:
+                    data.extend(bytes(max(0, offset - len(data))))
+                    data[offset : offset + length] = frames[frame][frame_offset : frame_offset + length]
+                    result = length
+                elif op == Op.SIZE:
+                    result = len(data)
+                records += COMPLETION.pack(cookie, result, 0, start, 0, 0)
+            header = wire.pack(MessageType.COMPLETE, bytes(records), sentences)
+            self._send(client, header, *([bytes(payload)] if payload else []))
