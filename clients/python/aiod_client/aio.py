@@ -4,8 +4,8 @@
         await f.pread(4096, 0)
 
 Everything belongs to the loop it was made on and may be used by any of its tasks. What the tasks of one turn of the loop
-ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed nevertheless,
-and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds), None stands for
+ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed
+nevertheless, and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds), None stands for
 the client's own and math.inf for no limit.
 """
 
@@ -20,7 +20,7 @@ import os
 import time
 import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.blocking import RETRY_S, TIMEOUT_S, Transport, check_transport
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger("aiod_client")
+
+TURN_MESSAGES_MAX: Final = 8
+"""Messages taken in one turn of the loop before others have theirs."""
 
 T = TypeVar("T")
 
@@ -132,16 +135,12 @@ class Link:
     def add(self, pending: Request | Call) -> None:
         """Queue `pending`, to be sent at the end of this turn. Raises what ended the session."""
         self._session.add(pending)
-        if not self._pumping:
-            self._pumping = True
-            self.loop.call_soon(self._pump)
+        self._pump_soon()
 
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Give `pending` up; returns whether it had been sent."""
         sent = self._session.abandon(pending, error)
-        if not self._pumping and self._open:
-            self._pumping = True
-            self.loop.call_soon(self._pump)
+        self._pump_soon()
         return sent
 
     def close_handle(self, handle: int) -> None:
@@ -157,26 +156,34 @@ class Link:
         self._send()
         self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), LINGER_MS)
 
+    def _pump_soon(self) -> None:
+        if not self._pumping and self._open:
+            self._pumping = True
+            self.loop.call_soon(self._pump)
+
     def _send(self) -> None:
         while self._unsent and self._dealer.send(self._unsent[0]):
             self._unsent.popleft()
 
     def _pump(self) -> None:
-        """Send what may be sent and take what has come, until there is neither.
+        """Send what may be sent and take what has come, until there is neither, or others must have their turn.
 
         The descriptor tells of new events once, and any use of the socket takes the telling: so it ends only when
-        receive() has found nothing after the last send().
+        receive() has found nothing after the last send(), or calls itself again.
         """
         self._pumping = False
         session, dealer = self._session, self._dealer
-        while session.ended is None:
+        for _ in range(TURN_MESSAGES_MAX):
+            if session.ended is not None:
+                self._end([], 0)
+                return
             self._unsent += session.messages_to_send(time.monotonic())
             self._send()
             frames = dealer.receive()
             if frames is None:
                 return
             self._settle(session.receive(frames))
-        self._end([], 0)
+        self._pump_soon()
 
     @staticmethod
     def _settle(finished: Iterable[Pending]) -> None:

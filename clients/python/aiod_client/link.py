@@ -51,6 +51,10 @@ WATCH_TURNS: Final = 200
 POLL_MS_MAX: Final = (1 << 31) - 1
 
 
+NOTHING: Final = Pending()
+"""Never done."""
+
+
 class Settled(Protocol):
     """A Pending's `waiter`: settle() is called under the link's lock once it is done."""
 
@@ -143,7 +147,6 @@ class Link:
         with self.lock:
             self._session.add(pending)
             try:
-                self._pump()
                 self._wait(pending, deadline_s)
             except BaseException as error:
                 self._abandon(pending, error)
@@ -170,8 +173,6 @@ class Link:
         self.check_process()
         deadline_s = time.monotonic() + timeout_s
         with self.lock:
-            if not pending.done:
-                self._pump()
             self._wait(pending, deadline_s)
             return pending.done
 
@@ -200,17 +201,21 @@ class Link:
 
     # ---- under the lock -------------------------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Send what may be sent and take what has come, until there is neither."""
+    def _pump(self, until: Pending = NOTHING) -> None:
+        """Send what may be sent and take what has come, until there is neither, or `until` is done.
+
+        The descriptor tells of new events once, and any use of the socket takes the telling: so whoever polls it next
+        pumps first.
+        """
         session, dealer = self._session, self._dealer
         try:
-            while session.ended is None:
+            while session.ended is None and not until.done:
                 self._unsent += session.messages_to_send(time.monotonic())
                 while self._unsent and dealer.send(self._unsent[0]):
                     self._unsent.popleft()
                 frames = dealer.receive()
                 if frames is None:
-                    return
+                    break
                 self._finish(session.receive(frames))
         except BaseException as error:
             # Ctrl-C here leaves the books half kept: better a lost session than one that waits for ever.
@@ -249,31 +254,31 @@ class Link:
 
     def _wait(self, pending: Pending, deadline_s: float) -> None:
         try:
-            while not pending.done and (remaining_s := deadline_s - time.monotonic()) > 0:
+            while not pending.done:
+                self._pump(pending)
+                remaining_s = deadline_s - time.monotonic()
+                if pending.done or remaining_s <= 0:
+                    break
                 if self._leader is None:
-                    self._lead(pending, deadline_s)
+                    self._lead(pending, remaining_s)
                 else:
                     self._park(pending, remaining_s)
         finally:
             self._hand_over()
 
-    def _lead(self, pending: Pending, deadline_s: float) -> None:
+    def _lead(self, pending: Pending, remaining_s: float) -> None:
+        """Poll once. Leading on means to call this again before the lock is let go."""
         self._leader = threading.current_thread()
+        self._led_for = pending
+        self.lock.release()
         try:
-            while not pending.done and (remaining_s := deadline_s - time.monotonic()) > 0:
-                self._led_for = pending
-                self.lock.release()
-                try:
-                    events = self._leader_poll.poll(milliseconds(remaining_s))
-                finally:
-                    self.lock.acquire()
-                    self._led_for = None
-                if any(fd == self._leader_bell.fd for fd, _ in events):
-                    self._leader_bell.silence()
-                self._pump()
+            events = self._leader_poll.poll(milliseconds(remaining_s))
         finally:
-            self._leader = None
+            self.lock.acquire()
+            self._leader = self._led_for = None
             self._quiet_since_s = time.monotonic()
+        if len(events) > 1 or (events and events[0][0] == self._leader_bell.fd):
+            self._leader_bell.silence()
 
     def _park(self, pending: Pending, remaining_s: float) -> None:
         turn = threading.Lock()
@@ -329,7 +334,9 @@ class Link:
                 idle_turns = 0 if self._session.pending else idle_turns + 1
                 self._watching = self._watching and idle_turns < WATCH_TURNS
                 leads = not callbacks and not handed_over and self._may_keeper_lead(leads=leads)
-                self._leader = self._keeper if leads else self._leader
+                if leads:
+                    self._pump()
+                    self._leader = self._keeper
                 timeout_s = self._keeper_sleep_s(leads=leads)
             if not callbacks:
                 (lead if leads else watch).poll(milliseconds(timeout_s))

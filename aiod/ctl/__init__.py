@@ -1,0 +1,1 @@
+"""aiodctl: looks into a running daemon, over the wire only."""

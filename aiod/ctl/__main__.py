@@ -1,0 +1,116 @@
+"""The command line of aiodctl.
+
+Exit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon reached.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+
+from aiod import __version__
+from aiod.ctl import tables
+from aiod.ctl.daemon import ask, ask_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+EXIT_REFUSED: Final = 1
+EXIT_UNREACHABLE: Final = 3
+
+_TABLE_COLUMNS_MIN: Final = 200
+"""Width where the output is no terminal: a table cut to 80 columns is of no use to anyone."""
+
+
+@dataclass
+class Options:
+    """What stands before the verb."""
+
+    endpoint: str | None
+    as_json: bool
+    timeout_s: float
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--endpoint", envvar="AIOD_ENDPOINT", metavar="EP", help="Front endpoint; also AIOD_ENDPOINT.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+@click.option("--timeout", "timeout_s", default=5.0, show_default=True, metavar="SECONDS", help="For an answer.")
+@click.version_option(__version__, prog_name="aiodctl")
+@click.pass_context
+def main(context: click.Context, endpoint: str | None, timeout_s: float, *, as_json: bool) -> None:
+    """Look into a running aiod.
+
+    Exit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon reached.
+    """
+    context.obj = Options(endpoint, as_json, timeout_s)
+
+
+def _verb(name: str, summary: str, show: Callable[[dict[str, Any]], Iterator[Any]]) -> None:
+    """A verb without arguments of its own."""
+
+    @click.pass_obj
+    def callback(options: Options, *, as_json: bool) -> None:
+        _answer(options, as_json or options.as_json, show, lambda: ask(options.endpoint, name, options.timeout_s))
+
+    params: list[click.Parameter] = [_json_option()]
+    main.add_command(click.Command(name, callback=callback, help=summary, params=params))
+
+
+def _json_option() -> click.Option:
+    return click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON document instead of a table.")
+
+
+@main.command()
+@click.option("--wait", "wait_s", default=0.0, metavar="SECONDS", help="Try again this long while no daemon answers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
+    """Ask whether the daemon is there."""
+    _answer(
+        options,
+        as_json or options.as_json,
+        tables.ping,
+        lambda: ask_until(options.endpoint, "ping", wait_s, options.timeout_s),
+    )
+
+
+_verb("stats", "Show engines, their pools, and latencies per operation.", tables.stats)
+_verb("threads", "Show every thread, its role and its CPUs.", tables.threads)
+_verb("exports", "Show what is served, and by which engine.", tables.exports)
+_verb("clients", "Show who is connected, and what each has done.", tables.clients)
+_verb("version", "Show the daemon's version and the protocol's.", tables.version)
+
+
+def _answer(
+    options: Options,
+    as_json: bool,  # noqa: FBT001 - an option of the user's, handed on
+    show: Callable[[dict[str, Any]], Iterator[Any]],
+    question: Callable[[], dict[str, Any]],
+) -> None:
+    """Put `question`, and print the answer or what went wrong."""
+    try:
+        body = question()
+    except (ConnectionError, TimeoutError) as error:
+        where = f" at {options.endpoint}" if options.endpoint else ""
+        click.echo(f"aiodctl: no daemon reached{where}: {error.strerror or error}", err=True)
+        sys.exit(EXIT_UNREACHABLE)
+    except OSError as error:
+        click.echo(f"aiodctl: {error.strerror or error}", err=True)
+        sys.exit(EXIT_REFUSED)
+    if as_json:
+        click.echo(json.dumps(body, indent=2))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_TABLE_COLUMNS_MIN)
+    for part in show(body):
+        console.print(part)
+
+
+if __name__ == "__main__":
+    main(prog_name="aiodctl")

@@ -1,0 +1,146 @@
+"""What the daemon answers, as tables for people. Units stand in the headers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KIB: Final = 1024.0
+_LATENCIES: Final = ("p50", "p99", "p999", "max")
+_SECONDS_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
+
+
+def size(count: float) -> str:
+    """Bytes as people read them: "1.5 MiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < _KIB:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= _KIB
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: "2.5 h"."""
+    for length, unit in _SECONDS_UNITS:
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def ping(body: dict[str, Any]) -> Iterator[Any]:
+    """One line."""
+    yield f"aiod {body['version']} (pid {body['pid']}) is up for {duration(body['uptime_s'])}"
+
+
+def version(body: dict[str, Any]) -> Iterator[Any]:
+    """One line."""
+    yield f"aiod {body['version']}, protocol version {', '.join(map(str, body['protocol_versions']))}"
+
+
+def stats(body: dict[str, Any]) -> Iterator[Any]:
+    """Engines, their pools, and each one's operations."""
+    yield f"aiod {body['version']} (pid {body['pid']}), up for {duration(body['uptime_s'])}"
+    pools = _table(
+        "engines", "name", "pid", "state", "threads", "idle", "min", "max", "created", "failed", "queued", "in flight",
+        "clients", "files", "RSS",
+    )  # fmt: skip
+    for engine in body["engines"]:
+        pool = engine["pool"]
+        pools.add_row(
+            engine["name"],
+            str(engine["pid"]),
+            engine["state"],
+            *(str(pool[key]) for key in ("cur_threads", "idle_threads", "min_threads", "max_threads")),
+            *(str(pool[key]) for key in ("threads_created", "spawn_failures", "queued")),
+            *(str(engine.get(key, "")) for key in ("inflight", "sessions", "files")),
+            size(engine.get("rss_bytes", 0)),
+        )
+    yield pools
+    for engine in body["engines"]:
+        yield _operations(f"operations of {engine['name']} (µs)", engine["ops"])
+
+
+def _operations(title: str, ops: dict[str, Any]) -> Table:
+    parts = [f"{part} {quantile}" for part in ("latency", "queue", "service") for quantile in ("p50", "p99")]
+    table = _table(title, "operation", "count", "bytes", "errors", *parts, "p99.9", "max")
+    for name, op in ops.items():
+        if not op["count"]:
+            continue
+        figures = [op[f"{part}_us"][q] for part in ("latency", "queue", "service") for q in ("p50", "p99")]
+        figures += [op["latency_us"]["p999"], op["latency_us"]["max"]]
+        table.add_row(
+            name, f"{op['count']:,}", size(op["bytes"]), f"{op['errors']:,}", *(f"{figure:,.1f}" for figure in figures)
+        )
+    return table
+
+
+def threads(body: dict[str, Any]) -> Iterator[Any]:
+    """Every thread of every process."""
+    table = _table("threads", "process", "pid", "tid", "name", "role", "CPUs", "state")
+    supervisor = body["supervisor"] | {"name": "supervisor"}
+    for process in [supervisor, *body["engines"]]:
+        for thread in process["threads"]:
+            table.add_row(
+                process["name"],
+                str(process["pid"]),
+                str(thread["tid"]),
+                thread["name"],
+                thread["role"],
+                ranges(thread["cpus"]),
+                thread["state"],
+            )
+    yield table
+
+
+def ranges(numbers: list[int]) -> str:
+    """CPU numbers as the kernel writes them: "0-3,7"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def exports(body: dict[str, Any]) -> Iterator[Any]:
+    """What is served, and by which engine."""
+    table = _table("exports", "name", "path", "access", "engine", "state")
+    for export in body["exports"]:
+        access = "read-only" if export["read_only"] else "read, write"
+        table.add_row(export["name"], export["path"], access, export["engine"], export["state"])
+    yield table
+
+
+def clients(body: dict[str, Any]) -> Iterator[Any]:
+    """Who is connected, and what each has done."""
+    table = _table(
+        "clients", "id", "engine", "pid", "uid", "software", "files", "in flight", "age", "idle", "operations", "bytes",
+        "errors", "latency p50 (µs)", "p99 (µs)",
+    )  # fmt: skip
+    for client in body["clients"]:
+        ops = client["ops"].values()
+        busiest = max(ops, key=lambda op: op["count"])
+        table.add_row(
+            client["id"],
+            client["engine"],
+            *(str(client[key]) for key in ("pid", "uid", "software", "handles", "inflight")),
+            duration(client["age_s"]),
+            duration(client["idle_s"]),
+            f"{sum(op['count'] for op in ops):,}",
+            size(sum(op["bytes"] for op in ops)),
+            f"{sum(op['errors'] for op in ops):,}",
+            *(f"{busiest['latency_us'][quantile]:,.1f}" for quantile in ("p50", "p99")),
+        )
+    yield table
