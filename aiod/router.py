@@ -85,6 +85,7 @@ class Router:
         self._name = name
         self._paused = False
         self._drain_scheduled = False
+        self._draining = False
         self._connections = 0
         self._connections_max = connections_max()
         self._refused_connections = 0
@@ -156,22 +157,28 @@ class Router:
             return False
         finally:
             # Sending may have consumed the FD's edge of a message that has come in.
-            self._schedule_drain()
+            if not self._draining:
+                self._schedule_drain()
         return True
 
     def _drain(self) -> None:
         """Hand on what has arrived, a bounded number of messages a turn."""
         self._drain_scheduled = False
-        recv = self._socket.recv_multipart
-        for _ in range(_MESSAGES_PER_TURN):
-            if self._paused or self._socket.closed:
-                return
-            try:
-                frames = recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            self._deliver(frames)
+        self._draining = True
+        try:
+            for _ in range(_MESSAGES_PER_TURN):
+                if not self._receivable():
+                    return
+                self._deliver(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
+        finally:
+            self._draining = False
         self._schedule_drain()
+
+    def _receivable(self) -> bool:
+        """Whether there is a message, and it is wanted. Asking re-arms the edge of the FD."""
+        if self._paused or self._socket.closed:
+            return False
+        return bool(cast("int", self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
     def _deliver(self, frames: list[zmq.Frame]) -> None:
         routing_id = frames[0].bytes

@@ -42,7 +42,7 @@ def cached_share(path: Path) -> float:
     vector = (ctypes.c_ubyte * pages)()
     with path.open("r+b") as file, mmap.mmap(file.fileno(), size) as mapped:
         view = (ctypes.c_char * size).from_buffer(mapped)
-        failed = _libc.mincore(ctypes.addressof(view), ctypes.c_size_t(size), vector)
+        failed = _libc.mincore(ctypes.c_void_p(ctypes.addressof(view)), ctypes.c_size_t(size), vector)
         del view
     if failed:
         raise OSError(ctypes.get_errno(), "mincore")

@@ -396,6 +396,10 @@ NB_MODULE(_core, m)
     m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
 
+    m.def("keep_large_blocks", [] {
+        mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
+        mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
+    });
     m.def("trim", [] { return malloc_trim(0) != 0; });
 
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {

@@ -311,6 +311,7 @@ def main(settings: EngineSettings, control: socket.socket) -> None:
     logs.configure(settings.log_level)
     raise_descriptors()
     lock_fd = _take_lock(settings)
+    _core.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, control))
     os.close(lock_fd)

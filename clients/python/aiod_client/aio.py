@@ -140,6 +140,7 @@ class Link:
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Give `pending` up; returns whether it had been sent."""
         sent = self._session.abandon(pending, error)
+        pending.waiter = None
         self._pump_soon()
         return sent
 
@@ -188,7 +189,7 @@ class Link:
     @staticmethod
     def _settle(finished: Iterable[Pending]) -> None:
         for pending in finished:
-            future = pending.waiter
+            future, pending.waiter = pending.waiter, None  # or a future and its request would be a cycle
             if future is None or future.done():
                 continue
             if pending.error is None:
@@ -199,7 +200,8 @@ class Link:
     def _look(self) -> None:
         """Something happened to the connection."""
         if self._dealer.has_ended():
-            self._pump()
+            while (frames := self._dealer.receive()) is not None:
+                self._settle(self._session.receive(frames))
             self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"), 0)
 
     def _tick(self) -> None:
@@ -455,10 +457,11 @@ async def perform(link: Link, pending: Request | Call, timeout_s: float, what: s
 
 
 def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str) -> None:
+    future = pending.waiter
     if not pending.done:
         sent = link.abandon(pending, TimeoutError())
-        if not pending.waiter.done():
-            pending.waiter.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))
+        if not future.done():
+            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))
 
 
 @contextlib.asynccontextmanager

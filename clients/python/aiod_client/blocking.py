@@ -94,6 +94,8 @@ class RequestFuture(concurrent.futures.Future[Any]):
         """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
         if self._state != "FINISHED":
             self._wait(timeout)
+        if self._state == "FINISHED" and self._exception is None:
+            return self._result  # without the lock: a finished future does not change
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -125,9 +127,10 @@ class RequestFuture(concurrent.futures.Future[Any]):
 
     def settle(self) -> Callable[[], None] | None:
         """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
+        request = self._request
+        request.waiter = None  # or a future and its request would be a cycle
         if self._state != "PENDING":
             return None
-        request = self._request
         self._result, self._exception = request.result, request.error
         self._state = "FINISHED"
         for waiter in self._waiters:

