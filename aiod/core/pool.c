@@ -98,7 +98,7 @@ static void push_done(struct aiod_pool *pool, struct aiod_request *request)
     struct aiod_request *head = atomic_load_explicit(&pool->done, memory_order_relaxed);
 
     request->done_ns = aiod_now_ns();
-    request->state = AIOD_DONE;
+    __atomic_store_n(&request->state, AIOD_DONE, __ATOMIC_RELAXED);
     do {
         request->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&pool->done, &head, request, memory_order_release,
@@ -230,7 +230,8 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
     bool queued;
 
     pthread_mutex_lock(&pool->lock);
-    queued = request->state == AIOD_QUEUED;
+    /* Queued and active change under the lock; done does not, and is as good as active here. */
+    queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
     if (queued) {
         unlink_request(pool, request);
         request->next = NULL;

@@ -37,7 +37,7 @@ struct aiod_request {
     int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result or -errno */
     uint64_t deadline_ns;                         /* CLOCK_MONOTONIC; 0: none */
 
-    /* Protected by the pool's lock until done. */
+    /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
     enum aiod_state state;
     struct aiod_request *next;
     struct aiod_request *previous;

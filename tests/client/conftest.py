@@ -192,7 +192,7 @@ class Peer:
     def _submitted(self, client: bytes, message: list[Any], frames: list[bytes]) -> None:
         records = list(SUBMISSION.iter_unpack(message[3]))
         self.batches.append(len(records))
-        named = {record[7] for record in records if record[1] == Op.WRITE}
+        named = {record[7] for record in records if record[1] == Op.WRITE and record[5]}
         if named != set(range(len(frames))):
             self.complaints.append(f"frames {len(frames)}, named {named}")
         for record in records:
@@ -221,7 +221,7 @@ class Peer:
                     result = len(payload) - start
                 elif op == Op.WRITE:
                     data.extend(bytes(max(0, offset - len(data))))
-                    data[offset : offset + length] = frames[frame][frame_offset : frame_offset + length]
+                    data[offset : offset + length] = frames[frame][frame_offset : frame_offset + length] if length else b""
                     result = length
                 elif op == Op.SIZE:
                     result = len(data)

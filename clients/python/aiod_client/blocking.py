@@ -109,12 +109,11 @@ class RequestFuture(concurrent.futures.Future[Any]):
         link = self._file._link  # noqa: SLF001
         link.check_process()
         with self._condition:
-            if self._state == "FINISHED":
-                return False
-            if self._state == "PENDING":
-                self._state = "CANCELLED"
-                self.set_running_or_notify_cancel()
-                link.abandon(self._request, concurrent.futures.CancelledError())
+            if self._state != "PENDING":
+                return self._state != "FINISHED"
+            self._state = "CANCELLED"
+            self.set_running_or_notify_cancel()
+            link.abandon(self._request, concurrent.futures.CancelledError())
         self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 

@@ -156,7 +156,7 @@ class Session:
                 self._part_sent(request, split, cookie, start, length)
             request.sent = True
             frame = frame_offset = 0
-            if request.op == _WRITE:
+            if request.op == _WRITE and length:  # a write of nothing names no frame
                 frame, frame_offset = payload.place(request.buffer, start, length, split)
             SUBMISSION.pack_into(
                 records,
@@ -390,7 +390,7 @@ class _Payload:
         if self._shared_index >= 0:
             self._frames[self._shared_index] = b"".join(self._shared)
         self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
-        self._frames.append(b"")  # held for it; a write of nothing names an empty frame
+        self._frames.append(b"")  # its place
 
     def frames(self) -> list[bytes | memoryview]:
         """The frames, all complete."""

@@ -1,0 +1,225 @@
+"""Who drives a blocking session: one waiting thread, many, none (callbacks, wait()), and what a timeout says."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.client.conftest import Peer
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture
+def file(peer: Peer) -> Iterator[aiod_client.File]:
+    """An open file of 100 bytes; the peer has nothing to complain of in the end."""
+    peer.files["file"] = bytearray(range(100))
+    with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client, client.open("scratch/file", "r+") as opened:
+        yield opened
+    assert peer.complaints == []
+
+
+def test_every_verb(file: aiod_client.File) -> None:
+    assert file.pread(4, 10) == bytes([10, 11, 12, 13])
+    assert file.pread(50, 90) == bytes(range(90, 100))
+    buffer = bytearray(3)
+    assert file.pread_into(buffer, 50) == 3
+    assert buffer == bytes([50, 51, 52])
+    assert file.pwrite(b"data", 200) == 4
+    file.flush()
+    assert file.size() == 204
+    futures = file.submit([("read", 2, 0), ("write", b"xy", 0), ("flush",), ("size",), ("read_into", buffer, 60)])
+    assert [future.result(timeout=PATIENCE_S) for future in futures] == [bytes([0, 1]), 2, 0, 204, 3]
+    assert buffer == bytes([60, 61, 62])
+    assert file.submit([]) == []
+
+
+def test_a_batch_travels_in_one_message(file: aiod_client.File, peer: Peer) -> None:
+    concurrent.futures.wait(file.submit([("write", b"x", number) for number in range(32)]))
+    assert peer.batches == [32]
+
+
+def test_a_batch_with_one_bad_operation_submits_none(file: aiod_client.File, peer: Peer) -> None:
+    with pytest.raises(OSError, match="negative"):
+        file.submit([("read", 1, 0), ("read", -1, 0)])
+    with pytest.raises(ValueError, match="unknown operation"):
+        file.submit([("read", 1, 0), ("trim", 1, 0)])
+    assert peer.batches == []
+
+
+def test_a_hundred_thousand_at_once_stay_within_the_credit(file: aiod_client.File, peer: Peer) -> None:
+    futures = file.submit([("read", 1, number % 100) for number in range(100_000)])
+    assert all(future.result(PATIENCE_S * 3) == bytes([number % 100]) for number, future in enumerate(futures))
+    assert peer.depth_seen <= 256
+
+
+def test_many_threads_on_one_file_each_get_their_own(file: aiod_client.File) -> None:
+    def many(number: int) -> bool:
+        for turn in range(200):
+            if turn % 7 == 0:
+                futures = file.submit([("read", 1, (number + turn) % 100)] * 3)
+                assert {future.result(PATIENCE_S) for future in futures} == {bytes([(number + turn) % 100])}
+            assert file.pread(1, number) == bytes([number])
+        return True
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(many, range(16), timeout=PATIENCE_S * 3))
+
+
+def test_followers_are_led_on_when_the_leader_leaves(file: aiod_client.File, peer: Peer) -> None:
+    peer.hold = True
+    (slow,) = file.submit([("size",)])
+    followers = [threading.Thread(target=slow.result) for _ in range(4)]
+    with pytest.raises(TimeoutError):
+        file.pread(1, 0, timeout=0.05)
+    for thread in followers:
+        thread.start()
+    with pytest.raises(TimeoutError):
+        slow.result(0.05)
+    peer.release()
+    for thread in followers:
+        thread.join(PATIENCE_S)
+    assert not any(thread.is_alive() for thread in followers)
+
+
+def test_nobody_waits_and_callbacks_come(file: aiod_client.File) -> None:
+    got: list[Any] = []
+    all_there = threading.Event()
+
+    def callback(future: concurrent.futures.Future[Any]) -> None:
+        got.append(future.result(0))
+        if len(got) == 1000:
+            all_there.set()
+
+    for future in file.submit([("read", 1, 7)] * 1000):
+        future.add_done_callback(callback)
+    assert all_there.wait(PATIENCE_S)
+    assert set(got) == {bytes([7])}
+
+
+def test_a_callback_may_use_the_client_and_may_fail(
+    file: aiod_client.File, peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    peer.hold = True
+    got: list[bytes] = []
+    there = threading.Event()
+
+    def read_more(_: object) -> None:
+        got.append(file.pread(1, 5))
+        there.set()
+
+    first, second = file.submit([("size",), ("size",)])
+    first.add_done_callback(lambda _: 1 / 0)
+    second.add_done_callback(read_more)
+    peer.release()
+    assert there.wait(PATIENCE_S)
+    assert got == [bytes([5])]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_the_library_functions_for_futures_work(file: aiod_client.File) -> None:
+    for _ in range(5):
+        futures = file.submit([("read", 1, number) for number in range(50)])
+        done, waiting = concurrent.futures.wait(futures, timeout=PATIENCE_S)
+        assert (len(done), len(waiting)) == (50, 0)
+        futures = file.submit([("read", 1, number) for number in range(50)])
+        assert len(list(concurrent.futures.as_completed(futures, timeout=PATIENCE_S))) == 50
+
+
+def test_the_timeouts_text_says_whether_it_was_sent(new_peer: Callable[..., Peer]) -> None:
+    with new_peer(depth_max=2) as peer:
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/file") as file:
+            peer.hold = True
+            futures = file.submit([("read", 1, 0)] * 3)
+            with pytest.raises(TimeoutError, match="scratch/file: read of 1 bytes at 0: .*unknown whether done"):
+                futures[0].result(0.05)
+            with pytest.raises(TimeoutError, match="not sent"):
+                futures[2].result(0)
+            with pytest.raises(TimeoutError, match="not sent"):
+                file.size()
+            with pytest.raises(TimeoutError, match="unknown whether done"):
+                futures[0].exception(0.05)
+            peer.release()
+            assert [future.result(PATIENCE_S) for future in futures] == [b"\0"] * 3
+
+
+def test_a_timeout_gives_the_request_up_and_its_buffer_stays_untouched(file: aiod_client.File, peer: Peer) -> None:
+    peer.hold = True
+    buffer = bytearray(4)
+    with pytest.raises(TimeoutError):
+        file.pread_into(buffer, 10, timeout=0.05)
+    peer.wait_seen(MessageType.CANCEL)
+    peer.release()
+    assert file.pread(1, 0) == b"\0"
+    assert buffer == bytes(4)
+
+
+def test_cancel(file: aiod_client.File, peer: Peer) -> None:
+    peer.hold = True
+    cancelled, kept = file.submit([("read", 1, 0), ("read", 1, 1)])
+    told: list[object] = []
+    cancelled.add_done_callback(told.append)
+    assert cancelled.cancel()
+    assert cancelled.cancel()
+    assert (cancelled.cancelled(), cancelled.done(), told) == (True, True, [cancelled])
+    with pytest.raises(concurrent.futures.CancelledError):
+        cancelled.result()
+    peer.wait_seen(MessageType.CANCEL)
+    assert len(peer.cancelled) == 1
+    done, _ = concurrent.futures.wait([cancelled], timeout=0)
+    assert done == {cancelled}
+    peer.release()
+    assert kept.result(PATIENCE_S) == bytes([1])
+    assert not kept.cancel()
+
+
+def test_a_cancelled_future_wakes_the_thread_that_waits_for_it(file: aiod_client.File, peer: Peer) -> None:
+    peer.hold = True
+    (future,) = file.submit([("size",)])
+    woken: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            future.result()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            woken.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    future.cancel()
+    thread.join(PATIENCE_S)
+    assert [type(error) for error in woken] == [concurrent.futures.CancelledError]
+
+
+def test_finished_futures_are_freed_without_the_garbage_collector(file: aiod_client.File) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        (future,) = file.submit([("read", 1, 0)])
+        future.result(PATIENCE_S)
+        reference = weakref.ref(future)
+        del future
+        assert reference() is None
+    finally:
+        gc.enable()
+
+
+def test_a_lone_blocking_reader_never_needs_the_keeper(file: aiod_client.File) -> None:
+    keeper_led: list[object] = []
+    link = file._link
+    link._keeper_led = lambda: keeper_led.append(1) or False  # type: ignore[method-assign, func-returns-value]
+    for _ in range(200):
+        file.pread(1, 0)
+    assert keeper_led == []

@@ -1,0 +1,251 @@
+"""Any load, any credit, any order of completions: never above the credit, everything done once, with the right bytes."""
+
+from __future__ import annotations
+
+import errno
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiod_client import wire
+from aiod_client.handshake import Message, Welcome
+from aiod_client.requests import Call, Pending, from_tuple, read_into_request, read_request, write_request
+from aiod_client.session import Session
+from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType, Op
+
+TOKEN = bytes(range(16))
+
+
+class Engine:
+    """An engine as a function: one file, completions in an order of the test's choosing, credit watched closely."""
+
+    def __init__(self, welcome: Welcome, data: bytes = b"") -> None:
+        """Hold to what `welcome` grants."""
+        self.welcome = welcome
+        self.data = bytearray(data)
+        self.queue: list[tuple[tuple[int, ...], Message]] = []
+        self.unanswered: dict[int, int] = {}
+        self.answered = 0
+        self.fail: dict[int, int] = {}  # offset: errno
+        self.calls: list[list[Any]] = []
+
+    def take(self, message: Message) -> None:
+        """A message of the session."""
+        header = wire.unpack(message[0])
+        if header[0] != MessageType.SUBMIT:
+            self.calls.append(header)
+            return
+        _, token, received, records = header
+        rows = list(SUBMISSION.iter_unpack(records))
+        assert token == TOKEN
+        assert received == self.answered
+        assert 0 < len(rows) <= self.welcome.batch_max
+        assert {row[7] for row in rows if row[1] == Op.WRITE and row[5]} == set(range(len(message) - 1))
+        for row in rows:
+            assert row[0] not in self.unanswered
+            assert row[5] <= self.welcome.request_bytes_max
+            self.unanswered[row[0]] = row[5]
+            self.queue.append((row, message))
+        assert len(self.unanswered) <= self.welcome.depth_max
+        assert sum(self.unanswered.values()) <= self.welcome.bytes_max
+
+    def complete(self, count: int, random: Random) -> Message:
+        """COMPLETE of up to `count` requests, in any order."""
+        random.shuffle(self.queue)
+        batch, self.queue = self.queue[:count], self.queue[count:]
+        records, frames, sentences, shared = bytearray(), [b""], {}, bytearray()
+        for index, (row, message) in enumerate(batch):
+            cookie, op, _, _, offset, length, _, frame, frame_offset, _ = row
+            del self.unanswered[cookie]
+            result, where, start = 0, 0, len(shared)
+            if code := self.fail.get(offset):
+                result, sentences[index] = -code, f"offset {offset} is bad"
+            elif op == Op.READ:
+                read = bytes(self.data[offset : offset + length])
+                result = len(read)
+                if index % 3 == 2 and read:
+                    frames.append(read)
+                    where, start = len(frames) - 1, 0
+                else:
+                    shared += read
+            elif op == Op.WRITE:
+                payload = bytes(message[frame + 1][frame_offset : frame_offset + length]) if length else b""
+                assert len(payload) == length
+                self.data.extend(bytes(max(0, offset - len(self.data))))
+                self.data[offset : offset + length] = payload
+                result = length
+            records += COMPLETION.pack(cookie, result, where, start, 0, 0)
+        self.answered += len(batch)
+        frames[0] = bytes(shared)
+        header = wire.pack(MessageType.COMPLETE, bytes(records), sentences)
+        return [header, *frames]
+
+
+def welcome(**changes: Any) -> Welcome:
+    """A small grant."""
+    grant = {"depth_max": 8, "bytes_max": 4096, "request_bytes_max": 512, "batch_max": 4}
+    return Welcome(TOKEN, "main", **(grant | changes), heartbeat_s=2.0, session_timeout_s=30.0)
+
+
+def run(session: Session, engine: Engine, random: Random) -> list[Pending]:
+    """Carry everything out; returns what was done, in order."""
+    done: list[Pending] = []
+    while session.pending:
+        for message in session.messages_to_send(0.0):
+            engine.take(message)
+        assert engine.queue, "work left and nothing in flight"
+        done += session.receive(engine.complete(random.randint(1, 12), random))
+    assert (session.depth, session.bytes_inflight) == (0, 0)
+    assert session.ended is None
+    return done
+
+
+grants = st.builds(
+    welcome,
+    depth_max=st.integers(1, 40),
+    bytes_max=st.integers(1, 6000),
+    request_bytes_max=st.integers(1, 1500),
+    batch_max=st.integers(1, 50),
+)
+operations = st.one_of(
+    st.tuples(st.just("read"), st.integers(0, 5000), st.integers(0, 12_000)),
+    st.tuples(st.just("write"), st.binary(max_size=3000), st.integers(20_000, 30_000)),
+    st.tuples(st.just("flush")),
+    st.tuples(st.just("size")),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(grants, st.lists(operations, max_size=60), st.randoms(use_true_random=False))
+def test_everything_is_done_once_and_never_above_the_credit(
+    granted: Welcome, asked: list[tuple[Any, ...]], random: Random
+) -> None:
+    data = bytes(range(250)) * 40
+    session, engine = Session(granted, 0.0), Engine(granted, data)
+    requests = [from_tuple(1, operation) for operation in asked]
+    for request in requests:
+        session.add(request)
+    done = run(session, engine, random)
+    assert sorted(map(id, done)) == sorted(map(id, requests))
+    writes = any(operation[0] == "write" for operation in asked)
+    for operation, request in zip(asked, requests, strict=True):
+        if operation[0] == "read" and not (writes and operation[1] + operation[2] > len(data)):
+            assert request.outcome() == data[operation[2] : operation[2] + operation[1]]
+        elif operation[0] == "write":
+            assert request.outcome() == len(operation[1])
+
+
+@settings(max_examples=100, deadline=None)
+@given(grants, st.binary(max_size=8000), st.integers(0, 9000), st.randoms(use_true_random=False))
+def test_a_long_write_and_its_reading_back_in_parts(granted: Welcome, data: bytes, offset: int, random: Random) -> None:
+    session, engine = Session(granted, 0.0), Engine(granted)
+    write = write_request(1, bytearray(data), offset)
+    session.add(write)
+    run(session, engine, random)
+    assert write.outcome() == len(data)
+    buffer = bytearray(len(data) + 700)
+    read, into = read_request(1, len(data) + 700, offset), read_into_request(1, buffer, offset)
+    session.add(read)
+    session.add(into)
+    run(session, engine, random)
+    assert read.outcome() == data
+    assert into.outcome() == len(data)
+    assert buffer[: len(data)] == data
+    buffer.append(0)  # nothing holds the buffer any more
+
+
+@settings(max_examples=100, deadline=None)
+@given(grants, st.integers(0, 7), st.randoms(use_true_random=False))
+def test_a_part_that_fails_fails_the_whole_and_ends_the_asking(granted: Welcome, part: int, random: Random) -> None:
+    session, engine = Session(granted, 0.0), Engine(granted, bytes(50_000))
+    step = min(granted.request_bytes_max, granted.bytes_max)
+    engine.fail[part * step] = errno.EIO
+    read, other = read_request(1, step * 8, 0), read_request(1, 1, step * 8)
+    session.add(read)
+    session.add(other)
+    run(session, engine, random)
+    with pytest.raises(OSError, match="is bad") as caught:
+        read.outcome()
+    assert caught.value.errno == errno.EIO
+    assert other.outcome() == b"\0"
+
+
+def test_a_read_far_past_the_end_does_not_ask_for_all_of_it() -> None:
+    granted = welcome()
+    session, engine = Session(granted, 0.0), Engine(granted, b"short")
+    read = read_request(1, 1 << 50, 0)
+    session.add(read)
+    run(session, engine, Random(1))
+    assert read.outcome() == b"short"
+    assert engine.answered <= granted.depth_max
+
+
+def test_a_long_backlog_travels_in_batches_although_completions_come_one_by_one() -> None:
+    granted = welcome(depth_max=64, batch_max=64, bytes_max=1 << 20)
+    session, engine = Session(granted, 0.0), Engine(granted, bytes(100))
+    for _ in range(1000):
+        session.add(read_request(1, 1, 0))
+    messages = 0
+    while session.pending:
+        for message in session.messages_to_send(0.0):
+            messages += 1
+            engine.take(message)
+        session.receive(engine.complete(1, Random(2)))
+    assert messages <= 1000 / (64 // 8) + 10
+
+
+def test_requests_in_parts_do_not_starve_others() -> None:
+    granted = welcome(depth_max=4, batch_max=4)
+    session, engine = Session(granted, 0.0), Engine(granted, bytes(100_000))
+    long, short = read_request(1, 100_000, 0), read_request(1, 10, 0)
+    session.add(long)
+    session.add(short)
+    for message in session.messages_to_send(0.0):
+        engine.take(message)
+    assert short.sent
+    assert len(engine.queue) == granted.depth_max
+
+
+def test_close_waits_for_the_parts_of_its_handle_and_open_for_nothing() -> None:
+    granted = welcome(depth_max=2, batch_max=2)
+    session, engine = Session(granted, 0.0), Engine(granted, bytes(5000))
+    read, late = read_request(1, 5000, 0), read_request(2, 1, 0)
+    close = Call(MessageType.CLOSE, 1, handle=1)
+    session.add(read)
+    session.add(close)
+    session.add(late)
+    session.add(Call(MessageType.OPEN, "scratch", "x", 1, 0))
+    while session.pending > 1:  # the OPEN is not answered
+        for message in session.messages_to_send(0.0):
+            engine.take(message)
+        if any(call[0] == MessageType.CLOSE for call in engine.calls):
+            break
+        session.receive(engine.complete(1, Random(3)))
+    assert [call[0] for call in engine.calls] == [MessageType.OPEN, MessageType.CLOSE]
+    assert late.done
+    assert read.split is not None
+    assert read.split.asked == 5000
+    assert not read.done
+
+
+def test_small_payloads_share_frames_of_at_most_a_mebibyte_and_large_ones_are_not_copied() -> None:
+    granted = welcome(depth_max=256, batch_max=256, bytes_max=32 << 20, request_bytes_max=4 << 20)
+    session = Session(granted, 0.0)
+    large = bytes(100_000)
+    for _ in range(40):
+        session.add(write_request(1, bytes(60_000), 0))
+    session.add(write_request(1, large, 0))
+    (message,) = session.messages_to_send(0.0)
+    assert [len(frame) for frame in message[1:]] == [1_020_000, 1_020_000, 360_000, 100_000]
+    assert max(len(frame) for frame in message[1:]) <= SHARED_FRAME_MAX
+    assert message[-1] is large
+
+
+def test_a_write_of_nothing_names_no_frame() -> None:
+    session = Session(welcome(), 0.0)
+    session.add(write_request(1, b"", 0))
+    (message,) = session.messages_to_send(0.0)
+    assert len(message) == 1

@@ -1,0 +1,320 @@
+#include "check.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/uio.h>
+
+/* ---- faults --------------------------------------------------------------------------------------------------------- */
+
+struct faults faults;
+
+static pthread_mutex_t creators_lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t creators[8192];
+static size_t creators_count;
+
+static int faulty_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+{
+    if (atomic_fetch_sub(&faults.creations_good, 1) <= 0 && atomic_fetch_sub(&faults.creations_bad, 1) > 0) {
+        return EAGAIN;
+    }
+    pthread_mutex_lock(&creators_lock);
+    CHECK(creators_count < sizeof(creators) / sizeof(*creators));
+    creators[creators_count++] = gettid();
+    pthread_mutex_unlock(&creators_lock);
+    return pthread_create(thread, attr, start, arg);
+}
+
+size_t creations_by(pid_t tid)
+{
+    size_t count = 0;
+
+    pthread_mutex_lock(&creators_lock);
+    for (size_t i = 0; i < creators_count; i++) {
+        count += creators[i] == tid;
+    }
+    pthread_mutex_unlock(&creators_lock);
+    return count;
+}
+
+size_t creations_total(void)
+{
+    size_t count;
+
+    pthread_mutex_lock(&creators_lock);
+    count = creators_count;
+    pthread_mutex_unlock(&creators_lock);
+    return count;
+}
+
+/* The fault that this transfer meets: an errno, or 0 with `iov` cut to what may go. */
+static int transfer_fault(struct iovec *iov)
+{
+    size_t limit = faults.transfer_max;
+
+    if (atomic_load(&faults.interrupts) > 0) {
+        atomic_fetch_sub(&faults.interrupts, 1);
+        return EINTR;
+    }
+    if (limit != 0 && iov->iov_len > limit) {
+        iov->iov_len = limit;
+    }
+    if (faults.error != 0) {
+        if (faults.error_after == 0) {
+            return faults.error;
+        }
+        if (iov->iov_len > faults.error_after) {
+            iov->iov_len = faults.error_after;
+        }
+        faults.error_after -= iov->iov_len;
+    }
+    return 0;
+}
+
+static ssize_t faulty_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct iovec cut = *iov;
+
+    CHECK(count == 1);
+    errno = transfer_fault(&cut);
+    return errno != 0 ? -1 : preadv2(fd, &cut, 1, offset, flags);
+}
+
+static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct iovec cut = *iov;
+
+    CHECK(count == 1);
+    errno = transfer_fault(&cut);
+    return errno != 0 ? -1 : pwritev2(fd, &cut, 1, offset, flags);
+}
+
+static int faulty_fdatasync(int fd)
+{
+    if (atomic_load(&faults.interrupts) > 0) {
+        atomic_fetch_sub(&faults.interrupts, 1);
+        errno = EINTR;
+        return -1;
+    }
+    errno = atomic_exchange(&faults.flush_error, 0);
+    return errno != 0 ? -1 : fdatasync(fd);
+}
+
+static const struct aiod_os faulty_os = {
+    .thread_create = faulty_create,
+    .preadv2 = faulty_preadv2,
+    .pwritev2 = faulty_pwritev2,
+    .fdatasync = faulty_fdatasync,
+};
+
+void faults_install(void)
+{
+    aiod_os = &faulty_os;
+    faults_reset();
+}
+
+void faults_reset(void)
+{
+    faults.creations_good = 1 << 30;
+    faults.creations_bad = 0;
+    faults.interrupts = 0;
+    faults.transfer_max = 0;
+    faults.error_after = 0;
+    faults.error = 0;
+    faults.flush_error = 0;
+    pthread_mutex_lock(&creators_lock);
+    creators_count = 0;
+    pthread_mutex_unlock(&creators_lock);
+}
+
+/* ---- the main loop ---------------------------------------------------------------------------------------------------- */
+
+size_t reaped_total;
+void (*loop_reaped)(struct aiod_request *request);
+
+static void reap(struct aiod_pool *pool)
+{
+    struct aiod_request *done = aiod_pool_reap(pool);
+
+    while (done != NULL) {
+        struct aiod_request *next = done->next;
+
+        reaped_total++;
+        ((struct job *)done)->reaps++;
+        if (loop_reaped != NULL) {
+            loop_reaped(done);
+        }
+        done = next;
+    }
+}
+
+void loop_once(struct aiod_pool *pool, int wait_ms)
+{
+    struct pollfd fds[2] = {
+        {.fd = aiod_pool_doorbell_fd(pool), .events = POLLIN},
+        {.fd = aiod_pool_completion_fd(pool), .events = POLLIN},
+    };
+    uint64_t wanted_ns = aiod_pool_tick_wanted(pool);
+
+    if (wanted_ns != AIOD_POOL_NEVER && wanted_ns / 1000000 + 1 < (uint64_t)wait_ms) {
+        wait_ms = (int)(wanted_ns / 1000000) + 1;
+    }
+    CHECK(poll(fds, 2, wait_ms) >= 0);
+    if (fds[0].revents != 0) {
+        aiod_pool_spawn(pool);
+    }
+    if (fds[1].revents != 0) {
+        reap(pool);
+    }
+    if (wanted_ns != AIOD_POOL_NEVER) {
+        aiod_pool_tick(pool);
+    }
+}
+
+void loop_until(struct aiod_pool *pool, bool (*done)(void *argument), void *argument)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+
+    while (!done(argument)) {
+        CHECK(aiod_now_ns() < end_ns);
+        loop_once(pool, 10);
+    }
+}
+
+static bool reaped_enough(void *argument)
+{
+    return reaped_total >= *(size_t *)argument;
+}
+
+void loop_until_reaped(struct aiod_pool *pool, size_t count)
+{
+    loop_until(pool, reaped_enough, &count);
+    CHECK(reaped_total == count);
+}
+
+/* ---- requests --------------------------------------------------------------------------------------------------------- */
+
+void gate_init(struct gate *gate, bool open)
+{
+    pthread_mutex_init(&gate->lock, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+    gate->open = open;
+    gate->waiting = 0;
+}
+
+void gate_open(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->open = true;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static void gate_pass(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->waiting++;
+    pthread_cond_broadcast(&gate->changed);
+    while (!gate->open) {
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_wait_for(struct gate *gate, unsigned count)
+{
+    pthread_mutex_lock(&gate->lock);
+    while (gate->waiting < count) {
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+static int64_t run_job(struct aiod_request *request)
+{
+    struct job *job = (struct job *)request;
+
+    job->worker = gettid();
+    if (job->gate != NULL) {
+        gate_pass(job->gate);
+    }
+    atomic_fetch_add(&job->runs, 1);
+    return job->answer;
+}
+
+void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate)
+{
+    uint64_t now_ns = aiod_now_ns();
+
+    for (size_t i = 0; i < count; i++) {
+        struct job *job = &jobs[i];
+        uint64_t deadline_ns = job->request.deadline_ns;
+
+        memset(job, 0, sizeof(*job));
+        job->request.run = run_job;
+        job->request.queued_ns = now_ns;
+        job->request.deadline_ns = deadline_ns;
+        job->request.next = i + 1 < count ? &jobs[i + 1].request : NULL;
+        job->gate = gate;
+        job->answer = 7;
+    }
+    aiod_pool_submit(pool, &jobs->request, count);
+}
+
+/* ---- pools ------------------------------------------------------------------------------------------------------------ */
+
+struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms)
+{
+    struct aiod_pool_config config = {
+        .name = "main",
+        .max_threads = max_threads,
+        .min_threads = min_threads,
+        .idle_timeout_ns = idle_timeout_ms * UINT64_C(1000000),
+        .spawn_retry_ns = UINT64_C(100000000),
+    };
+    struct aiod_pool *pool;
+
+    reaped_total = 0;
+    CHECK(aiod_pool_create(&pool, &config) == 0);
+    return pool;
+}
+
+void end_pool(struct aiod_pool *pool)
+{
+    CHECK(check_invariants(pool).lost_wakeups == 0);
+    CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
+    reap(pool);
+    CHECK(check_invariants(pool).cur_threads == 0);
+    aiod_pool_destroy(pool);
+}
+
+struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
+{
+    struct aiod_pool_stats stats;
+
+    aiod_pool_get_stats(pool, &stats);
+    CHECK(stats.cur_threads ==
+          stats.idle_threads + stats.active_threads + stats.pending_threads + stats.new_threads);
+    CHECK(stats.new_threads + stats.pending_threads <= stats.cur_threads);
+    CHECK(stats.waking_threads <= stats.idle_threads);
+    CHECK(stats.threads_peak <= AIOD_THREADS_MAX);
+    return stats;
+}
+
+struct wanted {
+    struct aiod_pool *pool;
+    bool (*is)(const struct aiod_pool_stats *stats);
+};
+
+static bool stats_are(void *argument)
+{
+    struct wanted *wanted = argument;
+    struct aiod_pool_stats stats = check_invariants(wanted->pool);
+
+    return wanted->is(&stats);
+}
+
+void loop_until_stats(struct aiod_pool *pool, bool (*wanted)(const struct aiod_pool_stats *stats))
+{
+    loop_until(pool, stats_are, &(struct wanted){pool, wanted});
+}

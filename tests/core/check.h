@@ -1,0 +1,107 @@
+/*
+ * check.h - what the core's tests share: checks, faults, gates, and a main loop.
+ */
+#ifndef CHECK_H
+#define CHECK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "os.h"
+#include "pool.h"
+
+#define CHECK(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #condition);                       \
+            abort();                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+#define WAIT_MS 30000u /* how long a condition may take to come true; only a failing test waits so long */
+
+/* ---- faults: the system calls that lie, after cowsql/raft's countdown ----------------------------------------------- */
+
+struct faults {
+    _Atomic int creations_good; /* this many thread creations succeed, ... */
+    _Atomic int creations_bad;  /* ... then this many fail with EAGAIN */
+    _Atomic int interrupts;     /* the next transfers and flushes fail with EINTR */
+    _Atomic size_t transfer_max; /* bytes that one transfer carries at most; 0: no limit */
+    _Atomic size_t error_after; /* with `error`: transfers fail once this many bytes have gone */
+    _Atomic int error;          /* errno; 0: none */
+    _Atomic int flush_error;    /* errno of the next flush; then 0 again */
+};
+
+extern struct faults faults;
+
+/* Route the core's system calls through the faults. Call first in main(). */
+void faults_install(void);
+void faults_reset(void);
+
+/* Kernel thread ids that have called thread_create, and how often each. */
+size_t creations_by(pid_t tid);
+size_t creations_total(void);
+
+/* ---- a main loop as the engine's -------------------------------------------------------------------------------------- */
+
+/* Handles doorbell, timer and completions of `pool` on the calling thread until `done(argument)`; fails after WAIT_MS. */
+void loop_until(struct aiod_pool *pool, bool (*done)(void *argument), void *argument);
+
+/* One turn of it, waiting at most `wait_ms`. */
+void loop_once(struct aiod_pool *pool, int wait_ms);
+
+/* Called with each reaped request. */
+extern void (*loop_reaped)(struct aiod_request *request);
+
+/* ---- requests --------------------------------------------------------------------------------------------------------- */
+
+/* A gate that requests wait at: closed until opened. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool open;
+    _Atomic unsigned waiting; /* requests at the gate now */
+};
+
+void gate_init(struct gate *gate, bool open);
+void gate_open(struct gate *gate);
+
+/* Waits, without a main loop, until `count` requests are at the gate. */
+void gate_wait_for(struct gate *gate, unsigned count);
+
+struct job {
+    struct aiod_request request;
+    struct gate *gate;      /* NULL: none */
+    _Atomic unsigned runs;  /* by workers */
+    unsigned reaps;         /* by the main loop */
+    _Atomic pid_t worker;
+    _Atomic int64_t answer; /* what run() returns */
+};
+
+/* Make `count` jobs and submit them as one batch. */
+void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate);
+
+/* loop_until() `count` jobs in all have been reaped since the last reset. */
+void loop_until_reaped(struct aiod_pool *pool, size_t count);
+extern size_t reaped_total;
+
+/* ---- pools ------------------------------------------------------------------------------------------------------------ */
+
+struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms);
+
+/* Stop (running the loop meanwhile is not needed) and destroy. */
+void end_pool(struct aiod_pool *pool);
+
+/* The invariants of the design, section 3, at this moment. */
+struct aiod_pool_stats check_invariants(struct aiod_pool *pool);
+
+/* loop_until() the stats satisfy `wanted`. */
+void loop_until_stats(struct aiod_pool *pool, bool (*wanted)(const struct aiod_pool_stats *stats));
+
+#endif

@@ -1,0 +1,155 @@
+/* Cancelling, deadlines, and stopping under load: what is queued ends unexecuted, what is at work completes. */
+#include "check.h"
+
+#include <errno.h>
+
+static void before_the_start(void)
+{
+    enum { COUNT = 20 };
+    struct aiod_pool *pool = make_pool(1, 0, 10000);
+    struct job blocker = {0};
+    struct job jobs[COUNT] = {0};
+    struct gate gate;
+
+    gate_init(&gate, false);
+    submit_jobs(pool, &blocker, 1, &gate);
+    while (gate.waiting == 0) {
+        loop_once(pool, 1);
+    }
+    submit_jobs(pool, jobs, COUNT, NULL);
+    for (size_t i = 0; i < COUNT; i += 2) {
+        CHECK(aiod_pool_cancel(pool, &jobs[i].request));
+        CHECK(!aiod_pool_cancel(pool, &jobs[i].request));
+    }
+    loop_until_reaped(pool, COUNT / 2);
+    CHECK(!aiod_pool_cancel(pool, &blocker.request));
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT + 1);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].reaps == 1 && jobs[i].runs == i % 2);
+        CHECK(jobs[i].request.result == (i % 2 == 0 ? -ECANCELED : 7));
+        CHECK(i % 2 == 1 || jobs[i].request.reason == AIOD_REASON_CANCELLED);
+    }
+    CHECK(blocker.runs == 1 && blocker.request.result == 7);
+    end_pool(pool);
+}
+
+static void racing_with_the_start(void)
+{
+    enum { COUNT = 2000 };
+    struct aiod_pool *pool = make_pool(4, 0, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+    size_t cancelled = 0;
+    size_t ended = 0;
+
+    for (size_t i = 0; i < COUNT; i += 10) {
+        submit_jobs(pool, jobs + i, 10, NULL);
+        for (size_t j = i + 10; j-- > i;) {
+            cancelled += aiod_pool_cancel(pool, &jobs[j].request);
+        }
+        loop_once(pool, 0);
+    }
+    loop_until_reaped(pool, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].reaps == 1);
+        CHECK(jobs[i].runs == (jobs[i].request.result == 7));
+        ended += jobs[i].request.result == -ECANCELED;
+    }
+    CHECK(ended == cancelled);
+    end_pool(pool);
+    free(jobs);
+}
+
+static void past_the_deadline(void)
+{
+    struct aiod_pool *pool = make_pool(1, 0, 10000);
+    struct job blocker = {0};
+    struct job late[2] = {{.request.deadline_ns = 1}, {.request.deadline_ns = UINT64_MAX}};
+    struct gate gate;
+
+    gate_init(&gate, false);
+    submit_jobs(pool, &blocker, 1, &gate);
+    submit_jobs(pool, late, 2, NULL);
+    loop_until_reaped(pool, 1);
+    CHECK(late[0].request.result == -ETIMEDOUT && late[0].request.reason == AIOD_REASON_DEADLINE);
+    gate_open(&gate);
+    loop_until_reaped(pool, 3);
+    CHECK(late[0].runs == 0 && late[1].runs == 1);
+    end_pool(pool);
+}
+
+static void past_the_deadline_when_taken(void)
+{
+    struct aiod_pool *pool = make_pool(1, 1, 10000);
+    struct job late = {.request.deadline_ns = 1};
+
+    submit_jobs(pool, &late, 1, NULL);
+    loop_until_reaped(pool, 1);
+    CHECK(late.runs == 0 && late.request.result == -ETIMEDOUT && late.request.started_ns == 0);
+    end_pool(pool);
+}
+
+static void shutdown_under_load(void)
+{
+    enum { COUNT = 1000, THREADS = 4 };
+    struct aiod_pool *pool = make_pool(THREADS, 0, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+    struct gate gate;
+    size_t ran = 0;
+
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, COUNT, &gate);
+    while (gate.waiting < THREADS) {
+        loop_once(pool, 1);
+    }
+    CHECK(!aiod_pool_stop(pool, 1000000)); /* workers are at the gate */
+    gate_open(&gate);
+    CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
+    loop_until_reaped(pool, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].reaps == 1 && jobs[i].request.result == (jobs[i].runs == 1 ? 7 : -ECANCELED));
+        ran += jobs[i].runs;
+    }
+    CHECK(ran == THREADS);
+    aiod_pool_destroy(pool);
+    free(jobs);
+}
+
+static void shutdown_in_the_middle_of_a_chain(void)
+{
+    enum { COUNT = 64 };
+    struct job jobs[COUNT];
+
+    for (int turn = 0; turn < 20; turn++) {
+        struct aiod_pool *pool = make_pool(64, 0, 10000);
+
+        for (size_t i = 0; i < COUNT; i++) {
+            jobs[i].request.deadline_ns = 0;
+        }
+        submit_jobs(pool, jobs, COUNT, NULL);
+        loop_once(pool, 0);
+        end_pool(pool);
+        for (size_t i = 0; i < COUNT; i++) {
+            CHECK(jobs[i].reaps == 1);
+        }
+    }
+}
+
+static void stop_of_a_pool_never_used(void)
+{
+    end_pool(make_pool(4, 0, 10000));
+    end_pool(make_pool(4, 4, 10000));
+}
+
+int main(void)
+{
+    faults_install();
+    before_the_start();
+    racing_with_the_start();
+    past_the_deadline();
+    past_the_deadline_when_taken();
+    shutdown_under_load();
+    shutdown_in_the_middle_of_a_chain();
+    stop_of_a_pool_never_used();
+    return 0;
+}

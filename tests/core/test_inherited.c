@@ -1,0 +1,157 @@
+/* What a worker has from the main loop: its affinity of the moment, blocked signals, a name. The patch's own claim. */
+#include "check.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+
+static int cpus_of(pid_t tid)
+{
+    cpu_set_t set;
+
+    CHECK(sched_getaffinity(tid, sizeof(set), &set) == 0);
+    return CPU_COUNT(&set);
+}
+
+static void pin_to_one(pid_t tid)
+{
+    cpu_set_t set;
+    cpu_set_t one;
+
+    CHECK(sched_getaffinity(tid, sizeof(set), &set) == 0);
+    CPU_ZERO(&one);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &set)) {
+            CPU_SET(cpu, &one);
+            break;
+        }
+    }
+    CHECK(sched_setaffinity(tid, sizeof(one), &one) == 0);
+}
+
+struct pinned {
+    struct aiod_pool *pool;
+    struct job *jobs;
+    size_t count;
+    struct gate *gate;
+};
+
+/* A submitter pinned to one CPU, as a vcpu's thread is. */
+static void *submit_pinned(void *argument)
+{
+    struct pinned *pinned = argument;
+
+    pin_to_one(0);
+    submit_jobs(pinned->pool, pinned->jobs, pinned->count, pinned->gate);
+    return NULL;
+}
+
+static void affinity_is_the_main_loops(void)
+{
+    enum { COUNT = 16 };
+    struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
+    struct job jobs[COUNT] = {0};
+    struct gate gate;
+    struct pinned pinned = {pool, jobs, COUNT, &gate};
+    int all = cpus_of(0);
+    pthread_t thread;
+
+    gate_init(&gate, false);
+    CHECK(pthread_create(&thread, NULL, submit_pinned, &pinned) == 0);
+    pthread_join(thread, NULL);
+    while (gate.waiting < COUNT) {
+        loop_once(pool, 1);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(cpus_of(jobs[i].worker) == all);
+    }
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT);
+    end_pool(pool);
+}
+
+static void affinity_of_the_moment(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 10000);
+    struct job jobs[2] = {0};
+    struct gate gate;
+    cpu_set_t before;
+
+    CHECK(sched_getaffinity(0, sizeof(before), &before) == 0);
+    gate_init(&gate, false);
+    submit_jobs(pool, &jobs[0], 1, &gate);
+    while (gate.waiting < 1) {
+        loop_once(pool, 1);
+    }
+    pin_to_one(0); /* taskset -p on the main thread, later */
+    submit_jobs(pool, &jobs[1], 1, &gate);
+    while (gate.waiting < 2) {
+        loop_once(pool, 1);
+    }
+    CHECK(cpus_of(jobs[0].worker) == CPU_COUNT(&before));
+    CHECK(cpus_of(jobs[1].worker) == 1);
+    CHECK(sched_setaffinity(0, sizeof(before), &before) == 0);
+    gate_open(&gate);
+    loop_until_reaped(pool, 2);
+    end_pool(pool);
+}
+
+static struct {
+    struct job job;
+    sigset_t blocked;
+    char name[32];
+} seen;
+
+static int64_t look(struct aiod_request *request)
+{
+    (void)request;
+    CHECK(pthread_sigmask(SIG_BLOCK, NULL, &seen.blocked) == 0);
+    CHECK(pthread_getname_np(pthread_self(), seen.name, sizeof(seen.name)) == 0);
+    return 0;
+}
+
+static void look_in_pool(const char *name)
+{
+    struct aiod_pool_config config = {.name = name, .max_threads = 1, .idle_timeout_ns = 1000000000};
+    struct aiod_pool *pool;
+
+    reaped_total = 0;
+    memset(&seen, 0, sizeof(seen));
+    seen.job.request.run = look;
+    seen.job.request.queued_ns = aiod_now_ns();
+    CHECK(aiod_pool_create(&pool, &config) == 0);
+    aiod_pool_submit(pool, &seen.job.request, 1);
+    loop_until_reaped(pool, 1);
+    end_pool(pool);
+}
+
+static void signals_are_blocked(void)
+{
+    sigset_t mine;
+
+    look_in_pool("main");
+    CHECK(sigismember(&seen.blocked, SIGTERM) && sigismember(&seen.blocked, SIGINT));
+    CHECK(sigismember(&seen.blocked, SIGUSR1) && sigismember(&seen.blocked, SIGCHLD));
+    CHECK(!sigismember(&seen.blocked, SIGSEGV) && !sigismember(&seen.blocked, SIGBUS));
+    CHECK(!sigismember(&seen.blocked, SIGFPE) && !sigismember(&seen.blocked, SIGILL));
+    CHECK(pthread_sigmask(SIG_BLOCK, NULL, &mine) == 0);
+    CHECK(!sigismember(&mine, SIGTERM)); /* and the main loop's own mask is as it was */
+}
+
+static void names_are_cut_but_not_the_number(void)
+{
+    look_in_pool("main");
+    CHECK(strcmp(seen.name, "aiod-w/main/0") == 0);
+    look_in_pool("a-long-engine-name");
+    CHECK(strcmp(seen.name, "aiod-w/a-long/0") == 0);
+}
+
+int main(void)
+{
+    faults_install();
+    affinity_is_the_main_loops();
+    affinity_of_the_moment();
+    signals_are_blocked();
+    names_are_cut_but_not_the_number();
+    return 0;
+}

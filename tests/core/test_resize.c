@@ -1,0 +1,163 @@
+/* min_threads and max_threads change while the pool is at work; idle workers leave, but min_threads stay. */
+#include "check.h"
+
+#include <errno.h>
+
+static struct gate gate;
+
+static bool one_left(const struct aiod_pool_stats *stats)
+{
+    return stats->cur_threads == 1;
+}
+
+static bool none_left(const struct aiod_pool_stats *stats)
+{
+    return stats->cur_threads == 0;
+}
+
+static bool four_left(const struct aiod_pool_stats *stats)
+{
+    return stats->cur_threads == 4 && stats->idle_threads == 4;
+}
+
+static void grow_under_load(void)
+{
+    enum { COUNT = 32 };
+    struct aiod_pool *pool = make_pool(2, 0, 10000);
+    struct job jobs[COUNT] = {0};
+
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, COUNT, &gate);
+    while (gate.waiting < 2) {
+        loop_once(pool, 1);
+    }
+    CHECK(check_invariants(pool).cur_threads == 2);
+    CHECK(aiod_pool_resize(pool, COUNT, 0) == 0);
+    while (gate.waiting < COUNT) {
+        loop_once(pool, 1);
+    }
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT);
+    end_pool(pool);
+}
+
+static void shrink_under_load(void)
+{
+    enum { COUNT = 2000 };
+    struct aiod_pool *pool = make_pool(16, 16, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+
+    submit_jobs(pool, jobs, COUNT, NULL);
+    loop_once(pool, 0);
+    CHECK(aiod_pool_resize(pool, 1, 0) == 0);
+    loop_until_reaped(pool, COUNT);
+    loop_until_stats(pool, one_left);
+    end_pool(pool);
+    free(jobs);
+}
+
+static void shrink_while_asleep(void)
+{
+    struct aiod_pool *pool = make_pool(16, 4, 3600000);
+
+    loop_until_stats(pool, four_left);
+    CHECK(aiod_pool_resize(pool, 1, 1) == 0);
+    loop_until_stats(pool, one_left);
+    CHECK(aiod_pool_resize(pool, 4, 4) == 0);
+    loop_until_stats(pool, four_left);
+    end_pool(pool);
+}
+
+static void back_and_forth_under_load(void)
+{
+    enum { COUNT = 4000 };
+    struct aiod_pool *pool = make_pool(8, 0, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+
+    for (size_t i = 0; i < COUNT; i += 20) {
+        submit_jobs(pool, jobs + i, 20, NULL);
+        CHECK(aiod_pool_resize(pool, i / 20 % 2 == 0 ? 1 : 16, i / 20 % 3 == 0 ? 1 : 0) == 0);
+        check_invariants(pool);
+        loop_once(pool, 0);
+    }
+    loop_until_reaped(pool, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].runs == 1 && jobs[i].reaps == 1);
+    }
+    end_pool(pool);
+    free(jobs);
+}
+
+static void wrong_limits(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 10000);
+
+    CHECK(aiod_pool_resize(pool, 0, 0) == -EINVAL);
+    CHECK(aiod_pool_resize(pool, 4, 5) == -EINVAL);
+    CHECK(aiod_pool_resize(pool, AIOD_THREADS_MAX + 1, 0) == -EINVAL);
+    end_pool(pool);
+}
+
+static void the_idle_leave(void)
+{
+    enum { COUNT = 8 };
+    struct aiod_pool *pool = make_pool(COUNT, 0, 1);
+    struct job jobs[COUNT] = {0};
+
+    for (int turn = 0; turn < 20; turn++) {
+        reaped_total = 0;
+        submit_jobs(pool, jobs, COUNT, NULL);
+        loop_until_reaped(pool, COUNT);
+        loop_until_stats(pool, none_left);
+    }
+    end_pool(pool);
+}
+
+static void the_least_stay(void)
+{
+    enum { COUNT = 8 };
+    struct aiod_pool *pool = make_pool(COUNT, 4, 1);
+    struct job jobs[COUNT] = {0};
+
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, COUNT, &gate);
+    while (gate.waiting < COUNT) {
+        loop_once(pool, 1);
+    }
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT);
+    loop_until_stats(pool, four_left);
+    end_pool(pool);
+}
+
+/* A tiny idle timeout against a steady row of requests: leaving and being chosen meet all the time. */
+static void leaving_and_being_chosen_exclude_each_other(void)
+{
+    enum { COUNT = 3000 };
+    struct aiod_pool *pool = make_pool(4, 0, 0);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+
+    for (size_t i = 0; i < COUNT; i++) {
+        submit_jobs(pool, jobs + i, 1, NULL);
+        loop_until_reaped(pool, i + 1);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].runs == 1 && jobs[i].reaps == 1);
+    }
+    end_pool(pool);
+    free(jobs);
+}
+
+int main(void)
+{
+    faults_install();
+    grow_under_load();
+    shrink_under_load();
+    shrink_while_asleep();
+    back_and_forth_under_load();
+    wrong_limits();
+    the_idle_leave();
+    the_least_stay();
+    leaving_and_being_chosen_exclude_each_other();
+    return 0;
+}
