@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -39,7 +40,7 @@ class Daemon:
     def __init__(self, base: Path, **sections: Any) -> None:
         """`sections`: more lines of the config, by section ("" is the top): {"engine.main": {"max_threads": 4}}."""
         self.base = base
-        self.runtime_dir = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))  # noqa: S108 - unix paths are short
+        self.runtime_dir = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))
         self.path = base / "scratch"
         self.path.mkdir(exist_ok=True)
         self.config_path = base / "aiod.toml"
@@ -82,8 +83,6 @@ class Daemon:
 
     def json(self, *arguments: str) -> Any:
         """What `aiodctl --json` says."""
-        import json
-
         return json.loads(self.ctl("--json", *arguments).stdout)
 
     @property
@@ -153,7 +152,7 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
 @pytest.fixture
 def disk_path() -> Iterator[Path]:
     """A directory on a real file system: /tmp may be a tmpfs, where RWF_NOWAIT does not work."""
-    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))  # noqa: S108
+    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 
@@ -161,7 +160,7 @@ def disk_path() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def shared_daemon() -> Iterator[Daemon]:
     """A running daemon for all tests that leave it as they found it."""
-    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))  # noqa: S108
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
     made = Daemon(base)
     made.start()
     yield made

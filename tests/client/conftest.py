@@ -60,7 +60,7 @@ class Peer:
         self._handles: dict[int, bytearray] = {}
         self._held: deque[tuple[bytes, tuple[int, ...], list[bytes]]] = deque()
         self._unanswered: dict[int, int] = {}
-        self._token = b""
+        self._tokens: set[bytes] = set()
         self._jobs: deque[Callable[[], None]] = deque()
         self._bell = os.eventfd(0)
         self._ends = False
@@ -149,7 +149,7 @@ class Peer:
         kind = MessageType(message[0])
         self._client = client
         self.seen.append(kind)
-        if kind >= MessageType.OPEN and kind != MessageType.CONTROL and message[1] != self._token:
+        if kind >= MessageType.OPEN and kind != MessageType.CONTROL and message[1] not in self._tokens:
             self.complaints.append(f"{kind.name} with the wrong token")
         if kind == MessageType.SUBMIT:
             self._submitted(client, message, frames)
@@ -164,8 +164,9 @@ class Peer:
             self._execute()
 
     def _hello(self, _: list[Any]) -> list[Any]:
-        self._token = os.urandom(16)
-        body = {"version": 1, "features": [], "software": "peer", "session": self._token}
+        token = os.urandom(16)
+        self._tokens.add(token)
+        body = {"version": 1, "features": [], "software": "peer", "session": token}
         return [MessageType.WELCOME, body | self.grant]
 
     def _locate(self, message: list[Any]) -> list[Any]:
@@ -221,7 +222,9 @@ class Peer:
                     result = len(payload) - start
                 elif op == Op.WRITE:
                     data.extend(bytes(max(0, offset - len(data))))
-                    data[offset : offset + length] = frames[frame][frame_offset : frame_offset + length] if length else b""
+                    data[offset : offset + length] = (
+                        frames[frame][frame_offset : frame_offset + length] if length else b""
+                    )
                     result = length
                 elif op == Op.SIZE:
                     result = len(data)
@@ -233,7 +236,7 @@ class Peer:
 @pytest.fixture
 def socket_dir() -> Iterator[Path]:
     """A directory with a short name: unix socket paths are short."""
-    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))  # noqa: S108
+    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
 

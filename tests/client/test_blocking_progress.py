@@ -143,7 +143,7 @@ def test_the_timeouts_text_says_whether_it_was_sent(new_peer: Callable[..., Peer
         with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/file") as file:
             peer.hold = True
             futures = file.submit([("read", 1, 0)] * 3)
-            with pytest.raises(TimeoutError, match="scratch/file: read of 1 bytes at 0: .*unknown whether done"):
+            with pytest.raises(TimeoutError, match=r"scratch/file: read of 1 bytes at 0: .*unknown whether done"):
                 futures[0].result(0.05)
             with pytest.raises(TimeoutError, match="not sent"):
                 futures[2].result(0)
@@ -217,9 +217,19 @@ def test_finished_futures_are_freed_without_the_garbage_collector(file: aiod_cli
 
 
 def test_a_lone_blocking_reader_never_needs_the_keeper(file: aiod_client.File) -> None:
-    keeper_led: list[object] = []
+    leaders = set()
     link = file._link
-    link._keeper_led = lambda: keeper_led.append(1) or False  # type: ignore[method-assign, func-returns-value]
+    lead = link._lead
+
+    def lead_noted(pending: Any, remaining_s: float) -> None:
+        leaders.add(threading.current_thread())
+        lead(pending, remaining_s)
+
+    def led() -> bool:
+        leaders.add(link._keeper)
+        return False
+
+    link._lead, link._keeper_led = lead_noted, led  # type: ignore[method-assign]
     for _ in range(200):
         file.pread(1, 0)
-    assert keeper_led == []
+    assert leaders == {threading.current_thread()}

@@ -81,10 +81,8 @@ def test_futures_of_a_daemon_that_died_say_what_had_been_sent(new_peer: Callable
                 client.open("scratch/file")
 
 
-def test_after_a_loss_open_finds_the_new_daemon_and_old_files_stay_lost(socket_dir: Any) -> None:
-    from tests.client.conftest import Peer
-
-    with Peer(socket_dir) as first:
+def test_after_a_loss_open_finds_the_new_daemon_and_old_files_stay_lost(new_peer: Callable[..., Peer]) -> None:
+    with new_peer() as first:
         first.files["file"] = bytearray(b"old")
         client = aiod_client.connect(first.endpoint)
         lost = client.open("scratch/file")
@@ -92,7 +90,7 @@ def test_after_a_loss_open_finds_the_new_daemon_and_old_files_stay_lost(socket_d
         (future,) = lost.submit([("write", b"late", 0)])
         first.wait_seen(MessageType.SUBMIT)
     assert isinstance(future.exception(PATIENCE_S), aiod_client.SessionLostError)
-    with Peer(socket_dir) as second:
+    with new_peer() as second:
         second.files["file"] = bytearray(b"new")
         with client.open("scratch/file") as file:
             assert file.pread(10, 0) == b"new"
@@ -183,13 +181,14 @@ def test_a_closed_client_or_file_raises(client: aiod_client.Client) -> None:
     file, other = client.open("scratch/file"), client.open("scratch/file")
     file.close()
     file.close()
-    for use in (lambda: file.pread(1, 0), file.flush, lambda: file.submit([("size",)])):
+    uses: list[Callable[[], Any]] = [lambda: file.pread(1, 0), file.flush, lambda: file.submit([("size",)])]
+    for use in uses:
         with pytest.raises(aiod_client.AiodError, match="scratch/file is closed") as caught:
             use()
         assert caught.value.errno == errno.EBADF
     client.close()
     client.close()
-    for use in (lambda: other.pread(1, 0), lambda: client.open("scratch/file"), lambda: client.control("ping")):
+    for use in [lambda: other.pread(1, 0), lambda: client.open("scratch/file"), lambda: client.control("ping")]:
         with pytest.raises(aiod_client.AiodError, match="the client is closed"):
             use()
     other.close()
@@ -218,12 +217,10 @@ def test_what_is_dropped_unclosed_warns_and_is_closed_in_the_end(new_peer: Calla
         peer.files["file"] = bytearray(100)
         client = aiod_client.connect(peer.endpoint)
         with pytest.warns(ResourceWarning, match="unclosed <aiod_client.File 'scratch/file'"):
-            client.open("scratch/file")
-            gc.collect()
+            client.open("scratch/file")  # and dropped at once
         peer.wait_seen(MessageType.CLOSE)
         with pytest.warns(ResourceWarning, match="unclosed <aiod_client.Client"):
             del client
-            gc.collect()
         peer.wait_seen(MessageType.GOODBYE)
 
 

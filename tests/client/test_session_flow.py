@@ -1,4 +1,4 @@
-"""Any load, any credit, any order of completions: never above the credit, everything done once, with the right bytes."""
+"""Any load, any credit, any order of completions: never above the credit, everything done once, rightly."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ VECTORS = Path(__file__).parents[2] / "clients" / "vectors"
 TOKEN = bytes(range(16))
 
 
-def value(described: Any) -> Any:
+def value(described: Any) -> Any:  # noqa: PLR0911 - one for each kind
     """What a header in JSON stands for (clients/vectors/README.md)."""
     match described:
         case {"hex": text}:
@@ -54,7 +54,7 @@ def named(name: str, file: str) -> list[bytes]:
     return frames_of(vector)
 
 
-def parametrize(*files: str) -> Any:
+def parametrize(*files: str) -> pytest.MarkDecorator:
     """One test for each vector of `files`."""
     vectors = [vector for file in files for vector in load(file)]
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
@@ -145,7 +145,7 @@ def test_located() -> None:
 
 @pytest.mark.parametrize(("name", "code"), [("located-unknown", errno.ENOENT), ("located-away", errno.EIO)])
 def test_not_located(name: str, code: int) -> None:
-    with pytest.raises(OSError, match="main is not serving|no-such-export") as caught:
+    with pytest.raises(OSError, match=r"main is not serving|no-such-export") as caught:
         answer_to_locate(name)
     assert caught.value.errno == code
 

@@ -130,7 +130,6 @@ void faults_reset(void)
 /* ---- the main loop ---------------------------------------------------------------------------------------------------- */
 
 size_t reaped_total;
-void (*loop_reaped)(struct aiod_request *request);
 
 static void reap(struct aiod_pool *pool)
 {
@@ -141,14 +140,11 @@ static void reap(struct aiod_pool *pool)
 
         reaped_total++;
         ((struct job *)done)->reaps++;
-        if (loop_reaped != NULL) {
-            loop_reaped(done);
-        }
         done = next;
     }
 }
 
-void loop_once(struct aiod_pool *pool, int wait_ms)
+bool loop_wait(struct aiod_pool *pool, int wait_ms)
 {
     struct pollfd fds[2] = {
         {.fd = aiod_pool_doorbell_fd(pool), .events = POLLIN},
@@ -163,11 +159,16 @@ void loop_once(struct aiod_pool *pool, int wait_ms)
     if (fds[0].revents != 0) {
         aiod_pool_spawn(pool);
     }
-    if (fds[1].revents != 0) {
-        reap(pool);
-    }
     if (wanted_ns != AIOD_POOL_NEVER) {
         aiod_pool_tick(pool);
+    }
+    return fds[1].revents != 0;
+}
+
+void loop_once(struct aiod_pool *pool, int wait_ms)
+{
+    if (loop_wait(pool, wait_ms)) {
+        reap(pool);
     }
 }
 

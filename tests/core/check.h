@@ -56,8 +56,8 @@ void loop_until(struct aiod_pool *pool, bool (*done)(void *argument), void *argu
 /* One turn of it, waiting at most `wait_ms`. */
 void loop_once(struct aiod_pool *pool, int wait_ms);
 
-/* Called with each reaped request. */
-extern void (*loop_reaped)(struct aiod_request *request);
+/* The same without reaping: whether there is something to reap. */
+bool loop_wait(struct aiod_pool *pool, int wait_ms);
 
 /* ---- requests --------------------------------------------------------------------------------------------------------- */
 

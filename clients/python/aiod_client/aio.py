@@ -3,33 +3,31 @@
     async with aiod_client.aio.connect() as client, await client.open("scratch/disk.img") as f:
         await f.pread(4096, 0)
 
-Everything belongs to the loop it was made on and may be used by any of its tasks. What the tasks of one turn of the loop
-ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed
-nevertheless, and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds), None stands for
-the client's own and math.inf for no limit.
+Everything belongs to the loop it was made on and may be used by any of its tasks. What the tasks of one turn of the
+loop ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed
+nevertheless, and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds),
+None stands for the client's own and math.inf for no limit.
 """
+
+# ruff: noqa: ASYNC109 - the same names and arguments as the blocking client's
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import math
 import os
 import time
 import warnings
-from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.blocking import RETRY_S, TIMEOUT_S, Transport, check_transport
-from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.errors import NOT_SENT, AiodError, closed, forked, gone, timed_out
-from aiod_client.handshake import Conversation, Message, Welcome, control, greet_engine, greet_front, locate
+from aiod_client.aio_link import Link, converse, perform, within
+from aiod_client.blocking import TIMEOUT_S, Transport, check_transport
+from aiod_client.errors import closed, forked
+from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.requests import (
     Call,
-    Pending,
     Request,
     check_permissions,
     flush_request,
@@ -41,17 +39,13 @@ from aiod_client.requests import (
     size_request,
     write_request,
 )
-from aiod_client.session import Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+    from collections.abc import Generator, Iterable, Mapping
     from types import TracebackType
 
 log = logging.getLogger("aiod_client")
-
-TURN_MESSAGES_MAX: Final = 8
-"""Messages taken in one turn of the loop before others have theirs."""
 
 T = TypeVar("T")
 
@@ -111,126 +105,6 @@ class RequestFuture(asyncio.Future[Any]):
         return True
 
 
-class Link:
-    """A session and its connection on one event loop."""
-
-    def __init__(self, dealer: Dealer, welcome: Welcome) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`."""
-        self.loop = asyncio.get_running_loop()
-        self._session = Session(welcome, time.monotonic())
-        self._dealer = dealer
-        self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
-        self._pumping = False  # a _pump() is due in this turn of the loop
-        self._open = True
-        self.disposed: asyncio.Future[None] | None = None
-        self.loop.add_reader(dealer.fd, self._pump)
-        self.loop.add_reader(dealer.monitor_fd, self._look)
-        self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
-
-    @property
-    def ended(self) -> OSError | None:
-        """Why the session ended, or None."""
-        return self._session.ended
-
-    def add(self, pending: Request | Call) -> None:
-        """Queue `pending`, to be sent at the end of this turn. Raises what ended the session."""
-        self._session.add(pending)
-        self._pump_soon()
-
-    def abandon(self, pending: Request | Call, error: BaseException) -> bool:
-        """Give `pending` up; returns whether it had been sent."""
-        sent = self._session.abandon(pending, error)
-        pending.waiter = None
-        self._pump_soon()
-        return sent
-
-    def close_handle(self, handle: int) -> None:
-        """Close a handle that nobody has any more."""
-        if self._session.ended is None:
-            self.add(Call(MessageType.CLOSE, handle, handle=handle))
-
-    def close(self) -> None:
-        """Say goodbye and fail what is not done with AiodError (ESHUTDOWN); `disposed` is done when that is out."""
-        if self._session.ended is not None:
-            return
-        self._unsent += self._session.goodbye(time.monotonic())
-        self._send()
-        self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), LINGER_MS)
-
-    def _pump_soon(self) -> None:
-        if not self._pumping and self._open:
-            self._pumping = True
-            self.loop.call_soon(self._pump)
-
-    def _send(self) -> None:
-        while self._unsent and self._dealer.send(self._unsent[0]):
-            self._unsent.popleft()
-
-    def _pump(self) -> None:
-        """Send what may be sent and take what has come, until there is neither, or others must have their turn.
-
-        The descriptor tells of new events once, and any use of the socket takes the telling: so it ends only when
-        receive() has found nothing after the last send(), or calls itself again.
-        """
-        self._pumping = False
-        session, dealer = self._session, self._dealer
-        for _ in range(TURN_MESSAGES_MAX):
-            if session.ended is not None:
-                self._end([], 0)
-                return
-            self._unsent += session.messages_to_send(time.monotonic())
-            self._send()
-            frames = dealer.receive()
-            if frames is None:
-                return
-            self._settle(session.receive(frames))
-        self._pump_soon()
-
-    @staticmethod
-    def _settle(finished: Iterable[Pending]) -> None:
-        for pending in finished:
-            future, pending.waiter = pending.waiter, None  # or a future and its request would be a cycle
-            if future is None or future.done():
-                continue
-            if pending.error is None:
-                future.set_result(pending.result)
-            else:
-                future.set_exception(pending.error)
-
-    def _look(self) -> None:
-        """Something happened to the connection."""
-        if self._dealer.has_ended():
-            while (frames := self._dealer.receive()) is not None:
-                self._settle(self._session.receive(frames))
-            self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"), 0)
-
-    def _tick(self) -> None:
-        self._pump()
-        self._settle(self._session.tick(time.monotonic()))
-        self._pump()
-        if self._open:
-            self._timer = self.loop.call_at(
-                self.loop.time() + max(0.0, self._session.next_tick_s() - time.monotonic()), self._tick
-            )
-
-    def _end(self, finished: list[Pending], linger_ms: int) -> None:
-        """The session has ended: settle what that has done, and let go of the socket."""
-        self._settle(finished)
-        if not self._open:
-            return
-        self._open = False
-        if not linger_ms:
-            log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
-        self._timer.cancel()
-        self.loop.remove_reader(self._dealer.fd)
-        self.loop.remove_reader(self._dealer.monitor_fd)
-        if linger_ms:
-            # In a thread: it waits for a daemon that does not read, and the loop must not.
-            self.disposed = self.loop.run_in_executor(None, self._dealer.close, linger_ms)
-        else:
-            self._dealer.close()
-
-
 class Client:
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
@@ -255,7 +129,7 @@ class Client:
     async def open(
         self, path: str | os.PathLike[str], mode: str = "r", perm: int = 0o666, *, timeout: float | None = None
     ) -> File:
-        """Open "EXPORT/PATH", as the blocking client's open()."""
+        """Open the file "EXPORT/PATH", as the blocking client does."""
         self._check()
         flags, (export, inside), perm = parse_mode(mode), parse_path(path), check_permissions(perm)
         timeout_s = self.timeout_s if timeout is None else timeout
@@ -384,7 +258,7 @@ class File:
         return result
 
     def submit(self, operations: Iterable[tuple[Any, ...]]) -> list[RequestFuture]:
-        """Start a batch, as the blocking client's submit(); one asyncio future for each operation, in order."""
+        """Start a batch, as in the blocking client; one asyncio future for each operation, in order."""
         self._check()
         requests = [from_tuple(self._handle, operation) for operation in operations]
         futures = [RequestFuture(self, request) for request in requests]
@@ -436,106 +310,3 @@ class File:
     async def _perform(self, request: Request, timeout: float | None) -> Any:
         self._check()
         return await perform(self._link, request, self._timeout_s(timeout), self.name)
-
-
-async def perform(link: Link, pending: Request | Call, timeout_s: float, what: str) -> Any:
-    """Carry out one request or call: its result, or its error raised. Raises TimeoutError after `timeout_s`.
-
-    After a timeout or a cancelled await it is given up, and cancelled if it was sent.
-    """
-    future = pending.waiter = link.loop.create_future()
-    link.add(pending)
-    timer = None if timeout_s == math.inf else link.loop.call_later(timeout_s, _expire, link, pending, timeout_s, what)
-    try:
-        return await future
-    except asyncio.CancelledError as error:
-        link.abandon(pending, error)
-        raise
-    finally:
-        if timer is not None:
-            timer.cancel()
-
-
-def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str) -> None:
-    future = pending.waiter
-    if not pending.done:
-        sent = link.abandon(pending, TimeoutError())
-        if not future.done():
-            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))
-
-
-@contextlib.asynccontextmanager
-async def within(timeout_s: float, what: str) -> AsyncIterator[None]:
-    """Raise a TimeoutError that names `what` if the block takes longer than `timeout_s`."""
-    try:
-        async with asyncio.timeout(None if timeout_s == math.inf else timeout_s):
-            yield
-    except TimeoutError as error:
-        if error.errno is not None:
-            raise
-        raise TimeoutError(
-            errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({NOT_SENT}): is the daemon stopped?"
-        ) from error
-
-
-# ---- handshakes -----------------------------------------------------------------------------------------------------
-
-
-async def converse(endpoint: str, conversation: Conversation[T]) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`; returns the open connection and what came of it."""
-    message = next(conversation)
-    dealer, answer = await _first_answer(endpoint, message)
-    try:
-        while True:
-            try:
-                message = conversation.send(answer)
-            except StopIteration as stop:
-                return dealer, stop.value
-            dealer.send(message)
-            if (more := await _answer(dealer)) is None:
-                raise gone(endpoint)
-            answer = more
-    except BaseException:
-        dealer.close()
-        raise
-
-
-async def _first_answer(endpoint: str, message: Message) -> tuple[Dealer, list[memoryview]]:
-    while True:
-        endpoints.probe(endpoint)
-        dealer = Dealer(endpoint)
-        try:
-            dealer.send(message)
-            answer = await _answer(dealer)
-        except BaseException:
-            dealer.close()
-            raise
-        if answer is not None:
-            return dealer, answer
-        dealer.close()
-        if not endpoint.startswith("ipc:"):
-            raise gone(endpoint)
-        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
-        await asyncio.sleep(RETRY_S)
-
-
-async def _answer(dealer: Dealer) -> list[memoryview] | None:
-    """The next message; None: the connection has ended."""
-    while True:
-        ended = dealer.has_ended()
-        answer = dealer.receive()
-        if answer is not None or ended:
-            return answer
-        await _readable(dealer.fd, dealer.monitor_fd)
-
-
-async def _readable(*fds: int) -> None:
-    loop = asyncio.get_running_loop()
-    event = asyncio.Event()
-    for fd in fds:
-        loop.add_reader(fd, event.set)
-    try:
-        await event.wait()
-    finally:
-        for fd in fds:
-            loop.remove_reader(fd)

@@ -17,10 +17,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.dealer import Dealer
-from aiod_client.errors import NOT_SENT, AiodError, closed, forked, gone, timed_out
-from aiod_client.handshake import Conversation, Message, control, greet_engine, greet_front, locate
-from aiod_client.link import Link, milliseconds, poll_of
+from aiod_client.dial import converse
+from aiod_client.errors import NOT_SENT, AiodError, closed, forked, timed_out
+from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
+from aiod_client.link import Link
 from aiod_client.requests import (
     Call,
     Request,
@@ -44,9 +44,6 @@ T = TypeVar("T")
 Transport = Literal["auto", "zmq", "ring"]
 
 TIMEOUT_S: Final = 30.0
-RETRY_S: Final = 0.02
-LOOK_S: Final = 0.1
-"""How soon a handshake notices that its client has been closed by another thread."""
 
 
 def connect(endpoint: str | None = None, *, transport: Transport = "auto", timeout: float | None = TIMEOUT_S) -> Client:
@@ -363,70 +360,6 @@ class File:
     def _call(self, pending: Request | Call, timeout: float | None) -> Any:
         timeout_s = self._client.timeout_s if timeout is None else timeout
         return self._link.perform(pending, timeout_s, self.name)
-
-
-# ---- handshakes -----------------------------------------------------------------------------------------------------
-
-
-def converse(
-    endpoint: str, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
-) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`; returns the open connection and what came of it.
-
-    `check` raises if the client has been closed meanwhile. Raises DaemonUnreachableError, TimeoutError, and what the
-    conversation raises.
-    """
-    message = next(conversation)
-    dealer, answer = _first_answer(endpoint, message, deadline_s, check)
-    try:
-        while True:
-            try:
-                message = conversation.send(answer)
-            except StopIteration as stop:
-                return dealer, stop.value
-            dealer.send(message)
-            if (more := _answer(dealer, deadline_s, check)) is None:
-                raise gone(endpoint)
-            answer = more
-    except BaseException:
-        dealer.close()
-        raise
-
-
-def _first_answer(
-    endpoint: str, message: Message, deadline_s: float, check: Callable[[], None]
-) -> tuple[Dealer, list[memoryview]]:
-    while True:
-        endpoints.probe(endpoint)
-        dealer = Dealer(endpoint)
-        try:
-            dealer.send(message)
-            answer = _answer(dealer, deadline_s, check)
-        except BaseException:
-            dealer.close()
-            raise
-        if answer is not None:
-            return dealer, answer
-        dealer.close()
-        if not endpoint.startswith("ipc:"):
-            raise gone(endpoint)
-        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
-        time.sleep(RETRY_S)
-
-
-def _answer(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> list[memoryview] | None:
-    """The next message; None: the connection has ended."""
-    poll = poll_of(dealer.fd, dealer.monitor_fd)
-    while True:
-        ended = dealer.has_ended()
-        answer = dealer.receive()
-        if answer is not None or ended:
-            return answer
-        check()
-        remaining_s = deadline_s - time.monotonic()
-        if remaining_s <= 0:
-            raise TimeoutError(errno.ETIMEDOUT, f"{dealer.endpoint} does not answer: is the daemon stopped?")
-        poll.poll(milliseconds(min(remaining_s, LOOK_S)))
 
 
 @contextlib.contextmanager

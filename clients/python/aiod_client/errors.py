@@ -23,7 +23,7 @@ class DaemonUnreachableError(AiodError, ConnectionError):
 
 
 class SessionLostError(AiodError, ConnectionError):
-    """The session ended under its handles and requests (errno ECONNRESET); the text says what of it was sent."""
+    """The session ended under its handles and requests (errno ECONNRESET); the text says what had been sent."""
 
 
 class ProtocolError(AiodError):
@@ -31,7 +31,7 @@ class ProtocolError(AiodError):
 
 
 def from_wire(code: int, sentence: str | None, filename: str | None = None) -> OSError:
-    """The exception for errno `code` (positive) and the daemon's `sentence`: FileNotFoundError for ENOENT, and so on."""
+    """The exception for errno `code` (positive) and the daemon's `sentence`, of the errno's own class."""
     text = sentence or os.strerror(code)
     return OSError(code, text) if filename is None else OSError(code, text, filename)
 

@@ -17,12 +17,9 @@ Rules:
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
-import math
 import os
-import select
 import threading
 import time
 from collections import deque
@@ -30,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.errors import AiodError, forked, timed_out
+from aiod_client.polling import Bell, milliseconds, poll_of
 from aiod_client.requests import Call, Pending, Request
 from aiod_client.session import Session
 from aiod_client.wire import MessageType
@@ -48,9 +46,6 @@ WATCH_TURNS: Final = 200
 """After so many looks with nothing in flight the keeper sleeps; the next submit() has to wake it."""
 
 
-POLL_MS_MAX: Final = (1 << 31) - 1
-
-
 NOTHING: Final = Pending()
 """Never done."""
 
@@ -60,42 +55,6 @@ class Settled(Protocol):
 
     def settle(self) -> Callable[[], None] | None:
         """Returns what the keeper is to run without the lock: callbacks, if there are any."""
-
-
-class Bell:
-    """An eventfd that a poll() can wait for. Protected by the link's lock but for being polled."""
-
-    def __init__(self) -> None:
-        """Make it."""
-        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-    def ring(self) -> None:
-        """Wake who polls it; nothing after close()."""
-        if self.fd >= 0:
-            os.eventfd_write(self.fd, 1)
-
-    def silence(self) -> None:
-        """Take the ringing back."""
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-
-    def close(self) -> None:
-        """Close the descriptor."""
-        fd, self.fd = self.fd, -1
-        os.close(fd)
-
-
-def poll_of(*fds: int) -> select.poll:
-    """A poll object for `fds` to become readable. For one thread at a time."""
-    poll = select.poll()
-    for fd in fds:
-        poll.register(fd, select.POLLIN)
-    return poll
-
-
-def milliseconds(seconds: float) -> float | None:
-    """For poll(): never less than `seconds`; None, which is for ever, for infinity."""
-    return None if seconds == math.inf else min(max(0, math.ceil(seconds * 1000)), POLL_MS_MAX)
 
 
 class Link:
@@ -254,15 +213,13 @@ class Link:
 
     def _wait(self, pending: Pending, deadline_s: float) -> None:
         try:
-            while not pending.done:
-                self._pump(pending)
-                remaining_s = deadline_s - time.monotonic()
-                if pending.done or remaining_s <= 0:
-                    break
+            self._pump(pending)
+            while not pending.done and (remaining_s := deadline_s - time.monotonic()) > 0:
                 if self._leader is None:
                     self._lead(pending, remaining_s)
                 else:
                     self._park(pending, remaining_s)
+                self._pump(pending)
         finally:
             self._hand_over()
 

@@ -1,0 +1,264 @@
+"""A session and its connection on one event loop, and the handshakes before it.
+
+Everything here belongs to one loop and runs in its thread. What its tasks ask for in one turn of the loop is sent
+together at the end of that turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiod_client import endpoint as endpoints
+from aiod_client.dealer import LINGER_MS, Dealer
+from aiod_client.dial import RETRY_S
+from aiod_client.errors import NOT_SENT, AiodError, gone, timed_out
+from aiod_client.requests import Call
+from aiod_client.session import Session
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from aiod_client.handshake import Conversation, Message, Welcome
+    from aiod_client.requests import Pending, Request
+
+log = logging.getLogger("aiod_client")
+
+T = TypeVar("T")
+
+TURN_MESSAGES_MAX: Final = 8
+"""Messages taken in one turn of the loop before others have theirs."""
+
+
+class Link:
+    """A session and its connection on one event loop."""
+
+    def __init__(self, dealer: Dealer, welcome: Welcome) -> None:
+        """Take over `dealer`, on which the engine has said `welcome`."""
+        self.loop = asyncio.get_running_loop()
+        self._session = Session(welcome, time.monotonic())
+        self._dealer = dealer
+        self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
+        self._pumping = False  # a _pump() is due in this turn of the loop
+        self._open = True
+        self.disposed: asyncio.Future[None] | None = None
+        self.loop.add_reader(dealer.fd, self._pump)
+        self.loop.add_reader(dealer.monitor_fd, self._look)
+        self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
+
+    @property
+    def ended(self) -> OSError | None:
+        """Why the session ended, or None."""
+        return self._session.ended
+
+    def add(self, pending: Request | Call) -> None:
+        """Queue `pending`, to be sent at the end of this turn. Raises what ended the session."""
+        self._session.add(pending)
+        self._pump_soon()
+
+    def abandon(self, pending: Request | Call, error: BaseException) -> bool:
+        """Give `pending` up; returns whether it had been sent."""
+        sent = self._session.abandon(pending, error)
+        pending.waiter = None
+        self._pump_soon()
+        return sent
+
+    def close_handle(self, handle: int) -> None:
+        """Close a handle that nobody has any more."""
+        if self._session.ended is None:
+            self.add(Call(MessageType.CLOSE, handle, handle=handle))
+
+    def close(self) -> None:
+        """Say goodbye and fail what is not done with AiodError (ESHUTDOWN); `disposed` is done when that is out."""
+        if self._session.ended is not None:
+            return
+        self._unsent += self._session.goodbye(time.monotonic())
+        self._send()
+        self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), LINGER_MS)
+
+    def _pump_soon(self) -> None:
+        if not self._pumping and self._open:
+            self._pumping = True
+            self.loop.call_soon(self._pump)
+
+    def _send(self) -> None:
+        while self._unsent and self._dealer.send(self._unsent[0]):
+            self._unsent.popleft()
+
+    def _pump(self) -> None:
+        """Send what may be sent and take what has come, until there is neither, or others must have their turn.
+
+        The descriptor tells of new events once, and any use of the socket takes the telling: so it ends only when
+        receive() has found nothing after the last send(), or calls itself again.
+        """
+        self._pumping = False
+        session, dealer = self._session, self._dealer
+        for _ in range(TURN_MESSAGES_MAX):
+            if session.ended is not None:
+                self._end([], 0)
+                return
+            self._unsent += session.messages_to_send(time.monotonic())
+            self._send()
+            frames = dealer.receive()
+            if frames is None:
+                return
+            self._settle(session.receive(frames))
+        self._pump_soon()
+
+    @staticmethod
+    def _settle(finished: Iterable[Pending]) -> None:
+        for pending in finished:
+            future, pending.waiter = pending.waiter, None  # or a future and its request would be a cycle
+            if future is None or future.done():
+                continue
+            if pending.error is None:
+                future.set_result(pending.result)
+            else:
+                future.set_exception(pending.error)
+
+    def _look(self) -> None:
+        """Something happened to the connection."""
+        if self._dealer.has_ended():
+            while (frames := self._dealer.receive()) is not None:
+                self._settle(self._session.receive(frames))
+            self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"), 0)
+
+    def _tick(self) -> None:
+        self._pump()
+        self._settle(self._session.tick(time.monotonic()))
+        self._pump()
+        if self._open:
+            self._timer = self.loop.call_at(
+                self.loop.time() + max(0.0, self._session.next_tick_s() - time.monotonic()), self._tick
+            )
+
+    def _end(self, finished: list[Pending], linger_ms: int) -> None:
+        """The session has ended: settle what that has done, and let go of the socket."""
+        self._settle(finished)
+        if not self._open:
+            return
+        self._open = False
+        if not linger_ms:
+            log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
+        self._timer.cancel()
+        self.loop.remove_reader(self._dealer.fd)
+        self.loop.remove_reader(self._dealer.monitor_fd)
+        if linger_ms:
+            # In a thread: it waits for a daemon that does not read, and the loop must not.
+            self.disposed = self.loop.run_in_executor(None, self._dealer.close, linger_ms)
+        else:
+            self._dealer.close()
+
+
+async def perform(link: Link, pending: Request | Call, timeout_s: float, what: str) -> Any:
+    """Carry out one request or call: its result, or its error raised. Raises TimeoutError after `timeout_s`.
+
+    After a timeout or a cancelled await it is given up, and cancelled if it was sent.
+    """
+    future = pending.waiter = link.loop.create_future()
+    link.add(pending)
+    timer = None if timeout_s == math.inf else link.loop.call_later(timeout_s, _expire, link, pending, timeout_s, what)
+    try:
+        return await future
+    except asyncio.CancelledError as error:
+        link.abandon(pending, error)
+        raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str) -> None:
+    future = pending.waiter
+    if not pending.done:
+        sent = link.abandon(pending, TimeoutError())
+        if not future.done():
+            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))
+
+
+@contextlib.asynccontextmanager
+async def within(timeout_s: float, what: str) -> AsyncIterator[None]:
+    """Raise a TimeoutError that names `what` if the block takes longer than `timeout_s`."""
+    try:
+        async with asyncio.timeout(None if timeout_s == math.inf else timeout_s):
+            yield
+    except TimeoutError as error:
+        if error.errno is not None:
+            raise
+        raise TimeoutError(
+            errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({NOT_SENT}): is the daemon stopped?"
+        ) from error
+
+
+# ---- handshakes -----------------------------------------------------------------------------------------------------
+
+
+async def converse(endpoint: str, conversation: Conversation[T]) -> tuple[Dealer, T]:
+    """Have `conversation` with `endpoint`; returns the open connection and what came of it."""
+    message = next(conversation)
+    dealer, answer = await _first_answer(endpoint, message)
+    try:
+        while True:
+            message = conversation.send(answer)
+            dealer.send(message)
+            answer = await _answer_or_gone(dealer)
+    except StopIteration as stop:
+        return dealer, stop.value
+    except BaseException:
+        dealer.close()
+        raise
+
+
+async def _first_answer(endpoint: str, message: Message) -> tuple[Dealer, list[memoryview]]:
+    while True:
+        endpoints.probe(endpoint)
+        dealer = Dealer(endpoint)
+        try:
+            dealer.send(message)
+            answer = await _answer(dealer)
+        except BaseException:
+            dealer.close()
+            raise
+        if answer is not None:
+            return dealer, answer
+        dealer.close()
+        if not endpoint.startswith("ipc:"):
+            raise gone(endpoint)
+        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
+        await asyncio.sleep(RETRY_S)
+
+
+async def _answer_or_gone(dealer: Dealer) -> list[memoryview]:
+    answer = await _answer(dealer)
+    if answer is None:
+        raise gone(dealer.endpoint)
+    return answer
+
+
+async def _answer(dealer: Dealer) -> list[memoryview] | None:
+    """The next message; None: the connection has ended."""
+    while True:
+        ended = dealer.has_ended()
+        answer = dealer.receive()
+        if answer is not None or ended:
+            return answer
+        await _readable(dealer.fd, dealer.monitor_fd)
+
+
+async def _readable(*fds: int) -> None:
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+    for fd in fds:
+        loop.add_reader(fd, event.set)
+    try:
+        await event.wait()
+    finally:
+        for fd in fds:
+            loop.remove_reader(fd)

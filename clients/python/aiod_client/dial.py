@@ -1,0 +1,88 @@
+"""Handshakes over a socket, for threads: the conversations of handshake.py, waited for."""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from aiod_client import endpoint as endpoints
+from aiod_client.dealer import Dealer
+from aiod_client.errors import gone
+from aiod_client.polling import milliseconds, poll_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiod_client.handshake import Conversation, Message
+
+T = TypeVar("T")
+
+RETRY_S: Final = 0.02
+LOOK_S: Final = 0.1
+"""How soon a handshake notices that its client has been closed by another thread."""
+
+
+def converse(
+    endpoint: str, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
+) -> tuple[Dealer, T]:
+    """Have `conversation` with `endpoint`; returns the open connection and what came of it.
+
+    `check` raises if the client has been closed meanwhile. Raises DaemonUnreachableError, TimeoutError, and what the
+    conversation raises.
+    """
+    message = next(conversation)
+    dealer, answer = _first_answer(endpoint, message, deadline_s, check)
+    try:
+        while True:
+            message = conversation.send(answer)
+            dealer.send(message)
+            answer = _answer_or_gone(dealer, deadline_s, check)
+    except StopIteration as stop:
+        return dealer, stop.value
+    except BaseException:
+        dealer.close()
+        raise
+
+
+def _first_answer(
+    endpoint: str, message: Message, deadline_s: float, check: Callable[[], None]
+) -> tuple[Dealer, list[memoryview]]:
+    while True:
+        endpoints.probe(endpoint)
+        dealer = Dealer(endpoint)
+        try:
+            dealer.send(message)
+            answer = _answer(dealer, deadline_s, check)
+        except BaseException:
+            dealer.close()
+            raise
+        if answer is not None:
+            return dealer, answer
+        dealer.close()
+        if not endpoint.startswith("ipc:"):
+            raise gone(endpoint)
+        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
+        time.sleep(RETRY_S)
+
+
+def _answer_or_gone(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> list[memoryview]:
+    answer = _answer(dealer, deadline_s, check)
+    if answer is None:
+        raise gone(dealer.endpoint)
+    return answer
+
+
+def _answer(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> list[memoryview] | None:
+    """The next message; None: the connection has ended."""
+    poll = poll_of(dealer.fd, dealer.monitor_fd)
+    while True:
+        ended = dealer.has_ended()
+        answer = dealer.receive()
+        if answer is not None or ended:
+            return answer
+        check()
+        remaining_s = deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError(errno.ETIMEDOUT, f"{dealer.endpoint} does not answer: is the daemon stopped?")
+        poll.poll(milliseconds(min(remaining_s, LOOK_S)))

@@ -1,0 +1,289 @@
+"""The asyncio client, on asyncio's own loop and on uvloop: verbs, coalescing, cancelling, trouble, fairness."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import uvloop
+
+import aiod_client
+from aiod_client import aio, aio_link
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from tests.client.conftest import Peer
+
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Runs a coroutine on the loop of that kind; nothing may be left unheard."""
+    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
+
+    def run_on(coroutine: Coroutine[Any, Any, None]) -> None:
+        unheard: list[dict[str, Any]] = []
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.get_loop().set_exception_handler(lambda _, context: unheard.append(context))
+            runner.run(asyncio.wait_for(coroutine, PATIENCE_S * 2))
+            gc.collect()
+        assert unheard == []
+
+    return run_on
+
+
+@pytest.fixture(autouse=True)
+def _file(peer: Peer) -> None:
+    peer.files["file"] = bytearray(range(100))
+
+
+async def seen(peer: Peer, kind: MessageType, count: int = 1) -> None:
+    """Wait, without stopping the loop, until the peer has seen that."""
+    await asyncio.to_thread(peer.wait_seen, kind, count)
+
+
+def test_every_verb(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file", "r+") as file:
+            assert await file.pread(4, 10) == bytes([10, 11, 12, 13])
+            buffer = bytearray(3)
+            assert await file.pread_into(buffer, 98) == 2
+            assert buffer == bytes([98, 99, 0])
+            assert await file.pwrite(b"data", 200) == 4
+            await file.flush()
+            assert await file.size() == 204
+            futures = file.submit([("read", 2, 0), ("write", b"xy", 0), ("flush",), ("size",)])
+            assert await asyncio.gather(*futures) == [bytes([0, 1]), 2, 0, 204]
+            assert await client.control("ping") == {"verb": "ping", "arguments": {}}
+            with pytest.raises(FileNotFoundError):
+                await client.open("scratch/none")
+        assert "closed" in repr(client)
+        assert "closed" in repr(file)
+
+    run(main())
+    assert peer.complaints == []
+    assert peer.seen[-1] == MessageType.GOODBYE
+
+
+def test_connect_may_be_awaited(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        client = await aio.connect(peer.endpoint)
+        async with client:
+            assert not client.closed
+        assert client.closed
+
+    run(main())
+
+
+def test_what_tasks_ask_for_in_one_turn_travels_in_one_message(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            results = await asyncio.gather(*(file.pread(1, number) for number in range(50)))
+            assert results == [bytes([number]) for number in range(50)]
+
+    run(main())
+    assert peer.batches == [50]
+
+
+def test_many_tasks_stay_within_the_credit(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            futures = file.submit([("read", 1, number % 100) for number in range(20_000)])
+            for number, data in enumerate(await asyncio.gather(*futures)):
+                assert data == bytes([number % 100])
+
+    run(main())
+    assert peer.depth_seen <= 256
+    assert peer.complaints == []
+
+
+def test_the_loop_has_its_turns_while_much_arrives(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            futures = file.submit([("read", 1, 0)] * 20_000)
+            turns = 0
+            while not futures[-1].done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert turns > 20_000 / 32 / aio_link.TURN_MESSAGES_MAX / 2
+
+    run(main())
+
+
+def test_a_cancelled_await_cancels_the_request_and_its_buffer_stays_untouched(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            peer.hold = True
+            buffer = bytearray(4)
+            task = asyncio.create_task(file.pread_into(buffer, 10))
+            await seen(peer, MessageType.SUBMIT)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            (future,) = file.submit([("size",)])
+            await seen(peer, MessageType.SUBMIT, 2)
+            assert future.cancel()
+            assert not future.cancel()
+            await seen(peer, MessageType.CANCEL, 2)
+            await asyncio.to_thread(peer.release)
+            assert await file.pread(1, 5) == bytes([5])
+            assert buffer == bytes(4)
+
+    run(main())
+    assert len(peer.cancelled) == 2
+
+
+def test_what_is_cancelled_before_it_is_sent_is_never_sent(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            (future,) = file.submit([("write", b"no", 0)])
+            future.cancel()
+            assert await file.pread(2, 0) == bytes([0, 1])
+
+    run(main())
+    assert peer.batches == [1]
+
+
+def test_an_open_whose_await_was_cancelled_is_closed(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client:
+            await (await client.open("scratch/file")).close()
+            held: list[list[Any]] = []
+
+            def hold(message: list[Any]) -> None:
+                held.append(message)
+
+            peer.answers[MessageType.OPEN] = hold
+            task = asyncio.create_task(client.open("scratch/file"))
+            await seen(peer, MessageType.OPEN, 2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(peer.say, *peer._open(held[0]))
+            await seen(peer, MessageType.CLOSE, 2)
+
+    run(main())
+
+
+def test_timeouts_say_whether_it_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:
+    async def main(peer: Peer) -> None:
+        async with aio.connect(peer.endpoint, timeout=0.1) as client, await client.open("scratch/file") as file:
+            peer.hold = True
+            first = asyncio.create_task(file.pread(1, 0))
+            with pytest.raises(TimeoutError, match=r"scratch/file: size: .*not sent"):
+                await asyncio.gather(file.pread(1, 1, timeout=PATIENCE_S), file.size(timeout=0.05))
+            with pytest.raises(TimeoutError, match=r"within 0\.1 s .unknown whether done"):
+                await first
+            await asyncio.to_thread(peer.release)
+
+    with new_peer(depth_max=1) as peer:
+        peer.files["file"] = bytearray(100)
+        run(main(peer))
+
+
+def test_a_daemon_that_dies_or_falls_silent(run: Any, new_peer: Callable[..., Peer]) -> None:
+    async def dies(peer: Peer) -> None:
+        async with aio.connect(peer.endpoint, timeout=None) as client:
+            file = await client.open("scratch/file")
+            peer.hold = True
+            task = asyncio.create_task(file.pread(1, 0))
+            await seen(peer, MessageType.SUBMIT)
+            await asyncio.to_thread(peer.die)
+            with pytest.raises(aiod_client.SessionLostError, match="unknown whether done"):
+                await task
+            with pytest.raises(aiod_client.SessionLostError, match="not sent"):
+                await file.pread(1, 0)
+            await file.close()
+            with pytest.raises(aiod_client.DaemonUnreachableError):
+                await client.open("scratch/file")
+
+    async def falls_silent(peer: Peer) -> None:
+        async with aio.connect(peer.endpoint, timeout=None) as client, await client.open("scratch/file") as file:
+            await seen(peer, MessageType.HEARTBEAT, 3)
+            peer.mute = True
+            with pytest.raises(aiod_client.SessionLostError, match="silent"):
+                await file.pread(1, 0)
+
+    for main in (dies, falls_silent):
+        with new_peer(heartbeat_s=0.05, session_timeout_s=0.3) as peer:
+            peer.files["file"] = bytearray(100)
+            run(main(peer))
+
+
+def test_a_daemon_that_does_not_answer_hello(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        peer.mute = True
+        with pytest.raises(TimeoutError, match="not sent"):
+            await aio.connect(peer.endpoint, timeout=0.1)
+
+    run(main())
+
+
+def test_closing_fails_what_is_in_flight_and_later_use_raises(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        client = await aio.connect(peer.endpoint)
+        file, other = await client.open("scratch/file"), await client.open("scratch/file")
+        await other.close()
+        with pytest.raises(aiod_client.AiodError, match="scratch/file is closed"):
+            await other.size()
+        peer.hold = True
+        task = asyncio.create_task(file.pread(1, 0))
+        await seen(peer, MessageType.SUBMIT)
+        await client.close()
+        with pytest.raises(aiod_client.AiodError) as caught:
+            await task
+        assert caught.value.errno == errno.ESHUTDOWN
+        for use in (file.size, lambda: client.open("scratch/file")):
+            with pytest.raises(aiod_client.AiodError, match="the client is closed"):
+                await use()
+        await file.close()
+
+    run(main())
+
+
+def test_two_opens_at_once_share_a_session(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client:
+            files = await asyncio.gather(*(client.open("scratch/file") for _ in range(10)))
+            assert await asyncio.gather(*(file.size() for file in files)) == [100] * 10
+            await asyncio.gather(*(file.close() for file in files))
+
+    run(main())
+    assert peer.seen.count(MessageType.LOCATE) == 1
+
+
+def test_what_is_dropped_unclosed_warns_and_is_closed(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        client = await aio.connect(peer.endpoint)
+        with pytest.warns(ResourceWarning, match="unclosed <aiod_client.aio.File 'scratch/file'"):
+            await client.open("scratch/file")  # and dropped at once
+        await seen(peer, MessageType.CLOSE)
+        with pytest.warns(ResourceWarning, match="unclosed <aiod_client.aio.Client"):
+            del client
+        await seen(peer, MessageType.GOODBYE)
+
+    run(main())
+
+
+def test_a_forked_child_is_told(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    file.submit([("size",)])
+                except aiod_client.AiodError as error:
+                    os._exit(0 if "before fork()" in str(error) else 1)
+                os._exit(2)
+            _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+            assert os.waitstatus_to_exitcode(status) == 0
+            assert await file.size() == 100
+
+    run(main())

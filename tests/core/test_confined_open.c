@@ -1,0 +1,152 @@
+/* What is beneath an export's root opens, and nothing else does. */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "confined_open.h"
+
+static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
+static char root[128];
+
+static char *in_base(const char *name)
+{
+    static char path[4][256];
+    static int turn;
+
+    turn = (turn + 1) % 4;
+    CHECK(snprintf(path[turn], sizeof(path[0]), "%s/%s", base, name) < (int)sizeof(path[0]));
+    return path[turn];
+}
+
+static void put(const char *name, const char *text)
+{
+    FILE *file = fopen(in_base(name), "w");
+
+    CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
+}
+
+static void lay_out(void)
+{
+    CHECK(mkdtemp(base) != NULL);
+    CHECK(mkdir(in_base("root"), 0755) == 0 && mkdir(in_base("root/dir"), 0755) == 0);
+    CHECK(mkdir(in_base("out"), 0755) == 0);
+    put("root/file", "inside");
+    put("out/secret", "outside");
+    CHECK(symlink("../out/secret", in_base("root/leaving")) == 0);
+    CHECK(symlink(in_base("out"), in_base("root/dir/absolute")) == 0);
+    CHECK(symlink("../file", in_base("root/dir/staying")) == 0);
+    CHECK(symlink("loop", in_base("root/loop")) == 0);
+    CHECK(symlink("/proc/self/cwd", in_base("root/magic")) == 0);
+    CHECK(mkfifo(in_base("root/fifo"), 0644) == 0);
+    snprintf(root, sizeof(root), "%s/root", base);
+}
+
+static int try(const char *path, unsigned flags)
+{
+    struct aiod_opened opened = {0};
+    int error = aiod_confined_open(root, path, flags, 0640, &opened);
+
+    if (error == 0) {
+        CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
+        close(opened.fd);
+    }
+    return error;
+}
+
+static void what_is_beneath_opens(void)
+{
+    struct aiod_opened opened;
+    struct stat status;
+
+    CHECK(aiod_confined_open(root, "file", AIOD_OPEN_READ, 0, &opened) == 0);
+    CHECK(fstat(opened.fd, &status) == 0);
+    CHECK(opened.size == 6 && opened.dev == status.st_dev && opened.ino == status.st_ino);
+    CHECK(write(opened.fd, "x", 1) < 0 && errno == EBADF);
+    close(opened.fd);
+    CHECK(try("dir/staying", AIOD_OPEN_READ) == 0);
+    CHECK(try("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
+}
+
+static void what_leaves_does_not(void)
+{
+    CHECK(try("../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try("/etc/passwd", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try("leaving", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try("dir/absolute/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try("magic/x", AIOD_OPEN_READ) == -EXDEV || try("magic/x", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(try("../out/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
+    CHECK(try("dir/absolute/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EXDEV);
+    CHECK(access(in_base("out/made"), F_OK) < 0);
+    CHECK(try("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
+}
+
+static void what_is_no_file_does_not(void)
+{
+    CHECK(try("dir", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try("", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try(".", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try("fifo", AIOD_OPEN_READ) == -EINVAL); /* and does not wait for a writer */
+    CHECK(try("fifo", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
+    CHECK(try("loop", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(try("file/below", AIOD_OPEN_READ) == -ENOTDIR);
+    CHECK(try("absent", AIOD_OPEN_READ) == -ENOENT);
+}
+
+static void creating_and_truncating(void)
+{
+    struct aiod_opened opened;
+    struct stat status;
+
+    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == 0);
+    CHECK(stat(in_base("root/made"), &status) == 0 && (status.st_mode & 0777) == 0640);
+    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    CHECK(try("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    put("root/made", "something");
+    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
+    CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 9);
+    CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, 0, &opened) == 0);
+    CHECK(opened.size == 0);
+    close(opened.fd);
+    CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 0);
+}
+
+static void an_export_that_is_a_file(void)
+{
+    struct aiod_opened opened;
+
+    CHECK(aiod_confined_open(in_base("root/file"), "", AIOD_OPEN_READ, 0, &opened) == 0);
+    CHECK(opened.size == 6);
+    close(opened.fd);
+    CHECK(aiod_confined_open(in_base("root/file"), "x", AIOD_OPEN_READ, 0, &opened) == -ENOTDIR);
+    CHECK(aiod_confined_open(in_base("gone"), "", AIOD_OPEN_READ, 0, &opened) == -ENOENT);
+    CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, 0, &opened) == -EINVAL);
+    CHECK(aiod_confined_open("/dev", "null", AIOD_OPEN_READ, 0, &opened) == -EINVAL);
+}
+
+static void clear_away(void)
+{
+    static const char *const names[] = {"root/file", "root/made", "root/leaving", "root/dir/absolute",
+                                        "root/dir/staying", "root/loop", "root/magic", "root/fifo", "out/secret"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        CHECK(unlink(in_base(names[i])) == 0);
+    }
+    CHECK(rmdir(in_base("root/dir")) == 0 && rmdir(in_base("root")) == 0 && rmdir(in_base("out")) == 0);
+    CHECK(rmdir(base) == 0);
+}
+
+int main(void)
+{
+    lay_out();
+    what_is_beneath_opens();
+    what_leaves_does_not();
+    what_is_no_file_does_not();
+    creating_and_truncating();
+    an_export_that_is_a_file();
+    clear_away();
+    return 0;
+}

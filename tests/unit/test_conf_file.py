@@ -1,0 +1,44 @@
+"""conf/aiod.toml shows every key of aiod.config with its default, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import PydanticUndefined
+
+from aiod.config import Config, EngineConfig, ExportConfig, SessionsConfig, load_config
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+CONF = Path(__file__).parents[2] / "conf" / "aiod.toml"
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "exports": ExportConfig,
+    "engine": EngineConfig,
+    "sessions": SessionsConfig,
+}
+
+
+def defaults(model: type[BaseModel]) -> dict[str, Any]:
+    """The defaults of a section's plain keys."""
+    fields = model.model_fields.items()
+    return {name: field.default for name, field in fields if field.default is not PydanticUndefined}
+
+
+def test_as_it_stands_it_is_valid() -> None:
+    config = load_config(CONF)
+    assert config.runtime_dir == "/run/aiod"
+    assert config.exports["scratch"].path == "/srv/scratch"
+
+
+def test_every_default_is_shown() -> None:
+    document = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", CONF.read_text(), flags=re.MULTILINE))
+    top = {key: value for key, value in document.items() if key not in SECTIONS}
+    assert top == {"runtime_dir": "/run/aiod", **defaults(Config)}
+    assert document["exports"]["scratch"] == {"path": "/srv/scratch", **defaults(ExportConfig)}
+    assert document["engine"]["main"] == defaults(EngineConfig)
+    assert document["sessions"] == defaults(SessionsConfig)

@@ -1,0 +1,127 @@
+"""Configurations that are wrong, and what people are told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiod.config import Config, ConfigError, default_config, load_config, make_config, parse_cpus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LEAST: dict[str, Any] = {"runtime_dir": "/run/aiod", "exports": {"scratch": {"path": "/srv/scratch"}}}
+
+
+def make(**sections: Any) -> Config:
+    return make_config(LEAST | sections, "FILE")
+
+
+@pytest.mark.parametrize(
+    ("sections", "parts"),
+    [
+        ({"engine": {"main": {"max_threads": 5000}}}, ["engine.main.max_threads", "5000", "1 to 1024"]),
+        ({"engine": {"main": {"max_threads": "many"}}}, ["engine.main.max_threads", "'many'", "from 1 to 1024"]),
+        ({"engine": {"main": {"min_threads": 5, "max_threads": 4}}}, ["engine.main", "(5) is above max_threads (4)"]),
+        ({"engine": {"main": {"max_thread": 4}}}, ["engine.main.max_thread", "unknown key", "max_threads, memory_max"]),
+        ({"engine": {"main": {"cpus": "0-x"}}}, ["engine.main.cpus", "'0-x'", '"2-5,7"']),
+        ({"engine": {"main": {"cpus": "9999"}}}, ["engine.main.cpus", "no CPU 9999"]),
+        ({"engine": {"main": {"affinity": "stay"}}}, ["engine.main.affinity", "'stay'", '"inherit" or "follow"']),
+        ({"engine": {"main": {"idle_timeout_s": 0}}}, ["engine.main.idle_timeout_s", "above 0"]),
+        ({"engine": {"sp ace": {}}}, ["engine.sp ace", "letters, digits"]),
+        ({"sessions": {"request_bytes_max": 1 << 25, "bytes_max": 1 << 24}}, ["sessions", "(33554432) is above"]),
+        ({"sessions": {"heartbeat_s": 20.0}}, ["sessions", "session_timeout_s (30.0) is below twice heartbeat_s"]),
+        ({"exports": {}}, ["exports", "at least one [exports.NAME] section"]),
+        ({"exports": {"a": {}}}, ["exports.a.path", "missing", "absolute path"]),
+        ({"exports": {"a": {"path": "relative"}}}, ["exports.a.path", "not an absolute path", "'relative'"]),
+        ({"exports": {"a": {"path": "/a", "engine": "other"}}}, ["exports.a.engine", "no engine 'other'"]),
+        ({"runtime_dir": "run"}, ["runtime_dir", "not an absolute path"]),
+        ({"runtime_dir": "/" + "x" * 90}, ["runtime_dir", "107", "at most"]),
+        ({"nonsense": 1}, ["nonsense", "unknown key", "drain_timeout_s"]),
+        ({"log_level": "loud"}, ["log_level", "'loud'", '"debug"']),
+    ],
+)  # fmt: skip
+def test_the_error_says_file_key_and_what_is_allowed(sections: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(**sections)
+    for part in ("FILE", *parts):
+        assert part in str(caught.value)
+
+
+def test_all_errors_are_told_one_a_line() -> None:
+    with pytest.raises(ConfigError) as caught:
+        make(engine={"main": {"max_threads": 0, "wrong": 1}}, log_level="loud")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_exports_of_different_engines_must_not_overlap(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "inner")
+    engines = {"main": {}, "other": {}}
+    for path in ("inner", "link"):
+        exports = {"a": {"path": str(tmp_path)}, "b": {"path": str(tmp_path / path), "engine": "other"}}
+        with pytest.raises(ConfigError, match="overlap"):
+            make(exports=exports, engine=engines)
+        exports["b"]["engine"] = "main"
+        make(exports=exports, engine=engines)
+
+
+def test_a_sibling_with_the_same_beginning_does_not_overlap() -> None:
+    exports = {"a": {"path": "/srv/a"}, "b": {"path": "/srv/ab", "engine": "other"}}
+    make(exports=exports, engine={"other": {}})
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_config(tmp_path / "absent.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("runtime_dir = \n")
+    with pytest.raises(ConfigError, match=r"broken\.toml: not TOML: .*line 1"):
+        load_config(broken)
+
+
+def test_main_is_there_without_being_written() -> None:
+    assert list(make().engines) == ["main"]
+    both = make(engine={"other": {}})
+    assert sorted(both.engines) == ["main", "other"]
+
+
+def test_what_an_engine_is_told() -> None:
+    config = make(
+        exports={"a": {"path": "/a"}, "b": {"path": "/b/", "engine": "other", "read_only": True}},
+        engine={"other": {"cpus": "0", "idle_timeout_s": 0.25}},
+    )
+    settings = config.engine_settings("other", 5)
+    assert settings.exports == {"b": ("/b", True)}
+    assert settings.cpus == (0,)
+    assert settings.idle_timeout_ms == 250
+    assert settings.endpoint() == "ipc:///run/aiod/engine-other-5.sock"
+    assert settings.endpoint(2) == "ipc:///run/aiod/engine-other-5.2.sock"
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("", ()), ("3", (3,)), ("2-5,7", (2, 3, 4, 5, 7)), (" 1 , 0-1 ", (0, 1))])
+def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
+    assert parse_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["-", "1-", "-1", "a", "1,,2", "1.5"])
+def test_wrong_cpu_lists(text: str) -> None:
+    with pytest.raises(ValueError, match="no CPU number"):
+        parse_cpus(text)
+
+
+def test_the_embedded_default_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    config = default_config()
+    assert config.runtime_dir == f"{tmp_path}/aiod"
+    assert list(config.exports) == ["scratch"]
+    assert config.exports["scratch"].path.startswith("/")
+
+
+def test_the_embedded_default_serves_where_clients_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOD_ENDPOINT", "ipc:///tmp/elsewhere/aiod.sock")
+    assert default_config().front_endpoint == "ipc:///tmp/elsewhere/aiod.sock"
+    monkeypatch.setenv("AIOD_ENDPOINT", "tcp://127.0.0.1:1")
+    with pytest.raises(ConfigError, match="AIOD_ENDPOINT=tcp"):
+        default_config()
