@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,9 @@ from typing import Final
 _PAGE_BYTES: Final = resource.getpagesize()
 _STATM: Final = Path("/proc/self/statm")
 _CONNECTIONS_MAX: Final = 4096
+_DESCRIPTORS_GOOD: Final = 4 * _CONNECTIONS_MAX
+
+log = logging.getLogger(__name__)
 
 
 def resident_bytes() -> int:
@@ -16,11 +20,16 @@ def resident_bytes() -> int:
     return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
 
 
-def raise_descriptors() -> int:
-    """Raise the soft limit of descriptors to the hard one; returns it."""
+def raise_descriptors() -> None:
+    """Raise the soft limit of descriptors to the hard one; logs a warning when that is little."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    if hard < _DESCRIPTORS_GOOD:
+        log.warning(
+            "only %d descriptors are allowed (RLIMIT_NOFILE): a flood of connections could end an engine; allow %d",
+            hard,
+            _DESCRIPTORS_GOOD,
+        )
 
 
 def descriptors_max() -> int:

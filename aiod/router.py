@@ -199,6 +199,7 @@ class Router:
     # ---- connections
 
     def _drain_monitor(self) -> None:
+        refused_before = self._refused_connections
         while cast("int", self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             if event["event"] & _OPENED:
@@ -207,6 +208,7 @@ class Router:
                     self._refuse_connection(event["value"])
             elif event["event"] & _CLOSED:
                 self._connections = max(0, self._connections - 1)
+        self._tell_refused(refused_before)
 
     def _refuse_connection(self, fd: int) -> None:
         """Shut down the connection that libzmq has as `fd`.
@@ -215,7 +217,6 @@ class Router:
         our own path is touched.
         """
         self._refused_connections += 1
-        log.warning("%s: more than %d connections: refused one", self._name, self._connections_max)
         try:
             duplicate = socket.socket(fileno=os.dup(fd))
         except OSError:
@@ -223,6 +224,12 @@ class Router:
         with duplicate, contextlib.suppress(OSError):
             if duplicate.family == socket.AF_UNIX and duplicate.getsockname() == _path(self.endpoint):
                 duplicate.shutdown(socket.SHUT_RDWR)
+
+    def _tell_refused(self, before: int) -> None:
+        """One line for many: whoever floods us with connections must not win time by our logging."""
+        refused = self._refused_connections - before
+        if refused:
+            log.warning("%s: refused %d connections above %d", self._name, refused, self._connections_max)
 
     # ---- the socket
 

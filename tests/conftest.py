@@ -17,10 +17,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 30.0
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[..., None]:
+    """Poll until a condition is true; fails the test, saying what did not come, after `timeout_s`."""
+    return wait_until
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
@@ -64,11 +70,14 @@ class Daemon:
             lines += [f"{key} = {_toml(value)}" for key, value in keys.items()]
         self.config_path.write_text("\n".join(lines) + "\n")
 
-    def start(self, *, wait: bool = True, **popen: Any) -> None:
-        """Start it; with `wait`, until it answers."""
+    def start(self, *, wait: bool = True, prefix: Sequence[str] = (), **popen: Any) -> None:
+        """Start it by the command `prefix`; with `wait`, until it answers."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "aiod", "--config", str(self.config_path)], stderr=log, stdout=log, **popen
+                [*prefix, sys.executable, "-m", "aiod", "--config", str(self.config_path)],
+                stderr=log,
+                stdout=log,
+                **popen,
             )
         if wait:
             self.ctl("ping", "--wait", str(START_TIMEOUT_S))

@@ -212,6 +212,31 @@ def test_closing_in_a_callback_works(client: aiod_client.Client, peer: Peer) -> 
         file.size()
 
 
+def test_a_callback_that_takes_its_time_delays_no_heartbeat_and_hears_of_the_end(
+    new_peer: Callable[..., Peer],
+) -> None:
+    with new_peer(heartbeat_s=0.05) as peer:
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
+            peer.hold = True
+            heard: list[BaseException | None] = []
+            over = threading.Event()
+
+            def slow(_: object) -> None:
+                peer.wait_seen(MessageType.HEARTBEAT, peer.seen.count(MessageType.HEARTBEAT) + 3)
+                peer.hold = True
+                (never,) = file.submit([("size",)])
+                threading.Thread(target=peer.die).start()
+                heard.append(never.exception())
+                over.set()
+
+            (future,) = file.submit([("size",)])
+            future.add_done_callback(slow)
+            peer.release()
+            assert over.wait(PATIENCE_S)
+            assert [type(error) for error in heard] == [aiod_client.SessionLostError]
+
+
 def test_what_is_dropped_unclosed_warns_and_is_closed_in_the_end(new_peer: Callable[..., Peer]) -> None:
     with new_peer(heartbeat_s=0.05) as peer:
         peer.files["file"] = bytearray(100)

@@ -69,7 +69,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
     """The outcome of one submitted request.
 
     result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
-    it is done). cancel() succeeds until the request is done; one that was sent may be executed nevertheless, and its
+    it is done already). cancel() succeeds until the request is done; one that was sent may be executed nevertheless, and its
     buffer is its own until the daemon has answered.
     """
 
@@ -117,9 +117,9 @@ class RequestFuture(concurrent.futures.Future[Any]):
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
         """Call `fn` with this future when it is done."""
         self._file._link.check_process()  # noqa: SLF001
-        super().add_done_callback(fn)
         if self._state == "PENDING":
             self._file._link.want_callbacks()  # noqa: SLF001
+        super().add_done_callback(fn)
 
     def settle(self) -> Callable[[], None] | None:
         """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""

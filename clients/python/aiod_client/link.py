@@ -4,9 +4,10 @@ Leader and followers: the first thread that waits leads, that is, it polls the s
 read costs no hand-over between threads; the others park. A leader whose own request is done wakes one parked
 thread to lead on. Every use of the socket and the session is under `lock`; only the poll() itself is not.
 
-The keeper is the session's own daemon thread. It sends heartbeats, notices the end of the connection, runs the
-callbacks of futures, and leads when requests are in flight and nobody waits: at once where a callback waits for them,
-else after WATCH_S without a submit() or a leading thread. Once leading it goes on until a thread comes to wait.
+The keeper is the session's own daemon thread. It sends heartbeats, notices the end of the connection, and leads when
+requests are in flight and nobody waits: at once where a callback waits for them, else after WATCH_S without a submit()
+or a leading thread. Once leading it goes on until a thread comes to wait. Callbacks run in a thread of their own, begun
+with the first of them: they may take their time, and use the client, without a heartbeat being late.
 
 Rules:
 - `_leader` is who polls; only that thread clears it. Whoever leaves wait() hands over, whatever the reason.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import queue
 import threading
 import time
 from collections import deque
@@ -54,7 +56,7 @@ class Settled(Protocol):
     """A Pending's `waiter`: settle() is called under the link's lock once it is done."""
 
     def settle(self) -> Callable[[], None] | None:
-        """Returns what the keeper is to run without the lock: callbacks, if there are any."""
+        """Returns what is to be run without the lock: callbacks, if there are any."""
 
 
 class Link:
@@ -76,7 +78,8 @@ class Link:
         self._quiet_since_s = 0.0  # when a thread submitted or led last
         self._leader_bell, self._keeper_bell = Bell(), Bell()
         self._leader_poll = poll_of(dealer.fd, self._leader_bell.fd)
-        self._callbacks: deque[Callable[[], None]] = deque()
+        self._callbacks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._caller: threading.Thread | None = None  # runs them
         self._callbacks_wanted = False  # somebody counts on the keeper to lead
         self._watching = False
         self._said_goodbye = False
@@ -142,8 +145,11 @@ class Link:
             self._abandon(pending, error)
 
     def want_callbacks(self) -> None:
-        """A callback waits for something in flight: the keeper leads as soon as nobody else does."""
+        """A callback is about to be added: the keeper leads as soon as nobody else does."""
         with self.lock:
+            if self._caller is None:
+                self._caller = threading.Thread(target=self._call_back, name="aiod-callbacks", daemon=True)
+                self._caller.start()
             self._callbacks_wanted = True
             if self._leader is None:
                 self._keeper_bell.ring()
@@ -184,7 +190,7 @@ class Link:
     def _finish(self, finished: list[Pending]) -> None:
         for pending in finished:
             if pending.waiter is not None and (callbacks := pending.waiter.settle()) is not None:
-                self._callbacks.append(callbacks)
+                self._callbacks.put(callbacks)
         if not finished:
             return
         for turn in [turn for turn, pending in self._parked.items() if pending.done]:
@@ -192,7 +198,7 @@ class Link:
             turn.release()
         if self._led_for is not None and self._led_for.done:
             self._leader_bell.ring()
-        if self._callbacks or self._session.ended is not None:
+        if self._session.ended is not None:
             self._keeper_bell.ring()
 
     def _abandon(self, pending: Request | Call, error: BaseException) -> bool:
@@ -285,22 +291,25 @@ class Link:
             with self.lock:
                 self._keeper_bell.silence()
                 self._chores()
-                callbacks, self._callbacks = self._callbacks, deque()
-                if self._session.ended is not None and not callbacks:
+                if self._session.ended is not None:
                     return
                 idle_turns = 0 if self._session.pending else idle_turns + 1
                 self._watching = self._watching and idle_turns < WATCH_TURNS
-                leads = not callbacks and not handed_over and self._may_keeper_lead(leads=leads)
+                leads = not handed_over and self._may_keeper_lead(leads=leads)
                 if leads:
                     self._pump()
                     self._leader = self._keeper
                 timeout_s = self._keeper_sleep_s(leads=leads)
-            if not callbacks:
-                (lead if leads else watch).poll(milliseconds(timeout_s))
+            (lead if leads else watch).poll(milliseconds(timeout_s))
             with self.lock:
                 handed_over = leads and self._keeper_led()
-            for run in callbacks:
+
+    def _call_back(self) -> None:
+        while (run := self._callbacks.get()) is not None:
+            try:
                 run()
+            except BaseException:  # SystemExit, say; the rest is logged by concurrent.futures
+                log.exception("a callback of the session with %s failed", self._dealer.endpoint)
 
     def _may_keeper_lead(self, *, leads: bool) -> bool:
         if self._leader is not None or self._parked or self._session.ended is not None:
@@ -345,6 +354,7 @@ class Link:
         # Nobody else touches the socket any more: the session has ended and nobody polls.
         if not self._said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
+        self._callbacks.put(None)
         self._dealer.close(LINGER_MS if self._said_goodbye else 0)
         with self.lock:
             self._leader_bell.close()

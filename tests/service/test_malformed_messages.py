@@ -1,0 +1,277 @@
+"""Messages that are none: the daemon answers or forgets that session, and goes on serving others in bounded memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import struct
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import aiod_client
+from aiod_client import wire
+from aiod_client.wire import MessageType
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MANY = 10_000
+
+
+def resident_bytes(pid: int) -> int:
+    """RSS of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def other(shared_daemon: Any) -> Iterator[Callable[[], None]]:
+    """Another client, that is to be served whatever happens."""
+    with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/other", "w+") as file:
+
+        def check() -> None:
+            assert file.pwrite(b"served", 0) == 6
+            assert file.pread(6, 0) == b"served"
+
+        yield check
+
+
+def refused(raw: Any, *frames: bytes) -> None:
+    """Sent, it is answered by REFUSAL EPROTO."""
+    raw.dealer.send_multipart(frames)
+    kind, number, sentence, *_ = raw.answer()
+    assert (kind, number) == (MessageType.REFUSAL, errno.EPROTO)
+    assert sentence
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"",
+        b"\xc1",
+        b"\x93\x01",
+        b"text",
+        wire.pack(),
+        wire.pack("HELLO"),
+        wire.pack(1, "no map"),
+        wire.pack(99, b"\0" * 16),
+        wire.pack(True),
+        b"\x81\x01\x02",
+        wire.pack(1, {"versions": [1]}) + b"more",
+        b"\xdd\xff\xff\xff\xff",
+        b"\x91" * 5000 + b"\x01",
+        wire.pack(1, {"versions": [1], "x": b"0" * 65536}),
+    ],
+)
+def test_what_is_no_message(raw: Any, other: Callable[[], None], header: bytes) -> None:
+    refused(raw, header)
+    assert raw.ask(MessageType.HEARTBEAT, raw.token) == [MessageType.HEARTBEAT]  # it named no session
+    other()
+
+
+@pytest.mark.parametrize(
+    ("elements", "payloads"),
+    [
+        ((MessageType.SUBMIT, 0), []),
+        ((MessageType.SUBMIT, "0", b""), []),
+        ((MessageType.SUBMIT, -1, b""), []),
+        ((MessageType.SUBMIT, 5, b""), []),
+        ((MessageType.SUBMIT, 0, b"0" * 47), []),
+        ((MessageType.SUBMIT, 0, b"0" * 48 * 257), []),
+        ((MessageType.SUBMIT, 0, wire.SUBMISSION.pack(1, 2, 0, 1, 0, 5, 0, 0, 0, 0)), []),
+        ((MessageType.SUBMIT, 0, wire.SUBMISSION.pack(1, 2, 0, 1, 0, 5, 0, 0, 0, 0)), [b"1234"]),
+        ((MessageType.SUBMIT, 0, wire.SUBMISSION.pack(1, 2, 0, 1, 0, 5, 0, 1, 0, 0)), [b"12345"]),
+        ((MessageType.SUBMIT, 0, wire.SUBMISSION.pack(1, 2, 0, 1, 0, 5, 0, 0, 0, 0)), [b"12345", b"more"]),
+        ((MessageType.SUBMIT, 0, wire.SUBMISSION.pack(1, 1, 0, 1, 0, 5, 0, 0, 0, 0)), [b"12345"]),
+        ((MessageType.OPEN, 1, "scratch", b"path", 1, 0), []),
+        ((MessageType.OPEN, 2**64 - 1, "scratch", "path", -1, 0), []),
+        ((MessageType.OPEN, 1, "scratch", "path", 1, 0), [b"payload"]),
+        ((MessageType.CLOSE, 1), []),
+        ((MessageType.CANCEL, 7), []),
+        ((MessageType.CANCEL, ["seven"]), []),
+        ((MessageType.CANCEL, [1] * 10_000), []),
+        ((MessageType.GOODBYE, None), []),
+    ],
+)
+def test_a_malformed_message_ends_its_session(
+    raw: Any, other: Callable[[], None], shared_daemon: Any, elements: tuple[Any, ...], payloads: list[bytes]
+) -> None:
+    kind, *rest = elements
+    refused(raw, wire.pack(kind, raw.token, *rest), *payloads)
+    assert raw.ask(MessageType.HEARTBEAT, raw.token)[1] == errno.ENOTCONN
+    assert "malformed message" in shared_daemon.log
+    other()
+
+
+def test_before_hello(connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None]) -> None:
+    raw = connect(engine_endpoint)
+    for kind in (MessageType.SUBMIT, MessageType.OPEN, MessageType.HEARTBEAT, MessageType.GOODBYE):
+        assert raw.ask(kind, b"\1" * 16, 0, b"")[:2] == [MessageType.REFUSAL, errno.ENOTCONN]
+    raw.hello()
+    other()
+
+
+def test_unknown_versions(connect: Callable[[str], Any], engine_endpoint: str, shared_daemon: Any) -> None:
+    for endpoint in (engine_endpoint, shared_daemon.endpoint):
+        raw = connect(endpoint)
+        kind, number, sentence, more = raw.ask(MessageType.HELLO, {"versions": [7, 8]})
+        assert (kind, number) == (MessageType.REFUSAL, errno.EPROTONOSUPPORT)
+        assert "speaks [1]" in sentence
+        assert more == {"versions": [1]}
+        welcome = raw.ask(MessageType.HELLO, {"versions": [9, 1], "features": ["unheard-of"], "new": 1})
+        assert welcome[0] == MessageType.WELCOME
+        assert (welcome[1]["version"], welcome[1]["features"]) == (1, [])
+
+
+def test_the_front_endpoint_stands_the_same(connect: Callable[[str], Any], shared_daemon: Any) -> None:
+    raw = connect(shared_daemon.endpoint)
+    for header in (
+        b"",
+        b"\xc1",
+        wire.pack(MessageType.SUBMIT, b"", 0, b""),
+        wire.pack(MessageType.LOCATE, -1, "scratch"),
+    ):
+        refused(raw, header)
+    refused(raw, wire.pack(MessageType.LOCATE, 1, "scratch"), b"payload")
+    assert raw.ask(MessageType.CONTROL, 5, "no such verb")[2] == -errno.EINVAL
+    assert raw.ask(MessageType.LOCATE, 1, "scratch")[2] == 0
+
+
+def test_a_chosen_routing_id_is_ignored(engine_endpoint: str, other: Callable[[], None]) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.IDENTITY, b"chosen")
+        dealer.connect(engine_endpoint)
+        dealer.send(wire.pack(MessageType.HELLO, {"versions": [1]}))
+        other()
+        assert not dealer.poll(100)
+
+
+def random_messages() -> st.SearchStrategy[list[bytes]]:
+    """Anything from noise to almost right."""
+    leaf = st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.binary(max_size=64), st.text(max_size=8)
+    )
+    value = st.recursive(
+        leaf, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(leaf, inner, max_size=4), max_leaves=8
+    )
+    almost = st.builds(
+        lambda kind, rest: wire.pack(kind, *rest), st.sampled_from(list(MessageType)), st.lists(value, max_size=6)
+    )
+    header = st.one_of(st.binary(max_size=64), almost)
+    return st.builds(lambda head, payloads: [head, *payloads], header, st.lists(st.binary(max_size=64), max_size=3))
+
+
+def test_ten_thousand_random_messages(
+    connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None], shared_daemon: Any
+) -> None:
+    """Half of them from within a session, which is begun anew whenever it has been ended."""
+    pid = shared_daemon.engine["pid"]
+    raw = connect(engine_endpoint)
+    raw.hello()
+    before = resident_bytes(pid)
+    sent = 0
+
+    @settings(max_examples=MANY // 20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(random_messages(), min_size=20, max_size=20), st.booleans())
+    def fuzz(messages: list[list[bytes]], within: bool) -> None:  # noqa: FBT001
+        nonlocal sent
+        for frames in messages:
+            token = wire.pack(raw.token)[1:]
+            head = frames[0][:2] + token + frames[0][2:] if within and len(frames[0]) > 2 else frames[0]
+            raw.dealer.send_multipart([head, *frames[1:]])
+            sent += 1
+        raw.send(MessageType.HEARTBEAT, raw.token)
+        while (answer := raw.answer())[0] != MessageType.HEARTBEAT:
+            if answer[0] == MessageType.REFUSAL and answer[1] == errno.ENOTCONN and not raw.dealer.poll(50):
+                raw.hello()
+                break
+
+    fuzz()
+    other()
+    assert sent >= MANY
+    assert shared_daemon.engine["pid"] == pid
+    assert resident_bytes(pid) - before < 64 * 2**20
+
+
+def test_a_message_without_end(
+    new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
+) -> None:
+    """Frames with MORE, for ever: libzmq keeps them all, unseen, so the engine drops everything and serves afresh."""
+    daemon = new_daemon(**{"engine.main": {"memory_max": 128 * 2**20}})
+    daemon.start()
+    endpoint, pid = locate(daemon.endpoint), daemon.engine["pid"]
+    frame = bytes(2**20)
+    peak = 0
+    with zmtp_connection(endpoint) as connection:
+        try:
+            for _ in range(1500):
+                connection.sendall(struct.pack(">BQ", 0x03, len(frame)) + frame)
+                peak = max(peak, resident_bytes(pid))
+        except OSError:
+            pass  # the connection was dropped, as it should be
+        else:
+            pytest.fail("1.5 GiB were accepted")
+    assert peak < 600 * 2**20
+    assert "memory_max" in daemon.log
+    wait_until(lambda: locate(daemon.endpoint) != endpoint, "another endpoint")
+    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/after", "w+") as file:
+        assert file.pwrite(b"x", 0) == 1
+    assert daemon.engine["pid"] == pid
+
+
+def test_more_connections_than_descriptors(
+    new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
+) -> None:
+    """libzmq would abort the process when accept() finds no descriptor."""
+    daemon = new_daemon()
+    daemon.start(prefix=["prlimit", "--nofile=4096:4096"])
+    endpoint, pid = locate(daemon.endpoint), daemon.engine["pid"]
+    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/held", "w+") as file:
+        for place in (endpoint, daemon.endpoint):
+            with many_connections(place, 5000):
+                assert file.pwrite(b"x", 0) == 1
+        wait_until(lambda: daemon.ctl("ping", check=False).returncode == 0, "the front endpoint answers again")
+        assert file.pread(1, 0) == b"x"
+    assert daemon.engine["pid"] == pid
+    assert "connections above 1024" in daemon.log
+
+
+@contextmanager
+def many_connections(endpoint: str, count: int) -> Iterator[None]:
+    """So many connections at once, as far as they are accepted."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
+    with ExitStack() as stack:
+        for _ in range(count):
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.connect(endpoint.removeprefix("ipc://"))
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def zmtp_connection(endpoint: str) -> socket.socket:
+    """A connection to `endpoint` that has shaken hands as a DEALER by hand (ZMTP 3.0, NULL)."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(20)
+    connection.connect(endpoint.removeprefix("ipc://"))
+    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
+    connection.sendall(greeting)
+    ready = (
+        b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER" + b"\x08Identity" + struct.pack(">I", 0)
+    )
+    connection.sendall(b"\x04" + bytes([len(ready)]) + ready)
+    received = b""
+    while len(received) < len(greeting) + 2 or len(received) < len(greeting) + 2 + received[len(greeting) + 1]:
+        part = connection.recv(4096)
+        assert part, "the peer hung up during the handshake"
+        received += part
+    return connection

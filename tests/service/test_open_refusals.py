@@ -1,0 +1,132 @@
+"""What cannot be opened: the right errno and a sentence, and the session goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client.wire import OpenFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ = int(OpenFlag.READ)
+WRITE = int(OpenFlag.WRITE)
+CREATE = int(OpenFlag.CREATE)
+
+
+@pytest.fixture
+def tree(shared_daemon: Any) -> Path:
+    """Things in the export that are no files, or lead out of it."""
+    path = Path(shared_daemon.path)
+    (path / "directory").mkdir(exist_ok=True)
+    (path / "file").write_text("inside")
+    for name, target in (("out", shared_daemon.base), ("etc", "/etc/passwd")):
+        if not (path / name).is_symlink():
+            (path / name).symlink_to(target)
+    if not (path / "fifo").exists():
+        os.mkfifo(path / "fifo")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("path", "flags", "number"),
+    [
+        ("absent", READ, errno.ENOENT),
+        ("file/below", READ, errno.ENOTDIR),
+        ("../aiod.toml", READ, errno.EACCES),
+        ("directory/../../aiod.toml", READ, errno.EACCES),
+        ("/etc/passwd", READ, errno.EACCES),
+        ("etc", READ, errno.EACCES),
+        ("out/aiod.toml", READ, errno.EACCES),
+        ("out/made", READ | WRITE | CREATE, errno.EACCES),
+        ("directory", READ, errno.EISDIR),
+        ("", READ, errno.EISDIR),
+        ("fifo", READ, errno.EINVAL),
+        ("x" * 300, READ, errno.ENAMETOOLONG),
+        ("x/" * 3000, READ, errno.ENAMETOOLONG),
+        ("nul\0byte", READ, errno.EINVAL),
+        ("file", 0, errno.EINVAL),
+        ("file", 1 << 10, errno.EINVAL),
+        ("file", READ | CREATE, errno.EINVAL),
+        ("file", WRITE | int(OpenFlag.EXCLUSIVE), errno.EINVAL),
+        ("file", WRITE | CREATE | int(OpenFlag.EXCLUSIVE), errno.EEXIST),
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_a_path_that_is_refused(raw: Any, path: str, flags: int, number: int) -> None:
+    result, sentence, _ = raw.open(path, flags)
+    assert (result, errno.errorcode[number] in sentence) == (-number, True), sentence
+    assert raw.open("file")[0] > 0
+
+
+def test_nothing_was_made_outside(shared_daemon: Any, tree: Path) -> None:
+    assert tree.exists()
+    assert not (shared_daemon.base / "made").exists()
+
+
+def test_an_unknown_export(raw: Any, shared_daemon: Any) -> None:
+    result, sentence, _ = raw.open("file", export="nowhere")
+    assert result == -errno.ENOENT
+    assert "there is: scratch" in sentence
+    with aiod_client.connect(shared_daemon.endpoint) as client, pytest.raises(FileNotFoundError, match="nowhere"):
+        client.open("nowhere/file")
+
+
+def test_a_mode_with_odd_bits(raw: Any) -> None:
+    assert raw.open("odd", READ | WRITE | CREATE, mode=0o4755)[0] == -errno.EINVAL
+
+
+def test_a_device_and_a_read_only_export(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(
+        **{
+            "exports.dev": {"path": "/dev"},
+            "exports.zero": {"path": "/dev/zero"},
+            "exports.scratch": {"read_only": True},
+        }
+    )
+    daemon.start()
+    (daemon.path / "file").write_text("data")
+    with aiod_client.connect(daemon.endpoint) as client:
+        for path in ("dev/null", "zero"):
+            with pytest.raises(OSError, match="EINVAL") as caught:
+                client.open(path)
+            assert caught.value.errno == errno.EINVAL
+        for mode in ("r+", "w", "x"):
+            with pytest.raises(OSError, match="read-only") as caught:
+                client.open("scratch/file", mode)
+            assert caught.value.errno == errno.EROFS
+        with client.open("scratch/file") as file:
+            assert file.pread(4, 0) == b"data"
+    assert (daemon.path / "file").read_text() == "data"
+
+
+def test_no_permission(new_daemon: Callable[..., Any]) -> None:
+    """Root may read everything, but not without the capabilities for it."""
+    daemon = new_daemon()
+    secret = daemon.path / "secret"
+    secret.write_text("mine")
+    secret.chmod(0)
+    powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else []
+    daemon.start(prefix=powerless)
+    with aiod_client.connect(daemon.endpoint) as client, pytest.raises(PermissionError, match="no permission"):
+        client.open("scratch/secret")
+
+
+def test_too_many_handles(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(sessions={"handles_max": 3})
+    daemon.start()
+    (daemon.path / "file").write_text("data")
+    with aiod_client.connect(daemon.endpoint) as client:
+        files = [client.open("scratch/file") for _ in range(3)]
+        with pytest.raises(OSError, match="close some") as caught:
+            client.open("scratch/file")
+        assert caught.value.errno == errno.EMFILE
+        files[1].close()
+        with client.open("scratch/file") as file:
+            assert file.pread(4, 0) == b"data"
