@@ -20,7 +20,6 @@ import aiod_client
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -63,7 +62,7 @@ def refused(raw: Any, *frames: bytes) -> None:
         wire.pack("HELLO"),
         wire.pack(1, "no map"),
         wire.pack(99, b"\0" * 16),
-        wire.pack(True),
+        b"\x91\xc3",
         b"\x81\x01\x02",
         wire.pack(1, {"versions": [1]}) + b"more",
         b"\xdd\xff\xff\xff\xff",
@@ -231,7 +230,7 @@ def test_a_message_without_end(
 def test_more_connections_than_descriptors(
     new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
-    """libzmq would abort the process when accept() finds no descriptor."""
+    """Without a limit libzmq would abort the process when accept() finds no descriptor."""
     daemon = new_daemon()
     daemon.start(prefix=["prlimit", "--nofile=4096:4096"])
     endpoint, pid = locate(daemon.endpoint), daemon.engine["pid"]

@@ -36,6 +36,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "aio":  # asyncio is a third of the import's time: only for those who await
+    if name == "aio":  # asyncio costs megabytes and milliseconds: only for those who await
         return importlib.import_module("aiod_client.aio")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

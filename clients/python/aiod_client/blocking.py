@@ -69,8 +69,8 @@ class RequestFuture(concurrent.futures.Future[Any]):
     """The outcome of one submitted request.
 
     result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
-    it is done already). cancel() succeeds until the request is done; one that was sent may be executed nevertheless, and its
-    buffer is its own until the daemon has answered.
+    it is done already). cancel() succeeds until the request is done; one that was sent may be executed nevertheless,
+    and its buffer is its own until the daemon has answered.
     """
 
     def __init__(self, file: File, request: Request) -> None:

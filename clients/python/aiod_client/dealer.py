@@ -11,10 +11,10 @@ import contextlib
 import errno
 import functools
 import os
+import struct
 from typing import TYPE_CHECKING, Final
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from aiod_client.errors import AiodError
 
@@ -36,6 +36,8 @@ _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_EVENT: Final = struct.Struct("=HI")
+"""Number and value of a monitor's event; the endpoint is a frame of its own."""
 _ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 
 
@@ -111,7 +113,9 @@ class Dealer:
         """Whether the connection has ended, or could not be made. Messages that came before may still be there."""
         ended = False
         while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
-            ended = bool(recv_monitor_message(self._monitor, _NOBLOCK)["event"] & _ENDINGS) or ended
+            # Not zmq.utils.monitor, which imports asyncio.
+            event, _ = _EVENT.unpack(self._monitor.recv_multipart(_NOBLOCK)[0])
+            ended = bool(event & _ENDINGS) or ended
         return ended
 
     def close(self, linger_ms: int = 0) -> None:

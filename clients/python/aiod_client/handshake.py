@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import importlib.metadata
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -51,9 +50,11 @@ class Location:
 @functools.cache
 def software() -> str:
     """What this client calls itself in HELLO."""
+    from importlib import metadata  # noqa: PLC0415 - megabytes that the daemon, which imports this too, does not need
+
     try:
-        version = importlib.metadata.version(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+        version = metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
         version = "uninstalled"
     return f"aiod_client/{version} (Python)"
 
