@@ -36,7 +36,7 @@ REASON_STOPPING: int
 """ESHUTDOWN: the pool is draining."""
 
 def keep_large_blocks() -> None:
-    """Have malloc keep up to 64 MiB of freed memory: libzmq allocates each message anew, and fresh pages cost faults."""
+    """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
 
 def trim() -> bool:
     """Give freed memory back to the kernel (malloc_trim). Whether there was any."""

@@ -154,8 +154,8 @@ class Config(_Section):
         if length > UNIX_PATH_BYTES_MAX:
             room = UNIX_PATH_BYTES_MAX - len(os.fsencode(longest)) - 1
             raise ValueError(
-                f"runtime_dir ({self.runtime_dir}) is too long: a socket in it would have a path of {length} bytes, and "
-                f"unix sockets allow {UNIX_PATH_BYTES_MAX}; use a directory of at most {room} bytes"
+                f"runtime_dir ({self.runtime_dir}) is too long: a socket in it would have a path of {length} bytes, "
+                f"and unix sockets allow {UNIX_PATH_BYTES_MAX}; use a directory of at most {room} bytes"
             )
 
     @property

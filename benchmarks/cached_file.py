@@ -8,8 +8,10 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CACHED_MIN: Final = 0.999
 """Share of the pages that must be in memory."""

@@ -85,7 +85,8 @@ static void submit_control(struct aiod_core *core, struct aiod_control *control)
     aiod_pool_submit(core->pool, &control->task.request, 1);
 }
 
-int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags, mode_t mode)
+int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
+                   mode_t mode)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 

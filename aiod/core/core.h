@@ -64,7 +64,8 @@ void aiod_control_destroy(struct aiod_control *control);
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, const uint64_t *cookies, size_t count);
 
 /* Open on a worker; ends as a control. 0, or -ENOMEM. */
-int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags, mode_t mode);
+int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
+                   mode_t mode);
 
 /* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,

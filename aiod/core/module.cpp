@@ -52,7 +52,8 @@ int buffer_get(PyObject *self, Py_buffer *view, int flags)
 {
     Buffer *buffer = nb::inst_ptr<Buffer>(self);
 
-    return PyBuffer_FillInfo(view, self, buffer->buffer->data, static_cast<Py_ssize_t>(buffer->buffer->length), 1, flags);
+    return PyBuffer_FillInfo(view, self, buffer->buffer->data, static_cast<Py_ssize_t>(buffer->buffer->length), 1,
+                             flags);
 }
 
 PyType_Slot buffer_slots[] = {
@@ -310,7 +311,8 @@ size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
     return aiod_core_cancel(core.core, session.session, numbers.data(), numbers.size());
 }
 
-void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags, unsigned mode)
+void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
+               unsigned mode)
 {
     if (root.find('\0') != std::string::npos || path.find('\0') != std::string::npos) {
         throw nb::value_error("a path with a zero byte");
@@ -407,9 +409,9 @@ NB_MODULE(_core, m)
     });
 
     nb::class_<Session>(m, "Session")
-        .def(nb::init<nb::object, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t>(), nb::arg("tag").none(), nb::kw_only(),
-             nb::arg("depth_max"), nb::arg("bytes_max"), nb::arg("request_bytes_max"), nb::arg("batch_max"),
-             nb::arg("handles_max"))
+        .def(nb::init<nb::object, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t>(), nb::arg("tag").none(),
+             nb::kw_only(), nb::arg("depth_max"), nb::arg("bytes_max"), nb::arg("request_bytes_max"),
+             nb::arg("batch_max"), nb::arg("handles_max"))
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
         .def_prop_ro("inflight", [](const Session &self) { return self.session->inflight_count; })
@@ -428,22 +430,25 @@ NB_MODULE(_core, m)
         .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"))
-        .def("close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); }, nb::arg("tag"),
-             nb::arg("fd"))
+        .def(
+            "close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); },
+            nb::arg("tag"), nb::arg("fd"))
         .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
-        .def("end_session",
-             [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); }, nb::arg("session"))
+        .def(
+            "end_session", [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); },
+            nb::arg("session"))
         .def_prop_ro("bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
         .def_prop_ro("inflight", [](const Core &self) { return self.core->inflight; })
         .def_prop_ro("files", [](const Core &self) { return self.core->handle_count; })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
         .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
         .def("tick_wanted", [](Core &self) { return milliseconds(aiod_pool_tick_wanted(self.core->pool)); })
-        .def("resize",
-             [](Core &self, unsigned max_threads, unsigned min_threads) {
-                 Core::check(aiod_pool_resize(self.core->pool, max_threads, min_threads));
-             },
-             nb::arg("max_threads"), nb::arg("min_threads"))
+        .def(
+            "resize",
+            [](Core &self, unsigned max_threads, unsigned min_threads) {
+                Core::check(aiod_pool_resize(self.core->pool, max_threads, min_threads));
+            },
+            nb::arg("max_threads"), nb::arg("min_threads"))
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
         .def("stats", [](const Core &self) { return stats_dict(self.core->stats); })

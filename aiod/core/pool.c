@@ -11,8 +11,8 @@
 #include "pool_state.h"
 #include "spawner.h"
 
-#define LOST_WAKEUP_NS 5000000ull       /* nothing taken for this long beside a sleeper: the belt wakes one */
-#define DEADLINE_SCAN_NS 50000000ull    /* how late a deadline may be noticed in the queue */
+#define LOST_WAKEUP_NS 5000000ull    /* nothing taken for this long beside a sleeper: the belt wakes one */
+#define DEADLINE_SCAN_NS 50000000ull /* how late a deadline may be noticed in the queue */
 
 /* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
 

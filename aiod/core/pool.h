@@ -37,8 +37,8 @@ struct aiod_pool_config {
 struct aiod_pool_stats {
     unsigned max_threads;
     unsigned min_threads;
-    unsigned cur_threads;     /* asleep + waking + active + pending + new */
-    unsigned idle_threads;    /* asleep + waking */
+    unsigned cur_threads;  /* asleep + waking + active + pending + new */
+    unsigned idle_threads; /* asleep + waking */
     unsigned waking_threads;
     unsigned active_threads;
     unsigned new_threads;     /* owed, not created yet */

@@ -16,9 +16,9 @@
 #include "request.h"
 #include "session.h"
 
-#define AIOD_SHARED_PAYLOAD_MAX 65536u     /* reads below this share a frame */
+#define AIOD_SHARED_PAYLOAD_MAX 65536u /* reads below this share a frame */
 #define AIOD_SHARED_FRAME_MAX (1024u * 1024u)
-#define AIOD_REPLY_RECORDS_MAX 256u        /* so that a header with as many sentences stays within its limit */
+#define AIOD_REPLY_RECORDS_MAX 256u /* so that a header with as many sentences stays within its limit */
 
 struct aiod_failure {
     uint32_t index; /* in records */

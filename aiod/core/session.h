@@ -21,9 +21,9 @@ struct aiod_io;
 struct aiod_reply;
 
 struct aiod_limits {
-    uint32_t depth_max;         /* requests */
-    uint32_t batch_max;         /* records */
-    uint32_t handles_max;       /* at most AIOD_HANDLES_MAX */
+    uint32_t depth_max;   /* requests */
+    uint32_t batch_max;   /* records */
+    uint32_t handles_max; /* at most AIOD_HANDLES_MAX */
     uint64_t bytes_max;
     uint64_t request_bytes_max;
 };

@@ -1,22 +1,11 @@
-"""The threads of a process as the kernel shows them. Reads /proc; any thread."""
+"""The threads of a process as the kernel shows them. Any thread."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
 
-from aiod.config import parse_cpus
+import psutil
 
-_STATES: Final = {
-    "R": "running",
-    "S": "sleeping",
-    "D": "disk sleep",
-    "T": "stopped",
-    "t": "traced",
-    "Z": "zombie",
-    "X": "dead",
-    "I": "idle",
-}
 _WORKER_PREFIX: Final = "aiod-w/"
 _POLLER_PREFIX: Final = "aiod-p/"
 _ZMQ_PREFIX: Final = "ZMQbg/"
@@ -24,23 +13,27 @@ _ZMQ_PREFIX: Final = "ZMQbg/"
 
 def threads_of(pid: int) -> list[dict[str, Any]]:
     """{tid, name, role, cpus, state} of every thread of process `pid`; [] when there is none."""
-    threads = []
-    for task in sorted(Path(f"/proc/{pid}/task").glob("[0-9]*"), key=lambda path: int(path.name)):
-        try:
-            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines() if ":\t" in line)
-        except OSError:
-            continue  # it has ended meanwhile
-        tid = int(task.name)
-        threads.append(
-            {
-                "tid": tid,
-                "name": status["Name"],
-                "role": "main" if tid == pid else _role(status["Name"]),
-                "cpus": list(parse_cpus(status["Cpus_allowed_list"])),
-                "state": _STATES.get(status["State"][0], status["State"][0]),
-            }
-        )
-    return threads
+    try:
+        tids = [thread.id for thread in psutil.Process(pid).threads()]
+    except psutil.NoSuchProcess:
+        return []
+    return [shown for tid in tids if (shown := _show(pid, tid)) is not None]
+
+
+def _show(pid: int, tid: int) -> dict[str, Any] | None:
+    """One thread; None when it has ended meanwhile. Linux answers for a thread's id as for a process's."""
+    try:
+        thread = psutil.Process(tid)
+        name = thread.name()
+        return {
+            "tid": tid,
+            "name": name,
+            "role": "main" if tid == pid else _role(name),
+            "cpus": thread.cpu_affinity(),
+            "state": thread.status(),
+        }
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _role(name: str) -> str:

@@ -294,8 +294,7 @@ struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
     struct aiod_pool_stats stats;
 
     aiod_pool_get_stats(pool, &stats);
-    CHECK(stats.cur_threads ==
-          stats.idle_threads + stats.active_threads + stats.pending_threads + stats.new_threads);
+    CHECK(stats.cur_threads == stats.idle_threads + stats.active_threads + stats.pending_threads + stats.new_threads);
     CHECK(stats.new_threads + stats.pending_threads <= stats.cur_threads);
     CHECK(stats.waking_threads <= stats.idle_threads);
     CHECK(stats.threads_peak <= AIOD_THREADS_MAX);

@@ -19,7 +19,7 @@
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \
         if (!(condition)) {                                                                                            \
-            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #condition);                       \
+            fprintf(stderr, "%s:%d: %s: not so: %s\n", __FILE__, __LINE__, __func__, #condition);                      \
             abort();                                                                                                   \
         }                                                                                                              \
     } while (0)
@@ -29,13 +29,13 @@
 /* ---- faults: the system calls that lie, after cowsql/raft's countdown ----------------------------------------------- */
 
 struct faults {
-    _Atomic int creations_good; /* this many thread creations succeed, ... */
-    _Atomic int creations_bad;  /* ... then this many fail with EAGAIN */
-    _Atomic int interrupts;     /* the next transfers and flushes fail with EINTR */
+    _Atomic int creations_good;  /* this many thread creations succeed, ... */
+    _Atomic int creations_bad;   /* ... then this many fail with EAGAIN */
+    _Atomic int interrupts;      /* the next transfers and flushes fail with EINTR */
     _Atomic size_t transfer_max; /* bytes that one transfer carries at most; 0: no limit */
-    _Atomic size_t error_after; /* with `error`: transfers fail once this many bytes have gone */
-    _Atomic int error;          /* errno; 0: none */
-    _Atomic int flush_error;    /* errno of the next flush; then 0 again */
+    _Atomic size_t error_after;  /* with `error`: transfers fail once this many bytes have gone */
+    _Atomic int error;           /* errno; 0: none */
+    _Atomic int flush_error;     /* errno of the next flush; then 0 again */
 };
 
 extern struct faults faults;
@@ -77,9 +77,9 @@ void gate_wait_for(struct gate *gate, unsigned count);
 
 struct job {
     struct aiod_request request;
-    struct gate *gate;      /* NULL: none */
-    _Atomic unsigned runs;  /* by workers */
-    unsigned reaps;         /* by the main loop */
+    struct gate *gate;     /* NULL: none */
+    _Atomic unsigned runs; /* by workers */
+    unsigned reaps;        /* by the main loop */
     _Atomic pid_t worker;
     _Atomic int64_t answer; /* what run() returns */
 };

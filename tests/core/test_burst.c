@@ -8,7 +8,9 @@ static struct gate gate;
 /* A barrier of 64: it is only passed when all run at once. */
 static void burst_into_a_cold_pool(void)
 {
-    enum { COUNT = 64 };
+    enum {
+        COUNT = 64
+    };
     struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
     struct job jobs[COUNT] = {0};
     pid_t tids[AIOD_THREADS_MAX];
@@ -36,7 +38,9 @@ static void burst_into_a_cold_pool(void)
 /* One sleeper is owed a request already: it must not count for the next ones as well. */
 static void burst_with_one_worker_just_woken(void)
 {
-    enum { COUNT = 16 };
+    enum {
+        COUNT = 16
+    };
 
     for (int turn = 0; turn < 50; turn++) {
         struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
@@ -66,7 +70,9 @@ static bool all_asleep(const struct aiod_pool_stats *stats)
 /* All asleep, a burst for all: wake-ups spread from one, and nobody is created. */
 static void burst_into_a_sleeping_pool(void)
 {
-    enum { COUNT = 32 };
+    enum {
+        COUNT = 32
+    };
     struct aiod_pool *pool = make_pool(COUNT, COUNT, 10000);
     struct job jobs[COUNT] = {0};
 

@@ -5,7 +5,9 @@
 
 static void before_the_start(void)
 {
-    enum { COUNT = 20 };
+    enum {
+        COUNT = 20
+    };
     struct aiod_pool *pool = make_pool(1, 0, 10000);
     struct job blocker = {0};
     struct job jobs[COUNT] = {0};
@@ -36,7 +38,9 @@ static void before_the_start(void)
 
 static void racing_with_the_start(void)
 {
-    enum { COUNT = 2000 };
+    enum {
+        COUNT = 2000
+    };
     struct aiod_pool *pool = make_pool(4, 0, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
     size_t cancelled = 0;
@@ -91,7 +95,10 @@ static void past_the_deadline_when_taken(void)
 
 static void shutdown_under_load(void)
 {
-    enum { COUNT = 1000, THREADS = 4 };
+    enum {
+        COUNT = 1000,
+        THREADS = 4
+    };
     struct aiod_pool *pool = make_pool(THREADS, 0, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
     struct gate gate;
@@ -117,7 +124,9 @@ static void shutdown_under_load(void)
 
 static void shutdown_in_the_middle_of_a_chain(void)
 {
-    enum { COUNT = 64 };
+    enum {
+        COUNT = 64
+    };
     struct job jobs[COUNT];
 
     for (int turn = 0; turn < 20; turn++) {

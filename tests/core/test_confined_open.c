@@ -44,17 +44,19 @@ static void lay_out(void)
     snprintf(root, sizeof(root), "%s/root", base);
 }
 
-static int try(const char *path, unsigned flags)
-{
-    struct aiod_opened opened = {0};
-    int error = aiod_confined_open(root, path, flags, 0640, &opened);
+static int
+try
+    (const char *path, unsigned flags)
+    {
+        struct aiod_opened opened = {0};
+        int error = aiod_confined_open(root, path, flags, 0640, &opened);
 
-    if (error == 0) {
-        CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
-        close(opened.fd);
+        if (error == 0) {
+            CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
+            close(opened.fd);
+        }
+        return error;
     }
-    return error;
-}
 
 static void what_is_beneath_opens(void)
 {
@@ -66,34 +68,34 @@ static void what_is_beneath_opens(void)
     CHECK(opened.size == 6 && opened.dev == status.st_dev && opened.ino == status.st_ino);
     CHECK(write(opened.fd, "x", 1) < 0 && errno == EBADF);
     close(opened.fd);
-    CHECK(try("dir/staying", AIOD_OPEN_READ) == 0);
-    CHECK(try("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
+    CHECK(try ("dir/staying", AIOD_OPEN_READ) == 0);
+    CHECK(try ("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
 }
 
 static void what_leaves_does_not(void)
 {
-    CHECK(try("../out/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try("/etc/passwd", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try("leaving", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try("dir/absolute/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try("magic/x", AIOD_OPEN_READ) == -EXDEV || try("magic/x", AIOD_OPEN_READ) == -ELOOP);
-    CHECK(try("../out/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
-    CHECK(try("dir/absolute/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EXDEV);
+    CHECK(try ("../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try ("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try ("/etc/passwd", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try ("leaving", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try ("dir/absolute/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(try ("magic/x", AIOD_OPEN_READ) == -EXDEV || try ("magic/x", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(try ("../out/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
+    CHECK(try ("dir/absolute/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EXDEV);
     CHECK(access(in_base("out/made"), F_OK) < 0);
-    CHECK(try("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
+    CHECK(try ("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
 }
 
 static void what_is_no_file_does_not(void)
 {
-    CHECK(try("dir", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try("", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try(".", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try("fifo", AIOD_OPEN_READ) == -EINVAL); /* and does not wait for a writer */
-    CHECK(try("fifo", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
-    CHECK(try("loop", AIOD_OPEN_READ) == -ELOOP);
-    CHECK(try("file/below", AIOD_OPEN_READ) == -ENOTDIR);
-    CHECK(try("absent", AIOD_OPEN_READ) == -ENOENT);
+    CHECK(try ("dir", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try ("", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try (".", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(try ("fifo", AIOD_OPEN_READ) == -EINVAL); /* and does not wait for a writer */
+    CHECK(try ("fifo", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
+    CHECK(try ("loop", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(try ("file/below", AIOD_OPEN_READ) == -ENOTDIR);
+    CHECK(try ("absent", AIOD_OPEN_READ) == -ENOENT);
 }
 
 static void creating_and_truncating(void)
@@ -101,12 +103,12 @@ static void creating_and_truncating(void)
     struct aiod_opened opened;
     struct stat status;
 
-    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == 0);
+    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == 0);
     CHECK(stat(in_base("root/made"), &status) == 0 && (status.st_mode & 0777) == 0640);
-    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
-    CHECK(try("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    CHECK(try ("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
     put("root/made", "something");
-    CHECK(try("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
+    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 9);
     CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, 0, &opened) == 0);
     CHECK(opened.size == 0);
@@ -129,8 +131,9 @@ static void an_export_that_is_a_file(void)
 
 static void clear_away(void)
 {
-    static const char *const names[] = {"root/file", "root/made", "root/leaving", "root/dir/absolute",
-                                        "root/dir/staying", "root/loop", "root/magic", "root/fifo", "out/secret"};
+    static const char *const names[] = {"root/file",         "root/made",        "root/leaving",
+                                        "root/dir/absolute", "root/dir/staying", "root/loop",
+                                        "root/magic",        "root/fifo",        "out/secret"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         CHECK(unlink(in_base(names[i])) == 0);

@@ -5,7 +5,9 @@
 
 static void at_each_link(void)
 {
-    enum { COUNT = 12 };
+    enum {
+        COUNT = 12
+    };
     struct gate gate;
 
     for (int good = 0; good < COUNT; good++) {
@@ -34,7 +36,9 @@ static void at_each_link(void)
 /* The threads there are carry on, however long creation fails. */
 static void the_others_carry_on(void)
 {
-    enum { COUNT = 500 };
+    enum {
+        COUNT = 500
+    };
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
 
@@ -55,7 +59,9 @@ static void the_others_carry_on(void)
 
 static void with_no_thread_at_all(void)
 {
-    enum { COUNT = 10 };
+    enum {
+        COUNT = 10
+    };
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct job jobs[COUNT] = {0};
     struct job later = {0};

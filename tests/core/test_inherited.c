@@ -48,7 +48,9 @@ static void *submit_pinned(void *argument)
 
 static void affinity_is_the_main_loops(void)
 {
-    enum { COUNT = 16 };
+    enum {
+        COUNT = 16
+    };
     struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
     struct job jobs[COUNT] = {0};
     struct gate gate;

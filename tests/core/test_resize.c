@@ -22,7 +22,9 @@ static bool four_left(const struct aiod_pool_stats *stats)
 
 static void grow_under_load(void)
 {
-    enum { COUNT = 32 };
+    enum {
+        COUNT = 32
+    };
     struct aiod_pool *pool = make_pool(2, 0, 10000);
     struct job jobs[COUNT] = {0};
 
@@ -43,7 +45,9 @@ static void grow_under_load(void)
 
 static void shrink_under_load(void)
 {
-    enum { COUNT = 2000 };
+    enum {
+        COUNT = 2000
+    };
     struct aiod_pool *pool = make_pool(16, 16, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
 
@@ -70,7 +74,9 @@ static void shrink_while_asleep(void)
 
 static void back_and_forth_under_load(void)
 {
-    enum { COUNT = 4000 };
+    enum {
+        COUNT = 4000
+    };
     struct aiod_pool *pool = make_pool(8, 0, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
 
@@ -100,7 +106,9 @@ static void wrong_limits(void)
 
 static void the_idle_leave(void)
 {
-    enum { COUNT = 8 };
+    enum {
+        COUNT = 8
+    };
     struct aiod_pool *pool = make_pool(COUNT, 0, 1);
     struct job jobs[COUNT] = {0};
 
@@ -115,7 +123,9 @@ static void the_idle_leave(void)
 
 static void the_least_stay(void)
 {
-    enum { COUNT = 8 };
+    enum {
+        COUNT = 8
+    };
     struct aiod_pool *pool = make_pool(COUNT, 4, 1);
     struct job jobs[COUNT] = {0};
 
@@ -133,7 +143,9 @@ static void the_least_stay(void)
 /* A tiny idle timeout against a steady row of requests: leaving and being chosen meet all the time. */
 static void leaving_and_being_chosen_exclude_each_other(void)
 {
-    enum { COUNT = 3000 };
+    enum {
+        COUNT = 3000
+    };
     struct aiod_pool *pool = make_pool(4, 0, 0);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
 

@@ -7,7 +7,12 @@
 
 #include "core.h"
 
-enum { DEPTH = 8, BYTES = 65536, REQUEST_BYTES = 32768, BATCH = 8 };
+enum {
+    DEPTH = 8,
+    BYTES = 65536,
+    REQUEST_BYTES = 32768,
+    BATCH = 8
+};
 
 static struct aiod_core *core;
 static struct aiod_session *session;
@@ -115,7 +120,10 @@ static void begin(uint64_t inline_read_max)
         .inline_read_max = inline_read_max,
         .buffer_cache_max = 1 << 20,
     };
-    struct aiod_limits limits = {.depth_max = DEPTH, .batch_max = BATCH, .handles_max = 4, .bytes_max = BYTES,
+    struct aiod_limits limits = {.depth_max = DEPTH,
+                                 .batch_max = BATCH,
+                                 .handles_max = 4,
+                                 .bytes_max = BYTES,
                                  .request_bytes_max = REQUEST_BYTES};
     char name[] = "/var/tmp/aiod-core-test-XXXXXX";
 
@@ -213,8 +221,8 @@ static void refusals_one_by_one(void)
         int error;
         enum aiod_reason reason;
     } wanted[BATCH] = {
-        {EBADF, AIOD_REASON_HANDLE},  {EBADF, AIOD_REASON_ACCESS},  {EINVAL, AIOD_REASON_RECORD},
-        {EINVAL, AIOD_REASON_RECORD}, {EINVAL, AIOD_REASON_RECORD}, {EINVAL, AIOD_REASON_RECORD},
+        {EBADF, AIOD_REASON_HANDLE},    {EBADF, AIOD_REASON_ACCESS},  {EINVAL, AIOD_REASON_RECORD},
+        {EINVAL, AIOD_REASON_RECORD},   {EINVAL, AIOD_REASON_RECORD}, {EINVAL, AIOD_REASON_RECORD},
         {EMSGSIZE, AIOD_REASON_LENGTH}, {EINVAL, AIOD_REASON_RECORD},
     };
     struct aiod_submission records[BATCH];

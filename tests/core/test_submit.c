@@ -17,7 +17,9 @@ static void one_submit(void)
 
 static void many_more_requests_than_threads(void)
 {
-    enum { COUNT = 10000 };
+    enum {
+        COUNT = 10000
+    };
     struct aiod_pool *pool = make_pool(8, 0, 10000);
     struct job *jobs = calloc(COUNT, sizeof(*jobs));
 
@@ -33,7 +35,10 @@ static void many_more_requests_than_threads(void)
     free(jobs);
 }
 
-enum { SUBMITTERS = 4, EACH = 2000 };
+enum {
+    SUBMITTERS = 4,
+    EACH = 2000
+};
 
 struct submitter {
     struct aiod_pool *pool;
@@ -77,7 +82,9 @@ static void several_submitters(void)
 
 static void in_order_with_one_worker(void)
 {
-    enum { COUNT = 50 };
+    enum {
+        COUNT = 50
+    };
     struct aiod_pool *pool = make_pool(1, 0, 10000);
     struct job jobs[COUNT] = {0};
 

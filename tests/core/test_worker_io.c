@@ -7,7 +7,9 @@
 
 #include "worker_io.h"
 
-enum { SIZE = 10000 };
+enum {
+    SIZE = 10000
+};
 
 static char data[SIZE];
 static char back[2 * SIZE];

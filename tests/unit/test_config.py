@@ -58,7 +58,7 @@ def test_all_errors_are_told_one_a_line() -> None:
 def test_exports_of_different_engines_must_not_overlap(tmp_path: Path) -> None:
     (tmp_path / "inner").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "inner")
-    engines = {"main": {}, "other": {}}
+    engines: dict[str, Any] = {"main": {}, "other": {}}
     for path in ("inner", "link"):
         exports = {"a": {"path": str(tmp_path)}, "b": {"path": str(tmp_path / path), "engine": "other"}}
         with pytest.raises(ConfigError, match="overlap"):
