@@ -47,8 +47,10 @@ def command(config_path: Path | None, *, check_config: bool) -> None:
 def _make_scratch(config: Config) -> None:
     """The embedded default's export is the daemon's to make; a configured one is not."""
     path = Path(config.exports["scratch"].path)
+    from aiod import scratch  # noqa: PLC0415 - only the embedded default needs it
+
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        scratch.make(path)
     except OSError as error:
         click.echo(f"{path}: cannot be made: {error.strerror}; write a config file that names another export", err=True)
         sys.exit(1)

@@ -10,18 +10,27 @@ import time
 import tomllib
 from itertools import combinations
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aiod.engine_settings import EngineSettings, ExportSettings
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 UNIX_PATH_BYTES_MAX: Final = 107
 """Longest path of a unix socket (sun_path without its end)."""
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
+BYTES_LIMIT: Final = 1024 * 1024 * MIB
+"""No amount of memory is larger (1 TiB): a number beyond it is a slip of the pen."""
+
+_CPUS_ONLINE: Final = Path("/sys/devices/system/cpu/online")
+_CPU_LIMIT: Final = 8192
+"""Linux knows no CPU number from here on; a range is checked before it is counted out."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -59,14 +68,20 @@ class EngineConfig(_Section):
     affinity: Literal["inherit", "follow"] = Field(default="inherit", description='"inherit" or "follow"')
     spawn_retry_ms: int = Field(default=1000, ge=1, le=600_000, description="integer from 1 to 600000 (milliseconds)")
     inline_read_max: int = Field(default=64 * KIB, ge=0, le=MIB, description="integer from 0 to 1048576 (bytes)")
-    buffer_cache_max: int = Field(default=64 * MIB, ge=0, description="integer from 0 (bytes)")
-    bytes_inflight_max: int = Field(default=256 * MIB, ge=MIB, description="integer from 1048576 (bytes)")
-    memory_max: int = Field(default=1024 * MIB, ge=64 * MIB, description="integer from 67108864 (bytes)")
+    buffer_cache_max: int = Field(
+        default=64 * MIB, ge=0, le=BYTES_LIMIT, description="integer from 0 to 1099511627776 (bytes)"
+    )
+    bytes_inflight_max: int = Field(
+        default=256 * MIB, ge=MIB, le=BYTES_LIMIT, description="integer from 1048576 to 1099511627776 (bytes)"
+    )
+    memory_max: int = Field(
+        default=1024 * MIB, ge=64 * MIB, le=BYTES_LIMIT, description="integer from 67108864 to 1099511627776 (bytes)"
+    )
 
     @field_validator("cpus")
     @classmethod
     def _cpus_exist(cls, cpus: str) -> str:
-        missing = set(parse_cpus(cpus)) - set(range(os.cpu_count() or 1))
+        missing = set(parse_cpus(cpus)) - set(online_cpus())
         if missing:
             raise ValueError(f"this machine has no CPU {min(missing)}")
         return cpus
@@ -82,7 +97,9 @@ class SessionsConfig(_Section):
     """[sessions]: what one client may have at once."""
 
     depth_max: int = Field(default=256, ge=1, le=65536, description="integer from 1 to 65536 (requests)")
-    bytes_max: int = Field(default=32 * MIB, ge=64 * KIB, description="integer from 65536 (bytes)")
+    bytes_max: int = Field(
+        default=32 * MIB, ge=64 * KIB, le=BYTES_LIMIT, description="integer from 65536 to 1099511627776 (bytes)"
+    )
     request_bytes_max: int = Field(
         default=4 * MIB,
         ge=64 * KIB,
@@ -92,7 +109,7 @@ class SessionsConfig(_Section):
     batch_max: int = Field(default=256, ge=1, le=256, description="integer from 1 to 256 (requests)")
     handles_max: int = Field(default=4096, ge=1, le=65535, description="integer from 1 to 65535 (open files)")
     sessions_max: int = Field(default=1024, ge=1, le=65536, description="integer from 1 to 65536 (sessions)")
-    heartbeat_s: float = Field(default=2.0, gt=0, le=3600, description="above 0, at most 3600 (seconds)")
+    heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, description="from 0.01 to 3600 (seconds)")
     session_timeout_s: float = Field(
         default=30.0, gt=0, le=86400, description="at least twice heartbeat_s, at most 86400 (seconds)"
     )
@@ -127,33 +144,37 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        self._check_engines()
-        self._check_overlaps()
-        self._check_socket_paths()
+        problems = [*self._unknown_engines(), *self._overlaps(), *self._long_socket_paths()]
+        if problems:
+            raise ValueError("\n".join(problems))
         return self
 
-    def _check_engines(self) -> None:
+    def _unknown_engines(self) -> Iterator[str]:
         for name, export in self.exports.items():
             if export.engine not in self.engines:
-                known = ", ".join(sorted(self.engines))
-                raise ValueError(f"exports.{name}.engine: there is no engine {export.engine!r}; there is: {known}")
+                known = ", ".join(sorted({"main", *self.engines}))
+                yield (
+                    f"exports.{name}.engine: there is no engine {export.engine!r}; "
+                    f"allowed: {known}, or write a section [engine.{export.engine}]"
+                )
 
-    def _check_overlaps(self) -> None:
+    def _overlaps(self) -> Iterator[str]:
         """A file served by two engines would have its flush errors remembered by one of them only."""
         for (one, a), (other, b) in combinations(sorted(self.exports.items()), 2):
             inner, outer = PurePosixPath(os.path.realpath(a.path)), PurePosixPath(os.path.realpath(b.path))
             if a.engine != b.engine and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
-                raise ValueError(
-                    f"exports.{one}.path ({a.path}) and exports.{other}.path ({b.path}) overlap, with different engines"
+                yield (
+                    f"exports.{one}.path ({a.path}) and exports.{other}.path ({b.path}) overlap, with different "
+                    "engines; allowed: paths apart from each other, or one engine for both"
                 )
 
-    def _check_socket_paths(self) -> None:
+    def _long_socket_paths(self) -> Iterator[str]:
         names = [f"engine-{name}-{new_incarnation()}.9999.sock" for name in self.engines]
         longest = max([FRONT_NAME, *names], key=len)
         length = len(os.fsencode(f"{self.runtime_dir}/{longest}"))
         if length > UNIX_PATH_BYTES_MAX:
             room = UNIX_PATH_BYTES_MAX - len(os.fsencode(longest)) - 1
-            raise ValueError(
+            yield (
                 f"runtime_dir ({self.runtime_dir}) is too long: a socket in it would have a path of {length} bytes, "
                 f"and unix sockets allow {UNIX_PATH_BYTES_MAX}; use a directory of at most {room} bytes"
             )
@@ -215,8 +236,19 @@ def parse_cpus(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"{part.strip()!r} is no CPU number or range")
-        numbers.update(range(int(first), int(last or first) + 1))
+        low, high = int(first), int(last or first)
+        if not low <= high < _CPU_LIMIT:
+            raise ValueError(f"{part.strip()!r} is no CPU number or range of this machine's")
+        numbers.update(range(low, high + 1))
     return tuple(sorted(numbers))
+
+
+def online_cpus() -> tuple[int, ...]:
+    """CPU numbers of this machine that can be used; they may have gaps."""
+    try:
+        return parse_cpus(_CPUS_ONLINE.read_text())
+    except OSError:
+        return tuple(range(os.cpu_count() or 1))
 
 
 def load_config(path: Path) -> Config:
@@ -236,7 +268,7 @@ def make_config(document: dict[str, Any], source: str) -> Config:
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        lines = [_sentence(source, detail) for detail in error.errors(include_url=False)]
+        lines = [line for detail in error.errors(include_url=False) for line in _sentences(source, detail)]
         raise ConfigError("\n".join(lines)) from error
 
 
@@ -257,14 +289,22 @@ def default_config() -> Config:
     return make_config(document, "the embedded default (no --config, no AIOD_CONFIG)")
 
 
+def _sentences(source: str, detail: Any) -> list[str]:
+    """One error for people: file, key, what is wrong, what is allowed. Those of the whole are told together."""
+    if not detail["loc"]:
+        return [f"{source}: {problem}" for problem in detail["msg"].removeprefix("Value error, ").splitlines()]
+    return [_sentence(source, detail)]
+
+
 def _sentence(source: str, detail: Any) -> str:
-    """One error for people: file, key, what is wrong, what is allowed."""
     location = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join(location)
     parent, field = _find(location)
     wrong = detail["msg"].removeprefix("Value error, ")
     if detail["type"] == "extra_forbidden":
         return f"{source}: {key}: unknown key; allowed here: {', '.join(sorted(parent.model_fields))}"
+    if detail["type"] in {"model_type", "dict_type"}:
+        return f"{source}: {key}: a value where a section is expected; allowed: keys under a line [{key}]"
     if detail["type"] == "missing":
         wrong = "missing"
     elif isinstance(detail["input"], str | int | float | bool):

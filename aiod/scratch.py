@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -10,25 +12,49 @@ _MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 
 def scratch_path() -> Path:
-    """The first of the user's state directories that is not in memory: nothing is created."""
-    return next((path for path in _candidates() if file_system(path) not in _MEMORY_FILE_SYSTEMS), _last_resort())
+    """The user's state directory, or one in /var/tmp if that is in memory or not the user's: nothing is created."""
+    wanted = _state_path()
+    return wanted if wanted is not None and _usable(wanted) else _last_resort()
 
 
-def _candidates() -> list[Path]:
+def make(path: Path) -> None:
+    """Make the directory `path` that `scratch_path` gave. Raises OSError, also for another user's."""
+    if path == _last_resort():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        status = path.parent.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise PermissionError(errno.EPERM, "it is not a directory of yours", str(path.parent))
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _state_path() -> Path | None:
     if state := os.environ.get("XDG_STATE_HOME"):
-        return [Path(state) / "aiod" / "scratch", _last_resort()]
+        return Path(state) / "aiod" / "scratch"
     if os.getuid() == 0:
-        return [Path("/var/lib/aiod/scratch"), _last_resort()]
-    return [Path.home() / ".local" / "state" / "aiod" / "scratch", _last_resort()]
+        return Path("/var/lib/aiod/scratch")
+    try:
+        return Path.home() / ".local" / "state" / "aiod" / "scratch"
+    except RuntimeError:
+        return None  # a user without a home
+
+
+def _usable(path: Path) -> bool:
+    """Whether it can be made and written, and outlives a reboot."""
+    return os.access(_existing(path), os.W_OK | os.X_OK) and file_system(path) not in _MEMORY_FILE_SYSTEMS
 
 
 def _last_resort() -> Path:
     return Path(f"/var/tmp/aiod-{os.getuid()}/scratch")  # noqa: S108 - made with mode 0700, and refused if another's
 
 
+def _existing(path: Path) -> Path:
+    """The nearest directory above that is there; what may not even be looked at is not."""
+    return next(place for place in (path, *path.parents) if os.access(place, os.F_OK))
+
+
 def file_system(path: Path) -> str:
     """Type of the file system that `path` is on, or would be: "ext4", "tmpfs"."""
-    existing = next(place for place in (path, *path.parents) if place.exists())
+    existing = _existing(path)
     device = existing.stat().st_dev
     wanted = f"{os.major(device)}:{os.minor(device)}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():

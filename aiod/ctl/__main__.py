@@ -39,7 +39,15 @@ class Options:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--endpoint", envvar="AIOD_ENDPOINT", metavar="EP", help="Front endpoint; also AIOD_ENDPOINT.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
-@click.option("--timeout", "timeout_s", default=5.0, show_default=True, metavar="SECONDS", help="For an answer.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For an answer.",
+)
 @click.version_option(__version__, prog_name="aiodctl")
 @click.pass_context
 def main(context: click.Context, endpoint: str | None, timeout_s: float, *, as_json: bool) -> None:
@@ -66,7 +74,14 @@ def _json_option() -> click.Option:
 
 
 @main.command()
-@click.option("--wait", "wait_s", default=0.0, metavar="SECONDS", help="Try again this long while no daemon answers.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Try again this long while no daemon answers.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def ping(options: Options, wait_s: float, *, as_json: bool) -> None:

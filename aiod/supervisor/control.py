@@ -142,7 +142,13 @@ class Control:
             task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, peer: Peer, cookie: int, carry_out: Callable[[], Awaitable[Any]]) -> None:
-        self._reply(peer, cookie, 0, None, await carry_out())
+        try:
+            body = await carry_out()
+        except Exception as error:
+            log.exception("a verb failed, which is a mistake of the daemon's")
+            self._reply(peer, cookie, -errno.EIO, f"the daemon could not answer ({error!r}): see its log (EIO)")
+        else:
+            self._reply(peer, cookie, 0, None, body)
 
     # ---- verbs
 
@@ -195,7 +201,7 @@ class Control:
 
     async def _threads(self) -> dict[str, Any]:
         engines = [
-            {"name": engine.name, "pid": engine.pid, "threads": threads_of(engine.pid)}
+            {"name": engine.name, "pid": engine.pid, "threads": threads_of(engine.pid) if engine.running else []}
             for engine in self._engines.values()
         ]
         return {"supervisor": {"pid": os.getpid(), "threads": threads_of(os.getpid())}, "engines": engines}

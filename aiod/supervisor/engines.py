@@ -2,6 +2,9 @@
 
 A replacement starts only when the old process has been reaped and its lock is free: SIGKILL is not the end of a pwrite
 that is under way. Until then the engine's exports answer EIO, naming the process that died.
+
+A killed process with one thread inside a system call is a zombie whose descriptors are all still open: neither the
+sentinel nor the control channel tells that it has died. So its state is looked at now and then.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import os
 import signal
 import socket
 import time
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod.channel import Channel, ChannelError
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnProcess
 
     from aiod.config import Config
+    from aiod.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +41,10 @@ _HEALTHY_S: Final = 30.0
 _LOCK_POLL_S: Final = 0.05
 _START_TIMEOUT_S: Final = 30.0
 _STOP_TIMEOUT_S: Final = 10.0
+_REAP_TIMEOUT_S: Final = 3.0
+"""How long a killed process is waited for: a thread inside a system call can keep it for ever."""
+_LOOK_PERIOD_S: Final = 0.25
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 class EngineUnavailableError(OSError):
@@ -74,9 +84,16 @@ class Engine:
 
     def why_unavailable(self) -> str:
         """A sentence for those who ask while it is not serving."""
+        if self._stopping.is_set():
+            return f"engine {self.name} is stopping with the daemon; connect again later"
         if self._last_end:
-            return f"engine {self.name} (pid {self._last_pid}) {self._last_end}; it is being started again, try later"
+            return f"engine {self.name} {self._last_end}; it is being started again, try later"
         return f"engine {self.name} is starting; try again later"
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process of that pid, and it is ours."""
+        return self._process is not None
 
     # ---- life
 
@@ -101,9 +118,7 @@ class Engine:
             if time.monotonic() - began_s > _HEALTHY_S:
                 backoff_s = _BACKOFF_MIN_S
             self.state = "failed"
-            log.error(
-                "engine %s (pid %d) %s: starting it again in %g s", self.name, self.pid, self._last_end, backoff_s
-            )
+            log.error("engine %s %s: starting it again in %g s", self.name, self._last_end, backoff_s)
             await self._pause(backoff_s)
             await self._wait_lock_free()
             self.restarts += 1
@@ -119,26 +134,24 @@ class Engine:
         """One process, from its start to its reaping."""
         self.state = "starting"
         self.incarnation = max(new_incarnation(), self.incarnation + 1)
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with its:
-            process = multiprocessing.get_context("spawn").Process(
-                target=engine_main,
-                args=(self._config.engine_settings(self.name, self.incarnation), its),
-                name=f"aiod-engine-{self.name}",
-            )
-            process.start()
+        try:
+            process, ours = _spawn(self.name, self._config.engine_settings(self.name, self.incarnation))
+        except OSError as error:
+            self._last_end = f"could not be started ({error.strerror or error})"
+            return
         self._process = process
         self._reaped.clear()
         self._last_pid = process.pid or 0
         log.info("engine %s: started as pid %d", self.name, self._last_pid)
         self._channel = await Channel.open(ours)
-        await self._listen(self._channel)
-        await _wait_sentinel(process)
+        listening = asyncio.create_task(self._listen(self._channel))
+        await self._wait_exited(process)
+        await listening
         process.join()
         self._gone(process)
 
     async def _listen(self, channel: Channel) -> None:
-        """Take its answers and events until it has closed its end."""
+        """Take its answers and events until it has closed its end, which is the last but one thing it does."""
         try:
             async for message in channel:
                 self._take(message)
@@ -148,9 +161,28 @@ class Engine:
         finally:
             channel.close()
             self._channel = None
+            self._lost("is ending")
+
+    async def _wait_exited(self, process: SpawnProcess) -> None:
+        """Return when the process has exited; killed but not yet gone, it does not count as serving."""
+        loop = asyncio.get_running_loop()
+        exited = asyncio.Event()
+        loop.add_reader(process.sentinel, exited.set)
+        zombie, hung_up_s = False, 0.0
+        try:
+            while not await _set_within(exited, _LOOK_PERIOD_S):
+                if not zombie and (zombie := _is_zombie(self._last_pid)):
+                    self._lost("was killed, and a request of it is still inside the kernel")
+                    log.error("engine %s %s", self.name, self._last_end)
+                hung_up_s = hung_up_s + _LOOK_PERIOD_S if self._channel is None and not zombie else 0.0
+                if hung_up_s > _STOP_TIMEOUT_S:
+                    log.error("engine %s (pid %d) has hung up and does not exit: killing it", self.name, self.pid)
+                    self.kill()
+        finally:
+            loop.remove_reader(process.sentinel)
 
     def _take(self, message: dict[str, Any]) -> None:
-        if message.get("event") == "serving":
+        if message.get("event") == "serving" and not self._stopping.is_set():
             self.endpoint = message["endpoint"]
             self.state = "serving"
             self._serving.set()
@@ -164,19 +196,33 @@ class Engine:
         else:
             answer.set_exception(EngineUnavailableError(f"engine {self.name}: {message.get('error')}"))
 
-    def _gone(self, process: SpawnProcess) -> None:
-        """The process has been reaped."""
+    def _lost(self, how: str) -> None:
+        """It serves no more: nobody is sent there, and nobody waits for its answers."""
         self.endpoint = None
         self._serving.clear()
-        self._reaped.set()
-        self._process = None
-        code = process.exitcode or 0
-        self._last_end = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}"
-        process.close()
+        self._last_end = f"(pid {self._last_pid}) {how}"
+        if not self._stopping.is_set():
+            self.state = "failed"
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(EngineUnavailableError(self.why_unavailable()))
         self._answers.clear()
+
+    def _gone(self, process: SpawnProcess) -> None:
+        """The process has been reaped."""
+        self._process = None
+        code = process.exitcode or 0
+        self._lost(f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}")
+        process.close()
+        self._remove_sockets()
+        self._reaped.set()
+
+    def _remove_sockets(self) -> None:
+        """What a process that was killed has left; one that stopped in order has removed its own."""
+        own = f"engine-{self.name}-{self.incarnation}"
+        for stale in Path(self._config.runtime_dir).glob(f"{own}.*"):
+            log.debug("removing %s, left by pid %d", stale, self._last_pid)
+            stale.unlink(missing_ok=True)
 
     async def _wait_lock_free(self) -> None:
         """The kernel gives the lock back when the last thread of the old process has left its last system call."""
@@ -193,14 +239,16 @@ class Engine:
     async def ask(self, verb: str, timeout_s: float) -> Any:
         """The body of its answer to `verb`. Raises EngineUnavailableError."""
         channel = self._channel
-        if channel is None or self.state == "starting":
+        if channel is None or self.state in {"starting", "failed"}:
             raise EngineUnavailableError(self.why_unavailable())
         number = next(self._ids)
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
         try:
-            await channel.send({"id": number, "verb": verb})
-            return await asyncio.wait_for(answer, timeout_s)
+            # Sending waits as well, when a stopped process has let its end fill up.
+            async with asyncio.timeout(timeout_s):
+                await channel.send({"id": number, "verb": verb})
+                return await answer
         except TimeoutError:
             raise EngineUnavailableError(
                 f"engine {self.name} (pid {self.pid}) did not answer {verb} in {timeout_s:g} s"
@@ -212,20 +260,22 @@ class Engine:
 
     def move_to(self, cpus: set[int]) -> None:
         """Give its main thread, and so every worker born from now on, the affinity `cpus`."""
-        if self._process is not None and self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(self._process.pid, cpus)
+        if self._process is None:
+            return
+        try:
+            os.sched_setaffinity(self._last_pid, cpus)
+        except OSError as error:
+            log.warning("engine %s (pid %d) keeps its CPUs: %s", self.name, self._last_pid, error.strerror)
 
     async def stop(self, drain_timeout_s: float) -> bool:
-        """Drain, stop and reap it. False when work was left undone."""
+        """Drain, stop and reap it. False when work was left undone, or when it is left behind inside the kernel."""
         self._stopping.set()
         drained = True
         if self.state == "serving":
             self.state = "draining"
             drained = await self._drain_and_stop(drain_timeout_s)
         self.kill()
-        await self.wait_ended()
-        return drained
+        return await self._wait_ended() and drained
 
     async def _drain_and_stop(self, drain_timeout_s: float) -> bool:
         """Let it finish what is in flight, and exit. False when it did not."""
@@ -238,10 +288,19 @@ class Engine:
             return False
         return True
 
-    async def wait_ended(self) -> None:
-        """Return when its process has been reaped."""
+    async def _wait_ended(self) -> bool:
+        """Wait until its process has been reaped. False when the kernel does not let go of it."""
         if self._supervision is not None:
-            await self._supervision
+            await asyncio.wait({self._supervision}, timeout=_REAP_TIMEOUT_S)
+        if self._process is None:
+            return True
+        log.error(
+            "engine %s: pid %d is still inside a system call, %g s after SIGKILL: leaving it behind",
+            self.name,
+            self._last_pid,
+            _REAP_TIMEOUT_S,
+        )
+        return False
 
     def kill(self) -> None:
         """End it at once; no new one is started after `stop` was called."""
@@ -254,15 +313,47 @@ class Engine:
         self.kill()
 
 
-async def _wait_sentinel(process: SpawnProcess) -> None:
-    """Return when the process has exited."""
-    loop = asyncio.get_running_loop()
-    exited = asyncio.Event()
-    loop.add_reader(process.sentinel, exited.set)
+def _spawn(name: str, settings: EngineSettings) -> tuple[SpawnProcess, socket.socket]:
+    """Start an engine process; returns it with our end of its control channel. Raises OSError. Main thread only."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with its:
+        process = multiprocessing.get_context("spawn").Process(
+            target=engine_main, args=(settings, its), name=f"aiod-engine-{name}"
+        )
+        try:
+            _start_deaf(process)
+        except BaseException:
+            ours.close()
+            raise
+    return process, ours
+
+
+def _start_deaf(process: SpawnProcess) -> None:
+    """Start it with SIGINT and SIGTERM blocked: those of a terminal may reach it before it has come to ignore them."""
+    # multiprocessing starts its tracker with the first process, and unblocks both signals then.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        await exited.wait()
+        process.start()
     finally:
-        loop.remove_reader(process.sentinel)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether the main thread of `pid`, our child, has ended. Other threads of it may still be there."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False  # reaped: all of it has ended
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def _lock_is_free(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -50,10 +51,12 @@ class Service:
             engine.start()
         await self._wait_engines()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        # Whatever ends us, the context's end never waits for messages to peers that do not read.
+        context.setsockopt(zmq.BLOCKY, 0)
         try:
             control = Control(self._config, self._engines, context)
         except OSError as error:
-            log.critical("%s", error.strerror)
+            log.critical("%s", error.strerror or error)
             await self._stop_engines()
             return EXIT_FAILED
         control.start()
@@ -122,8 +125,11 @@ class Service:
 
 
 def serve(config: Config) -> int:
-    """Be the daemon; the exit status. Errors of the start are logged with what to do."""
-    logs.configure(config.log_level)
+    """Be the daemon; the exit status. Errors of the start are logged with what to do.
+
+    Does not return when an engine had to be left behind inside the kernel, but exits the process.
+    """
+    alike = logs.configure(config.log_level)
     try:
         runtime_dir.prepare(config.runtime_dir)
         lock_fd = runtime_dir.take_lock(config.runtime_dir)
@@ -134,6 +140,11 @@ def serve(config: Config) -> int:
     runtime_dir.remove_stale_sockets(config.runtime_dir)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_run(config))
+    alike.report()
+    if multiprocessing.active_children():
+        # multiprocessing would wait for them at exit, for as long as the kernel holds them.
+        logging.shutdown()
+        os._exit(status)
     os.close(lock_fd)
     return status
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import gc
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from tests.client.conftest import Peer
 
 PATIENCE_S = 20.0
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Poll until `condition()` is true."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -185,22 +194,29 @@ def test_cancel(file: aiod_client.File, peer: Peer) -> None:
     assert not kept.cancel()
 
 
-def test_a_cancelled_future_wakes_the_thread_that_waits_for_it(file: aiod_client.File, peer: Peer) -> None:
-    peer.hold = True
-    (future,) = file.submit([("size",)])
+def test_a_cancelled_future_wakes_the_threads_that_wait_for_it(new_peer: Callable[..., Peer]) -> None:
     woken: list[BaseException] = []
 
-    def wait() -> None:
+    def wait(future: aiod_client.RequestFuture) -> None:
         try:
             future.result()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
             woken.append(error)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    future.cancel()
-    thread.join(PATIENCE_S)
-    assert [type(error) for error in woken] == [concurrent.futures.CancelledError]
+    with new_peer(heartbeat_s=1000.0) as peer:  # or a heartbeat's answer would wake them
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
+            peer.hold = True
+            (future,) = file.submit([("size",)])
+            threads = [threading.Thread(target=wait, args=(future,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            link = file._link
+            wait_until(lambda: link._led_for is future._request and len(link._parked) == 2)
+            future.cancel()
+            for thread in threads:
+                thread.join(PATIENCE_S)
+            assert [type(error) for error in woken] == [concurrent.futures.CancelledError] * 3
 
 
 def test_finished_futures_are_freed_without_the_garbage_collector(file: aiod_client.File) -> None:

@@ -88,7 +88,8 @@ def locate(export: str) -> Conversation[Location]:
 def control(verb: str, arguments: Mapping[str, Any]) -> Conversation[Any]:
     """HELLO and CONTROL: the body of the reply. Raises OSError with what the daemon said against it."""
     yield from greet_front()
-    return _reply_body((yield [wire.pack(MessageType.CONTROL, 1, verb, dict(arguments))]), 1, None)
+    answer = yield [wire.pack(MessageType.CONTROL, 1, verb, dict(arguments))]
+    return _reply_body(answer, 1, None, wire.CONTROL_REPLY_BYTES_MAX)
 
 
 def parse_welcome(frames: Frames) -> Welcome:
@@ -117,8 +118,8 @@ def _welcome_body(frames: Frames) -> dict[str, Any]:
     return body
 
 
-def _reply_body(frames: Frames, cookie: int, filename: str | None) -> Any:
-    header = _header(frames)
+def _reply_body(frames: Frames, cookie: int, filename: str | None, bytes_max: int = wire.HEADER_BYTES_MAX) -> Any:
+    header = _header(frames, bytes_max)
     if header[0] == MessageType.REFUSAL:
         raise refusal(header)
     result, sentence, body = parse_reply(header, cookie)
@@ -146,9 +147,9 @@ def refusal(header: list[Any]) -> OSError:
     return refused(code, sentence)
 
 
-def _header(frames: Frames) -> list[Any]:
+def _header(frames: Frames, bytes_max: int = wire.HEADER_BYTES_MAX) -> list[Any]:
     try:
-        return wire.unpack(frames[0])
+        return wire.unpack(frames[0], bytes_max)
     except wire.WireError as error:
         raise _bad(str(error)) from error
 

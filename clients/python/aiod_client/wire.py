@@ -16,7 +16,10 @@ VERSIONS: Final = (1,)
 FEATURES: Final[tuple[str, ...]] = ()
 
 HEADER_BYTES_MAX: Final = 64 * 1024
-"""Largest msgpack header accepted by either end (bytes)."""
+"""Largest msgpack header accepted by either end (bytes), but for a REPLY to CONTROL."""
+
+CONTROL_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Largest REPLY to CONTROL accepted (bytes): it may tell of thousands of sessions."""
 
 SHARED_PAYLOAD_MAX: Final = 64 * 1024
 """Payloads below this size (bytes) share one frame of a batch; larger ones get a frame of their own."""
@@ -80,13 +83,13 @@ def pack(*elements: Any) -> bytes:
     return packed
 
 
-def unpack(header: bytes | memoryview) -> list[Any]:
+def unpack(header: bytes | memoryview, bytes_max: int = HEADER_BYTES_MAX) -> list[Any]:
     """The elements of `header`.
 
-    Raises WireError unless it is one msgpack array, at most HEADER_BYTES_MAX long, that starts with an integer.
+    Raises WireError unless it is one msgpack array, at most `bytes_max` long, that starts with an integer.
     """
-    if len(header) > HEADER_BYTES_MAX:
-        raise WireError(f"header of {len(header)} bytes: at most {HEADER_BYTES_MAX} are accepted")
+    if len(header) > bytes_max:
+        raise WireError(f"header of {len(header)} bytes: at most {bytes_max} are accepted")
     try:
         message = msgpack.unpackb(header, strict_map_key=False)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError, TypeError) as error:

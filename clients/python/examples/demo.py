@@ -1,0 +1,179 @@
+"""A daemon of its own carries a real tree of files: the running Python's standard library.
+
+Starts `aiod` on the embedded default (in directories of the demo's own), writes every file through it in batches,
+flushes, reads all back, compares SHA-256 file by file, shows `aiodctl stats` and `aiodctl threads`, and stops the daemon.
+Exit status 0 only if every file matched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+import aiod_client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OPEN_FILES = 64
+BLOCK_BYTES = 256 * 1024
+BIN = Path(sys.executable).parent
+
+console = Console()
+
+
+class Source(NamedTuple):
+    """A file to be carried."""
+
+    path: Path
+    name: str
+    """Its name in the export: one directory, as aiod makes none."""
+    size: int
+
+
+def sources() -> list[Source]:
+    """Every regular file of the standard library."""
+    root = Path(sysconfig.get_path("stdlib"))
+    found = []
+    for directory, names, files in os.walk(root):
+        names[:] = [name for name in names if name not in {"__pycache__", "site-packages", "dist-packages"}]
+        for name in files:
+            path = Path(directory) / name
+            if path.is_file() and not path.is_symlink():
+                flat = str(path.relative_to(root)).replace("%", "%25").replace("/", "%2F")
+                found.append(Source(path, flat, path.stat().st_size))
+    return sorted(found)
+
+
+def blocks(size: int) -> Iterator[tuple[int, int]]:
+    """(offset, length) of each block."""
+    return ((offset, min(BLOCK_BYTES, size - offset)) for offset in range(0, size, BLOCK_BYTES))
+
+
+def write_all(client: aiod_client.Client, files: list[Source], progress: Progress) -> dict[str, str]:
+    """Write every file in batches, then flush it; SHA-256 of what was written, by name."""
+    digests = {}
+    task = progress.add_task("writing", total=sum(source.size for source in files))
+    pending: deque[tuple[Source, aiod_client.File, list[Any]]] = deque()
+
+    def finish() -> None:
+        source, file, futures = pending.popleft()
+        for future in futures:
+            future.result()
+        file.flush()
+        file.close()
+        progress.update(task, advance=source.size)
+
+    for source in files:
+        data = source.path.read_bytes()
+        digests[source.name] = hashlib.sha256(data).hexdigest()
+        file = client.open(f"scratch/{source.name}", "w")
+        batch = [("write", data[offset : offset + length], offset) for offset, length in blocks(len(data))]
+        pending.append((source, file, file.submit(batch)))
+        if len(pending) >= OPEN_FILES:
+            finish()
+    while pending:
+        finish()
+    return digests
+
+
+def read_all(client: aiod_client.Client, files: list[Source], progress: Progress) -> dict[str, str]:
+    """Read every file back in batches; SHA-256 of what came, by name."""
+    digests = {}
+    task = progress.add_task("reading back", total=sum(source.size for source in files))
+    pending: deque[tuple[Source, aiod_client.File, list[Any]]] = deque()
+
+    def finish() -> None:
+        source, file, futures = pending.popleft()
+        digest = hashlib.sha256()
+        for future in futures:
+            digest.update(future.result())
+        digests[source.name] = digest.hexdigest()
+        file.close()
+        progress.update(task, advance=source.size)
+
+    for source in files:
+        file = client.open(f"scratch/{source.name}")
+        batch = [("read", length, offset) for offset, length in blocks(file.size())]
+        pending.append((source, file, file.submit(batch)))
+        if len(pending) >= OPEN_FILES:
+            finish()
+    while pending:
+        finish()
+    return digests
+
+
+@contextmanager
+def own_daemon(base: Path) -> Iterator[dict[str, str]]:
+    """The daemon on the embedded default below `base`; the environment that finds it."""
+    environment = os.environ | {
+        "AIOD_ENDPOINT": f"ipc://{base}/run/aiod.sock",
+        "XDG_STATE_HOME": str(base / "state"),
+    }
+    environment.pop("AIOD_CONFIG", None)
+    process = subprocess.Popen([BIN / "aiod"], env=environment)
+    try:
+        subprocess.run([BIN / "aiodctl", "ping", "--wait", "30"], env=environment, check=True)
+        yield environment
+    finally:
+        process.terminate()
+        status = process.wait(60)
+    console.print(f"the daemon has stopped with exit status {status}")
+    if status:
+        sys.exit(f"the daemon did not stop in order: exit status {status}")
+
+
+def carry(endpoint: str, files: list[Source]) -> int:
+    """Carry the files through the daemon; how many did not match."""
+    columns = (
+        TextColumn("{task.description:>12}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    began_s = time.monotonic()
+    with aiod_client.connect(endpoint) as client, Progress(*columns, console=console) as progress:
+        written = write_all(client, files, progress)
+        read = read_all(client, files, progress)
+    on_disk = {source.name: hashlib.sha256(source.path.read_bytes()).hexdigest() for source in files}
+    wrong = [name for name in on_disk if not on_disk[name] == written[name] == read[name]]
+    for name in wrong:
+        console.print(f"DIFFERS: {name}", style="red")
+    size = sum(source.size for source in files)
+    console.print(
+        f"{len(files) - len(wrong)} of {len(files)} files match by SHA-256 "
+        f"({size / 2**20:.1f} MiB written, flushed and read back in {time.monotonic() - began_s:.1f} s)"
+    )
+    return len(wrong)
+
+
+def main() -> int:
+    """Exit status: 0 only if every file matched."""
+    files = sources()
+    # /var/tmp is a real file system where /tmp may be memory; and the path must be short enough for a socket.
+    with (
+        tempfile.TemporaryDirectory(prefix="aiod-demo-", dir="/var/tmp") as base,
+        own_daemon(Path(base)) as environment,
+    ):
+        console.print(f"carrying {len(files)} files of {sysconfig.get_path('stdlib')}")
+        wrong = carry(environment["AIOD_ENDPOINT"], files)
+        for verb in ("stats", "threads"):
+            console.print(f"\n$ aiodctl {verb}")
+            subprocess.run([BIN / "aiodctl", verb], env=environment, check=True)
+    return 1 if wrong or not files else 0
+
+
+sys.exit(main())
