@@ -1,7 +1,7 @@
 """A daemon of its own carries a real tree of files: the running Python's standard library.
 
 Starts `aiod` on the embedded default (in directories of the demo's own), writes every file through it in batches,
-flushes, reads all back, compares SHA-256 file by file, shows `aiodctl stats` and `aiodctl threads`, and stops the daemon.
+flushes, reads all back, compares SHA-256 file by file, shows `aiodctl stats` and `aiodctl threads`, stops the daemon.
 Exit status 0 only if every file matched.
 """
 
