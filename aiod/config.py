@@ -237,8 +237,10 @@ def parse_cpus(text: str) -> tuple[int, ...]:
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise ValueError(f"{part.strip()!r} is no CPU number or range")
         low, high = int(first), int(last or first)
-        if not low <= high < _CPU_LIMIT:
-            raise ValueError(f"{part.strip()!r} is no CPU number or range of this machine's")
+        if low > high:
+            raise ValueError(f"{part.strip()!r} is no CPU number or range: write the lower one first")
+        if high >= _CPU_LIMIT:
+            raise ValueError(f"this machine has no CPU {high}")
         numbers.update(range(low, high + 1))
     return tuple(sorted(numbers))
 

@@ -27,6 +27,12 @@ def make(**sections: Any) -> Config:
         ({"engine": {"main": {"max_thread": 4}}}, ["engine.main.max_thread", "unknown key", "max_threads, memory_max"]),
         ({"engine": {"main": {"cpus": "0-x"}}}, ["engine.main.cpus", "'0-x'", '"2-5,7"']),
         ({"engine": {"main": {"cpus": "9999"}}}, ["engine.main.cpus", "no CPU 9999"]),
+        ({"engine": {"main": {"cpus": "0-999999999999"}}}, ["engine.main.cpus", "no CPU 999999999999"]),
+        ({"engine": {"main": {"cpus": "1-0"}}}, ["engine.main.cpus", "the lower one first"]),
+        ({"engine": {"main": {"buffer_cache_max": 1 << 64}}}, ["engine.main.buffer_cache_max", "0 to 1099511627776"]),
+        ({"engine": {"main": {"idle_timeout_s": float("nan")}}}, ["engine.main.idle_timeout_s", "at most 86400"]),
+        ({"engine": {"main": 3}}, ["engine.main", "a section is expected", "[engine.main]"]),
+        ({"sessions": {"heartbeat_s": 0.0001}}, ["sessions.heartbeat_s", "from 0.01 to 3600"]),
         ({"engine": {"main": {"affinity": "stay"}}}, ["engine.main.affinity", "'stay'", '"inherit" or "follow"']),
         ({"engine": {"main": {"idle_timeout_s": 0}}}, ["engine.main.idle_timeout_s", "above 0"]),
         ({"engine": {"sp ace": {}}}, ["engine.sp ace", "letters, digits"]),
@@ -53,6 +59,15 @@ def test_all_errors_are_told_one_a_line() -> None:
     with pytest.raises(ConfigError) as caught:
         make(engine={"main": {"max_threads": 0, "wrong": 1}}, log_level="loud")
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_errors_between_sections_are_told_together() -> None:
+    exports = {"a": {"path": "/a", "engine": "x"}, "b": {"path": "/b", "engine": "y"}}
+    with pytest.raises(ConfigError) as caught:
+        make(exports=exports, runtime_dir="/" + "r" * 100)
+    lines = str(caught.value).splitlines()
+    assert [line.split()[1] for line in lines] == ["exports.a.engine:", "exports.b.engine:", "runtime_dir"]
+    assert all(line.startswith("FILE: ") for line in lines)
 
 
 def test_exports_of_different_engines_must_not_overlap(tmp_path: Path) -> None:
@@ -105,7 +120,7 @@ def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
     assert parse_cpus(text) == cpus
 
 
-@pytest.mark.parametrize("text", ["-", "1-", "-1", "a", "1,,2", "1.5"])
+@pytest.mark.parametrize("text", ["-", "1-", "-1", "a", "1,,2", "1.5", "2-1"])
 def test_wrong_cpu_lists(text: str) -> None:
     with pytest.raises(ValueError, match="no CPU number"):
         parse_cpus(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,36 @@ def test_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, disk_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(disk_path))
     assert scratch.scratch_path() == disk_path / "aiod" / "scratch"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError  # as Path.home() does
+
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert scratch.scratch_path() == Path("/var/tmp/aiod-54321/scratch")
+
+
+def test_it_is_made_for_its_user_only(disk_path: Path) -> None:
+    scratch.make(disk_path / "state" / "scratch")
+    assert (disk_path / "state" / "scratch").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("trap", ["symlink", "file"])
+def test_a_directory_laid_out_by_another_is_refused(
+    monkeypatch: pytest.MonkeyPatch, disk_path: Path, trap: str
+) -> None:
+    place = disk_path / "aiod-1"
+    if trap == "symlink":
+        place.symlink_to(disk_path)
+    else:
+        place.touch()
+    monkeypatch.setattr(scratch, "_last_resort", lambda: place / "scratch")
+    with pytest.raises(OSError, match="aiod-1"):
+        scratch.make(place / "scratch")
+    assert not (disk_path / "scratch").exists()
 
 
 def test_the_file_system_of_a_path_that_is_not_there_yet() -> None:

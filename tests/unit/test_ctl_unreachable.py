@@ -1,0 +1,101 @@
+"""What aiodctl does when no daemon answers, or the one there is does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner
+
+from aiod.ctl import daemon as asking
+from aiod.ctl.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, list(arguments))
+
+
+@pytest.mark.parametrize("verb", ["ping", "stats", "threads", "exports", "clients", "version"])
+def test_no_socket_is_told_at_once(tmp_path: Path, verb: str) -> None:
+    done = run("--endpoint", f"ipc://{tmp_path}/aiod.sock", "--timeout", "100", verb)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert f"{tmp_path}/aiod.sock" in done.stderr
+
+
+def test_a_socket_that_nobody_listens_on(disk_path: Path) -> None:
+    path = disk_path / "aiod.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert run("--endpoint", f"ipc://{path}", "--timeout", "100", "ping").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--timeout", "0", "ping"], ["ping", "--wait", "-1"], ["nonsense"], ["ping", "extra"], ["--nonsense"]]
+)
+def test_usage(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ping", "--help"], ["stats", "-h"]])
+def test_help(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert done.exit_code == 0
+    assert "--json" in done.stdout
+
+
+def test_each_attempt_keeps_within_what_is_left_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that accepts and never answers: every attempt uses up the time it was given."""
+    clock_s = [0.0]
+    given_s: list[float] = []
+
+    def never(_endpoint: object, _verb: object, timeout_s: float) -> None:
+        given_s.append(timeout_s)
+        clock_s[0] += timeout_s
+        raise TimeoutError
+
+    def wait(seconds: float) -> None:
+        clock_s[0] += seconds
+
+    monkeypatch.setattr(asking, "ask", never)
+    monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
+    monkeypatch.setattr(time, "sleep", wait)
+    with pytest.raises(TimeoutError):
+        asking.ask_until(None, "ping", 1.0, 5.0)
+    assert given_s[0] == 1.0
+    assert clock_s[0] < 1.0 + 3 * asking.RETRY_S
+    given_s.clear()
+    with pytest.raises(TimeoutError):
+        asking.ask_until(None, "ping", 0.0, 5.0)
+    assert given_s == [5.0]
+
+
+def test_a_stopped_daemon_is_status_3(daemon: Any) -> None:
+    os.kill(daemon.pid, signal.SIGSTOP)
+    try:
+        done = daemon.ctl("--timeout", "0.3", "stats", check=False)
+    finally:
+        os.kill(daemon.pid, signal.SIGCONT)
+    assert done.returncode == 3
+    assert "does not answer" in done.stderr
+
+
+def test_a_stopped_engine_is_unresponsive_and_the_rest_is_told(daemon: Any) -> None:
+    pid = daemon.engine["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        engine = daemon.engine
+        clients = json.loads(daemon.ctl("clients", "--json").stdout)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (engine["state"], engine["pid"]) == ("unresponsive", pid)
+    assert engine["pool"]["max_threads"] == 64
+    assert clients == {"clients": []}
+    assert daemon.engine["state"] == "serving"
