@@ -85,6 +85,7 @@ class Frontend:
         try:
             message = wire.unpack(frames[0].buffer)
             if message[0] == MessageType.HELLO:
+                _check_payloads(message, frames)
                 self._hello(peer, message)
                 return
         except wire.WireError as error:
