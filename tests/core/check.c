@@ -5,6 +5,47 @@
 #include <string.h>
 #include <sys/uio.h>
 
+/* ---- gates ---------------------------------------------------------------------------------------------------------- */
+
+void gate_init(struct gate *gate, bool open)
+{
+    pthread_mutex_init(&gate->lock, NULL);
+    pthread_cond_init(&gate->changed, NULL);
+    gate->open = open;
+    gate->waiting = 0;
+}
+
+void gate_open(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->open = true;
+    pthread_cond_broadcast(&gate->changed);
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_pass(struct gate *gate)
+{
+    pthread_mutex_lock(&gate->lock);
+    gate->waiting++;
+    pthread_cond_broadcast(&gate->changed);
+    while (!gate->open) {
+        pthread_cond_wait(&gate->changed, &gate->lock);
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
+void gate_wait_for(struct gate *gate, unsigned count)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+    struct timespec end = {.tv_sec = (time_t)(end_ns / 1000000000u), .tv_nsec = (long)(end_ns % 1000000000u)};
+
+    pthread_mutex_lock(&gate->lock);
+    while (gate->waiting < count) {
+        CHECK(pthread_cond_clockwait(&gate->changed, &gate->lock, CLOCK_MONOTONIC, &end) == 0);
+    }
+    pthread_mutex_unlock(&gate->lock);
+}
+
 /* ---- faults --------------------------------------------------------------------------------------------------------- */
 
 struct faults faults;
@@ -12,16 +53,36 @@ struct faults faults;
 static pthread_mutex_t creators_lock = PTHREAD_MUTEX_INITIALIZER;
 static pid_t creators[8192];
 static size_t creators_count;
+static uint64_t failed_ns[64]; /* the first ones */
+static size_t failed_count;
 
-static int faulty_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+static void note_failure(void)
 {
-    if (atomic_fetch_sub(&faults.creations_good, 1) <= 0 && atomic_fetch_sub(&faults.creations_bad, 1) > 0) {
-        return EAGAIN;
+    pthread_mutex_lock(&creators_lock);
+    if (failed_count < sizeof(failed_ns) / sizeof(*failed_ns)) {
+        failed_ns[failed_count++] = aiod_now_ns();
     }
+    pthread_mutex_unlock(&creators_lock);
+}
+
+static void note_creator(void)
+{
     pthread_mutex_lock(&creators_lock);
     CHECK(creators_count < sizeof(creators) / sizeof(*creators));
     creators[creators_count++] = gettid();
     pthread_mutex_unlock(&creators_lock);
+}
+
+static int faulty_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+{
+    if (faults.creations_gate != NULL && gettid() != getpid()) {
+        gate_pass(faults.creations_gate);
+    }
+    if (atomic_fetch_sub(&faults.creations_good, 1) <= 0 && atomic_fetch_sub(&faults.creations_bad, 1) > 0) {
+        note_failure();
+        return EAGAIN;
+    }
+    note_creator();
     return pthread_create(thread, attr, start, arg);
 }
 
@@ -45,6 +106,17 @@ size_t creations_total(void)
     count = creators_count;
     pthread_mutex_unlock(&creators_lock);
     return count;
+}
+
+uint64_t creation_failed_ns(size_t index)
+{
+    uint64_t at_ns;
+
+    pthread_mutex_lock(&creators_lock);
+    CHECK(index < failed_count);
+    at_ns = failed_ns[index];
+    pthread_mutex_unlock(&creators_lock);
+    return at_ns;
 }
 
 /* The fault that this transfer meets: an errno, or 0 with `iov` cut to what may go. */
@@ -85,6 +157,10 @@ static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int count, off_t
     struct iovec cut = *iov;
 
     CHECK(count == 1);
+    if (atomic_load(&faults.empty_writes) > 0) {
+        atomic_fetch_sub(&faults.empty_writes, 1);
+        return 0;
+    }
     errno = transfer_fault(&cut);
     return errno != 0 ? -1 : pwritev2(fd, &cut, 1, offset, flags);
 }
@@ -117,13 +193,16 @@ void faults_reset(void)
 {
     faults.creations_good = 1 << 30;
     faults.creations_bad = 0;
+    faults.creations_gate = NULL;
     faults.interrupts = 0;
+    faults.empty_writes = 0;
     faults.transfer_max = 0;
     faults.error_after = 0;
     faults.error = 0;
     faults.flush_error = 0;
     pthread_mutex_lock(&creators_lock);
     creators_count = 0;
+    failed_count = 0;
     pthread_mutex_unlock(&creators_lock);
 }
 
@@ -138,8 +217,9 @@ static void reap(struct aiod_pool *pool)
     while (done != NULL) {
         struct aiod_request *next = done->next;
 
+        CHECK(done->state == AIOD_DONE);
         reaped_total++;
-        ((struct job *)done)->reaps++;
+        atomic_fetch_add(&((struct job *)done)->reaps, 1); /* the last touch: who sees it may reuse the job */
         done = next;
     }
 }
@@ -193,43 +273,24 @@ void loop_until_reaped(struct aiod_pool *pool, size_t count)
     CHECK(reaped_total == count);
 }
 
+struct arrival {
+    struct gate *gate;
+    unsigned count;
+};
+
+static bool have_come(void *argument)
+{
+    const struct arrival *arrival = argument;
+
+    return arrival->gate->waiting >= arrival->count;
+}
+
+void loop_until_waiting(struct aiod_pool *pool, struct gate *gate, unsigned count)
+{
+    loop_until(pool, have_come, &(struct arrival){gate, count});
+}
+
 /* ---- requests --------------------------------------------------------------------------------------------------------- */
-
-void gate_init(struct gate *gate, bool open)
-{
-    pthread_mutex_init(&gate->lock, NULL);
-    pthread_cond_init(&gate->changed, NULL);
-    gate->open = open;
-    gate->waiting = 0;
-}
-
-void gate_open(struct gate *gate)
-{
-    pthread_mutex_lock(&gate->lock);
-    gate->open = true;
-    pthread_cond_broadcast(&gate->changed);
-    pthread_mutex_unlock(&gate->lock);
-}
-
-static void gate_pass(struct gate *gate)
-{
-    pthread_mutex_lock(&gate->lock);
-    gate->waiting++;
-    pthread_cond_broadcast(&gate->changed);
-    while (!gate->open) {
-        pthread_cond_wait(&gate->changed, &gate->lock);
-    }
-    pthread_mutex_unlock(&gate->lock);
-}
-
-void gate_wait_for(struct gate *gate, unsigned count)
-{
-    pthread_mutex_lock(&gate->lock);
-    while (gate->waiting < count) {
-        pthread_cond_wait(&gate->changed, &gate->lock);
-    }
-    pthread_mutex_unlock(&gate->lock);
-}
 
 static int64_t run_job(struct aiod_request *request)
 {
@@ -297,6 +358,10 @@ struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
     CHECK(stats.cur_threads == stats.idle_threads + stats.active_threads + stats.pending_threads + stats.new_threads);
     CHECK(stats.new_threads + stats.pending_threads <= stats.cur_threads);
     CHECK(stats.waking_threads <= stats.idle_threads);
+    CHECK(stats.min_threads <= stats.max_threads && stats.max_threads <= AIOD_THREADS_MAX);
+    /* No request waits beside a sleeping worker with no wake-up on its way. */
+    CHECK(stats.queued == 0 || stats.waking_threads > 0 || stats.idle_threads == 0);
+    CHECK(stats.lost_wakeups == 0);
     CHECK(stats.threads_peak <= AIOD_THREADS_MAX);
     return stats;
 }

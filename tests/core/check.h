@@ -26,12 +26,31 @@
 
 #define WAIT_MS 30000u /* how long a condition may take to come true; only a failing test waits so long */
 
+/* ---- gates: instead of time ------------------------------------------------------------------------------------------ */
+
+/* What comes to a gate waits until it is opened. */
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool open;
+    _Atomic unsigned waiting; /* how many have come */
+};
+
+void gate_init(struct gate *gate, bool open);
+void gate_open(struct gate *gate);
+void gate_pass(struct gate *gate);
+
+/* Waits, without a main loop, until `count` have come. */
+void gate_wait_for(struct gate *gate, unsigned count);
+
 /* ---- faults: the system calls that lie, after cowsql/raft's countdown ----------------------------------------------- */
 
 struct faults {
     _Atomic int creations_good;  /* this many thread creations succeed, ... */
     _Atomic int creations_bad;   /* ... then this many fail with EAGAIN */
+    struct gate *creations_gate; /* where newborns wait before they create; the main loop does not */
     _Atomic int interrupts;      /* the next transfers and flushes fail with EINTR */
+    _Atomic int empty_writes;    /* the next writes carry nothing, and say so */
     _Atomic size_t transfer_max; /* bytes that one transfer carries at most; 0: no limit */
     _Atomic size_t error_after;  /* with `error`: transfers fail once this many bytes have gone */
     _Atomic int error;           /* errno; 0: none */
@@ -44,9 +63,10 @@ extern struct faults faults;
 void faults_install(void);
 void faults_reset(void);
 
-/* Kernel thread ids that have called thread_create, and how often each. */
+/* What thread_create was asked since faults_reset(): by a kernel thread, by all, and when the `index`th failed. */
 size_t creations_by(pid_t tid);
 size_t creations_total(void);
+uint64_t creation_failed_ns(size_t index);
 
 /* ---- a main loop as the engine's -------------------------------------------------------------------------------------- */
 
@@ -61,31 +81,20 @@ bool loop_wait(struct aiod_pool *pool, int wait_ms);
 
 /* ---- requests --------------------------------------------------------------------------------------------------------- */
 
-/* A gate that requests wait at: closed until opened. */
-struct gate {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool open;
-    _Atomic unsigned waiting; /* requests at the gate now */
-};
-
-void gate_init(struct gate *gate, bool open);
-void gate_open(struct gate *gate);
-
-/* Waits, without a main loop, until `count` requests are at the gate. */
-void gate_wait_for(struct gate *gate, unsigned count);
-
 struct job {
     struct aiod_request request;
     struct gate *gate;     /* NULL: none */
     _Atomic unsigned runs; /* by workers */
-    unsigned reaps;        /* by the main loop */
+    _Atomic unsigned reaps; /* by the main loop */
     _Atomic pid_t worker;
     _Atomic int64_t answer; /* what run() returns */
 };
 
 /* Make `count` jobs and submit them as one batch. */
 void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate);
+
+/* loop_until() `count` are at the gate. */
+void loop_until_waiting(struct aiod_pool *pool, struct gate *gate, unsigned count);
 
 /* loop_until() `count` jobs in all have been reaped since the last reset. */
 void loop_until_reaped(struct aiod_pool *pool, size_t count);
@@ -95,7 +104,7 @@ extern size_t reaped_total;
 
 struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms);
 
-/* Stop (running the loop meanwhile is not needed) and destroy. */
+/* Check the invariants, stop (running the loop meanwhile is not needed), reap, and destroy. */
 void end_pool(struct aiod_pool *pool);
 
 /* The invariants of the design, section 3, at this moment. */

@@ -52,9 +52,7 @@ static void burst_with_one_worker_just_woken(void)
         gate_init(&gate, false);
         submit_jobs(pool, jobs, 1, &gate); /* wakes the one */
         submit_jobs(pool, jobs + 1, COUNT - 1, &gate);
-        while (gate.waiting < COUNT) {
-            loop_once(pool, 1);
-        }
+        loop_until_waiting(pool, &gate, COUNT);
         gate_open(&gate);
         loop_until_reaped(pool, COUNT + 1);
         CHECK(check_invariants(pool).threads_created == COUNT);
@@ -81,9 +79,7 @@ static void burst_into_a_sleeping_pool(void)
         loop_until_stats(pool, all_asleep);
         gate_init(&gate, false);
         submit_jobs(pool, jobs, COUNT, &gate);
-        while (gate.waiting < COUNT) {
-            loop_once(pool, 1);
-        }
+        loop_until_waiting(pool, &gate, COUNT);
         gate_open(&gate);
         loop_until_reaped(pool, (size_t)COUNT * (size_t)(turn + 1));
     }

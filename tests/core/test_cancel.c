@@ -15,9 +15,7 @@ static void before_the_start(void)
 
     gate_init(&gate, false);
     submit_jobs(pool, &blocker, 1, &gate);
-    while (gate.waiting == 0) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, 1);
     submit_jobs(pool, jobs, COUNT, NULL);
     for (size_t i = 0; i < COUNT; i += 2) {
         CHECK(aiod_pool_cancel(pool, &jobs[i].request));
@@ -106,9 +104,7 @@ static void shutdown_under_load(void)
 
     gate_init(&gate, false);
     submit_jobs(pool, jobs, COUNT, &gate);
-    while (gate.waiting < THREADS) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, THREADS);
     CHECK(!aiod_pool_stop(pool, 1000000)); /* workers are at the gate */
     gate_open(&gate);
     CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));

@@ -61,9 +61,7 @@ static void affinity_is_the_main_loops(void)
     gate_init(&gate, false);
     CHECK(pthread_create(&thread, NULL, submit_pinned, &pinned) == 0);
     pthread_join(thread, NULL);
-    while (gate.waiting < COUNT) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, COUNT);
     for (size_t i = 0; i < COUNT; i++) {
         CHECK(cpus_of(jobs[i].worker) == all);
     }
@@ -82,14 +80,10 @@ static void affinity_of_the_moment(void)
     CHECK(sched_getaffinity(0, sizeof(before), &before) == 0);
     gate_init(&gate, false);
     submit_jobs(pool, &jobs[0], 1, &gate);
-    while (gate.waiting < 1) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, 1);
     pin_to_one(0); /* taskset -p on the main thread, later */
     submit_jobs(pool, &jobs[1], 1, &gate);
-    while (gate.waiting < 2) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, 2);
     CHECK(cpus_of(jobs[0].worker) == CPU_COUNT(&before));
     CHECK(cpus_of(jobs[1].worker) == 1);
     CHECK(sched_setaffinity(0, sizeof(before), &before) == 0);

@@ -30,14 +30,10 @@ static void grow_under_load(void)
 
     gate_init(&gate, false);
     submit_jobs(pool, jobs, COUNT, &gate);
-    while (gate.waiting < 2) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, 2);
     CHECK(check_invariants(pool).cur_threads == 2);
     CHECK(aiod_pool_resize(pool, COUNT, 0) == 0);
-    while (gate.waiting < COUNT) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, COUNT);
     gate_open(&gate);
     loop_until_reaped(pool, COUNT);
     end_pool(pool);
@@ -131,9 +127,7 @@ static void the_least_stay(void)
 
     gate_init(&gate, false);
     submit_jobs(pool, jobs, COUNT, &gate);
-    while (gate.waiting < COUNT) {
-        loop_once(pool, 1);
-    }
+    loop_until_waiting(pool, &gate, COUNT);
     gate_open(&gate);
     loop_until_reaped(pool, COUNT);
     loop_until_stats(pool, four_left);

@@ -73,13 +73,17 @@ COMPLETION: Final = struct.Struct("<QqIIII")
 """cookie, result, frame, frame_offset, flags, reserved."""
 
 
+# One for all: packb() makes one, with a buffer of 256 KiB, at every call. Its pack() holds the interpreter's lock.
+_PACKER: Final = msgpack.Packer(use_bin_type=True)
+
+
 class WireError(ValueError):
     """A message is not of the form that docs/protocol.md gives."""
 
 
 def pack(*elements: Any) -> bytes:
     """A header: the msgpack array of `elements`."""
-    packed: bytes = msgpack.packb(elements, use_bin_type=True)
+    packed: bytes = _PACKER.pack(elements)
     return packed
 
 
