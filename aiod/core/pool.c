@@ -31,7 +31,7 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     pool->queued_with_deadline += request->deadline_ns != 0;
 }
 
-static void unlink_request(struct aiod_pool *pool, struct aiod_request *request)
+void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
 {
     if (request->previous != NULL) {
         request->previous->next = request->next;
@@ -60,7 +60,7 @@ static struct aiod_request *unlink_if(struct aiod_pool *pool, bool (*ended)(cons
         struct aiod_request *next = request->next;
 
         if (ended(request, argument)) {
-            unlink_request(pool, request);
+            aiod_pool_unlink(pool, request);
             request->next = NULL;
             *tail = request;
             tail = &request->next;
@@ -77,7 +77,7 @@ static bool always(const struct aiod_request *request, uint64_t unused)
     return true;
 }
 
-static bool deadline_passed(const struct aiod_request *request, uint64_t now_ns)
+bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns)
 {
     return request->deadline_ns != 0 && now_ns >= request->deadline_ns;
 }
@@ -93,7 +93,7 @@ static bool queued_before(const struct aiod_request *request, uint64_t limit_ns)
  * Push the finished request. The doorbell is rung only by who finds the list empty: the reaper clears the eventfd before
  * it takes the list, so whoever pushes after the taking finds it empty again and rings.
  */
-static void push_done(struct aiod_pool *pool, struct aiod_request *request)
+void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
 {
     struct aiod_request *head = atomic_load_explicit(&pool->done, memory_order_relaxed);
 
@@ -116,7 +116,7 @@ static void end_unstarted(struct aiod_pool *pool, struct aiod_request *list, int
 
         list->result = result;
         list->reason = reason;
-        push_done(pool, list);
+        aiod_pool_push_done(pool, list);
         list = next;
     }
 }
@@ -136,62 +136,6 @@ struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
         newest = next;
     }
     return oldest;
-}
-
-/* ---- sleepers: lock held ------------------------------------------------------------------------------------------ */
-
-static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    worker->chosen = false;
-    worker->below = pool->sleepers;
-    worker->above = NULL;
-    if (pool->sleepers != NULL) {
-        pool->sleepers->above = worker;
-    }
-    pool->sleepers = worker;
-    pool->asleep_threads++;
-}
-
-static void remove_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    if (worker->above != NULL) {
-        worker->above->below = worker->below;
-    } else {
-        pool->sleepers = worker->below;
-    }
-    if (worker->below != NULL) {
-        worker->below->above = worker->above;
-    }
-    pool->asleep_threads--;
-}
-
-/* The most recently used sleeper moves from asleep to waking; the caller posts its `wake` after dropping the lock. */
-static struct aiod_worker *choose_sleeper(struct aiod_pool *pool)
-{
-    struct aiod_worker *worker = pool->sleepers;
-
-    remove_sleeper(pool, worker);
-    worker->chosen = true;
-    pool->waking_threads++;
-    return worker;
-}
-
-/* Choose up to `limit` sleepers, no more than there are requests that no waking worker will take. */
-static unsigned choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
-{
-    unsigned count = 0;
-
-    while (count < limit && pool->asleep_threads > 0 && pool->queued > pool->waking_threads) {
-        chosen[count++] = choose_sleeper(pool);
-    }
-    return count;
-}
-
-static void post_chosen(struct aiod_worker **chosen, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        sem_post(&chosen[i]->wake);
-    }
 }
 
 /* ---- submission ---------------------------------------------------------------------------------------------------- */
@@ -215,11 +159,11 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
     }
     ring = aiod_spawner_owe(pool);
     if (pool->waking_threads == 0) {
-        wake = choose_sleepers(pool, chosen, 1);
+        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
     pthread_mutex_unlock(&pool->lock);
 
-    post_chosen(chosen, wake);
+    aiod_pool_post_chosen(chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -233,7 +177,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
     /* Queued and active change under the lock; done does not, and is as good as active here. */
     queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
     if (queued) {
-        unlink_request(pool, request);
+        aiod_pool_unlink(pool, request);
         request->next = NULL;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -241,139 +185,6 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
         end_unstarted(pool, request, -ECANCELED, AIOD_REASON_CANCELLED);
     }
     return queued;
-}
-
-/* ---- the worker ---------------------------------------------------------------------------------------------------- */
-
-/* Sleep until posted (true) or until the idle timeout has passed (false). Lock not held. */
-static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    uint64_t until_ns = aiod_now_ns() + pool->idle_timeout_ns;
-    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
-    int result;
-
-    do {
-        result = sem_clockwait(&worker->wake, CLOCK_MONOTONIC, &until);
-    } while (result < 0 && errno == EINTR);
-    return result == 0;
-}
-
-/* Take a post that is certain to come. Lock not held. */
-static void take_post(struct aiod_worker *worker)
-{
-    while (sem_wait(&worker->wake) < 0) {
-    }
-}
-
-/*
- * Be idle until there may be something to do. Lock held on entry and return. False: leave.
- *
- * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
- * timed out must still take the post that is on its way, or its next sleep would end at once.
- */
-static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    bool posted;
-
-    pool->active_threads--;
-    push_sleeper(pool, worker);
-    do {
-        pthread_mutex_unlock(&pool->lock);
-        posted = sleep_until_posted(pool, worker);
-        pthread_mutex_lock(&pool->lock);
-    } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
-
-    pool->active_threads++;
-    if (worker->chosen) {
-        pool->waking_threads--;
-        if (!posted) {
-            pthread_mutex_unlock(&pool->lock);
-            take_post(worker);
-            pthread_mutex_lock(&pool->lock);
-        }
-        return true;
-    }
-    remove_sleeper(pool, worker);
-    return pool->queued > 0;
-}
-
-/* Take the oldest request. Lock held. */
-static struct aiod_request *take_request(struct aiod_pool *pool)
-{
-    struct aiod_request *request = pool->queue_first;
-
-    unlink_request(pool, request);
-    pool->last_taken_ns = aiod_now_ns();
-    request->started_ns = pool->last_taken_ns;
-    return request;
-}
-
-/* Do the request, or end it when its deadline has passed meanwhile. Lock not held. */
-static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
-{
-    if (deadline_passed(request, request->started_ns)) {
-        request->started_ns = 0;
-        request->result = -ETIMEDOUT;
-        request->reason = AIOD_REASON_DEADLINE;
-    } else {
-        request->result = request->run(request);
-    }
-    push_done(pool, request);
-}
-
-void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    struct aiod_worker *chosen[1];
-    unsigned wake = 0;
-    bool ring;
-
-    pool->active_threads--;
-    pool->cur_threads--;
-    worker->in_use = false;
-    worker->tid = 0;
-    /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
-    if (pool->waking_threads == 0) {
-        wake = choose_sleepers(pool, chosen, 1);
-    }
-    ring = aiod_spawner_owe(pool);
-    if (pool->stopping && pool->cur_threads == 0) {
-        /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
-        pthread_cond_broadcast(&pool->all_left);
-    }
-    pthread_mutex_unlock(&pool->lock);
-    post_chosen(chosen, wake);
-    if (ring) {
-        aiod_eventfd_ring(pool->doorbell_fd);
-    }
-}
-
-static bool must_leave(const struct aiod_pool *pool)
-{
-    return pool->stopping || pool->cur_threads > pool->max_threads;
-}
-
-void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
-{
-    bool stay = true;
-
-    pthread_mutex_lock(&pool->lock);
-    while (stay && !must_leave(pool)) {
-        struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
-        struct aiod_request *request;
-        unsigned wake;
-
-        if (pool->queued == 0) {
-            stay = idle(pool, worker);
-            continue;
-        }
-        request = take_request(pool);
-        wake = choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
-        pthread_mutex_unlock(&pool->lock);
-        post_chosen(chosen, wake);
-        carry_out(pool, request);
-        pthread_mutex_lock(&pool->lock);
-    }
-    aiod_pool_leave(pool, worker);
 }
 
 /* ---- the main loop's part ------------------------------------------------------------------------------------------ */
@@ -392,7 +203,7 @@ static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **c
         return 0;
     }
     pool->lost_wakeups++;
-    chosen[0] = choose_sleeper(pool);
+    chosen[0] = aiod_pool_choose_sleeper(pool);
     return 1;
 }
 
@@ -435,14 +246,14 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     pthread_mutex_lock(&pool->lock);
     wake = catch_lost_wakeup(pool, chosen, now_ns);
     if (pool->queued_with_deadline > 0) {
-        late = unlink_if(pool, deadline_passed, now_ns);
+        late = unlink_if(pool, aiod_pool_deadline_passed, now_ns);
     }
     if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
         forlorn = unlink_if(pool, queued_before, now_ns - pool->spawn_retry_ns);
     }
     pthread_mutex_unlock(&pool->lock);
 
-    post_chosen(chosen, wake);
+    aiod_pool_post_chosen(chosen, wake);
     end_unstarted(pool, late, -ETIMEDOUT, AIOD_REASON_DEADLINE);
     end_unstarted(pool, forlorn, -EAGAIN, AIOD_REASON_NO_THREADS);
     return aiod_pool_tick_wanted(pool);
@@ -454,7 +265,7 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
     unsigned count = 0;
 
     while (count < limit && pool->asleep_threads > 0) {
-        chosen[count++] = choose_sleeper(pool);
+        chosen[count++] = aiod_pool_choose_sleeper(pool);
     }
     return count;
 }
@@ -481,7 +292,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     ring = aiod_spawner_owe(pool);
     pthread_mutex_unlock(&pool->lock);
 
-    post_chosen(chosen, wake);
+    aiod_pool_post_chosen(chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -627,7 +438,7 @@ bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns)
     wake = choose_any(pool, chosen, AIOD_THREADS_MAX);
     pthread_mutex_unlock(&pool->lock);
 
-    post_chosen(chosen, wake);
+    aiod_pool_post_chosen(chosen, wake);
     end_unstarted(pool, cancelled, -ECANCELED, AIOD_REASON_CANCELLED);
 
     pthread_mutex_lock(&pool->lock);

@@ -1,5 +1,5 @@
 /*
- * pool_state.h - the pool's state, private to pool.c and spawner.c.
+ * pool_state.h - the pool's state, private to pool.c, worker.c and spawner.c.
  *
  * Lock order: pool->lock is the only lock, held for a few dozen instructions, never over a system call. What has to be
  * woken is chosen under it and woken after it.
@@ -85,10 +85,28 @@ bool aiod_spawner_step(struct aiod_pool *pool);
 /* spawner.c: creation is retried when its time has come. Lock not held. */
 void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
 
-/* pool.c: a newborn's life, from birth to its end; called by the spawner's start routine. */
+/* pool.c: take a queued request off the queue; it is active then. Lock held. */
+void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);
+
+/* pool.c: hand a finished request to the reaper. Lock not held. */
+void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
+
+/* pool.c */
+bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns);
+
+/* worker.c: the most recently used sleeper moves from asleep to waking; there is one. Lock held. */
+struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool);
+
+/* worker.c: choose up to `limit` sleepers, no more than there are requests that no waking worker will take. Lock held. */
+unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit);
+
+/* worker.c: wake whom was chosen. Lock not held. */
+void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count);
+
+/* worker.c: a newborn's life, from birth to its end; called by the spawner's start routine. */
 void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker);
 
-/* pool.c: the calling worker leaves. Lock held on entry, dropped on return; the pool may be gone afterwards. */
+/* worker.c: the calling worker leaves. Lock held on entry, dropped on return; the pool may be gone afterwards. */
 void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker);
 
 #endif

@@ -1,0 +1,199 @@
+/*
+ * worker.c - a worker's life: asleep, waking, active; and who is woken for what.
+ */
+#include "pool_state.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "os.h"
+#include "spawner.h"
+
+/* ---- sleepers: lock held ------------------------------------------------------------------------------------------ */
+
+static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    worker->chosen = false;
+    worker->below = pool->sleepers;
+    worker->above = NULL;
+    if (pool->sleepers != NULL) {
+        pool->sleepers->above = worker;
+    }
+    pool->sleepers = worker;
+    pool->asleep_threads++;
+}
+
+static void remove_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    if (worker->above != NULL) {
+        worker->above->below = worker->below;
+    } else {
+        pool->sleepers = worker->below;
+    }
+    if (worker->below != NULL) {
+        worker->below->above = worker->above;
+    }
+    pool->asleep_threads--;
+}
+
+/* The most recently used sleeper moves from asleep to waking; the caller posts its `wake` after dropping the lock. */
+struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
+{
+    struct aiod_worker *worker = pool->sleepers;
+
+    remove_sleeper(pool, worker);
+    worker->chosen = true;
+    pool->waking_threads++;
+    return worker;
+}
+
+/* Choose up to `limit` sleepers, no more than there are requests that no waking worker will take. */
+unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
+{
+    unsigned count = 0;
+
+    while (count < limit && pool->asleep_threads > 0 && pool->queued > pool->waking_threads) {
+        chosen[count++] = aiod_pool_choose_sleeper(pool);
+    }
+    return count;
+}
+
+void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        sem_post(&chosen[i]->wake);
+    }
+}
+
+/* ---- the worker ---------------------------------------------------------------------------------------------------- */
+
+/* Sleep until posted (true) or until the idle timeout has passed (false). Lock not held. */
+static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    uint64_t until_ns = aiod_now_ns() + pool->idle_timeout_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    int result;
+
+    do {
+        result = sem_clockwait(&worker->wake, CLOCK_MONOTONIC, &until);
+    } while (result < 0 && errno == EINTR);
+    return result == 0;
+}
+
+/* Take a post that is certain to come. Lock not held. */
+static void take_post(struct aiod_worker *worker)
+{
+    while (sem_wait(&worker->wake) < 0) {
+    }
+}
+
+/*
+ * Be idle until there may be something to do. Lock held on entry and return. False: leave.
+ *
+ * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
+ * timed out must still take the post that is on its way, or its next sleep would end at once.
+ */
+static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    bool posted;
+
+    pool->active_threads--;
+    push_sleeper(pool, worker);
+    do {
+        pthread_mutex_unlock(&pool->lock);
+        posted = sleep_until_posted(pool, worker);
+        pthread_mutex_lock(&pool->lock);
+    } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
+
+    pool->active_threads++;
+    if (worker->chosen) {
+        pool->waking_threads--;
+        if (!posted) {
+            pthread_mutex_unlock(&pool->lock);
+            take_post(worker);
+            pthread_mutex_lock(&pool->lock);
+        }
+        return true;
+    }
+    remove_sleeper(pool, worker);
+    return pool->queued > 0;
+}
+
+/* Take the oldest request. Lock held. */
+static struct aiod_request *take_request(struct aiod_pool *pool)
+{
+    struct aiod_request *request = pool->queue_first;
+
+    aiod_pool_unlink(pool, request);
+    pool->last_taken_ns = aiod_now_ns();
+    request->started_ns = pool->last_taken_ns;
+    return request;
+}
+
+/* Do the request, or end it when its deadline has passed meanwhile. Lock not held. */
+static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (aiod_pool_deadline_passed(request, request->started_ns)) {
+        request->started_ns = 0;
+        request->result = -ETIMEDOUT;
+        request->reason = AIOD_REASON_DEADLINE;
+    } else {
+        request->result = request->run(request);
+    }
+    aiod_pool_push_done(pool, request);
+}
+
+void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    pool->active_threads--;
+    pool->cur_threads--;
+    worker->in_use = false;
+    worker->tid = 0;
+    /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
+    if (pool->waking_threads == 0) {
+        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    }
+    ring = aiod_spawner_owe(pool);
+    if (pool->stopping && pool->cur_threads == 0) {
+        /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
+        pthread_cond_broadcast(&pool->all_left);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+static bool must_leave(const struct aiod_pool *pool)
+{
+    return pool->stopping || pool->cur_threads > pool->max_threads;
+}
+
+void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    bool stay = true;
+
+    pthread_mutex_lock(&pool->lock);
+    while (stay && !must_leave(pool)) {
+        struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
+        struct aiod_request *request;
+        unsigned wake;
+
+        if (pool->queued == 0) {
+            stay = idle(pool, worker);
+            continue;
+        }
+        request = take_request(pool);
+        wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
+        pthread_mutex_unlock(&pool->lock);
+        aiod_pool_post_chosen(chosen, wake);
+        carry_out(pool, request);
+        pthread_mutex_lock(&pool->lock);
+    }
+    aiod_pool_leave(pool, worker);
+}
