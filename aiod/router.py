@@ -39,6 +39,8 @@ _SEND_HWM_MESSAGES: Final = 1024
 _RECEIVE_HWM_MESSAGES: Final = 64
 _BACKLOG: Final = 512
 _AUTO_ID_BYTES: Final = 5
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _OPENED: Final = zmq.EVENT_ACCEPTED
 _CLOSED: Final = (
     zmq.EVENT_DISCONNECTED
@@ -86,6 +88,7 @@ class Router:
         self._paused = False
         self._drain_scheduled = False
         self._draining = False
+        self._peers: dict[bytes, Peer] = {}
         self._connections = 0
         self._connections_max = connections_max()
         self._refused_connections = 0
@@ -146,11 +149,11 @@ class Router:
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
         """Queue a message for `peer`. False: the peer has gone, or has let its queue fill up."""
         try:
-            self._socket.send(peer.routing_id, zmq.SNDMORE | zmq.NOBLOCK)
+            send = self._socket.send
+            send(peer.routing_id, _MORE)
             last = len(frames) - 1
             for index, frame in enumerate(frames):
-                copy = len(frame) < COPY_BELOW_BYTES
-                self._socket.send(frame, zmq.NOBLOCK | (zmq.SNDMORE if index < last else 0), copy=copy)
+                send(frame, _MORE if index < last else _NOBLOCK, copy=len(frame) < COPY_BELOW_BYTES)
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise
@@ -167,25 +170,38 @@ class Router:
         self._draining = True
         try:
             for _ in range(_MESSAGES_PER_TURN):
-                if not self._receivable():
+                if self._paused or self._socket.closed:
                     return
-                self._deliver(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
+                self._deliver(self._receive())
+        except zmq.Again:
+            return
         finally:
             self._draining = False
         self._schedule_drain()
 
-    def _receivable(self) -> bool:
-        """Whether there is a message, and it is wanted. Asking re-arms the edge of the FD."""
-        if self._paused or self._socket.closed:
-            return False
-        return bool(cast("int", self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    def _receive(self) -> list[zmq.Frame]:
+        """The next message with its routing id. Raises zmq.Again when there is none, which re-arms the FD's edge."""
+        recv = self._socket.recv
+        frames = [frame := recv(_NOBLOCK, copy=False)]
+        while frame.more:
+            frames.append(frame := recv(_NOBLOCK, copy=False))
+        return frames
 
     def _deliver(self, frames: list[zmq.Frame]) -> None:
-        routing_id = frames[0].bytes
+        routing_id = frames.pop(0).bytes
         if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
             log.warning("%s: discarded a message from a peer that chose its own routing id", self._name)
             return
-        self._on_message(_peer(routing_id, frames[-1]), frames[1:])
+        self._on_message(self._peer(routing_id, str(frames[0].get("Peer-Address"))), frames)
+
+    def _peer(self, routing_id: bytes, address: str) -> Peer:
+        """Who sent a message; taken apart once for each connection."""
+        peer = self._peers.get(routing_id)
+        if peer is None or peer.address != address:
+            if len(self._peers) > 2 * self._connections_max:
+                self._peers.clear()
+            self._peers[routing_id] = peer = _parse_peer(routing_id, address)
+        return peer
 
     def _schedule_drain(self) -> None:
         if not self._drain_scheduled and self._loop is not None:
@@ -284,11 +300,10 @@ def _listen(endpoint: str) -> socket.socket:
     return listener
 
 
-def _peer(routing_id: bytes, frame: zmq.Frame) -> Peer:
+def _parse_peer(routing_id: bytes, address: str) -> Peer:
     """The peer as libzmq's Peer-Address has it: host:uid:gid:pid, believed on ipc only."""
-    address = frame.get("Peer-Address")
     try:
-        _, uid, gid, pid = str(address).rsplit(":", 3)
-        return Peer(routing_id, str(address), int(uid), int(gid), int(pid))
+        _, uid, gid, pid = address.rsplit(":", 3)
+        return Peer(routing_id, address, int(uid), int(gid), int(pid))
     except ValueError:
-        return Peer(routing_id, str(address), -1, -1, -1)
+        return Peer(routing_id, address, -1, -1, -1)
