@@ -29,7 +29,8 @@ def client(shared_daemon: Any) -> Iterator[aiod_client.Client]:
     with aiod_client.connect(shared_daemon.endpoint, timeout=PATIENCE_S) as connected:
         yield connected
     for entry in shared_daemon.path.iterdir():
-        entry.unlink()
+        if not entry.is_dir():  # of other tests
+            entry.unlink()
 
 
 @pytest.fixture
