@@ -29,11 +29,12 @@ void aiod_buffers_destroy(struct aiod_buffers *buffers)
     pthread_mutex_destroy(&buffers->lock);
 }
 
+/* The smallest class that holds `capacity`; AIOD_BUFFER_CLASSES: none does. */
 static size_t class_of(size_t capacity)
 {
     size_t index = 0;
 
-    while (((size_t)AIOD_BUFFER_ALIGNMENT << index) < capacity) {
+    while (index < AIOD_BUFFER_CLASSES && ((size_t)AIOD_BUFFER_ALIGNMENT << index) < capacity) {
         index++;
     }
     return index;

@@ -114,6 +114,12 @@ static int open_root(const char *root, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+/* The root itself is there already: CREATE changes nothing, EXCLUSIVE fails. */
+static int open_whole(int root_fd, unsigned flags)
+{
+    return (flags & AIOD_OPEN_EXCLUSIVE) != 0 ? -EEXIST : reopen(root_fd, flags, true);
+}
+
 static int open_any(const char *root, const char *path, unsigned flags, mode_t mode)
 {
     int root_fd = open_root(root, *path != '\0' ? O_DIRECTORY : 0);
@@ -122,7 +128,7 @@ static int open_any(const char *root, const char *path, unsigned flags, mode_t m
     if (root_fd < 0) {
         return root_fd;
     }
-    fd = *path != '\0' ? open_in_directory(root_fd, path, flags, mode) : reopen(root_fd, flags, true);
+    fd = *path != '\0' ? open_in_directory(root_fd, path, flags, mode) : open_whole(root_fd, flags);
     close(root_fd);
     return fd;
 }

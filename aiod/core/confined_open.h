@@ -27,7 +27,8 @@ struct aiod_opened {
 
 /*
  * Open `path` beneath the directory `root`; an empty `path` opens `root` itself, a regular file or a block device.
- * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file.
+ * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file, EEXIST
+ * with EXCLUSIVE for what is there (the root always is), and with CREATE for a link to nothing.
  */
 int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened);
 

@@ -207,6 +207,13 @@ static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **c
     return 1;
 }
 
+static uint64_t sooner_ns(uint64_t wanted_ns, uint64_t at_ns, uint64_t now_ns)
+{
+    uint64_t in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
+
+    return in_ns < wanted_ns ? in_ns : wanted_ns;
+}
+
 static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
 {
     uint64_t wanted_ns = AIOD_POOL_NEVER;
@@ -217,9 +224,10 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
         wanted_ns = DEADLINE_SCAN_NS;
     }
     if (pool->retry_at_ns != 0) {
-        uint64_t retry_ns = pool->retry_at_ns > now_ns ? pool->retry_at_ns - now_ns : 0;
-
-        wanted_ns = retry_ns < wanted_ns ? retry_ns : wanted_ns;
+        wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
+        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may be longer than a request is to wait */
+            wanted_ns = sooner_ns(wanted_ns, pool->queue_first->queued_ns + pool->spawn_retry_ns, now_ns);
+        }
     }
     return wanted_ns;
 }
@@ -394,15 +402,17 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
     pool->idle_timeout_ns = config->idle_timeout_ns;
     pool->spawn_retry_ns = config->spawn_retry_ns;
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
-    error = init_locks(pool);
-    if (error == 0) {
-        error = init_doorbells(pool);
+    error = init_doorbells(pool);
+    if (error != 0) {
+        free(pool);
+        return error;
     }
+    error = init_locks(pool);
     if (error == 0) {
         error = aiod_pool_resize(pool, config->max_threads, config->min_threads);
     }
     if (error != 0) {
-        free(pool);
+        aiod_pool_destroy(pool);
         return error;
     }
     *result = pool;

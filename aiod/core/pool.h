@@ -43,7 +43,7 @@ struct aiod_pool_stats {
     unsigned active_threads;
     unsigned new_threads;     /* owed, not created yet */
     unsigned pending_threads; /* created, not running yet */
-    unsigned threads_peak;
+    unsigned threads_peak;    /* running at once; what was only owed does not count */
     size_t queued;
     uint64_t threads_created;
     uint64_t spawn_failures;

@@ -22,9 +22,6 @@ bool aiod_spawner_owe(struct aiod_pool *pool)
         pool->new_threads++;
         supply++;
     }
-    if (pool->cur_threads > pool->threads_peak) {
-        pool->threads_peak = pool->cur_threads;
-    }
     return pool->new_threads > 0 && !had_backlog && pool->pending_threads == 0;
 }
 
@@ -67,6 +64,9 @@ static void *start_worker(void *arg)
     pool->pending_threads--;
     pool->active_threads++;
     pool->threads_created++;
+    if (pool->cur_threads - pool->new_threads - pool->pending_threads > pool->threads_peak) {
+        pool->threads_peak = pool->cur_threads - pool->new_threads - pool->pending_threads;
+    }
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
     worker = take_place(pool);
     worker->tid = tid;
@@ -112,9 +112,6 @@ static void creation_failed(struct aiod_pool *pool)
     pool->retry_backoff_ns *= 2;
     if (pool->retry_backoff_ns > AIOD_RETRY_BACKOFF_MAX_NS) {
         pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MAX_NS;
-    }
-    if (pool->stopping && pool->cur_threads == 0) {
-        pthread_cond_broadcast(&pool->all_left);
     }
     pthread_mutex_unlock(&pool->lock);
     aiod_eventfd_ring(pool->doorbell_fd);

@@ -105,18 +105,18 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
         pthread_mutex_lock(&pool->lock);
     } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
 
-    pool->active_threads++;
     if (worker->chosen) {
-        pool->waking_threads--;
-        if (!posted) {
+        if (!posted) { /* still waking meanwhile, or its request would seem to wait for nobody */
             pthread_mutex_unlock(&pool->lock);
             take_post(worker);
             pthread_mutex_lock(&pool->lock);
         }
-        return true;
+        pool->waking_threads--;
+    } else {
+        remove_sleeper(pool, worker);
     }
-    remove_sleeper(pool, worker);
-    return pool->queued > 0;
+    pool->active_threads++;
+    return worker->chosen || pool->queued > 0;
 }
 
 /* Take the oldest request. Lock held. */

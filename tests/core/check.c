@@ -5,6 +5,8 @@
 #include <string.h>
 #include <sys/uio.h>
 
+#include "pool_state.h"
+
 /* ---- gates ---------------------------------------------------------------------------------------------------------- */
 
 void gate_init(struct gate *gate, bool open)
@@ -75,8 +77,10 @@ static void note_creator(void)
 
 static int faulty_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
 {
-    if (faults.creations_gate != NULL && gettid() != getpid()) {
-        gate_pass(faults.creations_gate);
+    struct gate *gate = faults.creations_gate;
+
+    if (gate != NULL && gettid() != getpid()) {
+        gate_pass(gate);
     }
     if (atomic_fetch_sub(&faults.creations_good, 1) <= 0 && atomic_fetch_sub(&faults.creations_bad, 1) > 0) {
         note_failure();
@@ -258,7 +262,7 @@ void loop_until(struct aiod_pool *pool, bool (*done)(void *argument), void *argu
 
     while (!done(argument)) {
         CHECK(aiod_now_ns() < end_ns);
-        loop_once(pool, 10);
+        loop_once(pool, 2);
     }
 }
 
@@ -332,7 +336,7 @@ struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t
         .max_threads = max_threads,
         .min_threads = min_threads,
         .idle_timeout_ns = idle_timeout_ms * UINT64_C(1000000),
-        .spawn_retry_ns = UINT64_C(100000000),
+        .spawn_retry_ns = SPAWN_RETRY_NS,
     };
     struct aiod_pool *pool;
 
@@ -343,10 +347,15 @@ struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t
 
 void end_pool(struct aiod_pool *pool)
 {
+    int posts;
+
     CHECK(check_invariants(pool).lost_wakeups == 0);
     CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
     reap(pool);
     CHECK(check_invariants(pool).cur_threads == 0);
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) { /* every wake-up was taken by the one whom it was for */
+        CHECK(sem_getvalue(&pool->workers[i].wake, &posts) == 0 && posts == 0);
+    }
     aiod_pool_destroy(pool);
 }
 

@@ -46,15 +46,15 @@ void gate_wait_for(struct gate *gate, unsigned count);
 /* ---- faults: the system calls that lie, after cowsql/raft's countdown ----------------------------------------------- */
 
 struct faults {
-    _Atomic int creations_good;  /* this many thread creations succeed, ... */
-    _Atomic int creations_bad;   /* ... then this many fail with EAGAIN */
-    struct gate *creations_gate; /* where newborns wait before they create; the main loop does not */
-    _Atomic int interrupts;      /* the next transfers and flushes fail with EINTR */
-    _Atomic int empty_writes;    /* the next writes carry nothing, and say so */
-    _Atomic size_t transfer_max; /* bytes that one transfer carries at most; 0: no limit */
-    _Atomic size_t error_after;  /* with `error`: transfers fail once this many bytes have gone */
-    _Atomic int error;           /* errno; 0: none */
-    _Atomic int flush_error;     /* errno of the next flush; then 0 again */
+    _Atomic int creations_good;          /* this many thread creations succeed, ... */
+    _Atomic int creations_bad;           /* ... then this many fail with EAGAIN */
+    struct gate *_Atomic creations_gate; /* where newborns wait before they create; the main loop does not */
+    _Atomic int interrupts;              /* the next transfers and flushes fail with EINTR */
+    _Atomic int empty_writes;            /* the next writes carry nothing, and say so */
+    _Atomic size_t transfer_max;         /* bytes that one transfer carries at most; 0: no limit */
+    _Atomic size_t error_after;          /* with `error`: transfers fail once this many bytes have gone */
+    _Atomic int error;                   /* errno; 0: none */
+    _Atomic int flush_error;             /* errno of the next flush; then 0 again */
 };
 
 extern struct faults faults;
@@ -83,8 +83,8 @@ bool loop_wait(struct aiod_pool *pool, int wait_ms);
 
 struct job {
     struct aiod_request request;
-    struct gate *gate;     /* NULL: none */
-    _Atomic unsigned runs; /* by workers */
+    struct gate *gate;      /* NULL: none */
+    _Atomic unsigned runs;  /* by workers */
     _Atomic unsigned reaps; /* by the main loop */
     _Atomic pid_t worker;
     _Atomic int64_t answer; /* what run() returns */
@@ -101,6 +101,8 @@ void loop_until_reaped(struct aiod_pool *pool, size_t count);
 extern size_t reaped_total;
 
 /* ---- pools ------------------------------------------------------------------------------------------------------------ */
+
+#define SPAWN_RETRY_NS UINT64_C(100000000)
 
 struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms);
 

@@ -40,6 +40,7 @@ static void every_size(void)
         CHECK(buffers.kept_bytes == 0);
     }
     CHECK(aiod_buffer_get(&buffers, (size_t)AIOD_BUFFER_ALIGNMENT << AIOD_BUFFER_CLASSES) == NULL);
+    CHECK(aiod_buffer_get(&buffers, SIZE_MAX) == NULL);
     aiod_buffers_destroy(&buffers);
 }
 

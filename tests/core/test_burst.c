@@ -1,6 +1,8 @@
 /* Bursts: the threads and wake-ups that a burst needs come, none too many, and not from the submitter. */
 #include "check.h"
 
+#include <poll.h>
+
 #include "spawner.h"
 
 static struct gate gate;
@@ -15,24 +17,30 @@ static void burst_into_a_cold_pool(void)
     struct job jobs[COUNT] = {0};
     pid_t tids[AIOD_THREADS_MAX];
     size_t workers;
+    size_t by_workers = 0;
 
     faults_reset();
     gate_init(&gate, false);
     submit_jobs(pool, jobs, COUNT, &gate);
     CHECK(creations_total() == 0); /* the submitter has created none */
-    while (check_invariants(pool).active_threads < COUNT || gate.waiting < COUNT) {
-        loop_once(pool, 1);
-    }
-    CHECK(creations_total() == COUNT);
+    loop_until_waiting(pool, &gate, COUNT);
+    CHECK(check_invariants(pool).active_threads == COUNT);
     CHECK(creations_by(gettid()) == 1); /* the main loop began the chain, and newborns did the rest */
     workers = aiod_pool_worker_tids(pool, tids);
     CHECK(workers == COUNT);
     for (size_t i = 0; i < workers; i++) {
         CHECK(creations_by(tids[i]) <= AIOD_SPAWN_FAN_OUT);
+        by_workers += creations_by(tids[i]);
     }
+    CHECK(by_workers == COUNT - 1 && creations_total() == COUNT);
     gate_open(&gate);
     loop_until_reaped(pool, COUNT);
     end_pool(pool);
+}
+
+static bool all_asleep(const struct aiod_pool_stats *stats)
+{
+    return stats->idle_threads == stats->cur_threads && stats->waking_threads == 0;
 }
 
 /* One sleeper is owed a request already: it must not count for the next ones as well. */
@@ -43,12 +51,13 @@ static void burst_with_one_worker_just_woken(void)
     };
 
     for (int turn = 0; turn < 50; turn++) {
-        struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
+        struct aiod_pool *pool = make_pool(4 * COUNT, 0, 10000);
         struct job first = {0};
         struct job jobs[COUNT] = {0};
 
         submit_jobs(pool, &first, 1, NULL);
         loop_until_reaped(pool, 1);
+        loop_until_stats(pool, all_asleep);
         gate_init(&gate, false);
         submit_jobs(pool, jobs, 1, &gate); /* wakes the one */
         submit_jobs(pool, jobs + 1, COUNT - 1, &gate);
@@ -58,11 +67,6 @@ static void burst_with_one_worker_just_woken(void)
         CHECK(check_invariants(pool).threads_created == COUNT);
         end_pool(pool);
     }
-}
-
-static bool all_asleep(const struct aiod_pool_stats *stats)
-{
-    return stats->idle_threads == stats->cur_threads && stats->waking_threads == 0;
 }
 
 /* All asleep, a burst for all: wake-ups spread from one, and nobody is created. */
@@ -87,33 +91,37 @@ static void burst_into_a_sleeping_pool(void)
     end_pool(pool);
 }
 
-static bool one_asleep(const struct aiod_pool_stats *stats)
-{
-    return stats->cur_threads == 2 && all_asleep(stats);
-}
-
 /* The one that worked last is chosen first: its stack and caches are warm. */
 static void most_recently_used_first(void)
 {
-    struct aiod_pool *pool = make_pool(2, 2, 10000);
-    struct job jobs[2] = {0};
-    struct job next = {0};
+    enum {
+        COUNT = 4
+    };
+    struct aiod_pool *pool = make_pool(COUNT, COUNT, 10000);
+    struct gate gates[COUNT];
+    struct job jobs[COUNT] = {0};
+    struct job again[COUNT] = {0};
 
-    loop_until_stats(pool, one_asleep);
-    for (int turn = 0; turn < 20; turn++) {
-        pid_t last;
-
-        reaped_total = 0;
-        gate_init(&gate, true);
-        submit_jobs(pool, jobs, 1, &gate);
-        loop_until_reaped(pool, 1);
-        loop_until_stats(pool, one_asleep);
-        last = jobs[0].worker;
-        submit_jobs(pool, &next, 1, NULL);
-        loop_until_reaped(pool, 2);
-        CHECK(next.worker == last);
-        loop_until_stats(pool, one_asleep);
+    loop_until_stats(pool, all_asleep);
+    for (size_t i = 0; i < COUNT; i++) {
+        gate_init(&gates[i], false);
+        submit_jobs(pool, &jobs[i], 1, &gates[i]);
+        loop_until_waiting(pool, &gates[i], 1);
     }
+    for (size_t i = 0; i < COUNT; i++) { /* to sleep in this order */
+        gate_open(&gates[i]);
+        while (check_invariants(pool).idle_threads != i + 1) {
+            loop_once(pool, 1);
+        }
+    }
+    gate_init(&gate, false);
+    for (unsigned i = 0; i < COUNT; i++) {
+        submit_jobs(pool, &again[i], 1, &gate);
+        loop_until_waiting(pool, &gate, i + 1);
+        CHECK(again[i].worker == jobs[COUNT - 1 - i].worker);
+    }
+    gate_open(&gate);
+    loop_until_reaped(pool, (size_t)2 * COUNT);
     end_pool(pool);
 }
 
@@ -134,12 +142,48 @@ static void min_threads_are_created_through_the_chain(void)
     end_pool(pool);
 }
 
+/* Each answer to the doorbell creates one; and the doorbell is not rung while a newborn will see the backlog. */
+static void one_creation_a_spawn_call(void)
+{
+    struct aiod_pool *pool = make_pool(16, 0, 10000);
+    struct pollfd doorbell = {.fd = aiod_pool_doorbell_fd(pool), .events = POLLIN};
+    struct job jobs[16] = {0};
+    struct gate creations_gate;
+    struct aiod_pool_stats stats;
+
+    faults_reset();
+    gate_init(&creations_gate, false);
+    faults.creations_gate = &creations_gate;
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, 4, &gate);
+    CHECK(poll(&doorbell, 1, 0) == 1);
+    aiod_pool_spawn(pool);
+    gate_wait_for(&creations_gate, 1); /* the first newborn is about to create the second: that one is pending */
+    stats = check_invariants(pool);
+    CHECK(stats.active_threads == 1 && stats.pending_threads == 1 && stats.new_threads == 2);
+    submit_jobs(pool, jobs + 4, 4, &gate);
+    CHECK(poll(&doorbell, 1, 0) == 0);
+    aiod_pool_spawn(pool); /* not asked for, and harmless */
+    gate_wait_for(&creations_gate, 2);
+    CHECK(creations_by(gettid()) == 2 && creations_total() == 2);
+    gate_open(&creations_gate);
+    submit_jobs(pool, jobs + 8, 8, &gate);
+    loop_until_waiting(pool, &gate, 16);
+    aiod_pool_spawn(pool); /* nothing is owed */
+    CHECK(creations_total() == 16);
+    gate_open(&gate);
+    loop_until_reaped(pool, 16);
+    faults_reset();
+    end_pool(pool);
+}
+
 int main(void)
 {
     faults_install();
     burst_into_a_cold_pool();
     burst_with_one_worker_just_woken();
     burst_into_a_sleeping_pool();
+    one_creation_a_spawn_call();
     most_recently_used_first();
     min_threads_are_created_through_the_chain();
     return 0;

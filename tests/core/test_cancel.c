@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <sched.h>
 
 static void before_the_start(void)
 {
@@ -62,6 +63,67 @@ static void racing_with_the_start(void)
     free(jobs);
 }
 
+enum {
+    CANCELLERS = 3,
+    CANCELLED = 4000
+};
+
+struct canceller {
+    struct aiod_pool *pool;
+    struct job *jobs;
+    _Atomic size_t *submitted;
+    size_t ended;
+};
+
+/* Tries each request there is, the done and reaped ones as well. */
+static void *cancel_in_thread(void *argument)
+{
+    struct canceller *canceller = argument;
+
+    for (size_t i = 0; i < CANCELLED;) {
+        if (i < *canceller->submitted) {
+            canceller->ended += aiod_pool_cancel(canceller->pool, &canceller->jobs[i++].request);
+        } else {
+            sched_yield();
+        }
+    }
+    return NULL;
+}
+
+static void from_several_threads(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 10000);
+    struct job *jobs = calloc(CANCELLED, sizeof(*jobs));
+    struct canceller cancellers[CANCELLERS];
+    pthread_t threads[CANCELLERS];
+    _Atomic size_t submitted = 0;
+    size_t cancelled = 0;
+
+    for (size_t i = 0; i < CANCELLERS; i++) {
+        cancellers[i] = (struct canceller){.pool = pool, .jobs = jobs, .submitted = &submitted};
+        CHECK(pthread_create(&threads[i], NULL, cancel_in_thread, &cancellers[i]) == 0);
+    }
+    for (size_t i = 0; i < CANCELLED; i += 40) {
+        submit_jobs(pool, jobs + i, 40, NULL);
+        submitted += 40;
+        loop_once(pool, 0);
+        check_invariants(pool);
+    }
+    for (size_t i = 0; i < CANCELLERS; i++) {
+        pthread_join(threads[i], NULL);
+        cancelled += cancellers[i].ended;
+    }
+    loop_until_reaped(pool, CANCELLED);
+    for (size_t i = 0; i < CANCELLED; i++) {
+        CHECK(jobs[i].reaps == 1);
+        CHECK(jobs[i].request.result == (jobs[i].runs == 1 ? 7 : -ECANCELED));
+        cancelled -= jobs[i].runs == 0;
+    }
+    CHECK(cancelled == 0);
+    end_pool(pool);
+    free(jobs);
+}
+
 static void past_the_deadline(void)
 {
     struct aiod_pool *pool = make_pool(1, 0, 10000);
@@ -106,6 +168,8 @@ static void shutdown_under_load(void)
     submit_jobs(pool, jobs, COUNT, &gate);
     loop_until_waiting(pool, &gate, THREADS);
     CHECK(!aiod_pool_stop(pool, 1000000)); /* workers are at the gate */
+    CHECK(check_invariants(pool).active_threads == THREADS && check_invariants(pool).queued == 0);
+    loop_until_reaped(pool, COUNT - THREADS);
     gate_open(&gate);
     CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
     loop_until_reaped(pool, COUNT);
@@ -151,6 +215,7 @@ int main(void)
     faults_install();
     before_the_start();
     racing_with_the_start();
+    from_several_threads();
     past_the_deadline();
     past_the_deadline_when_taken();
     shutdown_under_load();

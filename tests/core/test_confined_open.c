@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 #include "confined_open.h"
 
@@ -44,19 +45,22 @@ static void lay_out(void)
     snprintf(root, sizeof(root), "%s/root", base);
 }
 
-static int
-try
-    (const char *path, unsigned flags)
-    {
-        struct aiod_opened opened = {0};
-        int error = aiod_confined_open(root, path, flags, 0640, &opened);
+static int attempt_at(const char *where, const char *path, unsigned flags)
+{
+    struct aiod_opened opened = {0};
+    int error = aiod_confined_open(where, path, flags, 0640, &opened);
 
-        if (error == 0) {
-            CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
-            close(opened.fd);
-        }
-        return error;
+    if (error == 0) {
+        CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
+        close(opened.fd);
     }
+    return error;
+}
+
+static int attempt(const char *path, unsigned flags)
+{
+    return attempt_at(root, path, flags);
+}
 
 static void what_is_beneath_opens(void)
 {
@@ -68,34 +72,34 @@ static void what_is_beneath_opens(void)
     CHECK(opened.size == 6 && opened.dev == status.st_dev && opened.ino == status.st_ino);
     CHECK(write(opened.fd, "x", 1) < 0 && errno == EBADF);
     close(opened.fd);
-    CHECK(try ("dir/staying", AIOD_OPEN_READ) == 0);
-    CHECK(try ("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
+    CHECK(attempt("dir/staying", AIOD_OPEN_READ) == 0);
+    CHECK(attempt("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
 }
 
 static void what_leaves_does_not(void)
 {
-    CHECK(try ("../out/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try ("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try ("/etc/passwd", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try ("leaving", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try ("dir/absolute/secret", AIOD_OPEN_READ) == -EXDEV);
-    CHECK(try ("magic/x", AIOD_OPEN_READ) == -EXDEV || try ("magic/x", AIOD_OPEN_READ) == -ELOOP);
-    CHECK(try ("../out/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
-    CHECK(try ("dir/absolute/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EXDEV);
+    CHECK(attempt("../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("/etc/passwd", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("leaving", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("dir/absolute/secret", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("magic/x", AIOD_OPEN_READ) == -EXDEV || attempt("magic/x", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(attempt("../out/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
+    CHECK(attempt("dir/absolute/made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EXDEV);
     CHECK(access(in_base("out/made"), F_OK) < 0);
-    CHECK(try ("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
+    CHECK(attempt("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
 }
 
 static void what_is_no_file_does_not(void)
 {
-    CHECK(try ("dir", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try ("", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try (".", AIOD_OPEN_READ) == -EISDIR);
-    CHECK(try ("fifo", AIOD_OPEN_READ) == -EINVAL); /* and does not wait for a writer */
-    CHECK(try ("fifo", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
-    CHECK(try ("loop", AIOD_OPEN_READ) == -ELOOP);
-    CHECK(try ("file/below", AIOD_OPEN_READ) == -ENOTDIR);
-    CHECK(try ("absent", AIOD_OPEN_READ) == -ENOENT);
+    CHECK(attempt("dir", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(attempt("", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(attempt(".", AIOD_OPEN_READ) == -EISDIR);
+    CHECK(attempt("fifo", AIOD_OPEN_READ) == -EINVAL); /* and does not wait for a writer */
+    CHECK(attempt("fifo", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
+    CHECK(attempt("loop", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(attempt("file/below", AIOD_OPEN_READ) == -ENOTDIR);
+    CHECK(attempt("absent", AIOD_OPEN_READ) == -ENOENT);
 }
 
 static void creating_and_truncating(void)
@@ -103,12 +107,12 @@ static void creating_and_truncating(void)
     struct aiod_opened opened;
     struct stat status;
 
-    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == 0);
+    CHECK(attempt("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == 0);
     CHECK(stat(in_base("root/made"), &status) == 0 && (status.st_mode & 0777) == 0640);
-    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
-    CHECK(try ("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    CHECK(attempt("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
+    CHECK(attempt("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE) == -EEXIST);
     put("root/made", "something");
-    CHECK(try ("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
+    CHECK(attempt("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 9);
     CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, 0, &opened) == 0);
     CHECK(opened.size == 0);
@@ -126,7 +130,67 @@ static void an_export_that_is_a_file(void)
     CHECK(aiod_confined_open(in_base("root/file"), "x", AIOD_OPEN_READ, 0, &opened) == -ENOTDIR);
     CHECK(aiod_confined_open(in_base("gone"), "", AIOD_OPEN_READ, 0, &opened) == -ENOENT);
     CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, 0, &opened) == -EINVAL);
-    CHECK(aiod_confined_open("/dev", "null", AIOD_OPEN_READ, 0, &opened) == -EINVAL);
+}
+
+static void an_export_that_is_a_file_is_there_already(void)
+{
+    const unsigned exclusive = AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE;
+
+    CHECK(attempt_at(in_base("root/file"), "", exclusive) == -EEXIST);
+    CHECK(attempt_at(in_base("root/file"), "", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
+    CHECK(attempt_at(in_base("gone"), "", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -ENOENT);
+    CHECK(access(in_base("gone"), F_OK) < 0);
+}
+
+/* A device would carry I/O past every other confinement: none inside an exported directory is opened. */
+static void devices_inside_a_directory(void)
+{
+    CHECK(attempt_at("/dev", "null", AIOD_OPEN_READ) == -EINVAL);
+    CHECK(attempt_at("/dev", "null", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EINVAL);
+    if (mknod(in_base("root/disk"), S_IFBLK | 0600, makedev(7, 250)) < 0) {
+        CHECK(errno == EPERM); /* only root may make one */
+        return;
+    }
+    CHECK(attempt("disk", AIOD_OPEN_READ) == -EINVAL);
+    CHECK(attempt("disk", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EINVAL);
+    CHECK(unlink(in_base("root/disk")) == 0);
+}
+
+/* /proc has links that lead anywhere without any path. */
+static void magic_links(void)
+{
+    char link[32];
+    int fd = open(in_base("out/secret"), O_RDONLY);
+
+    CHECK(fd >= 0);
+    snprintf(link, sizeof(link), "fd/%d", fd);
+    CHECK(attempt_at("/proc/self", link, AIOD_OPEN_READ) == -ELOOP);
+    CHECK(attempt_at("/proc/self", "exe", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(attempt_at("/proc/self", "root/etc/passwd", AIOD_OPEN_READ) == -ELOOP);
+    CHECK(attempt_at("/proc/self", "cwd/secret", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -ELOOP);
+    CHECK(attempt_at("/proc/self", "status", AIOD_OPEN_READ) == 0);
+    close(fd);
+}
+
+/* A link to nothing is a name that is there: CREATE does not follow it, wherever it points. */
+static void links_to_nothing(void)
+{
+    CHECK(symlink("nothing", in_base("root/dangling")) == 0);
+    CHECK(symlink("../out/nothing", in_base("root/dangling-out")) == 0);
+    CHECK(attempt("dangling", AIOD_OPEN_READ) == -ENOENT);
+    CHECK(attempt("dangling", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EEXIST);
+    CHECK(attempt("dangling-out", AIOD_OPEN_READ) == -EXDEV);
+    CHECK(attempt("dangling-out", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == -EXDEV);
+    CHECK(access(in_base("root/nothing"), F_OK) < 0 && access(in_base("out/nothing"), F_OK) < 0);
+    CHECK(unlink(in_base("root/dangling")) == 0 && unlink(in_base("root/dangling-out")) == 0);
+}
+
+static int next_fd(void)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+    CHECK(fd >= 0 && close(fd) == 0);
+    return fd;
 }
 
 static void clear_away(void)
@@ -144,12 +208,19 @@ static void clear_away(void)
 
 int main(void)
 {
+    int free_fd = next_fd();
+
     lay_out();
     what_is_beneath_opens();
     what_leaves_does_not();
     what_is_no_file_does_not();
     creating_and_truncating();
     an_export_that_is_a_file();
+    an_export_that_is_a_file_is_there_already();
+    devices_inside_a_directory();
+    magic_links();
+    links_to_nothing();
+    CHECK(next_fd() == free_fd); /* no failure has kept a descriptor */
     clear_away();
     return 0;
 }

@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "spawner.h"
+
 static void at_each_link(void)
 {
     enum {
@@ -13,6 +15,7 @@ static void at_each_link(void)
     for (int good = 0; good < COUNT; good++) {
         struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
         struct job jobs[COUNT] = {0};
+        uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
 
         faults_reset();
         faults.creations_good = good;
@@ -22,6 +25,7 @@ static void at_each_link(void)
         while (gate.waiting < COUNT) { /* only passed when the creation was taken up again */
             check_invariants(pool);
             loop_once(pool, 1);
+            CHECK(aiod_now_ns() < end_ns);
         }
         CHECK(check_invariants(pool).spawn_failures >= 1);
         gate_open(&gate);
@@ -57,6 +61,40 @@ static void the_others_carry_on(void)
     free(jobs);
 }
 
+static bool failed_seven_times(const struct aiod_pool_stats *stats)
+{
+    return stats->spawn_failures >= 7; /* with the back-off between, SPAWN_RETRY_NS have passed by then */
+}
+
+/* However long the few threads are busy: as long as there is one, requests wait for it. */
+static void the_queued_wait_for_the_others(void)
+{
+    enum {
+        COUNT = 12
+    };
+    struct aiod_pool *pool = make_pool(16, 0, 10000);
+    struct job jobs[COUNT] = {0};
+    struct gate gate;
+
+    faults_reset();
+    faults.creations_good = 2;
+    faults.creations_bad = 1 << 30;
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, COUNT, &gate);
+    loop_until_waiting(pool, &gate, 2);
+    loop_until_stats(pool, failed_seven_times);
+    CHECK(creation_failed_ns(6) - creation_failed_ns(0) > SPAWN_RETRY_NS);
+    aiod_pool_tick(pool);
+    loop_once(pool, 0);
+    CHECK(reaped_total == 0 && check_invariants(pool).queued == COUNT - 2);
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].runs == 1 && jobs[i].request.result == 7);
+    }
+    end_pool(pool);
+}
+
 static void with_no_thread_at_all(void)
 {
     enum {
@@ -73,7 +111,8 @@ static void with_no_thread_at_all(void)
     loop_until_reaped(pool, COUNT);
     for (size_t i = 0; i < COUNT; i++) {
         CHECK(jobs[i].runs == 0 && jobs[i].request.result == -EAGAIN);
-        CHECK(jobs[i].request.reason == AIOD_REASON_NO_THREADS);
+        CHECK(jobs[i].request.reason == AIOD_REASON_NO_THREADS && jobs[i].request.started_ns == 0);
+        CHECK(jobs[i].request.done_ns - jobs[i].request.queued_ns >= SPAWN_RETRY_NS);
     }
     CHECK(check_invariants(pool).cur_threads == 0);
 
@@ -82,6 +121,120 @@ static void with_no_thread_at_all(void)
     loop_until_reaped(pool, COUNT + 1);
     CHECK(later.request.result == 7);
     end_pool(pool);
+}
+
+/* A request that comes when creation has long been failing, and is tried seldom, is not left waiting for longer. */
+static void back_off_does_not_hold_up_the_answer(void)
+{
+    struct aiod_pool *pool = make_pool(1, 1, 10000);
+    struct job job = {0};
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+
+    faults_reset();
+    faults.creations_good = 0;
+    faults.creations_bad = 1 << 30;
+    aiod_pool_spawn(pool);
+    while (aiod_pool_tick_wanted(pool) <= 2 * SPAWN_RETRY_NS) {
+        CHECK(aiod_now_ns() < end_ns);
+        loop_once(pool, 10);
+    }
+    submit_jobs(pool, &job, 1, NULL);
+    CHECK(aiod_pool_tick_wanted(pool) <= SPAWN_RETRY_NS);
+    loop_until_reaped(pool, 1);
+    CHECK(job.request.result == -EAGAIN && job.request.done_ns - job.request.queued_ns >= SPAWN_RETRY_NS);
+    end_pool(pool);
+}
+
+/* Each failure doubles the time to the next attempt, and submissions do not bring it nearer. */
+static void attempts_become_rarer(void)
+{
+    enum {
+        FAILURES = 5
+    };
+    struct aiod_pool *pool = make_pool(1, 1, 10000);
+    struct job jobs[100] = {0};
+    size_t submitted = 0;
+
+    faults_reset();
+    faults.creations_good = 0;
+    faults.creations_bad = FAILURES;
+    while (check_invariants(pool).threads_created == 0) {
+        if (submitted < 100) {
+            submit_jobs(pool, &jobs[submitted++], 1, NULL);
+        }
+        loop_once(pool, 10);
+    }
+    loop_until_reaped(pool, submitted);
+    CHECK(check_invariants(pool).spawn_failures == FAILURES);
+    for (size_t i = 1; i < FAILURES; i++) {
+        CHECK(creation_failed_ns(i) - creation_failed_ns(i - 1) >= AIOD_RETRY_BACKOFF_MIN_NS << (i - 1));
+    }
+    end_pool(pool);
+}
+
+static bool eight_idle(const struct aiod_pool_stats *stats)
+{
+    return stats->idle_threads == 8;
+}
+
+/* min_threads are owed without any request: they come when creation works again. */
+static void the_least_come_later(void)
+{
+    struct aiod_pool *pool;
+
+    faults_reset();
+    faults.creations_good = 3;
+    faults.creations_bad = 4;
+    pool = make_pool(16, 8, 10000);
+    loop_until_stats(pool, eight_idle);
+    CHECK(aiod_pool_tick_wanted(pool) == AIOD_POOL_NEVER);
+    end_pool(pool);
+}
+
+/* What was never there is no peak. */
+static void the_peak_counts_threads_that_were_there(void)
+{
+    struct aiod_pool *pool = make_pool(16, 0, 10000);
+    struct job jobs[16] = {0};
+    struct gate gate;
+
+    faults_reset();
+    faults.creations_good = 2;
+    faults.creations_bad = 1 << 30;
+    gate_init(&gate, false);
+    submit_jobs(pool, jobs, 16, &gate);
+    loop_until_waiting(pool, &gate, 2);
+    gate_open(&gate);
+    loop_until_reaped(pool, 16);
+    CHECK(check_invariants(pool).threads_created == 2 && check_invariants(pool).threads_peak == 2);
+    end_pool(pool);
+}
+
+/* A newborn's creation fails when the pool has been stopped meanwhile. */
+static void stop_meets_a_failing_creation(void)
+{
+    struct aiod_pool *pool = make_pool(16, 0, 10000);
+    struct job jobs[8] = {0};
+    struct gate creations_gate;
+
+    faults_reset();
+    gate_init(&creations_gate, false);
+    faults.creations_gate = &creations_gate;
+    faults.creations_good = 1;
+    faults.creations_bad = 1 << 30;
+    submit_jobs(pool, jobs, 8, NULL);
+    aiod_pool_spawn(pool);
+    gate_wait_for(&creations_gate, 1);
+    CHECK(!aiod_pool_stop(pool, 0)); /* the newborn is in thread_create */
+    check_invariants(pool);
+    loop_until_reaped(pool, 8);
+    gate_open(&creations_gate);
+    CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
+    CHECK(check_invariants(pool).cur_threads == 0 && check_invariants(pool).spawn_failures == 1);
+    for (size_t i = 0; i < 8; i++) {
+        CHECK(jobs[i].reaps == 1 && jobs[i].runs == 0 && jobs[i].request.result == -ECANCELED);
+    }
+    aiod_pool_destroy(pool);
 }
 
 static void stop_while_it_fails(void)
@@ -103,7 +256,13 @@ int main(void)
     faults_install();
     at_each_link();
     the_others_carry_on();
+    the_queued_wait_for_the_others();
     with_no_thread_at_all();
+    back_off_does_not_hold_up_the_answer();
+    attempts_become_rarer();
+    the_least_come_later();
+    the_peak_counts_threads_that_were_there();
     stop_while_it_fails();
+    stop_meets_a_failing_creation();
     return 0;
 }

@@ -10,7 +10,7 @@ static void check_value(uint64_t value)
 
     CHECK(index < AIOD_HISTOGRAM_BUCKETS);
     CHECK(value <= upper);
-    CHECK(upper - value <= value / 32 + 1);
+    CHECK(upper - value <= value / 32);
     CHECK(aiod_histogram_index(upper) == index);
     CHECK(index + 1 == AIOD_HISTOGRAM_BUCKETS || aiod_histogram_index(upper + 1) == index + 1);
 }
@@ -22,11 +22,12 @@ int main(void)
     for (uint64_t value = 0; value < 100000; value++) {
         check_value(value);
     }
-    for (unsigned bit = 17; bit < AIOD_HISTOGRAM_TOP_BIT; bit++) {
+    for (unsigned bit = 17; bit <= AIOD_HISTOGRAM_TOP_BIT; bit++) {
         check_value((UINT64_C(1) << bit) - 1);
         check_value(UINT64_C(1) << bit);
         check_value((UINT64_C(1) << bit) + 12345);
     }
+    check_value((UINT64_C(1) << (AIOD_HISTOGRAM_TOP_BIT + 1)) - 1);
     CHECK(aiod_histogram_index(UINT64_MAX) == AIOD_HISTOGRAM_BUCKETS - 1);
     CHECK(aiod_histogram_index(UINT64_C(1) << 43) == AIOD_HISTOGRAM_BUCKETS - 1);
     for (size_t index = 1; index < AIOD_HISTOGRAM_BUCKETS; index++) {

@@ -142,6 +142,55 @@ static void names_are_cut_but_not_the_number(void)
     CHECK(strcmp(seen.name, "aiod-w/a-long/0") == 0);
 }
 
+enum {
+    NAMED = 12
+};
+
+struct named {
+    struct job job;
+    char name[32];
+};
+
+static struct gate all_named;
+
+static int64_t note_name(struct aiod_request *request)
+{
+    struct named *named = (struct named *)request;
+
+    CHECK(pthread_getname_np(pthread_self(), named->name, sizeof(named->name)) == 0);
+    gate_pass(&all_named);
+    return 0;
+}
+
+/* Twelve at once have twelve numbers, and the second digit is not cut either. */
+static void each_has_a_number(void)
+{
+    struct aiod_pool_config config = {.name = "database", .max_threads = NAMED, .idle_timeout_ns = 1000000000};
+    struct named named[NAMED] = {0};
+    struct aiod_pool *pool;
+    unsigned seen_numbers = 0;
+
+    gate_init(&all_named, false);
+    reaped_total = 0;
+    CHECK(aiod_pool_create(&pool, &config) == 0);
+    for (size_t i = 0; i < NAMED; i++) {
+        named[i].job.request = (struct aiod_request){.run = note_name, .queued_ns = aiod_now_ns()};
+        aiod_pool_submit(pool, &named[i].job.request, 1);
+    }
+    loop_until_waiting(pool, &all_named, NAMED);
+    gate_open(&all_named);
+    loop_until_reaped(pool, NAMED);
+    for (size_t i = 0; i < NAMED; i++) {
+        const char *number = strrchr(named[i].name, '/');
+
+        CHECK(number != NULL && strlen(named[i].name) == 15);
+        CHECK(strncmp(named[i].name, "aiod-w/database", (size_t)(number - named[i].name)) == 0);
+        seen_numbers |= 1u << strtoul(number + 1, NULL, 10);
+    }
+    CHECK(seen_numbers == (1u << NAMED) - 1);
+    end_pool(pool);
+}
+
 int main(void)
 {
     faults_install();
@@ -149,5 +198,6 @@ int main(void)
     affinity_of_the_moment();
     signals_are_blocked();
     names_are_cut_but_not_the_number();
+    each_has_a_number();
     return 0;
 }

@@ -56,6 +56,68 @@ static void shrink_under_load(void)
     free(jobs);
 }
 
+static bool three_left(const struct aiod_pool_stats *stats)
+{
+    return stats->cur_threads == 3;
+}
+
+/* The surplus is at work: it finishes what it has, and leaves; what is queued then waits for the others. */
+static void shrink_below_what_is_at_work(void)
+{
+    enum {
+        COUNT = 8
+    };
+    struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
+    struct gate second;
+    struct job jobs[COUNT] = {0};
+    struct job more[COUNT] = {0};
+
+    gate_init(&gate, false);
+    gate_init(&second, false);
+    submit_jobs(pool, jobs, COUNT, &gate);
+    loop_until_waiting(pool, &gate, COUNT);
+    CHECK(aiod_pool_resize(pool, 3, 3) == 0);
+    CHECK(check_invariants(pool).active_threads == COUNT);
+    submit_jobs(pool, more, COUNT, &second);
+    gate_open(&gate);
+    loop_until_waiting(pool, &second, 3);
+    loop_until_stats(pool, three_left);
+    CHECK(second.waiting == 3);
+    gate_open(&second);
+    loop_until_reaped(pool, (size_t)2 * COUNT);
+    CHECK(check_invariants(pool).cur_threads == 3 && check_invariants(pool).threads_created == COUNT);
+    end_pool(pool);
+}
+
+/* What is owed is owed no more, what is being created comes and leaves again. */
+static void shrink_in_the_middle_of_a_chain(void)
+{
+    enum {
+        COUNT = 16
+    };
+    struct aiod_pool *pool = make_pool(COUNT, 0, 10000);
+    struct gate creations_gate;
+    struct job jobs[COUNT] = {0};
+    struct aiod_pool_stats stats;
+
+    gate_init(&gate, false);
+    gate_init(&creations_gate, false);
+    faults.creations_gate = &creations_gate;
+    submit_jobs(pool, jobs, COUNT, &gate);
+    aiod_pool_spawn(pool);
+    gate_wait_for(&creations_gate, 1);
+    CHECK(aiod_pool_resize(pool, 1, 0) == 0);
+    stats = check_invariants(pool);
+    CHECK(stats.new_threads == 0 && stats.pending_threads == 1 && stats.active_threads == 1);
+    gate_open(&creations_gate);
+    loop_until_stats(pool, one_left);
+    gate_open(&gate);
+    loop_until_reaped(pool, COUNT);
+    CHECK(check_invariants(pool).threads_created == 2);
+    faults_reset();
+    end_pool(pool);
+}
+
 static void shrink_while_asleep(void)
 {
     struct aiod_pool *pool = make_pool(16, 4, 3600000);
@@ -131,6 +193,10 @@ static void the_least_stay(void)
     gate_open(&gate);
     loop_until_reaped(pool, COUNT);
     loop_until_stats(pool, four_left);
+    for (int turn = 0; turn < 30; turn++) { /* many idle timeouts: the same four, not ever new ones */
+        loop_once(pool, 2);
+        CHECK(check_invariants(pool).threads_created == COUNT);
+    }
     end_pool(pool);
 }
 
@@ -159,6 +225,8 @@ int main(void)
     faults_install();
     grow_under_load();
     shrink_under_load();
+    shrink_below_what_is_at_work();
+    shrink_in_the_middle_of_a_chain();
     shrink_while_asleep();
     back_and_forth_under_load();
     wrong_limits();

@@ -63,8 +63,19 @@ static void errors_half_way(int fd)
     faults.error_after = 5000;
     CHECK(aiod_io_read(fd, back, SIZE, 100, 0) == -EIO);
     faults_reset();
-    faults.flush_error = ENOSPC;
-    CHECK(aiod_io_flush(fd) == -ENOSPC);
+    faults.flush_error = EIO;
+    CHECK(aiod_io_flush(fd) == -EIO); /* once is enough: tried again, the kernel would say that all is well */
+    CHECK(faults.flush_error == 0 && aiod_io_flush(fd) == 0);
+}
+
+/* A write that carries nothing is no progress: an error, not an endless loop. */
+static void empty_writes(int fd)
+{
+    faults.empty_writes = 1;
+    CHECK(aiod_io_write(fd, data, SIZE, 0) == -ENOSPC);
+    CHECK(faults.empty_writes == 0);
+    CHECK(aiod_io_write(fd, data, 0, 0) == 0);
+    faults_reset();
 }
 
 static void errors_of_the_kernel(void)
@@ -108,6 +119,7 @@ int main(void)
     a_part_is_there_already(fd);
     without_blocking(fd);
     errors_half_way(fd);
+    empty_writes(fd);
     errors_of_the_kernel();
     close(fd);
     return 0;
