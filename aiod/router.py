@@ -39,6 +39,8 @@ _SEND_HWM_MESSAGES: Final = 1024
 _RECEIVE_HWM_MESSAGES: Final = 64
 _BACKLOG: Final = 512
 _AUTO_ID_BYTES: Final = 5
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _OPENED: Final = zmq.EVENT_ACCEPTED
@@ -151,9 +153,9 @@ class Router:
         try:
             send = self._socket.send
             send(peer.routing_id, _MORE)
-            last = len(frames) - 1
-            for index, frame in enumerate(frames):
-                send(frame, _MORE if index < last else _NOBLOCK, copy=len(frame) < COPY_BELOW_BYTES)
+            for frame in frames[:-1]:
+                send(frame, _MORE, copy=len(frame) < COPY_BELOW_BYTES)
+            send(frames[-1], _NOBLOCK, copy=len(frames[-1]) < COPY_BELOW_BYTES)
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise
@@ -170,37 +172,34 @@ class Router:
         self._draining = True
         try:
             for _ in range(_MESSAGES_PER_TURN):
-                if self._paused or self._socket.closed:
+                # Asked before each message: what the last one was answered with may have taken the FD's edge.
+                if self._paused or self._socket.closed or not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
                     return
-                self._deliver(self._receive())
-        except zmq.Again:
-            return
+                self._deliver()
         finally:
             self._draining = False
         self._schedule_drain()
 
-    def _receive(self) -> list[zmq.Frame]:
-        """The next message with its routing id. Raises zmq.Again when there is none, which re-arms the FD's edge."""
+    def _deliver(self) -> None:
+        """Hand on the message that has come: the routing id that libzmq puts before it, and its frames."""
         recv = self._socket.recv
+        routing_id = recv(_NOBLOCK)
         frames = [frame := recv(_NOBLOCK, copy=False)]
         while frame.more:
             frames.append(frame := recv(_NOBLOCK, copy=False))
-        return frames
-
-    def _deliver(self, frames: list[zmq.Frame]) -> None:
-        routing_id = frames.pop(0).bytes
-        if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
-            log.warning("%s: discarded a message from a peer that chose its own routing id", self._name)
-            return
-        self._on_message(self._peer(routing_id, str(frames[0].get("Peer-Address"))), frames)
-
-    def _peer(self, routing_id: bytes, address: str) -> Peer:
-        """Who sent a message; taken apart once for each connection."""
         peer = self._peers.get(routing_id)
-        if peer is None or peer.address != address:
-            if len(self._peers) > 2 * self._connections_max:
-                self._peers.clear()
-            self._peers[routing_id] = peer = _parse_peer(routing_id, address)
+        if peer is None:
+            if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
+                log.warning("%s: discarded a message from a peer that chose its own routing id", self._name)
+                return
+            peer = self._meet(routing_id, str(frames[0].get("Peer-Address")))
+        self._on_message(peer, frames)
+
+    def _meet(self, routing_id: bytes, address: str) -> Peer:
+        """Who is behind `routing_id`; libzmq counts them up, so that one stands for one connection of this socket."""
+        if len(self._peers) > 2 * self._connections_max:
+            self._peers.clear()
+        self._peers[routing_id] = peer = _parse_peer(routing_id, address)
         return peer
 
     def _schedule_drain(self) -> None:
@@ -258,6 +257,7 @@ class Router:
         router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
         self._monitor = router.get_monitor_socket(_OPENED | _CLOSED)
         router.bind(self.endpoint)
+        self._peers.clear()
         self._socket = router
 
     def _watch(self) -> None:

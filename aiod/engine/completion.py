@@ -33,6 +33,9 @@ _ADVICE: Final = {
     _core.REASON_STOPPING: "the daemon is stopping; it was not executed",
 }
 
+# Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
+_COMPLETE: Final = int(MessageType.COMPLETE)
+_SENTENCES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
 _OPS: Final = {int(op): op.name.lower() for op in Op}
 
 
@@ -74,10 +77,16 @@ class Completion:
     def send(self, session: Session, completions: Completions) -> None:
         """COMPLETE for `session`."""
         records, frames, failures = completions
-        sentences = {failure[0]: _explain(session, failure) for failure in failures} if failures else {}
-        if sum(map(len, sentences.values())) * 4 + len(records) > wire.HEADER_BYTES_MAX - 1024:
-            sentences = {failure[0]: errno_name(failure[5]) for failure in failures}
-        self._send_to(session, [MessageType.COMPLETE, records, sentences], frames)
+        sentences = _explain_all(session, failures, _SENTENCES_BYTES_MAX - len(records)) if failures else {}
+        self._send_to(session, [_COMPLETE, records, sentences], frames)
+
+
+def _explain_all(session: Session, failures: Sequence[Failure], bytes_max: int) -> dict[int, str]:
+    """Index of a record -> its sentence; the errno's name alone where sentences would not fit the header."""
+    sentences = {failure[0]: _explain(session, failure) for failure in failures}
+    if sum(map(len, sentences.values())) * 4 > bytes_max:
+        return {failure[0]: errno_name(failure[5]) for failure in failures}
+    return sentences
 
 
 def _explain(session: Session, failure: Failure) -> str:

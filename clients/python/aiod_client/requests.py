@@ -18,6 +18,10 @@ OFFSET_MAX: Final = (1 << 63) - 1
 PATH_BYTES_MAX: Final = 4096
 PERMISSION_BITS: Final = 0o7777
 
+# Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
+_READ: Final = int(Op.READ)
+_WRITE: Final = int(Op.WRITE)
+
 Payload = bytes | memoryview
 
 _MODES: Final = {
@@ -86,7 +90,7 @@ class Request(Pending):
         """
         if result < 0:
             self.error = self.error or from_wire(-result, sentence)
-        elif self.op != 1 or self.done:
+        elif self.op != _READ or self.done:
             self.result = result
         elif result > self.length:
             raise WireError(f"{result} bytes for {self}")
@@ -131,7 +135,7 @@ class Split:
             self.error = self.error or from_wire(-result, sentence)
         elif result > length:
             raise WireError(f"{result} bytes for {length} of {request}")
-        elif request.op == Op.READ:
+        elif request.op == _READ:
             self._read(request, start, length, data)
 
     def _read(self, request: Request, start: int, length: int, data: bytes | memoryview) -> None:
@@ -146,7 +150,7 @@ class Split:
         """Set the request's outcome: every part has come. A read ends with its first short part."""
         if self.error is not None:
             request.error = self.error
-        elif request.op == Op.READ and request.buffer is None:
+        elif request.op == _READ and request.buffer is None:
             request.result = b"".join(
                 piece for start, piece in sorted(self.pieces.items(), key=operator.itemgetter(0)) if start < self.end
             )
@@ -178,7 +182,7 @@ def read_request(handle: int, length: int, offset: int) -> Request:
         length, offset = operator.index(length), operator.index(offset)
     if length < 0 or offset < 0 or offset + length > OFFSET_MAX:
         raise _bad_range("read", length, offset)
-    return Request(1, handle, offset, length, None)
+    return Request(_READ, handle, offset, length, None)
 
 
 def read_into_request(handle: int, buffer: Any, offset: int) -> Request:
@@ -189,7 +193,7 @@ def read_into_request(handle: int, buffer: Any, offset: int) -> Request:
     length, offset = len(into), operator.index(offset)
     if offset < 0 or offset + length > OFFSET_MAX:
         raise _bad_range("read", length, offset)
-    return Request(Op.READ, handle, offset, length, into)
+    return Request(_READ, handle, offset, length, into)
 
 
 def write_request(handle: int, data: Any, offset: int) -> Request:
@@ -200,7 +204,7 @@ def write_request(handle: int, data: Any, offset: int) -> Request:
         offset = operator.index(offset)
     if offset < 0 or offset + length > OFFSET_MAX:
         raise _bad_range("write", length, offset)
-    return Request(2, handle, offset, length, payload)
+    return Request(_WRITE, handle, offset, length, payload)
 
 
 def flush_request(handle: int) -> Request:
