@@ -7,6 +7,8 @@ The traps, and what is done about them:
 * ZMQ_FD is edge-triggered: whoever sees it readable, or has sent, reads on until there is nothing more.
 * libzmq aborts the process when accept() has no descriptor left. So connections are counted by the socket monitor, and
   those above a limit far from RLIMIT_NOFILE are shut down. (Unbinding instead would end every connection there is.)
+* libzmq aborts the process when a peer disconnects just after our socket was closed without linger in the middle of a
+  message of several frames (clean_pipes() in its session_base.cpp, 4.3.5). So no socket is closed without linger.
 * Messages not delivered yet, and a message whose last frame never comes, are buffered without a bound: `rebind` drops
   them all, and is what the owner does when the process has grown too large.
 """
@@ -39,6 +41,7 @@ _SEND_HWM_MESSAGES: Final = 1024
 _RECEIVE_HWM_MESSAGES: Final = 64
 _BACKLOG: Final = 512
 _AUTO_ID_BYTES: Final = 5
+_REBIND_LINGER_MS: Final = 50
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
@@ -109,7 +112,7 @@ class Router:
     def rebind(self, endpoint: str) -> None:
         """Drop every connection and all that is buffered, and serve `endpoint` (which may be the same) afresh."""
         self._unwatch()
-        self._close_socket(linger_ms=0)
+        self._close_socket(_REBIND_LINGER_MS)
         if endpoint != self.endpoint:
             self._close_listener()
             self.endpoint = endpoint
@@ -134,7 +137,7 @@ class Router:
         """Whether messages wait unread on purpose."""
         return self._paused
 
-    def close(self, linger_ms: int = 0) -> None:
+    def close(self, linger_ms: int) -> None:
         """Close; messages already sent have `linger_ms` to leave (the context's end waits for them). Idempotent."""
         if self._socket.closed:
             return

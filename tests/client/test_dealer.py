@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from aiod_client.dealer import Dealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.client.conftest import Peer
 
@@ -47,3 +50,40 @@ def test_a_dealer_that_nobody_answers_ends(new_peer: Callable[..., Peer]) -> Non
     wait_until(dealer.has_ended)
     assert dealer.receive() is None
     dealer.close()
+
+
+CLOSING_IN_MID_MESSAGE = """
+import sys, threading, zmq
+from aiod_client.dealer import Dealer
+
+def close_both_at_once(endpoint, payload):
+    context = zmq.Context()
+    router = context.socket(zmq.ROUTER)
+    router.setsockopt(zmq.RCVHWM, 2)
+    router.bind(endpoint)
+    dealer = Dealer(endpoint)
+    for _ in range(8):
+        dealer.send([b"header", memoryview(payload), memoryview(payload)])
+    router.recv_multipart()
+    both = threading.Barrier(2)
+    def close_peer():
+        both.wait()
+        router.close(0)
+    peer = threading.Thread(target=close_peer)
+    peer.start()
+    both.wait()
+    dealer.close(20)
+    peer.join()
+    context.term()
+
+for turn in range(150):
+    close_both_at_once(f"{sys.argv[1]}.{turn}", bytes(1 << 20))
+print("done")
+"""
+
+
+def test_closing_in_mid_message_while_the_daemon_goes_aborts_nothing(socket_dir: Path) -> None:
+    # In a process of its own, since libzmq's abort() would end this one: without linger it comes within 50 turns.
+    command = [sys.executable, "-c", CLOSING_IN_MID_MESSAGE, f"ipc://{socket_dir}/peer"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

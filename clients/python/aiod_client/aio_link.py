@@ -81,7 +81,7 @@ class Link:
             return
         self._unsent += self._session.goodbye(time.monotonic())
         self._send()
-        self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), LINGER_MS)
+        self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), said_goodbye=True)
 
     def _pump_soon(self) -> None:
         if not self._pumping and self._open:
@@ -102,7 +102,7 @@ class Link:
         session, dealer = self._session, self._dealer
         for _ in range(TURN_MESSAGES_MAX):
             if session.ended is not None:
-                self._end([], 0)
+                self._end([])
                 return
             self._unsent += session.messages_to_send(time.monotonic())
             self._send()
@@ -128,7 +128,7 @@ class Link:
         if self._dealer.has_ended():
             while (frames := self._dealer.receive()) is not None:
                 self._settle(self._session.receive(frames))
-            self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"), 0)
+            self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
 
     def _tick(self) -> None:
         self._pump()
@@ -139,22 +139,22 @@ class Link:
                 self.loop.time() + max(0.0, self._session.next_tick_s() - time.monotonic()), self._tick
             )
 
-    def _end(self, finished: list[Pending], linger_ms: int) -> None:
+    def _end(self, finished: list[Pending], *, said_goodbye: bool = False) -> None:
         """The session has ended: settle what that has done, and let go of the socket."""
         self._settle(finished)
         if not self._open:
             return
         self._open = False
-        if not linger_ms:
+        if not said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
         self._timer.cancel()
         self.loop.remove_reader(self._dealer.fd)
         self.loop.remove_reader(self._dealer.monitor_fd)
-        if linger_ms:
-            # In a thread: it waits for a daemon that does not read, and the loop must not.
-            self.disposed = self.loop.run_in_executor(None, self._dealer.close, linger_ms)
-        else:
+        if self._dealer.has_ended():
             self._dealer.close()
+        else:
+            # In a thread: it waits for a daemon that does not read, and the loop must not.
+            self.disposed = self.loop.run_in_executor(None, self._dealer.close, LINGER_MS)
 
 
 async def perform(link: Link, pending: Request | Call, timeout_s: float, what: str) -> Any:

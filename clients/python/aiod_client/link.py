@@ -355,7 +355,7 @@ class Link:
         if not self._said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
         self._callbacks.put(None)
-        self._dealer.close(LINGER_MS if self._said_goodbye else 0)
+        self._dealer.close(LINGER_MS)
         with self.lock:
             self._leader_bell.close()
             self._keeper_bell.close()
