@@ -19,7 +19,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
-C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch])
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch] \
+           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c)
 
 .PHONY: help
 help:  ## this list
@@ -68,6 +69,7 @@ CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core $(WARNINGS) -Werro
 CORE_SOURCES := $(sort $(wildcard aiod/core/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
+BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h tests/core/*.h)
 
 .PHONY: core-test $(VARIANTS:%=core-test-%)
@@ -104,8 +106,8 @@ lint: setup core-lint  ## ruff, mypy, clang-format, import arrows, compiler warn
 
 .PHONY: core-lint
 core-lint: core-compiler
-	@for source in $(CORE_SOURCES) $(CORE_TESTS) $(CORE_TEST_HELPERS); do \
-	    $(CC) $(CORE_CFLAGS) -O2 -c $$source -o /dev/null; done
+	@for source in $(CORE_SOURCES) $(CORE_TESTS) $(CORE_TEST_HELPERS) $(BENCH_SOURCES); do \
+	    $(CC) $(CORE_CFLAGS) -Ibenchmarks/spawner -O2 -c $$source -o /dev/null; done
 
 .PHONY: format
 format: setup  ## lay out Python and C as lint wants it
@@ -120,9 +122,10 @@ demo: setup  ## a daemon of its own carries Python's standard library, and every
 	@$(BIN)/python clients/python/examples/demo.py
 
 .PHONY: bench
-bench: setup  ## aiod beside the bare wire, qemu-nbd, nbdkit and a ThreadPoolExecutor
+bench: setup  ## aiod beside the bare wire, NBD servers and a ThreadPoolExecutor; the spawner beside other policies
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.spawner
 
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 

@@ -21,8 +21,12 @@
  * How many workers a newborn creates, and a woken worker wakes, before its own work. One makes a chain whose every link
  * pays a scheduling delay; two makes it a tree.
  */
+#ifndef AIOD_SPAWN_FAN_OUT
 #define AIOD_SPAWN_FAN_OUT 2u
+#endif
+#ifndef AIOD_WAKE_FAN_OUT
 #define AIOD_WAKE_FAN_OUT 2u
+#endif
 
 struct aiod_pool;
 

@@ -73,7 +73,7 @@ static void *start_worker(void *arg)
     pthread_mutex_unlock(&pool->lock);
 
     name_thread(pool, worker);
-    for (unsigned made = 0; made < AIOD_SPAWN_FAN_OUT && aiod_spawner_step(pool); made++) {
+    for (unsigned made = 0; made != AIOD_SPAWN_FAN_OUT && aiod_spawner_step(pool); made++) {
     }
     aiod_pool_work(pool, worker);
     return NULL;

@@ -1,0 +1,15 @@
+/*
+ * lock_watch.h - how long one mutex is held: pthread_mutex_lock() and its counterpart, wrapped by the linker (--wrap).
+ */
+#ifndef LOCK_WATCH_H
+#define LOCK_WATCH_H
+
+#include <pthread.h>
+
+/* From now on, each time that `lock` is held counts. */
+void lock_watch_start(pthread_mutex_t *lock);
+
+/* The times so far (ns), comma-separated. */
+void lock_watch_print(void);
+
+#endif

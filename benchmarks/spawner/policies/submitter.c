@@ -1,0 +1,48 @@
+/* QEMU before the patch: whoever submits creates the threads, with the lock held. They have its affinity. */
+#include "pool_state.h"
+
+bool owe_only(struct aiod_pool *pool);
+
+#define aiod_spawner_owe owe_only
+#include "spawner.c"
+#undef aiod_spawner_owe
+
+#include <stdlib.h>
+
+#include "policy.h"
+
+bool aiod_spawner_owe(struct aiod_pool *pool)
+{
+    owe_only(pool);
+    while (pool->new_threads > 0) {
+        pool->new_threads--;
+        pool->pending_threads++;
+        if (create_thread(pool) != 0) {
+            abort(); /* as QEMU did */
+        }
+    }
+    return false;
+}
+
+#ifdef SNAPSHOT
+/* The alternative that the review proposed: the affinity of the start, set on each new thread. */
+void policy_prepare(struct aiod_pool *pool)
+{
+    cpu_set_t mask;
+
+    if (sched_getaffinity(0, sizeof(mask), &mask) != 0 ||
+        pthread_attr_setaffinity_np(&pool->thread_attr, sizeof(mask), &mask) != 0) {
+        abort();
+    }
+}
+#else
+void policy_prepare(struct aiod_pool *pool)
+{
+    (void)pool;
+}
+#endif
+
+int policy_doorbell_fd(const struct aiod_pool *pool)
+{
+    return pool->doorbell_fd;
+}

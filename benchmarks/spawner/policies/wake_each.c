@@ -1,0 +1,31 @@
+/* Waking as creation was before the patch: the submitter wakes a sleeper for every request itself. */
+#include "pool_state.h"
+
+void spread_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
+
+#define aiod_pool_submit spread_submit
+#include "pool.c"
+#undef aiod_pool_submit
+
+void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    while (count-- > 0) {
+        struct aiod_request *next = first->next;
+
+        enqueue(pool, first);
+        first = next;
+    }
+    ring = aiod_spawner_owe(pool);
+    wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_THREADS_MAX);
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
