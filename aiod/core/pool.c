@@ -192,7 +192,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
 void aiod_pool_spawn(struct aiod_pool *pool)
 {
     aiod_eventfd_clear(pool->doorbell_fd);
-    aiod_spawner_step(pool);
+    aiod_spawner_step(pool, NULL);
 }
 
 /* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
@@ -322,20 +322,31 @@ void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
         .threads_peak = pool->threads_peak,
         .queued = pool->queued,
         .threads_created = pool->threads_created,
+        .longest_chain = pool->longest_chain,
         .spawn_failures = pool->spawn_failures,
         .lost_wakeups = pool->lost_wakeups,
     };
+    memcpy(stats->created_for, pool->created_for, sizeof(stats->created_for));
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void aiod_pool_get_spawn_latency(struct aiod_pool *pool, struct aiod_histogram *histogram)
+{
+    pthread_mutex_lock(&pool->lock);
+    *histogram = pool->spawn_latency;
     pthread_mutex_unlock(&pool->lock);
 }
 
 size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids)
 {
+    const struct aiod_worker *worker;
     size_t count = 0;
 
     pthread_mutex_lock(&pool->lock);
-    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
-        if (pool->workers[i].in_use) {
-            tids[count++] = pool->workers[i].tid;
+    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+         from = (size_t)(worker - pool->workers) + 1) {
+        if (worker->tid != 0) {
+            tids[count++] = worker->tid;
         }
     }
     pthread_mutex_unlock(&pool->lock);
@@ -360,6 +371,9 @@ static int init_locks(struct aiod_pool *pool)
 
     if (error == 0) {
         error = pthread_cond_init(&pool->all_left, NULL);
+    }
+    if (error == 0) {
+        error = pthread_cond_init(&pool->moved, NULL);
     }
     if (error == 0) {
         error = pthread_attr_init(&pool->thread_attr);
@@ -463,6 +477,7 @@ void aiod_pool_destroy(struct aiod_pool *pool)
         sem_destroy(&pool->workers[i].wake);
     }
     pthread_attr_destroy(&pool->thread_attr);
+    pthread_cond_destroy(&pool->moved);
     pthread_cond_destroy(&pool->all_left);
     pthread_mutex_destroy(&pool->lock);
     close(pool->completion_fd);

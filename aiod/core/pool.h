@@ -12,9 +12,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "histogram.h"
 #include "request.h"
 
-#define AIOD_THREADS_MAX 1024u
+#define AIOD_THREADS_MAX 4096u
 #define AIOD_POOL_NEVER UINT64_MAX
 
 /*
@@ -38,6 +39,14 @@ struct aiod_pool_config {
     uint64_t spawn_retry_ns; /* with no thread at all, requests fail after this */
 };
 
+/* Why a worker was created. */
+enum aiod_spawn_cause {
+    AIOD_SPAWN_BURST, /* requests waited for which there was no worker */
+    AIOD_SPAWN_MIN,   /* there were fewer than min_threads */
+    AIOD_SPAWN_RETRY, /* an earlier creation had failed */
+    AIOD_SPAWN_CAUSES,
+};
+
 struct aiod_pool_stats {
     unsigned max_threads;
     unsigned min_threads;
@@ -50,6 +59,8 @@ struct aiod_pool_stats {
     unsigned threads_peak;    /* running at once; what was only owed does not count */
     size_t queued;
     uint64_t threads_created;
+    uint64_t created_for[AIOD_SPAWN_CAUSES]; /* their sum is threads_created */
+    unsigned longest_chain;                  /* most creations in a row from the main loop to a newborn */
     uint64_t spawn_failures;
     uint64_t lost_wakeups; /* requests found waiting beside a sleeper by the belt; expected 0 */
 };
@@ -93,8 +104,17 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);
 
+/* ns from the moment that a worker was owed until it ran. */
+void aiod_pool_get_spawn_latency(struct aiod_pool *pool, struct aiod_histogram *histogram);
+
 /* Thread ids of living workers into `tids` (room for AIOD_THREADS_MAX); returns how many. */
 size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids);
+
+/*
+ * affinity.c: give every living worker the calling thread's affinity. Returns how many had another, or -errno when one could
+ * not be moved. Main loop's thread. A newborn on its way may have the old one still: call it again later.
+ */
+int aiod_pool_follow(struct aiod_pool *pool);
 
 /*
  * Cancel what is queued, send the workers home and wait for them up to `timeout_ns`. False: some are still at work, the

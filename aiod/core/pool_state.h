@@ -1,5 +1,5 @@
 /*
- * pool_state.h - the pool's state, private to pool.c, worker.c and spawner.c.
+ * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, places.c and affinity.c.
  *
  * Lock order: pool->lock is the only lock, held for a few dozen instructions, never over a system call. What has to be
  * woken is chosen under it and woken after it.
@@ -21,13 +21,26 @@
 struct aiod_worker {
     sem_t wake; /* posted exactly once by whoever set `chosen` */
 
+    /* Constant from the decision to create the worker on. */
+    struct aiod_pool *pool;
+    uint64_t owed_ns;
+    enum aiod_spawn_cause cause;
+    unsigned links; /* creations in a row from the main loop to this worker */
+
     /* Protected by the pool's lock. */
-    bool in_use;
-    bool chosen; /* moved from asleep to waking; a post of `wake` is on its way */
-    pid_t tid;
+    bool chosen;               /* moved from asleep to waking; a post of `wake` is on its way */
+    pid_t tid;                 /* 0: not born yet */
     struct aiod_worker *below; /* the stack of sleepers, most recently used on top */
     struct aiod_worker *above;
 };
+
+/* A worker that is owed: since when, and why. */
+struct aiod_owed {
+    uint64_t since_ns;
+    enum aiod_spawn_cause cause;
+};
+
+#define AIOD_PLACE_WORDS (AIOD_THREADS_MAX / 64u)
 
 struct aiod_pool {
     /* Constant after creation. */
@@ -62,6 +75,12 @@ struct aiod_pool {
     unsigned pending_threads;
     struct aiod_worker *sleepers;
     pthread_cond_t all_left;
+    const struct aiod_worker *moving; /* its affinity is being set: it must not leave */
+    pthread_cond_t moved;
+
+    /* Protected by lock: the owed, a ring of new_threads entries, oldest first. */
+    struct aiod_owed owed[AIOD_THREADS_MAX];
+    size_t owed_first;
 
     /* Protected by lock: creation that failed. */
     uint64_t retry_at_ns; /* 0: creation is not known to fail */
@@ -70,17 +89,34 @@ struct aiod_pool {
     /* Protected by lock: counters. */
     unsigned threads_peak;
     uint64_t threads_created;
+    uint64_t created_for[AIOD_SPAWN_CAUSES];
+    unsigned longest_chain;
     uint64_t spawn_failures;
     uint64_t lost_wakeups;
+    struct aiod_histogram spawn_latency;
 
+    /* Protected by lock: a bit for each place in use. */
+    uint64_t used_places[AIOD_PLACE_WORDS];
     struct aiod_worker workers[AIOD_THREADS_MAX];
 };
+
+/* places.c: the lowest free place, so that numbers in thread names stay small. Lock held; there is one, cur being <= max. */
+struct aiod_worker *aiod_places_take(struct aiod_pool *pool);
+
+/* places.c: give it back. Lock held. */
+void aiod_places_free(struct aiod_pool *pool, const struct aiod_worker *worker);
+
+/* places.c: the first place in use from number `from` on; NULL: none. Lock held. */
+struct aiod_worker *aiod_places_next(struct aiod_pool *pool, size_t from);
 
 /* spawner.c: owe the workers that the queue and min_threads need. Lock held. True: the doorbell has to be rung. */
 bool aiod_spawner_owe(struct aiod_pool *pool);
 
-/* spawner.c: create one owed worker, if any. Lock not held. False: none was owed, or creation failed. */
-bool aiod_spawner_step(struct aiod_pool *pool);
+/*
+ * spawner.c: create one owed worker, if any; `creator` is the calling newborn, NULL the main loop. Lock not held. False:
+ * none was owed, or creation failed.
+ */
+bool aiod_spawner_step(struct aiod_pool *pool, const struct aiod_worker *creator);
 
 /* spawner.c: creation is retried when its time has come. Lock not held. */
 void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
@@ -93,6 +129,9 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
 
 /* pool.c */
 bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns);
+
+/* affinity.c: wait until `worker` is not being moved. Lock held on entry and return. */
+void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker);
 
 /* worker.c: the most recently used sleeper moves from asleep to waking; there is one. Lock held. */
 struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool);

@@ -8,34 +8,39 @@
 
 #include "os.h"
 
-bool aiod_spawner_owe(struct aiod_pool *pool)
+/* Owe one worker more. Lock held. */
+static void owe_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_t now_ns)
+{
+    struct aiod_owed *owed = &pool->owed[(pool->owed_first + pool->new_threads) % AIOD_THREADS_MAX];
+
+    *owed = (struct aiod_owed){.since_ns = now_ns, .cause = cause};
+    pool->new_threads++;
+    pool->cur_threads++;
+}
+
+static bool owe(struct aiod_pool *pool, bool again)
 {
     size_t supply = pool->asleep_threads + pool->waking_threads + pool->new_threads + pool->pending_threads;
     bool had_backlog = pool->new_threads > 0;
+    uint64_t now_ns = 0;
 
     /* While creation fails, the retry timer owes: else every submission would try, and fail, at once. */
     if (pool->stopping || pool->retry_at_ns != 0) {
         return false;
     }
     while ((pool->queued > supply || pool->cur_threads < pool->min_threads) && pool->cur_threads < pool->max_threads) {
-        pool->cur_threads++;
-        pool->new_threads++;
+        bool too_few = pool->cur_threads < pool->min_threads;
+
+        now_ns = now_ns != 0 ? now_ns : aiod_now_ns();
+        owe_one(pool, again ? AIOD_SPAWN_RETRY : too_few ? AIOD_SPAWN_MIN : AIOD_SPAWN_BURST, now_ns);
         supply++;
     }
     return pool->new_threads > 0 && !had_backlog && pool->pending_threads == 0;
 }
 
-/* The lowest free place, so that numbers in thread names stay small. Lock held; there is one, since cur <= max. */
-static struct aiod_worker *take_place(struct aiod_pool *pool)
+bool aiod_spawner_owe(struct aiod_pool *pool)
 {
-    struct aiod_worker *worker = pool->workers;
-
-    while (worker->in_use) {
-        worker++;
-    }
-    worker->in_use = true;
-    worker->chosen = false;
-    return worker;
+    return owe(pool, false);
 }
 
 /* The kernel keeps 15 characters: a long engine name is cut, the number is not. */
@@ -53,34 +58,65 @@ static void name_thread(const struct aiod_pool *pool, const struct aiod_worker *
     pthread_setname_np(pthread_self(), name);
 }
 
+/* Lock held. */
+static void count_birth(struct aiod_pool *pool, const struct aiod_worker *worker, uint64_t now_ns)
+{
+    unsigned living = pool->cur_threads - pool->new_threads - pool->pending_threads;
+
+    pool->threads_created++;
+    pool->created_for[worker->cause]++;
+    aiod_histogram_record(&pool->spawn_latency, now_ns - worker->owed_ns);
+    if (worker->links > pool->longest_chain) {
+        pool->longest_chain = worker->links;
+    }
+    if (living > pool->threads_peak) {
+        pool->threads_peak = living;
+    }
+}
+
 /* Birth: the newborn is no longer pending, and creates the next ones before anything else. */
 static void *start_worker(void *arg)
 {
-    struct aiod_pool *pool = arg;
-    struct aiod_worker *worker;
+    struct aiod_worker *worker = arg;
+    struct aiod_pool *pool = worker->pool;
     pid_t tid = gettid();
+    uint64_t now_ns = aiod_now_ns();
 
     pthread_mutex_lock(&pool->lock);
     pool->pending_threads--;
     pool->active_threads++;
-    pool->threads_created++;
-    if (pool->cur_threads - pool->new_threads - pool->pending_threads > pool->threads_peak) {
-        pool->threads_peak = pool->cur_threads - pool->new_threads - pool->pending_threads;
-    }
+    count_birth(pool, worker, now_ns);
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
-    worker = take_place(pool);
     worker->tid = tid;
     pthread_mutex_unlock(&pool->lock);
 
     name_thread(pool, worker);
-    for (unsigned made = 0; made != AIOD_SPAWN_FAN_OUT && aiod_spawner_step(pool); made++) {
+    for (unsigned made = 0; made != AIOD_SPAWN_FAN_OUT && aiod_spawner_step(pool, worker); made++) {
     }
     aiod_pool_work(pool, worker);
     return NULL;
 }
 
-/* Create one thread with all signals blocked but those that a fault in it raises. */
-static int create_thread(struct aiod_pool *pool)
+/* The oldest owed worker becomes pending, with a place of its own. Lock held; there is one owed. */
+static struct aiod_worker *begin_creation(struct aiod_pool *pool, const struct aiod_worker *creator)
+{
+    const struct aiod_owed *owed = &pool->owed[pool->owed_first];
+    struct aiod_worker *worker = aiod_places_take(pool);
+
+    worker->pool = pool;
+    worker->owed_ns = owed->since_ns;
+    worker->cause = owed->cause;
+    worker->links = creator != NULL ? creator->links + 1 : 1;
+    worker->chosen = false;
+    worker->tid = 0;
+    pool->owed_first = (pool->owed_first + 1) % AIOD_THREADS_MAX;
+    pool->new_threads--;
+    pool->pending_threads++;
+    return worker;
+}
+
+/* Create its thread with all signals blocked but those that a fault in it raises. */
+static int create_thread(struct aiod_pool *pool, struct aiod_worker *worker)
 {
     sigset_t blocked;
     sigset_t before;
@@ -93,17 +129,18 @@ static int create_thread(struct aiod_pool *pool)
     sigdelset(&blocked, SIGFPE);
     sigdelset(&blocked, SIGILL);
     pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    error = aiod_os->thread_create(&thread, &pool->thread_attr, start_worker, pool);
+    error = aiod_os->thread_create(&thread, &pool->thread_attr, start_worker, worker);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 
 /* The rollback. The threads that are there carry on; the main loop is rung so that it arms its timer. */
-static void creation_failed(struct aiod_pool *pool)
+static void creation_failed(struct aiod_pool *pool, const struct aiod_worker *worker)
 {
     uint64_t now_ns = aiod_now_ns();
 
     pthread_mutex_lock(&pool->lock);
+    aiod_places_free(pool, worker);
     pool->spawn_failures++;
     pool->pending_threads--;
     pool->cur_threads -= 1 + pool->new_threads;
@@ -117,19 +154,20 @@ static void creation_failed(struct aiod_pool *pool)
     aiod_eventfd_ring(pool->doorbell_fd);
 }
 
-bool aiod_spawner_step(struct aiod_pool *pool)
+bool aiod_spawner_step(struct aiod_pool *pool, const struct aiod_worker *creator)
 {
+    struct aiod_worker *worker;
+
     pthread_mutex_lock(&pool->lock);
     if (pool->new_threads == 0) {
         pthread_mutex_unlock(&pool->lock);
         return false;
     }
-    pool->new_threads--;
-    pool->pending_threads++;
+    worker = begin_creation(pool, creator);
     pthread_mutex_unlock(&pool->lock);
 
-    if (create_thread(pool) != 0) {
-        creation_failed(pool);
+    if (create_thread(pool, worker) != 0) {
+        creation_failed(pool, worker);
         return false;
     }
     return true;
@@ -143,10 +181,10 @@ void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns)
     due = pool->retry_at_ns != 0 && now_ns >= pool->retry_at_ns;
     if (due) {
         pool->retry_at_ns = 0;
-        aiod_spawner_owe(pool);
+        owe(pool, true);
     }
     pthread_mutex_unlock(&pool->lock);
     if (due) {
-        aiod_spawner_step(pool);
+        aiod_spawner_step(pool, NULL);
     }
 }

@@ -149,10 +149,10 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
     unsigned wake = 0;
     bool ring;
 
+    aiod_affinity_settled(pool, worker);
     pool->active_threads--;
     pool->cur_threads--;
-    worker->in_use = false;
-    worker->tid = 0;
+    aiod_places_free(pool, worker);
     /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 HERE: Final = Path(__file__).parent
 CORE: Final = HERE.parent.parent / "aiod" / "core"
-_CORE_SOURCES: Final = ("histogram.c", "os.c", "pool.c", "spawner.c", "worker.c")
+_CORE_SOURCES: Final = ("affinity.c", "histogram.c", "os.c", "places.c", "pool.c", "spawner.c", "worker.c")
 _REPLACED: Final = {"wake_each.c": "pool.c"}
 _FLAGS: Final = (
     "-std=c11",

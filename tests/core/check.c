@@ -356,6 +356,9 @@ void end_pool(struct aiod_pool *pool)
     for (size_t i = 0; i < AIOD_THREADS_MAX; i++) { /* every wake-up was taken by the one whom it was for */
         CHECK(sem_getvalue(&pool->workers[i].wake, &posts) == 0 && posts == 0);
     }
+    for (size_t i = 0; i < AIOD_PLACE_WORDS; i++) {
+        CHECK(pool->used_places[i] == 0);
+    }
     aiod_pool_destroy(pool);
 }
 
@@ -372,6 +375,10 @@ struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
     CHECK(stats.queued == 0 || stats.waking_threads > 0 || stats.idle_threads == 0);
     CHECK(stats.lost_wakeups == 0);
     CHECK(stats.threads_peak <= AIOD_THREADS_MAX);
+    CHECK(stats.created_for[AIOD_SPAWN_BURST] + stats.created_for[AIOD_SPAWN_MIN] +
+              stats.created_for[AIOD_SPAWN_RETRY] ==
+          stats.threads_created);
+    CHECK((stats.longest_chain > 0) == (stats.threads_created > 0) && stats.longest_chain <= stats.threads_created);
     return stats;
 }
 

@@ -191,6 +191,68 @@ static void each_has_a_number(void)
     end_pool(pool);
 }
 
+static bool eight_asleep(const struct aiod_pool_stats *stats)
+{
+    return stats->idle_threads == 8 && stats->waking_threads == 0;
+}
+
+static size_t confined_workers(struct aiod_pool *pool)
+{
+    pid_t tids[AIOD_THREADS_MAX];
+    size_t count = aiod_pool_worker_tids(pool, tids);
+    size_t confined = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        confined += cpus_of(tids[i]) == 1;
+    }
+    return confined;
+}
+
+/* The living follow the main loop there and back, as often as it is called, and only those that are elsewhere move. */
+static void the_living_follow(void)
+{
+    enum {
+        COUNT = 8
+    };
+    struct aiod_pool *pool = make_pool(COUNT, COUNT, 10000);
+    cpu_set_t all;
+
+    loop_until_stats(pool, eight_asleep);
+    CHECK(sched_getaffinity(0, sizeof(all), &all) == 0);
+    CHECK(aiod_pool_follow(pool) == 0);
+    if (CPU_COUNT(&all) > 1) {
+        pin_to_one(0);
+        CHECK(confined_workers(pool) == 0);
+        CHECK(aiod_pool_follow(pool) == COUNT);
+        CHECK(confined_workers(pool) == COUNT);
+        CHECK(aiod_pool_follow(pool) == 0);
+        CHECK(sched_setaffinity(0, sizeof(all), &all) == 0);
+        CHECK(aiod_pool_follow(pool) == COUNT);
+        CHECK(confined_workers(pool) == 0);
+    }
+    end_pool(pool);
+}
+
+/* Workers come and go by the hundred while they are moved: no tid of the gone is used, and nobody waits for ever. */
+static void following_while_workers_leave(void)
+{
+    enum {
+        COUNT = 4,
+        TURNS = 300
+    };
+    struct aiod_pool *pool = make_pool(COUNT, 0, 0);
+    struct job *jobs = calloc((size_t)TURNS * COUNT, sizeof(*jobs));
+
+    for (size_t turn = 0; turn < TURNS; turn++) {
+        submit_jobs(pool, jobs + turn * COUNT, COUNT, NULL);
+        loop_once(pool, 0);
+        CHECK(aiod_pool_follow(pool) >= 0); /* ESRCH would be a tid of the gone */
+    }
+    loop_until_reaped(pool, (size_t)TURNS * COUNT);
+    end_pool(pool);
+    free(jobs);
+}
+
 int main(void)
 {
     faults_install();
@@ -199,5 +261,7 @@ int main(void)
     signals_are_blocked();
     names_are_cut_but_not_the_number();
     each_has_a_number();
+    the_living_follow();
+    following_while_workers_leave();
     return 0;
 }

@@ -112,6 +112,9 @@ static void disturb(struct aiod_pool *pool, uint64_t *chance)
         faults.creations_good = (int)below(chance, 6);
         faults.creations_bad = (int)below(chance, 3);
         break;
+    case 3:
+        CHECK(aiod_pool_follow(pool) >= 0);
+        break;
     default:
         break;
     }

@@ -29,7 +29,7 @@ static void *create_for_ever(void *argument)
 
     while (poll(&doorbell, 1, -1) >= 0) {
         aiod_eventfd_clear(pool->doorbell_fd);
-        while (aiod_spawner_step(pool)) {
+        while (aiod_spawner_step(pool, NULL)) {
         }
     }
     return NULL;

@@ -15,9 +15,7 @@ bool aiod_spawner_owe(struct aiod_pool *pool)
 {
     owe_only(pool);
     while (pool->new_threads > 0) {
-        pool->new_threads--;
-        pool->pending_threads++;
-        if (create_thread(pool) != 0) {
+        if (create_thread(pool, begin_creation(pool, NULL)) != 0) {
             abort(); /* as QEMU did */
         }
     }
