@@ -148,14 +148,21 @@ class Core:
         """As tick()'s result, without doing anything."""
 
     def resize(self, max_threads: int, min_threads: int) -> None:
-        """Change the pool's limits live. Raises ValueError unless 1 <= max and 0 <= min <= max <= 1024."""
+        """Change the pool's limits live. Raises ValueError unless 1 <= max and 0 <= min <= max <= 4096."""
 
-    def pool_stats(self) -> dict[str, int]:
+    def pool_stats(self) -> dict[str, Any]:
         """max_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued, active,
-        threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0)."""
+        threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0),
+        created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
+        spawn_latency_ns (histogram as of stats(): from owed to running)."""
 
     def worker_tids(self) -> list[int]:
         """Kernel thread ids of the living workers."""
+
+    def follow(self) -> int:
+        """Give every living worker the calling thread's affinity; returns how many had another.
+
+        Main loop's thread. Raises OSError when one could not be moved."""
 
     def stats(self) -> dict[str, Any]:
         """Per operation ("read", "write", "flush", "size", "open", "close"):

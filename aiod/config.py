@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
@@ -18,7 +19,7 @@ from aiod.engine_settings import EngineSettings, ExportSettings
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 UNIX_PATH_BYTES_MAX: Final = 107
 """Longest path of a unix socket (sun_path without its end)."""
@@ -27,6 +28,9 @@ KIB: Final = 1024
 MIB: Final = 1024 * 1024
 BYTES_LIMIT: Final = 1024 * 1024 * MIB
 """No amount of memory is larger (1 TiB): a number beyond it is a slip of the pen."""
+
+THREADS_MAX: Final = 4096
+"""Most workers of one pool (AIOD_THREADS_MAX in core/pool.h)."""
 
 _CPUS_ONLINE: Final = Path("/sys/devices/system/cpu/online")
 _CPU_LIMIT: Final = 8192
@@ -61,8 +65,10 @@ class ExportConfig(_Section):
 class EngineConfig(_Section):
     """[engine.NAME]: one engine process and its pool."""
 
-    max_threads: int = Field(default=64, ge=1, le=1024, description="integer from 1 to 1024 (worker threads)")
-    min_threads: int = Field(default=0, ge=0, le=1024, description="integer from 0 to max_threads (worker threads)")
+    max_threads: int = Field(default=64, ge=1, le=THREADS_MAX, description="integer from 1 to 4096 (worker threads)")
+    min_threads: int = Field(
+        default=0, ge=0, le=THREADS_MAX, description="integer from 0 to max_threads (worker threads)"
+    )
     idle_timeout_s: float = Field(default=10.0, gt=0, le=86400, description="above 0, at most 86400 (seconds)")
     cpus: str = Field(default="", description='"" to inherit, or CPU numbers of this machine such as "2-5,7"')
     affinity: Literal["inherit", "follow"] = Field(default="inherit", description='"inherit" or "follow"')
@@ -84,12 +90,16 @@ class EngineConfig(_Section):
         missing = set(parse_cpus(cpus)) - set(online_cpus())
         if missing:
             raise ValueError(f"this machine has no CPU {min(missing)}")
+        forbidden = forbidden_cpus(parse_cpus(cpus))
+        if forbidden:
+            raise ValueError(
+                f"CPU {min(forbidden)} is outside the cpuset that this process may use (systemd: AllowedCPUs=)"
+            )
         return cpus
 
     @model_validator(mode="after")
     def _min_at_most_max(self) -> Self:
-        if self.min_threads > self.max_threads:
-            raise ValueError(f"min_threads ({self.min_threads}) is above max_threads ({self.max_threads})")
+        check_threads(self.max_threads, self.min_threads)
         return self
 
 
@@ -243,6 +253,36 @@ def parse_cpus(text: str) -> tuple[int, ...]:
             raise ValueError(f"this machine has no CPU {high}")
         numbers.update(range(low, high + 1))
     return tuple(sorted(numbers))
+
+
+def check_threads(max_threads: Any, min_threads: Any) -> None:
+    """Raise ValueError with a sentence unless a pool can have these limits."""
+    if type(max_threads) is not int or type(min_threads) is not int:
+        raise ValueError("max_threads and min_threads are integers")
+    if not 1 <= max_threads <= THREADS_MAX:
+        raise ValueError(f"max_threads is {max_threads}; allowed: 1 to {THREADS_MAX} (worker threads)")
+    if min_threads < 0:
+        raise ValueError(f"min_threads is {min_threads}; allowed: 0 to max_threads (worker threads)")
+    if min_threads > max_threads:
+        raise ValueError(f"min_threads ({min_threads}) is above max_threads ({max_threads})")
+
+
+def forbidden_cpus(cpus: Iterable[int]) -> tuple[int, ...]:
+    """Those of `cpus` that the kernel does not let this process run on: they are outside its cpuset.
+
+    Asked of the kernel, in a thread that lives for nothing else: affinity is a thread's own.
+    """
+    with ThreadPoolExecutor(max_workers=1) as asker:
+        return tuple(asker.submit(lambda: [cpu for cpu in cpus if not _may_run_on(cpu)]).result())
+
+
+def _may_run_on(cpu: int) -> bool:
+    """Whether the calling thread may; it runs there, and there alone, afterwards."""
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:
+        return False
+    return True
 
 
 def online_cpus() -> tuple[int, ...]:

@@ -18,6 +18,22 @@ OpStats = dict[str, Any]
 
 _COUNTERS: Final = ("count", "bytes", "errors", "inline")
 _HISTOGRAMS: Final = ("latency", "queue", "service")
+NO_POOL: Final[dict[str, Any]] = dict.fromkeys(
+    (
+        "max_threads",
+        "min_threads",
+        "cur_threads",
+        "idle_threads",
+        "new_threads",
+        "pending_threads",
+        "queued",
+        "threads_created",
+        "spawn_failures",
+    ),
+    0,
+)
+"""What is shown of a pool whose engine does not answer."""
+
 _QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
 
@@ -68,3 +84,9 @@ def show_ops(ops: Mapping[str, OpStats]) -> dict[str, OpStats]:
         | {f"{key}_us": percentiles_us(op[f"{key}_ns"]) for key in _HISTOGRAMS}
         for name, op in ops.items()
     }
+
+
+def show_pool(pool: Mapping[str, Any]) -> dict[str, Any]:
+    """A snapshot of Core.pool_stats() with percentiles (µs) in place of its histogram."""
+    shown = {key: value for key, value in pool.items() if key != "spawn_latency_ns"}
+    return shown | {"spawn_latency_us": percentiles_us(pool["spawn_latency_ns"])}

@@ -336,9 +336,15 @@ void core_close_handle(Core &core, uint64_t tag, Session &session, uint32_t hand
 nb::dict core_pool_stats(Core &core)
 {
     aiod_pool_stats stats;
+    auto latency = std::make_unique<aiod_histogram>();
+    nb::dict created_for;
     nb::dict result;
 
     aiod_pool_get_stats(core.core->pool, &stats);
+    aiod_pool_get_spawn_latency(core.core->pool, latency.get());
+    created_for["burst"] = stats.created_for[AIOD_SPAWN_BURST];
+    created_for["min"] = stats.created_for[AIOD_SPAWN_MIN];
+    created_for["retry"] = stats.created_for[AIOD_SPAWN_RETRY];
     result["max_threads"] = stats.max_threads;
     result["min_threads"] = stats.min_threads;
     result["cur_threads"] = stats.cur_threads;
@@ -349,6 +355,9 @@ nb::dict core_pool_stats(Core &core)
     result["queued"] = stats.queued;
     result["threads_created"] = stats.threads_created;
     result["threads_peak"] = stats.threads_peak;
+    result["created_for"] = created_for;
+    result["longest_chain"] = stats.longest_chain;
+    result["spawn_latency_ns"] = histogram_list(*latency);
     result["spawn_failures"] = stats.spawn_failures;
     result["lost_wakeups"] = stats.lost_wakeups;
     return result;
@@ -451,6 +460,13 @@ NB_MODULE(_core, m)
             nb::arg("max_threads"), nb::arg("min_threads"))
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
+        .def("follow",
+             [](Core &self) {
+                 int moved = aiod_pool_follow(self.core->pool);
+
+                 Core::check(moved);
+                 return moved;
+             })
         .def("stats", [](const Core &self) { return stats_dict(self.core->stats); })
         .def("drain", [](Core &self) { self.core->draining = true; })
         .def("stop", core_stop, nb::arg("timeout_ms"));

@@ -95,10 +95,52 @@ def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
 
 
 _verb("stats", "Show engines, their pools, and latencies per operation.", tables.stats)
-_verb("threads", "Show every thread, its role and its CPUs.", tables.threads)
 _verb("exports", "Show what is served, and by which engine.", tables.exports)
 _verb("clients", "Show who is connected, and what each has done.", tables.clients)
 _verb("version", "Show the daemon's version and the protocol's.", tables.version)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Exit with 1 when a worker has other CPUs than its main thread.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.pass_obj
+def threads(options: Options, *, check: bool, as_json: bool) -> None:
+    """Show every thread, its role and its CPUs.
+
+    Marked is every worker whose CPUs are not those of its engine's main thread: it was created before that was moved
+    (affinity = "inherit" leaves it there until it goes home), or somebody has moved it.
+    """
+    body = _answer(
+        options, as_json or options.as_json, tables.threads, lambda: ask(options.endpoint, "threads", options.timeout_s)
+    )
+    astray = sum(thread["astray"] for engine in body["engines"] for thread in engine["threads"])
+    if check and astray:
+        click.echo(f"aiodctl: {astray} workers have other CPUs than their main thread", err=True)
+        sys.exit(EXIT_REFUSED)
+
+
+@main.command()
+@click.argument("engine")
+@click.option("--min", "min_threads", type=int, metavar="N", help="Workers kept, whether there is work or not.")
+@click.option("--max", "max_threads", type=int, metavar="N", help="Workers at most.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def pool(options: Options, engine: str, min_threads: int | None, max_threads: int | None, *, as_json: bool) -> None:
+    """Change the limits of ENGINE's worker pool while it runs.
+
+    They last until the daemon is started again; conf/aiod.toml has the lasting ones (engine.NAME.max_threads). Surplus
+    workers leave when their request is done. For root and the daemon's own user.
+    """
+    limits = {"min_threads": min_threads, "max_threads": max_threads}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if not given:
+        raise click.UsageError("give --min N, --max N, or both")
+    _answer(
+        options,
+        as_json or options.as_json,
+        tables.pool,
+        lambda: ask(options.endpoint, "pool", options.timeout_s, engine=engine, **given),
+    )
 
 
 def _answer(
@@ -106,8 +148,8 @@ def _answer(
     as_json: bool,  # noqa: FBT001 - an option of the user's, handed on
     show: Callable[[dict[str, Any]], Iterator[Any]],
     question: Callable[[], dict[str, Any]],
-) -> None:
-    """Put `question`, and print the answer or what went wrong."""
+) -> dict[str, Any]:
+    """Put `question`, print the answer and return it; or say what went wrong, and exit."""
     try:
         body = question()
     except (ConnectionError, TimeoutError) as error:
@@ -119,12 +161,13 @@ def _answer(
         sys.exit(EXIT_REFUSED)
     if as_json:
         click.echo(json.dumps(body, indent=2))
-        return
+        return body
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=_TABLE_COLUMNS_MIN)
     for part in show(body):
         console.print(part)
+    return body
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ import aiod_client
 RETRY_S: Final = 0.05
 
 
-def ask(endpoint: str | None, verb: str, timeout_s: float) -> Any:
+def ask(endpoint: str | None, verb: str, timeout_s: float, **arguments: Any) -> Any:
     """The body of the daemon's answer.
 
     Raises DaemonUnreachableError or TimeoutError when no daemon answers, another OSError with what it said against it.
     """
     with aiod_client.connect(endpoint, timeout=timeout_s) as client:
-        return client.control(verb)
+        return client.control(verb, arguments)
 
 
 def ask_until(endpoint: str | None, verb: str, wait_s: float, timeout_s: float) -> Any:

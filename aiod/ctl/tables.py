@@ -67,8 +67,34 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
             size(engine.get("rss_bytes", 0)),
         )
     yield pools
+    spawners = _table(
+        "spawners", "engine", "for bursts", "for min_threads", "on retry", "failed", "longest chain", "threads peak",
+        *(f"owed to running {quantile} (µs)" for quantile in ("p50", "p99", "max")),
+    )  # fmt: skip
+    for engine in body["engines"]:
+        if "created_for" in engine["pool"]:
+            spawners.add_row(engine["name"], *_spawner(engine["pool"]))
+    yield spawners
     for engine in body["engines"]:
         yield _operations(f"operations of {engine['name']} (µs)", engine["ops"])
+
+
+def _spawner(pool: dict[str, Any]) -> Iterator[str]:
+    for cause in ("burst", "min", "retry"):
+        yield f"{pool['created_for'][cause]:,}"
+    for key in ("spawn_failures", "longest_chain", "threads_peak"):
+        yield f"{pool[key]:,}"
+    for quantile in ("p50", "p99", "max"):
+        yield f"{pool['spawn_latency_us'][quantile]:,.1f}"
+
+
+def pool(body: dict[str, Any]) -> Iterator[Any]:
+    """One line."""
+    figures = body["pool"]
+    yield (
+        f"engine {body['engine']}: min_threads {figures['min_threads']}, max_threads {figures['max_threads']}, "
+        f"{figures['cur_threads']} threads now"
+    )
 
 
 def _operations(title: str, ops: dict[str, Any]) -> Table:
@@ -87,7 +113,7 @@ def _operations(title: str, ops: dict[str, Any]) -> Table:
 
 def threads(body: dict[str, Any]) -> Iterator[Any]:
     """Every thread of every process."""
-    table = _table("threads", "process", "pid", "tid", "name", "role", "CPUs", "state")
+    table = _table("threads", "process", "pid", "tid", "name", "role", "CPUs", "state", "audit")
     supervisor = body["supervisor"] | {"name": "supervisor"}
     for process in [supervisor, *body["engines"]]:
         for thread in process["threads"]:
@@ -99,6 +125,7 @@ def threads(body: dict[str, Any]) -> Iterator[Any]:
                 thread["role"],
                 ranges(thread["cpus"]),
                 thread["state"],
+                "not its main thread's CPUs" if thread["astray"] else "",
             )
     yield table
 

@@ -68,10 +68,11 @@ class Engine:
         self._idle = asyncio.Event()
         self._stopped = asyncio.Event()
         self._memory_timer: asyncio.TimerHandle | None = None
-        self._verbs: dict[str, Callable[[], Awaitable[Any]]] = {
+        self._verbs: dict[str, Callable[..., Awaitable[Any]]] = {
             "ping": self._ping,
             "stats": self._stats,
             "clients": self._clients,
+            "resize": self._resize,
             "drain": self._drain,
             "stop": self._stop,
         }
@@ -182,7 +183,7 @@ class Engine:
         if verb is None:
             answer |= {"ok": False, "error": f"unknown verb {message.get('verb')!r}"}
         else:
-            answer["body"] = await verb()
+            answer["body"] = await verb(**message.get("arguments", {}))
         try:
             await self._channel.send(answer)
         except ConnectionError as error:
@@ -208,6 +209,12 @@ class Engine:
 
     async def _clients(self) -> list[dict[str, Any]]:
         return self._sessions.clients()
+
+    async def _resize(self, max_threads: int, min_threads: int) -> dict[str, Any]:
+        """Change the pool's limits, which the supervisor has checked; its figures then."""
+        self._core.resize(max_threads, min_threads)
+        self._spawning.pool_changed()
+        return self._core.pool_stats()
 
     async def _drain(self) -> None:
         """Refuse new work; return when what was in flight is done and answered."""

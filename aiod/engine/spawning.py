@@ -7,7 +7,6 @@ its affinity, not that of whoever submitted.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import TYPE_CHECKING, Final
@@ -32,7 +31,6 @@ class Spawning:
         self._follow_timer: asyncio.TimerHandle | None = None
         if settings.cpus:
             os.sched_setaffinity(0, settings.cpus)
-        self._mask = os.sched_getaffinity(0)
 
     def start(self) -> None:
         """Watch the doorbell."""
@@ -67,12 +65,11 @@ class Spawning:
 
     def _follow_mask(self) -> None:
         """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""
-        mask = os.sched_getaffinity(0)
-        if mask != self._mask:
-            self._mask = mask
-            tids = self._core.worker_tids()
-            log.info("affinity is %s now: moving %d workers", sorted(mask), len(tids))
-            for tid in tids:
-                with contextlib.suppress(ProcessLookupError):  # it went home meanwhile
-                    os.sched_setaffinity(tid, mask)
+        try:
+            moved = self._core.follow()
+        except OSError as error:
+            log.warning("a worker keeps its CPUs: %s", error.strerror)
+        else:
+            if moved:
+                log.info("affinity is %s now: moved %d workers", sorted(os.sched_getaffinity(0)), moved)
         self._follow_timer = asyncio.get_running_loop().call_later(_FOLLOW_PERIOD_S, self._follow_mask)

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod import __version__, stats
+from aiod.config import check_threads
 from aiod.limits import resident_bytes
 from aiod.router import Router
 from aiod.supervisor.engines import EngineUnavailableError
@@ -34,6 +35,15 @@ _MEMORY_PERIOD_S: Final = 0.1
 _MEMORY_MAX: Final = 256 * 1024 * 1024
 
 
+class RefusedError(Exception):
+    """An order that is not carried out: errno and sentence for the one who gave it."""
+
+    def __init__(self, number: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.number = number
+        self.sentence = sentence
+
+
 class Control:
     """The front endpoint of one daemon. Main loop thread only."""
 
@@ -44,7 +54,7 @@ class Control:
         self._started_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory_timer: asyncio.TimerHandle | None = None
-        self._verbs: dict[str, Callable[[], Awaitable[Any]]] = {
+        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {
             "ping": self._ping,
             "version": self._version,
             "stats": self._stats,
@@ -52,6 +62,7 @@ class Control:
             "exports": self._exports,
             "clients": self._clients,
         }
+        self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {"pool": self._pool}
         self._router = Router(
             context, config.front_endpoint, self._receive, message_bytes_max=wire.HEADER_BYTES_MAX, name="front"
         )
@@ -95,8 +106,10 @@ class Control:
                 self._hello(peer, offer)
             case [MessageType.LOCATE, int() as cookie, str() as export, *_] if 0 <= cookie < 1 << 64:
                 self._locate(peer, cookie, export)
-            case [MessageType.CONTROL, int() as cookie, str() as verb, *_] if 0 <= cookie < 1 << 64:
-                self._control(peer, cookie, verb)
+            case [MessageType.CONTROL, int() as cookie, str() as verb, dict() as arguments, *_] if (
+                0 <= cookie < 1 << 64
+            ):
+                self._control(peer, cookie, verb, arguments)
             case _:
                 raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
 
@@ -129,28 +142,58 @@ class Control:
             return
         self._reply(peer, cookie, 0, None, {"engine": engine.name, "endpoint": engine.endpoint})
 
-    def _control(self, peer: Peer, cookie: int, verb: str) -> None:
-        carry_out = self._verbs.get(verb)
-        if carry_out is None:
-            known = ", ".join(self._verbs)
-            self._reply(peer, cookie, -errno.EINVAL, f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)")
-        elif len(self._tasks) >= _VERBS_AT_ONCE_MAX:
+    def _control(self, peer: Peer, cookie: int, verb: str, arguments: dict[Any, Any]) -> None:
+        if len(self._tasks) >= _VERBS_AT_ONCE_MAX:
             self._reply(peer, cookie, -errno.EAGAIN, "the daemon is answering others; try again later (EAGAIN)")
+        elif verb in self._questions:
+            self._begin(peer, cookie, self._questions[verb]())
+        elif verb not in self._orders:
+            known = ", ".join([*self._questions, *self._orders])
+            self._reply(peer, cookie, -errno.EINVAL, f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)")
+        elif peer.uid not in {0, os.getuid()}:
+            sentence = f"{verb}: only root and the daemon's own user (uid {os.getuid()}) may do this (EPERM)"
+            log.warning("refused %s to %s", verb, peer)
+            self._reply(peer, cookie, -errno.EPERM, sentence)
         else:
-            task = asyncio.create_task(self._answer(peer, cookie, carry_out))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(peer, cookie, self._orders[verb](arguments))
 
-    async def _answer(self, peer: Peer, cookie: int, carry_out: Callable[[], Awaitable[Any]]) -> None:
+    def _begin(self, peer: Peer, cookie: int, carry_out: Awaitable[Any]) -> None:
+        task = asyncio.create_task(self._answer(peer, cookie, carry_out))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, peer: Peer, cookie: int, carry_out: Awaitable[Any]) -> None:
         try:
-            body = await carry_out()
+            body = await carry_out
+        except RefusedError as error:
+            self._reply(peer, cookie, -error.number, error.sentence)
         except Exception as error:
             log.exception("a verb failed, which is a mistake of the daemon's")
             self._reply(peer, cookie, -errno.EIO, f"the daemon could not answer ({error!r}): see its log (EIO)")
         else:
             self._reply(peer, cookie, 0, None, body)
 
-    # ---- verbs
+    # ---- verbs: orders
+
+    async def _pool(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Change the limits of the pool of `engine`: `max_threads`, `min_threads`; what is not given stays."""
+        engine = self._engines.get(str(arguments.get("engine")))
+        if engine is None:
+            known = ", ".join(sorted(self._engines))
+            name = str(arguments.get("engine"))[:64]
+            raise RefusedError(errno.ENOENT, f"there is no engine {name!r}; there is: {known} (ENOENT)")
+        max_threads = arguments.get("max_threads", engine.max_threads)
+        min_threads = arguments.get("min_threads", engine.min_threads)
+        try:
+            check_threads(max_threads, min_threads)
+            pool = await engine.resize(max_threads, min_threads, _ANSWER_TIMEOUT_S)
+        except ValueError as error:
+            raise RefusedError(errno.EINVAL, f"engine {engine.name}: {error} (EINVAL)") from error
+        except EngineUnavailableError as error:
+            raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)") from error
+        return {"engine": engine.name, "pool": stats.show_pool(pool)}
+
+    # ---- verbs: questions
 
     async def _ping(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "uptime_s": time.monotonic() - self._started_s}
@@ -192,12 +235,10 @@ class Control:
             "restarts": engine.restarts,
         }
         if answer is None:
-            settings = self._config.engines[engine.name]
-            pool = dict.fromkeys(_POOL_KEYS, 0)
-            pool |= {"max_threads": settings.max_threads, "min_threads": settings.min_threads}
+            pool = stats.NO_POOL | {"max_threads": engine.max_threads, "min_threads": engine.min_threads}
             unresponsive = {"state": "unresponsive"} if engine.state == "serving" else {}
             return known | unresponsive | {"pool": pool, "ops": {}}
-        return known | answer | {"ops": stats.show_ops(answer["ops"])}
+        return known | answer | {"pool": stats.show_pool(answer["pool"]), "ops": stats.show_ops(answer["ops"])}
 
     async def _threads(self) -> dict[str, Any]:
         engines = [
@@ -227,16 +268,3 @@ class Control:
             for client in answer or []
         ]
         return {"clients": clients}
-
-
-_POOL_KEYS: Final = (
-    "max_threads",
-    "min_threads",
-    "cur_threads",
-    "idle_threads",
-    "new_threads",
-    "pending_threads",
-    "queued",
-    "threads_created",
-    "spawn_failures",
-)

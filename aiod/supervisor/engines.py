@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import fcntl
 import itertools
 import logging
@@ -61,6 +62,9 @@ class Engine:
         self.incarnation = 0
         self.restarts = 0
         self._config = config
+        engine = config.engines[name]
+        self.max_threads = engine.max_threads
+        self.min_threads = engine.min_threads
         self._process: SpawnProcess | None = None
         self._channel: Channel | None = None
         self._ids = itertools.count(1)
@@ -135,7 +139,7 @@ class Engine:
         self.state = "starting"
         self.incarnation = max(new_incarnation(), self.incarnation + 1)
         try:
-            process, ours = _spawn(self.name, self._config.engine_settings(self.name, self.incarnation))
+            process, ours = _spawn(self.name, self._settings())
         except OSError as error:
             self._last_end = f"could not be started ({error.strerror or error})"
             return
@@ -224,6 +228,11 @@ class Engine:
             log.debug("removing %s, left by pid %d", stale, self._last_pid)
             stale.unlink(missing_ok=True)
 
+    def _settings(self) -> EngineSettings:
+        """As configured, but for the limits that `resize` has changed."""
+        settings = self._config.engine_settings(self.name, self.incarnation)
+        return dataclasses.replace(settings, max_threads=self.max_threads, min_threads=self.min_threads)
+
     async def _wait_lock_free(self) -> None:
         """The kernel gives the lock back when the last thread of the old process has left its last system call."""
         path = self._config.engine_settings(self.name, 0).lock_path
@@ -236,7 +245,7 @@ class Engine:
 
     # ---- verbs
 
-    async def ask(self, verb: str, timeout_s: float) -> Any:
+    async def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
         """The body of its answer to `verb`. Raises EngineUnavailableError."""
         channel = self._channel
         if channel is None or self.state in {"starting", "failed"}:
@@ -247,7 +256,7 @@ class Engine:
         try:
             # Sending waits as well, when a stopped process has let its end fill up.
             async with asyncio.timeout(timeout_s):
-                await channel.send({"id": number, "verb": verb})
+                await channel.send({"id": number, "verb": verb, "arguments": arguments})
                 return await answer
         except TimeoutError:
             raise EngineUnavailableError(
@@ -257,6 +266,13 @@ class Engine:
             raise EngineUnavailableError(f"engine {self.name} (pid {self.pid}): {error}") from error
         finally:
             self._answers.pop(number, None)
+
+    async def resize(self, max_threads: int, min_threads: int, timeout_s: float) -> Any:
+        """Change its pool's limits, now and for later starts; its pool's figures. Raises EngineUnavailableError."""
+        pool = await self.ask("resize", timeout_s, max_threads=max_threads, min_threads=min_threads)
+        self.max_threads, self.min_threads = max_threads, min_threads
+        log.info("engine %s: min_threads is %d, max_threads %d now", self.name, min_threads, max_threads)
+        return pool
 
     def move_to(self, cpus: set[int]) -> None:
         """Give its main thread, and so every worker born from now on, the affinity `cpus`."""

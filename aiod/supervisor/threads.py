@@ -12,12 +12,19 @@ _ZMQ_PREFIX: Final = "ZMQbg/"
 
 
 def threads_of(pid: int) -> list[dict[str, Any]]:
-    """{tid, name, role, cpus, state} of every thread of process `pid`; [] when there is none."""
+    """{tid, name, role, cpus, state, astray} of every thread of process `pid`; [] when there is none.
+
+    A worker is astray whose CPUs are not those of the process's main thread.
+    """
     try:
         tids = [thread.id for thread in psutil.Process(pid).threads()]
     except psutil.NoSuchProcess:
         return []
-    return [shown for tid in tids if (shown := _show(pid, tid)) is not None]
+    threads = [shown for tid in tids if (shown := _show(pid, tid)) is not None]
+    main_cpus = next((thread["cpus"] for thread in threads if thread["role"] == "main"), None)
+    for thread in threads:
+        thread["astray"] = thread["role"] == "worker" and thread["cpus"] != main_cpus
+    return threads
 
 
 def _show(pid: int, tid: int) -> dict[str, Any] | None:

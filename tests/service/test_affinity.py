@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 import aiod_client
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 ALL = sorted(os.sched_getaffinity(0))
 
@@ -56,6 +58,66 @@ def test_taskset_on_the_daemon_is_passed_on(new_daemon: Callable[..., Any], wait
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/more", "w") as file:
         wait_until(lambda: _burst(file) and [ALL[0]] in masks(daemon, "worker"), "newborns have it")
     assert masks(daemon, "worker").count(ALL) <= before
+
+
+def test_the_audit_finds_workers_that_are_elsewhere(
+    new_daemon: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    daemon = new_daemon(**{"engine.main": {"min_threads": 2}})
+    daemon.start()
+    wait_until(lambda: len(masks(daemon, "worker")) == 2, "min_threads are there")
+    assert daemon.ctl("threads", "--check").returncode == 0
+    (engine,) = daemon.json("threads")["engines"]
+    worker = next(thread["tid"] for thread in engine["threads"] if thread["role"] == "worker")
+    os.sched_setaffinity(worker, {ALL[0]})
+    found = daemon.ctl("threads", "--check", check=False)
+    assert found.returncode == 1
+    assert "1 workers have other CPUs than their main thread" in found.stderr
+    assert found.stdout.count("not its main thread's CPUs") == 1
+    (engine,) = daemon.json("threads")["engines"]
+    assert [thread["tid"] for thread in engine["threads"] if thread["astray"]] == [worker]
+
+
+def test_follow_brings_a_worker_back(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+    daemon = new_daemon(**{"engine.main": {"affinity": "follow", "min_threads": 2}})
+    daemon.start()
+    wait_until(lambda: len(masks(daemon, "worker")) == 2, "min_threads are there")
+    (engine,) = daemon.json("threads")["engines"]
+    worker = next(thread["tid"] for thread in engine["threads"] if thread["role"] == "worker")
+    os.sched_setaffinity(worker, {ALL[0]})
+    wait_until(lambda: daemon.ctl("threads", "--check", check=False).returncode == 0, "it is back")
+
+
+@contextmanager
+def cpuset(cpu: int) -> Iterator[Path]:
+    """A control group whose processes may run on `cpu` only; skips the test where none can be made."""
+    for root in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/cpuset")):  # version 2, version 1
+        group = root / f"aiod-test-{os.getpid()}"
+        if not (root / "cgroup.procs").exists() or os.getuid() != 0:
+            continue
+        group.mkdir()
+        try:
+            if not (group / "cpuset.cpus").exists():
+                continue
+            (group / "cpuset.cpus").write_text(str(cpu))
+            (group / "cpuset.mems").write_text("0")
+            yield group / "cgroup.procs"
+        finally:
+            group.rmdir()
+        return
+    pytest.skip("needs root and the cpuset controller")
+
+
+def test_a_cpu_outside_the_cpuset_is_a_clear_error(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(**{"engine.main": {"cpus": f"{ALL[0]},{ALL[-1]}"}})
+    command = 'echo $$ > "$0" && exec "$@"'
+    with cpuset(ALL[0]) as processes:
+        for option in ("--check-config", "--config"):
+            aiod = [sys.executable, "-m", "aiod", "--config", str(daemon.config_path)]
+            confined = ["sh", "-c", command, str(processes), *aiod, *([option] if option == "--check-config" else [])]
+            ended = subprocess.run(confined, capture_output=True, text=True, timeout=60, check=False)
+            assert ended.returncode == 1
+            assert f"engine.main.cpus: this process may not use CPU {ALL[-1]}: outside its cpuset" in ended.stderr
 
 
 def _burst(file: aiod_client.File) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,13 @@ def test_stats(new_daemon: Callable[..., Any]) -> None:
     assert engine["pool"].keys() >= POOL_KEYS
     assert (engine["pool"]["max_threads"], engine["pool"]["min_threads"]) == (7, 1)
     assert 1 <= engine["pool"]["cur_threads"] <= 7
+    created_for = engine["pool"]["created_for"]
+    assert created_for.keys() == {"burst", "min", "retry"}
+    assert sum(created_for.values()) == engine["pool"]["threads_created"]
+    assert created_for["min"] == 1
+    assert engine["pool"]["longest_chain"] >= 1
+    assert engine["pool"]["spawn_latency_us"].keys() == QUANTILES
+    assert 0 < engine["pool"]["spawn_latency_us"]["p50"] <= engine["pool"]["spawn_latency_us"]["max"] < 60e6
     for ops in (engine["ops"], stats["ops"]):
         assert (ops["write"]["count"], ops["write"]["bytes"], ops["write"]["errors"]) == (10, 100, 0)
         assert (ops["read"]["count"], ops["read"]["bytes"]) == (1, 100)
@@ -56,10 +64,88 @@ def test_threads(daemon: Any) -> None:
     roles = {thread["role"] for thread in engine["threads"]}
     assert roles == {"main", "worker", "zmq"}
     for thread in engine["threads"]:
-        assert thread.keys() == {"tid", "name", "role", "cpus", "state"}
+        assert thread.keys() == {"tid", "name", "role", "cpus", "state", "astray"}
         assert set(thread["cpus"]) <= set(range(os.cpu_count() or 1))
         assert (thread["tid"] == engine["pid"]) == (thread["role"] == "main")
         assert (thread["role"] == "worker") == thread["name"].startswith("aiod-w/main/")
+
+
+def test_pool_changes_the_limits_live(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+    daemon = new_daemon()
+    daemon.start()
+    answer = daemon.json("pool", "main", "--min", "3", "--max", "5")
+    assert (answer["engine"], answer["pool"]["min_threads"], answer["pool"]["max_threads"]) == ("main", 3, 5)
+    wait_until(lambda: daemon.engine["pool"]["idle_threads"] == 3, "min_threads are there")
+    assert "min_threads 3, max_threads 9" in daemon.ctl("pool", "main", "--max", "9").stdout
+    daemon.ctl("pool", "main", "--min", "0", "--max", "1")
+    wait_until(lambda: daemon.engine["pool"]["cur_threads"] == 1, "surplus workers have left")
+
+
+def test_pool_limits_outlive_the_engine(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+    daemon = new_daemon()
+    daemon.start()
+    daemon.ctl("pool", "main", "--min", "2", "--max", "4")
+    pid = daemon.engine["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: daemon.engine["state"] == "serving" and daemon.engine["pid"] != pid, "it has been restarted")
+    pool = daemon.engine["pool"]
+    assert (pool["min_threads"], pool["max_threads"]) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (("main", "--min", "9", "--max", "4"), 1, "min_threads (9) is above max_threads (4)"),
+        (("main", "--max", "0"), 1, "max_threads is 0; allowed: 1 to 4096"),
+        (("main", "--max", "4097"), 1, "max_threads is 4097; allowed: 1 to 4096"),
+        (("main", "--min", "-1"), 1, "min_threads is -1; allowed: 0 to max_threads"),
+        (("nothere", "--max", "4"), 1, "there is no engine 'nothere'; there is: main"),
+        (("main",), 2, "give --min N, --max N, or both"),
+        (("main", "--max", "many"), 2, "'many' is not a valid integer"),
+    ],
+)
+def test_pool_refusals(shared_daemon: Any, arguments: tuple[str, ...], status: int, said: str) -> None:
+    before = shared_daemon.engine["pool"]
+    refused = shared_daemon.ctl("pool", *arguments, check=False)
+    assert refused.returncode == status
+    assert said in refused.stderr
+    after = shared_daemon.engine["pool"]
+    assert (after["min_threads"], after["max_threads"]) == (before["min_threads"], before["max_threads"])
+
+
+def test_an_order_without_sense_is_refused(shared_daemon: Any) -> None:
+    with aiod_client.connect(shared_daemon.endpoint) as client:
+        for arguments in (
+            {},
+            {"engine": 7},
+            {"engine": "main", "max_threads": "4"},
+            {"engine": "main", "min_threads": True},
+        ):
+            with pytest.raises(OSError, match=r"EINVAL|ENOENT"):
+                client.control("pool", arguments)
+
+
+def test_an_order_of_a_stranger_is_refused(new_daemon: Callable[..., Any]) -> None:
+    if os.getuid() != 0:
+        pytest.skip("needs root, to be a stranger")
+    daemon = new_daemon()
+    daemon.start()
+    daemon.runtime_dir.chmod(0o711)
+    (daemon.runtime_dir / "aiod.sock").chmod(0o777)
+    order = (
+        "import os, sys\n"
+        "import aiod_client\n"
+        "with aiod_client.connect(sys.argv[1]) as client:\n"
+        "    client.control('ping')\n"
+        "    os.setresuid(65534, 65534, 65534)\n"  # each control() is a connection of its own
+        "    print(client.control('ping')['pid'])\n"
+        "    client.control('pool', {'engine': 'main', 'max_threads': 1})\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", order, daemon.endpoint], capture_output=True, text=True, check=False)
+    assert int(ended.stdout) == daemon.pid
+    assert "PermissionError" in ended.stderr
+    assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
+    assert daemon.engine["pool"]["max_threads"] != 1
 
 
 def test_exports_and_clients(new_daemon: Callable[..., Any]) -> None:

@@ -21,8 +21,8 @@ def make(**sections: Any) -> Config:
 @pytest.mark.parametrize(
     ("sections", "parts"),
     [
-        ({"engine": {"main": {"max_threads": 5000}}}, ["engine.main.max_threads", "5000", "1 to 1024"]),
-        ({"engine": {"main": {"max_threads": "many"}}}, ["engine.main.max_threads", "'many'", "from 1 to 1024"]),
+        ({"engine": {"main": {"max_threads": 5000}}}, ["engine.main.max_threads", "5000", "1 to 4096"]),
+        ({"engine": {"main": {"max_threads": "many"}}}, ["engine.main.max_threads", "'many'", "from 1 to 4096"]),
         ({"engine": {"main": {"min_threads": 5, "max_threads": 4}}}, ["engine.main", "(5) is above max_threads (4)"]),
         ({"engine": {"main": {"max_thread": 4}}}, ["engine.main.max_thread", "unknown key", "max_threads, memory_max"]),
         ({"engine": {"main": {"cpus": "0-x"}}}, ["engine.main.cpus", "'0-x'", '"2-5,7"']),
