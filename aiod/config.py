@@ -93,7 +93,7 @@ class EngineConfig(_Section):
         forbidden = forbidden_cpus(parse_cpus(cpus))
         if forbidden:
             raise ValueError(
-                f"CPU {min(forbidden)} is outside the cpuset that this process may use (systemd: AllowedCPUs=)"
+                f"this process may not use CPU {min(forbidden)}: outside its cpuset (systemd: AllowedCPUs=)"
             )
         return cpus
 

@@ -5,6 +5,9 @@ The traps, and what is done about them:
 * libzmq takes over a live ipc path without a word, and a closing socket unlinks the path that its successor has bound
   meanwhile. So the listening socket is ours (ZMQ_USE_FD): bound once, under the caller's lock, and kept over a rebind.
 * ZMQ_FD is edge-triggered: whoever sees it readable, or has sent, reads on until there is nothing more.
+* A peer may choose its routing id, and libzmq aborts the process when it comes to give another the same one: a zero
+  byte and a number, counted up from an unseeded rand(). So rand() is seeded; a peer whose id libzmq cannot have given
+  is shut down with its first message, and a connection that says nothing for MUTE_S is shut down as well.
 * libzmq aborts the process when accept() has no descriptor left. So connections are counted by the socket monitor, and
   those above a limit far from RLIMIT_NOFILE are shut down. (Unbinding instead would end every connection there is.)
 * libzmq aborts the process when a peer disconnects just after our socket was closed without linger in the middle of a
@@ -17,9 +20,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
+import math
 import os
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -36,11 +42,15 @@ log = logging.getLogger(__name__)
 COPY_BELOW_BYTES: Final = 256 * 1024
 """Frames from this size on are sent without a copy; below it the copy is cheaper than keeping account of the buffer."""
 
+MUTE_S: Final = 5.0
+"""How long a connection may take to say its first word."""
+
 _MESSAGES_PER_TURN: Final = 64
 _SEND_HWM_MESSAGES: Final = 1024
 _RECEIVE_HWM_MESSAGES: Final = 64
 _BACKLOG: Final = 512
 _AUTO_ID_BYTES: Final = 5
+_AUTO_IDS: Final = 1 << 32
 _REBIND_LINGER_MS: Final = 50
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -94,7 +104,9 @@ class Router:
         self._drain_scheduled = False
         self._draining = False
         self._peers: dict[bytes, Peer] = {}
-        self._connections = 0
+        self._connections: dict[int, float] = {}  # descriptor -> when it was accepted; inf: it has spoken
+        self._accepted = 0
+        self._mute_timer: asyncio.TimerHandle | None = None
         self._connections_max = connections_max()
         self._refused_connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -117,7 +129,6 @@ class Router:
             self._close_listener()
             self.endpoint = endpoint
             self._listener = _listen(endpoint)
-        self._connections = 0
         self._paused = False
         self._open_socket()
         self._watch()
@@ -147,7 +158,7 @@ class Router:
 
     def stats(self) -> dict[str, int]:
         """Connections now, and connections refused above the limit so far."""
-        return {"connections": self._connections, "refused_connections": self._refused_connections}
+        return {"connections": len(self._connections), "refused_connections": self._refused_connections}
 
     # ---- messages
 
@@ -192,18 +203,33 @@ class Router:
             frames.append(frame := recv(_NOBLOCK, copy=False))
         peer = self._peers.get(routing_id)
         if peer is None:
-            if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
-                log.warning("%s: discarded a message from a peer that chose its own routing id", self._name)
-                return
-            peer = self._meet(routing_id, str(frames[0].get("Peer-Address")))
-        self._on_message(peer, frames)
+            peer = self._meet(routing_id, str(frames[0].get("Peer-Address")), frames[0].get(zmq.SRCFD))
+        if peer is not None:
+            self._on_message(peer, frames)
 
-    def _meet(self, routing_id: bytes, address: str) -> Peer:
-        """Who is behind `routing_id`; libzmq counts them up, so that one stands for one connection of this socket."""
+    def _meet(self, routing_id: bytes, address: str, fd: int) -> Peer | None:
+        """Who is behind `routing_id`, of whom this is the first message. None: one who chose it, and is shut down.
+
+        libzmq counts its ids up, so that one stands for one connection of this socket.
+        """
+        self._drain_monitor()
+        peer = _parse_peer(routing_id, address)
+        if not self._is_ours(routing_id):
+            log.warning("%s: shut down a connection of %s, which chose its own routing id", self._name, peer)
+            self._shut_down(fd)
+            return None
+        if fd in self._connections:
+            self._connections[fd] = math.inf
         if len(self._peers) > 2 * self._connections_max:
             self._peers.clear()
-        self._peers[routing_id] = peer = _parse_peer(routing_id, address)
+        self._peers[routing_id] = peer
         return peer
+
+    def _is_ours(self, routing_id: bytes) -> bool:
+        """Whether libzmq can have given it: one of as many numbers as there were connections."""
+        if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
+            return False
+        return (int.from_bytes(routing_id[1:]) - self._first_id) % _AUTO_IDS <= self._accepted
 
     def _schedule_drain(self) -> None:
         if not self._drain_scheduled and self._loop is not None:
@@ -218,30 +244,52 @@ class Router:
 
     def _drain_monitor(self) -> None:
         refused_before = self._refused_connections
+        now_s = time.monotonic()
         while cast("int", self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             event = recv_monitor_message(self._monitor, zmq.NOBLOCK)
             if event["event"] & _OPENED:
-                self._connections += 1
-                if self._connections > self._connections_max:
-                    self._refuse_connection(event["value"])
+                self._accepted += 1
+                self._connections[event["value"]] = now_s
+                if len(self._connections) > self._connections_max:
+                    self._refused_connections += 1
+                    self._shut_down(event["value"])
             elif event["event"] & _CLOSED:
-                self._connections = max(0, self._connections - 1)
+                self._connections.pop(event["value"], None)
         self._tell_refused(refused_before)
 
-    def _refuse_connection(self, fd: int) -> None:
+    def _shut_down(self, fd: int) -> None:
         """Shut down the connection that libzmq has as `fd`.
 
         libzmq may have closed it meanwhile and the number stand for something else: only a connection accepted on
         our own path is touched.
         """
-        self._refused_connections += 1
         try:
-            duplicate = socket.socket(fileno=os.dup(fd))
+            duplicate = os.dup(fd)
         except OSError:
             return  # closed meanwhile
-        with duplicate, contextlib.suppress(OSError):
-            if duplicate.family == socket.AF_UNIX and duplicate.getsockname() == _path(self.endpoint):
-                duplicate.shutdown(socket.SHUT_RDWR)
+        try:
+            connection = socket.socket(fileno=duplicate)
+        except OSError:
+            os.close(duplicate)
+            return  # no socket any more
+        with connection, contextlib.suppress(OSError):
+            if connection.family == socket.AF_UNIX and connection.getsockname() == _path(self.endpoint):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def _shut_down_mute(self) -> None:
+        """End the connections that were made long ago and have said nothing."""
+        assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours
+        until_s = time.monotonic() - MUTE_S
+        if not self._paused:  # else what they have said is not read
+            mute = [fd for fd, accepted_s in self._connections.items() if accepted_s < until_s]
+            for fd in mute:
+                self._connections[fd] = math.inf  # once is enough: its end is an event
+                self._shut_down(fd)
+            if mute:
+                log.warning(
+                    "%s: shut down %d connections that had said nothing for %g s", self._name, len(mute), MUTE_S
+                )
+        self._mute_timer = self._loop.call_later(MUTE_S / 4, self._shut_down_mute)
 
     def _tell_refused(self, before: int) -> None:
         """One line for many: whoever floods us with connections must not win time by our logging."""
@@ -252,21 +300,26 @@ class Router:
     # ---- the socket
 
     def _open_socket(self) -> None:
+        _seed_rand()
         router = self._context.socket(zmq.ROUTER)
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.MAXMSGSIZE, self._message_bytes_max)
         router.setsockopt(zmq.SNDHWM, _SEND_HWM_MESSAGES)
         router.setsockopt(zmq.RCVHWM, _RECEIVE_HWM_MESSAGES)
-        router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
+        self._first_id = _first_id(self._context, router)
         self._monitor = router.get_monitor_socket(_OPENED | _CLOSED)
+        router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
         router.bind(self.endpoint)
         self._peers.clear()
+        self._connections.clear()
+        self._accepted = 0
         self._socket = router
 
     def _watch(self) -> None:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours, not of a client
         self._loop.add_reader(self._socket.fileno(), self._drain)
         self._loop.add_reader(self._monitor.fileno(), self._drain_monitor)
+        self._shut_down_mute()
         self._drain_monitor()
         self._schedule_drain()
 
@@ -274,6 +327,8 @@ class Router:
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_reader(self._monitor.fileno())
+        if self._mute_timer is not None:
+            self._mute_timer.cancel()
 
     def _close_socket(self, linger_ms: int) -> None:
         self._socket.disable_monitor()
@@ -283,6 +338,23 @@ class Router:
     def _close_listener(self) -> None:
         self._listener.close()
         Path(_path(self.endpoint)).unlink(missing_ok=True)
+
+
+def _seed_rand() -> None:
+    """Have libc's rand(), where libzmq takes a ROUTER's first id from, give what nobody can foretell."""
+    ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4))))
+
+
+def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]) -> int:
+    """The number in the first id that `router`, which has no connection yet, gives: one of our own gets it."""
+    endpoint = f"inproc://first-id-{os.urandom(8).hex()}"
+    router.bind(endpoint)
+    with context.socket(zmq.DEALER) as dealer:
+        dealer.connect(endpoint)
+        dealer.send(b"")
+        routing_id = router.recv_multipart()[0]
+    router.unbind(endpoint)
+    return int.from_bytes(routing_id[1:])
 
 
 def _path(endpoint: str) -> str:

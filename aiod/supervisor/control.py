@@ -106,10 +106,8 @@ class Control:
                 self._hello(peer, offer)
             case [MessageType.LOCATE, int() as cookie, str() as export, *_] if 0 <= cookie < 1 << 64:
                 self._locate(peer, cookie, export)
-            case [MessageType.CONTROL, int() as cookie, str() as verb, dict() as arguments, *_] if (
-                0 <= cookie < 1 << 64
-            ):
-                self._control(peer, cookie, verb, arguments)
+            case [MessageType.CONTROL, int() as cookie, str() as verb, *more] if 0 <= cookie < 1 << 64:
+                self._control(peer, cookie, verb, more[0] if more and isinstance(more[0], dict) else {})
             case _:
                 raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
 

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
-import socket
 import struct
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import zmq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aiod_client
 from aiod_client import wire
 from aiod_client.wire import MessageType
+from tests.service.zmtp import zmtp_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,16 +141,6 @@ def test_the_front_endpoint_stands_the_same(connect: Callable[[str], Any], share
     assert raw.ask(MessageType.LOCATE, 1, "scratch")[2] == 0
 
 
-def test_a_chosen_routing_id_is_ignored(engine_endpoint: str, other: Callable[[], None]) -> None:
-    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
-        dealer.setsockopt(zmq.LINGER, 0)
-        dealer.setsockopt(zmq.IDENTITY, b"chosen")
-        dealer.connect(engine_endpoint)
-        dealer.send(wire.pack(MessageType.HELLO, {"versions": [1]}))
-        other()
-        assert not dealer.poll(100)
-
-
 def random_messages() -> st.SearchStrategy[list[bytes]]:
     """Anything from noise to almost right."""
     leaf = st.one_of(
@@ -225,52 +212,3 @@ def test_a_message_without_end(
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/after", "w+") as file:
         assert file.pwrite(b"x", 0) == 1
     assert daemon.engine["pid"] == pid
-
-
-def test_more_connections_than_descriptors(
-    new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
-) -> None:
-    """Without a limit libzmq would abort the process when accept() finds no descriptor."""
-    daemon = new_daemon()
-    daemon.start(prefix=["prlimit", "--nofile=4096:4096"])
-    endpoint, pid = locate(daemon.endpoint), daemon.engine["pid"]
-    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/held", "w+") as file:
-        for place in (endpoint, daemon.endpoint):
-            with many_connections(place, 5000):
-                assert file.pwrite(b"x", 0) == 1
-        wait_until(lambda: daemon.ctl("ping", check=False).returncode == 0, "the front endpoint answers again")
-        assert file.pread(1, 0) == b"x"
-    assert daemon.engine["pid"] == pid
-    assert "connections above 1024" in daemon.log
-
-
-@contextmanager
-def many_connections(endpoint: str, count: int) -> Iterator[None]:
-    """So many connections at once, as far as they are accepted."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, count + 1000)), hard))
-    with ExitStack() as stack:
-        for _ in range(count):
-            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
-            connection.connect(endpoint.removeprefix("ipc://"))
-        yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def zmtp_connection(endpoint: str) -> socket.socket:
-    """A connection to `endpoint` that has shaken hands as a DEALER by hand (ZMTP 3.0, NULL)."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(20)
-    connection.connect(endpoint.removeprefix("ipc://"))
-    greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
-    connection.sendall(greeting)
-    ready = (
-        b"\x05READY" + b"\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER" + b"\x08Identity" + struct.pack(">I", 0)
-    )
-    connection.sendall(b"\x04" + bytes([len(ready)]) + ready)
-    received = b""
-    while len(received) < len(greeting) + 2 or len(received) < len(greeting) + 2 + received[len(greeting) + 1]:
-        part = connection.recv(4096)
-        assert part, "the peer hung up during the handshake"
-        received += part
-    return connection
