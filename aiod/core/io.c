@@ -3,23 +3,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "flush.h"
 #include "worker_io.h"
-
-/* A failed flush poisons the file: the kernel reports a lost page once, and would say yes the next time. */
-static int64_t run_flush(struct aiod_io *io)
-{
-    int64_t result;
-
-    if (aiod_file_poisoned(io->file)) {
-        io->task.request.reason = AIOD_REASON_POISONED;
-        return -EIO;
-    }
-    result = aiod_io_flush(io->fd);
-    if (result < 0) {
-        aiod_file_poison(io->file);
-    }
-    return result;
-}
 
 int64_t aiod_io_run(struct aiod_request *request)
 {
@@ -31,7 +16,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_WRITE:
         return aiod_io_write(io->fd, io->data, io->length, io->offset);
     case AIOD_FLUSH:
-        return run_flush(io);
+        return aiod_flush(&io->handle->flushes, io->file, io->fd, &io->task.request.reason);
     case AIOD_SIZE:
         return aiod_io_size(io->fd);
     case AIOD_OPEN:

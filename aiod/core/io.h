@@ -2,7 +2,7 @@
  * io.h - what the pool carries out: a client's request (aiod_io), or an open or close (aiod_control).
  *
  * Made and freed on the main loop's thread; a worker has it between submit and reap, and then touches nothing of the
- * session but the file's poison flag.
+ * session but the handle's flushes and the file's poison flag.
  */
 #ifndef AIOD_IO_H
 #define AIOD_IO_H

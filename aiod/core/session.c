@@ -128,6 +128,7 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
         .readable = readable,
         .writable = writable,
     };
+    aiod_flushes_init(&handle->flushes);
     session->slots[index].handle = handle;
     session->handle_count++;
     aiod_session_ref(session);
@@ -150,6 +151,7 @@ void aiod_handle_remove(struct aiod_handle *handle)
     slot->handle = NULL;
     slot->generation++;
     session->handle_count--;
+    aiod_flushes_destroy(&handle->flushes);
     free(handle);
     aiod_session_unref(session);
 }

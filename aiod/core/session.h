@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "files.h"
+#include "flush.h"
 #include "op_stats.h"
 
 #define AIOD_HANDLES_MAX 65535u /* the index has 16 bits of a handle's number, and 0 is no handle */
@@ -36,7 +37,8 @@ struct aiod_handle {
     uint32_t inflight; /* requests */
     bool readable;
     bool writable;
-    bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
+    struct aiod_flushes flushes; /* the workers' */
+    bool closing;                /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
 };
 
