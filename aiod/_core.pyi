@@ -38,9 +38,6 @@ REASON_STOPPING: int
 def keep_large_blocks() -> None:
     """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
 
-def trim() -> bool:
-    """Give freed memory back to the kernel (malloc_trim). Whether there was any."""
-
 class Buffer:
     """Bytes of a payload frame; supports the (read-only) buffer protocol.
 
@@ -66,6 +63,9 @@ class Session:
     @property
     def unacknowledged(self) -> int:
         """Completion records (refusals included) the client has not said it received, plus inflight."""
+    @property
+    def unacknowledged_bytes(self) -> int:
+        """Bytes of the reads and writes that are in flight, or whose completion the client has not said it received."""
     def stats(self) -> dict[str, Any]:
         """As Core.stats, of this session's requests only."""
 

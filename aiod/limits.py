@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import resource
 from pathlib import Path
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 def resident_bytes() -> int:
     """Resident set of this process in bytes. Any thread."""
     return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
+
+
+def trim_memory() -> None:
+    """Give memory that was freed, and that malloc has kept, back to the kernel. Any thread."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def raise_descriptors() -> None:

@@ -69,6 +69,8 @@ class Peer(NamedTuple):
     """Who sent a message, by the kernel's word (SO_PEERCRED at connection time); -1 where unknown."""
 
     routing_id: bytes
+    fd: int
+    """Of its connection, for Router.shut_down()."""
     address: str
     uid: int
     gid: int
@@ -180,6 +182,12 @@ class Router:
                 self._schedule_drain()
         return True
 
+    def shut_down(self, peer: Peer) -> None:
+        """End the connection of `peer`, and with it what is queued for it."""
+        self._drain_monitor()
+        if peer.fd in self._connections and self._peers.get(peer.routing_id) is peer:
+            self._shut_down(peer.fd)
+
     def _drain(self) -> None:
         """Hand on what has arrived, a bounded number of messages a turn."""
         self._drain_scheduled = False
@@ -213,7 +221,7 @@ class Router:
         libzmq counts its ids up, so that one stands for one connection of this socket.
         """
         self._drain_monitor()
-        peer = _parse_peer(routing_id, address)
+        peer = _parse_peer(routing_id, fd, address)
         if not self._is_ours(routing_id):
             log.warning("%s: shut down a connection of %s, which chose its own routing id", self._name, peer)
             self._shut_down(fd)
@@ -375,10 +383,10 @@ def _listen(endpoint: str) -> socket.socket:
     return listener
 
 
-def _parse_peer(routing_id: bytes, address: str) -> Peer:
+def _parse_peer(routing_id: bytes, fd: int, address: str) -> Peer:
     """The peer as libzmq's Peer-Address has it: host:uid:gid:pid, believed on ipc only."""
     try:
         _, uid, gid, pid = address.rsplit(":", 3)
-        return Peer(routing_id, address, int(uid), int(gid), int(pid))
+        return Peer(routing_id, fd, address, int(uid), int(gid), int(pid))
     except ValueError:
-        return Peer(routing_id, address, -1, -1, -1)
+        return Peer(routing_id, fd, address, -1, -1, -1)

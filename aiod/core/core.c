@@ -172,15 +172,22 @@ int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
 
 /* ---- cancelling ---------------------------------------------------------------------------------------------------- */
 
-size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, const uint64_t *cookies, size_t count)
+static int compare_cookies(const void *one, const void *other)
+{
+    const uint64_t *a = one;
+    const uint64_t *b = other;
+
+    return (*a > *b) - (*a < *b);
+}
+
+size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count)
 {
     size_t cancelled = 0;
 
-    for (size_t i = 0; i < count; i++) {
-        for (struct aiod_io *io = session->inflight; io != NULL; io = io->next) {
-            if (io->cookie == cookies[i]) {
-                cancelled += aiod_pool_cancel(core->pool, &io->task.request);
-            }
+    qsort(cookies, count, sizeof(*cookies), compare_cookies);
+    for (struct aiod_io *io = session->inflight; io != NULL; io = io->next) {
+        if (bsearch(&io->cookie, cookies, count, sizeof(*cookies), compare_cookies) != NULL) {
+            cancelled += aiod_pool_cancel(core->pool, &io->task.request);
         }
     }
     return cancelled;

@@ -60,8 +60,8 @@ void aiod_core_reap(struct aiod_core *core, struct aiod_reply **replies, struct 
 
 void aiod_control_destroy(struct aiod_control *control);
 
-/* Cancel the session's requests of these cookies that are still queued. Returns how many. */
-size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, const uint64_t *cookies, size_t count);
+/* Cancel the session's requests of these cookies (which it sorts) that are still queued. Returns how many. */
+size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
 /* Open on a worker; ends as a control. 0, or -ENOMEM. */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,

@@ -411,7 +411,6 @@ NB_MODULE(_core, m)
         mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
         mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
     });
-    m.def("trim", [] { return malloc_trim(0) != 0; });
 
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.buffer->length;
@@ -425,6 +424,7 @@ NB_MODULE(_core, m)
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
         .def_prop_ro("inflight", [](const Session &self) { return self.session->inflight_count; })
         .def_prop_ro("unacknowledged", [](const Session &self) { return aiod_session_unacknowledged(self.session); })
+        .def_prop_ro("unacknowledged_bytes", [](const Session &self) { return self.session->unacknowledged_bytes; })
         .def("stats", [](const Session &self) { return stats_dict(self.session->stats); });
 
     nb::class_<Core>(m, "Core")

@@ -124,7 +124,7 @@ class Frontend:
             self._refuse(peer, errno.EPROTONOSUPPORT, sentence)
             return
         software = message[1].get("software")
-        name = software[:64] if isinstance(software, str) else "unknown software"
+        name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
         self.send(peer, self._handlers.hello(peer, version, name))
 
     def _open(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
@@ -184,6 +184,11 @@ _FORMS = {
     int(MessageType.HEARTBEAT): _Form((bytes,), Frontend._heartbeat),  # noqa: SLF001
     int(MessageType.GOODBYE): _Form((bytes, int), Frontend._goodbye),  # noqa: SLF001
 }
+
+
+def _printable(text: str) -> str:
+    """`text` fit for a log line: it comes from a stranger."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _check_form(message: list[Any], types: tuple[type, ...]) -> None:

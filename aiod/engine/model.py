@@ -25,6 +25,8 @@ class Session:
     """Who sent the last valid message: replies go there."""
     software: str
     core: CoreSession
+    greeted_by: bytes
+    """Routing id of the connection that said HELLO."""
     started_s: float
     heard_s: float
     names: dict[int, str] = field(default_factory=dict)

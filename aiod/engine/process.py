@@ -30,7 +30,7 @@ from aiod.engine.frontend import Frontend
 from aiod.engine.handles import Handles
 from aiod.engine.sessions import Sessions
 from aiod.engine.spawning import Spawning
-from aiod.limits import descriptors_max, raise_descriptors, resident_bytes
+from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
 from aiod.router import Router
 from aiod_client import wire
 from aiod_client.wire import MessageType
@@ -51,6 +51,8 @@ EXIT_MEMORY: Final = 4
 """Exit status when memory stayed above twice memory_max."""
 
 _MEMORY_PERIOD_S: Final = 0.1
+_ROOM_S: Final = 2.0
+"""How long after dropping everything the memory may take to be free."""
 _LINGER_MS: Final = 1000
 _STOP_TIMEOUT_MS: Final = 1000
 
@@ -64,6 +66,7 @@ class Engine:
         self._channel = channel
         self._started_s = time.monotonic()
         self._rebinds = 0
+        self._rebound_s = 0.0  # 0: never, or it has helped
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -257,19 +260,30 @@ class Engine:
 
     def _watch_memory(self) -> None:
         """Messages that libzmq holds and we have not seen are bounded by nothing else."""
-        resident = resident_bytes()
-        limit = self._settings.memory_max
-        if resident > 2 * limit:
-            log.critical("%d bytes resident, more than twice memory_max (%d): exiting to be restarted", resident, limit)
-            os._exit(EXIT_MEMORY)
-        if resident > limit and not self._trimmed_below(limit):
-            self._rebind(resident)
+        if resident_bytes() > self._settings.memory_max:
+            trim_memory()
+            self._make_room(resident_bytes())
+        else:
+            self._rebound_s = 0.0
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
 
-    def _trimmed_below(self, limit: int) -> bool:
-        """Freed memory that malloc has kept does not count."""
-        _core.trim()
-        return resident_bytes() <= limit
+    def _make_room(self, resident: int) -> None:
+        """From the least to the most: end the session that has the most; all of them; the process."""
+        limit, now_s = self._settings.memory_max, time.monotonic()
+        if resident <= limit:
+            return
+        if resident > 2 * limit or (self._rebound_s and now_s > self._rebound_s + _ROOM_S):
+            log.critical(
+                "%d bytes resident, far or for long above memory_max (%d): exiting to be restarted", resident, limit
+            )
+            os._exit(EXIT_MEMORY)
+        greedy = self._sessions.greediest()
+        if greedy is not None and greedy.core.unacknowledged_bytes > limit // 16:
+            log.error("%d bytes resident, more than memory_max (%d)", resident, limit)
+            self._sessions.end(greedy, "it does not read its replies, and the engine's memory is used up")
+            self._router.shut_down(greedy.peer)
+        elif not self._rebound_s:
+            self._rebind(resident)
 
     def _rebind(self, resident: int) -> None:
         log.error(
@@ -280,14 +294,22 @@ class Engine:
         )
         self._sessions.end_all("the engine's memory is used up")
         self._rebinds += 1
-        self._router.rebind(self._settings.endpoint(self._rebinds))
+        self._rebound_s = time.monotonic()
+        try:
+            self._router.rebind(self._settings.endpoint(self._rebinds))
+        except (OSError, zmq.ZMQError) as error:
+            log.critical("cannot serve any more (%s): exiting to be restarted", error)
+            os._exit(EXIT_MEMORY)
         task = asyncio.create_task(self._tell_serving())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-def _take_lock(settings: EngineSettings) -> int:
-    """The engine's lock, held until the process is really gone: SIGKILL is not the end of a pwrite."""
+def _take_lock(settings: EngineSettings) -> None:
+    """The engine's lock, never given back: the kernel does that when the last worker has left its last system call.
+
+    Neither the end of main() nor SIGKILL is the end of a pwrite that is under way.
+    """
     fd = os.open(settings.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -296,7 +318,6 @@ def _take_lock(settings: EngineSettings) -> int:
         sys.exit(EXIT_LOCKED)
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
 
 
 async def _serve(settings: EngineSettings, control: socket.socket) -> None:
@@ -317,8 +338,7 @@ def main(settings: EngineSettings, control: socket.socket) -> None:
     Path("/proc/self/comm").write_text(f"aiod/{settings.name}"[:15])
     logs.configure(settings.log_level)
     raise_descriptors()
-    lock_fd = _take_lock(settings)
+    _take_lock(settings)
     _core.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, control))
-    os.close(lock_fd)

@@ -39,6 +39,7 @@ class Sessions:
         self._core = core
         self._is_deaf = is_deaf
         self._by_token: dict[bytes, Session] = {}
+        self._by_connection: dict[bytes, Session] = {}  # by the routing id that HELLO came from: one each
         self._timer: asyncio.TimerHandle | None = None
         self._refusing = ""
 
@@ -91,9 +92,15 @@ class Sessions:
             handles_max=settings.handles_max,
         )
         now_s = time.monotonic()
-        session = Session(secrets.token_bytes(TOKEN_BYTES), peer, software, core, started_s=now_s, heard_s=now_s)
+        session = Session(
+            secrets.token_bytes(TOKEN_BYTES), peer, software, core, peer.routing_id, started_s=now_s, heard_s=now_s
+        )
         core.tag = session
         self._by_token[session.token] = session
+        earlier = self._by_connection.get(peer.routing_id)
+        if earlier is not None:
+            self.end(earlier, "its connection has begun another")
+        self._by_connection[peer.routing_id] = session
         self._watch_process(session)
         return session
 
@@ -153,6 +160,8 @@ class Sessions:
             return
         session.ended = True
         del self._by_token[session.token]
+        if self._by_connection.get(session.greeted_by) is session:
+            del self._by_connection[session.greeted_by]
         if session.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(session.pidfd)
             os.close(session.pidfd)
@@ -162,6 +171,10 @@ class Sessions:
             log.info("ended %s: %s", session, reason)
         else:
             log.debug("%s said goodbye", session)
+
+    def greediest(self) -> Session | None:
+        """The one with the most bytes in flight and unread; None: there is no session."""
+        return max(self, key=lambda session: session.core.unacknowledged_bytes, default=None)
 
     def end_all(self, reason: str) -> list[Session]:
         """End every session; returns them, for a last message."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod import __version__, stats
 from aiod.config import check_threads
-from aiod.limits import resident_bytes
+from aiod.limits import resident_bytes, trim_memory
 from aiod.router import Router
 from aiod.supervisor.engines import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
@@ -33,6 +33,7 @@ _ANSWER_TIMEOUT_S: Final = 2.0
 _VERBS_AT_ONCE_MAX: Final = 256
 _MEMORY_PERIOD_S: Final = 0.1
 _MEMORY_MAX: Final = 256 * 1024 * 1024
+_MEMORY_GROWTH_MAX: Final = 64 * 1024 * 1024
 
 
 class RefusedError(Exception):
@@ -54,6 +55,7 @@ class Control:
         self._started_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory_timer: asyncio.TimerHandle | None = None
+        self._memory_max = _MEMORY_MAX
         self._questions: dict[str, Callable[[], Awaitable[Any]]] = {
             "ping": self._ping,
             "version": self._version,
@@ -82,10 +84,14 @@ class Control:
 
     def _watch_memory(self) -> None:
         """Messages without an end are buffered by libzmq, unseen: drop them all when they have grown too much."""
-        resident = resident_bytes()
-        if resident > _MEMORY_MAX:
-            log.error("%d bytes resident, more than %d: dropping what was received", resident, _MEMORY_MAX)
-            self._router.rebind(self._router.endpoint)
+        if resident_bytes() > self._memory_max:
+            trim_memory()
+            resident = resident_bytes()
+            if resident > self._memory_max:
+                log.error("%d bytes resident, more than %d: dropping what was received", resident, self._memory_max)
+                self._router.rebind(self._router.endpoint)
+                # What is left after it will not go by doing it again.
+                self._memory_max = max(_MEMORY_MAX, resident + _MEMORY_GROWTH_MAX)
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
 
     # ---- messages

@@ -29,6 +29,7 @@ from aiod.config import new_incarnation
 from aiod.launch import engine_main
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
     from aiod.config import Config
@@ -55,12 +56,14 @@ class EngineUnavailableError(OSError):
 class Engine:
     """One engine: its process now, and the ones before. Main loop thread only."""
 
-    def __init__(self, config: Config, name: str) -> None:
+    def __init__(self, config: Config, name: str, failed: Callable[[], None]) -> None:
+        """`failed()` when it can no longer be kept running, for a reason that is a mistake of ours or the machine's."""
         self.name = name
         self.state = "starting"
         self.endpoint: str | None = None
         self.incarnation = 0
         self.restarts = 0
+        self._failed = failed
         self._config = config
         engine = config.engines[name]
         self.max_threads = engine.max_threads
@@ -104,6 +107,13 @@ class Engine:
     def start(self) -> None:
         """Keep a process of it running until `stop`."""
         self._supervision = asyncio.create_task(self._supervise())
+        self._supervision.add_done_callback(self._supervised)
+
+    def _supervised(self, supervision: asyncio.Task[None]) -> None:
+        if not supervision.cancelled() and (error := supervision.exception()) is not None:
+            log.critical("engine %s cannot be kept running: stopping", self.name, exc_info=error)
+            self.state = "failed"
+            self._failed()
 
     async def wait_serving(self) -> None:
         """Return when it serves. Raises EngineUnavailableError if it does not come up."""
@@ -226,7 +236,10 @@ class Engine:
         own = f"engine-{self.name}-{self.incarnation}"
         for stale in Path(self._config.runtime_dir).glob(f"{own}.*"):
             log.debug("removing %s, left by pid %d", stale, self._last_pid)
-            stale.unlink(missing_ok=True)
+            try:
+                stale.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("cannot remove %s, left by pid %d: %s", stale, self._last_pid, error.strerror)
 
     def _settings(self) -> EngineSettings:
         """As configured, but for the limits that `resize` has changed."""

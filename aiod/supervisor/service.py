@@ -36,8 +36,9 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._engines = {name: Engine(config, name) for name in config.engines}
+        self._engines = {name: Engine(config, name, self._engine_failed) for name in config.engines}
         self._signals = 0
+        self._failed = False
         self._stop = asyncio.Event()
         self._cpus = os.sched_getaffinity(0)
 
@@ -68,7 +69,12 @@ class Service:
         control.close(_LINGER_MS)
         context.term()
         log.info("stopped" if drained else "stopped, with work left undone")
-        return EXIT_DONE if drained else EXIT_FAILED
+        return EXIT_DONE if drained and not self._failed else EXIT_FAILED
+
+    def _engine_failed(self) -> None:
+        """An engine that nobody watches any more: better a daemon that ends, and is started again."""
+        self._failed = True
+        self._stop.set()
 
     def _signalled(self, number: signal.Signals) -> None:
         self._signals += 1

@@ -19,9 +19,11 @@ ANSWER_TIMEOUT_MS = 20_000
 class Raw:
     """One DEALER, and one session if `hello` was said."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, receive_hwm: int = 1000) -> None:
+        """`receive_hwm`: messages that are read ahead of answer()."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.dealer = self._context.socket(zmq.DEALER)
+        self.dealer.setsockopt(zmq.RCVHWM, receive_hwm)
         self.dealer.connect(endpoint)
         self.token = b""
         self.received = 0
@@ -85,12 +87,12 @@ class Raw:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[str], Raw]]:
+def connect() -> Iterator[Callable[..., Raw]]:
     """Makes raw clients of an endpoint."""
     made: list[Raw] = []
 
-    def connect(endpoint: str) -> Raw:
-        made.append(Raw(endpoint))
+    def connect(endpoint: str, receive_hwm: int = 1000) -> Raw:
+        made.append(Raw(endpoint, receive_hwm))
         return made[-1]
 
     yield connect

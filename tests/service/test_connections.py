@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import resource
 import socket
+import struct
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -99,3 +103,85 @@ def many_connections(endpoint: str, count: int) -> Iterator[None]:
             connection.connect(endpoint.removeprefix("ipc://"))
         yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_second_hello_ends_the_connections_first_session(raw: Any) -> None:
+    first = raw.token
+    raw.hello()
+    assert raw.token != first
+    assert raw.ask(MessageType.HEARTBEAT, first)[:2] == [MessageType.REFUSAL, errno.ENOTCONN]
+    assert raw.ask(MessageType.HEARTBEAT, raw.token) == [MessageType.HEARTBEAT]
+
+
+def test_a_name_cannot_forge_log_lines(connect: Callable[[str], Any], new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon()
+    daemon.start()
+    front = connect(daemon.endpoint)
+    engine = connect(front.ask(MessageType.LOCATE, 1, "scratch")[4]["endpoint"])
+    engine.ask(MessageType.HELLO, {"versions": [1], "software": "evil\nCRITICAL: all is lost\x1b[2J"})
+    (shown,) = daemon.json("clients")["clients"]
+    assert shown["software"] == "evil?CRITICAL: all is lost?[2J"
+    assert "\nCRITICAL: all is lost" not in daemon.log
+
+
+def test_who_reads_no_replies_is_ended_before_the_others(
+    new_daemon: Callable[..., Any], connect: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    """Within its credit, and yet more than the engine has room for: it alone pays."""
+    mib = 2**20
+    sessions = {"bytes_max": 512 * mib, "depth_max": 512, "request_bytes_max": mib}
+    engine = {"memory_max": 160 * mib, "bytes_inflight_max": 1024 * mib, "buffer_cache_max": 0}
+    daemon = new_daemon(**{"engine.main": engine, "sessions": sessions})
+    (daemon.path / "big").write_bytes(bytes(mib))
+    daemon.start()
+    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/other", "w+") as file:
+        pid = daemon.engine["pid"]
+        front = connect(daemon.endpoint)
+        greedy = connect(front.ask(MessageType.LOCATE, 1, "scratch")[4]["endpoint"], receive_hwm=1)
+        greedy.hello()
+        handle = greedy.ask(MessageType.OPEN, greedy.token, 1, "scratch", "big", 1, 0)[2]
+        for number in range(400):
+            record = wire.SUBMISSION.pack(2 + number, 1, 0, handle, 0, mib, 0, 0, 0, 0)
+            greedy.send(MessageType.SUBMIT, greedy.token, 0, record)
+        wait_until(lambda: "does not read its replies" in daemon.log, "the greedy one has been ended")
+        assert file.pwrite(b"x", 0) == 1
+    assert daemon.engine["pid"] == pid
+    assert daemon.engine["loop"]["rebinds"] == 0
+
+
+def flood(endpoint: str, count: int) -> None:
+    """So many MiB of one message without an end, or until the peer hangs up."""
+    frame = bytes(2**20)
+    with zmtp_connection(endpoint) as connection, contextlib.suppress(OSError):
+        for _ in range(count):
+            connection.sendall(struct.pack(">BQ", 0x03, len(frame)) + frame)
+
+
+def test_an_engine_that_cannot_serve_again_is_started_again(
+    new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
+) -> None:
+    daemon = new_daemon(**{"engine.main": {"memory_max": 128 * 2**20}})
+    daemon.start()
+    pid, endpoint = daemon.engine["pid"], locate(daemon.endpoint)
+    Path(endpoint.removeprefix("ipc://").replace(".sock", ".1.sock")).mkdir()  # where it would go next
+    flood(endpoint, 1500)
+    wait_until(lambda: daemon.engine["state"] == "serving" and daemon.engine["pid"] != pid, "another engine serves")
+    assert "cannot serve any more" in daemon.log
+    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/after", "w+") as file:
+        assert file.pwrite(b"x", 0) == 1
+
+
+def test_the_front_endpoint_recovers_from_a_flood(new_daemon: Callable[..., Any]) -> None:
+    """Frames without an end are dropped once, not again and again for what malloc has kept."""
+    daemon = new_daemon()
+    daemon.start()
+    small = bytes(4)
+    with zmtp_connection(daemon.endpoint) as connection, contextlib.suppress(OSError):
+        for _ in range(4000):
+            connection.sendall((bytes([0x01, len(small)]) + small) * 2000)
+    daemon.ctl("ping", "--wait", "20")
+    dropped = daemon.log.count("dropping what was received")
+    assert dropped >= 1
+    for _ in range(5):  # each of them longer than the memory is looked at
+        daemon.ctl("stats")
+    assert daemon.log.count("dropping what was received") == dropped
