@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _PANELS = (
     ("submit_sum_us", "in submit, all 64 calls (µs)", "log"),
-    ("gap_us", "submitter's own loop interrupted, longest (µs)", "log"),
+    ("gap_us", "submitter's own loop interrupted, longest (µs)", "linear"),
     ("done_us", "until the burst was done (µs)", "linear"),
 )
 
