@@ -56,6 +56,7 @@ $(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(
 
 .PHONY: test
 test: setup core-test  ## every test: the core plain and under the sanitizers, then pytest
+	@scripts/prerequisites.sh test
 	@$(BIN)/python -m pytest
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.

@@ -3,6 +3,7 @@
 #
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers
 #          core    a C compiler
+#          test    spin, which checks the model of the pool
 #          bench   the peers that `make bench` measures beside aiod
 #
 # What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
@@ -36,8 +37,9 @@ need_python() {
 case ${1:-} in
 build) need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python ;;
 core) need gcc "${CC:-cc}" ;;
+test) need spin spin ;;
 bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd ;;
-*) echo "usage: $0 build|core|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|core|test|bench" >&2; exit 2 ;;
 esac
 
 [ -n "$missing" ] || exit 0
