@@ -191,6 +191,20 @@ def test_an_open_whose_await_was_cancelled_is_closed(run: Any, peer: Peer) -> No
     run(main())
 
 
+def test_a_close_whose_await_was_cancelled_before_it_was_sent_is_sent_nevertheless(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        async with aio.connect(peer.endpoint) as client:
+            file = await client.open("scratch/file")
+            task = asyncio.create_task(file.close())
+            asyncio.get_running_loop().call_soon(task.cancel)
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert file.closed
+            await seen(peer, MessageType.CLOSE)
+
+    run(main())
+
+
 def test_timeouts_say_whether_it_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:
     async def main(peer: Peer) -> None:
         async with aio.connect(peer.endpoint, timeout=0.1) as client, await client.open("scratch/file") as file:

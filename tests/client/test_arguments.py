@@ -117,6 +117,7 @@ def test_modes_that_are_none(mode: str) -> None:
 
 def test_permissions_are_bits() -> None:
     assert check_permissions(0o640) == 0o640
-    for perm in (-1, 0o10000):
-        with pytest.raises(ValueError, match="permission bits"):
+    assert check_permissions(0o777) == 0o777
+    for perm in (-1, 0o1000, 0o4755, 0o10000):
+        with pytest.raises(ValueError, match=f"perm {perm:#o}: permission bits from 0 to 0o777; the daemon sets no"):
             check_permissions(perm)

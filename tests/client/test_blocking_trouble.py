@@ -114,6 +114,38 @@ def test_a_silent_daemon_is_given_up_although_nobody_has_a_timeout(new_peer: Cal
                 file.pread(1, 0)
 
 
+def test_a_silent_daemon_is_given_up_although_requests_and_cancels_are_sent_to_it(
+    new_peer: Callable[..., Peer],
+) -> None:
+    with new_peer(heartbeat_s=0.2, session_timeout_s=0.5) as peer:
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
+            peer.mute = True
+            ended: OSError | None = None
+            while not isinstance(ended, aiod_client.SessionLostError):
+                with pytest.raises(OSError, match=r"silent|no answer") as caught:
+                    file.pread(1, 0, timeout=0.01)
+                ended = caught.value
+                assert len(peer.seen) < 2000, "it is asked for ever"
+            assert "silent" in str(ended)
+
+
+def test_a_close_that_timed_out_in_the_backlog_is_sent_nevertheless(new_peer: Callable[..., Peer]) -> None:
+    with new_peer(depth_max=1, heartbeat_s=1000.0) as peer:
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
+            file = client.open("scratch/file")
+            peer.hold = True
+            futures = file.submit([("size",)] * 3)
+            with pytest.raises(TimeoutError, match=r"close 1: .*unknown whether done"):
+                file.close(timeout=0)
+            file.close()
+            peer.release()
+            assert [future.result(PATIENCE_S) for future in futures] == [100] * 3
+            peer.wait_seen(MessageType.CLOSE)
+            assert peer.complaints == []
+
+
 def test_a_daemon_that_ends_the_session_says_why(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     peer.hold = True

@@ -145,11 +145,36 @@ def test_an_open_given_up_is_closed_when_it_is_answered(session: Session) -> Non
     assert (header[0], header[3]) == (MessageType.CLOSE, 5)
 
 
+def test_a_close_given_up_before_it_is_sent_is_sent_nevertheless(session: Session) -> None:
+    reads(session, 3)  # one above the credit
+    close = Call(MessageType.CLOSE, 1, handle=1)
+    session.add(close)
+    assert sent(session) == []
+    assert session.abandon(close, TimeoutError()) is True
+    assert session.abandon(close, TimeoutError()) is False  # done already
+    session.receive(complete(1, b"a"))
+    session.receive(complete(2, b"b"))
+    assert sent(session) == [MessageType.SUBMIT, MessageType.CLOSE]
+    assert session.receive([wire.pack(MessageType.REPLY, close.cookie, 0, None, {})]) == []
+    session.receive(complete(3, b"c"))
+    assert session.pending == 0
+
+
+def test_giving_up_what_was_never_added_changes_nothing(session: Session) -> None:
+    requests = reads(session, 3)
+    late = read_request(1, 1, 0)
+    assert session.abandon(late, TimeoutError("mine")) is False
+    assert late.done
+    assert session.pending == len(requests)
+    assert sent(session) == []
+
+
 def test_heartbeats_are_sent_when_nothing_else_is(session: Session) -> None:
     assert session.next_tick_s() == 2.0
     session.tick(1.9)
     assert sent(session, 1.9) == []
     reads(session, 1)  # at 0.0
+    session.receive(complete(1, b"a"))
     session.add(read_request(1, 1, 0))
     assert sent(session, 1.5) == [MessageType.SUBMIT]
     session.tick(3.4)
@@ -157,6 +182,51 @@ def test_heartbeats_are_sent_when_nothing_else_is(session: Session) -> None:
     session.tick(3.5)
     assert sent(session, 3.5) == [MessageType.HEARTBEAT]
     assert session.next_tick_s() == 5.5
+
+
+def test_a_daemon_that_does_not_answer_is_asked_whatever_else_is_sent(session: Session) -> None:
+    (request,) = reads(session, 1)  # at 0.0
+    session.abandon(request, TimeoutError())
+    assert sent(session, 1.5) == [MessageType.CANCEL]
+    assert session.next_tick_s() == 2.0
+    session.tick(2.0)
+    assert sent(session, 2.0) == [MessageType.HEARTBEAT]
+    assert session.next_tick_s() == 4.0
+
+
+def test_a_silent_daemon_is_noticed_although_requests_and_cancels_go_out(session: Session) -> None:
+    now_s = 0.0
+    while session.ended is None:
+        assert now_s < 40
+        request = read_request(1, 1, 0)
+        session.add(request)
+        session.messages_to_send(now_s)
+        now_s += 1.0
+        session.abandon(request, TimeoutError())
+        session.messages_to_send(now_s)
+        session.tick(now_s)
+        session.messages_to_send(now_s)
+    assert now_s == 32
+    assert "silent for 32 s" in str(session.ended)
+
+
+def test_requests_that_hang_are_no_silence_while_heartbeats_are_answered(session: Session) -> None:
+    for now_s in range(300):
+        request = read_request(1, 1, 0)
+        session.add(request)
+        session.messages_to_send(now_s)
+        session.abandon(request, TimeoutError())
+        assert session.tick(now_s) == []
+        if MessageType.HEARTBEAT in sent(session, now_s):
+            session.receive([wire.pack(MessageType.HEARTBEAT)])
+    assert session.ended is None
+
+
+def test_a_daemon_that_was_not_asked_is_not_silent(session: Session) -> None:
+    (request,) = reads(session, 1)  # and then this process is stopped for a while
+    assert session.tick(100.0) == []
+    assert sent(session, 100.0) == [MessageType.HEARTBEAT]
+    assert session.tick(102.0) == [request]
 
 
 def test_a_silent_daemon_ends_the_session(session: Session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from aiod_client import wire
 from aiod_client.handshake import Message, Welcome
 from aiod_client.requests import Call, Pending, from_tuple, read_into_request, read_request, write_request
-from aiod_client.session import Session
+from aiod_client.session import HOLD_S, Session
 from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType, Op
 
 TOKEN = bytes(range(16))
@@ -196,6 +197,62 @@ def test_a_long_backlog_travels_in_batches_although_completions_come_one_by_one(
             engine.take(message)
         session.receive(engine.complete(1, ORDER))
     assert messages <= 1000 / (64 // 8) + 10
+
+
+def hang(session: Session, engine: Engine, count: int) -> None:
+    """Have `count` reads in flight that will not complete."""
+    for _ in range(count):
+        session.add(read_request(1, 1, 0))
+    for message in session.messages_to_send(0.0):
+        engine.take(message)
+    assert session.depth == count
+    engine.queue.clear()
+
+
+def test_credit_that_is_held_back_is_used_soon_although_nothing_completes() -> None:
+    granted = welcome(depth_max=256, batch_max=256)
+    session, engine = Session(granted, 0.0), Engine(granted, bytes(100))
+    hang(session, engine, 230)
+    requests = [read_request(1, 1, 0) for _ in range(27)]
+    for request in requests:
+        session.add(request)
+    assert session.messages_to_send(1.0) == []
+    assert session.messages_to_send(1.001) == []
+    assert session.next_tick_s() == 1.0 + HOLD_S
+    session.tick(session.next_tick_s())
+    (message,) = session.messages_to_send(session.next_tick_s())
+    engine.take(message)
+    assert [request.sent for request in requests] == [True] * 26 + [False]
+    assert session.held_until_s == math.inf, "there is no credit to be held back"
+    session.receive(engine.complete(1, ORDER))
+    (message,) = session.messages_to_send(1.002)  # the last one is the whole backlog: it waits for no more
+    engine.take(message)
+    assert requests[26].sent
+
+
+def test_credit_held_back_goes_in_as_many_messages_as_it_needs() -> None:
+    granted = welcome(depth_max=64, batch_max=2)
+    session, engine = Session(granted, 0.0), Engine(granted)
+    hang(session, engine, 58)
+    for _ in range(10):
+        session.add(read_request(1, 1, 0))
+    assert session.messages_to_send(1.0) == []
+    assert len(session.messages_to_send(1.0 + HOLD_S)) == 3
+    assert session.depth == 64
+
+
+def test_nothing_is_due_once_what_was_held_back_is_given_up() -> None:
+    granted = welcome(depth_max=64, batch_max=64)
+    session, engine = Session(granted, 0.0), Engine(granted)
+    hang(session, engine, 60)
+    requests = [read_request(1, 1, 0) for _ in range(5)]
+    for request in requests:
+        session.add(request)
+    assert session.messages_to_send(1.0) == []
+    for request in requests:
+        session.abandon(request, TimeoutError())
+    assert session.messages_to_send(1.001) == []
+    assert session.held_until_s == math.inf
 
 
 def test_requests_in_parts_do_not_starve_others() -> None:

@@ -19,6 +19,7 @@ import math
 import os
 import time
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
@@ -118,7 +119,7 @@ class Client:
         self.endpoint = endpoint
         self.timeout_s = math.inf if timeout is None else timeout
         self._pid = os.getpid()
-        self._opening = asyncio.Lock()  # one task at a time makes a link
+        self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
 
@@ -194,21 +195,41 @@ class Client:
             raise closed("the client")
 
     async def _link(self, export: str, timeout_s: float) -> Link:
-        """The session with the engine that serves `export`: the one there is, else a new one."""
-        async with within(timeout_s, f"open of export {export}"), self._opening:
-            link = self._links.get(export)
-            if link is not None and link.ended is None:
-                return link
-            location = await self._ask(locate(export), math.inf)
-            link = self._links_at.get(location.endpoint)
-            if link is None or link.ended is not None:
-                dealer, welcome = await converse(location.endpoint, greet_engine())
-                link = Link(dealer, welcome)
-            if self.closed:
-                link.close()
-                raise closed("the client")
-            self._links[export] = self._links_at[location.endpoint] = link
+        """The session with the engine that serves `export`: the one there is, else a new one.
+
+        Who wants another engine does not wait for this one's answer.
+        """
+        link = self._link_of(export)
+        if link is not None:
             return link
+        async with within(timeout_s, f"open of export {export}"), self._turn(export):
+            link = self._link_of(export)
+            if link is not None:
+                return link
+            endpoint = (await self._ask(locate(export), math.inf)).endpoint
+            async with self._turn(endpoint):
+                link = self._links_at.get(endpoint)
+                if link is None or link.ended is not None:
+                    link = Link(*await converse(endpoint, greet_engine()))
+                self._keep_link(export, endpoint, link)
+                return link
+
+    def _link_of(self, export: str) -> Link | None:
+        link = self._links.get(export)
+        return link if link is not None and link.ended is None else None
+
+    def _turn(self, name: str) -> asyncio.Lock:
+        """What one task at a time holds to make the link to an export, or to an engine by its endpoint.
+
+        It is there as long as a task has it or waits for it. An export's name has no slash, an endpoint has.
+        """
+        return self._turns.setdefault(name, asyncio.Lock())
+
+    def _keep_link(self, export: str, endpoint: str, link: Link) -> None:
+        if self.closed:
+            link.close()
+            raise closed("the client")
+        self._links[export] = self._links_at[endpoint] = link
 
     async def _ask(self, conversation: Conversation[T], timeout_s: float) -> T:
         async with within(timeout_s, self.endpoint):
@@ -267,7 +288,10 @@ class File:
         return futures
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush."""
+        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+
+        After a timeout or a cancelled await it is closed nevertheless, later.
+        """
         if self.closed:
             return
         self.closed = True

@@ -2,6 +2,10 @@
 
 Everything here belongs to one loop and runs in its thread. What its tasks ask for in one turn of the loop is sent
 together at the end of that turn.
+
+The garbage collector may run anybody's __del__ in the midst of a method here, and that may use the link. While a method
+has the session or the socket `_busy` is set, and what finds it so (add, abandon, close) comes again in the next turn of
+the loop. What the loop calls finds it never.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.dial import RETRY_S
 from aiod_client.errors import NOT_SENT, AiodError, gone, timed_out
 from aiod_client.requests import Call
-from aiod_client.session import Session
+from aiod_client.session import HOLD_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -47,6 +51,8 @@ class Link:
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
         self._pumping = False  # a _pump() is due in this turn of the loop
+        self._holding = False  # a timer runs for what the session holds back
+        self._busy = False  # one of the methods below has the session or the socket
         self._open = True
         self.disposed: asyncio.Future[None] | None = None
         self.loop.add_reader(dealer.fd, self._pump)
@@ -60,12 +66,35 @@ class Link:
 
     def add(self, pending: Request | Call) -> None:
         """Queue `pending`, to be sent at the end of this turn. Raises what ended the session."""
-        self._session.add(pending)
+        if self._busy and self._session.ended is None:
+            self.loop.call_soon(self._add_late, pending)
+            return
+        self._busy = True
+        try:
+            self._session.add(pending)
+        finally:
+            self._busy = False
         self._pump_soon()
+
+    def _add_late(self, pending: Request | Call) -> None:
+        if pending.done:  # given up meanwhile
+            return
+        try:
+            self.add(pending)
+        except OSError as error:
+            pending.fail(error)
+            self._settle([pending])
 
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Give `pending` up; returns whether it had been sent."""
-        sent = self._session.abandon(pending, error)
+        if self._busy:
+            self.loop.call_soon(self.abandon, pending, error)
+            return pending.sent
+        self._busy = True
+        try:
+            sent = self._session.abandon(pending, error)
+        finally:
+            self._busy = False
         pending.waiter = None
         self._pump_soon()
         return sent
@@ -77,11 +106,19 @@ class Link:
 
     def close(self) -> None:
         """Say goodbye and fail what is not done with AiodError (ESHUTDOWN); `disposed` is done when that is out."""
+        if self._busy:
+            self.loop.call_soon(self.close)
+            return
         if self._session.ended is not None:
             return
-        self._unsent += self._session.goodbye(time.monotonic())
-        self._send()
-        self._end(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN), said_goodbye=True)
+        self._busy = True
+        try:
+            self._unsent += self._session.goodbye(time.monotonic())
+            self._send()
+            finished = self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN)
+            self._end(finished, said_goodbye=True)
+        finally:
+            self._busy = False
 
     def _pump_soon(self) -> None:
         if not self._pumping and self._open:
@@ -99,18 +136,30 @@ class Link:
         receive() has found nothing after the last send(), or calls itself again.
         """
         self._pumping = False
-        session, dealer = self._session, self._dealer
-        for _ in range(TURN_MESSAGES_MAX):
-            if session.ended is not None:
-                self._end([])
-                return
-            self._unsent += session.messages_to_send(time.monotonic())
-            self._send()
-            frames = dealer.receive()
-            if frames is None:
-                return
-            self._settle(session.receive(frames))
-        self._pump_soon()
+        self._busy = True
+        try:
+            session, dealer = self._session, self._dealer
+            for _ in range(TURN_MESSAGES_MAX):
+                if session.ended is not None:
+                    self._end([])
+                    return
+                self._unsent += session.messages_to_send(time.monotonic())
+                self._send()
+                frames = dealer.receive()
+                if frames is None:
+                    break
+                self._settle(session.receive(frames))
+            else:
+                self._pump_soon()
+            if session.held_until_s != math.inf and not self._holding:
+                self._holding = True
+                self.loop.call_later(HOLD_S, self._hold_no_more)
+        finally:
+            self._busy = False
+
+    def _hold_no_more(self) -> None:
+        self._holding = False
+        self._pump()
 
     @staticmethod
     def _settle(finished: Iterable[Pending]) -> None:
@@ -125,14 +174,22 @@ class Link:
 
     def _look(self) -> None:
         """Something happened to the connection."""
-        if self._dealer.has_ended():
-            while (frames := self._dealer.receive()) is not None:
-                self._settle(self._session.receive(frames))
-            self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
+        self._busy = True
+        try:
+            if self._dealer.has_ended():
+                while (frames := self._dealer.receive()) is not None:
+                    self._settle(self._session.receive(frames))
+                self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
+        finally:
+            self._busy = False
 
     def _tick(self) -> None:
         self._pump()
-        self._settle(self._session.tick(time.monotonic()))
+        self._busy = True
+        try:
+            self._settle(self._session.tick(time.monotonic()))
+        finally:
+            self._busy = False
         self._pump()
         if self._open:
             self._timer = self.loop.call_at(

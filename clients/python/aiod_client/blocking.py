@@ -14,11 +14,12 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.dial import converse
-from aiod_client.errors import NOT_SENT, AiodError, closed, forked, timed_out
+from aiod_client.errors import NOT_SENT, AiodError, closed, forked, reentered, timed_out
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.link import Link
 from aiod_client.requests import (
@@ -89,7 +90,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
-        if self._state != "FINISHED":
+        if self._state == "PENDING":
             self._wait(timeout)
         if self._state == "FINISHED" and self._exception is None:
             return self._result  # without the lock: a finished future does not change
@@ -97,7 +98,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the request failed with, or None; raises CancelledError or TimeoutError (None: no limit)."""
-        if self._state != "FINISHED":
+        if self._state == "PENDING":
             self._wait(timeout)
         return super().exception(0)
 
@@ -110,7 +111,8 @@ class RequestFuture(concurrent.futures.Future[Any]):
                 return self._state != "FINISHED"
             self._state = "CANCELLED"
             self.set_running_or_notify_cancel()
-            link.abandon(self._request, concurrent.futures.CancelledError())
+        # Without the lock: who has it is one who interrupts (link.py).
+        link.abandon(self._request, concurrent.futures.CancelledError())
         self._invoke_callbacks()  # type: ignore[attr-defined]
         return True
 
@@ -128,6 +130,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
         if self._state != "PENDING":
             return None
         self._result, self._exception = request.result, request.error
+        # Last, as result() looks without the lock; and nothing since the look above can run a finalizer.
         self._state = "FINISHED"
         for waiter in self._waiters:
             (waiter.add_result if request.error is None else waiter.add_exception)(self)
@@ -153,8 +156,9 @@ class Client:
         self.endpoint = endpoint
         self.timeout_s = math.inf if timeout is None else timeout
         self._pid = os.getpid()
-        self._guard = threading.Lock()  # of `closed` and the links; held for moments
-        self._opening = threading.Lock()  # one thread at a time makes a link; taken before the guard
+        # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
+        self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
+        self._guard = threading.RLock()  # of what follows and the turns; held for moments; finalizers may take it again
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
         self.closed = False
@@ -169,8 +173,8 @@ class Client:
     ) -> File:
         """Open the file "EXPORT/PATH", `mode` being r, r+, w, w+, x or x+ as for Python's own (always binary).
 
-        A file that is created gets the permission bits `perm`. Raises FileNotFoundError, PermissionError and so on as
-        the daemon says, ValueError for a mode that is none.
+        A file that is created gets the permission bits `perm` (at most 0o777), less the daemon's umask. Raises
+        FileNotFoundError, PermissionError and so on as the daemon says, ValueError for a mode or `perm` that is none.
         """
         self._check()
         flags, (export, inside), perm = parse_mode(mode), parse_path(path), check_permissions(perm)
@@ -234,21 +238,46 @@ class Client:
             raise closed("the client")
 
     def _link(self, export: str, deadline_s: float) -> Link:
-        """The session with the engine that serves `export`: the one there is, else a new one."""
-        link = self._links.get(export)
-        if link is not None and link.ended is None:
+        """The session with the engine that serves `export`: the one there is, else a new one.
+
+        Who wants another engine does not wait for this one's answer.
+        """
+        link = self._link_of(export)
+        if link is not None:
             return link
-        with _within(self._opening, deadline_s):
-            engine_endpoint = self._ask(locate(export), deadline_s).endpoint
-            link = self._links_at.get(engine_endpoint)
-            if link is None or link.ended is not None:
-                link = self._connect_engine(engine_endpoint, deadline_s)
-            with self._guard:
-                if not self.closed:
-                    self._links[export] = self._links_at[engine_endpoint] = link
+        with _within(self._turn(export), deadline_s):
+            link = self._link_of(export)
+            if link is not None:
+                return link
+            endpoint = self._ask(locate(export), deadline_s).endpoint
+            with _within(self._turn(endpoint), deadline_s):
+                link = self._links_at.get(endpoint)
+                if link is None or link.ended is not None:
+                    link = self._connect_engine(endpoint, deadline_s)
+                if self._keep_link(export, endpoint, link):
                     return link
         link.close()
         raise closed("the client")
+
+    def _link_of(self, export: str) -> Link | None:
+        link = self._links.get(export)
+        return link if link is not None and link.ended is None else None
+
+    def _turn(self, name: str) -> threading.RLock:
+        """What one thread at a time holds to make the link to an export, or to an engine by its endpoint.
+
+        It is there as long as a thread has it or waits for it. An export's name has no slash, an endpoint has.
+        """
+        _refuse_reentry(self._guard)
+        with self._guard:
+            return self._turns.setdefault(name, threading.RLock())
+
+    def _keep_link(self, export: str, endpoint: str, link: Link) -> bool:
+        with self._guard:
+            if self.closed:
+                return False
+            self._links[export] = self._links_at[endpoint] = link
+            return True
 
     def _connect_engine(self, endpoint: str, deadline_s: float) -> Link:
         dealer, welcome = converse(endpoint, greet_engine(), deadline_s, self._check)
@@ -319,7 +348,10 @@ class File:
         return futures
 
     def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush."""
+        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+
+        After a TimeoutError it is closed nevertheless, later.
+        """
         if self.closed:
             return
         self.closed = True
@@ -363,11 +395,18 @@ class File:
 
 
 @contextlib.contextmanager
-def _within(lock: threading.Lock, deadline_s: float) -> Iterator[None]:
-    """Hold `lock`; TimeoutError if another thread has it until `deadline_s`."""
-    if not lock.acquire(timeout=min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)):
+def _within(turn: threading.RLock, deadline_s: float) -> Iterator[None]:
+    """Hold `turn`; TimeoutError if another thread has it until `deadline_s`, AiodError (EDEADLK) if this one has it."""
+    _refuse_reentry(turn)
+    if not turn.acquire(timeout=min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)):
         raise TimeoutError(errno.ETIMEDOUT, f"another thread's open() is still under way ({NOT_SENT})")
     try:
         yield
     finally:
-        lock.release()
+        turn.release()
+
+
+def _refuse_reentry(lock: threading.RLock) -> None:
+    """Raise AiodError (EDEADLK) for a finalizer or signal handler in the midst of this thread's own open()."""
+    if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
+        raise reentered("open")

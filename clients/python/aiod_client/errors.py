@@ -54,6 +54,15 @@ def forked(what: str) -> AiodError:
     return AiodError(errno.EBADF, f"{what} was made before fork(): connect anew in the child process")
 
 
+def reentered(what: str) -> AiodError:
+    """The exception for waiting for `what` in the midst of the same thread's use of the same session or engine."""
+    return AiodError(
+        errno.EDEADLK,
+        f"{what}: {NOT_SENT}: a finalizer or signal handler cannot wait for the client whose work it has interrupted: "
+        "leave it to another thread, or use submit()",
+    )
+
+
 def gone(endpoint: str) -> DaemonUnreachableError:
     """The exception for a connection that ended in the midst of a handshake."""
     return DaemonUnreachableError(

@@ -14,11 +14,24 @@ Rules:
 - A thread that has finished something which others wait for wakes them: parked ones by their lock, the leader by its
   bell.
 - When the session has ended nobody uses the socket any more; the keeper closes it when the leader has gone.
+
+Finalizers and signal handlers: the garbage collector may run anybody's __del__ in the midst of a method here, in the
+same thread, and that may use this very client. `lock` does not keep it out: it has to be reentrant, because
+concurrent.futures takes the conditions of many futures at once, and they are one. So:
+- A public method that uses session or socket asks first whether its thread has the lock already (`_interrupts`). If it
+  has, the books may be half kept and the socket in mid-message: nothing is touched, but an errand is left for the
+  keeper (submit(), abandon(), the CLOSE of a file, close()); what would have to wait (perform(), wait()) raises
+  EDEADLK. want_callbacks() touches neither.
+- A thread that leads has let go of the lock, and what interrupts its poll() may do everything but wait: EDEADLK again,
+  as nobody else would lead meanwhile. One that is parked may be interrupted by anything. That is why the turn to lead
+  goes to who was parked last: the interrupter, not what it has interrupted.
+- Not caught: concurrent.futures.wait() and as_completed() in such a place wait without asking the link.
 """
 
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import queue
@@ -28,14 +41,14 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.errors import AiodError, forked, timed_out
+from aiod_client.errors import AiodError, forked, reentered, timed_out
 from aiod_client.polling import Bell, milliseconds, poll_of
 from aiod_client.requests import Call, Pending, Request
 from aiod_client.session import Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from aiod_client.handshake import Message, Welcome
 
@@ -66,8 +79,10 @@ class Link:
         """Take over `dealer`, on which the engine has said `welcome`."""
         self.lock = threading.RLock()
         self.condition = threading.Condition(self.lock)  # of all futures: see blocking.RequestFuture
-        self.orphans: deque[int] = deque()  # handles of files dropped unclosed; __del__ appends without the lock
-        self.dropped = False  # the client was dropped unclosed; __del__ sets it without the lock
+        self._interrupts: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
+        self.orphans: deque[int] = deque()  # handles of files dropped unclosed; appended to without the lock
+        self.dropped = False  # the client was dropped unclosed; set without the lock
+        self._errands: deque[Callable[[], object]] = deque()  # for the keeper, from those who interrupt
         self._pid = os.getpid()
         self._session = Session(welcome, time.monotonic())
         self._dealer = dealer
@@ -82,6 +97,7 @@ class Link:
         self._caller: threading.Thread | None = None  # runs them
         self._callbacks_wanted = False  # somebody counts on the keeper to lead
         self._watching = False
+        self._keeper_sleeps_until_s = 0.0  # it looks again then, or when its bell rings
         self._said_goodbye = False
         self._keeper = threading.Thread(target=self._keep, name="aiod-keeper", daemon=True)
         self._keeper.start()
@@ -99,12 +115,17 @@ class Link:
     # ---- what threads ask for -------------------------------------------------------------------------------------
 
     def perform(self, pending: Request | Call, timeout_s: float, what: str) -> Any:
-        """Carry out one request or call: its result, or its error raised.
+        """Carry out one request or call: its result, or its error raised. Its caller has checked the process.
 
         Raises TimeoutError (`what` names it for people) after `timeout_s`: it is given up then, and cancelled if it was
-        sent.
+        sent; AiodError (EDEADLK) for one who interrupts, but a CLOSE is left to the keeper.
         """
-        self.check_process()
+        if self._interrupts() or (self._leader is not None and self._is_leader()):
+            if not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
+                raise reentered(f"{what}: {pending}")
+            self.orphans.append(pending.handle)
+            self._keeper_bell.ring()
+            return None
         deadline_s = time.monotonic() + timeout_s
         with self.lock:
             self._session.add(pending)
@@ -118,21 +139,24 @@ class Link:
                 raise timed_out(f"{what}: {pending}", timeout_s, sent=sent)
         return pending.outcome()
 
-    def submit(self, requests: Iterable[Request]) -> None:
-        """Queue and send `requests`; their `waiter`s are settled when they are done."""
-        self.check_process()
+    def submit(self, requests: list[Request]) -> None:
+        """Queue and send `requests`; their `waiter`s are settled when they are done. As perform(), but never waits."""
+        if self._interrupts() and self._session.ended is None:
+            self._leave_errand(functools.partial(self._submit_late, requests))
+            return
         with self.lock:
             for request in requests:
                 self._session.add(request)
             self._pump()
             self._quiet_since_s = time.monotonic()
-            if not self._watching and self._session.pending:
-                self._watching = True
-                self._keeper_bell.ring()
+            if not self._watching:
+                self._watch()
 
     def wait(self, pending: Pending, timeout_s: float) -> bool:
-        """Wait until `pending` is done; False: it is not after `timeout_s`."""
+        """Wait until `pending` is done; False: it is not after `timeout_s`. Raises AiodError (EDEADLK) as perform()."""
         self.check_process()
+        if self._interrupts() or (self._is_leader() and not pending.done):
+            raise reentered(f"waiting for {pending}")
         deadline_s = time.monotonic() + timeout_s
         with self.lock:
             self._wait(pending, deadline_s)
@@ -141,6 +165,9 @@ class Link:
     def abandon(self, pending: Request, error: BaseException) -> None:
         """Give `pending` up with `error`, unless it is done; it is cancelled if it was sent."""
         self.check_process()
+        if self._interrupts():
+            self._leave_errand(functools.partial(self._abandon, pending, error))
+            return
         with self.lock:
             self._abandon(pending, error)
 
@@ -148,21 +175,55 @@ class Link:
         """A callback is about to be added: the keeper leads as soon as nobody else does."""
         with self.lock:
             if self._caller is None:
-                self._caller = threading.Thread(target=self._call_back, name="aiod-callbacks", daemon=True)
-                self._caller.start()
+                caller = threading.Thread(target=self._call_back, name="aiod-callbacks", daemon=True)
+                if self._caller is None:  # else one who interrupted was quicker
+                    self._caller = caller
+                    caller.start()
             self._callbacks_wanted = True
             if self._leader is None:
                 self._keeper_bell.ring()
 
     def close(self) -> None:
-        """Say goodbye, fail what is not done with AiodError (ESHUTDOWN), close the socket. Not in a forked child."""
+        """Say goodbye, fail what is not done with AiodError (ESHUTDOWN), close the socket. Not in a forked child.
+
+        For one who interrupts the keeper does it, soon.
+        """
         if os.getpid() != self._pid:
+            return
+        if self._interrupts():
+            self.dropped = True
+            self._keeper_bell.ring()
             return
         with self.lock:
             self._say_goodbye()
             self._keeper_bell.ring()
-        if threading.current_thread() is not self._keeper:
+        if threading.current_thread() is not self._keeper and not self._is_leader():
             self._keeper.join()
+
+    # ---- for those who interrupt ------------------------------------------------------------------------------------
+
+    def _is_leader(self) -> bool:
+        return self._leader is threading.current_thread()
+
+    def _leave_errand(self, errand: Callable[[], object]) -> None:
+        self._errands.append(errand)
+        self._keeper_bell.ring()
+
+    def _run_errands(self) -> None:
+        while self._errands:
+            self._errands.popleft()()
+
+    def _submit_late(self, requests: list[Request]) -> None:
+        for request in requests:
+            if request.done:  # cancelled meanwhile
+                continue
+            try:
+                self._session.add(request)
+            except OSError as error:
+                request.fail(error)
+                self._finish([request])
+        self._pump()
+        self._watch()
 
     # ---- under the lock -------------------------------------------------------------------------------------------
 
@@ -182,6 +243,8 @@ class Link:
                 if frames is None:
                     break
                 self._finish(session.receive(frames))
+            if session.held_until_s + WATCH_S < self._keeper_sleeps_until_s:
+                self._watch()
         except BaseException as error:
             # Ctrl-C here leaves the books half kept: better a lost session than one that waits for ever.
             self._finish(session.lose(f"interrupted by {error!r}"))
@@ -205,7 +268,16 @@ class Link:
         sent = self._session.abandon(pending, error)
         self._finish([pending])
         self._pump()
+        if isinstance(pending, Call):  # a CLOSE may still be to be sent, and nobody waits for it
+            self._watch()
         return sent
+
+    def _watch(self) -> None:
+        """Have the keeper look after what nobody may be waiting for, if there is anything."""
+        if self._session.pending:
+            self._watching = True
+            self._keeper_sleeps_until_s = 0.0  # so that it is rung for once
+            self._keeper_bell.ring()
 
     def _say_goodbye(self) -> None:
         if self._session.ended is not None:
@@ -261,8 +333,7 @@ class Link:
         if self._leader is not None:
             return False
         if self._parked:
-            turn = next(iter(self._parked))
-            del self._parked[turn]
+            turn, _ = self._parked.popitem()  # the last
             turn.release()
             return True
         if self._session.ended is not None:
@@ -290,6 +361,7 @@ class Link:
         while True:
             with self.lock:
                 self._keeper_bell.silence()
+                self._run_errands()
                 self._chores()
                 if self._session.ended is not None:
                     return
@@ -300,6 +372,7 @@ class Link:
                     self._pump()
                     self._leader = self._keeper
                 timeout_s = self._keeper_sleep_s(leads=leads)
+                self._keeper_sleeps_until_s = time.monotonic() + timeout_s
             (lead if leads else watch).poll(milliseconds(timeout_s))
             with self.lock:
                 handed_over = leads and self._keeper_led()
@@ -351,6 +424,7 @@ class Link:
         with self.condition:
             self._leader_bell.ring()
             self.condition.wait_for(lambda: self._leader in (None, self._keeper))
+            self._run_errands()  # which fail, as every use from now on does
         # Nobody else touches the socket any more: the session has ended and nobody polls.
         if not self._said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)

@@ -16,7 +16,7 @@ from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 
 OFFSET_MAX: Final = (1 << 63) - 1
 PATH_BYTES_MAX: Final = 4096
-PERMISSION_BITS: Final = 0o7777
+PERMISSION_BITS: Final = 0o777
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
@@ -264,9 +264,12 @@ def parse_mode(mode: str) -> OpenFlag:
 
 def check_permissions(perm: int) -> int:
     """`perm` if it is permission bits; raises ValueError."""
-    if not 0 <= operator.index(perm) <= PERMISSION_BITS:
-        raise ValueError(f"perm {perm!r}: permission bits from 0 to {PERMISSION_BITS:#o}")
-    return operator.index(perm)
+    bits = operator.index(perm)
+    if not 0 <= bits <= PERMISSION_BITS:
+        raise ValueError(
+            f"perm {bits:#o}: permission bits from 0 to {PERMISSION_BITS:#o}; the daemon sets no others on a file"
+        )
+    return bits
 
 
 def _bytes_of(data: Any) -> memoryview:

@@ -3,18 +3,22 @@
 Rules, whatever drives it:
 
 - `add()` queues; `messages_to_send()` says what may be sent now; `receive()` takes a message and returns what is done.
-  Call messages_to_send() after every add() and receive(): credit that came back lets the backlog move.
+  Call messages_to_send() after every add() and receive(): credit that came back lets the backlog move. Call tick(), and
+  messages_to_send() after it, at next_tick_s().
 - What is in flight never exceeds the daemon's credit; everything else waits in the backlog, first come, first served,
   except that a request sent in parts goes to the end of it after each part, so that it does not starve the others.
 - Everything added is done exactly once: by its completion, by abandon(), or when the session ends.
 - A session that has ended stays ended; `ended` says why.
 
-Nothing here is thread-safe; one lock (blocking) or one event loop (aio) protects a session and its requests.
+Nothing here is thread-safe or reentrant. One lock (blocking) or one event loop (aio) protects a session and its
+requests, and the link keeps out the finalizers that the garbage collector runs in the midst of a method here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import struct
 from collections import deque
 from typing import Any, Final
@@ -32,8 +36,11 @@ _RECORD_BYTES: Final = SUBMISSION.size
 _BATCH_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES
 
 # Refilling waits until this part of the depth is free (or the whole backlog fits), so that a long backlog travels in
-# batches even if completions come one by one.
+# batches even if completions come one by one. But not for long: the requests in flight may be such as never complete.
 _REFILL_PART: Final = 8
+
+HOLD_S: Final = 0.002
+"""How long free credit may be held back for a larger batch."""
 
 # What every request meets, looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
@@ -48,6 +55,8 @@ class Session:
     def __init__(self, welcome: Welcome, now_s: float) -> None:
         self.welcome = welcome
         self.ended: OSError | None = None
+        self.held_until_s = math.inf
+        """When to send what messages_to_send() holds back for a larger batch: part of next_tick_s()."""
         self._depth_max = welcome.depth_max
         self._bytes_max = welcome.bytes_max
         self._part_max = min(welcome.request_bytes_max, welcome.bytes_max, PART_BYTES_MAX)
@@ -62,7 +71,8 @@ class Session:
         self._cookie = 0
         self._received = 0
         self._last_sent_s = now_s
-        self._silent_since_s: float | None = None  # when the oldest unanswered HEARTBEAT was sent
+        self._silent_since_s: float | None = None  # when the oldest message after which nothing has come was sent
+        self._asked_s = -math.inf  # when the last HEARTBEAT was sent
 
     @property
     def depth(self) -> int:
@@ -102,6 +112,7 @@ class Session:
     def messages_to_send(self, now_s: float) -> list[Message]:
         """The messages that may be sent now, in order. They count as sent."""
         messages, self._outbox = self._outbox, []
+        held_until_s, self.held_until_s = self.held_until_s, math.inf
         backlog = self._backlog
         while backlog:
             head = backlog[0]
@@ -110,14 +121,21 @@ class Session:
                 self._send_call(head, messages)
                 continue
             free = self._depth_max - len(self._inflight)
-            if free < self._refill and free < len(backlog):
+            if free <= 0:
                 break
+            if free < self._refill and free < len(backlog):
+                held_until_s = min(held_until_s, now_s + HOLD_S)
+                if now_s < held_until_s:
+                    self.held_until_s = held_until_s
+                    break
             message = self._submission(min(free, self._batch_max))
             if message is None:
                 break
             messages.append(message)
         if messages:
             self._last_sent_s = now_s
+            if self._silent_since_s is None:
+                self._silent_since_s = now_s
         return messages
 
     def _send_call(self, call: Call, messages: list[Message]) -> None:
@@ -282,25 +300,35 @@ class Session:
     # ---- giving up --------------------------------------------------------------------------------------------------
 
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
-        """Fail `pending` with `error`, unless it is done. What was not sent never will be; what was is cancelled.
+        """Fail `pending` with `error`, unless it is done. What was sent is cancelled; what was not never will be.
 
-        Returns whether (a part of) it had been sent. Its credit stays taken until its completion has come.
+        But a CLOSE is, or nobody could ever close its handle. Returns whether (a part of) it had been sent, or will be.
+        The credit of a request stays taken until its completion has come.
         """
         sent = pending.sent
         if pending.done:
             return sent
         pending.fail(error)
-        if isinstance(pending, Request) and pending.split is not None:
+        if isinstance(pending, Call):
+            if pending.kind == MessageType.CLOSE:
+                return True
+            if not sent:
+                self._drop(pending)
+            return sent
+        if pending.split is not None:
             self._drop_from_backlog(pending)
             self._cancel(list(pending.split.parts))
             pending.split.pieces.clear()
-        elif not sent:
-            self._backlog.remove(pending)
-        elif isinstance(pending, Request):
+        elif sent:
             self._cancel([pending.cookie])
-        if isinstance(pending, Request):
-            pending.buffer = None
+        else:
+            self._drop(pending)
+        pending.buffer = None
         return sent
+
+    def _drop(self, pending: Request | Call) -> None:
+        with contextlib.suppress(ValueError):  # its link may not have added it yet
+            self._backlog.remove(pending)
 
     def _cancel(self, cookies: list[int]) -> None:
         if cookies and self.ended is None:
@@ -335,20 +363,31 @@ class Session:
     # ---- time -------------------------------------------------------------------------------------------------------
 
     def next_tick_s(self) -> float:
-        """When tick() is due next."""
-        return self._last_sent_s + self.welcome.heartbeat_s
+        """When tick() is due next, and messages_to_send() after it."""
+        return min(self._heartbeat_due_s(), self.held_until_s)
+
+    def _heartbeat_due_s(self) -> float:
+        # Others may be sent all the time and never answered (a CANCEL, a read of a disk that hangs), and still the
+        # daemon lives: a HEARTBEAT is what is sure to be answered.
+        since_s = self._last_sent_s
+        if self._silent_since_s is not None:
+            since_s = min(since_s, max(self._silent_since_s, self._asked_s))
+        return since_s + self.welcome.heartbeat_s
 
     def tick(self, now_s: float) -> list[Pending]:
         """Queue a HEARTBEAT if one is due. Call it after everything that had arrived has been received.
 
-        Heartbeats unanswered for `session_timeout_s` end the session; returns what is done by that.
+        The session ends when nothing has come for `session_timeout_s` since the oldest message sent, and a HEARTBEAT
+        was among these; returns what is done by that.
         """
-        if self.ended is not None or now_s < self.next_tick_s():
+        if self.ended is not None or now_s < self._heartbeat_due_s():
             return []
-        if self._silent_since_s is None:
+        since_s = self._silent_since_s
+        if since_s is None:
             self._silent_since_s = now_s
-        elif now_s - self._silent_since_s > self.welcome.session_timeout_s:
-            return self.lose(f"the daemon has been silent for {now_s - self._silent_since_s:.0f} s")
+        elif self._asked_s >= since_s and now_s - since_s > self.welcome.session_timeout_s:
+            return self.lose(f"the daemon has been silent for {now_s - since_s:.0f} s")
+        self._asked_s = now_s
         self._outbox.append([wire.pack(MessageType.HEARTBEAT, self.welcome.token)])
         return []
 

@@ -1,0 +1,329 @@
+"""Finalizers and signal handlers that use a client in the midst of the same thread's use of it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import errno
+import gc
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client import aio, session
+from aiod_client.requests import Request
+from aiod_client.wire import MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.client.conftest import Peer
+
+PATIENCE_S = 20.0
+
+
+class Interruption:
+    """Runs `use` once, at fire(), in a finalizer that the garbage collector calls; keeps what came of it."""
+
+    def __init__(self) -> None:
+        """Nothing to do yet."""
+        self.use: Callable[[], Any] | None = None
+        self.outcomes: list[Any] = []
+
+    def fire(self) -> None:
+        """Collect garbage of which `use` is the finalizer."""
+        use, self.use = self.use, None
+        if use is not None:
+            _Garbage(self, use)
+            gc.collect()
+
+    def errno(self) -> Any:
+        """That of the AiodError which the use raised."""
+        (error,) = self.outcomes
+        assert isinstance(error, aiod_client.AiodError)
+        assert "a finalizer or signal handler cannot wait" in str(error)
+        return error.errno
+
+
+class _Garbage:
+    def __init__(self, interruption: Interruption, use: Callable[[], Any]) -> None:
+        self.interruption, self.use, self.me = interruption, use, self
+
+    def __del__(self) -> None:
+        try:
+            self.interruption.outcomes.append(self.use())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            self.interruption.outcomes.append(error)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Poll until `condition()` is true."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+
+
+def before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, interruption: Interruption) -> None:
+    """Have `owner.name()` interrupted when it is called."""
+    usual = getattr(owner, name)
+
+    def interrupted(*arguments: Any) -> Any:
+        interruption.fire()
+        return usual(*arguments)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+@pytest.fixture
+def client(peer: Peer) -> Iterator[aiod_client.Client]:
+    """A connected client; the peer has nothing to complain of in the end."""
+    peer.files["file"] = bytearray(range(100))
+    peer.files["other"] = bytearray(10)
+    with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as connected:
+        yield connected
+    assert peer.complaints == []
+
+
+@pytest.fixture
+def file(client: aiod_client.Client) -> aiod_client.File:
+    """An open file of 100 bytes."""
+    return client.open("scratch/file", "r+")
+
+
+@pytest.fixture(params=["packing", "sending", "receiving", "done", "leading"])
+def place(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, file: aiod_client.File
+) -> Callable[[Callable[[], Any]], Interruption]:
+    """Makes an interruption of the next write at one place of it. It works in this thread alone."""
+
+    def interrupt(use: Callable[[], Any]) -> Interruption:
+        interruption, link, me = Interruption(), file._link, threading.current_thread()
+        if request.param == "packing":
+            before(monkeypatch, session._Payload, "frames", interruption)
+        elif request.param == "sending":
+            before(monkeypatch, link._dealer, "send", interruption)
+        elif request.param == "receiving":
+            complete = Request.complete
+
+            def completed(*arguments: Any) -> None:
+                if threading.current_thread() is me:
+                    interruption.fire()
+                complete(*arguments)
+
+            monkeypatch.setattr(Request, "complete", completed)
+        elif request.param == "done":
+            before(monkeypatch, link, "_hand_over", interruption)
+        else:
+            poll = link._leader_poll
+
+            class Poll:
+                def poll(self, timeout_ms: float | None) -> Any:
+                    interruption.fire()
+                    return poll.poll(timeout_ms)
+
+            link._leader_poll = Poll()  # type: ignore[assignment]
+        interruption.use = use
+        return interruption
+
+    return interrupt
+
+
+def write(file: aiod_client.File, interruption: Interruption) -> int:
+    """Write, be interrupted, and see that it and what follows is done rightly; returns how many requests it took."""
+    assert file.pwrite(b"outer", 50) == 5
+    count = 1
+    while interruption.use is not None:  # an answer that is there at once leaves nothing to poll for
+        assert file.pread(3, 10) == bytes([10, 11, 12])
+        count += 1
+    assert file.pread(5, 50) == b"outer"
+    return count + 1
+
+
+def test_what_would_have_to_wait_is_told(file: aiod_client.File, peer: Peer, place: Any) -> None:
+    interruption = place(lambda: file.pwrite(b"inner", 0))
+    count = write(file, interruption)
+    assert interruption.errno() == errno.EDEADLK
+    assert file.pread(5, 0) == bytes(range(5))
+    assert sum(peer.batches) == count + 1, "the inner write was sent"
+
+
+def test_waiting_for_a_future_is_told_and_it_comes_nevertheless(file: aiod_client.File, peer: Peer, place: Any) -> None:
+    peer.hold = True
+    (future,) = file.submit([("read", 2, 1)])
+    interruption = place(lambda: future.result(PATIENCE_S))
+    peer.wait_seen(MessageType.SUBMIT)
+    peer.hold = False  # with the next message
+    write(file, interruption)
+    if isinstance(interruption.outcomes[0], bytes):  # it was done before its own thread could be interrupted
+        assert interruption.outcomes == [bytes([1, 2])]
+    else:
+        assert interruption.errno() == errno.EDEADLK
+    assert future.result(PATIENCE_S) == bytes([1, 2])
+
+
+def test_submitting_is_done_soon(file: aiod_client.File, place: Any) -> None:
+    interruption = place(lambda: file.submit([("write", b"inner", 0), ("size",)]))
+    write(file, interruption)
+    (futures,) = interruption.outcomes
+    assert [future.result(PATIENCE_S) for future in futures] == [5, 100]
+    assert file.pread(5, 0) == b"inner"
+
+
+def test_callbacks_of_what_was_submitted_come(file: aiod_client.File, place: Any) -> None:
+    came = threading.Event()
+
+    def submit() -> None:
+        (future,) = file.submit([("size",)])
+        future.add_done_callback(lambda _: came.set())
+
+    write(file, place(submit))
+    assert came.wait(PATIENCE_S)
+
+
+def test_cancelling_is_done_soon(file: aiod_client.File, peer: Peer, place: Any) -> None:
+    peer.hold = True
+    (future,) = file.submit([("read", 1, 0)])
+    peer.wait_seen(MessageType.SUBMIT)
+    interruption = place(future.cancel)
+    peer.hold = False  # with the next message
+    write(file, interruption)
+    (cancelled,) = interruption.outcomes
+    if cancelled:
+        with pytest.raises(concurrent.futures.CancelledError):
+            future.result(PATIENCE_S)
+    else:
+        assert future.result(PATIENCE_S) == bytes([0])
+    wait_until(lambda: file._link._session.pending == 0)
+
+
+def test_what_is_cancelled_before_the_keeper_submits_it_is_not_sent(
+    file: aiod_client.File, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = file._link
+    with monkeypatch.context() as patch:
+        patch.setattr(link, "_leave_errand", link._errands.append)  # and the keeper does not hear of it
+        with link.lock:
+            futures = file.submit([("write", b"inner", 0), ("size",)])
+    assert futures[0].cancel()
+    link._keeper_bell.ring()
+    assert futures[1].result(PATIENCE_S) == 100
+    assert peer.batches == [1]
+    assert file.pread(2, 0) == bytes([0, 1])
+
+
+def test_a_file_is_closed_soon(client: aiod_client.Client, file: aiod_client.File, peer: Peer, place: Any) -> None:
+    other = client.open("scratch/other")
+    interruption = place(other.close)
+    write(file, interruption)
+    assert interruption.outcomes == [None]
+    peer.wait_seen(MessageType.CLOSE)
+    file.close()
+
+
+def test_the_client_is_closed_soon(client: aiod_client.Client, file: aiod_client.File, peer: Peer, place: Any) -> None:
+    interruption = place(client.close)
+    try:
+        while interruption.use is not None:
+            assert file.pwrite(b"outer", 50) == 5
+    except aiod_client.AiodError as error:
+        assert error.errno == errno.ESHUTDOWN  # noqa: PT017 - either may be
+    assert interruption.outcomes == [None]
+    peer.wait_seen(MessageType.GOODBYE)
+    file._link._keeper.join(PATIENCE_S)
+    assert not file._link._keeper.is_alive()
+    with pytest.raises(aiod_client.AiodError, match="the client is closed"):
+        file.size()
+
+
+def test_what_is_left_to_the_keeper_of_a_session_that_ends_fails(file: aiod_client.File, peer: Peer) -> None:
+    with file._link.lock:
+        (future,) = file.submit([("size",)])
+        file._link._finish(file._link._session.lose("the test says so"))
+    assert isinstance(future.exception(PATIENCE_S), aiod_client.SessionLostError)
+    file._link._keeper.join(PATIENCE_S)
+    with file._link.lock, pytest.raises(aiod_client.SessionLostError):
+        file.submit([("size",)])
+    assert peer.batches == []
+
+
+def test_a_signal_handler_may_wait_while_its_thread_waits_for_its_turn(file: aiod_client.File, peer: Peer) -> None:
+    """Whoever leads must hand over to the handler, not to what it has interrupted."""
+    link, main = file._link, threading.main_thread().ident
+    assert main is not None
+    got: list[bytes] = []
+    peer.hold = True
+    (led_for,) = file.submit([("size",)])
+
+    def lead() -> None:
+        with pytest.raises(concurrent.futures.CancelledError):
+            led_for.result()
+
+    def interrupt() -> None:
+        wait_until(lambda: len(link._parked) == 1)
+        signal.pthread_kill(main, signal.SIGUSR1)
+        wait_until(lambda: len(link._parked) == 2)
+        led_for.cancel()
+        peer.release()
+
+    usual = signal.signal(signal.SIGUSR1, lambda *_: got.append(file.pread(1, 7)))
+    threads = [threading.Thread(target=lead), threading.Thread(target=interrupt)]
+    try:
+        threads[0].start()
+        wait_until(lambda: link._led_for is led_for._request)
+        threads[1].start()
+        assert file.pread(1, 5) == bytes([5])
+    finally:
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        signal.signal(signal.SIGUSR1, usual)
+    assert got == [bytes([7])]
+
+
+@pytest.mark.parametrize("at", ["packing", "receiving"])
+@pytest.mark.parametrize("what", ["submit", "cancel", "close_handle", "close"])
+def test_tasks(peer: Peer, monkeypatch: pytest.MonkeyPatch, at: str, what: str) -> None:
+    async def main() -> None:
+        client = await aio.connect(peer.endpoint)
+        file, other = await client.open("scratch/file", "r+"), await client.open("scratch/other")
+        interruption = Interruption()
+        owner, name = (session._Payload, "frames") if at == "packing" else (Request, "complete")
+        before(monkeypatch, owner, name, interruption)
+        first, second = file.submit([("write", b"outer", 50), ("size",)])
+        uses: dict[str, Callable[[], Any]] = {
+            "submit": lambda: file.submit([("write", b"inner", 0)])[0],
+            "cancel": second.cancel,
+            "close_handle": lambda: other._link.close_handle(other._handle),
+            "close": file._link.close,
+        }
+        interruption.use = uses[what]
+        if what == "close":
+            outcomes = await asyncio.gather(first, second, return_exceptions=True)
+            assert all(isinstance(outcome, aiod_client.AiodError | int) for outcome in outcomes)
+            await asyncio.to_thread(peer.wait_seen, MessageType.GOODBYE)
+            with pytest.raises(aiod_client.AiodError):
+                await file.size()
+            await client.close()
+            return
+        assert await first == 5
+        if what == "submit":
+            assert await interruption.outcomes[0] == 5
+            assert await file.pread(5, 0) == b"inner"
+        elif what == "cancel":
+            assert interruption.outcomes == [True]
+            assert second.cancelled()
+        else:
+            await asyncio.to_thread(peer.wait_seen, MessageType.CLOSE)
+            other.closed = True
+        assert await file.pread(5, 50) == b"outer"
+        await file.close()
+        await client.close()
+
+    peer.files["file"] = bytearray(100)
+    peer.files["other"] = bytearray(10)
+    asyncio.run(asyncio.wait_for(main(), PATIENCE_S * 2))
+    assert peer.complaints == []
