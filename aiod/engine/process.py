@@ -11,6 +11,7 @@ import errno
 import fcntl
 import gc
 import logging
+import math
 import os
 import signal
 import sys
@@ -52,7 +53,9 @@ EXIT_MEMORY: Final = 4
 
 _MEMORY_PERIOD_S: Final = 0.1
 _ROOM_S: Final = 2.0
-"""How long after dropping everything the memory may take to be free."""
+"""How long after ending a session, or all, the memory may take to be free."""
+_MEMORY_FACTOR_MAX: Final = 4
+"""Times memory_max that nothing is tried any more."""
 _LINGER_MS: Final = 1000
 _STOP_TIMEOUT_MS: Final = 1000
 
@@ -66,7 +69,8 @@ class Engine:
         self._channel = channel
         self._started_s = time.monotonic()
         self._rebinds = 0
-        self._rebound_s = 0.0  # 0: never, or it has helped
+        self._rebound = False  # and the memory is still used up
+        self._room_made_s = -math.inf  # when something was last done about it
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -262,27 +266,27 @@ class Engine:
         """Messages that libzmq holds and we have not seen are bounded by nothing else."""
         if resident_bytes() > self._settings.memory_max:
             trim_memory()
-            self._make_room(resident_bytes())
+        resident = resident_bytes()
+        if resident > self._settings.memory_max:
+            self._make_room(resident)
         else:
-            self._rebound_s = 0.0
+            self._rebound, self._room_made_s = False, -math.inf
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
 
     def _make_room(self, resident: int) -> None:
         """From the least to the most: end the session that has the most; all of them; the process."""
-        limit, now_s = self._settings.memory_max, time.monotonic()
-        if resident <= limit:
-            return
-        if resident > 2 * limit or (self._rebound_s and now_s > self._rebound_s + _ROOM_S):
-            log.critical(
-                "%d bytes resident, far or for long above memory_max (%d): exiting to be restarted", resident, limit
-            )
-            os._exit(EXIT_MEMORY)
+        limit = self._settings.memory_max
         greedy = self._sessions.greediest()
+        waited = time.monotonic() > self._room_made_s + _ROOM_S
+        if resident > _MEMORY_FACTOR_MAX * limit or (waited and self._rebound):
+            log.critical("%d bytes resident, memory_max is %d: exiting to be restarted", resident, limit)
+            os._exit(EXIT_MEMORY)
         if greedy is not None and greedy.core.unacknowledged_bytes > limit // 16:
             log.error("%d bytes resident, more than memory_max (%d)", resident, limit)
             self._sessions.end(greedy, "it does not read its replies, and the engine's memory is used up")
             self._router.shut_down(greedy.peer)
-        elif not self._rebound_s:
+            self._room_made_s = time.monotonic()
+        elif waited:
             self._rebind(resident)
 
     def _rebind(self, resident: int) -> None:
@@ -294,7 +298,7 @@ class Engine:
         )
         self._sessions.end_all("the engine's memory is used up")
         self._rebinds += 1
-        self._rebound_s = time.monotonic()
+        self._rebound, self._room_made_s = True, time.monotonic()
         try:
             self._router.rebind(self._settings.endpoint(self._rebinds))
         except (OSError, zmq.ZMQError) as error:

@@ -191,18 +191,27 @@ def test_an_open_whose_await_was_cancelled_is_closed(run: Any, peer: Peer) -> No
     run(main())
 
 
-def test_a_close_whose_await_was_cancelled_before_it_was_sent_is_sent_nevertheless(run: Any, peer: Peer) -> None:
-    async def main() -> None:
+def test_a_close_given_up_in_the_backlog_is_sent_nevertheless(run: Any, new_peer: Callable[..., Peer]) -> None:
+    async def main(peer: Peer) -> None:
         async with aio.connect(peer.endpoint) as client:
-            file = await client.open("scratch/file")
-            task = asyncio.create_task(file.close())
-            asyncio.get_running_loop().call_soon(task.cancel)
+            file, other = await client.open("scratch/file"), await client.open("scratch/file")
+            peer.hold = True
+            futures = file.submit([("size",)] * 3)
+            with pytest.raises(TimeoutError, match=r"close 1: .*unknown whether done"):
+                await file.close(timeout=0.01)
+            task = asyncio.create_task(other.close())
+            await asyncio.sleep(0)
+            task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert file.closed
-            await seen(peer, MessageType.CLOSE)
+            await asyncio.to_thread(peer.release)
+            assert await asyncio.gather(*futures) == [100] * 3
+            await seen(peer, MessageType.CLOSE, 2)
 
-    run(main())
+    with new_peer(depth_max=1, heartbeat_s=1000.0) as peer:
+        peer.files["file"] = bytearray(100)
+        run(main(peer))
+        assert peer.complaints == []
 
 
 def test_timeouts_say_whether_it_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:

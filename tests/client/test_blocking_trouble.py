@@ -117,7 +117,7 @@ def test_a_silent_daemon_is_given_up_although_nobody_has_a_timeout(new_peer: Cal
 def test_a_silent_daemon_is_given_up_although_requests_and_cancels_are_sent_to_it(
     new_peer: Callable[..., Peer],
 ) -> None:
-    with new_peer(heartbeat_s=0.2, session_timeout_s=0.5) as peer:
+    with new_peer(depth_max=100_000, heartbeat_s=0.2, session_timeout_s=0.5) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
             peer.mute = True

@@ -251,8 +251,17 @@ def test_what_is_left_to_the_keeper_of_a_session_that_ends_fails(file: aiod_clie
     assert peer.batches == []
 
 
-def test_a_signal_handler_may_wait_while_its_thread_waits_for_its_turn(file: aiod_client.File, peer: Peer) -> None:
+def test_a_signal_handler_may_wait_while_its_thread_waits_for_its_turn(new_peer: Callable[..., Peer]) -> None:
     """Whoever leads must hand over to the handler, not to what it has interrupted."""
+    with new_peer(heartbeat_s=1000.0) as peer:  # or a heartbeat's answer would help
+        peer.files["file"] = bytearray(range(100))
+        # No timeout: a thread that nobody wakes would find its answer there when it gives up.
+        with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
+            interrupt_one_that_is_parked(peer, file)
+
+
+def interrupt_one_that_is_parked(peer: Peer, file: aiod_client.File) -> None:
+    """Another thread leads and leaves; this one is parked, and so is its signal handler."""
     link, main = file._link, threading.main_thread().ident
     assert main is not None
     got: list[bytes] = []
@@ -284,15 +293,21 @@ def test_a_signal_handler_may_wait_while_its_thread_waits_for_its_turn(file: aio
     assert got == [bytes([7])]
 
 
-@pytest.mark.parametrize("at", ["packing", "receiving"])
+@pytest.mark.parametrize("at", ["packing", "sending", "receiving"])
 @pytest.mark.parametrize("what", ["submit", "cancel", "close_handle", "close"])
-def test_tasks(peer: Peer, monkeypatch: pytest.MonkeyPatch, at: str, what: str) -> None:
+def test_tasks(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str, what: str
+) -> None:
     async def main() -> None:
         client = await aio.connect(peer.endpoint)
         file, other = await client.open("scratch/file", "r+"), await client.open("scratch/other")
         interruption = Interruption()
-        owner, name = (session._Payload, "frames") if at == "packing" else (Request, "complete")
-        before(monkeypatch, owner, name, interruption)
+        places: dict[str, tuple[Any, str]] = {
+            "packing": (session._Payload, "frames"),
+            "sending": (file._link._dealer, "send"),
+            "receiving": (Request, "complete"),
+        }
+        before(monkeypatch, *places[at], interruption)
         first, second = file.submit([("write", b"outer", 50), ("size",)])
         uses: dict[str, Callable[[], Any]] = {
             "submit": lambda: file.submit([("write", b"inner", 0)])[0],
@@ -327,3 +342,4 @@ def test_tasks(peer: Peer, monkeypatch: pytest.MonkeyPatch, at: str, what: str) 
     peer.files["other"] = bytearray(10)
     asyncio.run(asyncio.wait_for(main(), PATIENCE_S * 2))
     assert peer.complaints == []
+    assert "Exception in callback" not in caplog.text
