@@ -229,6 +229,7 @@ class Client:
         if self.closed:
             link.close()
             raise closed("the client")
+        self._links_at = {at: other for at, other in self._links_at.items() if other.ended is None}
         self._links[export] = self._links_at[endpoint] = link
 
     async def _ask(self, conversation: Conversation[T], timeout_s: float) -> T:

@@ -276,6 +276,7 @@ class Client:
         with self._guard:
             if self.closed:
                 return False
+            self._links_at = {at: other for at, other in self._links_at.items() if other.ended is None}
             self._links[export] = self._links_at[endpoint] = link
             return True
 

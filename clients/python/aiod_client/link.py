@@ -155,7 +155,7 @@ class Link:
     def wait(self, pending: Pending, timeout_s: float) -> bool:
         """Wait until `pending` is done; False: it is not after `timeout_s`. Raises AiodError (EDEADLK) as perform()."""
         self.check_process()
-        if self._interrupts() or (self._is_leader() and not pending.done):
+        if self._interrupts() or (self._leader is not None and self._is_leader() and not pending.done):
             raise reentered(f"waiting for {pending}")
         deadline_s = time.monotonic() + timeout_s
         with self.lock:

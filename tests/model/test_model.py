@@ -1,0 +1,100 @@
+"""The model of the pool's protocol (pool.pml), searched exhaustively: it is clean, and spin finds each mistake in it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+MODEL = Path(__file__).with_name("pool.pml")
+DEPTH_MAX = 200_000
+MEMORY_MAX_MIB = 1400
+ALWAYS = 255
+
+SCENARIOS: dict[str, dict[str, int]] = {
+    "burst": {"MAX": 3, "SUBMITTERS": 2, "REQUESTS": 2},
+    "requests that need each other": {"MAX": 3, "SUBMITTERS": 1, "REQUESTS": 3, "BARRIER": 1},
+    "idle exit": {"MAX": 2, "SUBMITTERS": 2, "REQUESTS": 2, "IDLE_EXIT": 1},
+    "idle exit above the least": {"MAX": 2, "MIN": 1, "IDLE_EXIT": 1},
+    "cancel": {"MAX": 2, "CANCELS": 1, "IDLE_EXIT": 1},
+    "resize": {"MAX": 2, "MIN": 1, "RESIZES": 2, "IDLE_EXIT": 1},
+    "creation fails twice": {"MAX": 3, "FAILURES": 2, "IDLE_EXIT": 1},
+    "creation always fails": {"MAX": 2, "FAILURES": ALWAYS},
+    "stop": {"MAX": 3, "MIN": 1, "STOP": 1, "IDLE_EXIT": 1},
+    "all at once": {"MAX": 2, "REQUESTS": 1, "RESIZES": 1, "FAILURES": 1, "IDLE_EXIT": 1, "CANCELS": 1, "STOP": 1},
+}
+
+MISTAKES = {
+    "supply_counts_the_waking_twice": "burst",
+    "doorbell_is_not_rung": "burst",
+    "newborn_creates_none": "burst",
+    "newborn_stays_pending_too_long": "burst",
+    "none_created_when_the_queue_is_empty": "burst",
+    "rollback_forgets_the_owed": "creation always fails",
+    "rollback_forgets_itself": "creation always fails",
+    "failure_rings_no_doorbell": "creation fails twice",
+    "requests_wait_for_no_thread_forever": "creation always fails",
+    "submitter_wakes_nobody": "burst",
+    "woken_wakes_nobody": "burst",
+    "leaver_hands_no_wake_up_on": "resize",
+    "idle_leaves_though_chosen": "idle exit",
+    "idle_leaves_a_queue": "idle exit",
+    "idle_leaves_below_the_least": "idle exit above the least",
+    "idle_takes_no_post": "idle exit",
+    "shrink_wakes_nobody": "resize",
+    "stop_wakes_nobody": "stop",
+    "last_one_tells_nobody": "stop",
+}
+"""Each MISTAKE of the model, and a scenario in which it must be found."""
+
+
+class Search(NamedTuple):
+    """What spin's verifier has found."""
+
+    errors: int
+    states: float
+    complete: bool
+    report: str
+
+
+def search(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
+    """Make the verifier, and run it: all states, and all cycles (-l, where no state counts as progress)."""
+    defines = [f"-D{name}={value}" for name, value in scenario.items()]
+    run(directory, "spin", "-a", *defines, f"-DMISTAKE={mistake}", str(MODEL))
+    run(directory, "cc", "-O2", "-w", "-DNP", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
+    report = run(directory, "./pan", "-l", f"-m{DEPTH_MAX}")
+    errors, states = re.search(r"errors: (\d+)", report), re.search(r"([\d.e+]+) states, stored", report)
+    assert errors is not None, report
+    assert states is not None, report
+    stopped_short = "max search depth too small" in report or "out of memory" in report or "not completed" in report
+    return Search(int(errors[1]), float(states[1]), not stopped_short, report)
+
+
+def run(directory: Path, *command: str) -> str:
+    """Run `command` in `directory`; what it printed."""
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
+    found = search(tmp_path, SCENARIOS[scenario])
+    assert found.complete, found.report
+    assert found.errors == 0, found.report
+    assert found.states > 1000  # the scenario is one: nothing has cut it short
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
+    found = search(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
+    assert found.errors == 1, found.report
+
+
+def test_every_mistake_of_the_model_is_tried() -> None:
+    names = re.search(r"mtype = \{(.*?)\}", MODEL.read_text(), re.DOTALL)
+    assert names is not None
+    assert {name.strip() for name in names[1].split(",")} == {"none", *MISTAKES}
