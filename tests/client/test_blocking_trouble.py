@@ -343,7 +343,7 @@ def test_a_thread_interrupted_while_it_waits_leaves_a_usable_client(
     peer.hold = True
 
     class Interrupted:
-        def poll(self, _: object) -> None:
+        def wait(self, timeout_s: float, *, alone: bool) -> None:  # noqa: ARG002
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

@@ -122,9 +122,9 @@ def place(
             poll = link._leader_poll
 
             class Poll:
-                def poll(self, timeout_ms: float | None) -> Any:
+                def wait(self, timeout_s: float, *, alone: bool) -> Any:
                     interruption.fire()
-                    return poll.poll(timeout_ms)
+                    return poll.wait(timeout_s, alone=alone)
 
             link._leader_poll = Poll()  # type: ignore[assignment]
         interruption.use = use

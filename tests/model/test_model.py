@@ -1,4 +1,4 @@
-"""The model of the pool's protocol (pool.pml), searched exhaustively: it is clean, and spin finds each mistake in it."""
+"""The model of the pool's protocol (pool.pml), searched by spin: it is clean, and each mistake in it is found."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.errors import AiodError, forked, reentered, timed_out
-from aiod_client.polling import Bell, milliseconds, poll_of
+from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
 from aiod_client.requests import Call, Pending, Request
 from aiod_client.session import Session
 from aiod_client.wire import MessageType
@@ -92,7 +92,7 @@ class Link:
         self._led_for: Pending | None = None  # what the leader waits for, while it polls
         self._quiet_since_s = 0.0  # when a thread submitted or led last
         self._leader_bell, self._keeper_bell = Bell(), Bell()
-        self._leader_poll = poll_of(dealer.fd, self._leader_bell.fd)
+        self._leader_poll = AdaptivePoll(dealer.fd, self._leader_bell.fd)
         self._callbacks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._caller: threading.Thread | None = None  # runs them
         self._callbacks_wanted = False  # somebody counts on the keeper to lead
@@ -305,9 +305,10 @@ class Link:
         """Poll once. Leading on means to call this again before the lock is let go."""
         self._leader = threading.current_thread()
         self._led_for = pending
+        alone = self._session.pending == 1
         self.lock.release()
         try:
-            events = self._leader_poll.poll(milliseconds(remaining_s))
+            events = self._leader_poll.wait(remaining_s, alone=alone)
         finally:
             self.lock.acquire()
             self._leader = self._led_for = None

@@ -6,9 +6,13 @@ import contextlib
 import math
 import os
 import select
+import time
 from typing import Final
 
 POLL_MS_MAX: Final = (1 << 31) - 1
+
+SPIN_MIN_S: Final = 20e-6
+SPIN_MAX_S: Final = 200e-6
 
 
 class Bell:
@@ -32,6 +36,43 @@ class Bell:
         """Close the descriptor."""
         fd, self.fd = self.fd, -1
         os.close(fd)
+
+
+class AdaptivePoll:
+    """Waits for descriptors by looking again and again for as long as that pays, and only then by sleeping.
+
+    To be woken costs a lone request more than all of the daemon's work on it: tens of microseconds on another CPU. So
+    who waits looks first, for a window that grows while answers come within SPIN_MAX_S and is closed when one does not
+    (after KVM's halt polling). Each look lets other threads run. For one thread at a time.
+    """
+
+    def __init__(self, *fds: int) -> None:
+        """For `fds` to become readable."""
+        self._poll = poll_of(*fds)
+        self.window_s = 0.0
+        """How long to look before sleeping."""
+
+    def wait(self, timeout_s: float, *, alone: bool) -> list[tuple[int, int]]:
+        """The events, as poll() has them; [] after `timeout_s`. Looks first only if `alone` is the request waited for.
+
+        With more of them there is no hurry, and the CPU is better left to those who work on them.
+        """
+        if not alone:
+            return self._poll.poll(milliseconds(timeout_s))
+        look = self._poll.poll
+        began_s = time.monotonic()
+        until_s = began_s + min(self.window_s, timeout_s)
+        while not (events := look(0)) and time.monotonic() < until_s:
+            pass
+        if not events:
+            events = look(milliseconds(timeout_s))
+            self.window_s = next_window_s(self.window_s, time.monotonic() - began_s)
+        return events
+
+
+def next_window_s(window_s: float, waited_s: float) -> float:
+    """How long to look the next time, when looking for `window_s` was in vain and the answer took `waited_s`."""
+    return min(max(2 * window_s, SPIN_MIN_S), SPIN_MAX_S) if waited_s < SPIN_MAX_S else 0.0
 
 
 def poll_of(*fds: int) -> select.poll:
