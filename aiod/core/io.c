@@ -19,9 +19,7 @@ int64_t aiod_io_run(struct aiod_request *request)
         return aiod_flush(&io->handle->flushes, io->file, io->fd, &io->task.request.reason);
     case AIOD_SIZE:
         return aiod_io_size(io->fd);
-    case AIOD_OPEN:
-    case AIOD_CLOSE:
-    case AIOD_OPS:
+    default:
         break;
     }
     return -EINVAL;

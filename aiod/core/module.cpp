@@ -131,7 +131,10 @@ nb::list histogram_list(const aiod_histogram &histogram)
     return pairs;
 }
 
-const char *const op_names[AIOD_OPS] = {nullptr, "read", "write", "flush", "size", "open", "close"};
+const char *const op_names[AIOD_OPS] = {
+    nullptr,   "read",       "write",    "flush", "size",  "discard", "write_zeroes", "truncate", "allocate",
+    "extents", "copy_range", "prefetch", "stat",  "ioctl", "append",  "open",         "close",    "name",
+};
 
 nb::dict stats_dict(const aiod_stats &stats)
 {

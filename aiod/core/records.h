@@ -18,11 +18,33 @@ enum aiod_op {
     AIOD_WRITE = 2,
     AIOD_FLUSH = 3,
     AIOD_SIZE = 4,
+    AIOD_DISCARD = 5,
+    AIOD_WRITE_ZEROES = 6,
+    AIOD_TRUNCATE = 7,
+    AIOD_ALLOCATE = 8,
+    AIOD_EXTENTS = 9,
+    AIOD_COPY_RANGE = 10,
+    AIOD_PREFETCH = 11,
+    AIOD_STAT = 12,
+    AIOD_IOCTL = 13,
+    AIOD_APPEND = 14,
+    AIOD_WIRE_OPS, /* one more than the last on the wire */
     /* Not on the wire; here because they are counted alike. */
-    AIOD_OPEN = 5,
-    AIOD_CLOSE = 6,
+    AIOD_OPEN = AIOD_WIRE_OPS,
+    AIOD_CLOSE,
+    AIOD_NAME,
     AIOD_OPS, /* one more than the last */
 };
+
+/* Bits of a submission's flags. */
+enum aiod_op_flag {
+    AIOD_FUA = 1,
+    AIOD_UNMAP = 2,
+    AIOD_KEEP_SIZE = 4,
+};
+
+#define AIOD_EXTENTS_MAX 1024u
+#define AIOD_RANGE_BYTES_MAX (UINT64_C(1) << 30) /* of a WRITE_ZEROES or COPY_RANGE */
 
 struct aiod_submission {
     uint64_t cookie;
@@ -34,7 +56,7 @@ struct aiod_submission {
     uint32_t deadline_ms;
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t reserved;
+    uint32_t reserved; /* COPY_RANGE: `frame` is the source's handle, these two are halves of its offset */
 };
 
 struct aiod_completion {
@@ -42,11 +64,38 @@ struct aiod_completion {
     int64_t result; /* bytes, or -errno */
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t flags;
+    uint32_t written; /* bytes known to be done by one that failed */
     uint32_t reserved;
 };
 
+/* Payload of a STAT's completion. */
+struct aiod_stat {
+    uint64_t size;      /* bytes */
+    uint64_t allocated; /* bytes */
+    uint64_t device;
+    uint64_t inode;
+    int64_t atime_ns; /* since 1970 */
+    int64_t mtime_ns;
+    int64_t ctime_ns;
+    uint32_t mode;
+    uint32_t links;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t block_size; /* bytes: what offsets and lengths should be multiples of */
+    uint32_t io_size;    /* bytes: preferred */
+};
+
+/* One of the payload of an EXTENTS' completion. */
+struct aiod_extent {
+    uint64_t length; /* bytes */
+    uint64_t flags;  /* AIOD_EXTENT_HOLE */
+};
+
+#define AIOD_EXTENT_HOLE 1u
+
 static_assert(sizeof(struct aiod_submission) == 48, "docs/protocol.md");
 static_assert(sizeof(struct aiod_completion) == 32, "docs/protocol.md");
+static_assert(sizeof(struct aiod_stat) == 80, "docs/operations.md");
+static_assert(sizeof(struct aiod_extent) == 16, "docs/operations.md");
 
 #endif

@@ -45,15 +45,34 @@ class MessageType(enum.IntEnum):
     HEARTBEAT = 12
     GOODBYE = 13
     CONTROL = 14
+    NAME = 15
 
 
 class Op(enum.IntEnum):
-    """Operation of a submission record."""
+    """Operation of a submission record; docs/operations.md says what each means."""
 
     READ = 1
     WRITE = 2
     FLUSH = 3
     SIZE = 4
+    DISCARD = 5
+    WRITE_ZEROES = 6
+    TRUNCATE = 7
+    ALLOCATE = 8
+    EXTENTS = 9
+    COPY_RANGE = 10
+    PREFETCH = 11
+    STAT = 12
+    IOCTL = 13
+    APPEND = 14
+
+
+class OpFlag(enum.IntFlag):
+    """Bits of a submission record's flags."""
+
+    FUA = 1
+    UNMAP = 2
+    KEEP_SIZE = 4
 
 
 class OpenFlag(enum.IntFlag):
@@ -64,13 +83,34 @@ class OpenFlag(enum.IntFlag):
     CREATE = 4
     EXCLUSIVE = 8
     TRUNCATE = 16
+    APPEND = 32
+    DIRECT = 64
 
 
 SUBMISSION: Final = struct.Struct("<QHHIQQIIII")
-"""cookie, op, flags, handle, offset, length, deadline_ms, frame, frame_offset, reserved."""
+"""cookie, op, flags, handle, offset, length, deadline_ms, frame, frame_offset, reserved.
+
+COPY_RANGE: the last three are the source's handle, and its offset's low and high half.
+"""
 
 COMPLETION: Final = struct.Struct("<QqIIII")
-"""cookie, result, frame, frame_offset, flags, reserved."""
+"""cookie, result, frame, frame_offset, written, reserved."""
+
+STAT: Final = struct.Struct("<QQQQqqqIIIIII")
+"""size, allocated, device, inode, atime_ns, mtime_ns, ctime_ns, mode, links, uid, gid, block_size, io_size."""
+
+EXTENT: Final = struct.Struct("<QQ")
+"""length (bytes), flags: EXTENT_HOLE."""
+
+EXTENT_HOLE: Final = 1
+EXTENTS_MAX: Final = 1024
+"""Most extents in one completion."""
+
+RANGE_BYTES_MAX: Final = 1 << 30
+"""Longest WRITE_ZEROES and COPY_RANGE (bytes)."""
+
+FRAMES_MAX: Final = 1024
+"""Most payload frames of one message."""
 
 
 # One for all: packb() makes one, with a buffer of 256 KiB, at every call. Its pack() holds the interpreter's lock.
