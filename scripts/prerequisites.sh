@@ -38,7 +38,7 @@ case ${1:-} in
 build) need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python ;;
 core) need gcc "${CC:-cc}" ;;
 test) need spin spin ;;
-bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd ;;
+bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse ;;
 *) echo "usage: $0 build|core|test|bench" >&2; exit 2 ;;
 esac
 
