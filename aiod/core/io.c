@@ -6,6 +6,14 @@
 #include "flush.h"
 #include "worker_io.h"
 
+static int64_t run_write(const struct aiod_io *io)
+{
+    struct iovec whole = {.iov_base = (void *)(uintptr_t)io->data, .iov_len = io->length};
+    uint64_t written;
+
+    return aiod_io_write(io->fd, &whole, 1, io->offset, 0, &written);
+}
+
 int64_t aiod_io_run(struct aiod_request *request)
 {
     struct aiod_io *io = (struct aiod_io *)request;
@@ -14,7 +22,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_READ:
         return aiod_io_read(io->fd, io->buffer->data, io->length, io->offset, io->have);
     case AIOD_WRITE:
-        return aiod_io_write(io->fd, io->data, io->length, io->offset);
+        return run_write(io);
     case AIOD_FLUSH:
         return aiod_flush(&io->handle->flushes, io->file, io->fd, &io->task.request.reason);
     case AIOD_SIZE:
