@@ -122,6 +122,16 @@ int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *writte
     return start;
 }
 
+int64_t aiod_io_truncate(int fd, uint64_t size)
+{
+    while (aiod_os->ftruncate(fd, (off_t)size) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 int64_t aiod_io_flush(int fd)
 {
     while (aiod_os->fdatasync(fd) < 0) {
