@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "direct.h"
+#include "alignment.h"
 
 enum aiod_open_flag {
     AIOD_OPEN_READ = 1,

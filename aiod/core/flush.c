@@ -17,12 +17,12 @@ void aiod_flushes_destroy(struct aiod_flushes *flushes)
 
 bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
 {
-    return atomic_load_explicit(&flushes->poisoned, memory_order_acquire);
+    return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
 }
 
 static void poison(struct aiod_flushes *flushes)
 {
-    atomic_store_explicit(&flushes->poisoned, true, memory_order_release);
+    __atomic_store_n(&flushes->poisoned, true, __ATOMIC_RELEASE);
 }
 
 /* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */

@@ -17,7 +17,6 @@
 #define AIOD_FLUSH_H
 
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,7 +25,7 @@
 struct aiod_flushes {
     struct aiod_pool *pool;
     int fd; /* of the handle opened first */
-    atomic_bool poisoned;
+    bool poisoned; /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
     pthread_mutex_t lock;
 
     /* Protected by lock. */

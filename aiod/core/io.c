@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "copy_range.h"
+#include "direct.h"
 #include "inspect.h"
 #include "iov.h"
 #include "range_io.h"

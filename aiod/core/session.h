@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "direct.h"
+#include "alignment.h"
 #include "files.h"
 #include "ioctls.h"
 #include "op_stats.h"

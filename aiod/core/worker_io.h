@@ -41,6 +41,9 @@ int64_t aiod_io_write(int fd, struct iovec *iov, size_t count, uint64_t offset, 
  */
 int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *written);
 
+/* ftruncate. 0, or -errno. */
+int64_t aiod_io_truncate(int fd, uint64_t size);
+
 /* fdatasync. 0, or -errno. */
 int64_t aiod_io_flush(int fd);
 
