@@ -19,14 +19,17 @@ static struct aiod_ranges ranges;
 static char *memory; /* aligned; SPACE and a page */
 static char wanted[SPACE + 8192];
 
+/* With at least the `alignment` given: a multiple of what the file wants is right, too. */
 static struct aiod_direct open_direct(uint32_t alignment)
 {
     struct aiod_direct file = {.fd = scratch_file(O_DIRECT), .buffers = &buffers, .ranges = &ranges};
 
     CHECK(aiod_alignment_find(file.fd, &file.alignment) == 0);
-    if (alignment != 0) {
-        CHECK(alignment >= file.alignment.offset && alignment >= file.alignment.memory);
-        file.alignment = (struct aiod_alignment){alignment, alignment};
+    if (alignment > file.alignment.memory) {
+        file.alignment.memory = alignment;
+    }
+    if (alignment > file.alignment.offset) {
+        file.alignment.offset = alignment;
     }
     return file;
 }
@@ -303,7 +306,7 @@ static void readers_of_a_growing_file(void)
 
 static void reading_at_the_end(void)
 {
-    struct aiod_direct direct = open_direct(0);
+    struct aiod_direct direct = open_direct(512);
 
     memset(memory, 'a', 10000);
     CHECK(aiod_direct_read(&direct, memory, 100, 0) == 0);
@@ -361,6 +364,81 @@ static void cut_while_a_write_waits(void)
     close(direct.fd);
 }
 
+/* ---- somebody else at the end, while the size is wrong ------------------------------------------------------------------ */
+
+static struct gate at_truncation;
+
+static int gated_ftruncate(int fd, off_t size)
+{
+    gate_pass(&at_truncation);
+    return aiod_os_real.ftruncate(fd, size);
+}
+
+static void *append_hundred(void *argument)
+{
+    const struct writer *writer = argument;
+    struct aiod_range end = {.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
+    struct iovec part = {.iov_base = wanted + 200, .iov_len = 100};
+    uint64_t put;
+
+    aiod_ranges_enter(&ranges, &end);
+    CHECK(aiod_io_append(writer->file->fd, &part, 1, &put) == 200);
+    aiod_ranges_leave(&ranges, &end);
+    return NULL;
+}
+
+static void appended_behind_a_growing_write(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096), buffered = open_buffered(&direct);
+    struct writer writer = {.file = &direct}, appender = {.file = &buffered};
+    struct aiod_os os = *aiod_os;
+
+    gate_init(&at_truncation, false);
+    os.ftruncate = gated_ftruncate;
+    aiod_os = &os;
+    CHECK(pthread_create(&writer.thread, NULL, write_hundred, &writer) == 0);
+    gate_wait_for(&at_truncation, 1);
+    check_size(direct.fd, direct.alignment.offset); /* wrong, and nobody in the engine looks */
+    CHECK(pthread_create(&appender.thread, NULL, append_hundred, &appender) == 0);
+    wait_until_waiting();
+    gate_open(&at_truncation);
+    pthread_join(writer.thread, NULL);
+    pthread_join(appender.thread, NULL);
+    aiod_os = usual;
+    check_size(direct.fd, 300);
+    check_bytes(direct.fd, wanted, 100, 100);
+    check_bytes(direct.fd, wanted + 200, 100, 200);
+    close(buffered.fd);
+    close(direct.fd);
+}
+
+static ssize_t crowded_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    ssize_t put = aiod_os_real.pwritev2(fd, iov, count, offset, flags);
+    int other = open_again(fd, 0);
+
+    CHECK(pwrite(other, "end", 3, 50000) == 3);
+    close(other);
+    return put;
+}
+
+/* Another process, which enters no ranges. */
+static void what_others_write_behind_it_stays(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096);
+    struct aiod_os os = *aiod_os;
+
+    os.pwritev2 = crowded_pwritev2;
+    aiod_os = &os;
+    CHECK(write_bytes(&direct, wanted, 100, 0, 0) == 100);
+    aiod_os = usual;
+    check_size(direct.fd, 50003);
+    check_bytes(direct.fd, "end", 3, 50000);
+    close(direct.fd);
+}
+
 /* ---- faults ------------------------------------------------------------------------------------------------------------- */
 
 static uint64_t writable; /* bytes that the disk takes before it fails */
@@ -383,6 +461,7 @@ static void a_disk_that_fails(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(512);
+    uint64_t block = direct.alignment.offset;
     struct aiod_os os = *aiod_os;
 
     os.pwritev2 = failing_pwritev2;
@@ -390,18 +469,18 @@ static void a_disk_that_fails(void)
     CHECK(write_bytes(&direct, memory, 1000, 0, 0) == 1000);
     aiod_os = &os;
 
-    writable = 1024; /* of the blocks from 512 on: up to 1536 */
-    CHECK(write_bytes(&direct, memory, 5000, 900, 0) == -EIO && written == 1536 - 900);
-    check_size(direct.fd, 1536);
+    writable = 2 * block; /* the second and the third */
+    CHECK(write_bytes(&direct, memory, 5 * block, block + 388, 0) == -EIO && written == 2 * block - 388);
+    check_size(direct.fd, (int64_t)(3 * block));
     writable = 0;
-    CHECK(write_bytes(&direct, memory, 5000, 100000, 0) == -EIO && written == 0);
-    check_size(direct.fd, 1536);
-    writable = 512; /* a step further than one buffer, and all before its first byte */
-    CHECK(write_bytes(&direct, memory, 5000, 100000 / 512 * 512 + 1, 0) == -EIO && written == 511);
-    check_size(direct.fd, 100000 / 512 * 512 + 512);
-    writable = AIOD_DIRECT_STEP_BYTES + 1024;
+    CHECK(write_bytes(&direct, memory, 5000, 100 * block + 3, 0) == -EIO && written == 0);
+    check_size(direct.fd, (int64_t)(3 * block)); /* no hole left behind it */
+    writable = block;
+    CHECK(write_bytes(&direct, memory, 5000, 100 * block + 1, 0) == -EIO && written == block - 1);
+    check_size(direct.fd, (int64_t)(101 * block));
+    writable = AIOD_DIRECT_STEP_BYTES + 2 * block; /* into the second step */
     CHECK(write_bytes(&direct, memory + 1, 2 * AIOD_DIRECT_STEP_BYTES, 0, 0) == -EIO);
-    CHECK(written == AIOD_DIRECT_STEP_BYTES + 1024);
+    CHECK(written == AIOD_DIRECT_STEP_BYTES + 2 * block);
 
     aiod_os = usual;
     close(direct.fd);
@@ -415,7 +494,7 @@ static void interrupted_and_short_transfers_go_on(void)
         memory[i] = pattern(i);
     }
     faults.interrupts = 5;
-    faults.transfer_max = 1024;
+    faults.transfer_max = (size_t)2 * direct.alignment.offset;
     CHECK(write_bytes(&direct, memory, 20000, 777, 0) == 20000);
     CHECK(write_bytes(&direct, memory, 8192, 65536, 0) == 8192);
     faults.interrupts = 5;
@@ -520,6 +599,8 @@ int main(void)
     reading_at_the_end();
     readers_of_a_growing_file();
     cut_while_a_write_waits();
+    appended_behind_a_growing_write();
+    what_others_write_behind_it_stays();
     a_disk_that_fails();
     interrupted_and_short_transfers_go_on();
     errors_of_reads();
