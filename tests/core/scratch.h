@@ -14,7 +14,7 @@ int scratch_file(int flags);
 /* The same file, opened once more. */
 int open_again(int fd, int flags);
 
-/* A loop device with sectors of 4096 bytes, `bytes` long, gone with its last descriptor; -errno where there can be none. */
+/* A loop device of `bytes`, with sectors of 4096, gone with its last descriptor; -errno where there can be none. */
 int scratch_device(uint64_t bytes, int flags);
 
 /* Byte `index` of a stream that repeats itself only after a while, and is never 0. */

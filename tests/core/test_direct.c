@@ -1,4 +1,4 @@
-/* O_DIRECT on a real file: any offset, length and memory; many writers within one block; the end of the file; faults. */
+/* O_DIRECT on a real file: any offset, length and memory; many writers in one block; the end of the file; faults. */
 #include "check.h"
 
 #include <errno.h>
@@ -216,7 +216,7 @@ static void *write_among_others(void *argument)
     return NULL;
 }
 
-/* Two through O_DIRECT, one through the page cache, one whole blocks; in a file that is large enough, or in an empty one. */
+/* Two through O_DIRECT, one through the page cache, one whole blocks; in a large file, or in an empty one. */
 static void writers_that_share_blocks(uint32_t alignment, bool empty)
 {
     struct aiod_direct direct = open_direct(alignment), buffered = open_buffered(&direct);
