@@ -16,8 +16,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aiod_client.blocking import Client, File, RequestFuture, connect
+from aiod_client import fileobj
+from aiod_client.blocking import Client, connect
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
+from aiod_client.file import File, RequestFuture
+from aiod_client.records import Entry, Extent, FileStat
 
 if TYPE_CHECKING:
     from aiod_client import aio
@@ -26,12 +29,16 @@ __all__ = [
     "AiodError",
     "Client",
     "DaemonUnreachableError",
+    "Entry",
+    "Extent",
     "File",
+    "FileStat",
     "ProtocolError",
     "RequestFuture",
     "SessionLostError",
     "aio",
     "connect",
+    "fileobj",
 ]
 
 

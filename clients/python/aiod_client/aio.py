@@ -23,27 +23,18 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.aio_file import File
 from aiod_client.aio_link import Link, converse, perform, within
-from aiod_client.blocking import TIMEOUT_S, Transport, check_transport
-from aiod_client.errors import closed, forked
+from aiod_client.blocking import TIMEOUT_S, Entries, Transport, check_transport
+from aiod_client.errors import closed, forked, other_export
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
-from aiod_client.requests import (
-    Call,
-    Request,
-    check_permissions,
-    flush_request,
-    from_tuple,
-    parse_mode,
-    parse_path,
-    read_into_request,
-    read_request,
-    size_request,
-    write_request,
-)
+from aiod_client.paths import check_permissions, parse_mode, parse_path
+from aiod_client.records import FileStat, parse_entries, parse_stat
+from aiod_client.requests import Call
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Mapping
+    from collections.abc import Generator, Mapping
     from types import TracebackType
 
 log = logging.getLogger("aiod_client")
@@ -88,24 +79,6 @@ class Connecting:
         return client
 
 
-class RequestFuture(asyncio.Future[Any]):
-    """The outcome of one submitted request. cancel() gives the request up, and cancels it if it was sent."""
-
-    def __init__(self, file: File, request: Request) -> None:
-        """Made by File."""
-        super().__init__(loop=file._link.loop)  # noqa: SLF001 - one module
-        self._file = file  # held: a dropped file closes its handle
-        self._request = request
-        request.waiter = self
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """Give the request up; False: it is done already."""
-        if not super().cancel(msg):
-            return False
-        self._file._link.abandon(self._request, asyncio.CancelledError())  # noqa: SLF001
-        return True
-
-
 class Client:
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
@@ -128,23 +101,92 @@ class Client:
         self.closed = False
 
     async def open(
-        self, path: str | os.PathLike[str], mode: str = "r", perm: int = 0o666, *, timeout: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        perm: int = 0o666,
+        *,
+        direct: bool = False,
+        timeout: float | None = None,
     ) -> File:
         """Open the file "EXPORT/PATH", as the blocking client does."""
         self._check()
-        flags, (export, inside), perm = parse_mode(mode), parse_path(path), check_permissions(perm)
+        flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
+        link, (handle, _) = await self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
+        return File(self, link, handle, os.fspath(path), mode)
+
+    # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
+
+    async def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
+        """The names in the directory "EXPORT/PATH", in no order; "EXPORT" is that of the export itself."""
+        entries: Entries = []
+        cursor: int | None = 0
+        while cursor is not None:
+            page = await self._name("list", path, timeout, cursor=cursor)
+            entries += parse_entries(page)
+            cursor = page["next"]
+        return entries
+
+    async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
+        """The properties of what `path` names; a symbolic link is followed, if it stays in the export."""
+        return parse_stat((await self._name("stat", path, timeout))["stat"])
+
+    async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Remove a file or a symbolic link."""
+        await self._name("remove", path, timeout)
+
+    async def rmdir(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Remove an empty directory."""
+        await self._name("rmdir", path, timeout)
+
+    async def rename(
+        self,
+        path: str | os.PathLike[str],
+        new_path: str | os.PathLike[str],
+        *,
+        replace: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Rename within one export, atomically; what `new_path` named is replaced, or with `replace` false an error.
+
+        The default is that of rename(2) and os.rename() on POSIX. Raises OSError (EXDEV) for two exports.
+        """
+        (export, _), (new_export, inside) = parse_path(path), parse_path(new_path)
+        if export != new_export:
+            raise other_export(os.fspath(path), os.fspath(new_path))
+        await self._name("rename", path, timeout, to=inside, replace=replace)
+
+    async def mkdir(self, path: str | os.PathLike[str], perm: int = 0o777, *, timeout: float | None = None) -> None:
+        """Make a directory, with the permission bits `perm` less the daemon's umask."""
+        await self._name("mkdir", path, timeout, mode=check_permissions(perm))
+
+    async def sync(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Make the names in the directory `path` safe on disk: what was created, renamed and removed there."""
+        await self._name("sync", path, timeout)
+
+    async def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
+        """Have the engine carry out `verb`: the body of its answer."""
+        export, inside = parse_path(path)
+        _, (_, body) = await self._call(MessageType.NAME, path, (verb, export, inside, arguments), timeout)
+        return body
+
+    async def _call(
+        self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None
+    ) -> tuple[Link, Any]:
+        """Ask the engine that serves `path`: the session, and what it answers."""
+        self._check()
+        name = os.fspath(path)
+        export, _ = parse_path(path)
         timeout_s = self.timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
-        name = os.fspath(path)
         link = await self._link(export, timeout_s)
-        call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=name)
+        call = Call(kind, *arguments, filename=name)
         try:
-            handle, _ = await perform(link, call, max(0.0, deadline_s - time.monotonic()), name)
+            return link, await perform(link, call, max(0.0, deadline_s - time.monotonic()), name)
         except asyncio.CancelledError:
-            if call.result is not None:  # it was answered in the very turn of the cancelling
+            if kind == MessageType.OPEN and call.result is not None:  # answered in the very turn of the cancelling
                 link.close_handle(call.result[0])
             raise
-        return File(self, link, handle, name, mode)
 
     async def control(
         self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -237,101 +279,3 @@ class Client:
             dealer, answer = await converse(self.endpoint, conversation)
         dealer.close()
         return answer
-
-
-class File:
-    """An open file of an export. Made by Client.open(); close it, or use it in `async with`.
-
-    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
-    alone until the request has completed, also after a timeout or a cancelled await.
-    """
-
-    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
-        """Made by Client.open()."""
-        self.name = name
-        self.mode = mode
-        self.closed = False
-        self._client = client  # held: a dropped client ends its sessions
-        self._link = link
-        self._handle = handle
-
-    async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
-        result: bytes = await self._perform(read_request(self._handle, length, offset), timeout)
-        return result
-
-    async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffer` (writable and contiguous) from `offset` on; the bytes read, fewer only at the end."""
-        result: int = await self._perform(read_into_request(self._handle, buffer, offset), timeout)
-        return result
-
-    async def pwrite(self, data: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Write all of `data` (bytes-like) at `offset`; its length. Safe on disk after the next flush()."""
-        result: int = await self._perform(write_request(self._handle, data, offset), timeout)
-        return result
-
-    async def flush(self, *, timeout: float | None = None) -> None:
-        """Make every write that had completed safe on disk."""
-        await self._perform(flush_request(self._handle), timeout)
-
-    async def size(self, *, timeout: float | None = None) -> int:
-        """The file's size in bytes."""
-        result: int = await self._perform(size_request(self._handle), timeout)
-        return result
-
-    def submit(self, operations: Iterable[tuple[Any, ...]]) -> list[RequestFuture]:
-        """Start a batch, as in the blocking client; one asyncio future for each operation, in order."""
-        self._check()
-        requests = [from_tuple(self._handle, operation) for operation in operations]
-        futures = [RequestFuture(self, request) for request in requests]
-        for request in requests:
-            self._link.add(request)
-        return futures
-
-    async def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
-
-        After a timeout or a cancelled await it is closed nevertheless, later.
-        """
-        if self.closed:
-            return
-        self.closed = True
-        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
-            return
-        call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
-        await perform(self._link, call, self._timeout_s(timeout), self.name)
-
-    async def __aenter__(self) -> Self:
-        """The file; it is closed at the end."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        await self.close()
-
-    def __repr__(self) -> str:
-        """For people."""
-        return f"<aiod_client.aio.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
-
-    def __del__(self) -> None:
-        """Warn of a file that was not closed; it is closed soon, if its loop still runs."""
-        link = self._link
-        if self.closed or self._client.closed or link.ended is not None or self._client._pid != os.getpid():  # noqa: SLF001
-            return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        if not link.loop.is_closed():
-            link.loop.call_soon_threadsafe(link.close_handle, self._handle)
-
-    def _check(self) -> None:
-        if self.closed:
-            raise closed(f"file {self.name}")
-        self._client._check()  # noqa: SLF001
-
-    def _timeout_s(self, timeout: float | None) -> float:
-        return self._client.timeout_s if timeout is None else timeout
-
-    async def _perform(self, request: Request, timeout: float | None) -> Any:
-        self._check()
-        return await perform(self._link, request, self._timeout_s(timeout), self.name)

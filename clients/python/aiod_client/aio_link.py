@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import logging
 import math
 import time
@@ -23,15 +24,15 @@ from aiod_client import endpoint as endpoints
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.dial import RETRY_S
 from aiod_client.errors import NOT_SENT, AiodError, gone, timed_out
-from aiod_client.requests import Call
-from aiod_client.session import HOLD_S, Session
+from aiod_client.requests import Call, Request
+from aiod_client.session import GRACE_S, HOLD_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from aiod_client.handshake import Conversation, Message, Welcome
-    from aiod_client.requests import Pending, Request
+    from aiod_client.requests import Pending
 
 log = logging.getLogger("aiod_client")
 
@@ -144,6 +145,7 @@ class Link:
                     self._end([])
                     return
                 self._unsent += session.messages_to_send(time.monotonic())
+                self._settle(session.take_failed())
                 self._send()
                 frames = dealer.receive()
                 if frames is None:
@@ -169,6 +171,8 @@ class Link:
                 continue
             if pending.error is None:
                 future.set_result(pending.result)
+            elif isinstance(pending, Request) and pending.cancelled:
+                asyncio.Future.cancel(future)
             else:
                 future.set_exception(pending.error)
 
@@ -220,8 +224,10 @@ async def perform(link: Link, pending: Request | Call, timeout_s: float, what: s
     After a timeout or a cancelled await it is given up, and cancelled if it was sent.
     """
     future = pending.waiter = link.loop.create_future()
+    if isinstance(pending, Request):
+        pending.deadline_s = time.monotonic() + timeout_s
     link.add(pending)
-    timer = None if timeout_s == math.inf else link.loop.call_later(timeout_s, _expire, link, pending, timeout_s, what)
+    timer = None if timeout_s == math.inf else expire_later(link, pending, timeout_s, what)
     try:
         return await future
     except asyncio.CancelledError as error:
@@ -232,9 +238,32 @@ async def perform(link: Link, pending: Request | Call, timeout_s: float, what: s
             timer.cancel()
 
 
-def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str) -> None:
+async def cancel(link: Link, request: Request, future: asyncio.Future[Any], timeout_s: float) -> bool:
+    """Have `request`, that `future` waits for, ended if it has not been started: True, it will never be executed."""
+    if request.split is not None and request.sent:
+        return False
+    if not request.sent:
+        return future.cancel()
+    request.cancelling = True
+    try:
+        ended, _ = await perform(link, Call(MessageType.CANCEL, [request.cookie]), timeout_s, f"cancel {request}")
+        if ended:
+            await asyncio.wait([future], timeout=timeout_s if timeout_s != math.inf else None)
+    except OSError:
+        return False
+    return future.cancelled()
+
+
+def expire_later(link: Link, pending: Request | Call, timeout_s: float, what: str) -> asyncio.TimerHandle:
+    """Give `pending` up after `timeout_s`; a request that was sent a little later, as the daemon knows of its fate."""
+    return link.loop.call_later(timeout_s, _expire, link, pending, timeout_s, what)
+
+
+def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str, *, in_grace: bool = False) -> None:
     future = pending.waiter
-    if not pending.done:
+    if isinstance(pending, Request) and pending.sent and not pending.done and not in_grace:
+        link.loop.call_later(GRACE_S, functools.partial(_expire, link, pending, timeout_s, what, in_grace=True))
+    elif not pending.done:
         sent = link.abandon(pending, TimeoutError())
         if not future.done():
             future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))

@@ -1,4 +1,4 @@
-"""The blocking client: connect(), Client, File, RequestFuture. Everything here may be used from many threads at once.
+"""The blocking client: connect() and Client. Everything here may be used from many threads at once.
 
 Where an operation takes a `timeout` (seconds), None stands for the client's own and math.inf for no limit. When it
 passes, TimeoutError says whether the request had been sent ("unknown whether done") or not.
@@ -6,7 +6,6 @@ passes, TimeoutError says whether the request had been sent ("unknown whether do
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import errno
 import math
@@ -19,29 +18,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.dial import converse
-from aiod_client.errors import NOT_SENT, AiodError, closed, forked, reentered, timed_out
+from aiod_client.errors import NOT_SENT, AiodError, closed, forked, other_export, reentered
+from aiod_client.file import File
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.link import Link
-from aiod_client.requests import (
-    Call,
-    Request,
-    check_permissions,
-    flush_request,
-    from_tuple,
-    parse_mode,
-    parse_path,
-    read_into_request,
-    read_request,
-    size_request,
-    write_request,
-)
+from aiod_client.paths import check_permissions, parse_mode, parse_path
+from aiod_client.records import Entry, FileStat, parse_entries, parse_stat
+from aiod_client.requests import Call
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 T = TypeVar("T")
+Entries = list[Entry]
 Transport = Literal["auto", "zmq", "ring"]
 
 TIMEOUT_S: Final = 30.0
@@ -64,83 +55,6 @@ def check_transport(transport: str) -> None:
         raise ValueError(f"unknown transport {transport!r}: auto, zmq or ring")
     if transport == "ring":
         raise AiodError(errno.EOPNOTSUPP, 'this version of aiod has no shared-memory ring yet: use transport="auto"')
-
-
-class RequestFuture(concurrent.futures.Future[Any]):
-    """The outcome of one submitted request.
-
-    result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
-    it is done already). cancel() succeeds until the request is done; one that was sent may be executed nevertheless,
-    and its buffer is its own until the daemon has answered.
-    """
-
-    def __init__(self, file: File, request: Request) -> None:
-        """Made by File.submit()."""
-        # Not super().__init__(): it makes a lock for each future. One condition for all of a link costs a third, and
-        # wait() and as_completed() take it as often as they like, since it is reentrant.
-        self._condition = file._link.condition  # noqa: SLF001 - one module
-        self._state = "PENDING"
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], object]] = []
-        self._file = file
-        self._request = request
-        request.waiter = self
-
-    def result(self, timeout: float | None = None) -> Any:
-        """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
-        if self._state == "PENDING":
-            self._wait(timeout)
-        if self._state == "FINISHED" and self._exception is None:
-            return self._result  # without the lock: a finished future does not change
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the request failed with, or None; raises CancelledError or TimeoutError (None: no limit)."""
-        if self._state == "PENDING":
-            self._wait(timeout)
-        return super().exception(0)
-
-    def cancel(self) -> bool:
-        """Give the request up; False: it is done already."""
-        link = self._file._link  # noqa: SLF001
-        link.check_process()
-        with self._condition:
-            if self._state != "PENDING":
-                return self._state != "FINISHED"
-            self._state = "CANCELLED"
-            self.set_running_or_notify_cancel()
-        # Without the lock: who has it is one who interrupts (link.py).
-        link.abandon(self._request, concurrent.futures.CancelledError())
-        self._invoke_callbacks()  # type: ignore[attr-defined]
-        return True
-
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
-        """Call `fn` with this future when it is done."""
-        self._file._link.check_process()  # noqa: SLF001
-        if self._state == "PENDING":
-            self._file._link.want_callbacks()  # noqa: SLF001
-        super().add_done_callback(fn)
-
-    def settle(self) -> Callable[[], None] | None:
-        """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
-        request = self._request
-        request.waiter = None  # or a future and its request would be a cycle
-        if self._state != "PENDING":
-            return None
-        self._result, self._exception = request.result, request.error
-        # Last, as result() looks without the lock; and nothing since the look above can run a finalizer.
-        self._state = "FINISHED"
-        for waiter in self._waiters:
-            (waiter.add_result if request.error is None else waiter.add_exception)(self)
-        return self._invoke_callbacks if self._done_callbacks else None  # type: ignore[attr-defined]
-
-    def _wait(self, timeout_s: float | None) -> None:
-        timeout_s = math.inf if timeout_s is None else timeout_s
-        file, request = self._file, self._request
-        if not file._link.wait(request, timeout_s):  # noqa: SLF001
-            raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent)
 
 
 class Client:
@@ -169,22 +83,93 @@ class Client:
             raise
 
     def open(
-        self, path: str | os.PathLike[str], mode: str = "r", perm: int = 0o666, *, timeout: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        perm: int = 0o666,
+        *,
+        direct: bool = False,
+        timeout: float | None = None,
     ) -> File:
-        """Open the file "EXPORT/PATH", `mode` being r, r+, w, w+, x or x+ as for Python's own (always binary).
+        """Open the file "EXPORT/PATH", `mode` being r, r+, w, w+, x, x+, a or a+ as for Python's own (always binary).
 
-        A file that is created gets the permission bits `perm` (at most 0o777), less the daemon's umask. Raises
-        FileNotFoundError, PermissionError and so on as the daemon says, ValueError for a mode or `perm` that is none.
+        A file that is created gets the permission bits `perm` (at most 0o777), less the daemon's umask. One opened to
+        append is written by append() only. `direct`: past the page cache (O_DIRECT), at any offset, length and memory.
+        Raises FileNotFoundError, PermissionError and so on as the daemon says, ValueError for a mode or `perm` that is
+        none.
         """
         self._check()
-        flags, (export, inside), perm = parse_mode(mode), parse_path(path), check_permissions(perm)
+        flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
+        link, (handle, _) = self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
+        return File(self, link, handle, os.fspath(path), mode)
+
+    # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
+
+    def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
+        """The names in the directory "EXPORT/PATH", in no order; "EXPORT" is that of the export itself."""
+        entries: Entries = []
+        cursor: int | None = 0
+        while cursor is not None:
+            page = self._name("list", path, timeout, cursor=cursor)
+            entries += parse_entries(page)
+            cursor = page["next"]
+        return entries
+
+    def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
+        """The properties of what `path` names; a symbolic link is followed, if it stays in the export."""
+        return parse_stat(self._name("stat", path, timeout)["stat"])
+
+    def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Remove a file or a symbolic link."""
+        self._name("remove", path, timeout)
+
+    def rmdir(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Remove an empty directory."""
+        self._name("rmdir", path, timeout)
+
+    def rename(
+        self,
+        path: str | os.PathLike[str],
+        new_path: str | os.PathLike[str],
+        *,
+        replace: bool = True,
+        timeout: float | None = None,
+    ) -> None:
+        """Rename within one export, atomically; what `new_path` named is replaced, or with `replace` false an error.
+
+        The default is that of rename(2) and os.rename() on POSIX. Raises OSError (EXDEV) for two exports.
+        """
+        (export, _), (new_export, inside) = parse_path(path), parse_path(new_path)
+        if export != new_export:
+            raise other_export(os.fspath(path), os.fspath(new_path))
+        self._name("rename", path, timeout, to=inside, replace=replace)
+
+    def mkdir(self, path: str | os.PathLike[str], perm: int = 0o777, *, timeout: float | None = None) -> None:
+        """Make a directory, with the permission bits `perm` less the daemon's umask."""
+        self._name("mkdir", path, timeout, mode=check_permissions(perm))
+
+    def sync(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
+        """Make the names in the directory `path` safe on disk: what was created, renamed and removed there."""
+        self._name("sync", path, timeout)
+
+    def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
+        """Have the engine carry out `verb`: the body of its answer."""
+        export, inside = parse_path(path)
+        _, (_, body) = self._call(MessageType.NAME, path, (verb, export, inside, arguments), timeout)
+        return body
+
+    def _call(
+        self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None
+    ) -> tuple[Link, Any]:
+        """Ask the engine that serves `path`: the session, and what it answers."""
+        self._check()
+        name = os.fspath(path)
+        export, _ = parse_path(path)
         timeout_s = self.timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
-        name = os.fspath(path)
         link = self._link(export, deadline_s)
-        call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=name)
-        handle, _ = link.perform(call, max(0.0, deadline_s - time.monotonic()), name)
-        return File(self, link, handle, name, mode)
+        call = Call(kind, *arguments, filename=name)
+        return link, link.perform(call, max(0.0, deadline_s - time.monotonic()), name)
 
     def control(self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """Ask the supervisor what aiodctl asks ("stats", "threads", ...): the body of its answer."""
@@ -292,107 +277,6 @@ class Client:
         dealer, answer = converse(self.endpoint, conversation, deadline_s, self._check)
         dealer.close()
         return answer
-
-
-class File:
-    """An open file of an export. Made by Client.open(); close it, or use it in a `with` statement.
-
-    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
-    alone until the request has completed, also after a timeout or cancel().
-    """
-
-    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
-        """Made by Client.open()."""
-        self.name = name
-        self.mode = mode
-        self.closed = False
-        self._client = client  # held: a dropped client ends its sessions
-        self._link = link
-        self._handle = handle
-
-    def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
-        result: bytes = self._perform(read_request(self._handle, length, offset), timeout)
-        return result
-
-    def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
-        result: int = self._perform(read_into_request(self._handle, buffer, offset), timeout)
-        return result
-
-    def pwrite(self, data: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Write all of `data` (bytes-like) at `offset`; returns its length. Safe on disk after the next flush()."""
-        result: int = self._perform(write_request(self._handle, data, offset), timeout)
-        return result
-
-    def flush(self, *, timeout: float | None = None) -> None:
-        """Make every write that had completed safe on disk."""
-        self._perform(flush_request(self._handle), timeout)
-
-    def size(self, *, timeout: float | None = None) -> int:
-        """The file's size in bytes."""
-        result: int = self._perform(size_request(self._handle), timeout)
-        return result
-
-    def submit(self, operations: Iterable[tuple[Any, ...]]) -> list[RequestFuture]:
-        """Start a batch; one future for each operation, in order.
-
-        ("read", length, offset) gives bytes, ("read_into", buffer, offset), ("write", data, offset) and ("size",)
-        numbers, ("flush",) 0: a flush covers what had *completed* before, not the writes of its own batch. Raises
-        ValueError, TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
-        """
-        self._check()
-        handle = self._handle
-        requests = [from_tuple(handle, operation) for operation in operations]
-        futures = [RequestFuture(self, request) for request in requests]
-        self._link.submit(requests)
-        return futures
-
-    def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
-
-        After a TimeoutError it is closed nevertheless, later.
-        """
-        if self.closed:
-            return
-        self.closed = True
-        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
-            return
-        self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
-
-    def __enter__(self) -> Self:
-        """The file; it is closed at the end."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
-
-    def __repr__(self) -> str:
-        """For people."""
-        return f"<aiod_client.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
-
-    def __del__(self) -> None:
-        """Warn of a file that was not closed; it is closed soon."""
-        if self.closed or self._client.closed or self._client._pid != os.getpid():  # noqa: SLF001
-            return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._link.orphans.append(self._handle)  # no lock: this may run in the midst of anything
-
-    def _check(self) -> None:
-        if self.closed:
-            raise closed(f"file {self.name}")
-        self._client._check()  # noqa: SLF001
-
-    def _perform(self, request: Request, timeout: float | None) -> Any:
-        self._check()
-        return self._call(request, timeout)
-
-    def _call(self, pending: Request | Call, timeout: float | None) -> Any:
-        timeout_s = self._client.timeout_s if timeout is None else timeout
-        return self._link.perform(pending, timeout_s, self.name)
 
 
 @contextlib.contextmanager

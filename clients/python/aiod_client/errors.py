@@ -70,6 +70,31 @@ def gone(endpoint: str) -> DaemonUnreachableError:
     )
 
 
+def cancelled(what: str) -> OSError:
+    """The exception for a request that was cancelled before it was sent."""
+    return OSError(errno.ECANCELED, f"{what}: cancelled ({NOT_SENT})")
+
+
+def other_session(source: str) -> OSError:
+    """The exception for a copy_range between files of two sessions."""
+    return OSError(errno.EXDEV, f"copy_range from {source}: another client's file, or served by another engine")
+
+
+def other_export(path: str, new_path: str) -> OSError:
+    """The exception for a rename between exports."""
+    return OSError(errno.EXDEV, f"rename {path} to {new_path}: two exports: copy it instead")
+
+
+def deadline_passed(what: str, *, sent: bool) -> TimeoutError:
+    """The exception for a request that its own deadline has ended."""
+    return TimeoutError(errno.ETIMEDOUT, f"{what}: its deadline has passed ({UNKNOWN if sent else NOT_SENT})")
+
+
+def too_long(what: str, bytes_max: int) -> OSError:
+    """The exception for a request that is too long, and cannot be split."""
+    return OSError(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes at once, as it cannot be split")
+
+
 def timed_out(what: str, timeout_s: float, *, sent: bool) -> TimeoutError:
     """The exception for `what` having had no answer for `timeout_s` seconds."""
     state = UNKNOWN if sent else NOT_SENT

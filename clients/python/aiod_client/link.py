@@ -33,6 +33,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import math
 import os
 import queue
 import threading
@@ -41,10 +42,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.errors import AiodError, forked, reentered, timed_out
+from aiod_client.errors import AiodError, cancelled, forked, reentered, timed_out
 from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
 from aiod_client.requests import Call, Pending, Request
-from aiod_client.session import Session
+from aiod_client.session import GRACE_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -127,10 +128,14 @@ class Link:
             self._keeper_bell.ring()
             return None
         deadline_s = time.monotonic() + timeout_s
+        if isinstance(pending, Request):
+            pending.deadline_s = deadline_s
         with self.lock:
             self._session.add(pending)
             try:
                 self._wait(pending, deadline_s)
+                if not pending.done and isinstance(pending, Request) and pending.sent:
+                    self._wait(pending, deadline_s + GRACE_S)
             except BaseException as error:
                 self._abandon(pending, error)
                 raise
@@ -145,12 +150,17 @@ class Link:
             self._leave_errand(functools.partial(self._submit_late, requests))
             return
         with self.lock:
-            for request in requests:
-                self._session.add(request)
+            self._add_all(requests)
             self._pump()
             self._quiet_since_s = time.monotonic()
             if not self._watching:
                 self._watch()
+
+    def _add_all(self, requests: list[Request]) -> None:
+        for request in requests:
+            self._session.add(request)
+            if request.deadline_s != math.inf:
+                self._session.watch_deadline(request)
 
     def wait(self, pending: Pending, timeout_s: float) -> bool:
         """Wait until `pending` is done; False: it is not after `timeout_s`. Raises AiodError (EDEADLK) as perform()."""
@@ -161,6 +171,30 @@ class Link:
         with self.lock:
             self._wait(pending, deadline_s)
             return pending.done
+
+    def cancel(self, request: Request, timeout_s: float) -> bool:
+        """Have `request` ended if it has not been started: True, it will never be executed. Its waiter is settled then.
+
+        What was sent the daemon is asked about, for at most `timeout_s`. False for one who interrupts: the daemon is
+        told nevertheless, soon.
+        """
+        self.check_process()
+        if self._interrupts():
+            self._leave_errand(functools.partial(self._tell_to_cancel, request))
+            return False
+        with self.lock:
+            if request.done or (request.split is not None and request.sent):
+                return False
+            request.cancelling = True
+            if not request.sent:
+                self._abandon(request, cancelled(str(request)))
+                return True
+        call = Call(MessageType.CANCEL, [request.cookie])
+        try:
+            ended, _ = self.perform(call, timeout_s, f"cancel {request}")
+            return bool(ended) and self.wait(request, timeout_s) and request.cancelled
+        except OSError:
+            return False
 
     def abandon(self, pending: Request, error: BaseException) -> None:
         """Give `pending` up with `error`, unless it is done; it is cancelled if it was sent."""
@@ -213,12 +247,18 @@ class Link:
         while self._errands:
             self._errands.popleft()()
 
+    def _tell_to_cancel(self, request: Request) -> None:
+        if not request.done:
+            request.cancelling = True
+            self._session.cancel(request)
+            self._pump()
+
     def _submit_late(self, requests: list[Request]) -> None:
         for request in requests:
             if request.done:  # cancelled meanwhile
                 continue
             try:
-                self._session.add(request)
+                self._add_all([request])
             except OSError as error:
                 request.fail(error)
                 self._finish([request])
@@ -237,6 +277,7 @@ class Link:
         try:
             while session.ended is None and not until.done:
                 self._unsent += session.messages_to_send(time.monotonic())
+                self._finish(session.take_failed())
                 while self._unsent and dealer.send(self._unsent[0]):
                     self._unsent.popleft()
                 frames = dealer.receive()

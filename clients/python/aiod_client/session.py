@@ -4,7 +4,7 @@ Rules, whatever drives it:
 
 - `add()` queues; `messages_to_send()` says what may be sent now; `receive()` takes a message and returns what is done.
   Call messages_to_send() after every add() and receive(): credit that came back lets the backlog move. Call tick(), and
-  messages_to_send() after it, at next_tick_s().
+  messages_to_send() after it, at next_tick_s(). Call take_failed() after messages_to_send().
 - What is in flight never exceeds the daemon's credit; everything else waits in the backlog, first come, first served,
   except that a request sent in parts goes to the end of it after each part, so that it does not starve the others.
 - Everything added is done exactly once: by its completion, by abandon(), or when the session ends.
@@ -18,16 +18,28 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import heapq
 import math
 import struct
 from collections import deque
 from typing import Any, Final
 
 from aiod_client import wire
-from aiod_client.errors import NOT_SENT, UNKNOWN, AiodError, ProtocolError, SessionLostError, from_wire
+from aiod_client.errors import (
+    NOT_SENT,
+    UNKNOWN,
+    AiodError,
+    ProtocolError,
+    SessionLostError,
+    deadline_passed,
+    from_wire,
+    too_long,
+)
 from aiod_client.handshake import Frames, Message, Welcome, parse_reply, refusal
-from aiod_client.requests import Call, Pending, Request, Split
-from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX, SUBMISSION, MessageType, Op
+from aiod_client.payload import Payload, Pieces
+from aiod_client.requests import HAVE_PAYLOAD, Call, Pending, Request
+from aiod_client.split import Split
+from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
@@ -39,12 +51,22 @@ _BATCH_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES
 # batches even if completions come one by one. But not for long: the requests in flight may be such as never complete.
 _REFILL_PART: Final = 8
 
+GRACE_S: Final = 0.1
+"""How long after its deadline a request that was sent is waited for: the daemon knows whether it was executed."""
+
+_DEADLINES_KEPT: Final = 64
+"""Deadlines of requests that are done are dropped when there are more, and more than those of others."""
+
+_DEADLINE_MS_MAX: Final = (1 << 32) - 1
+
 HOLD_S: Final = 0.002
 """How long free credit may be held back for a larger batch."""
 
 # What every request meets, looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
 _WRITE: Final = int(Op.WRITE)
+_COPY_RANGE: Final = int(Op.COPY_RANGE)
+_SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), _COPY_RANGE})
 _SUBMIT: Final = int(MessageType.SUBMIT)
 _COMPLETE: Final = int(MessageType.COMPLETE)
 
@@ -67,6 +89,8 @@ class Session:
         self._inflight: dict[int, Request] = {}
         self._calls: dict[int, Call] = {}
         self._outbox: list[Message] = []
+        self._failed: list[Pending] = []  # see take_failed()
+        self._deadlines: list[tuple[float, int, Request]] = []  # heap of those that nobody waits for
         self._bytes_inflight = 0
         self._cookie = 0
         self._received = 0
@@ -97,15 +121,39 @@ class Session:
             # Only a CLOSE has to wait for what stands before it.
             (self._backlog.append if pending.kind == MessageType.CLOSE else self._backlog.appendleft)(pending)
             return
-        if pending.length > self._part_max:
-            self._add_split(pending)
-        self._backlog.append(pending)
+        if pending.length <= self._part_max or self._add_long(pending):
+            self._backlog.append(pending)
 
-    def _add_split(self, request: Request) -> None:
-        request.split = Split(request.length)
+    def watch_deadline(self, request: Request) -> None:
+        """Have tick() fail `request` when its deadline has passed and no answer came: nobody may be waiting for it."""
+        if len(self._deadlines) > 2 * self.pending + _DEADLINES_KEPT:
+            self._deadlines = [entry for entry in self._deadlines if not entry[2].done]
+            heapq.heapify(self._deadlines)
+        heapq.heappush(self._deadlines, (request.deadline_s, id(request), request))
+
+    def _add_long(self, request: Request) -> bool:
+        """What is longer than a part: in parts, if it can be. False: it cannot, and has failed (EMSGSIZE)."""
+        if request.op in _SPLIT_BY_RANGE:
+            if request.length <= RANGE_BYTES_MAX:
+                return True
+            request.split = Split(request.length, RANGE_BYTES_MAX)
+        elif request.op in (_READ, _WRITE):
+            request.split = Split(request.length, self._part_max)
+            if type(request.buffer) is bytes:
+                request.buffer = memoryview(request.buffer)  # its parts are slices, not copies
+        elif request.charge:
+            request.fail(too_long(str(request), self._part_max))
+            self._failed.append(request)
+            return False
+        else:
+            return True
         self._splits.add(request)
-        if request.op == _WRITE and request.buffer is not None:
-            request.buffer = memoryview(request.buffer)  # its parts are slices, not copies
+        return True
+
+    def take_failed(self) -> list[Pending]:
+        """What add() and messages_to_send() have found too long, or too late, since the last call."""
+        failed, self._failed = self._failed, []
+        return failed
 
     # ---- sending ----------------------------------------------------------------------------------------------------
 
@@ -128,7 +176,7 @@ class Session:
                 if now_s < held_until_s:
                     self.held_until_s = held_until_s
                     break
-            message = self._submission(min(free, self._batch_max))
+            message = self._submission(min(free, self._batch_max), now_s)
             if message is None:
                 break
             messages.append(message)
@@ -148,7 +196,7 @@ class Session:
         self._calls[call.cookie] = call
         messages.append([wire.pack(call.kind, self.welcome.token, call.cookie, *call.arguments)])
 
-    def _submission(self, count_max: int) -> Message | None:
+    def _submission(self, count_max: int, now_s: float) -> Message | None:
         """A SUBMIT of up to `count_max` records from the head of the backlog; None if credit allows none."""
         backlog, inflight = self._backlog, self._inflight
         first = cookie = self._cookie
@@ -156,19 +204,22 @@ class Session:
         records = bytearray(min(count_max, max(len(backlog), self._refill)) * _RECORD_BYTES)
         room = len(records)
         position = 0
-        payload = _Payload()
-        while backlog and position < room:
-            request = backlog[0]
-            if isinstance(request, Call):
+        payload = Payload()
+        while position < room:
+            request = self._next_request(now_s)
+            if request is None:
                 break
-            start, length = 0, request.length
+            start, length, charge = 0, request.length, request.charge
             split = request.split
             if split is not None:
-                start, length = split.asked, min(self._part_max, split.end - split.asked)
-            if length > bytes_free:
+                start, length = split.asked, min(split.part_max, split.end - split.asked)
+                charge = length if charge else 0
+            if charge > bytes_free:
                 break
+            left_s = request.deadline_s - now_s
+            deadline_ms = 0 if left_s == math.inf else min(math.ceil(left_s * 1000), _DEADLINE_MS_MAX)
             backlog.popleft()
-            bytes_free -= length
+            bytes_free -= charge
             cookie += 1
             inflight[cookie] = request
             if split is None:
@@ -176,22 +227,24 @@ class Session:
             else:
                 self._part_sent(request, split, cookie, start, length)
             request.sent = True
-            frame = frame_offset = 0
-            if request.op == _WRITE and length:  # a write of nothing names no frame
-                frame, frame_offset = payload.place(request.buffer, start, length, split)
+            frame = frame_offset = high = 0
+            if request.op == _COPY_RANGE:
+                frame, frame_offset, high = _source_of(request, start)
+            elif charge and request.op != _READ:  # a payload of nothing names no frame
+                frame, frame_offset = _place(payload, request, start, length)
             SUBMISSION.pack_into(
                 records,
                 position,
                 cookie,
                 request.op,
-                0,
+                request.flags,
                 request.handle,
                 request.offset + start,
                 length,
-                0,
+                deadline_ms,
                 frame,
                 frame_offset,
-                0,
+                high,
             )
             position += _RECORD_BYTES
         if cookie == first:
@@ -200,6 +253,19 @@ class Session:
         self._bytes_inflight = self._bytes_max - bytes_free
         del records[position:]
         return [wire.pack(_SUBMIT, self.welcome.token, self._received, records), *payload.frames()]
+
+    def _next_request(self, now_s: float) -> Request | None:
+        """The head of the backlog, if it is a request. One whose deadline has passed is never sent."""
+        backlog = self._backlog
+        while backlog:
+            head = backlog[0]
+            if isinstance(head, Call):
+                break
+            if head.deadline_s > now_s:
+                return head
+            self._failed.append(head)
+            self.abandon(head, deadline_passed(str(head), sent=head.sent))
+        return None
 
     def _part_sent(self, request: Request, split: Split, cookie: int, start: int, length: int) -> None:
         split.parts[cookie] = (start, length)
@@ -246,19 +312,19 @@ class Session:
         request: Request | None = None
         cookie = 0
         try:
-            for index, (cookie, result, frame, start, _, _) in enumerate(COMPLETION.iter_unpack(records)):
+            for index, (cookie, result, frame, start, written, _) in enumerate(COMPLETION.iter_unpack(records)):
                 request = pop(cookie)  # KeyError: nothing with this cookie is in flight
                 self._received += 1
-                data = _bytes_at(frames, frame, start, result) if request.op == _READ and result > 0 else b""
+                data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
                 sentence = sentences.get(index) if result < 0 else None
                 if request.split is not None:
-                    self._part_done(request, request.split, cookie, result, data, sentence)
+                    self._part_done(request, request.split, cookie, result, data, sentence, written)
                     if request.split.parts or request in self._splits or request.done:
                         continue
-                    request.split.join(request)
+                    request.split.join(request, result)
                 else:
-                    self._bytes_inflight -= request.length
-                    request.complete(result, data, sentence)
+                    self._bytes_inflight -= request.charge
+                    request.complete(result, data, sentence, written)
                 if not request.done:  # else abandoned
                     request.buffer = None
                     request.done = True
@@ -269,12 +335,19 @@ class Session:
             raise
 
     def _part_done(
-        self, request: Request, split: Split, cookie: int, result: int, data: bytes | memoryview, sentence: str | None
+        self,
+        request: Request,
+        split: Split,
+        cookie: int,
+        result: int,
+        data: bytes | memoryview,
+        sentence: str | None,
+        written: int,
     ) -> None:
         start, length = split.parts.pop(cookie)
-        self._bytes_inflight -= length
+        self._bytes_inflight -= length if request.charge else 0
         if not request.done:
-            split.complete(request, start, length, result, data, sentence)
+            split.complete(request, start, length, result, data, sentence, written)
             if split.all_asked():
                 self._drop_from_backlog(request)
 
@@ -330,9 +403,14 @@ class Session:
         with contextlib.suppress(ValueError):  # its link may not have added it yet
             self._backlog.remove(pending)
 
+    def cancel(self, request: Request) -> None:
+        """Tell the daemon to end `request` if it is still queued there. It is in flight until its completion comes."""
+        if request.sent and request.split is None:
+            self._cancel([request.cookie])
+
     def _cancel(self, cookies: list[int]) -> None:
         if cookies and self.ended is None:
-            self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, cookies)])
+            self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, cookies)])
 
     def lose(
         self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
@@ -364,7 +442,8 @@ class Session:
 
     def next_tick_s(self) -> float:
         """When tick() is due next, and messages_to_send() after it."""
-        return min(self._heartbeat_due_s(), self.held_until_s)
+        due_s = min(self._heartbeat_due_s(), self.held_until_s)
+        return min(due_s, self._deadlines[0][0]) if self._deadlines else due_s
 
     def _heartbeat_due_s(self) -> float:
         # Others may be sent all the time and never answered (a CANCEL, a read of a disk that hangs), and still the
@@ -375,11 +454,28 @@ class Session:
         return since_s + self.welcome.heartbeat_s
 
     def tick(self, now_s: float) -> list[Pending]:
-        """Queue a HEARTBEAT if one is due. Call it after everything that had arrived has been received.
+        """Queue a HEARTBEAT if one is due, and give up what is past its deadline.
 
-        The session ends when nothing has come for `session_timeout_s` since the oldest message sent, and a HEARTBEAT
-        was among these; returns what is done by that.
+        Call it after everything that had arrived has been received. The session ends when nothing has come for
+        `session_timeout_s` since the oldest message sent, and a HEARTBEAT was among these. Returns what is done by all
+        that.
         """
+        return self._give_up_late(now_s) + self._beat(now_s)
+
+    def _give_up_late(self, now_s: float) -> list[Pending]:
+        finished: list[Pending] = []
+        while self._deadlines and self._deadlines[0][0] <= now_s:
+            due_s, number, request = heapq.heappop(self._deadlines)
+            if request.done:
+                continue
+            if request.sent and due_s < request.deadline_s + GRACE_S:
+                heapq.heappush(self._deadlines, (request.deadline_s + GRACE_S, number, request))
+                continue
+            self.abandon(request, deadline_passed(str(request), sent=request.sent))
+            finished.append(request)
+        return finished
+
+    def _beat(self, now_s: float) -> list[Pending]:
         if self.ended is not None or now_s < self._heartbeat_due_s():
             return []
         since_s = self._silent_since_s
@@ -392,6 +488,20 @@ class Session:
         return []
 
 
+def _source_of(request: Request, start: int) -> tuple[int, int, int]:
+    """COPY_RANGE's last three fields: the source's handle, and the halves of its offset."""
+    offset = request.source_offset + start
+    return request.source, offset & 0xFFFFFFFF, offset >> 32
+
+
+def _place(payload: Payload, request: Request, start: int, length: int) -> tuple[int, int]:
+    """Put the bytes of (a part of) `request` into `payload`: (frame, frame_offset)."""
+    data: Any = request.buffer
+    if type(data) is Pieces:
+        return payload.place_pieces(data, start, length)
+    return payload.place(data if request.split is None else data[start : start + length])
+
+
 def _bytes_at(frames: Frames, frame: int, start: int, count: int) -> bytes | memoryview:
     """`count` bytes of payload frame `frame`. Raises WireError where they are not there."""
     if count <= 0:
@@ -400,42 +510,3 @@ def _bytes_at(frames: Frames, frame: int, start: int, count: int) -> bytes | mem
     if len(data) != count:
         raise wire.WireError(f"payload frame {frame} ends before {count} bytes from {start}")
     return data
-
-
-class _Payload:
-    """The payload frames of one SUBMIT in the making."""
-
-    __slots__ = ("_frames", "_shared", "_shared_bytes", "_shared_index")
-
-    def __init__(self) -> None:
-        self._frames: list[bytes | memoryview] = []
-        self._shared: list[bytes | memoryview] = []  # of the shared frame that is being filled
-        self._shared_bytes = 0
-        self._shared_index = -1
-
-    def place(self, data: Any, start: int, length: int, split: Split | None) -> tuple[int, int]:
-        """Where in the message the bytes of one write go: (frame, frame_offset)."""
-        if split is not None:
-            data = data[start : start + length]
-        if length >= SHARED_PAYLOAD_MAX:
-            self._frames.append(data)
-            return len(self._frames) - 1, 0
-        if self._shared_index < 0 or self._shared_bytes + length > SHARED_FRAME_MAX:
-            self._close_shared()
-        offset = self._shared_bytes
-        self._shared.append(data)
-        self._shared_bytes = offset + length
-        return self._shared_index, offset
-
-    def _close_shared(self) -> None:
-        """Join what is shared so far (the only copy made here) and begin another frame."""
-        if self._shared_index >= 0:
-            self._frames[self._shared_index] = b"".join(self._shared)
-        self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
-        self._frames.append(b"")  # its place
-
-    def frames(self) -> list[bytes | memoryview]:
-        """The frames, all complete."""
-        if self._shared_index >= 0:
-            self._frames[self._shared_index] = b"".join(self._shared)
-        return self._frames

@@ -1,0 +1,274 @@
+"""The asyncio client's File, and the future of a submitted request. They belong to the loop they were made on."""
+
+# ruff: noqa: ASYNC109 - the same names and arguments as the blocking client's
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+from aiod_client import operations
+from aiod_client.aio_link import cancel, expire_later, perform
+from aiod_client.errors import closed, other_session
+from aiod_client.requests import Call, Request
+from aiod_client.wire import EXTENTS_MAX, MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from aiod_client.aio import Client
+    from aiod_client.aio_link import Link
+    from aiod_client.records import Extent, FileStat
+
+
+class RequestFuture(asyncio.Future[Any]):
+    """The outcome of one submitted request.
+
+    cancel() is immediate, as asyncio wants it: it gives the request up, and the daemon is told, but one that was sent
+    may be executed nevertheless. cancel_request() knows.
+    """
+
+    def __init__(self, file: File, request: Request) -> None:
+        """Made by File."""
+        super().__init__(loop=file._link.loop)  # noqa: SLF001 - one module
+        self._file = file  # held: a dropped file closes its handle
+        self._request = request
+        request.waiter = self
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Give the request up; False: it is done already."""
+        if not super().cancel(msg):
+            return False
+        self._file._link.abandon(self._request, asyncio.CancelledError())  # noqa: SLF001
+        return True
+
+    async def cancel_request(self) -> bool:
+        """Have the request ended before it is started. True: it is not, and never will be, executed; it is cancelled.
+
+        False: it is being executed or has ended, and goes on as if nothing had been asked; or nobody knows, since the
+        daemon gave no answer within the client's timeout.
+        """
+        if self.done():
+            return self.cancelled()
+        file = self._file
+        return await cancel(file._link, self._request, self, file._client.timeout_s)  # noqa: SLF001
+
+
+class File:
+    """An open file of an export. Made by Client.open(); close it, or use it in `async with`.
+
+    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
+    alone until the request has completed, also after a timeout or a cancelled await.
+    """
+
+    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
+        """Made by Client.open()."""
+        self.name = name
+        self.mode = mode
+        self.closed = False
+        self._client = client  # held: a dropped client ends its sessions
+        self._link = link
+        self._handle = handle
+
+    async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
+        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+        result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
+        return result
+
+    async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
+        """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
+        result: int = await self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
+        return result
+
+    async def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
+        """Fill `buffers`, one after the other, from `offset` on; returns the bytes read, fewer only at the end."""
+        result: int = await self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
+        return result
+
+    async def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+        """Write all of `data` (bytes-like) at `offset`; returns its length.
+
+        Safe on disk after the next flush(), with `fua` when it returns.
+        """
+        result: int = await self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
+        return result
+
+    async def pwritev(
+        self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None
+    ) -> int:
+        """Write all of `buffers`, one after the other, from `offset` on; returns the bytes. Safe as after pwrite()."""
+        result: int = await self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
+        return result
+
+    async def append(self, data: Any, *, timeout: float | None = None) -> int:
+        """Write all of `data` at the end of the file, in one piece; returns the offset where it landed.
+
+        Never split and never repeated: OSError (EMSGSIZE) for more than the daemon takes at once.
+        """
+        result: int = await self._perform(operations.append_request(self._handle, data), timeout)
+        return result
+
+    async def flush(self, *, timeout: float | None = None) -> None:
+        """Make every write that had completed safe on disk."""
+        await self._perform(operations.flush_request(self._handle), timeout)
+
+    async def size(self, *, timeout: float | None = None) -> int:
+        """The file's size in bytes."""
+        result: int = await self._perform(operations.size_request(self._handle), timeout)
+        return result
+
+    async def stat(self, *, timeout: float | None = None) -> FileStat:
+        """The file's properties."""
+        result: FileStat = await self._perform(operations.stat_request(self._handle), timeout)
+        return result
+
+    async def discard(self, offset: int, length: int, *, timeout: float | None = None) -> None:
+        """Give the room of a range back; a file reads as zeroes there, a device may read as anything.
+
+        OSError (EOPNOTSUPP) where the file system or device cannot.
+        """
+        await self._perform(operations.discard_request(self._handle, offset, length), timeout)
+
+    async def write_zeroes(
+        self, offset: int, length: int, *, unmap: bool = False, fua: bool = False, timeout: float | None = None
+    ) -> None:
+        """Have a range read as zeroes, by the fastest way there is; with `unmap` its room may be given back."""
+        await self._perform(operations.write_zeroes_request(self._handle, offset, length, unmap, fua), timeout)
+
+    async def truncate(self, size: int, *, timeout: float | None = None) -> None:
+        """Set the file's size; what is new reads as zeroes."""
+        await self._perform(operations.truncate_request(self._handle, size), timeout)
+
+    async def allocate(
+        self, offset: int, length: int, *, keep_size: bool = False, timeout: float | None = None
+    ) -> None:
+        """Reserve room for a range; the file grows to hold it, unless `keep_size`. OSError (EOPNOTSUPP): cannot."""
+        await self._perform(operations.allocate_request(self._handle, offset, length, keep_size), timeout)
+
+    async def extents(
+        self, offset: int = 0, length: int | None = None, *, timeout: float | None = None
+    ) -> list[Extent]:
+        """What of a range (None: up to the end of the file) is data and what is a hole, in order."""
+        found: list[Extent] = []
+        end = operations.OFFSET_MAX if length is None else offset + length
+        while True:
+            request = operations.extents_request(self._handle, offset, end - offset)
+            more: list[Extent] = await self._perform(request, timeout)
+            found += more
+            if len(more) < EXTENTS_MAX:
+                return found
+            offset = more[-1].offset + more[-1].length
+
+    async def copy_range(
+        self, source: File, source_offset: int, offset: int, length: int, *, timeout: float | None = None
+    ) -> int:
+        """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
+
+        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap.
+        """
+        handle = source.source_handle(self._link)
+        request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
+        result: int = await self._perform(request, timeout)
+        return result
+
+    async def prefetch(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> None:
+        """Have a range (None: up to the end of the file) read ahead, 1 GiB of it at most. A hint."""
+        length = operations.OFFSET_MAX - offset if length is None else length
+        await self._perform(operations.prefetch_request(self._handle, offset, length), timeout)
+
+    async def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
+        """Send an ioctl; returns the call's value, and `argument` as it is afterwards.
+
+        OSError (EPERM) unless the export's configuration lists `number` with the length of `argument`.
+        """
+        result: tuple[int, bytes] = await self._perform(
+            operations.ioctl_request(self._handle, number, argument), timeout
+        )
+        return result
+
+    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
+        """Start a batch; one asyncio future for each operation, in order, with the results of the methods.
+
+        ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
+        ("write", data, offset, fua), ("writev", buffers, offset, fua), ("append", data),
+        ("flush",), ("size",), ("stat",), ("truncate", size), ("discard", offset, length),
+        ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),
+        ("extents", offset, length): at most 1024 of them, ("prefetch", offset, length),
+        ("copy_range", source, source_offset, offset, length), ("ioctl", number, argument).
+        fua, unmap and keep_size may be left out.
+
+        A flush covers what had *completed* before, not the writes of its own batch. `timeout` (seconds) is the deadline
+        of each: one not started by then ends with TimeoutError, not executed; None: there is none. Raises ValueError,
+        TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
+        """
+        self._check()
+        requests = [operations.from_tuple(self._handle, item, self._link) for item in batch]
+        if timeout is not None:
+            deadline_s = time.monotonic() + timeout
+            for request in requests:
+                request.deadline_s = deadline_s
+        futures = [RequestFuture(self, request) for request in requests]
+        for request in requests:
+            self._link.add(request)
+            if timeout is not None:
+                expire_later(self._link, request, timeout, self.name)
+        return futures
+
+    def source_handle(self, link: Link) -> int:
+        """The handle, for a copy_range in the session `link`; OSError (EXDEV) if the file is of another one."""
+        self._check()
+        if self._link is not link:
+            raise other_session(self.name)
+        return self._handle
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+
+        After a timeout or a cancelled await it is closed nevertheless, later.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
+            return
+        call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
+        await perform(self._link, call, self._timeout_s(timeout), self.name)
+
+    async def __aenter__(self) -> Self:
+        """The file; it is closed at the end."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        await self.close()
+
+    def __repr__(self) -> str:
+        """For people."""
+        return f"<aiod_client.aio.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
+
+    def __del__(self) -> None:
+        """Warn of a file that was not closed; it is closed soon, if its loop still runs."""
+        link = self._link
+        if self.closed or self._client.closed or link.ended is not None or self._client._pid != os.getpid():  # noqa: SLF001
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        if not link.loop.is_closed():
+            link.loop.call_soon_threadsafe(link.close_handle, self._handle)
+
+    def _check(self) -> None:
+        if self.closed:
+            raise closed(f"file {self.name}")
+        self._client._check()  # noqa: SLF001
+
+    def _timeout_s(self, timeout: float | None) -> float:
+        return self._client.timeout_s if timeout is None else timeout
+
+    async def _perform(self, request: Request, timeout: float | None) -> Any:
+        self._check()
+        return await perform(self._link, request, self._timeout_s(timeout), self.name)

@@ -1,0 +1,310 @@
+"""The blocking client's File, and the future of a submitted request. Any thread may use them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import math
+import os
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+from aiod_client import fileobj, operations
+from aiod_client.errors import closed, other_session, timed_out
+from aiod_client.requests import Call, Request
+from aiod_client.wire import EXTENTS_MAX, MessageType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from aiod_client.blocking import Client
+    from aiod_client.fileobj import RawFile
+    from aiod_client.link import Link
+    from aiod_client.records import Extent, FileStat
+
+
+class RequestFuture(concurrent.futures.Future[Any]):
+    """The outcome of one submitted request.
+
+    result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
+    it is done already). The buffer of a request that was sent is its own until the daemon has answered.
+    """
+
+    def __init__(self, file: File, request: Request) -> None:
+        """Made by File.submit()."""
+        # Not super().__init__(): it makes a lock for each future. One condition for all of a link costs a third, and
+        # wait() and as_completed() take it as often as they like, since it is reentrant.
+        self._condition = file._link.condition  # noqa: SLF001 - one module
+        self._state = "PENDING"
+        self._result: Any = None
+        self._exception: BaseException | None = None
+        self._waiters: list[Any] = []
+        self._done_callbacks: list[Callable[[Any], object]] = []
+        self._file = file
+        self._request = request
+        request.waiter = self
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
+        if self._state == "PENDING":
+            self._wait(timeout)
+        if self._state == "FINISHED" and self._exception is None:
+            return self._result  # without the lock: a finished future does not change
+        return super().result(0)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the request failed with, or None; raises CancelledError or TimeoutError (None: no limit)."""
+        if self._state == "PENDING":
+            self._wait(timeout)
+        return super().exception(0)
+
+    def cancel(self) -> bool:
+        """Have the request ended before it is started. True: it is not, and never will be, executed.
+
+        False: it is being executed or has ended, and goes on as if nothing had been asked; or nobody knows, since the
+        daemon gave no answer within the client's timeout. Asks the daemon (a round trip). In a finalizer or signal
+        handler that interrupts the client's work it only leaves word, and returns False; it may be cancelled then.
+        """
+        if self._state != "PENDING":
+            return self._state == "CANCELLED_AND_NOTIFIED"
+        file = self._file
+        return file._link.cancel(self._request, file._client.timeout_s)  # noqa: SLF001
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+        """Call `fn` with this future when it is done."""
+        self._file._link.check_process()  # noqa: SLF001
+        if self._state == "PENDING":
+            self._file._link.want_callbacks()  # noqa: SLF001
+        super().add_done_callback(fn)
+
+    def settle(self) -> Callable[[], None] | None:
+        """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
+        request = self._request
+        request.waiter = None  # or a future and its request would be a cycle
+        if self._state != "PENDING":
+            return None
+        if request.cancelled:
+            self._state = "CANCELLED"
+            self.set_running_or_notify_cancel()
+            self._condition.notify_all()
+        else:
+            self._result, self._exception = request.result, request.error
+            # Last, as result() looks without the lock; and nothing since the look above can run a finalizer.
+            self._state = "FINISHED"
+            for waiter in self._waiters:
+                (waiter.add_result if request.error is None else waiter.add_exception)(self)
+        return self._invoke_callbacks if self._done_callbacks else None  # type: ignore[attr-defined]
+
+    def _wait(self, timeout_s: float | None) -> None:
+        timeout_s = math.inf if timeout_s is None else timeout_s
+        file, request = self._file, self._request
+        if not file._link.wait(request, timeout_s):  # noqa: SLF001
+            raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent)
+
+
+class File:
+    """An open file of an export. Made by Client.open(); close it, or use it in a `with` statement.
+
+    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
+    alone until the request has completed, also after a timeout or cancel().
+    """
+
+    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
+        """Made by Client.open()."""
+        self.name = name
+        self.mode = mode
+        self.closed = False
+        self._client = client  # held: a dropped client ends its sessions
+        self._link = link
+        self._handle = handle
+
+    def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
+        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+        result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
+        return result
+
+    def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
+        """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
+        result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
+        return result
+
+    def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
+        """Fill `buffers`, one after the other, from `offset` on; returns the bytes read, fewer only at the end."""
+        result: int = self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
+        return result
+
+    def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+        """Write all of `data` (bytes-like) at `offset`; returns its length.
+
+        Safe on disk after the next flush(), with `fua` when it returns.
+        """
+        result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
+        return result
+
+    def pwritev(self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+        """Write all of `buffers`, one after the other, from `offset` on; returns the bytes. Safe as after pwrite()."""
+        result: int = self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
+        return result
+
+    def append(self, data: Any, *, timeout: float | None = None) -> int:
+        """Write all of `data` at the end of the file, in one piece; returns the offset where it landed.
+
+        Never split and never repeated: OSError (EMSGSIZE) for more than the daemon takes at once.
+        """
+        result: int = self._perform(operations.append_request(self._handle, data), timeout)
+        return result
+
+    def flush(self, *, timeout: float | None = None) -> None:
+        """Make every write that had completed safe on disk."""
+        self._perform(operations.flush_request(self._handle), timeout)
+
+    def size(self, *, timeout: float | None = None) -> int:
+        """The file's size in bytes."""
+        result: int = self._perform(operations.size_request(self._handle), timeout)
+        return result
+
+    def stat(self, *, timeout: float | None = None) -> FileStat:
+        """The file's properties."""
+        result: FileStat = self._perform(operations.stat_request(self._handle), timeout)
+        return result
+
+    def discard(self, offset: int, length: int, *, timeout: float | None = None) -> None:
+        """Give the room of a range back; a file reads as zeroes there, a device may read as anything.
+
+        OSError (EOPNOTSUPP) where the file system or device cannot.
+        """
+        self._perform(operations.discard_request(self._handle, offset, length), timeout)
+
+    def write_zeroes(
+        self, offset: int, length: int, *, unmap: bool = False, fua: bool = False, timeout: float | None = None
+    ) -> None:
+        """Have a range read as zeroes, by the fastest way there is; with `unmap` its room may be given back."""
+        self._perform(operations.write_zeroes_request(self._handle, offset, length, unmap, fua), timeout)
+
+    def truncate(self, size: int, *, timeout: float | None = None) -> None:
+        """Set the file's size; what is new reads as zeroes."""
+        self._perform(operations.truncate_request(self._handle, size), timeout)
+
+    def allocate(self, offset: int, length: int, *, keep_size: bool = False, timeout: float | None = None) -> None:
+        """Reserve room for a range; the file grows to hold it, unless `keep_size`. OSError (EOPNOTSUPP): cannot."""
+        self._perform(operations.allocate_request(self._handle, offset, length, keep_size), timeout)
+
+    def extents(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> list[Extent]:
+        """What of a range (None: up to the end of the file) is data and what is a hole, in order."""
+        found: list[Extent] = []
+        end = operations.OFFSET_MAX if length is None else offset + length
+        while True:
+            more: list[Extent] = self._perform(operations.extents_request(self._handle, offset, end - offset), timeout)
+            found += more
+            if len(more) < EXTENTS_MAX:
+                return found
+            offset = more[-1].offset + more[-1].length
+
+    def copy_range(
+        self, source: File, source_offset: int, offset: int, length: int, *, timeout: float | None = None
+    ) -> int:
+        """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
+
+        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap.
+        """
+        handle = source.source_handle(self._link)
+        request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
+        result: int = self._perform(request, timeout)
+        return result
+
+    def prefetch(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> None:
+        """Have a range (None: up to the end of the file) read ahead, 1 GiB of it at most. A hint."""
+        length = operations.OFFSET_MAX - offset if length is None else length
+        self._perform(operations.prefetch_request(self._handle, offset, length), timeout)
+
+    def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
+        """Send an ioctl; returns the call's value, and `argument` as it is afterwards.
+
+        OSError (EPERM) unless the export's configuration lists `number` with the length of `argument`.
+        """
+        result: tuple[int, bytes] = self._perform(operations.ioctl_request(self._handle, number, argument), timeout)
+        return result
+
+    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
+        """Start a batch; one future for each operation, in order, with the results of the methods of those names.
+
+        ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
+        ("write", data, offset, fua), ("writev", buffers, offset, fua), ("append", data),
+        ("flush",), ("size",), ("stat",), ("truncate", size), ("discard", offset, length),
+        ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),
+        ("extents", offset, length): at most 1024 of them, ("prefetch", offset, length),
+        ("copy_range", source, source_offset, offset, length), ("ioctl", number, argument).
+        fua, unmap and keep_size may be left out.
+
+        A flush covers what had *completed* before, not the writes of its own batch. `timeout` (seconds) is the deadline
+        of each: one not started by then ends with TimeoutError, not executed; None: there is none. Raises ValueError,
+        TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
+        """
+        self._check()
+        requests = [operations.from_tuple(self._handle, item, self._link) for item in batch]
+        if timeout is not None:
+            deadline_s = time.monotonic() + timeout
+            for request in requests:
+                request.deadline_s = deadline_s
+        futures = [RequestFuture(self, request) for request in requests]
+        self._link.submit(requests)
+        return futures
+
+    def source_handle(self, link: Link) -> int:
+        """The handle, for a copy_range in the session `link`; OSError (EXDEV) if the file is of another one."""
+        self._check()
+        if self._link is not link:
+            raise other_session(self.name)
+        return self._handle
+
+    @property
+    def raw(self) -> RawFile:
+        """The file as an io.RawIOBase with a position, for code that wants such. Closing that closes the file."""
+        return fileobj.RawFile(self)
+
+    def close(self, *, timeout: float | None = None) -> None:
+        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+
+        After a TimeoutError it is closed nevertheless, later.
+        """
+        if self.closed:
+            return
+        self.closed = True
+        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
+            return
+        self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
+
+    def __enter__(self) -> Self:
+        """The file; it is closed at the end."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """For people."""
+        return f"<aiod_client.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
+
+    def __del__(self) -> None:
+        """Warn of a file that was not closed; it is closed soon."""
+        if self.closed or self._client.closed or self._client._pid != os.getpid():  # noqa: SLF001
+            return
+        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        self._link.orphans.append(self._handle)  # no lock: this may run in the midst of anything
+
+    def _check(self) -> None:
+        if self.closed:
+            raise closed(f"file {self.name}")
+        self._client._check()  # noqa: SLF001
+
+    def _perform(self, request: Request, timeout: float | None) -> Any:
+        self._check()
+        return self._call(request, timeout)
+
+    def _call(self, pending: Request | Call, timeout: float | None) -> Any:
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        return self._link.perform(pending, timeout_s, self.name)

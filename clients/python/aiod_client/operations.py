@@ -1,0 +1,218 @@
+"""The requests that the operations' arguments make, checked at the door; docs/operations.md says what each means.
+
+All raise TypeError for arguments of the wrong type, OSError (EINVAL) for ranges that make no sense.
+"""
+
+from __future__ import annotations
+
+import errno
+import operator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiod_client.payload import Pieces
+from aiod_client.requests import Request
+from aiod_client.wire import Op, OpFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+OFFSET_MAX: Final = (1 << 63) - 1
+
+# Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
+_READ: Final = int(Op.READ)
+_WRITE: Final = int(Op.WRITE)
+_FUA: Final = int(OpFlag.FUA)
+
+
+class Source(Protocol):
+    """The file that a copy_range reads from."""
+
+    def source_handle(self, link: Any) -> int:
+        """Its handle in the session `link`; OSError (EXDEV) if it has none there."""
+
+
+def read_request(handle: int, length: int, offset: int) -> Request:
+    """A read into new bytes."""
+    if type(length) is not int or type(offset) is not int:
+        length, offset = operator.index(length), operator.index(offset)
+    if length < 0 or offset < 0 or offset + length > OFFSET_MAX:
+        raise _bad_range("read", length, offset)
+    return Request(_READ, handle, offset, length, None, length)
+
+
+def read_into_request(handle: int, buffer: Any, offset: int) -> Request:
+    """A read into `buffer` (writable, contiguous)."""
+    into = _writable(buffer)
+    offset = operator.index(offset)
+    _check_range("read", len(into), offset)
+    return Request(_READ, handle, offset, len(into), into, len(into))
+
+
+def readv_request(handle: int, buffers: Iterable[Any], offset: int) -> Request:
+    """A read into several buffers, one after the other."""
+    into = Pieces([_writable(buffer) for buffer in buffers])
+    offset = operator.index(offset)
+    _check_range("read", len(into), offset)
+    return Request(_READ, handle, offset, len(into), into, len(into))
+
+
+def write_request(handle: int, data: Any, offset: int, fua: bool = False) -> Request:  # noqa: FBT001, FBT002 - in tuples
+    """A write of `data` (bytes-like, contiguous); with `fua` durable when it ends."""
+    payload: bytes | memoryview = data if type(data) is bytes else _bytes_of(data)
+    length = len(payload)
+    if type(offset) is not int:
+        offset = operator.index(offset)
+    if offset < 0 or offset + length > OFFSET_MAX:
+        raise _bad_range("write", length, offset)
+    return Request(_WRITE, handle, offset, length, payload, length, _FUA if fua else 0)
+
+
+def writev_request(handle: int, buffers: Iterable[Any], offset: int, fua: bool = False) -> Request:  # noqa: FBT001, FBT002
+    """A write of several buffers, one after the other."""
+    payload = Pieces([_bytes_of(buffer) for buffer in buffers])
+    offset = operator.index(offset)
+    _check_range("write", len(payload), offset)
+    return Request(_WRITE, handle, offset, len(payload), payload, len(payload), _FUA if fua else 0)
+
+
+def append_request(handle: int, data: Any) -> Request:
+    """A write at the end of the file; its result is the offset where it landed."""
+    payload = _bytes_of(data)
+    return Request(Op.APPEND, handle, 0, len(payload), payload, len(payload))
+
+
+def flush_request(handle: int) -> Request:
+    """A flush of every write completed before it was submitted."""
+    return Request(Op.FLUSH, handle, 0, 0, None, 0)
+
+
+def size_request(handle: int) -> Request:
+    """The file's size in bytes."""
+    return Request(Op.SIZE, handle, 0, 0, None, 0)
+
+
+def stat_request(handle: int) -> Request:
+    """The file's FileStat."""
+    return Request(Op.STAT, handle, 0, 0, None, 0)
+
+
+def discard_request(handle: int, offset: int, length: int) -> Request:
+    """Give a range's room back."""
+    return _range_request(Op.DISCARD, handle, offset, length)
+
+
+def write_zeroes_request(
+    handle: int,
+    offset: int,
+    length: int,
+    unmap: bool = False,  # noqa: FBT001, FBT002 - in tuples
+    fua: bool = False,  # noqa: FBT001, FBT002
+) -> Request:
+    """Have a range read as zeroes; with `unmap` its room may be given back."""
+    flags = (OpFlag.UNMAP if unmap else 0) | (OpFlag.FUA if fua else 0)
+    return _range_request(Op.WRITE_ZEROES, handle, offset, length, int(flags))
+
+
+def truncate_request(handle: int, size: int) -> Request:
+    """Set the file's size."""
+    size = operator.index(size)
+    _check_range("truncate", size, 0)
+    return Request(Op.TRUNCATE, handle, 0, size, None, 0)
+
+
+def allocate_request(handle: int, offset: int, length: int, keep_size: bool = False) -> Request:  # noqa: FBT001, FBT002
+    """Reserve room for a range."""
+    return _range_request(Op.ALLOCATE, handle, offset, length, int(OpFlag.KEEP_SIZE) if keep_size else 0)
+
+
+def extents_request(handle: int, offset: int, length: int) -> Request:
+    """What of a range is data and what is a hole: as many Extents as one completion has."""
+    return _range_request(Op.EXTENTS, handle, offset, length)
+
+
+def copy_range_request(handle: int, source: int, source_offset: int, offset: int, length: int) -> Request:
+    """Copy from the handle `source`."""
+    request = _range_request(Op.COPY_RANGE, handle, offset, length)
+    request.source, request.source_offset = source, operator.index(source_offset)
+    _check_range("copy_range from", request.length, request.source_offset)
+    return request
+
+
+def prefetch_request(handle: int, offset: int, length: int) -> Request:
+    """Have a range read ahead."""
+    return _range_request(Op.PREFETCH, handle, offset, length)
+
+
+def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
+    """An ioctl that the export lists; its result is the call's value, and the argument as it is afterwards."""
+    payload, number = _bytes_of(argument), operator.index(number)
+    if not 0 <= number < 1 << 32:
+        raise OSError(errno.EINVAL, f"ioctl {number:#x}: a number has 32 bits")
+    return Request(Op.IOCTL, handle, number, len(payload), payload, len(payload))
+
+
+_MAKERS: Final[dict[str, Callable[..., Request]]] = {
+    "read": read_request,
+    "read_into": read_into_request,
+    "readv": readv_request,
+    "write": write_request,
+    "writev": writev_request,
+    "append": append_request,
+    "flush": flush_request,
+    "size": size_request,
+    "stat": stat_request,
+    "discard": discard_request,
+    "write_zeroes": write_zeroes_request,
+    "truncate": truncate_request,
+    "allocate": allocate_request,
+    "extents": extents_request,
+    "copy_range": copy_range_request,
+    "prefetch": prefetch_request,
+    "ioctl": ioctl_request,
+}
+
+
+def from_tuple(handle: int, item: Any, link: Any) -> Request:
+    """The request that `("read", length, offset)`, `("write", data, offset)` and so on describe, in the session `link`.
+
+    Raises ValueError for an unknown operation besides what the functions above raise.
+    """
+    operation, *arguments = item
+    maker = _MAKERS.get(operation)
+    if maker is None:
+        raise ValueError(f"unknown operation {operation!r}: one of {', '.join(_MAKERS)}")
+    if maker is copy_range_request and arguments:
+        arguments[0] = arguments[0].source_handle(link)
+    return maker(handle, *arguments)
+
+
+def _range_request(op: Op, handle: int, offset: int, length: int, flags: int = 0) -> Request:
+    offset, length = operator.index(offset), operator.index(length)
+    _check_range(op.name.lower(), length, offset)
+    return Request(op, handle, offset, length, None, 0, flags)
+
+
+def _check_range(operation: str, length: int, offset: int) -> None:
+    if length < 0 or offset < 0 or offset + length > OFFSET_MAX:
+        raise _bad_range(operation, length, offset)
+
+
+def _writable(buffer: Any) -> memoryview:
+    into = _bytes_of(buffer)
+    if into.readonly:
+        raise TypeError(f"cannot read into {type(buffer).__name__}: it is read-only")
+    return into
+
+
+def _bytes_of(data: Any) -> memoryview:
+    view = memoryview(data)
+    if view.nbytes == 0:
+        return memoryview(b"" if view.readonly else bytearray())  # cast() refuses a shape with zeros in it
+    return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
+
+
+def _bad_range(operation: str, length: int, offset: int) -> OSError:
+    return OSError(
+        errno.EINVAL,
+        f"{operation} of {length} bytes at {offset}: neither may be negative, nor their sum over 2**63 - 1",
+    )

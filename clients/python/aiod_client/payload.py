@@ -1,0 +1,113 @@
+"""Bytes on their way out: which of a message's payload frames they lie in, and as few copies as that allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from aiod_client.wire import FRAMES_MAX, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+class Pieces:
+    """Buffers that one vectored request reads into or writes from, as if they were one."""
+
+    __slots__ = ("_views", "length")
+
+    def __init__(self, views: Sequence[memoryview]) -> None:
+        self._views = views
+        self.length = sum(map(len, views))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def cut(self, start: int, length: int) -> Iterator[memoryview]:
+        """Views of the `length` bytes from `start` on, none of them empty."""
+        for view in self._views:
+            if length <= 0:
+                return
+            if start >= len(view):
+                start -= len(view)
+                continue
+            part = view[start : start + length]
+            yield part
+            start, length = 0, length - len(part)
+
+    def put(self, start: int, data: bytes | memoryview) -> None:
+        """Copy `data` to the bytes from `start` on."""
+        at = 0
+        for part in self.cut(start, len(data)):
+            part[:] = data[at : at + len(part)]
+            at += len(part)
+
+
+class Payload:
+    """The payload frames of one SUBMIT in the making."""
+
+    __slots__ = ("_frames", "_shared", "_shared_bytes", "_shared_index")
+
+    def __init__(self) -> None:
+        self._frames: list[bytes | memoryview] = []
+        self._shared: list[bytes | memoryview] = []  # of the shared frame that is being filled
+        self._shared_bytes = 0
+        self._shared_index = -1
+
+    def place(self, data: Any) -> tuple[int, int]:
+        """Where in the message the bytes of one request go: (frame, frame_offset). They are not empty."""
+        length = len(data)
+        if length >= SHARED_PAYLOAD_MAX:
+            self._frames.append(data)
+            return len(self._frames) - 1, 0
+        if self._shared_index < 0 or self._shared_bytes + length > SHARED_FRAME_MAX:
+            self._close_shared()
+        offset = self._shared_bytes
+        self._shared.append(data)
+        self._shared_bytes = offset + length
+        return self._shared_index, offset
+
+    def place_pieces(self, pieces: Pieces, start: int, length: int) -> tuple[int, int]:
+        """The same for `length` bytes of `pieces`: joined when they are few, else in frames that follow each other."""
+        if length < SHARED_PAYLOAD_MAX:
+            return self.place(b"".join(pieces.cut(start, length)))
+        frames = list(_frames_of(pieces.cut(start, length)))
+        if len(self._frames) + len(frames) > FRAMES_MAX - _FRAMES_LEFT:
+            frames = [b"".join(frames)]
+        self._frames += frames
+        return len(self._frames) - len(frames), 0
+
+    def _close_shared(self) -> None:
+        """Join what is shared so far (the only copy made here) and begin another frame."""
+        if self._shared_index >= 0:
+            self._frames[self._shared_index] = b"".join(self._shared)
+        self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
+        self._frames.append(b"")  # its place
+
+    def frames(self) -> list[bytes | memoryview]:
+        """The frames, all complete."""
+        if self._shared_index >= 0:
+            self._frames[self._shared_index] = b"".join(self._shared)
+        return self._frames
+
+
+_FRAMES_LEFT = 512
+"""Of FRAMES_MAX, for the other requests of the message: two frames each of 256 are enough."""
+
+
+def _frames_of(pieces: Iterator[memoryview]) -> Iterator[bytes | memoryview]:
+    """Large pieces as they are, neighbouring small ones joined."""
+    small: list[memoryview] = []
+    small_bytes = 0
+    for piece in pieces:
+        if len(piece) < SHARED_PAYLOAD_MAX:
+            small.append(piece)
+            small_bytes += len(piece)
+            if small_bytes < SHARED_FRAME_MAX - SHARED_PAYLOAD_MAX:
+                continue
+        if small:
+            yield b"".join(small)
+            small, small_bytes = [], 0
+        if len(piece) >= SHARED_PAYLOAD_MAX:
+            yield piece
+    if small:
+        yield b"".join(small)

@@ -1,0 +1,67 @@
+"""What the daemon tells of files: the results of stat(), extents() and list()."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from aiod_client import wire
+
+
+class FileStat(NamedTuple):
+    """A file's properties, as docs/operations.md defines them. Sizes in bytes, times in ns since 1970."""
+
+    size: int
+    allocated: int
+    """Bytes that it takes on disk."""
+    device: int
+    inode: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    """As stat.S_ISREG() and its like want it: kind of file and permission bits."""
+    links: int
+    uid: int
+    gid: int
+    block_size: int
+    """What offsets and lengths should be multiples of: a device's logical block, what O_DIRECT wants, else 1."""
+    io_size: int
+    """Preferred size of one read or write."""
+
+
+class Extent(NamedTuple):
+    """A part of a file that is all data or all hole (it reads as zeroes)."""
+
+    offset: int
+    length: int
+    hole: bool
+
+
+class Entry(NamedTuple):
+    """One name of a directory."""
+
+    name: str
+    """One that is not UTF-8 comes as os.fsdecode() has it; no request can name it."""
+    kind: str
+    """"file", "dir", "link", "block" or "other"."""
+    size: int
+
+
+def parse_stat(data: bytes | memoryview) -> FileStat:
+    """Of STAT's payload. Raises struct.error."""
+    return FileStat(*wire.STAT.unpack(data))
+
+
+def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
+    """Of EXTENTS' payload, the request having been for `offset` on. Raises struct.error."""
+    extents = []
+    for length, flags in wire.EXTENT.iter_unpack(data):
+        extents.append(Extent(offset, length, bool(flags & wire.EXTENT_HOLE)))
+        offset += length
+    return extents
+
+
+def parse_entries(body: dict[str, Any]) -> list[Entry]:
+    """Of one page of `list`."""
+    return [Entry(os.fsdecode(name), kind, size) for name, kind, size in body["entries"]]
