@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.service.conftest import FIGETBSZ
+from tests.service.records import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,14 +19,6 @@ if TYPE_CHECKING:
 KIB = 1024
 MIB = 2**20
 PATTERN = bytes(range(1, 256)) * 8192  # no zero in it, and no period of a power of two
-
-
-def refused(call: Callable[[], object]) -> int:
-    """The errno that `call` fails with."""
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is the caller's to compare
-        call()
-    assert caught.value.errno is not None
-    return caught.value.errno
 
 
 @pytest.fixture(params=[False, True], ids=["cached", "direct"])
@@ -277,7 +270,7 @@ def test_each_operation_needs_its_handle(place: Any) -> None:
     (place.path / "file").write_bytes(PATTERN)
     with place.open("other") as other, place.open("other", "a") as blind:
         calls: dict[str, tuple[Callable[[Any], object], str]] = {
-            "pread": (lambda file: file.pread(1, 0), "r w+"),
+            "pread": (lambda file: file.pread(1, 0), "r r+ w+ a+"),
             "pwrite": (lambda file: file.pwrite(b"x", 0), "r+ w w+"),
             "fua": (lambda file: file.pwrite(b"x", 0, fua=True), "r+ w w+"),
             "append": (lambda file: file.append(b"x"), "r+ w w+ a a+"),
@@ -294,7 +287,6 @@ def test_each_operation_needs_its_handle(place: Any) -> None:
             "copy from blind": (lambda file: file.copy_range(blind, 0, 0, 1), ""),
             "prefetch": (lambda file: file.prefetch(), "r r+ w+ a+"),
         }
-        calls["pread"] = (calls["pread"][0], "r r+ w+ a+")
         for mode in ("r", "r+", "w", "w+", "a", "a+"):
             with place.open("file", mode) as file:
                 for name, (call, allowed) in calls.items():
