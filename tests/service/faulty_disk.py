@@ -114,7 +114,16 @@ class FaultyDisk:
         faults += [f"error-{name}-file={self._faults / name}" for name in FAULTS]
         socket = self.base / "socket"
         server = subprocess.Popen(
-            ["nbdkit", "--foreground", "--exit-with-parent", "--unix", str(socket), "--filter=log", "--filter=error", "eval"]
+            [
+                "nbdkit",
+                "--foreground",
+                "--exit-with-parent",
+                "--unix",
+                str(socket),
+                "--filter=log",
+                "--filter=error",
+                "eval",
+            ]
             + [f"{name}={variables}{script}" for name, script in scripts.items()]
             + [f"logfile={self._log}", *faults],
             stderr=subprocess.DEVNULL,

@@ -42,9 +42,7 @@ class Busy:
 
 
 @pytest.fixture
-def busy(
-    new_daemon: Callable[..., Any], disk_path: Path, wait_until: Callable[..., None]
-) -> Iterator[Busy]:
+def busy(new_daemon: Callable[..., Any], disk_path: Path, wait_until: Callable[..., None]) -> Iterator[Busy]:
     """One worker."""
     with faulty_disk(disk_path) as disk:
         daemon = new_daemon(**{"engine.main": {"max_threads": 1}, "exports.disk": {"path": str(disk.path)}})

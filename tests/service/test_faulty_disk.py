@@ -91,7 +91,9 @@ def test_blocks_that_cannot_be_written(served: Served) -> None:
         assert served.disk.image.read_bytes()[:written] == data[:written]
 
 
-@pytest.mark.parametrize("call", [lambda file: file.flush(), lambda file: file.pwrite(b"x", 0, fua=True)], ids=["flush", "fua"])
+@pytest.mark.parametrize(
+    "call", [lambda file: file.flush(), lambda file: file.pwrite(b"x", 0, fua=True)], ids=["flush", "fua"]
+)
 def test_a_failed_flush_poisons_the_file_until_all_its_handles_are_closed(
     served: Served, call: Callable[[Any], object]
 ) -> None:

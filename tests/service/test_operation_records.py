@@ -82,7 +82,9 @@ def test_a_copys_source_is_a_handle_of_the_session(raw: Any) -> None:
     assert result(raw, Op.COPY_RANGE, handle, 0, 1, frame=blind + 1) == -errno.EBADF
     source_offset = 2**63 - 1
     high = source_offset >> 32
-    assert result(raw, Op.COPY_RANGE, handle, 0, 1, frame=handle, frame_offset=2**32 - 1, reserved=high) == -errno.EINVAL
+    assert (
+        result(raw, Op.COPY_RANGE, handle, 0, 1, frame=handle, frame_offset=2**32 - 1, reserved=high) == -errno.EINVAL
+    )
 
 
 def test_a_payload_goes_on_in_the_next_frame(raw: Any) -> None:

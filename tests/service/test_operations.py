@@ -105,7 +105,8 @@ def test_stat_is_the_kernels(place: Any, file: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "length"), [(0, 2 * MIB), (MIB, MIB // 2), (4_097, 300_001), (1, 2), (MIB, 5 * MIB), (9 * MIB, 1), (5, 0)]
+    ("offset", "length"),
+    [(0, 2 * MIB), (MIB, MIB // 2), (4_097, 300_001), (1, 2), (MIB, 5 * MIB), (9 * MIB, 1), (5, 0)],
 )
 def test_discard_reads_as_zeroes_and_keeps_the_size(
     place: Any, file: Any, content: Callable[[], bytes], offset: int, length: int
@@ -147,9 +148,7 @@ def test_truncate_shrinks_and_grows(file: Any, content: Callable[[], bytes]) -> 
     assert refused(lambda: file.truncate(2**63)) == errno.EINVAL
 
 
-def test_allocate_reserves_and_grows_unless_told_not_to(
-    place: Any, file: Any, content: Callable[[], bytes]
-) -> None:
+def test_allocate_reserves_and_grows_unless_told_not_to(place: Any, file: Any, content: Callable[[], bytes]) -> None:
     file.pwrite(PATTERN[:5_000], 0)
     file.allocate(0, 3 * MIB, keep_size=True)
     assert file.size() == 5_000
@@ -215,9 +214,7 @@ def test_more_extents_than_one_completion_has(place: Any, file: Any) -> None:
 # ---- copies and hints -------------------------------------------------------------------------------------------------
 
 
-def test_a_range_is_copied_within_the_file_system(
-    place: Any, file: Any, content: Callable[[], bytes]
-) -> None:
+def test_a_range_is_copied_within_the_file_system(place: Any, file: Any, content: Callable[[], bytes]) -> None:
     with place.open("source") as source:
         source.pwrite(PATTERN, 0)
         assert file.copy_range(source, 0, 0, MIB) == MIB
