@@ -127,6 +127,7 @@ bench: setup  ## aiod beside the bare wire, NBD servers and a ThreadPoolExecutor
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
+	@$(BIN)/python -m benchmarks.durable
 
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 

@@ -9,8 +9,9 @@ Failure = tuple[int, int, int, int, int, int, int]
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
-Control = tuple[int, int, int, int, int]
-"""(tag, result, size, dev, ino) of an `open` (result: fd or -errno) or of a `close` (result: 0 or -errno)."""
+Control = tuple[int, int, int, int, int, int, int]
+"""(tag, result, size, dev, ino, memory alignment, offset alignment) of an `open` (result: fd or -errno; the alignments
+(bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
 REASON_KERNEL: int
 """The system call said so."""
@@ -34,6 +35,8 @@ REASON_POISONED: int
 """EIO: an earlier flush of the file failed."""
 REASON_STOPPING: int
 """ESHUTDOWN: the pool is draining."""
+REASON_IOCTL: int
+"""EPERM: the handle's export does not list this ioctl with this size."""
 
 def keep_large_blocks() -> None:
     """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
@@ -57,6 +60,8 @@ class Session:
     @property
     def handles(self) -> int:
         """Open handles."""
+    def describe_handles(self) -> list[dict[str, Any]]:
+        """Of each: handle, readable, writable, append, direct, inflight (requests), closing, poisoned."""
     @property
     def inflight(self) -> int:
         """Requests admitted and not yet completed."""
@@ -110,8 +115,24 @@ class Core:
         An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices).
         """
 
-    def add_handle(self, session: Session, fd: int, dev: int, ino: int, *, readable: bool, writable: bool) -> int:
-        """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max."""
+    def add_handle(
+        self,
+        session: Session,
+        fd: int,
+        dev: int,
+        ino: int,
+        *,
+        readable: bool,
+        writable: bool,
+        append: bool,
+        alignment: tuple[int, int] | None,
+        ioctls: Sequence[tuple[int, int]],
+    ) -> int:
+        """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max.
+
+        `append`: written by APPEND only. `alignment`: (memory, offset) in bytes of one opened DIRECT. `ioctls`: the
+        (number, bytes of the argument) that are allowed.
+        """
 
     def close_fd(self, tag: int, fd: int) -> None:
         """Close a descriptor that never became a handle, on a worker; ends as a Control."""
@@ -165,7 +186,7 @@ class Core:
         Main loop's thread. Raises OSError when one could not be moved."""
 
     def stats(self) -> dict[str, Any]:
-        """Per operation ("read", "write", "flush", "size", "open", "close"):
+        """Per operation ("read", "write", ... as wire.Op, and "open", "close", "name"):
         {"count": n, "bytes": n, "errors": n, "inline": n,
          "latency_ns": [[value, count], ...], "queue_ns": ..., "service_ns": ...}
         Each histogram is sparse: `value` is the highest value of the bucket (ns), `count` > 0."""

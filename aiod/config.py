@@ -47,12 +47,21 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class IoctlConfig(_Section):
+    """One of an export's `ioctls`."""
+
+    number: int = Field(ge=0, le=2**32 - 1, description="integer from 0 to 4294967295: the request's number")
+    bytes: int = Field(ge=0, le=16 * KIB - 1, description="integer from 0 to 16383: size of its argument (bytes)")
+
+
 class ExportConfig(_Section):
     """[exports.NAME]: what clients may open as NAME/PATH."""
 
     path: str = Field(description="absolute path of a directory, a regular file or a block device")
     read_only: bool = Field(default=False, description="true or false")
     engine: Name = Field(default="main", description="name of the engine that serves it: an [engine.NAME] section")
+    direct: bool = Field(default=False, description="true or false: open every file with O_DIRECT")
+    ioctls: list[IoctlConfig] = Field(default=[], description="a list of { number = N, bytes = SIZE }")
 
     @field_validator("path")
     @classmethod
@@ -209,7 +218,12 @@ class Config(_Section):
             incarnation=incarnation,
             log_level=self.log_level,
             exports={
-                export_name: ExportSettings(export.path, export.read_only)
+                export_name: ExportSettings(
+                    export.path,
+                    export.read_only,
+                    export.direct,
+                    tuple((ioctl.number, ioctl.bytes) for ioctl in export.ioctls),
+                )
                 for export_name, export in self.exports.items()
                 if export.engine == name
             },

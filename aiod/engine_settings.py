@@ -15,6 +15,10 @@ class ExportSettings(NamedTuple):
     path: str
     """Absolute path of a directory, a regular file or a block device."""
     read_only: bool
+    direct: bool
+    """Every file is opened with O_DIRECT."""
+    ioctls: tuple[tuple[int, int], ...]
+    """The ioctls that clients may send: number, and bytes of the argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

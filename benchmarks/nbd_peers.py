@@ -64,3 +64,18 @@ def fio(uri: str, *, rw: str, block_bytes: int, depth: int, size: int, seconds: 
         "bytes_rate": way["bw_bytes"],
         "p50_s": way["clat_ns"]["percentile"]["50.000000"] / 1e9,
     }
+
+
+def fio_flushing(uri: str, *, jobs: int, block_bytes: int, seconds: float) -> float:
+    """Pairs of write and flush per second of `jobs` connections that flush after every write to their own block."""
+    command = [
+        "fio", "--name=aiod", "--ioengine=nbd", f"--uri={uri}", "--rw=write", f"--bs={block_bytes}", "--iodepth=1",
+        "--fsync=1", f"--numjobs={jobs}", "--group_reporting", f"--size={block_bytes}",
+        f"--offset_increment={block_bytes}", f"--runtime={seconds}", "--time_based", "--output-format=json",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"fio: {done.stdout}{done.stderr}")
+    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
+    rate: float = job["write"]["iops"]
+    return rate

@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operations.h"
 #include "os.h"
 #include "worker_io.h"
+
+#define AIOD_PAYLOADS_MAX 1024u /* frames of one message */
 
 /* One batch on its way through the second pass. */
 struct batch {
@@ -39,39 +42,46 @@ static struct aiod_submission record_at(const void *records, size_t index)
 
 /* ---- the first pass ------------------------------------------------------------------------------------------------ */
 
-/* The bytes that a write names must be there; its frame is marked as named. */
+/* The bytes that a record names must be there, in one frame or in several that follow each other; those are marked. */
 static bool names_payload(const struct aiod_submission *record, struct aiod_payload **payloads, size_t payload_count,
                           bool *named)
 {
-    if (record->op != AIOD_WRITE || record->length == 0) {
+    uint64_t there = 0;
+
+    if (!aiod_op_has_payload(record->op) || record->length == 0) {
         return true;
     }
-    if (record->frame >= payload_count || record->frame_offset > payloads[record->frame]->length ||
-        record->length > payloads[record->frame]->length - record->frame_offset) {
+    if (record->frame >= payload_count || record->frame_offset >= payloads[record->frame]->length) {
         return false;
     }
-    named[record->frame] = true;
-    return true;
+    for (size_t frame = record->frame; frame < payload_count; frame++) {
+        named[frame] = true;
+        there += payloads[frame]->length - (frame == record->frame ? record->frame_offset : 0);
+        if (there >= record->length) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static const char *check_payloads(const void *records, size_t count, struct aiod_payload **payloads,
                                   size_t payload_count)
 {
-    bool named[AIOD_REPLY_RECORDS_MAX] = {false};
+    bool named[AIOD_PAYLOADS_MAX] = {false};
 
-    if (payload_count > count) {
-        return "more payload frames than records";
+    if (payload_count > AIOD_PAYLOADS_MAX) {
+        return "more than 1024 payload frames";
     }
     for (size_t i = 0; i < count; i++) {
         struct aiod_submission record = record_at(records, i);
 
         if (!names_payload(&record, payloads, payload_count, named)) {
-            return "a write names a payload frame, or bytes in it, that are not there";
+            return "a record names a payload frame, or bytes in it, that are not there";
         }
     }
     for (size_t i = 0; i < payload_count; i++) {
         if (!named[i]) {
-            return "a payload frame that no write names";
+            return "a payload frame that no record names";
         }
     }
     return NULL;
@@ -94,29 +104,24 @@ static const char *check_batch(struct aiod_session *session, uint64_t received, 
 
 /* ---- the second pass ----------------------------------------------------------------------------------------------- */
 
-static bool is_transfer(const struct aiod_submission *record)
-{
-    return record->op == AIOD_READ || record->op == AIOD_WRITE;
-}
-
 static void refuse(struct batch *batch, const struct aiod_submission *record, uint64_t charged, int error,
                    enum aiod_reason reason)
 {
     struct aiod_failure failure = {
         .handle = record->handle,
-        .op = record->op < AIOD_OPEN ? (enum aiod_op)record->op : AIOD_OPS,
+        .op = aiod_op_known(record->op) ? (enum aiod_op)record->op : AIOD_OPS,
         .reason = reason,
         .error = error,
         .offset = record->offset,
         .length = record->length,
     };
 
-    if (record->op >= AIOD_READ && record->op <= AIOD_SIZE) {
+    if (aiod_op_known(record->op)) {
         aiod_stats_refuse(&batch->core->stats, failure.op);
         aiod_stats_refuse(&batch->session->stats, failure.op);
     }
     aiod_session_complete(batch->session, charged);
-    aiod_reply_add(batch->reply, record->cookie, -error);
+    aiod_reply_add(batch->reply, record->cookie, -error, 0);
     aiod_reply_explain(batch->reply, &failure);
 }
 
@@ -130,47 +135,15 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
         .inlined = true,
     };
 
-    aiod_stats_record(&batch->core->stats, record->op, (int64_t)record->length, &timing);
-    aiod_stats_record(&batch->session->stats, record->op, (int64_t)record->length, &timing);
+    aiod_stats_record(&batch->core->stats, record->op, record->length, false, &timing);
+    aiod_stats_record(&batch->session->stats, record->op, record->length, false, &timing);
     aiod_session_complete(batch->session, record->length);
 }
 
-static bool form_is_right(const struct aiod_submission *record)
-{
-    return record->op >= AIOD_READ && record->op <= AIOD_SIZE && record->flags == 0 && record->reserved == 0 &&
-           record->offset <= INT64_MAX && (is_transfer(record) || record->length == 0) &&
-           record->length <= INT64_MAX - record->offset;
-}
-
-static bool access_is_right(const struct aiod_submission *record, const struct aiod_handle *handle)
-{
-    return (record->op != AIOD_READ || handle->readable) && (record->op != AIOD_WRITE || handle->writable);
-}
-
-static void queue_io(struct batch *batch, struct aiod_io *io, const struct aiod_submission *record,
-                     struct aiod_handle *handle)
+/* The request is the session's, the handles' and the pool's from now on. */
+static void queue_io(struct batch *batch, struct aiod_io *io)
 {
     struct aiod_session *session = batch->session;
-    struct aiod_request *request = &io->task.request;
-
-    io->task.kind = AIOD_TASK_IO;
-    request->run = aiod_io_run;
-    request->queued_ns = batch->arrived_ns;
-    request->deadline_ns = record->deadline_ms != 0 ? batch->arrived_ns + record->deadline_ms * UINT64_C(1000000) : 0;
-    io->session = session;
-    io->handle = handle;
-    io->file = handle->file;
-    io->fd = handle->fd;
-    io->cookie = record->cookie;
-    io->op = (enum aiod_op)record->op;
-    io->offset = record->offset;
-    io->length = record->length;
-    io->charged = record->length;
-    if (io->op == AIOD_WRITE) {
-        io->payload = batch->payloads[record->frame];
-        io->payload->refs++;
-        io->data = io->payload->data + record->frame_offset;
-    }
 
     io->next = session->inflight;
     if (io->next != NULL) {
@@ -179,13 +152,55 @@ static void queue_io(struct batch *batch, struct aiod_io *io, const struct aiod_
     session->inflight = io;
     session->inflight_count++;
     aiod_session_ref(session);
-    handle->inflight++;
+    io->handle->inflight++;
+    if (io->source != NULL) {
+        io->source->inflight++;
+    }
     batch->core->inflight++;
-    batch->core->bytes_inflight += io->length;
+    batch->core->bytes_inflight += io->charged;
 
-    *batch->tail = request;
-    batch->tail = &request->next;
+    *batch->tail = &io->task.request;
+    batch->tail = &io->task.request.next;
     batch->pooled++;
+}
+
+/* The request of an admitted record, with what it holds; NULL without memory. Takes `buffer`. */
+static struct aiod_io *make_io(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
+                               struct aiod_buffer *buffer)
+{
+    uint64_t result_bytes = aiod_op_result_bytes(record->op, record->length);
+    struct aiod_io *io = calloc(1, sizeof(*io));
+    int error = io == NULL ? -ENOMEM : 0;
+
+    if (result_bytes > 0 && buffer == NULL) {
+        buffer = aiod_buffer_get(&batch->core->buffers, result_bytes);
+        error = buffer == NULL ? -ENOMEM : error;
+    }
+    if (error == 0 && aiod_op_has_payload(record->op) && record->length > 0) {
+        error = aiod_io_gather(io, batch->payloads + record->frame, record->frame_offset, record->length);
+    }
+    if (error < 0) {
+        aiod_buffer_put(buffer);
+        free(io);
+        return NULL;
+    }
+    io->task.kind = AIOD_TASK_IO;
+    io->task.request.run = aiod_io_run;
+    io->task.request.queued_ns = batch->arrived_ns;
+    if (record->deadline_ms != 0) {
+        io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
+    }
+    io->session = batch->session;
+    io->buffers = &batch->core->buffers;
+    io->handle = handle;
+    io->cookie = record->cookie;
+    io->op = (enum aiod_op)record->op;
+    io->flags = record->flags;
+    io->offset = record->offset;
+    io->length = record->length;
+    io->charged = aiod_op_charged(record->op) ? record->length : 0;
+    io->buffer = buffer;
+    return io;
 }
 
 /*
@@ -230,64 +245,69 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
     return true;
 }
 
-static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record)
+static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record,
+                            const struct aiod_handle *handle)
 {
-    return record->op == AIOD_READ && record->length <= batch->core->inline_read_max &&
+    return record->op == AIOD_READ && !handle->use.direct && record->length <= batch->core->inline_read_max &&
            batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
 }
 
-/* An admitted record: carried out here, or put in the row for the pool. 0, or -ENOMEM. */
-static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle)
+/* An admitted record: carried out here, or put in the row for the pool. 0, or an errno. */
+static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
+                    struct aiod_handle *source)
 {
     struct aiod_buffer *buffer = NULL;
     uint64_t have = 0;
     struct aiod_io *io;
 
-    if (is_transfer(record) && record->length == 0) {
+    if ((record->op == AIOD_READ || record->op == AIOD_WRITE) && record->length == 0) {
         complete_inline(batch, record, batch->now_ns);
-        aiod_reply_add(batch->reply, record->cookie, 0);
+        aiod_reply_add(batch->reply, record->cookie, 0, 0);
         return 0;
     }
-    if (may_read_inline(batch, record) && read_inline(batch, record, handle->fd, &buffer, &have)) {
+    if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle->fd, &buffer, &have)) {
         return 0;
     }
-    if (record->op == AIOD_READ && buffer == NULL) {
-        buffer = aiod_buffer_get(&batch->core->buffers, record->length);
+    io = make_io(batch, record, handle, buffer);
+    if (io == NULL) {
+        return ENOMEM;
     }
-    io = calloc(1, sizeof(*io));
-    if (io == NULL || (record->op == AIOD_READ && buffer == NULL)) {
-        aiod_buffer_put(buffer);
-        free(io);
-        return -ENOMEM;
-    }
-    io->buffer = buffer;
     io->have = have;
-    queue_io(batch, io, record, handle);
+    io->source = source;
+    io->source_offset = aiod_op_source_offset(record);
+    queue_io(batch, io);
     return 0;
 }
 
 static void admit(struct batch *batch, const struct aiod_submission *record)
 {
     struct aiod_session *session = batch->session;
-    bool fits = is_transfer(record) && record->length <= session->limits.request_bytes_max;
+    bool fits = aiod_op_charged(record->op) && record->length <= session->limits.request_bytes_max;
     uint64_t charged = fits ? record->length : 0;
-    struct aiod_handle *handle;
+    struct aiod_handle *handle = aiod_handle_find(session, record->handle);
+    struct aiod_handle *source = NULL;
+    enum aiod_reason reason = AIOD_REASON_KERNEL;
+    int error;
 
     if (batch->core->draining) {
         session->submitted++;
         refuse(batch, record, 0, ESHUTDOWN, AIOD_REASON_STOPPING);
-    } else if (!aiod_session_charge(session, charged)) {
+        return;
+    }
+    if (!aiod_session_charge(session, charged)) {
         refuse(batch, record, 0, EAGAIN, AIOD_REASON_CREDIT);
-    } else if (!form_is_right(record)) {
-        refuse(batch, record, charged, EINVAL, AIOD_REASON_RECORD);
-    } else if ((handle = aiod_handle_find(session, record->handle)) == NULL) {
-        refuse(batch, record, charged, EBADF, AIOD_REASON_HANDLE);
-    } else if (!access_is_right(record, handle)) {
-        refuse(batch, record, charged, EBADF, AIOD_REASON_ACCESS);
-    } else if (is_transfer(record) && !fits) {
-        refuse(batch, record, charged, EMSGSIZE, AIOD_REASON_LENGTH);
-    } else if (carry_on(batch, record, handle) < 0) {
-        refuse(batch, record, charged, ENOMEM, AIOD_REASON_KERNEL);
+        return;
+    }
+    error = aiod_op_check(record, handle, session->limits.request_bytes_max, &reason);
+    if (error == 0 && record->op == AIOD_COPY_RANGE) {
+        source = aiod_handle_find(session, record->frame);
+        error = aiod_op_check_source(record, source, &reason);
+    }
+    if (error == 0) {
+        error = carry_on(batch, record, handle, source);
+    }
+    if (error != 0) {
+        refuse(batch, record, charged, error, reason);
     }
 }
 

@@ -29,12 +29,15 @@ static int open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mo
     return fd < 0 ? -errno : (int)fd;
 }
 
+/* A misaligned direct write reads what it does not write of a block. */
 static int access_mode(unsigned flags)
 {
+    int direct = (flags & AIOD_OPEN_DIRECT) != 0 ? O_DIRECT : 0;
+
     if ((flags & AIOD_OPEN_WRITE) == 0) {
-        return O_RDONLY;
+        return O_RDONLY | direct;
     }
-    return (flags & AIOD_OPEN_READ) != 0 ? O_RDWR : O_WRONLY;
+    return ((flags & AIOD_OPEN_READ) != 0 || direct != 0 ? O_RDWR : O_WRONLY) | direct;
 }
 
 /* Is it a kind of file that is served? */
@@ -150,7 +153,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         return (int)size;
     }
     *opened = (struct aiod_opened){.fd = fd, .size = (uint64_t)size, .dev = status.st_dev, .ino = status.st_ino};
-    return 0;
+    return (flags & AIOD_OPEN_DIRECT) != 0 ? aiod_alignment_find(fd, &opened->alignment) : 0;
 }
 
 int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened)

@@ -10,12 +10,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "alignment.h"
+
 enum aiod_open_flag {
     AIOD_OPEN_READ = 1,
     AIOD_OPEN_WRITE = 2,
     AIOD_OPEN_CREATE = 4,
     AIOD_OPEN_EXCLUSIVE = 8,
     AIOD_OPEN_TRUNCATE = 16,
+    AIOD_OPEN_APPEND = 32, /* nothing here: appends find the end themselves */
+    AIOD_OPEN_DIRECT = 64,
 };
 
 struct aiod_opened {
@@ -23,12 +27,14 @@ struct aiod_opened {
     uint64_t size; /* bytes */
     uint64_t dev;
     uint64_t ino;
+    struct aiod_alignment alignment; /* with DIRECT */
 };
 
 /*
  * Open `path` beneath the directory `root`; an empty `path` opens `root` itself, a regular file or a block device.
  * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file, EEXIST
- * with EXCLUSIVE for what is there (the root always is), and with CREATE for a link to nothing.
+ * with EXCLUSIVE for what is there (the root always is), and with CREATE for a link to nothing; EINVAL with DIRECT where the
+ * file system has no O_DIRECT.
  */
 int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened);
 

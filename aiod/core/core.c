@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operations.h"
 #include "os.h"
 
 /* ---- birth and end ------------------------------------------------------------------------------------------------- */
@@ -121,33 +122,37 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
 }
 
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             bool readable, bool writable)
+                             const struct aiod_handle_use *use)
 {
-    struct aiod_file *file = aiod_file_get(&core->files, dev, ino);
+    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd);
     int64_t number;
+    int unused[2];
 
     if (file == NULL) {
         return -ENOMEM;
     }
-    number = aiod_handle_add(session, fd, file, readable, writable);
+    number = aiod_handle_add(session, fd, file, use);
     if (number < 0) {
-        aiod_file_put(&core->files, file);
+        aiod_file_put(&core->files, file, fd, unused);
     } else {
-        core->handle_count++;
+        core->descriptor_count++;
     }
     return number;
 }
 
-/* Nothing is in flight on a handle that is being closed: let a worker close it. */
+/* Nothing is in flight on a handle that is being closed: let a worker close what nobody needs any more. */
 static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
 {
-    int fd = handle->fd;
     uint64_t tag = handle->close_tag;
+    int unneeded[2] = {-1, -1};
+    unsigned count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
-    aiod_file_put(&core->files, handle->file);
     aiod_handle_remove(handle);
-    core->handle_count--;
-    aiod_core_close_fd(core, tag, fd);
+    core->descriptor_count -= count;
+    aiod_core_close_fd(core, tag, unneeded[0]);
+    if (count == 2) {
+        aiod_core_close_fd(core, 0, unneeded[1]);
+    }
 }
 
 static void close_handle(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
@@ -225,9 +230,14 @@ static struct aiod_timing timing_of(const struct aiod_request *request)
     };
 }
 
+static bool has_payload(const struct aiod_io *io)
+{
+    return io->buffer != NULL && io->task.request.result > 0;
+}
+
 static bool is_small_payload(const struct aiod_io *io)
 {
-    return io->op == AIOD_READ && io->task.request.result > 0 && io->task.request.result < AIOD_SHARED_PAYLOAD_MAX;
+    return has_payload(io) && io->task.request.result < AIOD_SHARED_PAYLOAD_MAX;
 }
 
 /* The session's reply with room for one more record. */
@@ -241,8 +251,8 @@ static struct aiod_reply *reply_of(struct aiod_core *core, struct aiod_session *
     return session->reply;
 }
 
-/* A read's bytes: in the shared frame, unless they are large or the only ones. */
-static void add_read(struct aiod_reply *reply, struct aiod_io *io)
+/* A result's bytes: in the shared frame, unless they are large or the only ones. */
+static void add_payload(struct aiod_reply *reply, struct aiod_io *io)
 {
     struct aiod_session *session = io->session;
     int64_t result = io->task.request.result;
@@ -267,11 +277,11 @@ static void add_completion(struct aiod_reply *reply, struct aiod_io *io)
 {
     const struct aiod_request *request = &io->task.request;
 
-    if (io->op == AIOD_READ && request->result > 0) {
-        add_read(reply, io);
+    if (has_payload(io)) {
+        add_payload(reply, io);
         return;
     }
-    aiod_reply_add(reply, io->cookie, request->result);
+    aiod_reply_add(reply, io->cookie, request->result, io->written);
     if (request->result < 0) {
         aiod_reply_explain(reply, &(struct aiod_failure){
                                       .handle = io->handle->number,
@@ -297,19 +307,24 @@ static void unlink_io(struct aiod_io *io)
     io->session->inflight_count--;
 }
 
-/* The request is over: give back what it held. */
-static void release_io(struct aiod_core *core, struct aiod_io *io)
+static void leave_handle(struct aiod_core *core, struct aiod_handle *handle)
 {
-    struct aiod_handle *handle = io->handle;
-
-    unlink_io(io);
-    core->inflight--;
-    core->bytes_inflight -= io->length;
-    aiod_buffer_put(io->buffer);
-    aiod_payload_put(io->payload);
     handle->inflight--;
     if (handle->closing && handle->inflight == 0) {
         finish_close(core, handle);
+    }
+}
+
+/* The request is over: give back what it held. */
+static void release_io(struct aiod_core *core, struct aiod_io *io)
+{
+    unlink_io(io);
+    core->inflight--;
+    core->bytes_inflight -= io->charged;
+    aiod_io_release(io);
+    leave_handle(core, io->handle);
+    if (io->source != NULL) {
+        leave_handle(core, io->source);
     }
     aiod_session_unref(io->session);
     free(io);
@@ -318,10 +333,12 @@ static void release_io(struct aiod_core *core, struct aiod_io *io)
 static void finish_io(struct aiod_core *core, struct aiod_io *io, struct aiod_reply ***tail)
 {
     struct aiod_session *session = io->session;
+    int64_t result = io->task.request.result;
+    uint64_t bytes = aiod_op_moved_bytes(io->op, io->length, result);
     struct aiod_timing timing = timing_of(&io->task.request);
 
-    aiod_stats_record(&core->stats, io->op, io->task.request.result, &timing);
-    aiod_stats_record(&session->stats, io->op, io->task.request.result, &timing);
+    aiod_stats_record(&core->stats, io->op, bytes, result < 0, &timing);
+    aiod_stats_record(&session->stats, io->op, bytes, result < 0, &timing);
     aiod_session_complete(session, io->charged);
     if (!session->ended) {
         add_completion(reply_of(core, session, tail), io);
@@ -334,7 +351,7 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
     struct aiod_timing timing = timing_of(&control->task.request);
 
     core->inflight--;
-    aiod_stats_record(&core->stats, control->op, control->task.request.result, &timing);
+    aiod_stats_record(&core->stats, control->op, 0, control->task.request.result < 0, &timing);
     if (control->tag == 0) {
         aiod_control_destroy(control);
         return;

@@ -36,8 +36,8 @@ struct aiod_core {
     bool draining;
     bool stopped;
     uint64_t bytes_inflight;
-    uint32_t inflight; /* requests and controls */
-    uint32_t handle_count;
+    uint32_t inflight;         /* requests and controls */
+    uint32_t descriptor_count; /* held for handles */
 };
 
 /* 0, or -errno. */
@@ -69,9 +69,9 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
 
 /* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             bool readable, bool writable);
+                             const struct aiod_handle_use *use);
 
-/* Close a descriptor on a worker. */
+/* Close a descriptor on a worker, which has nothing to do when `fd` is negative. */
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd);
 
 /* Close a handle when nothing is in flight on it any more; ends as a control. 0, or -EBADF. */

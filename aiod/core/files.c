@@ -1,15 +1,6 @@
 #include "files.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
-
-struct aiod_file {
-    uint64_t dev;
-    uint64_t ino;
-    atomic_bool poisoned;
-    unsigned refs; /* handles */
-    struct aiod_file *next;
-};
 
 static struct aiod_file **chain_of(struct aiod_files *files, uint64_t dev, uint64_t ino)
 {
@@ -18,7 +9,30 @@ static struct aiod_file **chain_of(struct aiod_files *files, uint64_t dev, uint6
     return &files->chains[mixed >> 54];
 }
 
-struct aiod_file *aiod_file_get(struct aiod_files *files, uint64_t dev, uint64_t ino)
+static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd)
+{
+    struct aiod_file *file = calloc(1, sizeof(*file));
+
+    if (file == NULL) {
+        return NULL;
+    }
+    file->dev = dev;
+    file->ino = ino;
+    aiod_flushes_init(&file->flushes, pool, fd);
+    aiod_ranges_init(&file->ranges);
+    pthread_mutex_init(&file->position, NULL);
+    return file;
+}
+
+static void destroy(struct aiod_file *file)
+{
+    pthread_mutex_destroy(&file->position);
+    aiod_ranges_destroy(&file->ranges);
+    aiod_flushes_destroy(&file->flushes);
+    free(file);
+}
+
+struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd)
 {
     struct aiod_file **chain = chain_of(files, dev, ino);
     struct aiod_file *file = *chain;
@@ -27,12 +41,10 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, uint64_t dev, uint64_t
         file = file->next;
     }
     if (file == NULL) {
-        file = calloc(1, sizeof(*file));
+        file = create(pool, dev, ino, fd);
         if (file == NULL) {
             return NULL;
         }
-        file->dev = dev;
-        file->ino = ino;
         file->next = *chain;
         *chain = file;
     }
@@ -40,26 +52,26 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, uint64_t dev, uint64_t
     return file;
 }
 
-void aiod_file_put(struct aiod_files *files, struct aiod_file *file)
+unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2])
 {
     struct aiod_file **link = chain_of(files, file->dev, file->ino);
+    unsigned count = 0;
 
-    if (--file->refs > 0) {
-        return;
+    if (--file->refs > 0 && fd == file->flushes.fd) {
+        file->first_closed = true;
+        return 0;
+    }
+    close[count++] = fd;
+    if (file->refs > 0) {
+        return count;
+    }
+    if (file->first_closed) {
+        close[count++] = file->flushes.fd;
     }
     while (*link != file) {
         link = &(*link)->next;
     }
     *link = file->next;
-    free(file);
-}
-
-bool aiod_file_poisoned(const struct aiod_file *file)
-{
-    return atomic_load_explicit(&file->poisoned, memory_order_acquire);
-}
-
-void aiod_file_poison(struct aiod_file *file)
-{
-    atomic_store_explicit(&file->poisoned, true, memory_order_release);
+    destroy(file);
+    return count;
 }

@@ -1,31 +1,45 @@
 /*
- * files.h - the files behind the handles, by device and inode: where "a failed flush stays failed" is remembered.
+ * files.h - the files behind the handles, by device and inode: what all handles of a file share.
  *
- * After a failed fdatasync the kernel may have dropped the dirty pages and would report the next one as a success; so the
- * file is poisoned, for every handle of every session, until all have been closed. The table is the main loop's; only
- * the poison flag is touched by workers.
+ * The table is the main loop's; of a file, workers use flushes, ranges and position. A file is forgotten, and with it that a
+ * flush has failed, when its last handle is closed.
  */
 #ifndef AIOD_FILES_H
 #define AIOD_FILES_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "flush.h"
+#include "ranges.h"
+
 #define AIOD_FILE_CHAINS 1024u
 
-struct aiod_file;
+struct aiod_file {
+    uint64_t dev;
+    uint64_t ino;
+    unsigned refs; /* handles */
+    struct aiod_file *next;
+
+    struct aiod_flushes flushes;
+    struct aiod_ranges ranges;
+    pthread_mutex_t position; /* held by who uses the file position of a descriptor: appends, and looks for holes */
+
+    bool first_closed; /* its handle is, so the descriptor of flushes is nobody's but the file's */
+};
 
 struct aiod_files {
     struct aiod_file *chains[AIOD_FILE_CHAINS];
 };
 
-/* The file, with one more reference; NULL without memory. */
-struct aiod_file *aiod_file_get(struct aiod_files *files, uint64_t dev, uint64_t ino);
+/* The file, with one more reference, for a handle of `fd`; NULL without memory. */
+struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd);
 
-void aiod_file_put(struct aiod_files *files, struct aiod_file *file);
-
-/* Any thread. */
-bool aiod_file_poisoned(const struct aiod_file *file);
-void aiod_file_poison(struct aiod_file *file);
+/*
+ * The handle of `fd` is closed. Puts into `close` the descriptors that nobody needs any more, and returns how many (0 to
+ * 2): flushes go on the descriptor opened first, so that one stays until the last handle is closed.
+ */
+unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2]);
 
 #endif

@@ -4,55 +4,132 @@
 
 #include "worker_io.h"
 
-void aiod_flushes_init(struct aiod_flushes *flushes)
+void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
 {
-    *flushes = (struct aiod_flushes){.running = false};
+    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd};
     pthread_mutex_init(&flushes->lock, NULL);
-    pthread_cond_init(&flushes->turn, NULL);
 }
 
 void aiod_flushes_destroy(struct aiod_flushes *flushes)
 {
-    pthread_cond_destroy(&flushes->turn);
     pthread_mutex_destroy(&flushes->lock);
 }
 
-/* Do it for all who have asked so far. Lock held on entry and return, not meanwhile. */
-static int64_t take_turn(struct aiod_flushes *flushes, struct aiod_file *file, int fd)
+bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
 {
-    uint64_t asked = flushes->asked;
+    return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
+}
+
+static void poison(struct aiod_flushes *flushes)
+{
+    __atomic_store_n(&flushes->poisoned, true, __ATOMIC_RELEASE);
+}
+
+/* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */
+static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason)
+{
     int64_t result;
 
-    flushes->running = true;
-    pthread_mutex_unlock(&flushes->lock);
-    result = aiod_io_flush(fd);
-    pthread_mutex_lock(&flushes->lock);
-    flushes->running = false;
-    if (result < 0) {
-        aiod_file_poison(file);
-    } else {
-        flushes->covered = asked;
+    if (aiod_flushes_poisoned(flushes)) {
+        *reason = AIOD_REASON_POISONED;
+        return -EIO;
     }
-    pthread_cond_broadcast(&flushes->turn);
+    result = aiod_io_flush(flushes->fd);
+    if (result < 0) {
+        poison(flushes);
+    }
     return result;
 }
 
-int64_t aiod_flush(struct aiod_flushes *flushes, struct aiod_file *file, int fd, enum aiod_reason *reason)
+/* What a parked request is to return when its flush succeeds waits in its result. */
+static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
 {
-    uint64_t mine;
-    int64_t result = 0;
+    while (list != NULL) {
+        struct aiod_request *next = list->next;
+
+        list->reason = reason;
+        aiod_pool_finish(pool, list, result < 0 ? result : list->result);
+        list = next;
+    }
+}
+
+/* Take what is parked; when nothing is, the turn is given back. */
+static struct aiod_request *take_parked(struct aiod_flushes *flushes)
+{
+    struct aiod_request *list;
 
     pthread_mutex_lock(&flushes->lock);
-    mine = ++flushes->asked;
-    while (flushes->running && flushes->covered < mine) {
-        pthread_cond_wait(&flushes->turn, &flushes->lock);
+    list = flushes->parked;
+    flushes->parked = NULL;
+    flushes->running = list != NULL;
+    pthread_mutex_unlock(&flushes->lock);
+    return list;
+}
+
+/*
+ * End `list` with `result`, and then carry out what is parked, batch by batch. The next batch is taken before the last
+ * one is ended: its requests keep the file there, and without any the file may be gone once `list` has ended.
+ */
+static void finish_and_serve(struct aiod_flushes *flushes, struct aiod_request *list, int64_t result,
+                             enum aiod_reason reason)
+{
+    struct aiod_pool *pool = flushes->pool;
+
+    while (list != NULL) {
+        struct aiod_request *next = take_parked(flushes);
+
+        finish_all(pool, list, result, reason);
+        list = next;
+        if (list != NULL) {
+            reason = AIOD_REASON_KERNEL;
+            result = flush_once(flushes, &reason);
+        }
     }
-    if (aiod_file_poisoned(file)) {
-        *reason = AIOD_REASON_POISONED;
-        result = -EIO;
-    } else if (flushes->covered < mine) {
-        result = take_turn(flushes, file, fd);
+}
+
+/* Take the turn, or park `request` (if there is one). */
+static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request)
+{
+    bool taken;
+
+    pthread_mutex_lock(&flushes->lock);
+    taken = !flushes->running;
+    if (taken) {
+        flushes->running = true;
+    } else if (request != NULL) {
+        request->next = flushes->parked;
+        flushes->parked = request;
     }
     pthread_mutex_unlock(&flushes->lock);
-    return result;
+    return taken;
+}
+
+int64_t aiod_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
+{
+    enum aiod_reason reason = AIOD_REASON_KERNEL;
+    int64_t result;
+
+    request->result = success;
+    if (take_turn(flushes, request)) {
+        result = flush_once(flushes, &reason);
+        request->next = NULL;
+        finish_and_serve(flushes, request, result, reason);
+    }
+    return AIOD_PARKED;
+}
+
+bool aiod_flush_begin(struct aiod_flushes *flushes)
+{
+    return take_turn(flushes, NULL);
+}
+
+int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
+{
+    if (result == -EIO) {
+        poison(flushes);
+    }
+    request->result = result;
+    request->next = NULL;
+    finish_and_serve(flushes, request, result, request->reason);
+    return AIOD_PARKED;
 }

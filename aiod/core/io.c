@@ -1,28 +1,178 @@
 #include "io.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
-#include "flush.h"
+#include "copy_range.h"
+#include "direct.h"
+#include "inspect.h"
+#include "iov.h"
+#include "range_io.h"
 #include "worker_io.h"
+
+static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_handle *handle)
+{
+    return (struct aiod_direct){
+        .fd = handle->fd,
+        .alignment = handle->use.alignment,
+        .buffers = io->buffers,
+        .ranges = &handle->file->ranges,
+    };
+}
+
+static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
+{
+    if (io->handle->use.direct) {
+        return aiod_direct_read(file, io->buffer->data, io->length, io->offset);
+    }
+    return aiod_io_read(file->fd, io->buffer->data, io->length, io->offset, io->have);
+}
+
+/* A write that is to be on disk when it ends (FUA): as a flush of its own, or with those that wait for one. */
+static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_flushes *flushes = &io->handle->file->flushes;
+    struct aiod_request *request = &io->task.request;
+    int64_t result;
+
+    if (aiod_flushes_poisoned(flushes)) {
+        request->reason = AIOD_REASON_POISONED;
+        return -EIO;
+    }
+    if (aiod_flush_begin(flushes)) {
+        result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, RWF_DSYNC, &io->written);
+        return aiod_flush_end(flushes, request, result);
+    }
+    result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written);
+    return result < 0 ? result : aiod_flush(flushes, request, result);
+}
+
+static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
+{
+    if ((io->flags & AIOD_FUA) != 0) {
+        return run_durable_write(io, file);
+    }
+    return aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written);
+}
+
+static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)
+{
+    bool unmap = (io->flags & AIOD_UNMAP) != 0;
+    int64_t result = aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written);
+
+    if (result < 0 || (io->flags & AIOD_FUA) == 0) {
+        return result;
+    }
+    return aiod_flush(&io->handle->file->flushes, &io->task.request, result);
+}
+
+/* What keeps out those who make the file too large for a moment (direct.h). */
+static struct aiod_range the_end(void)
+{
+    return (struct aiod_range){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
+}
+
+/* Appends of a file take turns, and with who else moves a file position. */
+static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    pthread_mutex_lock(&io->handle->file->position);
+    aiod_ranges_enter(file->ranges, &end);
+    result = aiod_io_append(file->fd, io->iov, io->iov_count, &io->written);
+    aiod_ranges_leave(file->ranges, &end);
+    pthread_mutex_unlock(&io->handle->file->position);
+    return result;
+}
+
+static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
+{
+    int64_t count;
+
+    pthread_mutex_lock(&io->handle->file->position);
+    count = aiod_inspect_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->buffer->data);
+    pthread_mutex_unlock(&io->handle->file->position);
+    return count < 0 ? count : count * (int64_t)sizeof(struct aiod_extent);
+}
+
+static int64_t run_size(const struct aiod_direct *file)
+{
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    aiod_ranges_enter(file->ranges, &end);
+    result = aiod_io_size(file->fd);
+    aiod_ranges_leave(file->ranges, &end);
+    return result;
+}
+
+static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_stat *stat = (struct aiod_stat *)(void *)io->buffer->data;
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    aiod_ranges_enter(file->ranges, &end);
+    result = aiod_inspect_stat(file->fd, &file->alignment, stat);
+    aiod_ranges_leave(file->ranges, &end);
+    return result < 0 ? result : (int64_t)sizeof(*stat);
+}
+
+static int64_t run_copy_range(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_direct source = open_file(io, io->source);
+
+    return aiod_copy_range(file, io->offset, &source, io->source_offset, io->length, &io->written);
+}
+
+static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_iov argument = {.entries = io->iov, .count = io->iov_count};
+    char *inout = io->buffer->data + AIOD_IOCTL_VALUE_BYTES;
+
+    aiod_iov_gather(&argument, inout, io->length);
+    return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->buffer->data);
+}
 
 int64_t aiod_io_run(struct aiod_request *request)
 {
     struct aiod_io *io = (struct aiod_io *)request;
+    const struct aiod_direct file = open_file(io, io->handle);
 
     switch (io->op) {
     case AIOD_READ:
-        return aiod_io_read(io->fd, io->buffer->data, io->length, io->offset, io->have);
+        return run_read(io, &file);
     case AIOD_WRITE:
-        return aiod_io_write(io->fd, io->data, io->length, io->offset);
+        return run_write(io, &file);
     case AIOD_FLUSH:
-        return aiod_flush(&io->handle->flushes, io->file, io->fd, &io->task.request.reason);
+        return aiod_flush(&io->handle->file->flushes, request, 0);
     case AIOD_SIZE:
-        return aiod_io_size(io->fd);
+        return run_size(&file);
+    case AIOD_DISCARD:
+        return aiod_range_discard(&file, io->offset, io->length);
+    case AIOD_WRITE_ZEROES:
+        return run_write_zeroes(io, &file);
+    case AIOD_TRUNCATE:
+        return aiod_range_truncate(&file, io->length);
+    case AIOD_ALLOCATE:
+        return aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0);
+    case AIOD_EXTENTS:
+        return run_extents(io, &file);
+    case AIOD_COPY_RANGE:
+        return run_copy_range(io, &file);
+    case AIOD_PREFETCH:
+        return aiod_inspect_prefetch(file.fd, io->offset, io->length);
+    case AIOD_STAT:
+        return run_stat(io, &file);
+    case AIOD_IOCTL:
+        return run_ioctl(io, &file);
+    case AIOD_APPEND:
+        return run_append(io, &file);
     default:
-        break;
+        return -EINVAL; /* which admission has not let pass */
     }
-    return -EINVAL;
 }
 
 int64_t aiod_control_run(struct aiod_request *request)
@@ -34,13 +184,64 @@ int64_t aiod_control_run(struct aiod_request *request)
 
         return error < 0 ? error : control->opened.fd;
     }
+    if (control->fd < 0) {
+        return 0;
+    }
     /* Linux closes the descriptor whatever close() says: never again after EINTR. */
     return close(control->fd) < 0 && errno != EINTR ? -errno : 0;
 }
 
 void aiod_payload_put(struct aiod_payload *payload)
 {
-    if (payload != NULL && --payload->refs == 0) {
+    if (--payload->refs == 0) {
         payload->release(payload);
     }
+}
+
+static size_t count_pieces(struct aiod_payload **payloads, uint64_t offset, uint64_t length)
+{
+    size_t count = 1;
+
+    for (uint64_t there = payloads[0]->length - offset; there < length; count++) {
+        there += payloads[count]->length;
+    }
+    return count;
+}
+
+int aiod_io_gather(struct aiod_io *io, struct aiod_payload **payloads, uint64_t offset, uint64_t length)
+{
+    size_t count = count_pieces(payloads, offset, length);
+
+    io->iov = &io->one_iov;
+    io->payloads = &io->one_payload;
+    if (count > 1) {
+        io->iov = calloc(count, sizeof(*io->iov) + sizeof(struct aiod_payload *));
+        if (io->iov == NULL) {
+            return -ENOMEM;
+        }
+        io->payloads = (struct aiod_payload **)(io->iov + count);
+    }
+    io->iov_count = count;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t room = payloads[i]->length - offset;
+        uint64_t bytes = room < length ? room : length;
+
+        io->payloads[i] = payloads[i];
+        payloads[i]->refs++;
+        io->iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)(payloads[i]->data + offset), .iov_len = bytes};
+        length -= bytes;
+        offset = 0;
+    }
+    return 0;
+}
+
+void aiod_io_release(struct aiod_io *io)
+{
+    for (size_t i = 0; i < io->iov_count; i++) {
+        aiod_payload_put(io->payloads[i]);
+    }
+    if (io->iov_count > 1) {
+        free(io->iov);
+    }
+    aiod_buffer_put(io->buffer);
 }

@@ -2,13 +2,14 @@
  * io.h - what the pool carries out: a client's request (aiod_io), or an open or close (aiod_control).
  *
  * Made and freed on the main loop's thread; a worker has it between submit and reap, and then touches nothing of the
- * session but the handle's flushes and the file's poison flag.
+ * session but what its handle may be used for, and what the file's handles share.
  */
 #ifndef AIOD_IO_H
 #define AIOD_IO_H
 
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "buffers.h"
 #include "confined_open.h"
@@ -38,20 +39,31 @@ struct aiod_io {
     struct aiod_task task;
 
     /* Constant until reaped. */
+    struct aiod_buffers *buffers; /* for bounce buffers */
     struct aiod_session *session;
     struct aiod_handle *handle;
-    struct aiod_file *file;
     uint64_t cookie;
     enum aiod_op op;
-    int fd;
+    unsigned flags; /* enum aiod_op_flag */
     uint64_t offset;
     uint64_t length;
     uint64_t charged; /* bytes of credit */
 
-    struct aiod_buffer *buffer;   /* read: where to */
-    uint64_t have;                /* read: bytes that are there already */
-    struct aiod_payload *payload; /* write */
-    const char *data;             /* write: in the payload */
+    struct aiod_handle *source; /* copy_range */
+    uint64_t source_offset;
+
+    struct aiod_buffer *buffer; /* the result's payload: where to */
+    uint64_t have;              /* read: bytes that are there already */
+
+    /* The request's payload: pieces of consecutive frames. One needs no allocation. */
+    struct iovec *iov;
+    struct aiod_payload **payloads; /* iov_count of them */
+    size_t iov_count;
+    struct iovec one_iov;
+    struct aiod_payload *one_payload;
+
+    /* Written by the worker before it is done. */
+    uint64_t written; /* bytes known to be done when it fails */
 
     /* The session's requests in flight. */
     struct aiod_io *next;
@@ -71,7 +83,7 @@ struct aiod_control {
     struct aiod_opened opened;
 
     /* close */
-    int fd;
+    int fd; /* negative: none, others need it still */
 };
 
 /* aiod_request.run of a client's request, by its op. */
@@ -81,5 +93,14 @@ int64_t aiod_io_run(struct aiod_request *request);
 int64_t aiod_control_run(struct aiod_request *request);
 
 void aiod_payload_put(struct aiod_payload *payload);
+
+/*
+ * Have the request write the `length` bytes of `payloads` that start at `offset` of the first one and go on in those that
+ * follow; they are there. Takes a reference of each. 0, or -ENOMEM.
+ */
+int aiod_io_gather(struct aiod_io *io, struct aiod_payload **payloads, uint64_t offset, uint64_t length);
+
+/* Give back payload and buffer. */
+void aiod_io_release(struct aiod_io *io);
 
 #endif

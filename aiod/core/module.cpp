@@ -188,6 +188,30 @@ struct Session {
     nb::object tag;
 };
 
+nb::list session_describe_handles(const Session &self)
+{
+    nb::list handles;
+
+    for (uint32_t i = 0; i < self.session->slot_count; i++) {
+        const aiod_handle *handle = self.session->slots[i].handle;
+
+        if (handle != nullptr) {
+            nb::dict entry;
+
+            entry["handle"] = handle->number;
+            entry["readable"] = handle->use.readable;
+            entry["writable"] = handle->use.writable;
+            entry["append"] = handle->use.append;
+            entry["direct"] = handle->use.direct;
+            entry["inflight"] = handle->inflight;
+            entry["closing"] = handle->closing;
+            entry["poisoned"] = aiod_flushes_poisoned(&handle->file->flushes);
+            handles.append(entry);
+        }
+    }
+    return handles;
+}
+
 /* ---- Core ---------------------------------------------------------------------------------------------------------- */
 
 struct Core {
@@ -297,7 +321,8 @@ nb::tuple core_reap(nb::handle self)
         auto *next = reinterpret_cast<aiod_control *>(control->task.request.next);
 
         controls.append(nb::make_tuple(control->tag, control->task.request.result, control->opened.size,
-                                       control->opened.dev, control->opened.ino));
+                                       control->opened.dev, control->opened.ino, control->opened.alignment.memory,
+                                       control->opened.alignment.offset));
         aiod_control_destroy(control);
         control = next;
     }
@@ -323,10 +348,26 @@ void core_open(Core &core, uint64_t tag, const std::string &root, const std::str
     Core::check(aiod_core_open(core.core, tag, root.c_str(), path.c_str(), flags, mode));
 }
 
-uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable)
+uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
+                         bool append, const nb::object &alignment, const nb::sequence &ioctls)
 {
-    int64_t number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, readable, writable);
+    std::vector<aiod_ioctl> allowed;
+    aiod_handle_use use = {};
+    int64_t number;
 
+    for (nb::handle ioctl : ioctls) {
+        allowed.push_back({nb::cast<uint32_t>(ioctl[0]), nb::cast<uint32_t>(ioctl[1])});
+    }
+    use.readable = readable;
+    use.writable = writable;
+    use.append = append;
+    use.direct = !alignment.is_none();
+    use.alignment = {1, 1};
+    if (use.direct) {
+        use.alignment = {nb::cast<uint32_t>(alignment[0]), nb::cast<uint32_t>(alignment[1])};
+    }
+    use.ioctls = {allowed.data(), allowed.size()};
+    number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, &use);
     Core::check(number);
     return static_cast<uint32_t>(number);
 }
@@ -409,6 +450,7 @@ NB_MODULE(_core, m)
     m.attr("REASON_NO_THREADS") = static_cast<int>(AIOD_REASON_NO_THREADS);
     m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
+    m.attr("REASON_IOCTL") = static_cast<int>(AIOD_REASON_IOCTL);
 
     m.def("keep_large_blocks", [] {
         mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
@@ -425,6 +467,7 @@ NB_MODULE(_core, m)
              nb::arg("batch_max"), nb::arg("handles_max"))
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
+        .def("describe_handles", session_describe_handles)
         .def_prop_ro("inflight", [](const Session &self) { return self.session->inflight_count; })
         .def_prop_ro("unacknowledged", [](const Session &self) { return aiod_session_unacknowledged(self.session); })
         .def_prop_ro("unacknowledged_bytes", [](const Session &self) { return self.session->unacknowledged_bytes; })
@@ -441,7 +484,8 @@ NB_MODULE(_core, m)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
         .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
-             nb::kw_only(), nb::arg("readable"), nb::arg("writable"))
+             nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
+             nb::arg("ioctls"))
         .def(
             "close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); },
             nb::arg("tag"), nb::arg("fd"))
@@ -451,7 +495,7 @@ NB_MODULE(_core, m)
             nb::arg("session"))
         .def_prop_ro("bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
         .def_prop_ro("inflight", [](const Core &self) { return self.core->inflight; })
-        .def_prop_ro("files", [](const Core &self) { return self.core->handle_count; })
+        .def_prop_ro("files", [](const Core &self) { return self.core->descriptor_count; })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
         .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
         .def("tick_wanted", [](Core &self) { return milliseconds(aiod_pool_tick_wanted(self.core->pool)); })

@@ -20,7 +20,8 @@ void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op)
     }
 }
 
-void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, int64_t result, const struct aiod_timing *timing)
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
+                       const struct aiod_timing *timing)
 {
     struct aiod_op_stats *counted = of_op(stats, op);
 
@@ -28,11 +29,9 @@ void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, int64_t result
         return;
     }
     counted->count++;
-    counted->errors += result < 0;
+    counted->errors += failed;
     counted->inlined += timing->inlined;
-    if (result > 0 && (op == AIOD_READ || op == AIOD_WRITE)) {
-        counted->bytes += (uint64_t)result;
-    }
+    counted->bytes += bytes;
     aiod_histogram_record(&counted->latency, timing->latency_ns);
     aiod_histogram_record(&counted->queue, timing->queue_ns);
     if (timing->started) {

@@ -34,8 +34,9 @@ struct aiod_timing {
     bool inlined;
 };
 
-/* Count one request that ended with `result` (bytes, or -errno). Without memory for a new set nothing is counted. */
-void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, int64_t result, const struct aiod_timing *timing);
+/* Count one request that moved `bytes`, or `failed`. Without memory for a new set nothing is counted. */
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
+                       const struct aiod_timing *timing);
 
 /* Count one that was refused, and never was in flight. */
 void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op);

@@ -1,15 +1,30 @@
 #include "os.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
+
+static int ioctl_pointer(int fd, unsigned long request, void *argument)
+{
+    return ioctl(fd, request, argument);
+}
 
 const struct aiod_os aiod_os_real = {
     .thread_create = pthread_create,
     .preadv2 = preadv2,
     .pwritev2 = pwritev2,
     .fdatasync = fdatasync,
+    .fstat = fstat,
+    .statx = statx,
+    .lseek = lseek,
+    .ftruncate = ftruncate,
+    .fallocate = fallocate,
+    .copy_file_range = copy_file_range,
+    .posix_fadvise = posix_fadvise,
+    .ioctl = ioctl_pointer,
 };
 
 const struct aiod_os *aiod_os = &aiod_os_real;

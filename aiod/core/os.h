@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -17,6 +18,14 @@ struct aiod_os {
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
     int (*fdatasync)(int fd);
+    int (*fstat)(int fd, struct stat *status);
+    int (*statx)(int fd, const char *path, int flags, unsigned mask, struct statx *status);
+    off_t (*lseek)(int fd, off_t offset, int whence);
+    int (*ftruncate)(int fd, off_t size);
+    int (*fallocate)(int fd, int mode, off_t offset, off_t length);
+    ssize_t (*copy_file_range)(int from, off_t *from_offset, int to, off_t *offset, size_t length, unsigned flags);
+    int (*posix_fadvise)(int fd, off_t offset, off_t length, int advice); /* returns the errno, 0: none */
+    int (*ioctl)(int fd, unsigned long request, void *argument);
 };
 
 /* Set before the first pool is made, and not changed while one lives. */

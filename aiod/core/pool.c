@@ -108,6 +108,12 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
     }
 }
 
+void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
+{
+    request->result = result;
+    aiod_pool_push_done(pool, request);
+}
+
 /* End requests that were never started. */
 static void end_unstarted(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
 {

@@ -83,6 +83,12 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
 /* End a queued request with -ECANCELED; it comes back from aiod_pool_reap(). False: it was no longer queued. */
 bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
 
+/*
+ * On a worker: end the parked request `request` with `result`, its reason having been set. The worker must be at work for
+ * the pool meanwhile, so that the pool outlives the call.
+ */
+void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result);
+
 /* Take all that is done, linked by `next`, oldest first; NULL when there is none. Clears the completion eventfd. */
 struct aiod_request *aiod_pool_reap(struct aiod_pool *pool);
 

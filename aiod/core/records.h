@@ -56,7 +56,7 @@ struct aiod_submission {
     uint32_t deadline_ms;
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t reserved; /* COPY_RANGE: `frame` is the source's handle, these two are halves of its offset */
+    uint32_t reserved;     /* COPY_RANGE: `frame` is the source's handle, these two are halves of its offset */
 };
 
 struct aiod_completion {
@@ -64,7 +64,7 @@ struct aiod_completion {
     int64_t result; /* bytes, or -errno */
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t written; /* bytes known to be done by one that failed */
+    uint32_t written;      /* bytes known to be done by one that failed */
     uint32_t reserved;
 };
 

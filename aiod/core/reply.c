@@ -90,9 +90,10 @@ void aiod_reply_add_frame(struct aiod_reply *reply, uint64_t cookie, int64_t res
     add(reply, cookie, result, add_to_frames(reply, buffer), 0);
 }
 
-void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result)
+void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, uint64_t written)
 {
     add(reply, cookie, result, 0, 0);
+    reply->records[reply->record_count - 1].written = (uint32_t)written; /* no request is 4 GiB long */
 }
 
 void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure)

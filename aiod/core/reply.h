@@ -1,7 +1,7 @@
 /*
  * reply.h - the completions of one session on their way out: records, payload frames, and what is said of failures.
  *
- * The main loop's thread only. Small reads share frames (a message's fixed cost is many times a request's); large ones
+ * The main loop's thread only. Small payloads share frames (a message's fixed cost is many times a request's); large ones
  * are frames of their own, never copied.
  */
 #ifndef AIOD_REPLY_H
@@ -66,8 +66,8 @@ void aiod_reply_add_shared(struct aiod_reply *reply, uint64_t cookie, int64_t re
 /* Add the completion of a read with its bytes in `buffer`, which becomes a frame. */
 void aiod_reply_add_frame(struct aiod_reply *reply, uint64_t cookie, int64_t result, struct aiod_buffer *buffer);
 
-/* Add a completion without payload. */
-void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result);
+/* Add a completion without payload; `written` is what one that failed has done, for all that is known. */
+void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, uint64_t written);
 
 /* Say of the completion added last why it failed. `failure->index` is filled in here. */
 void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure);

@@ -19,11 +19,18 @@ enum aiod_reason {
     AIOD_REASON_NO_THREADS,
     AIOD_REASON_POISONED,
     AIOD_REASON_STOPPING,
+    AIOD_REASON_IOCTL,
 };
+
+/*
+ * What aiod_request.run returns for a request that it has handed to another worker (core/flush.h), who gives it to
+ * aiod_pool_finish(). From then on it is not the first worker's any more.
+ */
+#define AIOD_PARKED INT64_MIN
 
 enum aiod_state {
     AIOD_QUEUED = 1, /* on the pool's queue; may be cancelled */
-    AIOD_ACTIVE,     /* a worker has it; completes normally */
+    AIOD_ACTIVE,     /* a worker has it, or it is parked; completes normally */
     AIOD_DONE,       /* result and reason are final */
 };
 
@@ -34,7 +41,7 @@ enum aiod_state {
  */
 struct aiod_request {
     /* Filled by the submitter; constant until done. */
-    int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result or -errno */
+    int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result, -errno or AIOD_PARKED */
     uint64_t deadline_ns;                         /* CLOCK_MONOTONIC; 0: none */
 
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FIRST_SLOTS 16u
 
@@ -108,7 +109,19 @@ static int64_t find_slot(struct aiod_session *session)
     return session->handle_count;
 }
 
-int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, bool readable, bool writable)
+/* A handle with room for its ioctls behind it. */
+static struct aiod_handle *allocate(const struct aiod_ioctls *ioctls)
+{
+    size_t bytes = ioctls->count * sizeof(*ioctls->items);
+    struct aiod_handle *handle = malloc(sizeof(*handle) + bytes);
+
+    if (handle != NULL && bytes > 0) {
+        memcpy(handle + 1, ioctls->items, bytes);
+    }
+    return handle;
+}
+
+int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use)
 {
     int64_t index = find_slot(session);
     struct aiod_handle *handle;
@@ -116,7 +129,7 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
     if (index < 0) {
         return index;
     }
-    handle = calloc(1, sizeof(*handle));
+    handle = allocate(&use->ioctls);
     if (handle == NULL) {
         return -ENOMEM;
     }
@@ -125,10 +138,9 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
         .file = file,
         .fd = fd,
         .number = (uint32_t)session->slots[index].generation << 16 | (uint32_t)(index + 1),
-        .readable = readable,
-        .writable = writable,
+        .use = *use,
     };
-    aiod_flushes_init(&handle->flushes);
+    handle->use.ioctls.items = (const struct aiod_ioctl *)(handle + 1);
     session->slots[index].handle = handle;
     session->handle_count++;
     aiod_session_ref(session);
@@ -151,7 +163,6 @@ void aiod_handle_remove(struct aiod_handle *handle)
     slot->handle = NULL;
     slot->generation++;
     session->handle_count--;
-    aiod_flushes_destroy(&handle->flushes);
     free(handle);
     aiod_session_unref(session);
 }

@@ -12,8 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "alignment.h"
 #include "files.h"
-#include "flush.h"
+#include "ioctls.h"
 #include "op_stats.h"
 
 #define AIOD_HANDLES_MAX 65535u /* the index has 16 bits of a handle's number, and 0 is no handle */
@@ -29,16 +30,24 @@ struct aiod_limits {
     uint64_t request_bytes_max;
 };
 
+/* What an open file may be used for. */
+struct aiod_handle_use {
+    bool readable;
+    bool writable;
+    bool append; /* written by APPEND only */
+    bool direct; /* O_DIRECT, with this alignment */
+    struct aiod_alignment alignment;
+    struct aiod_ioctls ioctls;
+};
+
 struct aiod_handle {
     struct aiod_session *session;
     struct aiod_file *file;
     int fd;
     uint32_t number;
     uint32_t inflight; /* requests */
-    bool readable;
-    bool writable;
-    struct aiod_flushes flushes; /* the workers' */
-    bool closing;                /* no new requests; closed by a worker when inflight becomes 0 */
+    struct aiod_handle_use use;
+    bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
 };
 
@@ -95,8 +104,9 @@ bool aiod_session_charge(struct aiod_session *session, uint64_t length);
 /* A record of `length` charged bytes is completed, its reply made. */
 void aiod_session_complete(struct aiod_session *session, uint64_t length);
 
-/* Make a handle of `fd`. Its number, or -EMFILE, -ENOMEM. */
-int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, bool readable, bool writable);
+/* Make a handle of `fd`; the ioctls of `use` are copied. Its number, or -EMFILE, -ENOMEM. */
+int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file,
+                        const struct aiod_handle_use *use);
 
 /* The open handle of that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);

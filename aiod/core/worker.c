@@ -133,14 +133,18 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
 /* Do the request, or end it when its deadline has passed meanwhile. Lock not held. */
 static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
 {
+    int64_t result;
+
     if (aiod_pool_deadline_passed(request, request->started_ns)) {
         request->started_ns = 0;
-        request->result = -ETIMEDOUT;
         request->reason = AIOD_REASON_DEADLINE;
+        result = -ETIMEDOUT;
     } else {
-        request->result = request->run(request);
+        result = request->run(request);
     }
-    aiod_pool_push_done(pool, request);
+    if (result != AIOD_PARKED) {
+        aiod_pool_finish(pool, request, result);
+    }
 }
 
 void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)

@@ -171,3 +171,28 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
             *(f"{busiest['latency_us'][quantile]:,.1f}" for quantile in ("p50", "p99")),
         )
     yield table
+
+
+def handles(body: dict[str, Any]) -> Iterator[Any]:
+    """Open files, by client."""
+    table = _table("handles", "client", "engine", "pid", "handle", "file", "mode", "in flight", "state")
+    for handle in body["handles"]:
+        state = [name for name in ("poisoned", "closing") if handle[name]]
+        table.add_row(
+            handle["client"],
+            handle["engine"],
+            str(handle["pid"]),
+            str(handle["handle"]),
+            handle["file"],
+            _mode(handle),
+            str(handle["inflight"]),
+            ", ".join(state),
+        )
+    yield table
+
+
+def _mode(handle: dict[str, Any]) -> str:
+    """How it was opened: "read, write, direct"."""
+    written = "append" if handle["append"] else "write"
+    named = {"read": handle["readable"], written: handle["writable"], "direct": handle["direct"]}
+    return ", ".join(name for name, present in named.items() if present)

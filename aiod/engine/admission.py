@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX = 4096
 _PERMISSIONS = 0o777
-_ALL_FLAGS = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE
-_NEEDS_WRITE = OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE
+_ALL_FLAGS = ~OpenFlag(0)
+_NEEDS_WRITE = OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE | OpenFlag.APPEND
 
 
 class Admission:
@@ -49,7 +49,14 @@ class Admission:
         _check_path(name, path)
         if settings.read_only and wanted & OpenFlag.WRITE:
             raise refused(errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading")
-        return Opening(settings.path, path, wanted, mode, name)
+        if settings.direct:
+            wanted |= OpenFlag.DIRECT
+        if wanted & OpenFlag.APPEND and wanted & OpenFlag.DIRECT:
+            sentence = (
+                f"open {name}: O_DIRECT cannot append, since a file's end is not aligned; open it to write at offsets"
+            )
+            raise refused(errno.EINVAL, sentence)
+        return Opening(settings, path, wanted, mode, name)
 
     def _check_room(self, session: Session, name: str, files: int) -> None:
         limits = self._settings
@@ -70,7 +77,7 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
     if not wanted & (OpenFlag.READ | OpenFlag.WRITE):
         raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE asked for")
     if wanted & _NEEDS_WRITE and not wanted & OpenFlag.WRITE:
-        raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE and TRUNCATE need WRITE")
+        raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE, TRUNCATE and APPEND need WRITE")
     if wanted & OpenFlag.EXCLUSIVE and not wanted & OpenFlag.CREATE:
         raise refused(errno.EINVAL, f"open {name}: EXCLUSIVE needs CREATE")
     return wanted

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 _ADVICE: Final = {
     _core.REASON_HANDLE: "the handle is unknown in this session, or closed; open the file again",
     _core.REASON_ACCESS: "the handle was not opened for this operation; open the file with the right mode",
-    _core.REASON_RECORD: "unknown operation or flags, or an offset out of range",
-    _core.REASON_LENGTH: "longer than request_bytes_max; split it",
+    _core.REASON_RECORD: "an unknown operation, flags that it has not, or an offset or a length out of range",
+    _core.REASON_LENGTH: "longer than request_bytes_max, or than 1 GiB; split it",
     _core.REASON_CREDIT: "over the session's credit; wait for completions before submitting more",
     _core.REASON_CANCELLED: "cancelled before it was started; it was not executed",
     _core.REASON_DEADLINE: "its deadline passed while it was queued; it was not executed",
     _core.REASON_NO_THREADS: "no worker thread could be created (TasksMax, RLIMIT_NPROC); try again later",
     _core.REASON_POISONED: "an earlier flush of this file failed, so data may be lost; close all its handles first",
     _core.REASON_STOPPING: "the daemon is stopping; it was not executed",
+    _core.REASON_IOCTL: "the export does not list this number with this size of its argument under `ioctls`",
 }
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
@@ -93,8 +94,18 @@ def _explain(session: Session, failure: Failure) -> str:
     """The sentence for one failed record."""
     _, op, handle, offset, length, number, reason = failure
     name = session.names.get(handle, f"handle {handle}")
-    extent = f" of {length} bytes at {offset}" if op in {Op.READ, Op.WRITE} else ""
-    what = f"{_OPS.get(op, 'unknown operation')}{extent} on {name}"
+    what = f"{_OPS.get(op, 'unknown operation')}{_extent(op, offset, length)} on {name}"
     if reason == _core.REASON_KERNEL:
         return sentence(what, number, "not enough memory for its buffer" if number == errno.ENOMEM else "")
     return f"{what}: {_ADVICE[reason]} ({errno_name(number)})"
+
+
+def _extent(op: int, offset: int, length: int) -> str:
+    """Which part of the file it was about."""
+    if op == Op.IOCTL:
+        return f" {offset:#x}"
+    if op == Op.TRUNCATE:
+        return f" to {length} bytes"
+    if op == Op.APPEND:
+        return f" of {length} bytes"
+    return f" of {length} bytes at {offset}" if length else ""

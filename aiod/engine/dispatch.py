@@ -46,6 +46,6 @@ class Dispatch:
             if self._core.bytes_inflight > self._bytes_inflight_max:
                 self._pause()
 
-    def cancel(self, session: Session, cookies: list[int]) -> None:
-        """End what is still queued of `cookies`; the completions come as all others do."""
-        self._core.cancel(session.core, cookies)
+    def cancel(self, session: Session, cookies: list[int]) -> int:
+        """End what is still queued of `cookies`: how many. The completions come as all others do."""
+        return self._core.cancel(session.core, cookies)

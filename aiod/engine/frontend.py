@@ -51,8 +51,8 @@ class Handlers(Protocol):
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
         """SUBMIT; answered by COMPLETE."""
 
-    def cancel(self, session: Session, cookies: list[int]) -> None:
-        """CANCEL; no answer of its own."""
+    def cancel(self, session: Session, cookies: list[int]) -> int:
+        """CANCEL: how many it ended."""
 
 
 class _Form(NamedTuple):
@@ -137,12 +137,14 @@ class Frontend:
         self._handlers.submit(session, message[2], message[3], frames[1:])
 
     def _cancel(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
-        cookies = message[2]
+        answer, cookies = message[2], message[3]
         if len(cookies) > self._cancel_max:
             raise wire.WireError(f"CANCEL of {len(cookies)} cookies: at most {self._cancel_max}")
-        for cookie in cookies:
+        for cookie in cookies if answer is None else [answer, *cookies]:
             _check_number(cookie)
-        self._handlers.cancel(session, cookies)
+        ended = self._handlers.cancel(session, cookies)
+        if answer is not None:
+            self.reply(session, answer, ended)
 
     def _heartbeat(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
         self.send_to(session, [MessageType.HEARTBEAT])
@@ -165,7 +167,7 @@ class Frontend:
             self._handlers.end_session(session, "the client is gone, or does not read its replies")
 
     def reply(self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
-        """Answer OPEN or CLOSE."""
+        """Answer a message that has a cookie."""
         self.send_to(session, [MessageType.REPLY, cookie, result, sentence, body])
 
     def _refuse(self, peer: Peer, number: int, sentence: str) -> None:
@@ -180,7 +182,7 @@ _FORMS = {
     int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), Frontend._open),  # noqa: SLF001
     int(MessageType.CLOSE): _Form((bytes, int, int), Frontend._close),  # noqa: SLF001
     int(MessageType.SUBMIT): _Form((bytes, int, bytes), Frontend._submit),  # noqa: SLF001
-    int(MessageType.CANCEL): _Form((bytes, list), Frontend._cancel),  # noqa: SLF001
+    int(MessageType.CANCEL): _Form((bytes, object, list), Frontend._cancel),  # noqa: SLF001
     int(MessageType.HEARTBEAT): _Form((bytes,), Frontend._heartbeat),  # noqa: SLF001
     int(MessageType.GOODBYE): _Form((bytes, int), Frontend._goodbye),  # noqa: SLF001
 }
@@ -196,9 +198,9 @@ def _check_form(message: list[Any], types: tuple[type, ...]) -> None:
     if len(message) <= len(types):
         raise wire.WireError(f"message of type {message[0]} has {len(message)} elements, not {len(types) + 1}")
     for element, wanted in zip(message[1:], types, strict=False):
-        if type(element) is not wanted:
+        if type(element) is not wanted and wanted is not object:
             raise wire.WireError(f"message of type {message[0]} has {type(element).__name__} for {wanted.__name__}")
-        if isinstance(element, int) and not 0 <= element <= U64_MAX:
+        if wanted is int and not 0 <= element <= U64_MAX:
             raise wire.WireError(_NO_NUMBER)
 
 

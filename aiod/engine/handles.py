@@ -73,7 +73,7 @@ class Handles:
         self._waiting[tag] = _Waiting(session, cookie, opening, opening.name)
         session.opens_inflight += 1
         self._opening += 1
-        self._core.open(tag, opening.root, opening.path, int(opening.flags), opening.mode)
+        self._core.open(tag, opening.export.path, opening.path, int(opening.flags), opening.mode)
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE: answered when nothing is in flight on the handle any more and the file is closed."""
@@ -90,7 +90,7 @@ class Handles:
 
     def finished(self, control: Control) -> None:
         """An open or close that a worker has done."""
-        tag, result, size, dev, ino = control
+        tag, result, *_ = control
         waiting = self._waiting.pop(tag)
         if waiting.opening is None:
             self._closed(waiting, result)
@@ -102,14 +102,23 @@ class Handles:
         elif waiting.session.ended:
             self._core.close_fd(0, result)
         else:
-            self._opened(waiting, waiting.opening, result, size, dev, ino)
+            self._opened(waiting, waiting.opening, control)
 
-    def _opened(self, waiting: _Waiting, opening: Opening, fd: int, size: int, dev: int, ino: int) -> None:
-        session = waiting.session
-        readable = bool(opening.flags & OpenFlag.READ)
-        writable = bool(opening.flags & OpenFlag.WRITE)
+    def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
+        session, flags = waiting.session, opening.flags
+        _, fd, size, dev, ino, *alignment = control
         try:
-            handle = self._core.add_handle(session.core, fd, dev, ino, readable=readable, writable=writable)
+            handle = self._core.add_handle(
+                session.core,
+                fd,
+                dev,
+                ino,
+                readable=OpenFlag.READ in flags,
+                writable=OpenFlag.WRITE in flags,
+                append=OpenFlag.APPEND in flags,
+                alignment=(alignment[0], alignment[1]) if OpenFlag.DIRECT in flags else None,
+                ioctls=opening.export.ioctls,
+            )
         except OSError as error:
             self._core.close_fd(0, fd)
             self._reply_error(session, waiting.cookie, error)
@@ -124,6 +133,8 @@ class Handles:
         if number == errno.EXDEV:
             number = errno.EACCES
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
+        elif number == errno.EINVAL and waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
+            advice = "no regular file or block device, or its file system has no O_DIRECT"
         text = sentence(f"open {waiting.name}", number, advice)
         self._reply(waiting.session, waiting.cookie, -number, text)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
+    from aiod.engine_settings import ExportSettings
     from aiod.router import Peer
     from aiod_client import wire
 
@@ -49,7 +50,7 @@ class Session:
 class Opening:
     """An OPEN that admission let pass."""
 
-    root: str
+    export: ExportSettings
     path: str
     flags: wire.OpenFlag
     mode: int

@@ -79,6 +79,7 @@ class Engine:
             "ping": self._ping,
             "stats": self._stats,
             "clients": self._clients,
+            "handles": self._describe_handles,
             "resize": self._resize,
             "drain": self._drain,
             "stop": self._stop,
@@ -146,9 +147,9 @@ class Engine:
         """See Dispatch.submit."""
         self._dispatch.submit(session, received, records, payloads)
 
-    def cancel(self, session: Session, cookies: list[int]) -> None:
+    def cancel(self, session: Session, cookies: list[int]) -> int:
         """See Dispatch.cancel."""
-        self._dispatch.cancel(session, cookies)
+        return self._dispatch.cancel(session, cookies)
 
     def _reaped(self) -> None:
         """After each reap: the bounds that completions loosen."""
@@ -216,6 +217,9 @@ class Engine:
 
     async def _clients(self) -> list[dict[str, Any]]:
         return self._sessions.clients()
+
+    async def _describe_handles(self) -> list[dict[str, Any]]:
+        return self._sessions.handles()
 
     async def _resize(self, max_threads: int, min_threads: int) -> dict[str, Any]:
         """Change the pool's limits, which the supervisor has checked; its figures then."""

@@ -188,6 +188,20 @@ class Sessions:
         if self._timer is not None:
             self._timer.cancel()
 
+    def handles(self) -> list[dict[str, Any]]:
+        """What `aiodctl handles` shows of each open file."""
+        return [
+            {
+                "client": session.short_id,
+                "pid": session.peer.pid,
+                "uid": session.peer.uid,
+                "file": session.names.get(handle["handle"], ""),
+            }
+            | handle
+            for session in self
+            for handle in session.core.describe_handles()
+        ]
+
     def clients(self) -> list[dict[str, Any]]:
         """What `aiodctl clients` shows of each session."""
         now_s = time.monotonic()

@@ -64,7 +64,10 @@ class Control:
             "exports": self._exports,
             "clients": self._clients,
         }
-        self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {"pool": self._pool}
+        self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
+            "pool": self._pool,
+            "handles": self._open_handles,
+        }
         self._router = Router(
             context, config.front_endpoint, self._receive, message_bytes_max=wire.HEADER_BYTES_MAX, name="front"
         )
@@ -196,6 +199,12 @@ class Control:
         except EngineUnavailableError as error:
             raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)") from error
         return {"engine": engine.name, "pool": stats.show_pool(pool)}
+
+    async def _open_handles(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Every open file of every client: an order by whom it is for, since names may be nobody else's business."""
+        answers = await self._ask_all("handles")
+        handles = [{"engine": name} | handle for name, answer in answers.items() for handle in answer or []]
+        return {"handles": handles}
 
     # ---- verbs: questions
 

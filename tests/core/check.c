@@ -1,6 +1,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -123,8 +124,8 @@ uint64_t creation_failed_ns(size_t index)
     return at_ns;
 }
 
-/* The fault that this transfer meets: an errno, or 0 with `iov` cut to what may go. */
-static int transfer_fault(struct iovec *iov)
+/* The fault that this transfer meets: an errno, or 0 with `bytes` cut to what may go. */
+static int transfer_fault(size_t *bytes)
 {
     size_t limit = faults.transfer_max;
 
@@ -132,41 +133,63 @@ static int transfer_fault(struct iovec *iov)
         atomic_fetch_sub(&faults.interrupts, 1);
         return EINTR;
     }
-    if (limit != 0 && iov->iov_len > limit) {
-        iov->iov_len = limit;
+    if (limit != 0 && *bytes > limit) {
+        *bytes = limit;
     }
     if (faults.error != 0) {
         if (faults.error_after == 0) {
             return faults.error;
         }
-        if (iov->iov_len > faults.error_after) {
-            iov->iov_len = faults.error_after;
+        if (*bytes > faults.error_after) {
+            *bytes = faults.error_after;
         }
-        faults.error_after -= iov->iov_len;
+        faults.error_after -= *bytes;
     }
     return 0;
 }
 
+/* The first `bytes` of `iov`, in `cut`; how many parts. */
+static int cut_parts(struct iovec *cut, const struct iovec *iov, size_t bytes)
+{
+    int count = 0;
+
+    do {
+        cut[count] = iov[count];
+        if (cut[count].iov_len > bytes) {
+            cut[count].iov_len = bytes;
+        }
+        bytes -= cut[count++].iov_len;
+    } while (bytes > 0);
+    return count;
+}
+
+typedef ssize_t transfer(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+
+static ssize_t faulty_transfer(transfer *real, int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct iovec cut[IOV_MAX];
+    size_t bytes = 0;
+
+    CHECK(count <= IOV_MAX);
+    for (int i = 0; i < count; i++) {
+        bytes += iov[i].iov_len;
+    }
+    errno = transfer_fault(&bytes);
+    return errno != 0 ? -1 : real(fd, cut, cut_parts(cut, iov, bytes), offset, flags);
+}
+
 static ssize_t faulty_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
-    struct iovec cut = *iov;
-
-    CHECK(count == 1);
-    errno = transfer_fault(&cut);
-    return errno != 0 ? -1 : preadv2(fd, &cut, 1, offset, flags);
+    return faulty_transfer(preadv2, fd, iov, count, offset, flags);
 }
 
 static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
-    struct iovec cut = *iov;
-
-    CHECK(count == 1);
     if (atomic_load(&faults.empty_writes) > 0) {
         atomic_fetch_sub(&faults.empty_writes, 1);
         return 0;
     }
-    errno = transfer_fault(&cut);
-    return errno != 0 ? -1 : pwritev2(fd, &cut, 1, offset, flags);
+    return faulty_transfer(pwritev2, fd, iov, count, offset, flags);
 }
 
 static int faulty_fdatasync(int fd)
@@ -180,15 +203,15 @@ static int faulty_fdatasync(int fd)
     return errno != 0 ? -1 : fdatasync(fd);
 }
 
-static const struct aiod_os faulty_os = {
-    .thread_create = faulty_create,
-    .preadv2 = faulty_preadv2,
-    .pwritev2 = faulty_pwritev2,
-    .fdatasync = faulty_fdatasync,
-};
+static struct aiod_os faulty_os;
 
 void faults_install(void)
 {
+    faulty_os = aiod_os_real;
+    faulty_os.thread_create = faulty_create;
+    faulty_os.preadv2 = faulty_preadv2;
+    faulty_os.pwritev2 = faulty_pwritev2;
+    faulty_os.fdatasync = faulty_fdatasync;
     aiod_os = &faulty_os;
     faults_reset();
 }

@@ -1,4 +1,4 @@
-/* Flushes of one handle: of two at once none says yes to what the kernel has reported lost; and those that wait share one. */
+/* Flushes of one file: one at a time, those that wait share the next one, and a failure stays a failure. */
 #include "check.h"
 
 #include <errno.h>
@@ -6,120 +6,166 @@
 #include "flush.h"
 
 enum {
-    FLUSHERS = 8
+    FLUSHERS = 8,
+    SUCCESS = 4096,
+    FD = 7,
 };
 
-static struct aiod_files files;
-static struct aiod_file *file;
+static struct aiod_pool *pool;
 static struct aiod_flushes flushes;
+static struct job jobs[FLUSHERS];
 
 /* ---- a disk that answers when the test lets it ------------------------------------------------------------------------ */
 
 static struct gate disk;
 static _Atomic unsigned syncs;
-static _Atomic int next_error; /* reported once, as the kernel does */
+static _Atomic unsigned failing_sync; /* which one fails, counted from 1; once, as the kernel tells */
 
 static int slow_fdatasync(int fd)
 {
-    (void)fd;
-    syncs++;
+    unsigned number = ++syncs;
+
+    CHECK(fd == FD);
     gate_pass(&disk);
-    errno = atomic_exchange(&next_error, 0);
-    return errno != 0 ? -1 : 0;
+    errno = EIO;
+    return number == failing_sync ? -1 : 0;
 }
 
-static void with_fresh_file(void)
+/* ---- requests ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t run_flush(struct aiod_request *request)
 {
-    file = aiod_file_get(&files, 1, 2);
-    CHECK(file != NULL);
-    aiod_flushes_init(&flushes);
+    return aiod_flush(&flushes, request, SUCCESS);
+}
+
+/* A write that is a flush of its own, and waits at the disk as they do. */
+static int64_t run_fua(struct aiod_request *request)
+{
+    bool mine = aiod_flush_begin(&flushes);
+
+    CHECK(mine);
+    return aiod_flush_end(&flushes, request, slow_fdatasync(FD) < 0 ? -EIO : SUCCESS);
+}
+
+static void submit(struct job *job, int64_t (*run)(struct aiod_request *))
+{
+    *job = (struct job){.request = {.run = run, .queued_ns = aiod_now_ns()}};
+    aiod_pool_submit(pool, &job->request, 1);
+}
+
+static bool one_is_at_work(const struct aiod_pool_stats *stats)
+{
+    return stats->queued == 0 && stats->active_threads == 1 && stats->pending_threads == 0 && stats->new_threads == 0;
+}
+
+/* The first one is at the disk, by `run`; the others are flushes that have come meanwhile, and hold no worker. */
+static void crowd(int64_t (*run)(struct aiod_request *), unsigned failing)
+{
+    pool = make_pool(4, 0, 10000);
+    aiod_flushes_init(&flushes, pool, FD);
     gate_init(&disk, false);
     syncs = 0;
-    next_error = 0;
-}
-
-static void drop_file(void)
-{
-    aiod_flushes_destroy(&flushes);
-    aiod_file_put(&files, file);
-}
-
-/* ---- who flushes ------------------------------------------------------------------------------------------------------- */
-
-struct flusher {
-    pthread_t thread;
-    int64_t result;
-    enum aiod_reason reason;
-};
-
-static void *flush_in_thread(void *argument)
-{
-    struct flusher *flusher = argument;
-
-    flusher->result = aiod_flush(&flushes, file, 7, &flusher->reason);
-    return NULL;
-}
-
-static void start(struct flusher *flusher)
-{
-    *flusher = (struct flusher){.reason = AIOD_REASON_KERNEL};
-    CHECK(pthread_create(&flusher->thread, NULL, flush_in_thread, flusher) == 0);
-}
-
-static void wait_until_asked(uint64_t count)
-{
-    uint64_t asked;
-
-    do {
-        pthread_mutex_lock(&flushes.lock);
-        asked = flushes.asked;
-        pthread_mutex_unlock(&flushes.lock);
-    } while (asked < count);
-}
-
-/* One is at the disk, the others wait behind it. */
-static void crowd(struct flusher *flushers)
-{
-    start(&flushers[0]);
-    gate_wait_for(&disk, 1);
+    failing_sync = failing;
+    submit(&jobs[0], run);
+    loop_until_waiting(pool, &disk, 1);
     for (size_t i = 1; i < FLUSHERS; i++) {
-        start(&flushers[i]);
+        submit(&jobs[i], run_flush);
     }
-    wait_until_asked(FLUSHERS);
+    loop_until_stats(pool, one_is_at_work);
+    CHECK(syncs == 1 && reaped_total == 0);
+}
+
+static void let_go(void)
+{
     gate_open(&disk);
-    for (size_t i = 0; i < FLUSHERS; i++) {
-        pthread_join(flushers[i].thread, NULL);
+    loop_until_reaped(pool, FLUSHERS);
+}
+
+static void check_all_but_first(int64_t result, enum aiod_reason reason)
+{
+    for (size_t i = 1; i < FLUSHERS; i++) {
+        CHECK(jobs[i].request.result == result && jobs[i].request.reason == reason && jobs[i].reaps == 1);
     }
 }
+
+static void flush_once_more(int64_t result, enum aiod_reason reason)
+{
+    submit(&jobs[0], run_flush);
+    loop_until_reaped(pool, FLUSHERS + 1);
+    CHECK(jobs[0].request.result == result && jobs[0].request.reason == reason);
+}
+
+static void end(void)
+{
+    end_pool(pool);
+    aiod_flushes_destroy(&flushes);
+}
+
+/* ---- what is promised -------------------------------------------------------------------------------------------------- */
 
 static void those_that_wait_share_one(void)
 {
-    struct flusher flushers[FLUSHERS];
-    enum aiod_reason reason;
-
-    with_fresh_file();
-    crowd(flushers);
-    for (size_t i = 0; i < FLUSHERS; i++) {
-        CHECK(flushers[i].result == 0);
-    }
-    CHECK(syncs == 2); /* not the first's: they were asked for after it had begun */
-    CHECK(aiod_flush(&flushes, file, 7, &reason) == 0 && syncs == 3);
-    drop_file();
+    crowd(run_flush, 0);
+    let_go();
+    CHECK(jobs[0].request.result == SUCCESS && jobs[0].request.reason == AIOD_REASON_KERNEL);
+    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    CHECK(syncs == 2); /* not the first's: they came after it had begun */
+    flush_once_more(SUCCESS, AIOD_REASON_KERNEL);
+    CHECK(syncs == 3);
+    end();
 }
 
-static void an_error_reaches_all_that_wait(void)
+static void a_waiting_one_cannot_be_cancelled(void)
 {
-    struct flusher flushers[FLUSHERS];
+    crowd(run_flush, 0);
+    CHECK(!aiod_pool_cancel(pool, &jobs[FLUSHERS - 1].request));
+    let_go();
+    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    end();
+}
 
-    with_fresh_file();
-    next_error = EIO;
-    crowd(flushers);
-    CHECK(flushers[0].result == -EIO && flushers[0].reason == AIOD_REASON_KERNEL);
-    for (size_t i = 1; i < FLUSHERS; i++) {
-        CHECK(flushers[i].result == -EIO && flushers[i].reason == AIOD_REASON_POISONED);
-    }
+static void an_error_fails_all_that_share_it(void)
+{
+    crowd(run_flush, 2);
+    let_go();
+    CHECK(jobs[0].request.result == SUCCESS);
+    check_all_but_first(-EIO, AIOD_REASON_KERNEL);
+    CHECK(aiod_flushes_poisoned(&flushes));
+    flush_once_more(-EIO, AIOD_REASON_POISONED);
+    CHECK(syncs == 2);
+    end();
+}
+
+static void an_error_stays(void)
+{
+    crowd(run_flush, 1);
+    let_go();
+    CHECK(jobs[0].request.result == -EIO && jobs[0].request.reason == AIOD_REASON_KERNEL);
+    check_all_but_first(-EIO, AIOD_REASON_POISONED);
     CHECK(syncs == 1);
-    drop_file();
+    end();
+}
+
+static void a_write_may_have_the_turn(void)
+{
+    crowd(run_fua, 0);
+    CHECK(!aiod_flush_begin(&flushes));
+    let_go();
+    CHECK(jobs[0].request.result == SUCCESS);
+    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    CHECK(syncs == 2);
+    CHECK(aiod_flush_begin(&flushes));
+    end();
+}
+
+static void its_error_stays_too(void)
+{
+    crowd(run_fua, 1);
+    let_go();
+    CHECK(jobs[0].request.result == -EIO);
+    check_all_but_first(-EIO, AIOD_REASON_POISONED);
+    CHECK(syncs == 1);
+    end();
 }
 
 int main(void)
@@ -131,6 +177,10 @@ int main(void)
     os.fdatasync = slow_fdatasync;
     aiod_os = &os;
     those_that_wait_share_one();
-    an_error_reaches_all_that_wait();
+    a_waiting_one_cannot_be_cancelled();
+    an_error_fails_all_that_share_it();
+    an_error_stays();
+    a_write_may_have_the_turn();
+    its_error_stays_too();
     return 0;
 }

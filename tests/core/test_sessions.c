@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 
@@ -13,6 +14,9 @@ enum {
     REQUEST_BYTES = 32768,
     BATCH = 8
 };
+
+static const struct aiod_handle_use both = {.readable = true, .writable = true, .alignment = {1, 1}};
+static const struct aiod_handle_use reading = {.readable = true, .alignment = {1, 1}};
 
 static struct aiod_core *core;
 static struct aiod_session *session;
@@ -92,7 +96,9 @@ static const char *submit_with(uint64_t says_received, const struct aiod_submiss
         *payload = (struct aiod_payload){.data = data, .length = length, .refs = 1, .release = released};
     }
     wrong = aiod_core_submit(core, session, says_received, records, count, &payload, payload != NULL, &reply);
-    aiod_payload_put(payload);
+    if (payload != NULL) {
+        aiod_payload_put(payload);
+    }
     if (reply != NULL) {
         CHECK(wrong == NULL);
         take_reply(reply);
@@ -111,6 +117,13 @@ static void wait_completions(size_t count)
         turn();
     }
     CHECK(completion_count == count);
+}
+
+static void wait_controls(size_t count)
+{
+    while (control_count < count) {
+        turn();
+    }
 }
 
 static void begin(uint64_t inline_read_max)
@@ -135,7 +148,7 @@ static void begin(uint64_t inline_read_max)
     CHECK(aiod_core_create(&core, &config) == 0);
     session = aiod_session_create(&limits);
     CHECK(session != NULL);
-    handle = (uint32_t)aiod_core_add_handle(core, session, fd, 1, 1, true, true);
+    handle = (uint32_t)aiod_core_add_handle(core, session, fd, 1, 1, &both);
     CHECK(handle > 0);
 }
 
@@ -145,7 +158,7 @@ static void end(void)
     while (core->inflight > 0) {
         turn();
     }
-    CHECK(core->handle_count == 0 && core->bytes_inflight == 0 && session->refs == 1);
+    CHECK(core->descriptor_count == 0 && core->bytes_inflight == 0 && session->refs == 1);
     aiod_session_unref(session);
     CHECK(aiod_core_stop(core, WAIT_MS * UINT64_C(1000000)));
     aiod_core_destroy(core);
@@ -229,7 +242,7 @@ static void refusals_one_by_one(void)
     int64_t read_only;
 
     begin(65536);
-    read_only = aiod_core_add_handle(core, session, dup(fd), 1, 1, true, false);
+    read_only = aiod_core_add_handle(core, session, dup(fd), 1, 1, &reading);
     records[0] = read_of(0, 0, 1);
     records[0].handle = handle + (1u << 16); /* another generation */
     records[1] = write_of(1, 0, 1);
@@ -319,7 +332,7 @@ static void a_failed_flush_stays_failed(void)
     int64_t other;
 
     begin(0);
-    other = aiod_core_add_handle(core, session, dup(fd), 1, 1, true, true);
+    other = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both);
     faults.flush_error = EIO;
     records[0] = flush_of(1, handle);
     submit(records, 1);
@@ -336,8 +349,93 @@ static void a_failed_flush_stays_failed(void)
     while (control_count < 2) {
         turn();
     }
-    other = aiod_core_add_handle(core, session, dup(0), 1, 1, true, true); /* all closed: forgotten */
-    CHECK(!aiod_file_poisoned(aiod_handle_find(session, (uint32_t)other)->file));
+    other = aiod_core_add_handle(core, session, dup(0), 1, 1, &both); /* all closed: forgotten */
+    CHECK(!aiod_flushes_poisoned(&aiod_handle_find(session, (uint32_t)other)->file->flushes));
+    end();
+}
+
+static bool is_open(int number)
+{
+    return fcntl(number, F_GETFD) >= 0;
+}
+
+/* Flushes go on the descriptor opened first: it stays until the file's last handle is closed. */
+static void the_first_descriptor_stays(void)
+{
+    struct aiod_submission records[1];
+    int second_fd;
+    uint32_t second;
+
+    begin(0);
+    second_fd = dup(fd);
+    second = (uint32_t)aiod_core_add_handle(core, session, second_fd, 1, 1, &both);
+    CHECK(aiod_core_close_handle(core, 1, session, handle) == 0);
+    wait_controls(1);
+    CHECK(is_open(fd) && core->descriptor_count == 2);
+    records[0] = flush_of(1, second);
+    submit(records, 1);
+    wait_completions(1);
+    CHECK(completions[0].result == 0);
+    CHECK(aiod_core_close_handle(core, 2, session, second) == 0);
+    wait_controls(2);
+    while (core->inflight > 0) { /* nobody waits for the end of the other */
+        turn();
+    }
+    CHECK(!is_open(fd) && !is_open(second_fd) && core->descriptor_count == 0);
+    end();
+}
+
+/* A payload that goes on in the next frames is written in order, whatever stands in between. */
+static void a_payload_in_several_frames(void)
+{
+    static const char *const texts[] = {"..ab", "c", "defgh", "ijk.."};
+    struct aiod_payload *payloads[4];
+    struct aiod_submission records[2];
+    struct aiod_reply *reply;
+    char back[11];
+
+    begin(0);
+    for (size_t i = 0; i < 4; i++) {
+        payloads[i] = malloc(sizeof(*payloads[i]));
+        *payloads[i] =
+            (struct aiod_payload){.data = texts[i], .length = strlen(texts[i]), .refs = 1, .release = released};
+    }
+    records[0] = write_of(1, 50, 7); /* "abcdefg" */
+    records[0].frame_offset = 2;
+    records[1] = write_of(2, 57, 4); /* "hijk" */
+    records[1].frame = 2;
+    records[1].frame_offset = 4;
+    CHECK(aiod_core_submit(core, session, 0, records, 2, payloads, 4, &reply) == NULL && reply == NULL);
+    wait_completions(2);
+    CHECK(pread(fd, back, 11, 50) == 11 && memcmp(back, "abcdefghijk", 11) == 0);
+    records[0].length = 100; /* more than there is, with all that follows */
+    CHECK(aiod_core_submit(core, session, 0, records, 1, payloads, 4, &reply) != NULL);
+    for (size_t i = 0; i < 4; i++) {
+        CHECK(payloads[i]->refs == 1);
+        aiod_payload_put(payloads[i]);
+    }
+    end();
+}
+
+static void a_copy_keeps_both_handles(void)
+{
+    struct aiod_submission copy = {.cookie = 1, .op = AIOD_COPY_RANGE, .offset = 100, .length = 4};
+    char back[4];
+    int source_fd;
+
+    begin(0);
+    source_fd = dup(fd);
+    copy.handle = handle;
+    copy.frame = (uint32_t)aiod_core_add_handle(core, session, source_fd, 1, 1, &reading);
+    copy.frame_offset = 3;
+    submit(&copy, 1);
+    CHECK(aiod_core_close_handle(core, 1, session, copy.frame) == 0);
+    wait_completions(1);
+    wait_controls(1);
+    CHECK(completions[0].result == 4 && pread(fd, back, 4, 100) == 4 && memcmp(back, "3456", 4) == 0);
+    copy.cookie = 2; /* the source is closed now */
+    submit(&copy, 1);
+    CHECK(completions[1].result == -EBADF && failures[0].reason == AIOD_REASON_HANDLE);
     end();
 }
 
@@ -401,15 +499,15 @@ static void handles_run_out_and_come_back(void)
 
     begin(0);
     for (size_t i = 0; i < 3; i++) {
-        numbers[i] = aiod_core_add_handle(core, session, dup(fd), 1, 1, true, true);
+        numbers[i] = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both);
         CHECK(numbers[i] > 0);
     }
-    CHECK(aiod_core_add_handle(core, session, fd, 1, 1, true, true) == -EMFILE);
+    CHECK(aiod_core_add_handle(core, session, fd, 1, 1, &both) == -EMFILE);
     CHECK(aiod_core_close_handle(core, 1, session, (uint32_t)numbers[1]) == 0);
     while (control_count < 1) {
         turn();
     }
-    numbers[0] = aiod_core_add_handle(core, session, dup(fd), 1, 1, true, true);
+    numbers[0] = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both);
     CHECK(numbers[0] > 0 && numbers[0] != numbers[1]); /* the place is used again, the number is not */
     CHECK(aiod_handle_find(session, (uint32_t)numbers[1]) == NULL);
     end();
@@ -425,6 +523,9 @@ int main(void)
     above_the_credit();
     malformed_batches();
     a_failed_flush_stays_failed();
+    the_first_descriptor_stays();
+    a_payload_in_several_frames();
+    a_copy_keeps_both_handles();
     close_waits_for_what_is_in_flight();
     the_end_of_a_session_with_requests_in_flight();
     draining();

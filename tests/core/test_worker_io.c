@@ -14,6 +14,15 @@ enum {
 static char data[SIZE];
 static char back[2 * SIZE];
 
+static uint64_t written; /* of the last write */
+
+static int64_t write_whole(int fd, char *bytes, uint64_t length, uint64_t offset)
+{
+    struct iovec whole = {.iov_base = bytes, .iov_len = length};
+
+    return aiod_io_write(fd, &whole, 1, offset, 0, &written);
+}
+
 static int scratch_file(void)
 {
     char name[] = "/var/tmp/aiod-core-test-XXXXXX";
@@ -28,7 +37,7 @@ static void interrupted_and_short_transfers_go_on(int fd)
 {
     faults.interrupts = 3;
     faults.transfer_max = 7;
-    CHECK(aiod_io_write(fd, data, SIZE, 100) == SIZE);
+    CHECK(write_whole(fd, data, SIZE, 100) == SIZE);
     faults.interrupts = 3;
     CHECK(aiod_io_read(fd, back, SIZE, 100, 0) == SIZE);
     CHECK(memcmp(data, back, SIZE) == 0);
@@ -59,7 +68,7 @@ static void errors_half_way(int fd)
 {
     faults.error = EIO;
     faults.error_after = 5000;
-    CHECK(aiod_io_write(fd, data, SIZE, 0) == -EIO);
+    CHECK(write_whole(fd, data, SIZE, 0) == -EIO);
     faults.error_after = 5000;
     CHECK(aiod_io_read(fd, back, SIZE, 100, 0) == -EIO);
     faults_reset();
@@ -72,9 +81,9 @@ static void errors_half_way(int fd)
 static void empty_writes(int fd)
 {
     faults.empty_writes = 1;
-    CHECK(aiod_io_write(fd, data, SIZE, 0) == -ENOSPC);
+    CHECK(write_whole(fd, data, SIZE, 0) == -ENOSPC);
     CHECK(faults.empty_writes == 0);
-    CHECK(aiod_io_write(fd, data, 0, 0) == 0);
+    CHECK(write_whole(fd, data, 0, 0) == 0);
     faults_reset();
 }
 
@@ -83,10 +92,10 @@ static void errors_of_the_kernel(void)
     int fd = open("/dev/full", O_RDWR);
 
     CHECK(fd >= 0);
-    CHECK(aiod_io_write(fd, data, SIZE, 0) == -ENOSPC);
+    CHECK(write_whole(fd, data, SIZE, 0) == -ENOSPC);
     close(fd);
     CHECK(aiod_io_read(-1, back, 1, 0, 0) == -EBADF);
-    CHECK(aiod_io_write(-1, data, 1, 0) == -EBADF);
+    CHECK(write_whole(-1, data, 1, 0) == -EBADF);
     CHECK(aiod_io_flush(-1) == -EBADF);
     CHECK(aiod_io_size(-1) == -EBADF);
 }

@@ -37,6 +37,7 @@ class Raw:
         self.dealer.connect(endpoint)
         self.token = b""
         self.received = 0
+        self.replies: list[list[Any]] = []
 
     def close(self) -> None:
         """Gone without a goodbye."""
@@ -84,10 +85,13 @@ class Raw:
         return self.completions(len(records))
 
     def completions(self, count: int) -> dict[int, tuple[int, str]]:
-        """Wait for `count` completions."""
+        """Wait for `count` completions; a REPLY that comes between them is put into `replies`."""
         done: dict[int, tuple[int, str]] = {}
         while len(done) < count:
-            kind, packed, sentences, *_ = self.answer()
+            kind, packed, sentences, *rest = self.answer()
+            if kind == MessageType.REPLY:
+                self.replies.append([packed, sentences, *rest])
+                continue
             assert kind == MessageType.COMPLETE, (kind, packed, sentences)
             for index, (cookie, result, *_rest) in enumerate(wire.COMPLETION.iter_unpack(packed)):
                 assert cookie not in done

@@ -133,11 +133,13 @@ def test_cancelling_what_waits(
     records = [record(cookie, Op.WRITE, handle, cookie * len(payload), len(payload)) for cookie in range(7)]
     packed = b"".join(aiod_client.wire.SUBMISSION.pack(*each) for each in records)
     raw.send(MessageType.SUBMIT, raw.token, 0, packed, payloads=[payload])
-    raw.send(MessageType.CANCEL, raw.token, [*range(7), 12345])
-    done = raw.completions(7)
-    results = {result for result, _ in done.values()}
-    assert results <= {-errno.ECANCELED, len(payload)}
-    assert -errno.ECANCELED in results
+    raw.send(MessageType.CANCEL, raw.token, 77, [*range(7), 12345])
+    results = [result for result, _ in raw.completions(7).values()]
+    assert set(results) <= {-errno.ECANCELED, len(payload)}
+    cookie, ended, *_ = raw.replies.pop() if raw.replies else raw.answer()[1:]
+    assert (cookie, ended) == (77, results.count(-errno.ECANCELED))
+    assert ended > 0
+    raw.send(MessageType.CANCEL, raw.token, None, [*range(7)])  # unanswered
     assert raw.submit(record(50, Op.SIZE, handle))[50][0] >= 0
 
 

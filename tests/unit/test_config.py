@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiod.config import Config, ConfigError, default_config, load_config, make_config, parse_cpus
+from aiod.engine_settings import ExportSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+BLKGETSIZE64 = {"number": 0x80081272, "bytes": 8}
 
 LEAST: dict[str, Any] = {"runtime_dir": "/run/aiod", "exports": {"scratch": {"path": "/srv/scratch"}}}
 
@@ -24,6 +27,12 @@ def make(**sections: Any) -> Config:
         ({"engine": {"main": {"max_threads": 5000}}}, ["engine.main.max_threads", "5000", "1 to 4096"]),
         ({"engine": {"main": {"max_threads": "many"}}}, ["engine.main.max_threads", "'many'", "from 1 to 4096"]),
         ({"engine": {"main": {"min_threads": 5, "max_threads": 4}}}, ["engine.main", "(5) is above max_threads (4)"]),
+        (
+            {"exports": {"a": {"path": "/a", "ioctls": [BLKGETSIZE64, {"number": 1, "bytes": 16384}]}}},
+            ["exports.a.ioctls.1.bytes", "16384"],
+        ),
+        ({"exports": {"a": {"path": "/a", "ioctls": [{"number": 1}]}}}, ["exports.a.ioctls.0.bytes", "missing"]),
+        ({"exports": {"a": {"path": "/a", "direct": 1}}}, ["exports.a.direct", "true or false"]),
         ({"engine": {"main": {"max_thread": 4}}}, ["engine.main.max_thread", "unknown key", "max_threads, memory_max"]),
         ({"engine": {"main": {"cpus": "0-x"}}}, ["engine.main.cpus", "'0-x'", '"2-5,7"']),
         ({"engine": {"main": {"cpus": "9999"}}}, ["engine.main.cpus", "no CPU 9999"]),
@@ -104,11 +113,14 @@ def test_main_is_there_without_being_written() -> None:
 
 def test_what_an_engine_is_told() -> None:
     config = make(
-        exports={"a": {"path": "/a"}, "b": {"path": "/b/", "engine": "other", "read_only": True}},
+        exports={
+            "a": {"path": "/a"},
+            "b": {"path": "/b/", "engine": "other", "read_only": True, "direct": True, "ioctls": [BLKGETSIZE64]},
+        },
         engine={"other": {"cpus": "0", "idle_timeout_s": 0.25}},
     )
     settings = config.engine_settings("other", 5)
-    assert settings.exports == {"b": ("/b", True)}
+    assert settings.exports == {"b": ExportSettings("/b", read_only=True, direct=True, ioctls=((0x80081272, 8),))}
     assert settings.cpus == (0,)
     assert settings.idle_timeout_ms == 250
     assert settings.endpoint() == "ipc:///run/aiod/engine-other-5.sock"

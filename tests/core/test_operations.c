@@ -1,0 +1,173 @@
+/* The table of operations: which record is one, which handle may carry it out. */
+#include "check.h"
+
+#include <errno.h>
+
+#include "operations.h"
+
+enum {
+    REQUEST_BYTES = 65536,
+};
+
+static const struct aiod_ioctl listed[] = {{.number = 77, .bytes = 8}, {.number = 78, .bytes = 0}};
+
+static const struct aiod_handle nothing = {.use = {.readable = false}};
+static const struct aiod_handle reading = {.use = {.readable = true}};
+static const struct aiod_handle writing = {.use = {.writable = true}};
+static const struct aiod_handle appending = {.use = {.writable = true, .append = true}};
+static const struct aiod_handle controlling = {.use = {.ioctls = {listed, 2}}};
+
+static enum aiod_reason reason;
+
+static struct aiod_submission record_of(unsigned op)
+{
+    bool at_the_end = op == AIOD_APPEND || op == AIOD_TRUNCATE;
+    bool whole = op == AIOD_FLUSH || op == AIOD_SIZE || op == AIOD_STAT;
+
+    return (struct aiod_submission){
+        .op = (uint16_t)op,
+        .offset = op == AIOD_IOCTL      ? 77
+                  : at_the_end || whole ? 0
+                                        : 4096,
+        .length = op == AIOD_IOCTL ? 8
+                  : whole          ? 0
+                                   : 512,
+    };
+}
+
+static int check(const struct aiod_submission *record, const struct aiod_handle *handle)
+{
+    return aiod_op_check(record, handle, REQUEST_BYTES, &reason);
+}
+
+static bool is_refused(const struct aiod_submission *record, const struct aiod_handle *handle, int error,
+                       enum aiod_reason why)
+{
+    return check(record, handle) == error && reason == why;
+}
+
+static void what_each_needs_of_a_handle(void)
+{
+    static const struct {
+        unsigned op;
+        const struct aiod_handle *right;
+        const struct aiod_handle *wrong;
+    } needs[] = {
+        {AIOD_READ, &reading, &writing},       {AIOD_WRITE, &writing, &appending},
+        {AIOD_FLUSH, &nothing, NULL},          {AIOD_SIZE, &nothing, NULL},
+        {AIOD_DISCARD, &writing, &appending},  {AIOD_WRITE_ZEROES, &writing, &appending},
+        {AIOD_TRUNCATE, &writing, &appending}, {AIOD_ALLOCATE, &writing, &appending},
+        {AIOD_EXTENTS, &reading, &writing},    {AIOD_COPY_RANGE, &writing, &appending},
+        {AIOD_PREFETCH, &reading, &writing},   {AIOD_STAT, &nothing, NULL},
+        {AIOD_IOCTL, &controlling, NULL},      {AIOD_APPEND, &appending, &reading},
+    };
+
+    CHECK(sizeof(needs) / sizeof(needs[0]) == AIOD_WIRE_OPS - 1);
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
+        struct aiod_submission record = record_of(needs[i].op);
+
+        CHECK(check(&record, needs[i].right) == 0);
+        CHECK(is_refused(&record, NULL, EBADF, AIOD_REASON_HANDLE));
+        CHECK(needs[i].wrong == NULL || is_refused(&record, needs[i].wrong, EBADF, AIOD_REASON_ACCESS));
+    }
+}
+
+static void which_flags_each_has(void)
+{
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        for (unsigned bit = 0; bit < 16; bit++) {
+            struct aiod_submission record = record_of(op);
+            unsigned flag = 1u << bit;
+            bool has = (flag == AIOD_FUA && (op == AIOD_WRITE || op == AIOD_WRITE_ZEROES)) ||
+                       (flag == AIOD_UNMAP && op == AIOD_WRITE_ZEROES) ||
+                       (flag == AIOD_KEEP_SIZE && op == AIOD_ALLOCATE);
+
+            record.flags = (uint16_t)flag;
+            CHECK((check(&record, NULL) == EINVAL) == !has);
+        }
+    }
+}
+
+static void fields_out_of_range(void)
+{
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        struct aiod_submission record = record_of(op);
+
+        record.reserved = 1;
+        CHECK(op == AIOD_COPY_RANGE || is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+        record = record_of(op);
+        record.offset = UINT64_C(1) << 63;
+        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+        record.offset = 1;
+        record.length = INT64_MAX;
+        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+    }
+    for (unsigned op = AIOD_WIRE_OPS; op < AIOD_OPS + 2; op++) {
+        struct aiod_submission record = record_of(op);
+
+        CHECK(is_refused(&record, &reading, EINVAL, AIOD_REASON_RECORD));
+    }
+    CHECK(is_refused(&(struct aiod_submission){.op = 0}, &reading, EINVAL, AIOD_REASON_RECORD));
+    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_FLUSH, .length = 1}, &reading, EINVAL, AIOD_REASON_RECORD));
+    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_APPEND, .offset = 1}, &writing, EINVAL, AIOD_REASON_RECORD));
+    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_ALLOCATE}, &writing, EINVAL, AIOD_REASON_RECORD));
+}
+
+static void how_long_each_may_be(void)
+{
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        bool bounded = op == AIOD_WRITE_ZEROES || op == AIOD_COPY_RANGE;
+        uint64_t most = aiod_op_charged(op) ? REQUEST_BYTES : bounded ? AIOD_RANGE_BYTES_MAX : 0;
+        struct aiod_submission record = record_of(op);
+
+        if (most == 0 || op == AIOD_IOCTL) {
+            continue;
+        }
+        record.length = most;
+        CHECK(check(&record, op == AIOD_READ ? &reading : &writing) == 0);
+        record.length = most + 1;
+        CHECK(is_refused(&record, op == AIOD_READ ? &reading : &writing, EMSGSIZE, AIOD_REASON_LENGTH));
+    }
+}
+
+static void ioctls_by_number_and_size(void)
+{
+    struct aiod_submission record = record_of(AIOD_IOCTL);
+
+    CHECK(check(&record, &controlling) == 0);
+    record.length = 0;
+    CHECK(is_refused(&record, &controlling, EPERM, AIOD_REASON_IOCTL));
+    record.offset = 78;
+    CHECK(check(&record, &controlling) == 0);
+    CHECK(is_refused(&record, &reading, EPERM, AIOD_REASON_IOCTL));
+    record.offset = UINT64_C(1) << 32 | 78; /* the kernel would cut it to 78 */
+    CHECK(is_refused(&record, &controlling, EINVAL, AIOD_REASON_RECORD));
+}
+
+static void the_source_of_a_copy(void)
+{
+    struct aiod_submission record = record_of(AIOD_COPY_RANGE);
+
+    record.frame_offset = 7;
+    record.reserved = 1;
+    CHECK(aiod_op_source_offset(&record) == (UINT64_C(1) << 32) + 7);
+    CHECK(aiod_op_check_source(&record, &reading, &reason) == 0);
+    CHECK(aiod_op_check_source(&record, &writing, &reason) == EBADF && reason == AIOD_REASON_ACCESS);
+    CHECK(aiod_op_check_source(&record, NULL, &reason) == EBADF && reason == AIOD_REASON_HANDLE);
+    record.reserved = UINT32_MAX;
+    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_RECORD);
+    record.reserved = INT32_MAX;
+    record.frame_offset = UINT32_MAX;
+    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_RECORD);
+}
+
+int main(void)
+{
+    what_each_needs_of_a_handle();
+    which_flags_each_has();
+    fields_out_of_range();
+    how_long_each_may_be();
+    ioctls_by_number_and_size();
+    the_source_of_a_copy();
+    return 0;
+}
