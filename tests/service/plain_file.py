@@ -106,6 +106,8 @@ class PlainFile:
 
     def allocate(self, offset: int, length: int, *, keep_size: bool = False) -> None:
         """As the client's."""
+        if not length:
+            raise _fail(errno.EINVAL)
         self._need(write=True)
         _fallocate(self._fd, _KEEP_SIZE if keep_size else 0, offset, length)
 

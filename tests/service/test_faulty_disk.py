@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
-from aiod_client import aio
 from tests.service import file_systems
 from tests.service.faulty_disk import SIZE_BYTES, FaultyDisk, faulty_disk
 from tests.service.records import failure, refused
@@ -132,20 +130,14 @@ def test_a_failed_group_commit_fails_all_its_members(served: Served) -> None:
 def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_until: Callable[..., None]) -> None:
     """While the first is at the disk the others arrive; they share the next one."""
 
-    async def main() -> None:
-        async with (
-            aio.connect(served.daemon.endpoint, timeout=60) as client,
-            await client.open("disk", "r+", direct=True) as file,
-        ):
-            await asyncio.gather(*(file.pwrite(bytes([number + 1]) * 512, number * 512) for number in range(FLUSHERS)))
-            with served.disk.holding("flush"):
-                flushes = [asyncio.ensure_future(file.flush()) for _ in range(FLUSHERS)]
-                while served.disk.arrived("Flush") == 0 or served.daemon.engine["ops"]["flush"]["count"]:
-                    await asyncio.sleep(0.01)
-                await asyncio.to_thread(wait_until, lambda: all_taken(served), "all flushes at the engine")
-            await asyncio.gather(*flushes)
-
-    asyncio.run(main())
+    with served.open() as file:
+        for number in range(FLUSHERS):
+            file.pwrite(bytes([number + 1]) * 512, number * 512)
+        with served.disk.holding("flush"):
+            futures = file.submit([("flush",)] * FLUSHERS)
+            wait_until(lambda: served.daemon.engine["inflight"] == FLUSHERS, "all flushes at the engine")
+            wait_until(lambda: served.disk.arrived("Flush") == 1, "one of them at the disk")
+        assert [future.result(timeout=60) for future in futures] == [0] * FLUSHERS
     assert 1 <= served.disk.arrived("Flush") < FLUSHERS
     stored = served.disk.image.read_bytes()
     assert stored[: 512 * FLUSHERS] == b"".join(bytes([number + 1]) * 512 for number in range(FLUSHERS))
