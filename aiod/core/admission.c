@@ -190,6 +190,7 @@ static struct aiod_io *make_io(struct batch *batch, const struct aiod_submission
     if (record->deadline_ms != 0) {
         io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
     }
+    io->task.request.group = record->op == AIOD_FLUSH ? &handle->file->flushes : NULL;
     io->session = batch->session;
     io->buffers = &batch->core->buffers;
     io->handle = handle;

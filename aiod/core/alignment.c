@@ -33,14 +33,15 @@ static int ask_device(int fd, struct aiod_alignment *alignment)
 static int ask_kernel(int fd, struct aiod_alignment *alignment)
 {
     struct statx status = {.stx_mask = 0};
+    unsigned mask = STATX_TYPE;
 
-#ifndef STATX_DIOALIGN /* Linux 6.1 */
-#define STATX_DIOALIGN 0
+#ifdef STATX_DIOALIGN /* the headers of Linux 6.1 */
+    mask |= STATX_DIOALIGN;
 #endif
-    if (aiod_os->statx(fd, "", AT_EMPTY_PATH, STATX_TYPE | STATX_DIOALIGN, &status) < 0) {
+    if (aiod_os->statx(fd, "", AT_EMPTY_PATH, mask, &status) < 0) {
         return -errno;
     }
-#if STATX_DIOALIGN
+#ifdef STATX_DIOALIGN
     if ((status.stx_mask & STATX_DIOALIGN) != 0) {
         *alignment = (struct aiod_alignment){status.stx_dio_mem_align, status.stx_dio_offset_align};
         return alignment->memory == 0 || alignment->offset == 0 ? -EINVAL : KNOWN; /* 0: no O_DIRECT */

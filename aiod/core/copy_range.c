@@ -41,7 +41,7 @@ static void choose_ranges(const struct copy *copy, struct aiod_range *to, struct
     }
 }
 
-/* The one at the lower address first, as everybody does: two copies in opposite directions must not wait for each other. */
+/* The lower address first, as everybody does: two copies in opposite directions must not wait for each other. */
 static void enter(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
 {
     bool from_first = (uintptr_t)copy->from->ranges < (uintptr_t)copy->to->ranges;

@@ -119,7 +119,10 @@ static int64_t read_block(const struct aiod_direct *file, char *data, uint64_t o
     return 0;
 }
 
-/* Read into `data`, of the blocks from `start` to `end`, those that a write of `offset` to `offset + length` changes in part. */
+/*
+ * Read the first and the last block of those that hold the `length` bytes at `offset`, where these do not fill them, to
+ * their places in `data`.
+ */
 static int64_t read_edges(const struct aiod_direct *file, char *data, uint64_t offset, uint64_t length)
 {
     uint32_t block = file->alignment.offset;
@@ -243,8 +246,8 @@ struct aiod_range aiod_direct_range(const struct aiod_direct *file, uint64_t off
 }
 
 /*
- * A write of part of a block enters its blocks first, and looks at the size then: that cannot fall into them while it is
- * inside. Where they reach past the end it enters again, and has everything behind as well.
+ * A write of part of a block enters its blocks first, and looks at the size then: that cannot fall into them while it
+ * is inside. Where they reach past the end it enters again, and has everything behind as well.
  */
 static void enter_to_write(const struct aiod_direct *file, struct aiod_range *range, uint64_t offset, uint64_t length)
 {

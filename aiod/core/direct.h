@@ -33,19 +33,22 @@ struct aiod_direct {
     struct aiod_ranges *ranges; /* of the file */
 };
 
-/* Read as aiod_io_read() does. Enters the file's ranges. Bytes, fewer only at the end of the file, or -errno. */
+/*
+ * Read as aiod_io_read() does. Enters the file's ranges. Bytes, fewer only at the end of the file, or -errno; -ENOMEM
+ * without a bounce buffer. What of `data` is behind the bytes read may have been changed.
+ */
 int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
 
 /*
- * Write as aiod_io_write() does. Enters the file's ranges. With RWF_DSYNC the size that was set right is durable as well.
- * -ENOMEM without a bounce buffer.
+ * Write as aiod_io_write() does. Enters the file's ranges. With RWF_DSYNC the size that was set right is durable as
+ * well. -ENOMEM without a bounce buffer.
  */
 int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset, int flags,
                           uint64_t *written);
 
 /*
- * What to enter for a change of `length` bytes at `offset` that may turn into any number of writes among them: the bytes,
- * shared; where the file wants alignment, everything from the first block on, exclusive.
+ * What to enter for a change of `length` bytes at `offset` that may turn into any number of writes among them: the
+ * bytes, shared; where the file wants alignment, everything from the first block on, exclusive.
  */
 struct aiod_range aiod_direct_range(const struct aiod_direct *file, uint64_t offset, uint64_t length);
 

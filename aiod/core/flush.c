@@ -66,24 +66,37 @@ static struct aiod_request *take_parked(struct aiod_flushes *flushes)
     return list;
 }
 
+/* `list`, and the flushes that would come here next: whoever wakes for one of them finds it done. */
+static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_request *list)
+{
+    struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes);
+
+    while (request != NULL) {
+        struct aiod_request *next = request->next;
+
+        request->result = 0;
+        request->next = list;
+        list = request;
+        request = next;
+    }
+    return list;
+}
+
 /*
- * End `list` with `result`, and then carry out what is parked, batch by batch. The next batch is taken before the last
- * one is ended: its requests keep the file there, and without any the file may be gone once `list` has ended.
+ * Carry out `list`, and what is parked meanwhile, batch by batch. The next batch is taken before the last one is ended:
+ * its requests keep the file there, and without any the file may be gone once those of the last one have ended.
  */
-static void finish_and_serve(struct aiod_flushes *flushes, struct aiod_request *list, int64_t result,
-                             enum aiod_reason reason)
+static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_pool *pool = flushes->pool;
 
     while (list != NULL) {
-        struct aiod_request *next = take_parked(flushes);
+        struct aiod_request *all = gather(flushes, list);
+        enum aiod_reason reason = AIOD_REASON_KERNEL;
+        int64_t result = flush_once(flushes, &reason);
 
-        finish_all(pool, list, result, reason);
-        list = next;
-        if (list != NULL) {
-            reason = AIOD_REASON_KERNEL;
-            result = flush_once(flushes, &reason);
-        }
+        list = take_parked(flushes);
+        finish_all(pool, all, result, reason);
     }
 }
 
@@ -106,14 +119,10 @@ static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request
 
 int64_t aiod_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
 {
-    enum aiod_reason reason = AIOD_REASON_KERNEL;
-    int64_t result;
-
     request->result = success;
     if (take_turn(flushes, request)) {
-        result = flush_once(flushes, &reason);
         request->next = NULL;
-        finish_and_serve(flushes, request, result, reason);
+        serve(flushes, request);
     }
     return AIOD_PARKED;
 }
@@ -125,11 +134,14 @@ bool aiod_flush_begin(struct aiod_flushes *flushes)
 
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
 {
+    struct aiod_pool *pool = flushes->pool;
+    struct aiod_request *parked;
+
     if (result == -EIO) {
         poison(flushes);
     }
-    request->result = result;
-    request->next = NULL;
-    finish_and_serve(flushes, request, result, request->reason);
+    parked = take_parked(flushes);
+    aiod_pool_finish(pool, request, result);
+    serve(flushes, parked);
     return AIOD_PARKED;
 }

@@ -4,7 +4,8 @@
  * One fdatasync() at a time, on the descriptor opened first: the kernel reports a write-back error once for each open file, so
  * of two at once one may take the error and the other return 0 for the same lost page; and a descriptor opened later may
  * not be told of an earlier error. Flushes that arrive meanwhile are parked, which costs no worker and no wake-up, and
- * share one fdatasync() that starts after the last of them arrived.
+ * share one fdatasync() that starts after the last of them arrived; so do those that wait in the pool's queue, as the
+ * group of that name (aiod_request.group is the file's aiod_flushes).
  *
  * After a failed fdatasync the kernel may have dropped the dirty pages and would report the next one as a success; so the file
  * is poisoned until it is forgotten (core/files.h).
@@ -24,7 +25,7 @@
 
 struct aiod_flushes {
     struct aiod_pool *pool;
-    int fd; /* of the handle opened first */
+    int fd;        /* of the handle opened first */
     bool poisoned; /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
     pthread_mutex_t lock;
 

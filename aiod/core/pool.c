@@ -70,6 +70,29 @@ static struct aiod_request *unlink_if(struct aiod_pool *pool, bool (*ended)(cons
     return taken;
 }
 
+struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group)
+{
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *taken = NULL;
+    struct aiod_request *request;
+
+    pthread_mutex_lock(&pool->lock);
+    request = pool->queue_first;
+    for (unsigned seen = 0; request != NULL && seen < AIOD_GROUP_SCAN; seen++) {
+        struct aiod_request *next = request->next;
+
+        if (request->group == group && !aiod_pool_deadline_passed(request, now_ns)) {
+            aiod_pool_unlink(pool, request);
+            request->started_ns = now_ns;
+            request->next = taken;
+            taken = request;
+        }
+        request = next;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return taken;
+}
+
 static bool always(const struct aiod_request *request, uint64_t unused)
 {
     (void)request;

@@ -17,6 +17,7 @@
 
 #define AIOD_THREADS_MAX 4096u
 #define AIOD_POOL_NEVER UINT64_MAX
+#define AIOD_GROUP_SCAN 256u /* how far aiod_pool_take_group() looks: the pool's lock is held meanwhile */
 
 /*
  * How many workers a newborn creates, and a woken worker wakes, before its own work. One makes a chain whose every link
@@ -82,6 +83,12 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
 
 /* End a queued request with -ECANCELED; it comes back from aiod_pool_reap(). False: it was no longer queued. */
 bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
+
+/*
+ * On a worker that carries out a request of `group` (not NULL): take its other requests off the queue, as parked ones.
+ * Linked by `next`, NULL when there are none among the AIOD_GROUP_SCAN oldest.
+ */
+struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group);
 
 /*
  * On a worker: end the parked request `request` with `result`, its reason having been set. The worker must be at work for

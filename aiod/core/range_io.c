@@ -215,8 +215,12 @@ int64_t aiod_range_truncate(const struct aiod_direct *file, uint64_t size)
 int64_t aiod_range_allocate(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool keep_size)
 {
     struct aiod_range range = {.start = offset, .end = offset + length};
+    int64_t device = is_device(file->fd);
     int64_t result;
 
+    if (device != 0) {
+        return device < 0 ? device : -EOPNOTSUPP; /* the kernel's answer depends on the range */
+    }
     aiod_ranges_enter(file->ranges, &range);
     result = fall(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);
     aiod_ranges_leave(file->ranges, &range);

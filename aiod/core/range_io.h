@@ -2,8 +2,8 @@
  * range_io.h - what changes a range of a file, or its size, without carrying bytes (docs/operations.md).
  *
  * All retry EINTR, and enter the file's ranges (ranges.h) themselves. Offsets and lengths are bytes; a range ends at
- * 2^63 - 1 or before. One of length 0 does nothing and succeeds, but aiod_range_allocate() says -EINVAL. Results are 0 or
- * -errno. Nothing is durable before aiod_io_flush().
+ * 2^63 - 1 or before. One of length 0 does nothing and succeeds, but aiod_range_allocate() says -EINVAL. Results are 0
+ * or -errno. Nothing is durable before aiod_io_flush(). Any number of threads.
  */
 #ifndef AIOD_RANGE_IO_H
 #define AIOD_RANGE_IO_H
@@ -18,8 +18,8 @@ int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint
 
 /*
  * Have the range read as zeroes and a regular file grow as by a write; with `unmap` the room may be given back. By
- * writing, where there is no faster way. -ENOSPC past the end of a block device. `*written` bytes from the beginning are
- * known to be zeroes: all of them, or on failure perhaps fewer.
+ * writing, where there is no faster way. -ENOSPC past the end of a block device. `*written` bytes from the beginning
+ * are known to be zeroes: all of them, or on failure perhaps fewer.
  */
 int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
                                 uint64_t *written);

@@ -1,5 +1,5 @@
 /*
- * ranges.h - the byte ranges of one file that are being written, so that a write of whole blocks can have its own alone.
+ * ranges.h - the byte ranges of one file that are in use, so that a write of part of a block can have its blocks alone.
  *
  * A range waits for those that came before it, overlap it, and are exclusive (or it is exclusive itself): first come,
  * first served, so that a waiting exclusive one holds back later ones that overlap it. Shared ones do not wait for
@@ -10,12 +10,12 @@
  *   - a write of part of a block: all its blocks, exclusive; when one of them reaches past the end of the file: from
  *     the first of them to AIOD_RANGE_END, since the size is wrong meanwhile;
  *   - a change of the size to N: from N to AIOD_RANGE_END, shared;
- *   - an append, which does not know yet where it lands: the last byte (AIOD_RANGE_END - 1), shared. That keeps it apart
- *     from all that have blocks past the end of the file, and from nothing else;
+ *   - an append, which does not know yet where it lands: the last byte (AIOD_RANGE_END - 1), shared. That keeps it
+ *     apart from all that have blocks past the end of the file, and from nothing else;
  *   - a read through an O_DIRECT handle: its bytes, shared, so that it never sees the padding of a last block.
  *
- * A thread that has entered one must not enter another of the same file: it would wait behind an exclusive one that waits for
- * its first. Of two files it enters the one at the lower address first.
+ * A thread that has entered one must not enter another of the same file: it would wait behind an exclusive one that
+ * waits for its first. Of two files it enters the one with its ranges at the lower address first.
  */
 #ifndef AIOD_RANGES_H
 #define AIOD_RANGES_H

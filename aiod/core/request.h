@@ -43,6 +43,7 @@ struct aiod_request {
     /* Filled by the submitter; constant until done. */
     int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result, -errno or AIOD_PARKED */
     uint64_t deadline_ns;                         /* CLOCK_MONOTONIC; 0: none */
+    const void *group;                            /* what one worker may carry out at once; NULL: this alone */
 
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
     enum aiod_state state;

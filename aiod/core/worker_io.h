@@ -2,8 +2,8 @@
  * worker_io.h - the only place that does preadv2, pwritev2 and fdatasync; takes no locks.
  *
  * The contract of all: EINTR is retried. A read goes on until it has `length` bytes or meets the end of the file, and
- * returns the bytes there are. A write goes on until it is complete. The first error is returned as -errno; how much a write
- * had carried before it is known to be written, and told.
+ * returns the bytes there are. A write goes on until it is complete. The first error is returned as -errno; what a
+ * write had carried before it is known to be written, and told.
  */
 #ifndef AIOD_WORKER_IO_H
 #define AIOD_WORKER_IO_H
@@ -17,8 +17,8 @@
 int64_t aiod_io_read(int fd, char *data, uint64_t length, uint64_t offset, uint64_t have);
 
 /*
- * The same where only whole blocks of `block` bytes may be read: of memory, `length` and `offset` that are aligned. What
- * ends within a block ends the file, and is not continued.
+ * The same where only whole blocks of `block` bytes may be read: memory, `length` and `offset` are aligned. What ends
+ * within a block ends the file, and is not continued.
  */
 int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset, uint32_t block);
 
@@ -29,8 +29,8 @@ int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset);
 
 /*
- * Write the `count` parts of `iov` (which is consumed) at `offset`, with `flags` of pwritev2 (RWF_DSYNC). Bytes in all, or
- * -errno; `*written` is what was carried in either case.
+ * Write the `count` parts of `iov` (which is consumed) at `offset`, with `flags` of pwritev2 (RWF_DSYNC). Bytes in
+ * all, or -errno; `*written` is what was carried in either case.
  */
 int64_t aiod_io_write(int fd, struct iovec *iov, size_t count, uint64_t offset, int flags, uint64_t *written);
 

@@ -2,7 +2,8 @@
 # run.sh VARIANT PROGRAM... - run the core's test programs one after the other, each for at most 120 s.
 #
 # VARIANT is plain, tsan or asan (how the programs were built). A program's output is shown when it fails; what it said
-# stays in PROGRAM.log. The last line is "core/VARIANT: N passed, N failed"; the exit status is 1 when one failed.
+# stays in PROGRAM.log. A program that exits with 77 was skipped; its last line says why, and is shown. The last line is
+# "core/VARIANT: N passed, N failed, N skipped"; the exit status is 1 when one failed.
 set -eu
 
 variant=$1
@@ -18,7 +19,7 @@ export TSAN_OPTIONS="halt_on_error=1 second_deadlock_stack=1 ${TSAN_OPTIONS:-}"
 export ASAN_OPTIONS="detect_leaks=1 strict_string_checks=1 detect_stack_use_after_return=1 ${ASAN_OPTIONS:-}"
 export UBSAN_OPTIONS="print_stacktrace=1 halt_on_error=1 ${UBSAN_OPTIONS:-}"
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 for program in "$@"; do
     status=0
     # shellcheck disable=SC2086 # the wrapper is a command and its arguments
@@ -26,6 +27,9 @@ for program in "$@"; do
     if [ "$status" = 0 ]; then
         passed=$((passed + 1))
         echo "core/$variant  $(basename "$program")  ok"
+    elif [ "$status" = 77 ]; then
+        skipped=$((skipped + 1))
+        echo "core/$variant  $(basename "$program")  skipped: $(tail -n 1 "$program.log")"
     else
         failed=$((failed + 1))
         [ "$status" != 124 ] || echo "no end within 120 s" >>"$program.log"
@@ -33,5 +37,5 @@ for program in "$@"; do
         sed 's/^/    /' "$program.log"
     fi
 done
-echo "core/$variant: $passed passed, $failed failed"
+echo "core/$variant: $passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]

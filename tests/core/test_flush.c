@@ -158,6 +158,36 @@ static void a_write_may_have_the_turn(void)
     end();
 }
 
+/* The only worker is held up: flushes behind it in the queue are one batch, those of another file are not of it. */
+static void those_in_the_queue_share_one_too(void)
+{
+    static struct job blocker;
+    static int other_group;
+    struct gate gate;
+
+    pool = make_pool(1, 0, 10000);
+    aiod_flushes_init(&flushes, pool, FD);
+    gate_init(&disk, true);
+    syncs = failing_sync = 0;
+    gate_init(&gate, false);
+    submit_jobs(pool, &blocker, 1, &gate);
+    loop_until_waiting(pool, &gate, 1);
+    for (size_t i = 0; i < FLUSHERS; i++) {
+        jobs[i] = (struct job){.request = {.run = run_flush, .queued_ns = aiod_now_ns(), .group = &flushes}};
+    }
+    jobs[3].request.group = &other_group;
+    jobs[4].request.deadline_ns = 1;
+    for (size_t i = 0; i < FLUSHERS; i++) {
+        aiod_pool_submit(pool, &jobs[i].request, 1);
+    }
+    gate_open(&gate);
+    loop_until_reaped(pool, FLUSHERS + 1);
+    CHECK(syncs == 2);
+    CHECK(jobs[4].request.result == -ETIMEDOUT && jobs[4].request.started_ns == 0);
+    CHECK(jobs[0].request.result == SUCCESS && jobs[7].request.result == 0);
+    end();
+}
+
 static void its_error_stays_too(void)
 {
     crowd(run_fua, 1);
@@ -182,5 +212,6 @@ int main(void)
     an_error_stays();
     a_write_may_have_the_turn();
     its_error_stays_too();
+    those_in_the_queue_share_one_too();
     return 0;
 }

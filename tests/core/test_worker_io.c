@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 
+#include "scratch.h"
 #include "worker_io.h"
 
 enum {
@@ -21,16 +23,6 @@ static int64_t write_whole(int fd, char *bytes, uint64_t length, uint64_t offset
     struct iovec whole = {.iov_base = bytes, .iov_len = length};
 
     return aiod_io_write(fd, &whole, 1, offset, 0, &written);
-}
-
-static int scratch_file(void)
-{
-    char name[] = "/var/tmp/aiod-core-test-XXXXXX";
-    int fd = mkstemp(name);
-
-    CHECK(fd >= 0);
-    CHECK(unlink(name) == 0);
-    return fd;
 }
 
 static void interrupted_and_short_transfers_go_on(int fd)
@@ -68,7 +60,7 @@ static void errors_half_way(int fd)
 {
     faults.error = EIO;
     faults.error_after = 5000;
-    CHECK(write_whole(fd, data, SIZE, 0) == -EIO);
+    CHECK(write_whole(fd, data, SIZE, 0) == -EIO && written == 5000);
     faults.error_after = 5000;
     CHECK(aiod_io_read(fd, back, SIZE, 100, 0) == -EIO);
     faults_reset();
@@ -81,7 +73,7 @@ static void errors_half_way(int fd)
 static void empty_writes(int fd)
 {
     faults.empty_writes = 1;
-    CHECK(write_whole(fd, data, SIZE, 0) == -ENOSPC);
+    CHECK(write_whole(fd, data, SIZE, 0) == -ENOSPC && written == 0);
     CHECK(faults.empty_writes == 0);
     CHECK(write_whole(fd, data, 0, 0) == 0);
     faults_reset();
@@ -114,6 +106,111 @@ static void without_blocking(int fd)
     CHECK(got <= SIZE && memcmp(back, data, got) == 0);
 }
 
+/* ---- several parts ------------------------------------------------------------------------------------------------------ */
+
+/* `data` in `count` parts of which some are empty. */
+static void part(struct iovec *parts, size_t count)
+{
+    size_t at = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = i + 1 == count ? SIZE - at : i % 3 == 0 ? 0 : i % 7;
+
+        parts[i] = (struct iovec){.iov_base = data + at, .iov_len = bytes};
+        at += bytes;
+    }
+}
+
+static void gathered(void)
+{
+    static struct iovec parts[2 * IOV_MAX + 5];
+    const size_t counts[] = {1, 2, 5, IOV_MAX, IOV_MAX + 1, 2 * IOV_MAX + 5};
+
+    for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
+        int fd = scratch_file(0);
+
+        part(parts, counts[i]);
+        faults.interrupts = 1;
+        faults.transfer_max = i % 2 == 0 ? 0 : 333;
+        CHECK(aiod_io_write(fd, parts, counts[i], 3, RWF_DSYNC, &written) == SIZE && written == SIZE);
+        check_size(fd, SIZE + 3);
+        check_bytes(fd, data, SIZE, 3);
+        faults_reset();
+        close(fd);
+    }
+}
+
+/* ---- appending ---------------------------------------------------------------------------------------------------------- */
+
+static int64_t append(int fd)
+{
+    struct iovec parts[5];
+
+    part(parts, 5);
+    return aiod_io_append(fd, parts, 5, &written);
+}
+
+static void appended_in_one_piece(void)
+{
+    int fd = scratch_file(0);
+
+    CHECK(append(fd) == 0 && written == SIZE);
+    CHECK(lseek(fd, 5, SEEK_SET) == 5); /* wherever the position was left */
+    faults.interrupts = 2;
+    faults.transfer_max = 999;
+    CHECK(append(fd) == SIZE && written == SIZE);
+    faults_reset();
+    check_size(fd, 2 * SIZE);
+    check_bytes(fd, data, SIZE, 0);
+    check_bytes(fd, data, SIZE, SIZE);
+    CHECK(aiod_io_append(fd, NULL, 0, &written) == 2 * SIZE && written == 0);
+    close(fd);
+}
+
+static void appending_fails(void)
+{
+    int fd = scratch_file(0);
+
+    faults.error = ENOSPC;
+    faults.error_after = 4000;
+    CHECK(append(fd) == -ENOSPC && written == 4000);
+    faults_reset();
+    check_bytes(fd, data, 4000, 0);
+    CHECK(append(-1) == -EBADF && written == 0);
+    close(fd);
+}
+
+/* A disk that takes 4000 bytes, and then somebody outside the daemon appends. */
+static ssize_t pushed_in_between(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    static bool pushed;
+    ssize_t put = aiod_os_real.pwritev2(fd, iov, pushed ? count : 1, offset, flags);
+
+    if (!pushed) {
+        int other = open_again(fd, O_APPEND);
+
+        pushed = true;
+        CHECK(write(other, "!", 1) == 1);
+        close(other);
+    }
+    return put;
+}
+
+static void somebody_else_in_between(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_os os = *aiod_os;
+    struct iovec parts[2] = {{.iov_base = data, .iov_len = 4000}, {.iov_base = data + 4000, .iov_len = 100}};
+    int fd = scratch_file(0);
+
+    os.pwritev2 = pushed_in_between;
+    aiod_os = &os;
+    CHECK(aiod_io_append(fd, parts, 2, &written) == -EIO && written == 4000);
+    aiod_os = usual;
+    check_size(fd, 4101);
+    close(fd);
+}
+
 int main(void)
 {
     int fd;
@@ -122,7 +219,7 @@ int main(void)
     for (size_t i = 0; i < SIZE; i++) {
         data[i] = (char)(i * 31 >> 3);
     }
-    fd = scratch_file();
+    fd = scratch_file(0);
     interrupted_and_short_transfers_go_on(fd);
     the_end_of_the_file(fd);
     a_part_is_there_already(fd);
@@ -131,5 +228,9 @@ int main(void)
     empty_writes(fd);
     errors_of_the_kernel();
     close(fd);
+    gathered();
+    appended_in_one_piece();
+    appending_fails();
+    somebody_else_in_between();
     return 0;
 }

@@ -1,0 +1,311 @@
+/* DISCARD, WRITE_ZEROES, TRUNCATE and ALLOCATE of regular files, with and without what the file system offers. */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "range_io.h"
+#include "scratch.h"
+#include "worker_io.h"
+
+enum {
+    SIZE = 100000,
+    LARGE = 9 << 20, /* more than one write of zeroes */
+};
+
+static struct aiod_buffers buffers;
+static struct aiod_ranges ranges;
+static struct aiod_os os; /* this test's; real where it does not say otherwise */
+static char content[LARGE + 2 * SIZE];
+static uint64_t written;
+
+/* ---- file systems with less --------------------------------------------------------------------------------------------- */
+
+static int missing_modes; /* bits that fallocate() does not know; -1: it knows nothing */
+static int missing_errno;
+static int interruptions;
+static char modes_used[8]; /* by number: p punch, z zero, g grow */
+
+static int lacking_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    if (interruptions > 0) {
+        interruptions--;
+        errno = EINTR;
+        return -1;
+    }
+    if (missing_modes == -1 || (mode & missing_modes) != 0) {
+        errno = missing_errno;
+        return -1;
+    }
+    modes_used[strlen(modes_used)] = (mode & FALLOC_FL_PUNCH_HOLE) != 0   ? 'p'
+                                     : (mode & FALLOC_FL_ZERO_RANGE) != 0 ? 'z'
+                                                                          : 'g';
+    return aiod_os_real.fallocate(fd, mode, offset, length);
+}
+
+static void lacking(int modes, int error)
+{
+    missing_modes = modes;
+    missing_errno = error;
+    memset(modes_used, 0, sizeof(modes_used));
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------------------- */
+
+static struct aiod_direct open_file(int flags)
+{
+    struct aiod_direct file = {.fd = scratch_file(0), .buffers = &buffers, .ranges = &ranges, .alignment = {1, 1}};
+    struct iovec part = {.iov_base = content, .iov_len = SIZE};
+
+    for (size_t i = 0; i < sizeof(content); i++) {
+        content[i] = i < SIZE ? pattern(i) : 0;
+    }
+    CHECK(aiod_io_write(file.fd, &part, 1, 0, 0, &written) == SIZE);
+    if ((flags & O_DIRECT) != 0) {
+        int direct = open_again(file.fd, O_DIRECT);
+
+        close(file.fd);
+        file.fd = direct;
+        CHECK(aiod_alignment_find(file.fd, &file.alignment) == 0);
+    }
+    return file;
+}
+
+static int64_t allocated(int fd)
+{
+    struct stat status;
+
+    CHECK(fsync(fd) == 0 && fstat(fd, &status) == 0);
+    return (int64_t)status.st_blocks * 512;
+}
+
+/* Zeroes there, all else as it was, and the file as large as by a write. */
+static void check_zeroed(const struct aiod_direct *file, uint64_t offset, uint64_t length)
+{
+    uint64_t size = offset + length > SIZE ? offset + length : SIZE;
+
+    memset(content + offset, 0, length);
+    check_size(file->fd, (int64_t)size);
+    check_bytes(file->fd, content, size, 0);
+}
+
+/* ---- zeroes ------------------------------------------------------------------------------------------------------------- */
+
+/* Inside, over the end, right behind it, far behind it; small and large. */
+static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
+{
+    const uint64_t spans[][2] = {{0, 4096},        {5000, 1},         {4095, 50000},          {SIZE - 10, 10},
+                                 {SIZE - 10, 20},  {SIZE, 5000},      {SIZE + 70000, 3},      {8192, LARGE},
+                                 {0, SIZE + 8192}, {SIZE - 1, 40960}, {98304, LARGE - 98304}, {77, 0}};
+
+    for (size_t i = 0; i < sizeof(spans) / sizeof(*spans); i++) {
+        struct aiod_direct file = open_file(flags);
+        uint64_t offset = spans[i][0], length = spans[i][1];
+
+        lacking(modes, error);
+        interruptions = 2;
+        CHECK(aiod_range_write_zeroes(&file, offset, length, unmap, &written) == 0 && written == length);
+        check_zeroed(&file, offset, length);
+        close(file.fd);
+    }
+}
+
+static void zeroes_by_every_way(int flags)
+{
+    for (int unmap = 0; unmap < 2; unmap++) {
+        zeroes_everywhere(flags, unmap, 0, 0);
+        zeroes_everywhere(flags, unmap, FALLOC_FL_PUNCH_HOLE, EOPNOTSUPP);
+        zeroes_everywhere(flags, unmap, FALLOC_FL_ZERO_RANGE, EOPNOTSUPP);
+        zeroes_everywhere(flags, unmap, -1, ENOSYS);
+    }
+}
+
+static void room_is_kept_or_given_back(void)
+{
+    struct aiod_direct file = open_file(0);
+    int64_t before = allocated(file.fd);
+
+    lacking(0, 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 65536, false, &written) == 0);
+    CHECK(allocated(file.fd) == before && strcmp(modes_used, "z") == 0);
+    lacking(0, 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 65536, true, &written) == 0);
+    CHECK(allocated(file.fd) == before - 65536 && strcmp(modes_used, "p") == 0);
+    lacking(0, 0);
+    CHECK(aiod_range_write_zeroes(&file, 65536, LARGE, true, &written) == 0);
+    CHECK(allocated(file.fd) < before && strcmp(modes_used, "pg") == 0);
+    close(file.fd);
+}
+
+/* ---- somebody else makes the file longer, at the worst moment ------------------------------------------------------------- */
+
+static int other_fd;
+
+static int late_fstat(int fd, struct stat *status)
+{
+    int result = aiod_os_real.fstat(fd, status);
+
+    CHECK(pwrite(other_fd, "end", 3, SIZE + 50000) == 3); /* after the size was read */
+    return result;
+}
+
+static void what_others_append_stays(int modes)
+{
+    struct aiod_direct file = open_file(0);
+
+    lacking(modes, EOPNOTSUPP);
+    other_fd = file.fd;
+    os.fstat = late_fstat;
+    CHECK(aiod_range_write_zeroes(&file, SIZE - 100, 10000, true, &written) == 0);
+    os.fstat = fstat;
+    check_size(file.fd, SIZE + 50003);
+    memset(content + SIZE - 100, 0, 100);
+    memcpy(content + SIZE + 50000, "end", 3);
+    check_bytes(file.fd, content, SIZE + 50003, 0);
+    close(file.fd);
+}
+
+/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+
+static size_t room; /* bytes that the disk has */
+
+static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct iovec cut = *iov;
+
+    (void)count;
+    if (room == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    cut.iov_len = cut.iov_len < room ? cut.iov_len : room;
+    room -= cut.iov_len;
+    return aiod_os_real.pwritev2(fd, &cut, 1, offset, flags);
+}
+
+static void a_full_disk(void)
+{
+    struct aiod_direct file = open_file(0);
+
+    os.pwritev2 = full_pwritev2;
+    lacking(-1, EOPNOTSUPP);
+    room = 70000;
+    CHECK(aiod_range_write_zeroes(&file, 50000, LARGE, false, &written) == -ENOSPC && written == 70000);
+    check_zeroed(&file, 50000, 70000);
+    os.pwritev2 = pwritev2;
+    lacking(-1, ENOSPC);
+    CHECK(aiod_range_write_zeroes(&file, 0, 50000, false, &written) == -ENOSPC && written == 0);
+    CHECK(aiod_range_allocate(&file, 0, 50000, false) == -ENOSPC);
+    close(file.fd);
+}
+
+static void what_is_refused(void)
+{
+    struct aiod_direct file = open_file(0);
+    int fd = file.fd;
+
+    lacking(-1, EOPNOTSUPP);
+    CHECK(aiod_range_discard(&file, 0, 4096) == -EOPNOTSUPP);
+    CHECK(aiod_range_allocate(&file, 0, 4096, false) == -EOPNOTSUPP);
+    lacking(-1, ENOSYS);
+    CHECK(aiod_range_discard(&file, 0, 4096) == -EOPNOTSUPP);
+    lacking(0, 0);
+    CHECK(aiod_range_allocate(&file, 0, 0, false) == -EINVAL);
+    CHECK(aiod_range_discard(&file, 0, 0) == 0);
+    file.fd = -1;
+    CHECK(aiod_range_discard(&file, 0, 1) == -EBADF);
+    CHECK(aiod_range_write_zeroes(&file, 0, 1, false, &written) == -EBADF && written == 0);
+    CHECK(aiod_range_truncate(&file, 0) == -EBADF);
+    CHECK(aiod_range_allocate(&file, 0, 1, true) == -EBADF);
+    CHECK(ranges.first == NULL); /* all have left */
+    close(fd);
+}
+
+/* ---- room and size -------------------------------------------------------------------------------------------------------- */
+
+static void discarded(int flags)
+{
+    struct aiod_direct file = open_file(flags);
+    int64_t before = allocated(file.fd);
+
+    lacking(0, 0);
+    interruptions = 1;
+    CHECK(aiod_range_discard(&file, 5000, 60000) == 0);
+    memset(content + 5000, 0, 60000);
+    check_bytes(file.fd, content, SIZE, 0);
+    CHECK(allocated(file.fd) < before);
+    CHECK(aiod_range_discard(&file, SIZE - 5, 1000000) == 0);
+    memset(content + SIZE - 5, 0, 5);
+    check_size(file.fd, SIZE); /* it never grows */
+    check_bytes(file.fd, content, SIZE, 0);
+    close(file.fd);
+}
+
+static void truncated_and_allocated(void)
+{
+    struct aiod_direct file = open_file(0);
+
+    lacking(0, 0);
+    CHECK(aiod_range_truncate(&file, 50001) == 0);
+    check_size(file.fd, 50001);
+    CHECK(aiod_range_truncate(&file, 2 * SIZE) == 0);
+    memset(content + 50001, 0, SIZE);
+    check_bytes(file.fd, content, 2 * SIZE, 0);
+    interruptions = 1;
+    CHECK(aiod_range_allocate(&file, 0, LARGE, true) == 0);
+    check_size(file.fd, 2 * SIZE);
+    CHECK(allocated(file.fd) >= LARGE);
+    CHECK(aiod_range_allocate(&file, 10, LARGE, false) == 0);
+    check_size(file.fd, LARGE + 10);
+    check_bytes(file.fd, content, LARGE + 10, 0);
+    close(file.fd);
+}
+
+static _Atomic int truncations_interrupted;
+
+static int interrupted_ftruncate(int fd, off_t size)
+{
+    if (truncations_interrupted-- > 0) {
+        errno = EINTR;
+        return -1;
+    }
+    return aiod_os_real.ftruncate(fd, size);
+}
+
+static void interrupted_truncation(void)
+{
+    struct aiod_direct file = open_file(0);
+
+    os.ftruncate = interrupted_ftruncate;
+    truncations_interrupted = 2;
+    CHECK(aiod_range_truncate(&file, 7) == 0);
+    os.ftruncate = ftruncate;
+    check_size(file.fd, 7);
+    close(file.fd);
+}
+
+int main(void)
+{
+    os = aiod_os_real;
+    os.fallocate = lacking_fallocate;
+    aiod_os = &os;
+    aiod_buffers_init(&buffers, 1 << 20);
+    aiod_ranges_init(&ranges);
+    zeroes_by_every_way(0);
+    zeroes_by_every_way(O_DIRECT);
+    room_is_kept_or_given_back();
+    what_others_append_stays(0);
+    what_others_append_stays(FALLOC_FL_PUNCH_HOLE);
+    a_full_disk();
+    what_is_refused();
+    discarded(0);
+    discarded(O_DIRECT);
+    truncated_and_allocated();
+    interrupted_truncation();
+    aiod_ranges_destroy(&ranges);
+    aiod_buffers_destroy(&buffers);
+    return 0;
+}

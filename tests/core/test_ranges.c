@@ -1,0 +1,202 @@
+/* Ranges of a file: shared ones beside each other, exclusive ones alone, first come, first served. */
+#include "check.h"
+
+#include "ranges.h"
+
+enum {
+    THREADS = 6,
+    ROUNDS = 4000,
+    CELLS = 32
+};
+
+static struct aiod_ranges ranges;
+
+/* ---- who waits -------------------------------------------------------------------------------------------------------- */
+
+struct visitor {
+    struct aiod_range range;
+    pthread_t thread;
+    _Atomic bool inside;
+    struct gate leave;
+};
+
+static void *visit(void *argument)
+{
+    struct visitor *visitor = argument;
+
+    aiod_ranges_enter(&ranges, &visitor->range);
+    visitor->inside = true;
+    gate_pass(&visitor->leave);
+    visitor->inside = false;
+    aiod_ranges_leave(&ranges, &visitor->range);
+    return NULL;
+}
+
+static void send(struct visitor *visitor, uint64_t start, uint64_t end, bool exclusive)
+{
+    visitor->range = (struct aiod_range){.start = start, .end = end, .exclusive = exclusive};
+    visitor->inside = false;
+    gate_init(&visitor->leave, false);
+    CHECK(pthread_create(&visitor->thread, NULL, visit, visitor) == 0);
+}
+
+static void fetch(struct visitor *visitor)
+{
+    gate_wait_for(&visitor->leave, 1);
+    gate_open(&visitor->leave);
+    pthread_join(visitor->thread, NULL);
+}
+
+static void wait_until_waiting(size_t count)
+{
+    size_t waiting;
+
+    do {
+        pthread_mutex_lock(&ranges.lock);
+        waiting = ranges.waiting;
+        pthread_mutex_unlock(&ranges.lock);
+    } while (waiting != count);
+}
+
+/* No waiting: one thread enters them all. */
+static void what_does_not_exclude_each_other(void)
+{
+    struct aiod_range beside[] = {
+        {.start = 0, .end = 10},
+        {.start = 5, .end = AIOD_RANGE_END},
+        {.start = 0, .end = 10},
+    };
+    struct aiod_range behind[] = {
+        {.start = 0, .end = 10, .exclusive = true},
+        {.start = 10, .end = 20, .exclusive = true},
+        {.start = 20, .end = AIOD_RANGE_END, .exclusive = true},
+    };
+
+    for (size_t i = 0; i < 3; i++) {
+        aiod_ranges_enter(&ranges, &beside[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        aiod_ranges_leave(&ranges, &beside[i]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        aiod_ranges_enter(&ranges, &behind[i]);
+    }
+    for (size_t i = 3; i-- > 0;) {
+        aiod_ranges_leave(&ranges, &behind[i]);
+    }
+    CHECK(ranges.first == NULL && ranges.last == NULL && ranges.exclusives == 0 && ranges.waiting == 0);
+}
+
+static void first_come_first_served(void)
+{
+    struct visitor shared, exclusive, behind, aside;
+
+    send(&shared, 0, 10, false);
+    gate_wait_for(&shared.leave, 1);
+    send(&exclusive, 5, 15, true);
+    wait_until_waiting(1);
+    send(&behind, 12, 20, false); /* only of the one that waits */
+    wait_until_waiting(2);
+    send(&aside, 20, 30, false);
+    gate_wait_for(&aside.leave, 1);
+    CHECK(!exclusive.inside && !behind.inside);
+
+    fetch(&shared);
+    gate_wait_for(&exclusive.leave, 1);
+    wait_until_waiting(1);
+    CHECK(!behind.inside);
+    fetch(&exclusive);
+    fetch(&behind);
+    fetch(&aside);
+}
+
+/* One that waits for several goes on with the last of them, and one that leaves frees several. */
+static void several_at_once(void)
+{
+    struct visitor first, second, exclusive, after[2];
+
+    send(&first, 0, 10, false);
+    gate_wait_for(&first.leave, 1);
+    send(&second, 0, 10, false);
+    gate_wait_for(&second.leave, 1);
+    send(&exclusive, 9, AIOD_RANGE_END, true);
+    wait_until_waiting(1);
+    send(&after[0], AIOD_RANGE_END - 1, AIOD_RANGE_END, false);
+    send(&after[1], 9, 11, false);
+    wait_until_waiting(3);
+    fetch(&second);
+    wait_until_waiting(3);
+    CHECK(!exclusive.inside);
+    fetch(&first);
+    gate_wait_for(&exclusive.leave, 1);
+    fetch(&exclusive);
+    gate_wait_for(&after[0].leave, 1);
+    gate_wait_for(&after[1].leave, 1);
+    fetch(&after[0]);
+    fetch(&after[1]);
+}
+
+/* ---- many ------------------------------------------------------------------------------------------------------------- */
+
+static _Atomic int users[CELLS]; /* of a byte: how many share it, or -1 */
+static int plain[CELLS];         /* changed by exclusive ones only: for ThreadSanitizer */
+
+static void use(const struct aiod_range *range)
+{
+    for (uint64_t i = range->start; i < range->end; i++) {
+        if (range->exclusive) {
+            CHECK(atomic_exchange(&users[i], -1) == 0);
+            plain[i]++;
+        } else {
+            CHECK(atomic_fetch_add(&users[i], 1) >= 0);
+            CHECK(plain[i] >= 0);
+        }
+    }
+    for (uint64_t i = range->start; i < range->end; i++) {
+        if (range->exclusive) {
+            users[i] = 0;
+        } else {
+            users[i]--;
+        }
+    }
+}
+
+static void *come_and_go(void *argument)
+{
+    unsigned seed = (unsigned)(uintptr_t)argument;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        uint64_t start = (uint64_t)rand_r(&seed) % CELLS;
+        uint64_t end = start + 1 + (uint64_t)rand_r(&seed) % (CELLS - start);
+        struct aiod_range range = {.start = start, .end = end, .exclusive = rand_r(&seed) % 4 == 0};
+
+        aiod_ranges_enter(&ranges, &range);
+        use(&range);
+        aiod_ranges_leave(&ranges, &range);
+    }
+    return NULL;
+}
+
+static void from_many_threads(void)
+{
+    pthread_t threads[THREADS];
+
+    for (size_t i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, come_and_go, (void *)(uintptr_t)(i + 1)) == 0);
+    }
+    for (size_t i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(ranges.first == NULL && ranges.last == NULL && ranges.exclusives == 0 && ranges.waiting == 0);
+}
+
+int main(void)
+{
+    aiod_ranges_init(&ranges);
+    what_does_not_exclude_each_other();
+    first_come_first_served();
+    several_at_once();
+    from_many_threads();
+    aiod_ranges_destroy(&ranges);
+    return 0;
+}
