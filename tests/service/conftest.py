@@ -140,7 +140,7 @@ def raw(connect: Callable[[str], Raw], engine_endpoint: str) -> Raw:
     return made
 
 
-# ---- file systems -----------------------------------------------------------------------------------------------------
+# ---- file systems ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
@@ -179,7 +179,7 @@ class Place:
         self.path = file_system.path
 
     def open(self, name: str, mode: str = "w+", **options: Any) -> Any:
-        """The client's open() of a file there."""
+        """Open a file there, as the client does."""
         return self.client.open(f"{self.name}/{name}", mode, **options)
 
     @property

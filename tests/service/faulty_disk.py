@@ -1,11 +1,11 @@
-"""A disk that errs and stalls when the test says so, and is otherwise real: an nbdkit server, mounted as a file by nbdfuse.
+"""A disk that errs and stalls when the test says so: a real server, nbdkit, mounted as a file by nbdfuse.
 
-Faults are switched on by making a file, and off by removing it. A stall is a gate, not a time: what has reached the disk
-waits there until the test opens it. Every command that arrives is in nbdkit's log, so that a test can count them.
+Faults are switched on by making a file, and off by removing it. A stall is a gate, not a time: what has reached the
+disk waits there until the test opens it. Every command that arrives is in nbdkit's log, so that a test can count them.
 
-nbdfuse passes on reads, writes (FUSE cuts them at 1 MiB), flushes, FALLOC_FL_ZERO_RANGE and FALLOC_FL_PUNCH_HOLE; a FUA
-write arrives as a write and a flush. nbdkit's error filter has no error for flush: the storage below, a shell script for
-each command, does that, and holds the gates.
+nbdfuse passes on reads, writes (FUSE cuts them at 1 MiB), flushes, FALLOC_FL_ZERO_RANGE and FALLOC_FL_PUNCH_HOLE; a
+FUA write arrives as a write and a flush. nbdkit's error filter has no error for flush: the storage below, a shell
+script for each command, does that, and holds the gates.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class FaultyDisk:
 
     @contextlib.contextmanager
     def _serve(self) -> Iterator[Path]:
-        """nbdkit; its socket."""
+        """Run nbdkit; its socket."""
         for directory in (self._faults, self.point):
             directory.mkdir()
         self._log.touch()
@@ -139,7 +139,7 @@ class FaultyDisk:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[FaultyDisk]:
-        """nbdkit and nbdfuse; the file is at `path` meanwhile."""
+        """Both servers; the file is at `path` meanwhile."""
         with self._serve() as socket:
             mount = subprocess.Popen(
                 ["nbdfuse", str(self.path), "--unix", str(socket)], stderr=subprocess.PIPE, text=True
@@ -166,7 +166,7 @@ def _wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
     while not path.exists():
         if process.poll() is not None or time.monotonic() > end_s:
             process.kill()
-            pytest.skip(f"the faulty disk does not start: {process.args} {process.communicate()[1]}")
+            pytest.skip(f"the faulty disk does not start: {process.communicate()[1]!r}")
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""What docs/operations.md means, done at once by the kernel's plain calls: the model that the daemon is compared with."""
+"""What docs/operations.md means, by the kernel's plain calls: the model that the daemon is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits behind a worker that the disk holds: cancelled or late, it is not executed, and its memory is free at once."""
+"""What waits behind a worker that the disk holds: cancelled or late, it is not executed, and its memory is freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""O_DIRECT at every offset: misaligned writes of neighbours in one block at once, growth, exports that are always direct."""
+"""O_DIRECT at every offset: many write to neighbours in one block, files grow; exports that are always direct."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def open_flags(pid: int, path: Path) -> set[int]:
     """The flags of the process's descriptors of that file."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if Path(os.readlink(entry)) == path:
+        if entry.readlink() == path:
             info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
             found.add(int(info.partition("flags:")[2].split()[0], 8))
     return found

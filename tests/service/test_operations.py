@@ -52,7 +52,7 @@ def allocated(place: Any) -> int:
         os.close(fd)
 
 
-# ---- bytes in and out --------------------------------------------------------------------------------------------------
+# ---- bytes in and out -----------------------------------------------------------------------------------------------
 
 
 def test_reads_end_where_the_file_ends(file: Any) -> None:
@@ -90,7 +90,7 @@ def test_stat_is_the_kernels(place: Any, file: Any) -> None:
     file.pwrite(PATTERN, 0)
     file.flush()
     os.link(place.path / "file", place.path / "second")
-    says, kernel = file.stat(), os.stat(place.path / "file")
+    says, kernel = file.stat(), (place.path / "file").stat()
     assert (says.size, says.allocated) == (len(PATTERN), kernel.st_blocks * 512)
     assert (says.device, says.inode, says.links) == (kernel.st_dev, kernel.st_ino, 2)
     assert (says.mode, says.uid, says.gid) == (kernel.st_mode, kernel.st_uid, kernel.st_gid)
@@ -101,7 +101,7 @@ def test_stat_is_the_kernels(place: Any, file: Any) -> None:
     assert says.block_size in {1 << shift for shift in range(17)}
 
 
-# ---- room ---------------------------------------------------------------------------------------------------------------
+# ---- room -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_more_extents_than_one_completion_has(place: Any, file: Any) -> None:
     assert told(file) == expected
 
 
-# ---- copies and hints -------------------------------------------------------------------------------------------------
+# ---- copies and hints -----------------------------------------------------------------------------------------------
 
 
 def test_a_range_is_copied_within_the_file_system(place: Any, file: Any, content: Callable[[], bytes]) -> None:
@@ -259,7 +259,7 @@ def test_prefetch_and_ioctl(place: Any, file: Any) -> None:
     assert refused(lambda: file.ioctl(0x80086601, bytes(8))) == errno.EPERM  # FS_IOC_GETFLAGS, not in the list
 
 
-# ---- handles ----------------------------------------------------------------------------------------------------------
+# ---- handles --------------------------------------------------------------------------------------------------------
 
 
 def test_each_operation_needs_its_handle(place: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,26 +32,29 @@ def small(request: pytest.FixtureRequest, new_daemon: Callable[..., Any], disk_p
         daemon.stop()  # so that nothing is in use there
 
 
-def fill(file: Any) -> tuple[int, tuple[int | None, int]]:
-    """Write CHUNKs until there is no room: the offset of the one that failed, and how."""
-    for offset in range(0, 16 * MIB, len(CHUNK)):
+def until_full(step: Callable[[int], object]) -> tuple[int, int]:
+    """Call step(0), step(1), ... until there is no room: the number of those that succeeded, and `written` of the last."""
+    for number in itertools.count():
         try:
-            file.pwrite(CHUNK, offset)
+            step(number)
         except OSError as error:
-            return offset, (error.errno, error.written)  # type: ignore[attr-defined]
-    pytest.fail("there is more room than there should be")
+            if error.errno != errno.ENOSPC:
+                raise
+            return number, getattr(error, "written", 0)
+    raise AssertionError
 
 
 @pytest.mark.parametrize("direct", [False, True])
 def test_a_write_until_there_is_no_room(small: Any, direct: bool) -> None:  # noqa: FBT001 - a parameter
     path, client = small
     with client.open("small/file", "w+", direct=direct) as file:
-        offset, (number, written) = fill(file)
-        assert number == errno.ENOSPC
+        count, written = until_full(lambda number: file.pwrite(CHUNK, number * len(CHUNK)))
         assert written < len(CHUNK)
+        done = count * len(CHUNK) + written
+        assert done >= 8 * MIB
         content = (path / "file").read_bytes()
-        assert len(content) >= offset + written
-        assert content[: offset + written] == (CHUNK * 5)[: offset + written]
+        assert len(content) >= done
+        assert content[:done] == (CHUNK * 5)[:done]
 
 
 def test_a_write_that_the_library_splits(small: Any) -> None:
@@ -67,18 +71,14 @@ def test_a_write_that_the_library_splits(small: Any) -> None:
 def test_appends_until_there_is_no_room(small: Any) -> None:
     path, client = small
     with client.open("small/file", "a+") as file:
-        end = 0
-        while True:
-            try:
-                assert file.append(CHUNK[: 300 * KIB + 1]) == end
-            except OSError as error:
-                assert error.errno == errno.ENOSPC  # noqa: PT017 - the loop ends by it
-                written = error.written  # type: ignore[attr-defined]
-                break
-            end += 300 * KIB + 1
+        record = CHUNK[: 300 * KIB + 1]
+        offsets: list[int] = []
+        count, written = until_full(lambda _: offsets.append(file.append(record)))
+        assert offsets == [number * len(record) for number in range(count)]
+        end = count * len(record)
         assert end >= 8 * MIB
         content = (path / "file").read_bytes()
-        assert content[end : end + written] == CHUNK[:written]
+        assert content[: end + written] == record * count + record[:written]
         assert file.size() == len(content)
 
 
