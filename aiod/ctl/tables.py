@@ -145,7 +145,7 @@ def exports(body: dict[str, Any]) -> Iterator[Any]:
     """What is served, and by which engine."""
     table = _table("exports", "name", "path", "access", "engine", "state")
     for export in body["exports"]:
-        access = "read-only" if export["read_only"] else "read, write"
+        access = ("read-only" if export["read_only"] else "read, write") + (", direct" if export["direct"] else "")
         table.add_row(export["name"], export["path"], access, export["engine"], export["state"])
     yield table
 

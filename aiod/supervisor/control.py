@@ -266,6 +266,8 @@ class Control:
                 "name": name,
                 "path": export.path,
                 "read_only": export.read_only,
+                "direct": export.direct,
+                "ioctls": [ioctl.model_dump() for ioctl in export.ioctls],
                 "engine": export.engine,
                 "state": self._engines[export.engine].state,
             }

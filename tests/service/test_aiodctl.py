@@ -125,38 +125,49 @@ def test_an_order_without_sense_is_refused(shared_daemon: Any) -> None:
                 client.control("pool", arguments)
 
 
-def test_an_order_of_a_stranger_is_refused(new_daemon: Callable[..., Any]) -> None:
+def asked_by_a_stranger(new_daemon: Callable[..., Any], order: str) -> subprocess.CompletedProcess[str]:
+    """Carry `order` out, a line of Python with `client`, as another user; it must fail with PermissionError."""
     if os.getuid() != 0:
         pytest.skip("needs root, to be a stranger")
     daemon = new_daemon()
     daemon.start()
     daemon.runtime_dir.chmod(0o711)
     (daemon.runtime_dir / "aiod.sock").chmod(0o777)
-    order = (
+    program = (
         "import os, sys\n"
         "import aiod_client\n"
         "with aiod_client.connect(sys.argv[1]) as client:\n"
         "    client.control('ping')\n"
         "    os.setresuid(65534, 65534, 65534)\n"  # each control() is a connection of its own
         "    print(client.control('ping')['pid'])\n"
-        "    client.control('pool', {'engine': 'main', 'max_threads': 1})\n"
+        f"    {order}\n"
     )
-    ended = subprocess.run([sys.executable, "-c", order, daemon.endpoint], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", program, daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert int(ended.stdout) == daemon.pid
     assert "PermissionError" in ended.stderr
-    assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
     assert daemon.engine["pool"]["max_threads"] != 1
+    return ended
+
+
+def test_an_order_of_a_stranger_is_refused(new_daemon: Callable[..., Any]) -> None:
+    ended = asked_by_a_stranger(new_daemon, "client.control('pool', {'engine': 'main', 'max_threads': 1})")
+    assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
 
 
 def test_exports_and_clients(new_daemon: Callable[..., Any]) -> None:
-    daemon = new_daemon(**{"exports.etc": {"path": "/etc", "read_only": True, "engine": "other"}, "engine.other": {}})
+    ioctl = {"number": 0x80081272, "bytes": 8}
+    etc = {"path": "/etc", "read_only": True, "engine": "other", "direct": True, "ioctls": [ioctl]}
+    daemon = new_daemon(**{"exports.etc": etc, "engine.other": {}})
     daemon.start()
     assert {export["name"]: export for export in daemon.json("exports")["exports"]} == {
         "scratch": {
-            "name": "scratch", "path": str(daemon.path), "read_only": False, "engine": "main", "state": "serving",
+            "name": "scratch", "path": str(daemon.path), "read_only": False, "engine": "main", "direct": False,
+            "ioctls": [], "state": "serving",
         },
-        "etc": {"name": "etc", "path": "/etc", "read_only": True, "engine": "other", "state": "serving"},
+        "etc": {"name": "etc", **etc, "state": "serving"},
     }  # fmt: skip
+    assert "read-only, direct" in daemon.ctl("exports").stdout
     with aiod_client.connect(daemon.endpoint) as client:
         with client.open("scratch/x", "w+") as file, client.open("etc/passwd") as passwd:
             file.pwrite(b"data", 0)
@@ -172,6 +183,30 @@ def test_exports_and_clients(new_daemon: Callable[..., Any]) -> None:
     assert len(daemon.json("stats")["engines"]) == 2
 
 
+def test_handles(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon()
+    daemon.start()
+    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/a", "w"), client.open("scratch/a"):
+        handles = daemon.json("handles")["handles"]
+        (client_id,) = (each["id"] for each in daemon.json("clients")["clients"])
+        table = daemon.ctl("handles").stdout
+    assert [(each["readable"], each["writable"]) for each in handles] == [(False, True), (True, False)]
+    for each in handles:
+        assert (each["client"], each["engine"], each["pid"], each["file"]) == (
+            client_id,
+            "main",
+            os.getpid(),
+            "scratch/a",
+        )
+        assert (each["inflight"], each["append"], each["direct"], each["poisoned"]) == (0, False, False, False)
+    assert "scratch/a" in table
+
+
+def test_handles_are_nobody_elses_business(new_daemon: Callable[..., Any]) -> None:
+    ended = asked_by_a_stranger(new_daemon, "client.control('handles')")
+    assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
+
+
 def test_ping_and_version(shared_daemon: Any) -> None:
     ping = shared_daemon.json("ping")
     assert (ping["pid"], ping["version"]) == (shared_daemon.pid, __version__)
@@ -182,7 +217,7 @@ def test_ping_and_version(shared_daemon: Any) -> None:
     }
 
 
-@pytest.mark.parametrize("verb", ["ping", "stats", "threads", "exports", "clients", "version"])
+@pytest.mark.parametrize("verb", ["ping", "stats", "threads", "exports", "clients", "handles", "version"])
 def test_tables_for_people_and_json_on_either_side(shared_daemon: Any, verb: str) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/x", "w") as file:
         file.pwrite(b"x", 0)
@@ -227,5 +262,5 @@ def test_usage_is_status_2() -> None:
 
 def test_help_names_every_verb() -> None:
     shown = aiodctl("--help").stdout
-    for verb in ("ping", "stats", "threads", "exports", "clients", "version", "--json", "--endpoint"):
+    for verb in ("ping", "stats", "threads", "exports", "clients", "handles", "version", "--json", "--endpoint"):
         assert verb in shown

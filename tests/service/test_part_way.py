@@ -33,7 +33,7 @@ def small(request: pytest.FixtureRequest, new_daemon: Callable[..., Any], disk_p
 
 
 def until_full(step: Callable[[int], object]) -> tuple[int, int]:
-    """Call step(0), step(1), ... until there is no room: the number of those that succeeded, and `written` of the last."""
+    """Call step(0), step(1), ... until there is no room: how many succeeded, and `written` of the one that did not."""
     for number in itertools.count():
         try:
             step(number)
