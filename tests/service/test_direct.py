@@ -14,7 +14,8 @@ from aiod_client import aio
 
 MIB = 2**20
 TASKS = 48
-ROUNDS = 6
+ROUNDS = 30
+BYTES = 200_003
 
 
 def open_flags(pid: int, path: Path) -> set[int]:
@@ -49,37 +50,89 @@ def test_neighbours_in_one_block_from_many_tasks(place: Any, mounts_daemon: Any)
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
     choice = random.Random(1)  # noqa: S311 - no secret
-    edges = sorted(choice.sample(range(1, 200_000), TASKS))
-    pieces = list(zip([0, *edges], [*edges, 200_003], strict=True))
-    expected = bytearray(200_003)
+    edges = sorted(choice.sample(range(1, BYTES), TASKS))
+    pieces = zip([0, *edges], [*edges, BYTES], strict=True)
+    source_bytes = choice.randbytes(BYTES)
+    expected = bytearray(BYTES)
 
-    async def write(file: Any, number: int, start: int, end: int) -> None:
-        own = random.Random(number)  # noqa: S311 - no secret
-        for _ in range(ROUNDS):
-            data = own.randbytes(end - start)
+    async def change(file: Any, source: Any, own: random.Random, start: int, end: int) -> None:
+        """Change the piece in one way of many, and look at it."""
+        data = own.randbytes(end - start)
+        way = own.randrange(6)
+        if way == 0:
             cut = own.randrange(len(data) + 1)
-            if own.random() < 0.5:
-                assert await file.pwritev([data[:cut], data[cut:]], start) == len(data)
-            else:
-                assert await file.pwrite(data, start, fua=own.random() < 0.1) == len(data)
-            parts = [bytearray(cut), bytearray(len(data) - cut)]
-            assert await file.preadv(parts, start) == len(data)
-            assert b"".join(parts) == data
-            expected[start:end] = data
+            assert await file.pwritev([data[:cut], data[cut:]], start) == len(data)
+        elif way == 1:
+            data = bytes(len(data))
+            await file.write_zeroes(start, len(data), unmap=own.random() < 0.5)
+        elif way == 2:
+            data = bytes(len(data))
+            await file.discard(start, len(data))
+        elif way == 3:
+            data = source_bytes[-len(data) :]
+            assert await file.copy_range(source, BYTES - len(data), start, len(data)) == len(data)
+        else:
+            assert await file.pwrite(data, start, fua=own.random() < 0.1) == len(data)
+        parts = [bytearray(len(data) // 3), bytearray(len(data) - len(data) // 3)]
+        assert await file.preadv(parts, start) == len(data)
+        assert b"".join(parts) == data, way
+        expected[start:end] = data
 
     async def main() -> None:
         async with (
             aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            await client.open(f"{place.name}/source", "w+") as source,
             await client.open(f"{place.name}/file", "w+", direct=True) as one,
             await client.open(f"{place.name}/file", "r+", direct=True) as two,
         ):
-            await one.truncate(len(expected))
-            works = [write((one, two)[number % 2], number, *piece) for number, piece in enumerate(pieces)]
-            await asyncio.gather(*works)
+            await source.pwrite(source_bytes, 0)
+            await one.truncate(BYTES)
+
+            async def work(number: int, start: int, end: int) -> None:
+                own = random.Random(number)  # noqa: S311 - no secret
+                for _ in range(ROUNDS):
+                    await change((one, two)[number % 2], source, own, start, end)
+
+            await asyncio.gather(*(work(number, *piece) for number, piece in enumerate(pieces)))
             assert await one.pread(MIB, 0) == expected
 
     asyncio.run(main())
     assert (place.path / "file").read_bytes() == expected
+
+
+def test_appends_beside_misaligned_writes(place: Any, mounts_daemon: Any) -> None:
+    """What is written whole at the end and cut to size again takes nothing of an append with it."""
+    if not place.has_direct:
+        pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
+
+    async def main() -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        async with (
+            aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            await client.open(f"{place.name}/file", "w+", direct=True) as direct,
+            await client.open(f"{place.name}/file", "a") as log,
+        ):
+
+            async def append(number: int) -> None:
+                for length in range(1, 20 * ROUNDS):
+                    data = bytes([number]) * length
+                    found[await log.append(data)] = data
+
+            async def rewrite() -> None:
+                """The last record once more, as it is: its blocks are changed whole."""
+                for _ in range(40 * ROUNDS):
+                    if found:
+                        offset = max(found)
+                        assert await direct.pwrite(found[offset], offset) == len(found[offset])
+                    else:
+                        await asyncio.sleep(0)
+
+            await asyncio.gather(append(1), append(2), append(3), rewrite(), rewrite())
+            assert await direct.size() == sum(map(len, found.values()))
+        return found
+
+    found = asyncio.run(main())
+    assert (place.path / "file").read_bytes() == b"".join(found[offset] for offset in sorted(found))
 
 
 def test_growth_at_the_end_byte_by_byte(place: Any) -> None:
