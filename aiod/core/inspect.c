@@ -9,6 +9,9 @@
 #include "os.h"
 #include "worker_io.h"
 
+/* Of one posix_fadvise() the kernel reads no more than what its device takes at once, or reads ahead by itself. */
+#define PREFETCH_STEP_BYTES (UINT64_C(128) << 10)
+
 /* ---- STAT --------------------------------------------------------------------------------------------------------------- */
 
 static int64_t nanoseconds(struct timespec time)
@@ -106,8 +109,19 @@ int64_t aiod_inspect_extents(int fd, uint64_t offset, uint64_t length, struct ai
 
 int64_t aiod_inspect_prefetch(int fd, uint64_t offset, uint64_t length)
 {
-    if (length == 0) {
-        return 0; /* to posix_fadvise() it would mean: up to the end */
+    int64_t size = aiod_io_size(fd);
+    uint64_t end = offset + (length < AIOD_RANGE_BYTES_MAX ? length : AIOD_RANGE_BYTES_MAX);
+    int error = 0;
+
+    if (size < 0) {
+        return size;
     }
-    return -aiod_os->posix_fadvise(fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+    end = end < (uint64_t)size ? end : (uint64_t)size;
+    for (; offset < end && error == 0; offset += PREFETCH_STEP_BYTES) {
+        uint64_t rest = end - offset;
+
+        error = aiod_os->posix_fadvise(
+            fd, (off_t)offset, (off_t)(rest < PREFETCH_STEP_BYTES ? rest : PREFETCH_STEP_BYTES), POSIX_FADV_WILLNEED);
+    }
+    return -error;
 }

@@ -22,7 +22,7 @@ int64_t aiod_inspect_stat(int fd, const struct aiod_alignment *alignment, struct
  */
 int64_t aiod_inspect_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents);
 
-/* Ask for read-ahead: the kernel does as much of it as the device's read-ahead allows. 0, or -errno. */
+/* Ask for read-ahead of what of the range is in the file, AIOD_RANGE_BYTES_MAX at most. 0, or -errno. */
 int64_t aiod_inspect_prefetch(int fd, uint64_t offset, uint64_t length);
 
 #endif

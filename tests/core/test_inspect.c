@@ -155,6 +155,12 @@ static void prefetched(void)
     os.posix_fadvise = noting_fadvise;
     CHECK(aiod_inspect_prefetch(fd, BLOCK, 100) == 0 && advised == 100);
     CHECK(aiod_inspect_prefetch(fd, 0, 0) == 0 && advised == 100);
+    CHECK(aiod_inspect_prefetch(fd, 2 * BLOCK, 100) == 0 && advised == 100); /* behind the end */
+    advised = 0;
+    CHECK(aiod_inspect_prefetch(fd, 1, INT64_MAX - 1) == 0 && advised == 2 * BLOCK - 1);
+    CHECK(ftruncate(fd, INT64_C(1) << 31) == 0);
+    advised = 0;
+    CHECK(aiod_inspect_prefetch(fd, 0, INT64_C(1) << 31) == 0 && advised == INT64_C(1) << 30);
     CHECK(aiod_inspect_prefetch(-1, 0, 100) == -EBADF);
     os.posix_fadvise = posix_fadvise;
     close(fd);
