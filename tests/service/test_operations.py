@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.service.conftest import FIGETBSZ
+from tests.service.file_systems import run
 from tests.service.records import refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 KIB = 1024
 MIB = 2**20
@@ -291,3 +293,46 @@ def test_each_operation_needs_its_handle(place: Any) -> None:
                         call(file)
                     else:
                         assert refused(lambda: call(file)) == errno.EBADF, (mode, name)  # noqa: B023 - called at once
+
+
+# ---- what the file system forbids --------------------------------------------------------------------------------------
+
+
+def kernels_answer(path: Path, offset: int) -> int | None:
+    """The errno of one byte written there by a plain call; None when it could be."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        os.pwrite(fd, b"x", offset)
+    except OSError as error:
+        return error.errno
+    finally:
+        os.close(fd)
+    return None
+
+
+def test_beyond_the_largest_file(place: Any, file: Any) -> None:
+    """EFBIG where the file system says so; the largest differs."""
+    (place.path / "other").touch()
+    for offset in (2**44, 2**62, 2**63 - 4097):
+        expected = kernels_answer(place.path / "other", offset)
+        assert expected in (None, errno.EFBIG)
+        if expected:
+            assert refused(lambda: file.pwrite(b"x", offset)) == expected  # noqa: B023 - called at once
+            assert refused(lambda: file.truncate(offset + 1)) == expected  # noqa: B023
+        else:
+            assert file.pwrite(b"x", offset) == 1
+            assert file.size() == offset + 1
+
+
+def test_what_the_files_attributes_forbid(place: Any, file: Any) -> None:
+    """They hold for handles that are open already."""
+    file.pwrite(PATTERN, 0)
+    try:
+        run("chattr", "+i", str(place.path / "file"))
+        assert refused(lambda: file.allocate(0, MIB)) == errno.EPERM
+        assert refused(lambda: file.discard(0, MIB)) == errno.EPERM
+        run("chattr", "-i", "+a", str(place.path / "file"))
+        assert refused(lambda: file.discard(0, MIB)) == errno.EPERM
+    finally:
+        run("chattr", "-i", "-a", str(place.path / "file"))
+    assert file.pread(10, 0) == PATTERN[:10]
