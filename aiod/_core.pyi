@@ -13,6 +13,21 @@ Control = tuple[int, int, int, int, int, int, int]
 """(tag, result, size, dev, ino, memory alignment, offset alignment) of an `open` (result: fd or -errno; the alignments
 (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
+Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
+"""((name, bytes if it is not UTF-8; kind: "file", "dir", "link", "block" or "other"; size in bytes) of each entry, at
+most 512; the next page's cursor, None: there is none). Less than 48 KiB as msgpack."""
+
+NamingResult = tuple[int, int, bool, Listing | bytes | None]
+"""(tag, 0 or -errno, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of a `name`."""
+
+VERB_LIST: int
+VERB_STAT: int
+VERB_REMOVE: int
+VERB_RMDIR: int
+VERB_RENAME: int
+VERB_MKDIR: int
+VERB_SYNC: int
+
 REASON_KERNEL: int
 """The system call said so."""
 REASON_HANDLE: int
@@ -103,7 +118,7 @@ class Core:
         credit: the caller ends the session.
         """
 
-    def reap(self) -> tuple[list[tuple[Session, Completions]], list[Control]]:
+    def reap(self) -> tuple[list[tuple[Session, Completions]], list[Control], list[NamingResult]]:
         """Everything that has completed, grouped by session. Clears completion_fd. Never blocks."""
 
     def cancel(self, session: Session, cookies: Sequence[int]) -> int:
@@ -113,6 +128,15 @@ class Core:
         """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
 
         An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices).
+        """
+
+    def name(
+        self, tag: int, verb: int, root: str, path: str, *, to: str, cursor: int, mode: int, replace: bool
+    ) -> None:
+        """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
+
+        verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's. The result comes from
+        reap() as a NamingResult.
         """
 
     def add_handle(

@@ -2,32 +2,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "confined.h"
 #include "worker_io.h"
 
 #define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
-
-static int open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode)
-{
-    struct open_how how = {
-        .flags = flags | O_CLOEXEC,
-        .mode = mode,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-    };
-    long fd;
-
-    /* EAGAIN: a rename crossed the walk; the kernel asks to try again. */
-    do {
-        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
-    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
-    return fd < 0 ? -errno : (int)fd;
-}
 
 /* A misaligned direct write reads what it does not write of a block. */
 static int access_mode(unsigned flags)
@@ -73,7 +56,7 @@ static int reopen(int path_fd, unsigned flags, bool device_allowed)
 
 static int open_existing(int root_fd, const char *path, unsigned flags)
 {
-    int path_fd = open_beneath(root_fd, path, O_PATH, 0);
+    int path_fd = aiod_open_beneath(root_fd, path, O_PATH, 0);
     int fd;
 
     if (path_fd < 0) {
@@ -86,7 +69,7 @@ static int open_existing(int root_fd, const char *path, unsigned flags)
 
 static int create(int root_fd, const char *path, unsigned flags, mode_t mode)
 {
-    return open_beneath(root_fd, path, (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY, mode & 0777);
+    return aiod_open_beneath(root_fd, path, (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY, mode & 0777);
 }
 
 /* With CREATE, look first and create then: so an existing FIFO or device is never opened to find out. */
@@ -110,13 +93,6 @@ static int open_in_directory(int root_fd, const char *path, unsigned flags, mode
     return fd;
 }
 
-static int open_root(const char *root, int flags)
-{
-    int fd = open(root, flags | O_PATH | O_CLOEXEC);
-
-    return fd < 0 ? -errno : fd;
-}
-
 /* The root itself is there already: CREATE changes nothing, EXCLUSIVE fails. */
 static int open_whole(int root_fd, unsigned flags)
 {
@@ -125,7 +101,7 @@ static int open_whole(int root_fd, unsigned flags)
 
 static int open_any(const char *root, const char *path, unsigned flags, mode_t mode)
 {
-    int root_fd = open_root(root, *path != '\0' ? O_DIRECTORY : 0);
+    int root_fd = aiod_open_root(root, *path != '\0' ? O_DIRECTORY : 0);
     int fd;
 
     if (root_fd < 0) {

@@ -1,8 +1,7 @@
 /*
  * confined_open.h - opening a file beneath an export's root, and nothing else.
  *
- * The kernel confines the path (openat2 with RESOLVE_BENEATH and RESOLVE_NO_MAGICLINKS); without openat2 the answer is its
- * errno, never an unconfined open. Blocks: for workers only. Thread-safe.
+ * The kernel confines the path (confined.h). Blocks: for workers only. Thread-safe.
  */
 #ifndef AIOD_CONFINED_OPEN_H
 #define AIOD_CONFINED_OPEN_H

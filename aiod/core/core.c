@@ -68,12 +68,13 @@ void aiod_core_destroy(struct aiod_core *core)
     free(core);
 }
 
-/* ---- opens and closes ---------------------------------------------------------------------------------------------- */
+/* ---- opens, closes and names --------------------------------------------------------------------------------------- */
 
 void aiod_control_destroy(struct aiod_control *control)
 {
     free(control->root);
     free(control->path);
+    aiod_naming_destroy(control->naming);
     free(control);
 }
 
@@ -119,6 +120,21 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
     control->tag = tag;
     control->fd = fd;
     submit_control(core, control);
+}
+
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming)
+{
+    struct aiod_control *control = calloc(1, sizeof(*control));
+
+    if (control == NULL) {
+        aiod_naming_destroy(naming);
+        return -ENOMEM;
+    }
+    control->op = AIOD_NAME;
+    control->tag = tag;
+    control->naming = naming;
+    submit_control(core, control);
+    return 0;
 }
 
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,

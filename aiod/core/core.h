@@ -67,6 +67,9 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
                    mode_t mode);
 
+/* Look at or change names on a worker; ends as a control. Takes over `naming`, also when it fails: 0, or -ENOMEM. */
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming);
+
 /* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
                              const struct aiod_handle_use *use);

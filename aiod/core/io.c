@@ -184,6 +184,9 @@ int64_t aiod_control_run(struct aiod_request *request)
 
         return error < 0 ? error : control->opened.fd;
     }
+    if (control->op == AIOD_NAME) {
+        return aiod_naming_run(control->naming);
+    }
     if (control->fd < 0) {
         return 0;
     }

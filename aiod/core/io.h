@@ -1,5 +1,5 @@
 /*
- * io.h - what the pool carries out: a client's request (aiod_io), or an open or close (aiod_control).
+ * io.h - what the pool carries out: a client's request (aiod_io), or an open, a close or a name (aiod_control).
  *
  * Made and freed on the main loop's thread; a worker has it between submit and reap, and then touches nothing of the
  * session but what its handle may be used for, and what the file's handles share.
@@ -13,6 +13,7 @@
 
 #include "buffers.h"
 #include "confined_open.h"
+#include "names.h"
 #include "request.h"
 #include "session.h"
 
@@ -84,12 +85,14 @@ struct aiod_control {
 
     /* close */
     int fd; /* negative: none, others need it still */
+
+    struct aiod_naming *naming; /* name */
 };
 
 /* aiod_request.run of a client's request, by its op. */
 int64_t aiod_io_run(struct aiod_request *request);
 
-/* aiod_request.run of an open or close. */
+/* aiod_request.run of an open, a close or a name. */
 int64_t aiod_control_run(struct aiod_request *request);
 
 void aiod_payload_put(struct aiod_payload *payload);

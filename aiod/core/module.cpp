@@ -299,11 +299,61 @@ nb::object core_submit(nb::handle self, Session &session, uint64_t received, con
     return reply ? nb::object(completions_tuple(reply.get(), self)) : nb::none();
 }
 
+/* As msgpack sends it: text where it is UTF-8, else its bytes. */
+nb::object entry_name(const char *name, size_t length)
+{
+    nb::object text = nb::steal(PyUnicode_DecodeUTF8(name, static_cast<Py_ssize_t>(length), "strict"));
+
+    if (!text.is_valid()) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
+            throw nb::python_error();
+        }
+        PyErr_Clear();
+        return nb::bytes(name, length);
+    }
+    return text;
+}
+
+nb::tuple listing_tuple(const aiod_listing &listing)
+{
+    static const char *const kinds[] = {"file", "dir", "link", "block", "other"};
+    nb::list entries;
+
+    for (uint32_t i = 0; i < listing.entry_count; i++) {
+        const aiod_entry &entry = listing.entries[i];
+
+        entries.append(nb::make_tuple(entry_name(listing.names + entry.name_offset, entry.name_length),
+                                      kinds[entry.kind], entry.size));
+    }
+    return nb::make_tuple(entries, listing.more ? nb::object(nb::int_(listing.next)) : nb::none());
+}
+
+nb::tuple naming_tuple(const aiod_control &control)
+{
+    const aiod_naming &naming = *control.naming;
+    const int64_t result = control.task.request.result;
+    nb::object found = nb::none();
+
+    if (result == 0 && naming.verb == AIOD_VERB_LIST) {
+        found = listing_tuple(*naming.listing);
+    } else if (result == 0 && naming.verb == AIOD_VERB_STAT) {
+        found = nb::bytes(&naming.stat, sizeof(naming.stat));
+    }
+    return nb::make_tuple(control.tag, result, naming.outside, found);
+}
+
+nb::tuple control_tuple(const aiod_control &control)
+{
+    return nb::make_tuple(control.tag, control.task.request.result, control.opened.size, control.opened.dev,
+                          control.opened.ino, control.opened.alignment.memory, control.opened.alignment.offset);
+}
+
 nb::tuple core_reap(nb::handle self)
 {
     Core &core = nb::cast<Core &>(self);
     nb::list replies;
     nb::list controls;
+    nb::list namings;
     aiod_reply *reply;
     aiod_control *control;
 
@@ -320,13 +370,15 @@ nb::tuple core_reap(nb::handle self)
     while (control != nullptr) {
         auto *next = reinterpret_cast<aiod_control *>(control->task.request.next);
 
-        controls.append(nb::make_tuple(control->tag, control->task.request.result, control->opened.size,
-                                       control->opened.dev, control->opened.ino, control->opened.alignment.memory,
-                                       control->opened.alignment.offset));
+        if (control->op == AIOD_NAME) {
+            namings.append(naming_tuple(*control));
+        } else {
+            controls.append(control_tuple(*control));
+        }
         aiod_control_destroy(control);
         control = next;
     }
-    return nb::make_tuple(replies, controls);
+    return nb::make_tuple(replies, controls, namings);
 }
 
 size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
@@ -339,13 +391,33 @@ size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
     return aiod_core_cancel(core.core, session.session, numbers.data(), numbers.size());
 }
 
+/* A path for the kernel. */
+const char *c_path(const std::string &path)
+{
+    if (path.find('\0') != std::string::npos) {
+        throw nb::value_error("a path with a zero byte");
+    }
+    return path.c_str();
+}
+
 void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
                unsigned mode)
 {
-    if (root.find('\0') != std::string::npos || path.find('\0') != std::string::npos) {
-        throw nb::value_error("a path with a zero byte");
+    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, mode));
+}
+
+void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
+               const std::string &to, int64_t cursor, unsigned mode, bool replace)
+{
+    aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
+
+    if (naming == nullptr) {
+        throw std::bad_alloc();
     }
-    Core::check(aiod_core_open(core.core, tag, root.c_str(), path.c_str(), flags, mode));
+    naming->cursor = cursor;
+    naming->mode = mode;
+    naming->replace = replace;
+    Core::check(aiod_core_name(core.core, tag, naming));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -452,6 +524,14 @@ NB_MODULE(_core, m)
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
     m.attr("REASON_IOCTL") = static_cast<int>(AIOD_REASON_IOCTL);
 
+    m.attr("VERB_LIST") = static_cast<int>(AIOD_VERB_LIST);
+    m.attr("VERB_STAT") = static_cast<int>(AIOD_VERB_STAT);
+    m.attr("VERB_REMOVE") = static_cast<int>(AIOD_VERB_REMOVE);
+    m.attr("VERB_RMDIR") = static_cast<int>(AIOD_VERB_RMDIR);
+    m.attr("VERB_RENAME") = static_cast<int>(AIOD_VERB_RENAME);
+    m.attr("VERB_MKDIR") = static_cast<int>(AIOD_VERB_MKDIR);
+    m.attr("VERB_SYNC") = static_cast<int>(AIOD_VERB_SYNC);
+
     m.def("keep_large_blocks", [] {
         mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
         mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
@@ -483,6 +563,8 @@ NB_MODULE(_core, m)
         .def("reap", core_reap)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
         .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"))
+        .def("name", core_name, nb::arg("tag"), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(),
+             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
              nb::arg("ioctls"))

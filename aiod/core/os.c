@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -17,6 +18,7 @@ const struct aiod_os aiod_os_real = {
     .preadv2 = preadv2,
     .pwritev2 = pwritev2,
     .fdatasync = fdatasync,
+    .fsync = fsync,
     .fstat = fstat,
     .statx = statx,
     .lseek = lseek,
@@ -25,6 +27,7 @@ const struct aiod_os aiod_os_real = {
     .copy_file_range = copy_file_range,
     .posix_fadvise = posix_fadvise,
     .ioctl = ioctl_pointer,
+    .renameat2 = renameat2,
 };
 
 const struct aiod_os *aiod_os = &aiod_os_real;

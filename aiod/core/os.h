@@ -18,6 +18,7 @@ struct aiod_os {
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
     ssize_t (*pwritev2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
     int (*fdatasync)(int fd);
+    int (*fsync)(int fd);
     int (*fstat)(int fd, struct stat *status);
     int (*statx)(int fd, const char *path, int flags, unsigned mask, struct statx *status);
     off_t (*lseek)(int fd, off_t offset, int whence);
@@ -26,6 +27,7 @@ struct aiod_os {
     ssize_t (*copy_file_range)(int from, off_t *from_offset, int to, off_t *offset, size_t length, unsigned flags);
     int (*posix_fadvise)(int fd, off_t offset, off_t length, int advice); /* returns the errno, 0: none */
     int (*ioctl)(int fd, unsigned long request, void *argument);
+    int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 };
 
 /* Set before the first pool is made, and not changed while one lives. */

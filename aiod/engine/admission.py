@@ -1,4 +1,4 @@
-"""What may be opened: every refusal of an OPEN. No system calls.
+"""What may be opened, and what may be done to names: every refusal of an OPEN and a NAME. No system calls.
 
 The records of a SUBMIT are admitted one by one in the core (core/admission.c), where a check costs nanoseconds.
 """
@@ -6,19 +6,32 @@ The records of a SUBMIT are admitted one by one in the core (core/admission.c), 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from aiod import _core
 from aiod.engine.errors import refused
-from aiod.engine.model import Opening, Session, object_name
+from aiod.engine.model import Naming, Opening, Session, object_name
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_settings import EngineSettings, ExportSettings
 
 PATH_BYTES_MAX = 4096
 _PERMISSIONS = 0o777
 _ALL_FLAGS = ~OpenFlag(0)
 _NEEDS_WRITE = OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE | OpenFlag.APPEND
+
+_CURSOR_MAX: Final = 2**63 - 1
+_VERBS: Final = {
+    "list": _core.VERB_LIST,
+    "stat": _core.VERB_STAT,
+    "remove": _core.VERB_REMOVE,
+    "rmdir": _core.VERB_RMDIR,
+    "rename": _core.VERB_RENAME,
+    "mkdir": _core.VERB_MKDIR,
+    "sync": _core.VERB_SYNC,
+}
+_CHANGES_NOTHING: Final = frozenset({"list", "stat", "sync"})
 
 
 class Admission:
@@ -31,7 +44,7 @@ class Admission:
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse every open from now on."""
+        """Refuse every open and every name from now on."""
         self._draining = True
 
     def admit_open(self, session: Session, export: str, path: str, flags: int, mode: int, *, files: int) -> Opening:
@@ -41,12 +54,9 @@ class Admission:
         """
         name = object_name(export, path)
         self._check_room(session, name, files)
-        settings = self._settings.exports.get(export)
-        if settings is None:
-            known = ", ".join(sorted(self._settings.exports))
-            raise refused(errno.ENOENT, f"open {name}: there is no export {export[:64]!r} here; there is: {known}")
+        settings = self._find_export(f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
-        _check_path(name, path)
+        _check_path(f"open {name}", path)
         if settings.read_only and wanted & OpenFlag.WRITE:
             raise refused(errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading")
         if settings.direct:
@@ -57,6 +67,47 @@ class Admission:
             )
             raise refused(errno.EINVAL, sentence)
         return Opening(settings, path, wanted, mode, name)
+
+    def admit_name(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
+        """What may be tried; `arguments` has those of the verb, each of the right type.
+
+        Raises OSError with the errno and a sentence when it is refused.
+        """
+        to = arguments.get("to", "")
+        what = f"{verb[:64]} {object_name(export, path)}" + (
+            f" to {object_name(export, to)}" if verb == "rename" else ""
+        )
+        self._check_namings(session, what)
+        if verb not in _VERBS:
+            raise refused(errno.EINVAL, f"{what!r}: there is no such verb; there is: {', '.join(_VERBS)}")
+        settings = self._find_export(what, export)
+        _check_path(what, path)
+        _check_path(what, to)
+        if settings.read_only and verb not in _CHANGES_NOTHING:
+            raise refused(errno.EROFS, f"{what}: the export {export} is read-only; its names cannot be changed")
+        return Naming(
+            verb=_VERBS[verb],
+            root=settings.path,
+            path=path,
+            to=to,
+            cursor=_check_cursor(what, arguments.get("cursor", 0)),
+            mode=_check_permissions(what, arguments.get("mode", 0)),
+            replace=arguments.get("replace", False),
+            what=what,
+        )
+
+    def _check_namings(self, session: Session, what: str) -> None:
+        if self._draining:
+            raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping")
+        if session.namings_inflight >= self._settings.depth_max:
+            raise refused(errno.EAGAIN, f"{what}: {self._settings.depth_max} of these wait already; wait for some")
+
+    def _find_export(self, what: str, export: str) -> ExportSettings:
+        settings = self._settings.exports.get(export)
+        if settings is None:
+            known = ", ".join(sorted(self._settings.exports))
+            raise refused(errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}")
+        return settings
 
     def _check_room(self, session: Session, name: str, files: int) -> None:
         limits = self._settings
@@ -83,8 +134,20 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
     return wanted
 
 
-def _check_path(name: str, path: str) -> None:
+def _check_path(what: str, path: str) -> None:
     if "\0" in path:
-        raise refused(errno.EINVAL, f"open {name!r}: a path has no zero bytes")
+        raise refused(errno.EINVAL, f"{what!r}: a path has no zero bytes")
     if len(path.encode("utf-8", "surrogatepass")) >= PATH_BYTES_MAX:
-        raise refused(errno.ENAMETOOLONG, f"open {name}: a path is at most {PATH_BYTES_MAX - 1} bytes")
+        raise refused(errno.ENAMETOOLONG, f"{what}: a path is at most {PATH_BYTES_MAX - 1} bytes")
+
+
+def _check_cursor(what: str, cursor: int) -> int:
+    if cursor > _CURSOR_MAX:
+        raise refused(errno.EINVAL, f"{what}: no page gave the cursor {cursor}; start with 0")
+    return cursor
+
+
+def _check_permissions(what: str, mode: int) -> int:
+    if mode & ~_PERMISSIONS:
+        raise refused(errno.EINVAL, f"{what}: the mode {mode:#o} has more than permission bits ({_PERMISSIONS:#o})")
+    return mode

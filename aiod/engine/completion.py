@@ -17,7 +17,7 @@ from aiod_client.wire import MessageType, Op
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiod._core import Completions, Control, Core, Failure
+    from aiod._core import Completions, Control, Core, Failure, NamingResult
     from aiod.engine.model import Session
 
 _ADVICE: Final = {
@@ -48,12 +48,14 @@ class Completion:
         core: Core,
         send_to: Callable[[Session, Sequence[Any], Sequence[Any]], None],
         control_finished: Callable[[Control], None],
+        naming_finished: Callable[[NamingResult], None],
         reaped: Callable[[], None],
     ) -> None:
-        """`send_to` sends to a session, `control_finished` gets opens and closes, `reaped` follows each reap."""
+        """`send_to` sends to a session, the next two get opens and closes, and names; `reaped` follows each reap."""
         self._core = core
         self._send_to = send_to
         self._control_finished = control_finished
+        self._naming_finished = naming_finished
         self._reaped = reaped
 
     def start(self) -> None:
@@ -66,13 +68,15 @@ class Completion:
 
     def reap(self) -> None:
         """Take what has completed, and send it off."""
-        replies, controls = self._core.reap()
+        replies, controls, namings = self._core.reap()
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:
                 self.send(session, completions)
         for control in controls:
             self._control_finished(control)
+        for naming in namings:
+            self._naming_finished(naming)
         self._reaped()
 
     def send(self, session: Session, completions: Completions) -> None:

@@ -48,6 +48,9 @@ class Handlers(Protocol):
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE; answered by REPLY."""
 
+    def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
+        """NAME, with the verb's arguments; answered by REPLY."""
+
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
         """SUBMIT; answered by COMPLETE."""
 
@@ -133,6 +136,11 @@ class Frontend:
     def _close(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         self._handlers.close(session, *message[2:4])
 
+    def _name(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        cookie, verb, export, path, given = message[2:7]
+        arguments = {key: _argument(given, key, wanted) for key, wanted in _NAME_ARGUMENTS.get(verb, {}).items()}
+        self._handlers.name(session, cookie, verb, export, path, arguments)
+
     def _submit(self, session: Session, message: list[Any], frames: list[zmq.Frame]) -> None:
         self._handlers.submit(session, message[2], message[3], frames[1:])
 
@@ -178,9 +186,17 @@ class Frontend:
 
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
 
+# Of NAME's verbs. An unknown verb has none: to refuse it is the business of who knows them.
+_NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
+    "list": {"cursor": int},
+    "rename": {"to": str, "replace": bool},
+    "mkdir": {"mode": int},
+}
+
 _FORMS = {
     int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), Frontend._open),  # noqa: SLF001
     int(MessageType.CLOSE): _Form((bytes, int, int), Frontend._close),  # noqa: SLF001
+    int(MessageType.NAME): _Form((bytes, int, str, str, str, dict), Frontend._name),  # noqa: SLF001
     int(MessageType.SUBMIT): _Form((bytes, int, bytes), Frontend._submit),  # noqa: SLF001
     int(MessageType.CANCEL): _Form((bytes, object, list), Frontend._cancel),  # noqa: SLF001
     int(MessageType.HEARTBEAT): _Form((bytes,), Frontend._heartbeat),  # noqa: SLF001
@@ -202,6 +218,16 @@ def _check_form(message: list[Any], types: tuple[type, ...]) -> None:
             raise wire.WireError(f"message of type {message[0]} has {type(element).__name__} for {wanted.__name__}")
         if wanted is int and not 0 <= element <= U64_MAX:
             raise wire.WireError(_NO_NUMBER)
+
+
+def _argument(given: dict[Any, Any], key: str, wanted: type) -> Any:
+    """The argument `key` of a NAME."""
+    value = given.get(key)
+    if type(value) is not wanted:
+        raise wire.WireError(f"NAME has {type(value).__name__} for {key}, which is {wanted.__name__}")
+    if wanted is int:
+        _check_number(value)
+    return value
 
 
 def _check_payloads(message: list[Any], frames: list[zmq.Frame]) -> None:

@@ -9,25 +9,16 @@ from __future__ import annotations
 import errno
 import itertools
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiod.engine.errors import refused, sentence
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
     from aiod._core import Control, Core
-    from aiod.engine.model import Opening, Session
+    from aiod.engine.model import Opening, Reply, Session
 
 log = logging.getLogger(__name__)
-
-
-class Reply(Protocol):
-    """Answers an OPEN or CLOSE."""
-
-    def __call__(
-        self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None
-    ) -> None:
-        """Send REPLY."""
 
 
 class AdmitOpen(Protocol):

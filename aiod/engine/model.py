@@ -1,4 +1,4 @@
-"""What the engine's stages hand to each other: a session, a request to open, and the refusal of a request.
+"""What the engine's stages hand to each other: a session, a request to open, one about a name, and how to answer.
 
 Data only. Everything here belongs to the main loop's thread.
 """
@@ -6,7 +6,7 @@ Data only. Everything here belongs to the main loop's thread.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
@@ -33,6 +33,7 @@ class Session:
     names: dict[int, str] = field(default_factory=dict)
     """Open handle -> "export/path", for sentences."""
     opens_inflight: int = 0
+    namings_inflight: int = 0
     ended: bool = False
     pidfd: int = -1
 
@@ -56,6 +57,31 @@ class Opening:
     mode: int
     name: str
     """"export/path", shortened for sentences."""
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Naming:
+    """A NAME that admission let pass."""
+
+    verb: int
+    """One of _core.VERB_*."""
+    root: str
+    path: str
+    to: str
+    cursor: int
+    mode: int
+    replace: bool
+    what: str
+    """"rename export/path to export/to", shortened for sentences."""
+
+
+class Reply(Protocol):
+    """Answers a message that has a cookie."""
+
+    def __call__(
+        self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None
+    ) -> None:
+        """Send REPLY."""
 
 
 def object_name(export: str, path: str, chars_max: int = 120) -> str:

@@ -1,7 +1,8 @@
 """One engine process: its entry, and the only place that wires the stages together.
 
 A request's way: frontend (message) -> sessions (whose) -> dispatch (core: admission, pool, workers) -> completion
-(reap) -> frontend (reply). Opens and closes go by admission and handles instead of dispatch.
+(reap) -> frontend (reply). Opens and closes go by admission and handles instead of dispatch, names by admission and
+names.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from aiod.engine.completion import Completion
 from aiod.engine.dispatch import Dispatch
 from aiod.engine.frontend import Frontend
 from aiod.engine.handles import Handles
+from aiod.engine.names import Names
 from aiod.engine.sessions import Sessions
 from aiod.engine.spawning import Spawning
 from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
@@ -110,8 +112,11 @@ class Engine:
         self._sessions = Sessions(settings, core, lambda: self._router.paused)
         self._admission = Admission(settings, descriptors_max() // 4)
         self._handles = Handles(core, self._admission.admit_open, self._frontend.reply)
+        self._names = Names(core, self._admission.admit_name, self._frontend.reply)
         self._spawning = Spawning(settings, core)
-        self._completion = Completion(core, self._frontend.send_to, self._handles.finished, self._reaped)
+        self._completion = Completion(
+            core, self._frontend.send_to, self._handles.finished, self._names.finished, self._reaped
+        )
         self._dispatch = Dispatch(
             core,
             settings.bytes_inflight_max,
@@ -142,6 +147,11 @@ class Engine:
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """See Handles.close."""
         self._handles.close(session, cookie, handle)
+
+    def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
+        """See Names.request."""
+        self._names.request(session, cookie, verb, export, path, arguments)
+        self._spawning.pool_changed()
 
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
         """See Dispatch.submit."""

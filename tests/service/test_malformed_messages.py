@@ -96,6 +96,19 @@ def test_what_is_no_message(raw: Any, other: Callable[[], None], header: bytes) 
         ((MessageType.CANCEL, "one", [7]), []),
         ((MessageType.CANCEL, [7]), []),
         ((MessageType.CANCEL, None, [1] * 10_000), []),
+        ((MessageType.NAME, 1, "stat", "scratch", "path"), []),
+        ((MessageType.NAME, 1, "stat", "scratch", b"path", {}), []),
+        ((MessageType.NAME, 1, "stat", "scratch", "path", []), []),
+        ((MessageType.NAME, 1, 7, "scratch", "path", {}), []),
+        ((MessageType.NAME, -1, "stat", "scratch", "path", {}), []),
+        ((MessageType.NAME, 1, "stat", "scratch", "path", {}), [b"payload"]),
+        ((MessageType.NAME, 1, "list", "scratch", "", {}), []),
+        ((MessageType.NAME, 1, "list", "scratch", "", {"cursor": None}), []),
+        ((MessageType.NAME, 1, "list", "scratch", "", {"cursor": -1}), []),
+        ((MessageType.NAME, 1, "mkdir", "scratch", "made", {"mode": True}), []),
+        ((MessageType.NAME, 1, "rename", "scratch", "path", {"to": "made"}), []),
+        ((MessageType.NAME, 1, "rename", "scratch", "path", {"to": b"made", "replace": False}), []),
+        ((MessageType.NAME, 1, "rename", "scratch", "path", {"to": "made", "replace": 1}), []),
         ((MessageType.GOODBYE, None), []),
     ],
 )
@@ -111,7 +124,13 @@ def test_a_malformed_message_ends_its_session(
 
 def test_before_hello(connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None]) -> None:
     raw = connect(engine_endpoint)
-    for kind in (MessageType.SUBMIT, MessageType.OPEN, MessageType.HEARTBEAT, MessageType.GOODBYE):
+    for kind in (
+        MessageType.SUBMIT,
+        MessageType.OPEN,
+        MessageType.NAME,
+        MessageType.HEARTBEAT,
+        MessageType.GOODBYE,
+    ):
         assert raw.ask(kind, b"\1" * 16, 0, b"")[:2] == [MessageType.REFUSAL, errno.ENOTCONN]
     raw.hello()
     other()

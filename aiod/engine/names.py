@@ -1,0 +1,116 @@
+"""A session's names: NAME on its way through a worker (docs/operations.md, Names).
+
+What touches a directory blocks, so workers do it; the core confines the path. Here stands only who waits for which.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from aiod import _core
+from aiod.engine.errors import sentence
+
+if TYPE_CHECKING:
+    from aiod._core import Core, NamingResult
+    from aiod.engine.model import Naming, Reply, Session
+
+_OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"
+_ADVICE: Final = {
+    errno.ENOENT: "there is no such name, or no such directory on the way to it",
+    errno.EEXIST: "the name is there already",
+    errno.ENOTDIR: "it, or a part of the path before it, or the export itself is no directory",
+    errno.EINVAL: "the export itself stays; a name is given without a last . or ..",
+    errno.EBUSY: "the export itself stays, and so does what is mounted or in use by the kernel",
+    errno.ENOTEMPTY: "remove what is in it first",
+}
+_ADVICE_FOR_VERB: Final = {
+    (_core.VERB_REMOVE, errno.EISDIR): "it is a directory: use rmdir",
+    (_core.VERB_LIST, errno.EINVAL): "the cursor is none that a page of this directory gave; start with 0",
+    (_core.VERB_RENAME, errno.EEXIST): "the new name is there already; ask to replace it, or choose another",
+    (_core.VERB_RENAME, errno.EISDIR): "the new name is a directory's; remove that, or choose another",
+    (_core.VERB_RENAME, errno.ENOTDIR): "a part of the path or the export is no directory, or a file is in the way",
+    (_core.VERB_RENAME, errno.EINVAL): "a directory cannot be moved into itself",
+    (_core.VERB_RENAME, errno.EXDEV): "the two are on different file systems; copy it, and remove the old one",
+    (_core.VERB_RENAME, errno.EOPNOTSUPP): "its file system cannot rename without replacing; ask to replace",
+}
+
+
+class AdmitName(Protocol):
+    """Says what may be done to names."""
+
+    def __call__(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
+        """What to try, or OSError."""
+
+
+class _Waiting(NamedTuple):
+    session: Session
+    cookie: int
+    naming: Naming
+
+
+class Names:
+    """NAMEs in flight. Main loop thread only."""
+
+    def __init__(self, core: Core, admit_name: AdmitName, reply: Reply) -> None:
+        """`admit_name` says what may be done, `reply` answers."""
+        self._core = core
+        self._admit_name = admit_name
+        self._reply = reply
+        self._tags = itertools.count(1)
+        self._waiting: dict[int, _Waiting] = {}
+
+    def request(
+        self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]
+    ) -> None:
+        """NAME: let a worker try it, or refuse."""
+        try:
+            naming = self._admit_name(session, verb, export, path, arguments)
+        except OSError as error:
+            self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
+            return
+        tag = next(self._tags)
+        self._waiting[tag] = _Waiting(session, cookie, naming)
+        session.namings_inflight += 1
+        self._core.name(
+            tag,
+            naming.verb,
+            naming.root,
+            naming.path,
+            to=naming.to,
+            cursor=naming.cursor,
+            mode=naming.mode,
+            replace=naming.replace,
+        )
+
+    def finished(self, done: NamingResult) -> None:
+        """What a worker has done."""
+        tag, result, outside, found = done
+        session, cookie, naming = self._waiting.pop(tag)
+        session.namings_inflight -= 1
+        if session.ended:
+            return
+        if result < 0:
+            number, text = _explain(naming, -result, outside=outside)
+            self._reply(session, cookie, -number, text)
+        else:
+            self._reply(session, cookie, result, None, _body(found))
+
+
+def _explain(naming: Naming, number: int, *, outside: bool) -> tuple[int, str]:
+    """The errno for the client, and the sentence."""
+    if outside:
+        return errno.EACCES, sentence(naming.what, errno.EACCES, _OUTSIDE)
+    advice = _ADVICE_FOR_VERB.get((naming.verb, number)) or _ADVICE.get(number, "")
+    return number, sentence(naming.what, number, advice)
+
+
+def _body(found: tuple[list[Any], int | None] | bytes | None) -> dict[str, Any] | None:
+    """REPLY's body."""
+    if found is None:
+        return None
+    if isinstance(found, bytes):
+        return {"stat": found}
+    entries, following = found
+    return {"entries": entries, "next": following}

@@ -1,0 +1,48 @@
+"""While the daemon drains nothing new is opened, and no name is looked at or changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from aiod._core import Session as CoreSession
+from aiod.config import make_config
+from aiod.engine.admission import Admission
+from aiod.engine.model import Session
+from aiod.router import Peer
+
+
+@pytest.fixture
+def session() -> Session:
+    limits = {"depth_max": 4, "bytes_max": 4096, "request_bytes_max": 4096, "batch_max": 4, "handles_max": 4}
+    peer = Peer(b"peer", -1, "", os.getuid(), os.getgid(), os.getpid())
+    return Session(b"token", peer, "test", CoreSession(None, **limits), b"peer", started_s=0, heard_s=0)
+
+
+@pytest.fixture
+def admission() -> Admission:
+    config = make_config({"runtime_dir": "/run/aiod", "exports": {"scratch": {"path": "/srv/scratch"}}}, "FILE")
+    return Admission(config.engine_settings("main", 1), files_max=4)
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [("list", {"cursor": 0}), ("mkdir", {"mode": 0o755}), ("rename", {"to": "new", "replace": False}), ("remove", {})],
+)
+def test_no_name_any_more(admission: Admission, session: Session, verb: str, arguments: dict[str, Any]) -> None:
+    assert admission.admit_name(session, verb, "scratch", "path", arguments).path == "path"
+    admission.drain()
+    with pytest.raises(OSError, match="daemon is stopping") as caught:
+        admission.admit_name(session, verb, "scratch", "path", arguments)
+    assert caught.value.errno == errno.ESHUTDOWN
+
+
+def test_no_file_any_more(admission: Admission, session: Session) -> None:
+    assert admission.admit_open(session, "scratch", "path", 1, 0, files=0).path == "path"
+    admission.drain()
+    with pytest.raises(OSError, match="daemon is stopping") as caught:
+        admission.admit_open(session, "scratch", "path", 1, 0, files=0)
+    assert caught.value.errno == errno.ESHUTDOWN
