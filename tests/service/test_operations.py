@@ -295,7 +295,7 @@ def test_each_operation_needs_its_handle(place: Any) -> None:
                         assert refused(lambda: call(file)) == errno.EBADF, (mode, name)  # noqa: B023 - called at once
 
 
-# ---- what the file system forbids --------------------------------------------------------------------------------------
+# ---- what the file system forbids ------------------------------------------------------------------------------------
 
 
 def kernels_answer(path: Path, offset: int) -> int | None:
