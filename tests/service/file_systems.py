@@ -47,7 +47,7 @@ def run(*command: str) -> str:
         pytest.skip(f"no {command[0]} on this machine (scripts/prerequisites.sh test)")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(f"{' '.join(command)}: {done.stderr.strip()}")
+        pytest.skip(f"{' '.join(command)}: {done.stderr.strip().splitlines()[:1]}")
     return done.stdout.strip()
 
 

@@ -62,6 +62,10 @@ def test_the_disk_while_it_is_well(served: Served) -> None:
         file.discard(MIB, MIB)
         assert served.disk.arrived("Trim") == 1
         assert not any(served.disk.image.read_bytes()[: 2 * MIB])
+        assert refused(lambda: file.allocate(0, MIB)) == errno.EOPNOTSUPP  # this file system cannot
+        assert [(extent.offset, extent.length, extent.hole) for extent in file.extents()] == [
+            (0, SIZE_BYTES, False)
+        ]  # nor does it know
 
 
 def test_reads_and_writes_that_fail(served: Served) -> None:
@@ -71,6 +75,10 @@ def test_reads_and_writes_that_fail(served: Served) -> None:
         with served.disk.failing("pwrite"):
             assert failure(lambda: file.pwrite(PATTERN, 0)) == (errno.EIO, 0)
             assert file.pread(10, 0) == bytes(10)
+        with served.disk.failing("zero"):
+            assert failure(lambda: file.write_zeroes(0, MIB)) == (errno.EIO, 0)
+        with served.disk.failing("trim"):
+            assert refused(lambda: file.discard(0, MIB)) == errno.EIO
         assert file.pwrite(PATTERN, 0) == len(PATTERN)
         file.flush()  # a failed plain write poisons nothing
         assert file.pread(len(PATTERN), 0) == PATTERN
