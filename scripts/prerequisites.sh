@@ -3,7 +3,7 @@
 #
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers
 #          core    a C compiler
-#          test    spin, which checks the model of the pool
+#          test    spin, which checks the model of the pool; file systems to make; nbdkit and nbdfuse for a disk that errs
 #          bench   the peers that `make bench` measures beside aiod
 #
 # What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
@@ -11,6 +11,7 @@
 set -eu
 
 PYTHON=${PYTHON:-python3}
+PATH=$PATH:/usr/sbin:/sbin # mkfs is there, and not everybody looks there
 missing=
 
 need() { # PACKAGE COMMAND: PACKAGE is missing when there is no COMMAND
@@ -37,7 +38,11 @@ need_python() {
 case ${1:-} in
 build) need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python ;;
 core) need gcc "${CC:-cc}" ;;
-test) need spin spin ;;
+test)
+    need spin spin
+    need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
+    need nbdkit nbdkit; need libnbd-bin nbdfuse
+    ;;
 bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse ;;
 *) echo "usage: $0 build|core|test|bench" >&2; exit 2 ;;
 esac

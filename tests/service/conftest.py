@@ -1,19 +1,29 @@
-"""A client that speaks the wire by hand: for what the library would never send."""
+"""A client that speaks the wire by hand, for what the library would never send; and file systems of the tests' own."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import zmq
 
+import aiod_client
 from aiod_client import wire
 from aiod_client.wire import MessageType
+from tests.conftest import Daemon
+from tests.service import file_systems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 ANSWER_TIMEOUT_MS = 20_000
+
+FIGETBSZ = 2
+"""The ioctl that every file system answers: its block size, an int."""
 
 
 class Raw:
@@ -128,3 +138,65 @@ def raw(connect: Callable[[str], Raw], engine_endpoint: str) -> Raw:
     made = connect(engine_endpoint)
     made.hello()
     return made
+
+
+# ---- file systems ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def mounts_daemon() -> Iterator[Daemon]:
+    """A daemon with an export for each file system of file_systems.NAMES, and one of it that is `direct`.
+
+    They are directories of its base; `place` mounts there.
+    """
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
+    exports: dict[str, Any] = {}
+    for name in file_systems.NAMES:
+        path = base / name
+        path.mkdir()
+        exports[f"exports.{name}"] = {"path": str(path), "ioctls": [{"number": FIGETBSZ, "bytes": 4}]}
+        exports[f"exports.{name}-direct"] = {"path": str(path), "direct": True}
+    made = Daemon(base, **exports)
+    made.start()
+    yield made
+    made.destroy()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", params=file_systems.NAMES)
+def file_system(request: pytest.FixtureRequest, mounts_daemon: Daemon) -> Iterator[file_systems.FileSystem]:
+    """Each file system, mounted where `mounts_daemon` serves it under its name."""
+    with file_systems.mounted(request.param, mounts_daemon.base) as made:
+        yield made
+
+
+class Place:
+    """A file system as a client sees it, and as the kernel does (`path`)."""
+
+    def __init__(self, client: aiod_client.Client, file_system: file_systems.FileSystem) -> None:
+        self.client = client
+        self.name = file_system.name
+        self.path = file_system.path
+
+    def open(self, name: str, mode: str = "w+", **options: Any) -> Any:
+        """Open a file there, as the client does."""
+        return self.client.open(f"{self.name}/{name}", mode, **options)
+
+    @property
+    def has_direct(self) -> bool:
+        """Whether the kernel knows O_DIRECT there (tmpfs does since Linux 6.6)."""
+        try:
+            os.close(os.open(self.path / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture
+def place(mounts_daemon: Daemon, file_system: file_systems.FileSystem) -> Iterator[Place]:
+    """A client of each file system, which is emptied afterwards."""
+    with aiod_client.connect(mounts_daemon.endpoint, timeout=60) as client:
+        yield Place(client, file_system)
+    for entry in file_system.path.iterdir():
+        if not entry.is_dir():
+            entry.unlink()

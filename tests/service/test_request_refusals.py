@@ -9,17 +9,12 @@ import pytest
 
 import aiod_client
 from aiod_client.wire import MessageType, Op
+from tests.service.records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 INT64_MAX = 2**63 - 1
-
-
-def record(cookie: int, op: int, handle: int, offset: int = 0, length: int = 0, **other: int) -> tuple[int, ...]:
-    """A submission record."""
-    keys = ("deadline_ms", "frame", "frame_offset", "reserved")
-    return (cookie, op, other.get("flags", 0), handle, offset, length, *(other.get(key, 0) for key in keys))
 
 
 def test_each_wrong_record_gets_its_errno(raw: Any) -> None:

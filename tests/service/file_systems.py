@@ -1,0 +1,87 @@
+"""Real file systems and block devices of the tests' own: loop images and a tmpfs, mounted below a directory.
+
+All of it needs root; where something is missing the test is skipped, and the reason names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+MIB = 2**20
+IMAGE_BYTES = 300 * MIB
+"""Of an image, sparse: the least that mkfs.xfs accepts."""
+
+NAMES = ("ext4", "tmpfs", "xfs", "btrfs")
+
+MKFS = {
+    "ext4": ("mkfs.ext4", "-q", "-E", "lazy_itable_init=1"),
+    "xfs": ("mkfs.xfs", "-q"),
+    "btrfs": ("mkfs.btrfs", "-q"),
+}
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """A mounted file system; `path` is its root directory."""
+
+    name: str
+    path: Path
+
+
+def run(*command: str) -> str:
+    """Run a command of the machine's; its output. Skips the test, saying why, when it is missing or fails."""
+    if os.getuid() != 0:
+        pytest.skip(f"{command[0]} needs root")
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"no {command[0]} on this machine (scripts/prerequisites.sh test)")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{' '.join(command)}: {done.stderr.strip().splitlines()[:1]}")
+    return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[FileSystem]:
+    """A new file system of type `name`, mounted at base/`name`."""
+    point = base / name
+    point.mkdir(exist_ok=True)
+    if name == "tmpfs":
+        command: Sequence[str] = ("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(point))
+    else:
+        image = base / f"{name}.img"
+        with image.open("wb") as file:
+            file.truncate(size_bytes)
+        run(*MKFS[name], str(image))
+        command = ("mount", "-t", name, "-o", "loop", str(image), str(point))
+    run(*command)
+    try:
+        yield FileSystem(name, point)
+    finally:
+        unmount(point)
+
+
+def unmount(point: Path) -> None:
+    """Unmount; what is still in use there goes with its last user."""
+    if subprocess.run(["umount", str(point)], capture_output=True, check=False).returncode:
+        subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def loop_device(file: Path, block_bytes: int) -> Iterator[Path]:
+    """A block device over `file` with logical blocks of `block_bytes`."""
+    device = run("losetup", "--find", "--show", "--sector-size", str(block_bytes), str(file))
+    try:
+        yield type(file)(device)
+    finally:
+        subprocess.run(["losetup", "--detach", device], capture_output=True, check=False)

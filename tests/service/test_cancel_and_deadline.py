@@ -1,0 +1,92 @@
+"""What waits behind a worker that the disk holds: cancelled or late, it is not executed, and its memory is freed."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import errno
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from tests.service.faulty_disk import faulty_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MIB = 2**20
+PAYLOAD = b"x" * (3 * MIB)
+
+
+class Busy:
+    """A daemon whose only worker can be held in a read of the disk; `file` is on another, healthy one."""
+
+    def __init__(self, daemon: Any, disk: Any, client: Any, wait_until: Callable[..., None]) -> None:
+        self.daemon = daemon
+        self.disk = disk
+        self.slow = client.open("disk", "r", direct=True)
+        self.file = client.open("scratch/file", "w+")
+        self._wait_until = wait_until
+
+    def read_that_is_held(self) -> Any:
+        """A future of a read that has reached the disk."""
+        before = self.disk.arrived("Read")
+        (future,) = self.slow.submit([("read", 4096, 0)])
+        self._wait_until(lambda: self.disk.arrived("Read") > before, "the read at the disk")
+        return future
+
+    def wait_for_bytes(self, expected: int) -> None:
+        """Until the engine has so many bytes in flight."""
+        self._wait_until(lambda: self.daemon.engine["bytes_inflight"] == expected, f"{expected} bytes in flight")
+
+
+@pytest.fixture
+def busy(new_daemon: Callable[..., Any], disk_path: Path, wait_until: Callable[..., None]) -> Iterator[Busy]:
+    """One worker."""
+    with faulty_disk(disk_path) as disk:
+        daemon = new_daemon(**{"engine.main": {"max_threads": 1}, "exports.disk": {"path": str(disk.path)}})
+        daemon.start()
+        with aiod_client.connect(daemon.endpoint, timeout=60) as client:
+            made = Busy(daemon, disk, client, wait_until)
+            yield made
+            made.slow.close()
+            made.file.close()
+        daemon.stop()
+
+
+def test_cancel_ends_what_waits_and_not_what_runs(busy: Busy) -> None:
+    with busy.disk.holding("pread"):
+        held = busy.read_that_is_held()
+        busy.wait_for_bytes(4096)
+        queued, kept = busy.file.submit([("write", PAYLOAD, 0), ("write", b"kept", 0)])
+        busy.wait_for_bytes(4096 + len(PAYLOAD) + 4)
+        assert held.cancel() is False
+        assert queued.cancel() is True
+        assert queued.cancelled()
+        with pytest.raises(concurrent.futures.CancelledError):
+            queued.result(timeout=60)
+        busy.wait_for_bytes(4096 + 4)
+        assert not held.done()
+    assert held.result(timeout=60) == bytes(4096)
+    assert held.cancel() is False
+    assert kept.result(timeout=60) == 4
+    assert busy.file.size() == 4  # what was cancelled has not been executed
+
+
+def test_a_deadline_that_passes_behind_a_slow_request(busy: Busy) -> None:
+    with busy.disk.holding("pread"):
+        held = busy.read_that_is_held()
+        with pytest.raises(TimeoutError, match="not executed") as caught:
+            busy.file.pwrite(PAYLOAD, 0, timeout=0.3)
+        assert caught.value.errno == errno.ETIMEDOUT
+        busy.wait_for_bytes(4096)
+        assert not held.done()
+    assert held.result(timeout=60) == bytes(4096)
+    assert busy.file.size() == 0
+
+
+def test_a_timeout_of_what_runs_says_unknown(busy: Busy) -> None:
+    with busy.disk.holding("pread"), pytest.raises(TimeoutError, match="unknown whether done"):
+        busy.slow.pread(4096, 0, timeout=0.3)
+    assert busy.slow.pread(10, 0) == bytes(10)

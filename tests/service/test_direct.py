@@ -1,0 +1,163 @@
+"""O_DIRECT at every offset: many write to neighbours in one block, files grow; exports that are always direct."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiod_client import aio
+
+MIB = 2**20
+TASKS = 48
+ROUNDS = 30
+BYTES = 200_003
+
+
+def open_flags(pid: int, path: Path) -> set[int]:
+    """The flags of the process's descriptors of that file."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        if entry.readlink() == path:
+            info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
+            found.add(int(info.partition("flags:")[2].split()[0], 8))
+    return found
+
+
+def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any) -> None:
+    if not place.has_direct:
+        pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
+    pid = mounts_daemon.engine["pid"]
+    path = place.path / "file"
+    for name, options, direct in (
+        (place.name, {}, False),
+        (place.name, {"direct": True}, True),
+        (f"{place.name}-direct", {}, True),
+    ):
+        with place.client.open(f"{name}/file", "w+", **options) as file:
+            (flags,) = open_flags(pid, path)
+            assert bool(flags & os.O_DIRECT) is direct, (name, options)
+            file.pwrite(b"one", 1)
+            assert file.pread(10, 0) == b"\0one"
+
+
+def test_neighbours_in_one_block_from_many_tasks(place: Any, mounts_daemon: Any) -> None:
+    """Each task has its own odd bytes; blocks are shared by many, and none loses what another wrote."""
+    if not place.has_direct:
+        pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
+    choice = random.Random(1)  # noqa: S311 - no secret
+    edges = sorted(choice.sample(range(1, BYTES), TASKS))
+    pieces = zip([0, *edges], [*edges, BYTES], strict=True)
+    source_bytes = choice.randbytes(BYTES)
+    expected = bytearray(BYTES)
+
+    async def change(file: Any, source: Any, own: random.Random, start: int, end: int) -> None:
+        """Change the piece in one way of many, and look at it."""
+        data = own.randbytes(end - start)
+        way = own.randrange(6)
+        if way == 0:
+            cut = own.randrange(len(data) + 1)
+            assert await file.pwritev([data[:cut], data[cut:]], start) == len(data)
+        elif way == 1:
+            data = bytes(len(data))
+            await file.write_zeroes(start, len(data), unmap=own.random() < 0.5)
+        elif way == 2:
+            data = bytes(len(data))
+            await file.discard(start, len(data))
+        elif way == 3:
+            data = source_bytes[-len(data) :]
+            assert await file.copy_range(source, BYTES - len(data), start, len(data)) == len(data)
+        else:
+            assert await file.pwrite(data, start, fua=own.random() < 0.1) == len(data)
+        parts = [bytearray(len(data) // 3), bytearray(len(data) - len(data) // 3)]
+        assert await file.preadv(parts, start) == len(data)
+        assert b"".join(parts) == data, way
+        expected[start:end] = data
+
+    async def main() -> None:
+        async with (
+            aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            await client.open(f"{place.name}/source", "w+") as source,
+            await client.open(f"{place.name}/file", "w+", direct=True) as one,
+            await client.open(f"{place.name}/file", "r+", direct=True) as two,
+        ):
+            await source.pwrite(source_bytes, 0)
+            await one.truncate(BYTES)
+
+            async def work(number: int, start: int, end: int) -> None:
+                own = random.Random(number)  # noqa: S311 - no secret
+                for _ in range(ROUNDS):
+                    await change((one, two)[number % 2], source, own, start, end)
+
+            await asyncio.gather(*(work(number, *piece) for number, piece in enumerate(pieces)))
+            assert await one.pread(MIB, 0) == expected
+
+    asyncio.run(main())
+    assert (place.path / "file").read_bytes() == expected
+
+
+def test_appends_beside_misaligned_writes(place: Any, mounts_daemon: Any) -> None:
+    """What is written whole at the end and cut to size again takes nothing of an append with it."""
+    if not place.has_direct:
+        pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
+
+    async def main() -> dict[int, bytes]:
+        found: dict[int, bytes] = {}
+        async with (
+            aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            await client.open(f"{place.name}/file", "w+", direct=True) as direct,
+            await client.open(f"{place.name}/file", "a") as log,
+        ):
+
+            async def append(number: int) -> None:
+                for length in range(1, 20 * ROUNDS):
+                    data = bytes([number]) * length
+                    found[await log.append(data)] = data
+
+            async def rewrite() -> None:
+                """The last record once more, as it is: its blocks are changed whole."""
+                for _ in range(40 * ROUNDS):
+                    if found:
+                        offset = max(found)
+                        assert await direct.pwrite(found[offset], offset) == len(found[offset])
+                    else:
+                        await asyncio.sleep(0)
+
+            await asyncio.gather(append(1), append(2), append(3), rewrite(), rewrite())
+            assert await direct.size() == sum(map(len, found.values()))
+        return found
+
+    found = asyncio.run(main())
+    assert (place.path / "file").read_bytes() == b"".join(found[offset] for offset in sorted(found))
+
+
+def test_growth_at_the_end_byte_by_byte(place: Any) -> None:
+    """The last block is read, changed and written whole, and the size is what was written."""
+    if not place.has_direct:
+        pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
+    expected = b""
+    with place.open("file", direct=True) as file:
+        for length in (1, 510, 1, 1, 3_583, 4_096, 5, 300_001, 2):
+            data = bytes([length % 255 + 1]) * length
+            assert file.pwrite(data, len(expected)) == length
+            expected += data
+            assert file.size() == len(expected)
+            assert file.pread(MIB, 0) == expected
+        assert file.pwrite(b"far", MIB + 1) == 3
+        assert (place.path / "file").read_bytes() == expected.ljust(MIB + 1, b"\0") + b"far"
+
+
+def test_lists_of_thousands_of_buffers(place: Any) -> None:
+    choice = random.Random(2)  # noqa: S311 - no secret
+    data = [choice.randbytes(choice.randrange(700)) for _ in range(5_000)]
+    for direct in (False, True)[: 1 + place.has_direct]:
+        with place.open("file", direct=direct) as file:
+            assert file.pwritev(data, 3) == sum(map(len, data))
+            buffers = [bytearray(len(each)) for each in data]
+            assert file.preadv(buffers, 3) == sum(map(len, data))
+            assert buffers == data
+        assert (place.path / "file").read_bytes() == bytes(3) + b"".join(data)
