@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "iov.h"
 #include "os.h"
@@ -219,19 +220,33 @@ static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *lef
     return result < 0 || error == 0 ? result : error;
 }
 
+/*
+ * The kernel cuts a write at the largest size that RLIMIT_FSIZE allows, and may find the rest misaligned then: EINVAL, for
+ * what is EFBIG.
+ */
+static int64_t explain_invalid(int64_t result, uint64_t end)
+{
+    struct rlimit limit;
+
+    return result == -EINVAL && getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur ? -EFBIG : result;
+}
+
 int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
                                  int flags, uint64_t *written)
 {
     struct aiod_iov left = {iov, count};
     uint64_t length = aiod_iov_bytes(&left);
 
+    int64_t result;
+
     if (!aiod_is_aligned(offset | length, file->alignment.offset)) {
-        return write_padded(file, &left, length, offset, flags, written);
+        result = write_padded(file, &left, length, offset, flags, written);
+    } else if (!is_straight(file, &left)) {
+        result = write_in_steps(file, &left, length, offset, flags, written);
+    } else {
+        result = aiod_io_write(file->fd, iov, count, offset, flags, written);
     }
-    if (!is_straight(file, &left)) {
-        return write_in_steps(file, &left, length, offset, flags, written);
-    }
-    return aiod_io_write(file->fd, iov, count, offset, flags, written);
+    return explain_invalid(result, offset + length);
 }
 
 /* ---- ranges ----------------------------------------------------------------------------------------------------------- */

@@ -100,10 +100,18 @@ int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *writte
     uint64_t length = aiod_iov_bytes(&left);
     int64_t start = -1;
 
+    struct stat status;
+
     *written = 0;
     aiod_iov_consume(&left, 0);
+    if (aiod_os->fstat(fd, &status) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(status.st_mode)) {
+        return -EINVAL; /* a device has no end to move: the kernel would write at the file position */
+    }
     if (length == 0) {
-        return aiod_io_size(fd);
+        return status.st_size;
     }
     while (*written < length) {
         int64_t put = write_some(fd, &left, -1, RWF_APPEND); /* -1: at the file position, which it moves */

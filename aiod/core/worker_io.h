@@ -36,7 +36,7 @@ int64_t aiod_io_write(int fd, struct iovec *iov, size_t count, uint64_t offset, 
 
 /*
  * Append the parts of `iov` (which is consumed), in one piece. The offset of the first byte (the size of the file when
- * there are no bytes), or -errno; -EIO when somebody else's bytes came between two parts of it: `*written` counts those
+ * there are no bytes), or -errno; -EINVAL for a device, -EIO when somebody else's bytes came between two parts of it: `*written` counts those
  * before. Uses the file position: the caller lets nothing else use that, nor append to the file, meanwhile.
  */
 int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *written);

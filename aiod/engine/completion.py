@@ -34,6 +34,13 @@ _ADVICE: Final = {
     _core.REASON_IOCTL: "the export does not list this number with this size of its argument under `ioctls`",
 }
 
+_KERNEL_ADVICE: Final = {
+    errno.ENOMEM: "not enough memory for its buffer",
+    errno.EINVAL: "this kind of file, or a device's block size or end, does not allow it",
+    errno.EOPNOTSUPP: "the file system or device cannot do this",
+    errno.EPERM: "the file is immutable, append-only or sealed",
+}
+
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _COMPLETE: Final = int(MessageType.COMPLETE)
 _SENTENCES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
@@ -100,7 +107,7 @@ def _explain(session: Session, failure: Failure) -> str:
     name = session.names.get(handle, f"handle {handle}")
     what = f"{_OPS.get(op, 'unknown operation')}{_extent(op, offset, length)} on {name}"
     if reason == _core.REASON_KERNEL:
-        return sentence(what, number, "not enough memory for its buffer" if number == errno.ENOMEM else "")
+        return sentence(what, number, _KERNEL_ADVICE.get(number, ""))
     return f"{what}: {_ADVICE[reason]} ({errno_name(number)})"
 
 

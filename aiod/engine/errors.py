@@ -24,7 +24,6 @@ _ADVICE: Final = {
     errno.EMFILE: "close handles that are no longer needed",
     errno.ENFILE: "the engine holds as many files as it may; close handles",
     errno.EAGAIN: "try again later",
-    errno.EINVAL: "only regular files can be opened, and block devices as an export of their own",
 }
 
 

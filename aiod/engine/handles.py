@@ -124,8 +124,10 @@ class Handles:
         if number == errno.EXDEV:
             number = errno.EACCES
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
-        elif number == errno.EINVAL and waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
-            advice = "no regular file or block device, or its file system has no O_DIRECT"
+        elif number == errno.EINVAL:
+            advice = "only regular files can be opened, and block devices as an export of their own"
+            if waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
+                advice += "; or the file system has no O_DIRECT"
         text = sentence(f"open {waiting.name}", number, advice)
         self._reply(waiting.session, waiting.cookie, -number, text)
 

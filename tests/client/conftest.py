@@ -54,6 +54,7 @@ class Peer:
         self.depth_seen = 0
         self.bytes_seen = 0
         self.hold = False  # do not execute submissions until release()
+        self.cancel_ends = False  # CANCEL ends what is held
         self.mute = False  # answer nothing at all
         self.answers: dict[MessageType, Callable[[list[Any]], list[Any] | None]] = {}  # instead of the usual ones
         self.sentences = "the peer says no"
@@ -74,6 +75,7 @@ class Peer:
             MessageType.CLOSE: self._close,
             MessageType.GOODBYE: lambda message: [MessageType.REPLY, message[2], 0, None, {}],
             MessageType.CONTROL: self._control,
+            MessageType.CANCEL: self._cancel,
             MessageType.HEARTBEAT: lambda _: [MessageType.HEARTBEAT],
         }
 
@@ -154,7 +156,7 @@ class Peer:
         if kind == MessageType.SUBMIT:
             self._submitted(client, message, frames)
         elif kind == MessageType.CANCEL:
-            self.cancelled += message[2]
+            self.cancelled += message[3]
         if self.mute:
             return
         answer = self.answers.get(kind, self._usual.get(kind))
@@ -178,6 +180,18 @@ class Peer:
     def _close(self, message: list[Any]) -> list[Any]:
         self._handles.pop(message[3])
         return [MessageType.REPLY, message[2], 0, None, {}]
+
+    def _cancel(self, message: list[Any]) -> list[Any] | None:
+        ended = 0
+        for held in list(self._held) if self.cancel_ends else []:
+            client, (cookie, *_), _ = held
+            if cookie in message[3]:
+                self._held.remove(held)
+                self._unanswered.pop(cookie)
+                record = COMPLETION.pack(cookie, -errno.ECANCELED, 0, 0, 0, 0)
+                self._send(client, wire.pack(MessageType.COMPLETE, record, {0: "cancelled"}))
+                ended += 1
+        return None if message[2] is None else [MessageType.REPLY, message[2], ended, None, None]
 
     def _open(self, message: list[Any]) -> list[Any]:
         _, _, cookie, _, path, flags, _ = message

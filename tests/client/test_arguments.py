@@ -9,16 +9,8 @@ from typing import Any
 
 import pytest
 
-from aiod_client.requests import (
-    OFFSET_MAX,
-    check_permissions,
-    from_tuple,
-    parse_mode,
-    parse_path,
-    read_into_request,
-    read_request,
-    write_request,
-)
+from aiod_client.operations import OFFSET_MAX, from_tuple, read_into_request, read_request, write_request
+from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.wire import OpenFlag
 
 
@@ -68,10 +60,10 @@ def test_reading_needs_a_writable_buffer() -> None:
 
 
 def test_unknown_operations_name_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="read, read_into, write, flush, size"):
-        from_tuple(1, ("discard", 0, 1))
+    with pytest.raises(ValueError, match="read, read_into, readv, write, writev, append, flush"):
+        from_tuple(1, ("mend", 0, 1), None)
     with pytest.raises(TypeError):
-        from_tuple(1, ("read", 1))
+        from_tuple(1, ("read", 1), None)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +101,7 @@ def test_modes(mode: str) -> None:
     assert bool(flags & OpenFlag.WRITE) == (mode[0] != "r" or "+" in mode)
 
 
-@pytest.mark.parametrize("mode", ["", "a", "rw", "rbb", "b", "rt", "+r"])
+@pytest.mark.parametrize("mode", ["", "ar", "rw", "rbb", "b", "rt", "+r"])
 def test_modes_that_are_none(mode: str) -> None:
     with pytest.raises(ValueError, match="invalid mode"):
         parse_mode(mode)

@@ -176,22 +176,52 @@ def test_a_timeout_gives_the_request_up_and_its_buffer_stays_untouched(file: aio
 
 
 def test_cancel(file: aiod_client.File, peer: Peer) -> None:
-    peer.hold = True
+    """What the daemon has not begun is cancelled; what it has goes on as if nothing had been asked."""
+    peer.hold = peer.cancel_ends = True
     cancelled, kept = file.submit([("read", 1, 0), ("read", 1, 1)])
     told: list[object] = []
     cancelled.add_done_callback(told.append)
     assert cancelled.cancel()
     assert cancelled.cancel()
-    assert (cancelled.cancelled(), cancelled.done(), told) == (True, True, [cancelled])
+    assert (cancelled.cancelled(), cancelled.done()) == (True, True)
+    wait_until(lambda: told == [cancelled])
     with pytest.raises(concurrent.futures.CancelledError):
         cancelled.result()
-    peer.wait_seen(MessageType.CANCEL)
-    assert len(peer.cancelled) == 1
     done, _ = concurrent.futures.wait([cancelled], timeout=0)
     assert done == {cancelled}
+    peer.cancel_ends = False  # as if it had begun by now
+    assert not kept.cancel()
+    assert not kept.done()
+    assert len(peer.cancelled) == 2
     peer.release()
     assert kept.result(PATIENCE_S) == bytes([1])
     assert not kept.cancel()
+
+
+def test_cancelling_what_was_not_sent_asks_nobody(new_peer: Callable[..., Peer]) -> None:
+    with new_peer(depth_max=1) as peer:
+        peer.files["file"] = bytearray(100)
+        with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
+            peer.hold = True
+            sent, waiting = file.submit([("read", 1, 0), ("read", 1, 1)])
+            assert waiting.cancel()
+            assert waiting.cancelled()
+            peer.release()
+            assert sent.result(PATIENCE_S) == b"\0"
+    assert peer.cancelled == []
+    assert sum(peer.batches) == 1
+
+
+def test_cancelling_asks_no_longer_than_the_clients_timeout(peer: Peer) -> None:
+    peer.files["other"] = bytearray(range(100))
+    with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/other", timeout=20) as file:
+        peer.hold = True
+        peer.answers[MessageType.CANCEL] = lambda _: None
+        (future,) = file.submit([("read", 1, 5)])
+        assert not future.cancel()
+        assert not future.done()
+        peer.release()
+        assert future.result(PATIENCE_S) == bytes([5])
 
 
 def test_a_cancelled_future_wakes_the_threads_that_wait_for_it(new_peer: Callable[..., Peer]) -> None:
@@ -206,7 +236,7 @@ def test_a_cancelled_future_wakes_the_threads_that_wait_for_it(new_peer: Callabl
     with new_peer(heartbeat_s=1000.0) as peer:  # or a heartbeat's answer would wake them
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
-            peer.hold = True
+            peer.hold = peer.cancel_ends = True
             (future,) = file.submit([("size",)])
             threads = [threading.Thread(target=wait, args=(future,)) for _ in range(3)]
             for thread in threads:

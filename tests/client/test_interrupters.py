@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import aio, session
+from aiod_client import aio, payload
 from aiod_client.requests import Request
 from aiod_client.wire import MessageType
 
@@ -104,7 +104,7 @@ def place(
     def interrupt(use: Callable[[], Any]) -> Interruption:
         interruption, link, me = Interruption(), file._link, threading.current_thread()
         if request.param == "packing":
-            before(monkeypatch, session._Payload, "frames", interruption)
+            before(monkeypatch, payload.Payload, "frames", interruption)
         elif request.param == "sending":
             before(monkeypatch, link._dealer, "send", interruption)
         elif request.param == "receiving":
@@ -265,7 +265,7 @@ def interrupt_one_that_is_parked(peer: Peer, file: aiod_client.File) -> None:
     link, main = file._link, threading.main_thread().ident
     assert main is not None
     got: list[bytes] = []
-    peer.hold = True
+    peer.hold = peer.cancel_ends = True
     (led_for,) = file.submit([("size",)])
 
     def lead() -> None:
@@ -303,7 +303,7 @@ def test_tasks(
         file, other = await client.open("scratch/file", "r+"), await client.open("scratch/other")
         interruption = Interruption()
         places: dict[str, tuple[Any, str]] = {
-            "packing": (session._Payload, "frames"),
+            "packing": (payload.Payload, "frames"),
             "sending": (file._link._dealer, "send"),
             "receiving": (Request, "complete"),
         }

@@ -9,7 +9,8 @@ import pytest
 from aiod_client import wire
 from aiod_client.errors import AiodError, SessionLostError
 from aiod_client.handshake import Welcome
-from aiod_client.requests import Call, Request, read_into_request, read_request, write_request
+from aiod_client.operations import read_into_request, read_request, write_request
+from aiod_client.requests import Call, Request
 from aiod_client.session import Session
 from aiod_client.wire import COMPLETION, MessageType
 
@@ -104,7 +105,7 @@ def test_giving_up_what_was_sent_cancels_it_and_its_credit_stays_taken(session: 
     session.messages_to_send(0.0)
     assert session.abandon(request, TimeoutError("mine")) is True
     (message,) = session.messages_to_send(0.0)
-    assert wire.unpack(message[0]) == [MessageType.CANCEL, TOKEN, [1]]
+    assert wire.unpack(message[0]) == [MessageType.CANCEL, TOKEN, None, [1]]
     assert (session.depth, session.bytes_inflight) == (1, 10)
     assert session.receive(complete(1, b"late bytes")) == []
     assert buffer == bytes(10)
@@ -119,7 +120,7 @@ def test_giving_up_a_request_in_parts_cancels_those_sent_and_sends_no_more(sessi
     session.messages_to_send(0.0)
     session.abandon(request, TimeoutError())
     (message,) = session.messages_to_send(0.0)
-    assert wire.unpack(message[0]) == [MessageType.CANCEL, TOKEN, [1, 2]]
+    assert wire.unpack(message[0]) == [MessageType.CANCEL, TOKEN, None, [1, 2]]
     session.receive(complete(1, bytes(100)))
     session.receive([wire.pack(MessageType.COMPLETE, COMPLETION.pack(2, -errno.ECANCELED, 0, 0, 0, 0), {})])
     assert session.pending == 0

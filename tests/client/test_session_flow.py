@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from aiod_client import wire
 from aiod_client.handshake import Message, Welcome
-from aiod_client.requests import Call, Pending, from_tuple, read_into_request, read_request, write_request
+from aiod_client.operations import from_tuple, read_into_request, read_request, write_request
+from aiod_client.requests import Call, Pending
 from aiod_client.session import HOLD_S, Session
 from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType, Op
 
@@ -127,7 +128,7 @@ def test_everything_is_done_once_and_never_above_the_credit(
 ) -> None:
     data = bytes(range(250)) * 40
     session, engine = Session(granted, 0.0), Engine(granted, data)
-    requests = [from_tuple(1, operation) for operation in asked]
+    requests = [from_tuple(1, operation, None) for operation in asked]
     for request in requests:
         session.add(request)
     done = run(session, engine, random)

@@ -11,7 +11,8 @@ import pytest
 
 from aiod_client import handshake, wire
 from aiod_client.errors import AiodError, ProtocolError
-from aiod_client.requests import Call, read_request
+from aiod_client.operations import read_request
+from aiod_client.requests import Call
 from aiod_client.session import Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType
 

@@ -23,7 +23,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.aio_file import File
+from aiod_client.aio_file import File, RequestFuture
 from aiod_client.aio_link import Link, converse, perform, within
 from aiod_client.blocking import TIMEOUT_S, Entries, Transport, check_transport
 from aiod_client.errors import closed, forked, other_export
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger("aiod_client")
+
+__all__ = ["Client", "Connecting", "File", "RequestFuture", "connect"]
 
 T = TypeVar("T")
 
