@@ -14,7 +14,7 @@ import io
 import operator
 import os
 import threading
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
 
 if TYPE_CHECKING:
     from aiod_client.blocking import Client
@@ -127,6 +127,30 @@ class RawFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         if not allowed:
             raise io.UnsupportedOperation(f"{what}: {self.name} was opened with mode {self.mode!r}")
+
+
+@overload
+def open(  # type: ignore[overload-overlap]  # noqa: A001 - 0 is an int, and gives another type
+    client: Client,
+    path: str | os.PathLike[str],
+    mode: str,
+    buffering: Literal[0],
+    *,
+    perm: int = 0o666,
+    direct: bool = False,
+) -> RawFile: ...
+
+
+@overload
+def open(  # noqa: A001
+    client: Client,
+    path: str | os.PathLike[str],
+    mode: str = "r",
+    buffering: int = -1,
+    *,
+    perm: int = 0o666,
+    direct: bool = False,
+) -> BinaryIO: ...
 
 
 def open(  # noqa: A001 - as the builtin, which it stands for

@@ -1,0 +1,197 @@
+"""Existing code on aiod: tarfile, zipfile, shutil and io's buffers work on fileobj's files as on Python's own."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import tarfile
+import threading
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client import fileobj
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def client(shared_daemon: Any) -> Iterator[aiod_client.Client]:
+    """Of a real daemon."""
+    with aiod_client.connect(shared_daemon.endpoint) as client:
+        yield client
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A directory with files of all sizes."""
+    generator = random.Random(7)  # noqa: S311 - no secret
+    for number, size in enumerate((0, 1, 511, 512, 513, 65536, 300_001)):
+        directory = tmp_path / "tree" / f"d{number % 3}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / f"file{number}").write_bytes(generator.randbytes(size))
+    return tmp_path / "tree"
+
+
+def contents(tree: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(tree)): path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("compression", ["", "gz"])
+@pytest.mark.parametrize("direct", [False, True], ids=["cached", "direct"])
+def test_tarfile(client: aiod_client.Client, tree: Path, tmp_path: Path, compression: str, *, direct: bool) -> None:
+    with (
+        fileobj.open(client, "scratch/backup.tar", "w", direct=direct) as file,
+        tarfile.open(fileobj=file, mode=f"w:{compression}") as tar,  # type: ignore[call-overload]
+    ):
+        tar.add(tree, arcname=".")
+    with fileobj.open(client, "scratch/backup.tar", direct=direct) as file, tarfile.open(fileobj=file) as tar:
+        tar.extractall(tmp_path / "back", filter="data")
+    assert contents(tmp_path / "back") == contents(tree)
+
+
+def test_zipfile(client: aiod_client.Client, tree: Path) -> None:
+    wanted = contents(tree)
+    with fileobj.open(client, "scratch/backup.zip", "w+") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, data in wanted.items():
+                archive.writestr(name, data)
+        with zipfile.ZipFile(file, "a") as archive:  # reads the directory at its end, and writes over it
+            archive.writestr("more", b"more")
+    with fileobj.open(client, "scratch/backup.zip") as file, zipfile.ZipFile(file) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == wanted | {"more": b"more"}
+
+
+@pytest.mark.parametrize("buffering", [-1, 0, 512])
+def test_copyfileobj(client: aiod_client.Client, buffering: int) -> None:
+    data = random.Random(1).randbytes(5_000_003)  # noqa: S311
+    with fileobj.open(client, "scratch/copy", "w", buffering) as file:
+        shutil.copyfileobj(io.BytesIO(data), file)
+    back = io.BytesIO()
+    with fileobj.open(client, "scratch/copy", "r", buffering) as file:
+        shutil.copyfileobj(file, back)
+    assert back.getvalue() == data
+
+
+def test_the_kinds_of_buffers(client: aiod_client.Client) -> None:
+    kinds = {"w": io.BufferedWriter, "r": io.BufferedReader, "r+": io.BufferedRandom, "a+": io.BufferedRandom}
+    for mode, kind in kinds.items():
+        with fileobj.open(client, "scratch/kinds", mode) as file:
+            assert isinstance(file, kind)
+            assert file.name == "scratch/kinds"
+    with fileobj.open(client, "scratch/kinds", "r", 0) as raw:
+        assert isinstance(raw, fileobj.RawFile)
+    for wrong in (1, -2):
+        with pytest.raises(ValueError, match="buffering"):
+            fileobj.open(client, "scratch/kinds", "r", wrong)
+    with pytest.raises(FileNotFoundError):
+        fileobj.open(client, "scratch/none")
+
+
+def test_lines_and_text(client: aiod_client.Client) -> None:
+    with fileobj.open(client, "scratch/text", "w") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
+        text.writelines(f"Zeile {number} ü\n" for number in range(10_000))
+    with fileobj.open(client, "scratch/text") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
+        assert list(text)[9_999] == "Zeile 9999 ü\n"
+
+
+def test_positions_as_python_has_them(client: aiod_client.Client, tmp_path: Path) -> None:
+    """Random moves, side by side with a file of Python's own."""
+    generator = random.Random(11)  # noqa: S311
+    with (tmp_path / "own").open("w+b") as own, fileobj.open(client, "scratch/side", "w+") as file:
+        for _ in range(2000):
+            match generator.randrange(5):
+                case 0:
+                    offset = generator.randrange(200_000)
+                    assert own.seek(offset) == file.seek(offset)
+                case 1:
+                    data = generator.randbytes(generator.randrange(3000))
+                    assert own.write(data) == file.write(data)
+                case 2:
+                    length = generator.randrange(5000)
+                    assert own.read(length) == file.read(length)
+                case 3:
+                    assert own.seek(0, os.SEEK_END) == file.seek(0, os.SEEK_END)
+                case 4 if generator.randrange(20) == 0:
+                    assert own.truncate() == file.truncate()
+            assert own.tell() == file.tell()
+
+
+def test_appending(client: aiod_client.Client) -> None:
+    with fileobj.open(client, "scratch/log", "a", 0) as one, fileobj.open(client, "scratch/log", "a+", 0) as other:
+        assert one.write(b"first ") == 6
+        assert other.write(b"second") == 6
+        assert other.tell() == 12
+        other.seek(0)
+        assert other.read(100) == b"first second"
+
+
+def test_what_a_mode_does_not_allow(client: aiod_client.Client) -> None:
+    client.open("scratch/modes", "w").close()
+    with fileobj.open(client, "scratch/modes", "r", 0) as file:
+        assert (file.readable(), file.writable(), file.seekable()) == (True, False, True)
+        with pytest.raises(io.UnsupportedOperation):
+            file.write(b"x")
+        with pytest.raises(io.UnsupportedOperation):
+            file.truncate(0)
+        with pytest.raises(io.UnsupportedOperation):
+            file.fileno()
+        with pytest.raises(ValueError, match="negative"):
+            file.seek(-1)
+        with pytest.raises(ValueError, match="whence"):
+            file.seek(0, 9)
+    with fileobj.open(client, "scratch/modes", "w", 0) as file, pytest.raises(io.UnsupportedOperation):
+        file.read(1)
+    uses: list[Callable[[], object]] = [
+        lambda: file.write(b"x"),
+        file.tell,
+        lambda: file.seek(0),
+        lambda: file.readinto(bytearray(1)),
+    ]
+    for use in uses:
+        with pytest.raises(ValueError, match="closed file"):
+            use()
+
+
+def test_raw_is_the_same_file(client: aiod_client.Client) -> None:
+    with client.open("scratch/raw", "w+") as file:
+        raw = file.raw
+        raw.write(b"0123456789")
+        assert file.pread(10, 0) == b"0123456789"
+        raw.seek(-3, os.SEEK_CUR)
+        into = memoryview(bytearray(8))
+        assert raw.readinto(into) == 3
+        assert bytes(into[:3]) == b"789"
+        assert raw.readinto(into) == 0
+        assert raw.truncate(4) == 4
+        assert raw.tell() == 10
+        raw.sync()
+        raw.close()
+        assert file.closed
+        raw.close()
+
+
+def test_threads_share_a_position(client: aiod_client.Client) -> None:
+    """Each read is one with its move: nobody gets bytes that another has got."""
+    with client.open("scratch/shared", "w+") as file:
+        file.pwrite(b"".join(number.to_bytes(4, "big") for number in range(4000)), 0)
+        raw, got, lock = file.raw, [], threading.Lock()
+
+        def read() -> None:
+            while data := raw.read(4):
+                with lock:
+                    got.append(int.from_bytes(data, "big"))
+
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(got) == list(range(4000))
