@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +18,25 @@ from aiod_client.requests import Call, Pending
 from aiod_client.session import HOLD_S, Session
 from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType, Op
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 TOKEN = bytes(range(16))
 ORDER = Random(1)  # noqa: S311 - an order of completions, no secret
+
+
+PAYLOAD_OPS = {Op.WRITE, Op.APPEND, Op.IOCTL}
+CHARGED_OPS = {Op.READ, *PAYLOAD_OPS}
+
+
+def places(row: tuple[int, ...], message: Message) -> Iterator[tuple[int, bytes]]:
+    """The frames that a record's payload is in, and what of it is there."""
+    length, frame, start = row[5], row[7], row[8]
+    while length:
+        part = bytes(message[frame + 1][start : start + length])
+        assert part
+        yield frame, part
+        length, frame, start = length - len(part), frame + 1, 0
 
 
 class Engine:
@@ -46,11 +63,14 @@ class Engine:
         assert token == TOKEN
         assert received == self.answered
         assert 0 < len(rows) <= self.welcome.batch_max
-        assert {row[7] for row in rows if row[1] == Op.WRITE and row[5]} == set(range(len(message) - 1))
+        named = {frame for row in rows if row[1] in PAYLOAD_OPS and row[5] for frame, _ in places(row, message)}
+        assert named == set(range(len(message) - 1))
+        assert len(message) <= 1 + wire.FRAMES_MAX
         for row in rows:
             assert row[0] not in self.unanswered
-            assert row[5] <= self.welcome.request_bytes_max
-            self.unanswered[row[0]] = row[5]
+            charge = row[5] if row[1] in CHARGED_OPS else 0
+            assert charge <= self.welcome.request_bytes_max
+            self.unanswered[row[0]] = charge
             self.queue.append((row, message))
         assert len(self.unanswered) <= self.welcome.depth_max
         assert sum(self.unanswered.values()) <= self.welcome.bytes_max
@@ -61,7 +81,7 @@ class Engine:
         batch, self.queue = self.queue[:count], self.queue[count:]
         records, frames, sentences, shared = bytearray(), [b""], {}, bytearray()
         for index, (row, message) in enumerate(batch):
-            cookie, op, _, _, offset, length, _, frame, frame_offset, _ = row
+            cookie, op, _, _, offset, length, *_ = row
             del self.unanswered[cookie]
             result, where, start = 0, 0, len(shared)
             if code := self.fail.get(offset):
@@ -75,7 +95,7 @@ class Engine:
                 else:
                     shared += read
             elif op == Op.WRITE:
-                payload = bytes(message[frame + 1][frame_offset : frame_offset + length]) if length else b""
+                payload = b"".join(part for _, part in places(row, message))
                 assert len(payload) == length
                 self.data.extend(bytes(max(0, offset - len(self.data))))
                 self.data[offset : offset + length] = payload
