@@ -29,7 +29,7 @@ from aiod_client.blocking import TIMEOUT_S, Entries, Transport, check_transport
 from aiod_client.errors import closed, forked, other_export
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.paths import check_permissions, parse_mode, parse_path
-from aiod_client.records import FileStat, parse_entries, parse_stat
+from aiod_client.records import FileStat, parse_page, parse_stat_body
 from aiod_client.requests import Call
 from aiod_client.wire import MessageType
 
@@ -125,13 +125,13 @@ class Client:
         cursor: int | None = 0
         while cursor is not None:
             page = await self._name("list", path, timeout, cursor=cursor)
-            entries += parse_entries(page)
-            cursor = page["next"]
+            more, cursor = parse_page(page)
+            entries += more
         return entries
 
     async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of what `path` names; a symbolic link is followed, if it stays in the export."""
-        return parse_stat((await self._name("stat", path, timeout))["stat"])
+        return parse_stat_body(await self._name("stat", path, timeout))
 
     async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
         """Remove a file or a symbolic link."""

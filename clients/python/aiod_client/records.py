@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from typing import Any, NamedTuple
 
 from aiod_client import wire
+from aiod_client.errors import ProtocolError
 
 
 class FileStat(NamedTuple):
@@ -54,7 +57,9 @@ def parse_stat(data: bytes | memoryview) -> FileStat:
 
 
 def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
-    """Of EXTENTS' payload, the request having been for `offset` on. Raises struct.error."""
+    """Of EXTENTS' payload, the request having been for `offset` on. Raises struct.error, or WireError for too many."""
+    if len(data) > wire.EXTENTS_MAX * wire.EXTENT.size:
+        raise wire.WireError(f"{len(data)} bytes of extents: at most {wire.EXTENTS_MAX} extents")
     extents = []
     for length, flags in wire.EXTENT.iter_unpack(data):
         extents.append(Extent(offset, length, bool(flags & wire.EXTENT_HOLE)))
@@ -62,6 +67,21 @@ def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
     return extents
 
 
-def parse_entries(body: dict[str, Any]) -> list[Entry]:
-    """Of one page of `list`."""
-    return [Entry(os.fsdecode(name), kind, size) for name, kind, size in body["entries"]]
+def parse_page(body: Any) -> tuple[list[Entry], int | None]:
+    """One page of `list`: its entries, and the cursor of the next. Raises ProtocolError."""
+    try:
+        return [Entry(os.fsdecode(name), kind, size) for name, kind, size in body["entries"]], body["next"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise _broken("list", error) from error
+
+
+def parse_stat_body(body: Any) -> FileStat:
+    """Of `stat`. Raises ProtocolError."""
+    try:
+        return parse_stat(body["stat"])
+    except (LookupError, TypeError, struct.error) as error:
+        raise _broken("stat", error) from error
+
+
+def _broken(verb: str, error: Exception) -> ProtocolError:
+    return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: its answer to {verb}: {error!r}")
