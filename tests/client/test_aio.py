@@ -329,3 +329,16 @@ def test_a_forked_child_is_told(run: Any, peer: Peer) -> None:
             assert await file.size() == 100
 
     run(main())
+
+
+def test_what_failed_at_the_door_is_told_although_the_client_is_closed_at_once(run: Any, peer: Peer) -> None:
+    async def main() -> None:
+        client = await aio.connect(peer.endpoint)
+        file = await client.open("scratch/file", "a")
+        (future,) = file.submit([("append", bytes(5 << 20))])
+        await client.close()
+        with pytest.raises(OSError, match="append") as caught:
+            await future
+        assert caught.value.errno == errno.EMSGSIZE
+
+    run(main())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import errno
 import io
 import os
 import random
@@ -158,6 +160,85 @@ def test_what_a_mode_does_not_allow(client: aiod_client.Client) -> None:
     for use in uses:
         with pytest.raises(ValueError, match="closed file"):
             use()
+
+
+def test_append_mode_begins_at_the_end_and_takes_any_length(client: aiod_client.Client) -> None:
+    with client.open("scratch/grows", "w") as file:
+        file.pwrite(b"12345", 0)
+        longer = bytes(range(256)) * (file.request_bytes_max // 256) + b"and more"
+    with fileobj.open(client, "scratch/grows", "a") as file:
+        assert file.tell() == 5
+        assert file.write(longer) == len(longer)
+        assert file.tell() == 5 + len(longer)
+    with fileobj.open(client, "scratch/grows") as file:
+        assert file.read() == b"12345" + longer
+
+
+def test_a_failed_append_in_pieces_tells_of_all_of_them(
+    client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fileobj.open(client, "scratch/pieces", "a", 0) as raw:
+        file, step = raw._file, raw._file.request_bytes_max
+        usual = file.append
+
+        def full(data: memoryview) -> int:
+            if file.size():
+                error = OSError(errno.ENOSPC, "no room")
+                error.written = 7  # type: ignore[attr-defined]
+                raise error
+            return usual(data)
+
+        monkeypatch.setattr(file, "append", full)
+        with pytest.raises(OSError, match="no room") as caught:
+            raw.write(bytes(step + 100))
+        assert caught.value.written == step + 7  # type: ignore[attr-defined]
+
+
+def test_reading_all_takes_few_requests(client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random.Random(2).randbytes(3_000_000)  # noqa: S311
+    with client.open("scratch/all", "w+") as file:
+        file.pwrite(data, 0)
+        asked: list[int] = []
+        usual = file.pread
+
+        def counted(length: int, offset: int) -> bytes:
+            asked.append(length)
+            return usual(length, offset)
+
+        monkeypatch.setattr(file, "pread", counted)
+        raw = file.raw
+        raw.seek(1000)
+        assert raw.readall() == data[1000:]
+        assert raw.readall() == b""
+        assert len(asked) == 2
+
+
+def test_a_write_given_up_does_not_use_the_buffers_memory(
+    client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory is lent by io for the call only, and a request that has timed out may still be sent."""
+    raw = fileobj.open(client, "scratch/lent", "w", 0)
+    given: list[Any] = []
+
+    def give_up(data: Any, offset: int) -> int:
+        given.append((data, offset))
+        raise TimeoutError
+
+    monkeypatch.setattr(raw._file, "pwrite", give_up)
+    memory = bytearray(b"A" * 100_000)
+    with pytest.raises(TimeoutError):
+        raw.write(memoryview(memory).toreadonly())
+    memory[:] = b"B" * 100_000
+    assert given == [(b"A" * 100_000, 0)]
+    raw.close()
+
+
+def test_only_buffers_are_written(client: aiod_client.Client) -> None:
+    with fileobj.open(client, "scratch/typed", "w", 0) as raw:
+        for data in (5, "text", None):
+            with pytest.raises(TypeError):
+                raw.write(data)
+        assert raw.write(array.array("I", [1, 2])) == 8
 
 
 def test_raw_is_the_same_file(client: aiod_client.Client) -> None:

@@ -201,6 +201,39 @@ def test_cancelling_is_done_soon(file: aiod_client.File, peer: Peer, place: Any)
     wait_until(lambda: file._link._session.pending == 0)
 
 
+@pytest.mark.parametrize("place", ["leading"], indirect=True)
+def test_word_is_left_for_cancelling_where_its_own_thread_polls(file: aiod_client.File, peer: Peer, place: Any) -> None:
+    def release() -> None:
+        peer.wait_seen(MessageType.CANCEL)
+        peer.release()
+
+    peer.hold = peer.cancel_ends = True
+    (future,) = file.submit([("read", 1, 0)])
+    peer.wait_seen(MessageType.SUBMIT)
+    interruption = place(future.cancel)
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    assert file.pwrite(b"outer", 50) == 5
+    releasing.join(PATIENCE_S)
+    assert interruption.outcomes == [False]
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(PATIENCE_S)
+
+
+def test_what_has_not_been_sent_is_dropped_although_its_cancelling_interrupts(
+    file: aiod_client.File, peer: Peer
+) -> None:
+    peer.hold = True
+    file.submit([("size",)] * 256)  # all of the credit
+    (future,) = file.submit([("write", b"inner", 0)])
+    with file._link.lock:
+        assert not future.cancel()
+    with pytest.raises(concurrent.futures.CancelledError):
+        future.result(PATIENCE_S)
+    peer.release()
+    assert file.pread(2, 0) == bytes([0, 1])
+
+
 def test_what_is_cancelled_before_the_keeper_submits_it_is_not_sent(
     file: aiod_client.File, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

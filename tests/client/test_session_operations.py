@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiod_client import operations, session, wire
+from aiod_client.errors import ProtocolError
 from aiod_client.session import GRACE_S, Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
@@ -293,3 +294,87 @@ def test_a_payload_of_the_wrong_size_breaks_the_protocol(result: int) -> None:
     own.receive([wire.pack(MessageType.COMPLETE, packed, {}), bytes(100)])
     assert own.ended is not None
     assert own.ended.errno == errno.EPROTO
+
+
+# ---- what a failure tells
+
+
+def test_every_failed_request_tells_how_much_is_written() -> None:
+    own = new_session()
+    requests = [operations.write_request(1, b"x", 0), operations.append_request(1, bytes(513))]
+    for request in requests:
+        own.add(request)
+    own.messages_to_send(0.0)
+    requests += own.lose("gone")  # type: ignore[arg-type]
+    late = operations.size_request(1)
+    new_session().abandon(late, TimeoutError())
+    for request in [*requests, late]:
+        assert isinstance(request.error, OSError)
+        assert request.error.written == 0  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="gone") as caught:
+        own.add(operations.size_request(1))
+    assert caught.value.written == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("done", "written"), [([], 0), ([1], 512), ([2], 0), ([1, 2], 1024), ([3, 1], 512)])
+def test_a_lost_write_in_parts_tells_what_is_done_without_a_gap(done: list[int], written: int) -> None:
+    own = new_session()
+    write = operations.write_request(1, bytes(2048), 0)
+    own.add(write)
+    own.messages_to_send(0.0)
+    complete(own, *((cookie, 512, 0) for cookie in done))
+    own.lose("gone")
+    assert isinstance(write.error, OSError)
+    assert write.error.written == written  # type: ignore[attr-defined]
+
+
+def test_what_failed_at_the_door_is_told_although_the_session_ends_first() -> None:
+    own = new_session()
+    long = operations.append_request(1, bytes(513))
+    own.add(long)
+    assert own.lose("gone") == [long]
+    assert isinstance(long.error, OSError)
+    assert long.error.errno == errno.EMSGSIZE
+
+
+@pytest.mark.parametrize(("source_offset", "offset"), [(0, 1 << 30), (3 << 30, 1 << 30), (5, 5)])
+def test_a_long_copy_within_one_file_must_not_overlap(source_offset: int, offset: int) -> None:
+    """Of its parts none overlaps itself, but one would read what another has written."""
+    with pytest.raises(OSError, match="overlap") as caught:
+        operations.copy_range_request(1, 1, source_offset, offset, 5 << 29)
+    assert caught.value.errno == errno.EINVAL
+    assert operations.copy_range_request(1, 2, source_offset, offset, 5 << 29).length == 5 << 29
+    assert operations.copy_range_request(1, 1, 0, 5 << 29, 5 << 29).length == 5 << 29
+
+
+def test_payloads_of_their_own_never_fill_more_frames_than_a_message_has() -> None:
+    own = new_session(depth_max=4096, batch_max=4096, bytes_max=1 << 30, request_bytes_max=4 << 20)
+    for number in range(2000):
+        own.add(operations.write_request(1, bytes(65536), 0))
+        if number % 50 == 0:
+            own.add(operations.writev_request(1, [bytes(65536), b"x"] * 30, 0))
+    messages = own.messages_to_send(0.0)
+    assert own.depth == 2040
+    assert max(len(message) - 1 for message in messages) <= wire.FRAMES_MAX
+
+
+def test_deadlines_of_one_batch_may_differ() -> None:
+    own = new_session(depth_max=64, batch_max=64)
+    deadlines = [1.5, 1.5, float("inf"), 1.5, 3.0, float("inf")]
+    for deadline_s in deadlines:
+        own.add(read(deadline_s))
+    assert [row[6] for row in rows_of(own.messages_to_send(1.0))] == [500, 500, 0, 500, 2000, 0]
+
+
+@pytest.mark.parametrize(("request_", "data"), [
+    (operations.ioctl_request(1, 5, b"1234"), b"x"),
+    (operations.ioctl_request(1, 5, b"1234"), bytes(11)),
+    (operations.extents_request(1, 0, 1 << 40), bytes(16) * (wire.EXTENTS_MAX + 1)),
+])  # fmt: skip
+def test_an_answer_that_the_request_cannot_have_breaks_the_protocol(request_: Request, data: bytes) -> None:
+    own = new_session()
+    own.add(request_)
+    own.messages_to_send(0.0)
+    records = COMPLETION.pack(1, len(data), 0, 0, 0, 0)
+    assert own.receive([wire.pack(MessageType.COMPLETE, records, {}), data]) == [request_]
+    assert isinstance(own.ended, ProtocolError)

@@ -266,7 +266,7 @@ def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str, *,
     elif not pending.done:
         sent = link.abandon(pending, TimeoutError())
         if not future.done():
-            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent))
+            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written))
 
 
 @contextlib.asynccontextmanager

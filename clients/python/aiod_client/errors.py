@@ -17,6 +17,9 @@ UNKNOWN: Final = "unknown whether done"
 class AiodError(OSError):
     """Trouble of the protocol, the connection or the client itself, with errno and a sentence."""
 
+    written = 0
+    """Of a request: bytes, from its beginning on, that are known to be done."""
+
 
 class DaemonUnreachableError(AiodError, ConnectionError):
     """Nothing answers at the endpoint (errno ECONNREFUSED). Nothing was sent."""
@@ -34,6 +37,12 @@ def from_wire(code: int, sentence: str | None, filename: str | None = None) -> O
     """The exception for errno `code` (positive) and the daemon's `sentence`, of the errno's own class."""
     text = sentence or os.strerror(code)
     return OSError(code, text) if filename is None else OSError(code, text, filename)
+
+
+def tell_written(error: BaseException, written: int) -> None:
+    """Have a request's `error` say how many bytes, from the request's beginning on, are known to be done."""
+    if isinstance(error, OSError):
+        error.written = written  # type: ignore[attr-defined]
 
 
 def refused(code: int, sentence: str | None) -> AiodError:
@@ -95,7 +104,9 @@ def too_long(what: str, bytes_max: int) -> OSError:
     return OSError(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes at once, as it cannot be split")
 
 
-def timed_out(what: str, timeout_s: float, *, sent: bool) -> TimeoutError:
+def timed_out(what: str, timeout_s: float, *, sent: bool, written: int = 0) -> TimeoutError:
     """The exception for `what` having had no answer for `timeout_s` seconds."""
     state = UNKNOWN if sent else NOT_SENT
-    return TimeoutError(errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({state})")
+    error = TimeoutError(errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({state})")
+    tell_written(error, written)
+    return error

@@ -100,7 +100,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
         timeout_s = math.inf if timeout_s is None else timeout_s
         file, request = self._file, self._request
         if not file._link.wait(request, timeout_s):  # noqa: SLF001
-            raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent)
+            raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent, written=request.written)
 
 
 class File:
@@ -257,6 +257,11 @@ class File:
         if self._link is not link:
             raise other_session(self.name)
         return self._handle
+
+    @property
+    def request_bytes_max(self) -> int:
+        """The most bytes that the daemon takes at once: what append() and ioctl() may be given."""
+        return self._link.request_bytes_max
 
     @property
     def raw(self) -> RawFile:

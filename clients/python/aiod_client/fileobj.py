@@ -28,12 +28,14 @@ class RawFile(io.RawIOBase):
     """An open File with a position. Any thread may use it; each operation is one with its move of the position."""
 
     def __init__(self, file: File) -> None:
-        """Made by File.raw or open(). Closing it closes `file`."""
+        """Made by File.raw or open(). Closing it closes `file`. It begins at 0, in append mode at the file's end."""
         super().__init__()
         self._file = file
-        self._lock = threading.Lock()  # of the position
-        self._position = 0
+        self._lock = (
+            threading.RLock()
+        )  # of the position; a signal handler that comes in between is told EDEADLK, not hung
         self._appends = "a" in file.mode
+        self._position = file.size() if self._appends else 0
         self._readable = "r" in file.mode or "+" in file.mode
         self._writable = "r" not in file.mode or "+" in file.mode
 
@@ -67,16 +69,44 @@ class RawFile(io.RawIOBase):
             self._position += count
         return count
 
-    def write(self, data: Any) -> int:
-        """Write all of `data` at the position; in append mode at the end of the file. Returns its length in bytes."""
-        self._check("write", allowed=self._writable)
+    def readall(self) -> bytes:
+        """All from the position to the end of the file. io's own asks for 8 KiB at a time."""
+        self._check("read", allowed=self._readable)
+        pieces: list[bytes] = []
         with self._lock:
-            length = memoryview(data).nbytes
-            start = self._file.append(data) if self._appends else self._position
-            if not self._appends:
-                self._file.pwrite(data, start)
-            self._position = start + length
-        return length
+            while True:
+                # One byte more than there should be: if it does not come, that was the end.
+                asked = max(0, self._file.size() - self._position) + 1
+                pieces.append(self._file.pread(asked, self._position))
+                self._position += len(pieces[-1])
+                if len(pieces[-1]) < asked:
+                    return b"".join(pieces)
+
+    def write(self, data: Any) -> int:
+        """Write all of `data` at the position; in append mode at the end of the file. Returns its length in bytes.
+
+        In append mode what is longer than the daemon takes at once lands in several pieces.
+        """
+        self._check("write", allowed=self._writable)
+        # A copy: io's buffered classes lend their memory by views that do not keep it, and reuse or free it once they
+        # are told of a timeout, when the write may still be on its way.
+        payload = data if type(data) is bytes else memoryview(data).tobytes()
+        with self._lock:
+            if self._appends:
+                self._append(memoryview(payload))
+            else:
+                self._position += self._file.pwrite(payload, self._position)
+        return len(payload)
+
+    def _append(self, payload: memoryview) -> None:
+        step = self._file.request_bytes_max
+        for start in range(0, len(payload), step):
+            piece = payload[start : start + step]
+            try:
+                self._position = self._file.append(piece) + len(piece)
+            except OSError as error:
+                error.written = start + getattr(error, "written", 0)  # type: ignore[attr-defined]
+                raise
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position; returns it. Raises ValueError for one that is negative."""
@@ -170,7 +200,12 @@ def open(  # noqa: A001 - as the builtin, which it stands for
     """
     if buffering < -1 or buffering == 1:
         raise ValueError(f"buffering {buffering}: -1, 0 or a number of bytes above 1")
-    raw = RawFile(client.open(path, mode, perm, direct=direct))
+    file = client.open(path, mode, perm, direct=direct)
+    try:
+        raw = RawFile(file)
+    except BaseException:
+        file.close()
+        raise
     size = BUFFER_BYTES if buffering < 0 else buffering
     if size == 0:
         return raw

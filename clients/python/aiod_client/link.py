@@ -108,6 +108,11 @@ class Link:
         """Why the session ended, or None."""
         return self._session.ended
 
+    @property
+    def request_bytes_max(self) -> int:
+        """The most bytes of a request that cannot be split."""
+        return self._session.request_bytes_max
+
     def check_process(self) -> None:
         """Raise AiodError in a child of the process that connected. Before the lock: a fork may have copied it held."""
         if os.getpid() != self._pid:
@@ -141,7 +146,7 @@ class Link:
                 raise
             if not pending.done:
                 sent = self._abandon(pending, TimeoutError())
-                raise timed_out(f"{what}: {pending}", timeout_s, sent=sent)
+                raise timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written)
         return pending.outcome()
 
     def submit(self, requests: list[Request]) -> None:
@@ -179,7 +184,7 @@ class Link:
         told nevertheless, soon.
         """
         self.check_process()
-        if self._interrupts():
+        if self._interrupts() or self._is_leader():
             self._leave_errand(functools.partial(self._tell_to_cancel, request))
             return False
         with self.lock:
@@ -248,10 +253,14 @@ class Link:
             self._errands.popleft()()
 
     def _tell_to_cancel(self, request: Request) -> None:
-        if not request.done:
-            request.cancelling = True
+        if request.done:
+            return
+        request.cancelling = True
+        if request.sent:
             self._session.cancel(request)
             self._pump()
+        else:
+            self._abandon(request, cancelled(str(request)))
 
     def _submit_late(self, requests: list[Request]) -> None:
         for request in requests:

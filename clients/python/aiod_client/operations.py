@@ -135,6 +135,9 @@ def copy_range_request(handle: int, source: int, source_offset: int, offset: int
     request = _range_request(Op.COPY_RANGE, handle, offset, length)
     request.source, request.source_offset = source, operator.index(source_offset)
     _check_range("copy_range from", request.length, request.source_offset)
+    # The daemon says so too, but of a long copy it sees only parts, which may not overlap.
+    if source == handle and abs(request.source_offset - request.offset) < request.length:
+        raise OSError(errno.EINVAL, f"{request} from {request.source_offset} of the same file: they overlap")
     return request
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.wire import FRAMES_MAX, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+FRAMES_LEFT: Final = FRAMES_MAX // 2
+"""Of FRAMES_MAX, for the other requests of the message: no more of them than that may have a frame each."""
 
 
 class Pieces:
@@ -71,7 +74,7 @@ class Payload:
         if length < SHARED_PAYLOAD_MAX:
             return self.place(b"".join(pieces.cut(start, length)))
         frames = list(_frames_of(pieces.cut(start, length)))
-        if len(self._frames) + len(frames) > FRAMES_MAX - _FRAMES_LEFT:
+        if len(self._frames) + len(frames) > FRAMES_MAX - FRAMES_LEFT:
             frames = [b"".join(frames)]
         self._frames += frames
         return len(self._frames) - len(frames), 0
@@ -88,10 +91,6 @@ class Payload:
         if self._shared_index >= 0:
             self._frames[self._shared_index] = b"".join(self._shared)
         return self._frames
-
-
-_FRAMES_LEFT = 512
-"""Of FRAMES_MAX, for the other requests of the message: two frames each of 256 are enough."""
 
 
 def _frames_of(pieces: Iterator[memoryview]) -> Iterator[bytes | memoryview]:

@@ -10,7 +10,7 @@ import errno
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.errors import from_wire
+from aiod_client.errors import from_wire, tell_written
 from aiod_client.payload import Pieces
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.wire import MessageType, Op, WireError
@@ -42,8 +42,14 @@ class Pending:
         self.error: BaseException | None = None
         self.waiter: Any = None
 
+    @property
+    def written(self) -> int:
+        """Bytes known to be done, from the beginning on."""
+        return 0
+
     def fail(self, error: BaseException) -> None:
         """Done, with `error`."""
+        tell_written(error, self.written)
         self.error = error
         self.done = True
 
@@ -127,6 +133,11 @@ class Request(Pending):
         put(self.buffer, 0, data)
 
     @property
+    def written(self) -> int:
+        """Bytes known to be done, from the beginning on, of a request in parts."""
+        return 0 if self.split is None else self.split.written
+
+    @property
     def cancelled(self) -> bool:
         """Whether it ended as it was asked to: not executed."""
         return self.cancelling and isinstance(self.error, OSError) and self.error.errno == errno.ECANCELED
@@ -140,7 +151,7 @@ class Request(Pending):
 def failure(result: int, sentence: str | None, written: int) -> OSError:
     """The exception for a completion's negative result; `written` bytes are known to be done, from the beginning on."""
     error = from_wire(-result, sentence)
-    error.written = written  # type: ignore[attr-defined]
+    tell_written(error, written)
     return error
 
 
@@ -152,7 +163,9 @@ def put(buffer: Payload, start: int, data: bytes | memoryview) -> None:
         buffer[start : start + len(data)] = data  # type: ignore[index]
 
 
-def _parse_ioctl(_: Request, data: bytes | memoryview) -> tuple[int, bytes]:
+def _parse_ioctl(request: Request, data: bytes | memoryview) -> tuple[int, bytes]:
+    if len(data) != IOCTL_VALUE_BYTES + request.length:
+        raise WireError(f"{len(data)} bytes for {request}")
     value = int.from_bytes(data[:IOCTL_VALUE_BYTES], "little", signed=True)
     return value, bytes(data[IOCTL_VALUE_BYTES:])
 

@@ -36,7 +36,7 @@ from aiod_client.errors import (
     too_long,
 )
 from aiod_client.handshake import Frames, Message, Welcome, parse_reply, refusal
-from aiod_client.payload import Payload, Pieces
+from aiod_client.payload import FRAMES_LEFT, Payload, Pieces
 from aiod_client.requests import HAVE_PAYLOAD, Call, Pending, Request
 from aiod_client.split import Split
 from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op
@@ -45,7 +45,8 @@ PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
 
 _RECORD_BYTES: Final = SUBMISSION.size
-_BATCH_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES
+# Of requests with a frame each, a message may have no more than payload.py leaves frames for.
+_BATCH_MAX: Final = min((wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES, FRAMES_LEFT)
 
 # Refilling waits until this part of the depth is free (or the whole backlog fits), so that a long backlog travels in
 # batches even if completions come one by one. But not for long: the requests in flight may be such as never complete.
@@ -81,7 +82,9 @@ class Session:
         """When to send what messages_to_send() holds back for a larger batch: part of next_tick_s()."""
         self._depth_max = welcome.depth_max
         self._bytes_max = welcome.bytes_max
-        self._part_max = min(welcome.request_bytes_max, welcome.bytes_max, PART_BYTES_MAX)
+        self.request_bytes_max = min(welcome.request_bytes_max, welcome.bytes_max)
+        """What cannot be split must not be longer."""
+        self._part_max = min(self.request_bytes_max, PART_BYTES_MAX)
         self._batch_max = min(welcome.batch_max, _BATCH_MAX)
         self._refill = max(1, welcome.depth_max // _REFILL_PART)
         self._backlog: deque[Request | Call] = deque()
@@ -141,8 +144,8 @@ class Session:
             request.split = Split(request.length, self._part_max)
             if type(request.buffer) is bytes:
                 request.buffer = memoryview(request.buffer)  # its parts are slices, not copies
-        elif request.charge:
-            request.fail(too_long(str(request), self._part_max))
+        elif request.charge > self.request_bytes_max:
+            request.fail(too_long(str(request), self.request_bytes_max))
             self._failed.append(request)
             return False
         else:
@@ -205,6 +208,7 @@ class Session:
         room = len(records)
         position = 0
         payload = Payload()
+        deadline_s, deadline_ms = math.inf, 0  # of the requests of a batch it is mostly the same
         while position < room:
             request = self._next_request(now_s)
             if request is None:
@@ -216,8 +220,11 @@ class Session:
                 charge = length if charge else 0
             if charge > bytes_free:
                 break
-            left_s = request.deadline_s - now_s
-            deadline_ms = 0 if left_s == math.inf else min(math.ceil(left_s * 1000), _DEADLINE_MS_MAX)
+            if request.deadline_s != deadline_s:
+                deadline_s = request.deadline_s
+                deadline_ms = (
+                    0 if deadline_s == math.inf else min(math.ceil((deadline_s - now_s) * 1000), _DEADLINE_MS_MAX)
+                )
             backlog.popleft()
             bytes_free -= charge
             cookie += 1
@@ -419,7 +426,7 @@ class Session:
         if self.ended is not None:
             return []
         self.ended = kind(code, reason)
-        unfinished = [*self._inflight.values(), *self._calls.values(), *self._backlog]
+        unfinished = [*self.take_failed(), *self._inflight.values(), *self._calls.values(), *self._backlog]
         for pending in unfinished:
             state = UNKNOWN if pending.sent else NOT_SENT
             if not pending.done:

@@ -18,7 +18,7 @@ _SHORT_MEANS_THE_END: Final = frozenset({_READ, int(Op.COPY_RANGE)})
 class Split:
     """How far a request has come that is sent in parts of at most `part_max` bytes."""
 
-    __slots__ = ("asked", "end", "error", "failed_at", "part_max", "parts", "pieces")
+    __slots__ = ("_done", "asked", "end", "error", "failed_at", "part_max", "parts", "pieces", "written")
 
     def __init__(self, length: int, part_max: int) -> None:
         self.part_max = part_max
@@ -34,6 +34,9 @@ class Split:
         """That of the foremost part that failed."""
         self.failed_at = 0
         """Bytes from the request's beginning on that are known to be done, if all parts before that one are."""
+        self.written = 0
+        """Bytes from the beginning on that are known to be done so far."""
+        self._done: dict[int, int] = {}  # start to bytes of the parts done behind one that is not
 
     def all_asked(self) -> bool:
         """Whether no further part needs sending: all are, or the end or an error has been met."""
@@ -56,10 +59,19 @@ class Split:
         elif result > length:
             raise WireError(f"{result} bytes for {length} of {request}")
         elif request.op in _SHORT_MEANS_THE_END:
+            if request.op != _READ:
+                self._count(start, result)
             if result < length:
                 self.end = min(self.end, start + result)
             if request.op == _READ:
                 self._keep(request, start, data)
+        else:
+            self._count(start, length)
+
+    def _count(self, start: int, count: int) -> None:
+        self._done[start] = count
+        while more := self._done.pop(self.written, 0):
+            self.written += more
 
     def _keep(self, request: Request, start: int, data: bytes | memoryview) -> None:
         if request.buffer is None:
