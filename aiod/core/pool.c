@@ -12,9 +12,16 @@
 #include "spawner.h"
 
 #define LOST_WAKEUP_NS 5000000ull    /* nothing taken for this long beside a sleeper: the belt wakes one */
-#define DEADLINE_SCAN_NS 50000000ull /* how late a deadline may be noticed in the queue */
+#define DEADLINE_SCAN_NS 50000000ull /* between two searches of the queue: how late a deadline may be noticed */
 
 /* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
+
+static void note_deadline(struct aiod_pool *pool, const struct aiod_request *request)
+{
+    if (pool->queued_with_deadline == 0 || request->deadline_ns < pool->deadline_ns) {
+        pool->deadline_ns = request->deadline_ns;
+    }
+}
 
 static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
 {
@@ -28,7 +35,10 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     }
     pool->queue_last = request;
     pool->queued++;
-    pool->queued_with_deadline += request->deadline_ns != 0;
+    if (request->deadline_ns != 0) {
+        note_deadline(pool, request);
+        pool->queued_with_deadline++;
+    }
 }
 
 void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
@@ -108,6 +118,36 @@ bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_
 static bool queued_before(const struct aiod_request *request, uint64_t limit_ns)
 {
     return request->queued_ns <= limit_ns;
+}
+
+/*
+ * When to search the queue for passed deadlines: nearly every request has one, and the lock is held meanwhile, so not before
+ * one can have passed.
+ */
+static uint64_t deadline_scan_at_ns(const struct aiod_pool *pool)
+{
+    uint64_t earliest_ns = pool->deadline_scan_ns + DEADLINE_SCAN_NS;
+
+    return pool->deadline_ns > earliest_ns ? pool->deadline_ns : earliest_ns;
+}
+
+/* Unlink what is past its deadline, and find the earliest of the others. */
+static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
+{
+    struct aiod_request *late;
+
+    if (pool->queued_with_deadline == 0 || now_ns < deadline_scan_at_ns(pool)) {
+        return NULL;
+    }
+    pool->deadline_scan_ns = now_ns;
+    late = unlink_if(pool, aiod_pool_deadline_passed, now_ns);
+    pool->deadline_ns = UINT64_MAX;
+    for (const struct aiod_request *request = pool->queue_first; request != NULL; request = request->next) {
+        if (request->deadline_ns != 0 && request->deadline_ns < pool->deadline_ns) {
+            pool->deadline_ns = request->deadline_ns;
+        }
+    }
+    return late;
 }
 
 /* ---- the done list: lock not held --------------------------------------------------------------------------------- */
@@ -249,8 +289,9 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
 
     if (pool->queued > 0 && pool->asleep_threads > 0) {
         wanted_ns = LOST_WAKEUP_NS;
-    } else if (pool->queued_with_deadline > 0) {
-        wanted_ns = DEADLINE_SCAN_NS;
+    }
+    if (pool->queued_with_deadline > 0) {
+        wanted_ns = sooner_ns(wanted_ns, deadline_scan_at_ns(pool), now_ns);
     }
     if (pool->retry_at_ns != 0) {
         wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
@@ -266,7 +307,7 @@ uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
     uint64_t wanted_ns;
 
     pthread_mutex_lock(&pool->lock);
-    wanted_ns = wanted_in_ns(pool, pool->retry_at_ns != 0 ? aiod_now_ns() : 0);
+    wanted_ns = wanted_in_ns(pool, pool->retry_at_ns != 0 || pool->queued_with_deadline > 0 ? aiod_now_ns() : 0);
     pthread_mutex_unlock(&pool->lock);
     return wanted_ns;
 }
@@ -282,9 +323,7 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     aiod_spawner_retry(pool, now_ns);
     pthread_mutex_lock(&pool->lock);
     wake = catch_lost_wakeup(pool, chosen, now_ns);
-    if (pool->queued_with_deadline > 0) {
-        late = unlink_if(pool, aiod_pool_deadline_passed, now_ns);
-    }
+    late = unlink_late(pool, now_ns);
     if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
         forlorn = unlink_if(pool, queued_before, now_ns - pool->spawn_retry_ns);
     }

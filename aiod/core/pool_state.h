@@ -61,6 +61,8 @@ struct aiod_pool {
     struct aiod_request *queue_last;
     size_t queued;
     size_t queued_with_deadline;
+    uint64_t deadline_ns;      /* none of those is earlier; it may have left the queue */
+    uint64_t deadline_scan_ns; /* when the queue was last searched for them */
     uint64_t last_taken_ns;
     bool stopping;
 

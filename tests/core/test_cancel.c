@@ -142,6 +142,34 @@ static void past_the_deadline(void)
     end_pool(pool);
 }
 
+/* Each at its own time, in whatever order they came; the search for one finds when the next is due. */
+static void one_deadline_after_the_other(void)
+{
+    struct aiod_pool *pool = make_pool(1, 0, 10000);
+    uint64_t now_ns = aiod_now_ns();
+    struct job blocker = {0};
+    struct job jobs[4] = {{.request.deadline_ns = now_ns + 150000000},
+                          {.request.deadline_ns = now_ns + 5000000},
+                          {.request.deadline_ns = 0},
+                          {.request.deadline_ns = now_ns + 80000000}};
+    struct gate gate;
+
+    gate_init(&gate, false);
+    submit_jobs(pool, &blocker, 1, &gate);
+    submit_jobs(pool, jobs, 4, NULL);
+    loop_until_reaped(pool, 3);
+    for (size_t i = 0; i < 4; i++) {
+        const struct aiod_request *request = &jobs[i].request;
+
+        CHECK(jobs[i].reaps == (i != 2));
+        CHECK(i == 2 || (request->result == -ETIMEDOUT && request->done_ns >= request->deadline_ns));
+    }
+    CHECK(aiod_pool_tick_wanted(pool) == AIOD_POOL_NEVER);
+    gate_open(&gate);
+    loop_until_reaped(pool, 5);
+    end_pool(pool);
+}
+
 static void past_the_deadline_when_taken(void)
 {
     struct aiod_pool *pool = make_pool(1, 1, 10000);
@@ -217,6 +245,7 @@ int main(void)
     racing_with_the_start();
     from_several_threads();
     past_the_deadline();
+    one_deadline_after_the_other();
     past_the_deadline_when_taken();
     shutdown_under_load();
     shutdown_in_the_middle_of_a_chain();

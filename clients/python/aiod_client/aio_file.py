@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
@@ -191,26 +190,9 @@ class File:
         return result
 
     def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
-        """Start a batch; one asyncio future for each operation, in order, with the results of the methods.
-
-        ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
-        ("write", data, offset, fua), ("writev", buffers, offset, fua), ("append", data),
-        ("flush",), ("size",), ("stat",), ("truncate", size), ("discard", offset, length),
-        ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),
-        ("extents", offset, length): at most 1024 of them, ("prefetch", offset, length),
-        ("copy_range", source, source_offset, offset, length), ("ioctl", number, argument).
-        fua, unmap and keep_size may be left out.
-
-        A flush covers what had *completed* before, not the writes of its own batch. `timeout` (seconds) is the deadline
-        of each: one not started by then ends with TimeoutError, not executed; None: there is none. Raises ValueError,
-        TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
-        """
+        """Start a batch, as the blocking client does; one asyncio future for each operation, in order."""
         self._check()
-        requests = [operations.from_tuple(self._handle, item, self._link) for item in batch]
-        if timeout is not None:
-            deadline_s = time.monotonic() + timeout
-            for request in requests:
-                request.deadline_s = deadline_s
+        requests = operations.from_tuples(self._handle, batch, self._link, timeout)
         futures = [RequestFuture(self, request) for request in requests]
         for request in requests:
             self._link.add(request)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import math
 import os
-import time
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
@@ -242,11 +241,7 @@ class File:
         TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
         """
         self._check()
-        requests = [operations.from_tuple(self._handle, item, self._link) for item in batch]
-        if timeout is not None:
-            deadline_s = time.monotonic() + timeout
-            for request in requests:
-                request.deadline_s = deadline_s
+        requests = operations.from_tuples(self._handle, batch, self._link, timeout)
         futures = [RequestFuture(self, request) for request in requests]
         self._link.submit(requests)
         return futures

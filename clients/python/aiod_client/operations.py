@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import operator
+import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.payload import Pieces
@@ -187,6 +188,16 @@ def from_tuple(handle: int, item: Any, link: Any) -> Request:
     if maker is copy_range_request and arguments:
         arguments[0] = arguments[0].source_handle(link)
     return maker(handle, *arguments)
+
+
+def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float | None) -> list[Request]:
+    """The requests of a whole batch, with a deadline if `timeout_s` is given. Raises as from_tuple()."""
+    requests = [from_tuple(handle, item, link) for item in batch]
+    if timeout_s is not None:
+        deadline_s = time.monotonic() + timeout_s
+        for request in requests:
+            request.deadline_s = deadline_s
+    return requests
 
 
 def _range_request(op: Op, handle: int, offset: int, length: int, flags: int = 0) -> Request:
