@@ -172,3 +172,26 @@ def test_closing_a_file_waits_for_what_is_in_flight(client: aiod_client.Client, 
     file.close()
     assert all(future.result(PATIENCE_S) == 4096 for future in futures)
     assert (path / "closing").stat().st_size == 2000 * 4096
+
+
+def test_names(client: aiod_client.Client, path: Path) -> None:
+    client.mkdir("scratch/names")
+    for number in range(3):
+        client.open(f"scratch/names/{number}", "w").close()
+    (path / "names" / "link").symlink_to("0")
+    listed = client.list("scratch/names")
+    assert sorted(entry.name for entry in listed) == ["0", "1", "2", "link"]
+    assert {entry.name: entry.kind for entry in listed}["link"] == "link"
+    with pytest.raises(FileExistsError) as caught:
+        client.rename("scratch/names/0", "scratch/names/1", replace=False)
+    assert caught.value.filename == "scratch/names/0"
+    client.rename("scratch/names/0", "scratch/names/1")
+    client.sync("scratch/names")
+    assert client.stat("scratch/names/1").inode == (path / "names" / "1").stat().st_ino
+    with pytest.raises(OSError, match="names") as full:
+        client.rmdir("scratch/names")
+    assert full.value.errno == errno.ENOTEMPTY
+    for name in ("1", "2", "link"):
+        client.remove(f"scratch/names/{name}")
+    client.rmdir("scratch/names")
+    assert not (path / "names").exists()
