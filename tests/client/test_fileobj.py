@@ -47,15 +47,15 @@ def contents(tree: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("compression", ["", "gz"])
 @pytest.mark.parametrize("direct", [False, True], ids=["cached", "direct"])
-def test_tarfile(client: aiod_client.Client, tree: Path, tmp_path: Path, compression: str, *, direct: bool) -> None:
+def test_tarfile(client: aiod_client.Client, tree: Path, compression: str, *, direct: bool) -> None:
     with (
         fileobj.open(client, "scratch/backup.tar", "w", direct=direct) as file,
         tarfile.open(fileobj=file, mode=f"w:{compression}") as tar,  # type: ignore[call-overload]
     ):
         tar.add(tree, arcname=".")
     with fileobj.open(client, "scratch/backup.tar", direct=direct) as file, tarfile.open(fileobj=file) as tar:
-        tar.extractall(tmp_path / "back", filter="data")
-    assert contents(tmp_path / "back") == contents(tree)
+        files = {os.path.normpath(member.name): tar.extractfile(member) for member in tar if member.isfile()}
+        assert {name: file.read() for name, file in files.items() if file is not None} == contents(tree)
 
 
 def test_zipfile(client: aiod_client.Client, tree: Path) -> None:
