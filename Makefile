@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch] \
-           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c)
+           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c)
 
 .PHONY: help
 help:  ## this list
@@ -70,7 +70,7 @@ CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core $(WARNINGS) -Werro
 CORE_SOURCES := $(sort $(wildcard aiod/core/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
-BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c))
+BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h tests/core/*.h)
 
 .PHONY: core-test $(VARIANTS:%=core-test-%)

@@ -23,9 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 import aiod_client.aio
+from benchmarks.durable.core_pairs import build, pairs_per_s
+from benchmarks.durable.slow_disk import DELAY_MS, SlowDisk, slow_disk
 from benchmarks.nbd_peers import fio_flushing, nbdkit, qemu_nbd
 from benchmarks.own_daemon import own_daemon
-from benchmarks.slow_disk import DELAY_MS, SlowDisk, slow_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,8 +100,11 @@ def by_nbd(uri: str) -> Callable[[float], float]:
 def contenders(stack: ExitStack, sockets: Path, file: Path) -> dict[str, Callable[[float], float]]:
     """Everybody on `file`."""
     daemon = stack.enter_context(own_daemon(sockets, file.parent))
+    program = build(sockets)
     return {
         "aiod": by_aiod(daemon.endpoint, file.name),
+        "its core alone": lambda seconds: pairs_per_s(program, "group", TASKS, seconds, file),
+        "its core, each its own fdatasync": lambda seconds: pairs_per_s(program, "own", TASKS, seconds, file),
         "threads, each its own fdatasync": by_threads(file, one_at_a_time=False),
         "threads, one fdatasync at a time": by_threads(file, one_at_a_time=True),
         "nbdkit": by_nbd(stack.enter_context(nbdkit(file, sockets / "k.sock"))),
@@ -161,7 +165,7 @@ def main(rounds: int, seconds: float, directory: str, output: Path | None) -> No
     show(f"the disk of {directory}", result["fast"])
     show(f"a disk whose flush takes {DELAY_MS} ms", result["slow"])
     result["machine"] = {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
-    path = output or Path(__file__).parent / "results" / f"durable-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    path = output or Path(__file__).parents[1] / "results" / f"durable-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"figures: {path}")

@@ -1,0 +1,1 @@
+"""Writes made durable one by one, beside others: python -m benchmarks.durable."""

@@ -1,0 +1,30 @@
+"""The core alone, its flushes grouped or each its own: pairs.c, compiled with the product's files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent
+_CORE: Final = HERE.parents[1] / "aiod" / "core"
+_SOURCES: Final = (
+    "affinity.c", "flush.c", "histogram.c", "iov.c", "os.c", "places.c", "pool.c", "spawner.c", "worker.c",
+    "worker_io.c",
+)  # fmt: skip
+_FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{_CORE}")
+
+
+def build(directory: Path) -> Path:
+    """The program, in `directory`. Raises CalledProcessError where the compiler does not like it."""
+    program = directory / "pairs"
+    sources = [*(str(_CORE / name) for name in _SOURCES), str(HERE / "pairs.c")]
+    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-o", str(program)], check=True)
+    return program
+
+
+def pairs_per_s(program: Path, policy: str, tasks: int, seconds: float, file: Path) -> float:
+    """One run with `policy`, "group" or "own"."""
+    command = [str(program), policy, str(tasks), str(seconds), str(file)]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
