@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.payload import Pieces
 from aiod_client.requests import Request
-from aiod_client.wire import Op, OpFlag
+from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -136,8 +136,9 @@ def copy_range_request(handle: int, source: int, source_offset: int, offset: int
     request = _range_request(Op.COPY_RANGE, handle, offset, length)
     request.source, request.source_offset = source, operator.index(source_offset)
     _check_range("copy_range from", request.length, request.source_offset)
-    # The daemon says so too, but of a long copy it sees only parts, which may not overlap.
-    if source == handle and abs(request.source_offset - request.offset) < request.length:
+    # What the daemon says too, but of a long copy it sees only parts, which may not overlap.
+    overlap = abs(request.source_offset - request.offset) < request.length
+    if source == handle and overlap and request.length > RANGE_BYTES_MAX:
         raise OSError(errno.EINVAL, f"{request} from {request.source_offset} of the same file: they overlap")
     return request
 
