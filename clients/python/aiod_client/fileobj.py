@@ -31,9 +31,7 @@ class RawFile(io.RawIOBase):
         """Made by File.raw or open(). Closing it closes `file`. It begins at 0, in append mode at the file's end."""
         super().__init__()
         self._file = file
-        self._lock = (
-            threading.RLock()
-        )  # of the position; a signal handler that comes in between is told EDEADLK, not hung
+        self._lock = threading.RLock()  # of the position; reentrant, so that a signal handler gets EDEADLK and no hang
         self._appends = "a" in file.mode
         self._position = file.size() if self._appends else 0
         self._readable = "r" in file.mode or "+" in file.mode
