@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self
 
 from aiod_client import operations
-from aiod_client.aio_link import cancel, expire_later, perform
+from aiod_client.aio_link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests import Call, Request
 from aiod_client.wire import EXTENTS_MAX, MessageType
@@ -197,7 +197,7 @@ class File:
         for request in requests:
             self._link.add(request)
             if timeout is not None:
-                expire_later(self._link, request, timeout, self.name)
+                self._link.expiries.add(request, timeout, self.name)
         return futures
 
     def source_handle(self, link: Link) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import functools
 import logging
 import math
 import time
@@ -21,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.aio_expiry import Expiries
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.dial import RETRY_S
 from aiod_client.errors import NOT_SENT, AiodError, gone, timed_out
@@ -59,6 +59,7 @@ class Link:
         self.loop.add_reader(dealer.fd, self._pump)
         self.loop.add_reader(dealer.monitor_fd, self._look)
         self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
+        self.expiries = Expiries(self.loop, self._give_up)
 
     @property
     def ended(self) -> OSError | None:
@@ -99,6 +100,21 @@ class Link:
         pending.waiter = None
         self._pump_soon()
         return sent
+
+    def _give_up(self, pending: Request | Call, timeout_s: float, what: str) -> None:
+        """The time of `pending` is up; a request that was sent gets a little more, as the daemon knows of its fate."""
+        if isinstance(pending, Request) and pending.sent:
+            self.loop.call_later(GRACE_S, self._fail_late, pending, timeout_s, what)
+        else:
+            self._fail_late(pending, timeout_s, what)
+
+    def _fail_late(self, pending: Request | Call, timeout_s: float, what: str) -> None:
+        if pending.done:
+            return
+        future = pending.waiter
+        sent = self.abandon(pending, TimeoutError())
+        if not future.done():
+            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written))
 
     def close_handle(self, handle: int) -> None:
         """Close a handle that nobody has any more."""
@@ -171,6 +187,8 @@ class Link:
                 continue
             if pending.error is None:
                 future.set_result(pending.result)
+                if type(pending) is Request:  # it may stay in `expiries` for a while
+                    pending.result = None
             elif isinstance(pending, Request) and pending.cancelled:
                 asyncio.Future.cancel(future)
             else:
@@ -209,6 +227,7 @@ class Link:
         if not said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
         self._timer.cancel()
+        self.expiries.stop()
         self.loop.remove_reader(self._dealer.fd)
         self.loop.remove_reader(self._dealer.monitor_fd)
         if self._dealer.has_ended():
@@ -227,15 +246,13 @@ async def perform(link: Link, pending: Request | Call, timeout_s: float, what: s
     if isinstance(pending, Request):
         pending.deadline_s = time.monotonic() + timeout_s
     link.add(pending)
-    timer = None if timeout_s == math.inf else expire_later(link, pending, timeout_s, what)
+    if timeout_s != math.inf:
+        link.expiries.add(pending, timeout_s, what)
     try:
         return await future
     except asyncio.CancelledError as error:
         link.abandon(pending, error)
         raise
-    finally:
-        if timer is not None:
-            timer.cancel()
 
 
 async def cancel(link: Link, request: Request, future: asyncio.Future[Any], timeout_s: float) -> bool:
@@ -252,21 +269,6 @@ async def cancel(link: Link, request: Request, future: asyncio.Future[Any], time
     except OSError:
         return False
     return future.cancelled()
-
-
-def expire_later(link: Link, pending: Request | Call, timeout_s: float, what: str) -> asyncio.TimerHandle:
-    """Give `pending` up after `timeout_s`; a request that was sent a little later, as the daemon knows of its fate."""
-    return link.loop.call_later(timeout_s, _expire, link, pending, timeout_s, what)
-
-
-def _expire(link: Link, pending: Request | Call, timeout_s: float, what: str, *, in_grace: bool = False) -> None:
-    future = pending.waiter
-    if isinstance(pending, Request) and pending.sent and not pending.done and not in_grace:
-        link.loop.call_later(GRACE_S, functools.partial(_expire, link, pending, timeout_s, what, in_grace=True))
-    elif not pending.done:
-        sent = link.abandon(pending, TimeoutError())
-        if not future.done():
-            future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written))
 
 
 @contextlib.asynccontextmanager
