@@ -79,6 +79,9 @@ static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
     struct aiod_range end = the_end();
     int64_t result;
 
+    if (io->handle->use.direct) {
+        return -EINVAL; /* the end is aligned by chance, and then not any more */
+    }
     pthread_mutex_lock(&io->handle->file->position);
     aiod_ranges_enter(file->ranges, &end);
     result = aiod_io_append(file->fd, io->iov, io->iov_count, &io->written);

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 from typing import Any
+
+import pytest
 
 import aiod_client
 
@@ -53,3 +56,12 @@ def test_an_append_takes_place_at_the_end_as_it_is_then(place: Any) -> None:
         assert appending.append(b"") == 5
         assert appending.pread(100, 0) == b"12345"
     assert (place.path / "log").read_bytes() == b"12345"
+
+
+def test_o_direct_does_not_append_even_where_it_would_fit(place: Any) -> None:
+    with place.open("log", "w+", direct=True) as file:
+        for data in (b"odd", bytes(4096), b""):
+            with pytest.raises(OSError, match="EINVAL") as caught:
+                file.append(data)
+            assert caught.value.errno == errno.EINVAL
+        assert file.size() == 0
