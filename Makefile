@@ -17,9 +17,11 @@ export PYTHON CC
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp)
+NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
+                  clients/python/aiod_client/*.cpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
-C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch] \
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch] clients/c/include/*.h \
+           clients/python/aiod_client/*.cpp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c)
 
 .PHONY: help
@@ -66,12 +68,13 @@ FLAGS_tsan := -O1 -fsanitize=thread
 FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef -Wformat=2 \
             -Wstrict-prototypes -Wmissing-prototypes
-CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core $(WARNINGS) -Werror
+CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core -Iclients/c/include $(WARNINGS) -Werror
 CORE_SOURCES := $(sort $(wildcard aiod/core/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
+LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c))
-CORE_HEADERS := $(wildcard aiod/core/*.h tests/core/*.h)
+CORE_HEADERS := $(wildcard aiod/core/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h)
 
 .PHONY: core-test $(VARIANTS:%=core-test-%)
 core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)
@@ -82,7 +85,7 @@ build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile
 	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) -c $$< -o $$@
 
 build/core/$(1)/test_%: build/core/$(1)/tests/core/test_%.o \
-        $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(CORE_TEST_HELPERS))
+        $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(LIBAIOD_SOURCES) $(CORE_TEST_HELPERS))
 	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -o $$@
 
 core-test-$(1): core-compiler $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
@@ -90,6 +93,24 @@ core-test-$(1): core-compiler $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call VARIANT_RULES,$(variant))))
 .SECONDARY:
+
+# ---- libaiod and its load generator ------------------------------------------------------------------------------------
+
+LIBAIOD_CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g -pthread -fPIC -Iclients/c/include $(WARNINGS) -Werror
+
+.PHONY: libaiod
+libaiod: build/libaiod.a build/aiod-bench  ## libaiod.a for C programs, and aiod-bench, its load generator
+
+build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h) Makefile | core-compiler
+	@mkdir -p $(@D)
+	@$(CC) $(LIBAIOD_CFLAGS) -c $< -o $@
+
+build/libaiod.a: $(patsubst clients/c/%.c,build/libaiod/%.o,$(LIBAIOD_SOURCES))
+	@rm -f $@
+	@ar rcs $@ $^
+
+build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
+	@$(CC) -pthread $^ -o $@
 
 .PHONY: core-compiler
 core-compiler:
@@ -107,7 +128,7 @@ lint: setup core-lint  ## ruff, mypy, clang-format, import arrows, compiler warn
 
 .PHONY: core-lint
 core-lint: core-compiler
-	@for source in $(CORE_SOURCES) $(CORE_TESTS) $(CORE_TEST_HELPERS) $(BENCH_SOURCES); do \
+	@for source in $(CORE_SOURCES) $(LIBAIOD_SOURCES) clients/c/aiod-bench.c $(CORE_TESTS) $(CORE_TEST_HELPERS) $(BENCH_SOURCES); do \
 	    $(CC) $(CORE_CFLAGS) -Ibenchmarks/spawner -O2 -c $$source -o /dev/null; done
 
 .PHONY: format

@@ -141,15 +141,16 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
 }
 
 /* The request is the session's, the handles' and the pool's from now on. */
-static void queue_io(struct batch *batch, struct aiod_io *io)
+static void queue_io(struct batch *batch, struct aiod_message_io *message)
 {
     struct aiod_session *session = batch->session;
+    struct aiod_io *io = &message->io;
 
-    io->next = session->inflight;
-    if (io->next != NULL) {
-        io->next->previous = io;
+    message->next = session->inflight;
+    if (message->next != NULL) {
+        message->next->previous = message;
     }
-    session->inflight = io;
+    session->inflight = message;
     session->inflight_count++;
     aiod_session_ref(session);
     io->handle->inflight++;
@@ -157,7 +158,7 @@ static void queue_io(struct batch *batch, struct aiod_io *io)
         io->source->inflight++;
     }
     batch->core->inflight++;
-    batch->core->bytes_inflight += io->charged;
+    batch->core->bytes_inflight += message->charged;
 
     *batch->tail = &io->task.request;
     batch->tail = &io->task.request.next;
@@ -165,25 +166,27 @@ static void queue_io(struct batch *batch, struct aiod_io *io)
 }
 
 /* The request of an admitted record, with what it holds; NULL without memory. Takes `buffer`. */
-static struct aiod_io *make_io(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
-                               struct aiod_buffer *buffer)
+static struct aiod_message_io *make_io(struct batch *batch, const struct aiod_submission *record,
+                                       struct aiod_handle *handle, struct aiod_buffer *buffer)
 {
     uint64_t result_bytes = aiod_op_result_bytes(record->op, record->length);
-    struct aiod_io *io = calloc(1, sizeof(*io));
-    int error = io == NULL ? -ENOMEM : 0;
+    struct aiod_message_io *message = calloc(1, sizeof(*message));
+    int error = message == NULL ? -ENOMEM : 0;
+    struct aiod_io *io;
 
     if (result_bytes > 0 && buffer == NULL) {
         buffer = aiod_buffer_get(&batch->core->buffers, result_bytes);
         error = buffer == NULL ? -ENOMEM : error;
     }
     if (error == 0 && aiod_op_has_payload(record->op) && record->length > 0) {
-        error = aiod_io_gather(io, batch->payloads + record->frame, record->frame_offset, record->length);
+        error = aiod_io_gather(message, batch->payloads + record->frame, record->frame_offset, record->length);
     }
     if (error < 0) {
         aiod_buffer_put(buffer);
-        free(io);
+        free(message);
         return NULL;
     }
+    io = &message->io;
     io->task.kind = AIOD_TASK_IO;
     io->task.request.run = aiod_io_run;
     io->task.request.queued_ns = batch->arrived_ns;
@@ -191,17 +194,18 @@ static struct aiod_io *make_io(struct batch *batch, const struct aiod_submission
         io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
     }
     io->task.request.group = record->op == AIOD_FLUSH ? &handle->file->flushes : NULL;
-    io->session = batch->session;
+    message->session = batch->session;
+    message->cookie = record->cookie;
+    message->charged = aiod_op_charged(record->op) ? record->length : 0;
+    message->buffer = buffer;
     io->buffers = &batch->core->buffers;
     io->handle = handle;
-    io->cookie = record->cookie;
     io->op = (enum aiod_op)record->op;
     io->flags = record->flags;
     io->offset = record->offset;
     io->length = record->length;
-    io->charged = aiod_op_charged(record->op) ? record->length : 0;
-    io->buffer = buffer;
-    return io;
+    io->data = buffer != NULL ? buffer->data : NULL;
+    return message;
 }
 
 /*
@@ -259,7 +263,7 @@ static int carry_on(struct batch *batch, const struct aiod_submission *record, s
 {
     struct aiod_buffer *buffer = NULL;
     uint64_t have = 0;
-    struct aiod_io *io;
+    struct aiod_message_io *message;
 
     if ((record->op == AIOD_READ || record->op == AIOD_WRITE) && record->length == 0) {
         complete_inline(batch, record, batch->now_ns);
@@ -269,14 +273,14 @@ static int carry_on(struct batch *batch, const struct aiod_submission *record, s
     if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle->fd, &buffer, &have)) {
         return 0;
     }
-    io = make_io(batch, record, handle, buffer);
-    if (io == NULL) {
+    message = make_io(batch, record, handle, buffer);
+    if (message == NULL) {
         return ENOMEM;
     }
-    io->have = have;
-    io->source = source;
-    io->source_offset = aiod_op_source_offset(record);
-    queue_io(batch, io);
+    message->io.have = have;
+    message->io.source = source;
+    message->io.source_offset = aiod_op_source_offset(record);
+    queue_io(batch, message);
     return 0;
 }
 

@@ -70,6 +70,14 @@ int aiod_pool_follow(struct aiod_pool *pool)
     return error != 0 ? error : moved;
 }
 
+int aiod_affinity_move(pid_t tid)
+{
+    struct mask wanted;
+    int error = get_mask(0, &wanted);
+
+    return error != 0 ? error : move(tid, &wanted);
+}
+
 void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker)
 {
     while (pool->moving == worker) {

@@ -6,6 +6,8 @@
 
 #include "operations.h"
 #include "os.h"
+#include "poller.h"
+#include "ring.h"
 
 /* ---- birth and end ------------------------------------------------------------------------------------------------- */
 
@@ -22,6 +24,13 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
+    error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
+    if (error < 0) {
+        aiod_pool_stop(core->pool, AIOD_POOL_NEVER / 2);
+        aiod_pool_destroy(core->pool);
+        free(core);
+        return error;
+    }
     core->inline_read_max = config->inline_read_max;
     aiod_buffers_init(&core->buffers, config->buffer_cache_max);
     *result = core;
@@ -30,7 +39,8 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
 
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
 {
-    core->draining = true;
+    aiod_core_drain(core);
+    aiod_poller_stop(core->poller);
     core->stopped = aiod_pool_stop(core->pool, timeout_ns);
     return core->stopped;
 }
@@ -38,21 +48,21 @@ bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
 /* End what is still on the done list, with nobody to hear of it. */
 static void discard_done(struct aiod_core *core)
 {
-    struct aiod_reply *replies;
-    struct aiod_control *controls;
+    struct aiod_reaped reaped;
 
-    aiod_core_reap(core, &replies, &controls);
-    while (replies != NULL) {
-        struct aiod_reply *next = replies->next;
+    while (aiod_core_reap(core, &reaped) > 0) {
+        while (reaped.replies != NULL) {
+            struct aiod_reply *next = reaped.replies->next;
 
-        aiod_reply_destroy(replies);
-        replies = next;
-    }
-    while (controls != NULL) {
-        struct aiod_control *next = (struct aiod_control *)controls->task.request.next;
+            aiod_reply_destroy(reaped.replies);
+            reaped.replies = next;
+        }
+        while (reaped.controls != NULL) {
+            struct aiod_control *next = (struct aiod_control *)reaped.controls->task.request.next;
 
-        aiod_control_destroy(controls);
-        controls = next;
+            aiod_control_destroy(reaped.controls);
+            reaped.controls = next;
+        }
     }
 }
 
@@ -62,6 +72,7 @@ void aiod_core_destroy(struct aiod_core *core)
         return;
     }
     discard_done(core);
+    aiod_poller_destroy(core->poller);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
     aiod_buffers_destroy(&core->buffers);
@@ -152,6 +163,9 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
         aiod_file_put(&core->files, file, fd, unused);
     } else {
         core->descriptor_count++;
+        if (session->ring != NULL) {
+            aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
+        }
     }
     return number;
 }
@@ -175,6 +189,9 @@ static void close_handle(struct aiod_core *core, uint64_t tag, struct aiod_handl
 {
     handle->closing = true;
     handle->close_tag = tag;
+    if (handle->session->ring != NULL && !aiod_ring_forget_handle(handle->session->ring, handle)) {
+        handle->inflight++; /* the ring's, until it has left the handle */
+    }
     if (handle->inflight == 0) {
         finish_close(core, handle);
     }
@@ -206,9 +223,9 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
     size_t cancelled = 0;
 
     qsort(cookies, count, sizeof(*cookies), compare_cookies);
-    for (struct aiod_io *io = session->inflight; io != NULL; io = io->next) {
-        if (bsearch(&io->cookie, cookies, count, sizeof(*cookies), compare_cookies) != NULL) {
-            cancelled += aiod_pool_cancel(core->pool, &io->task.request);
+    for (struct aiod_message_io *message = session->inflight; message != NULL; message = message->next) {
+        if (bsearch(&message->cookie, cookies, count, sizeof(*cookies), compare_cookies) != NULL) {
+            cancelled += aiod_pool_cancel(core->pool, &message->io.task.request);
         }
     }
     return cancelled;
@@ -217,8 +234,8 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
 void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
 {
     session->ended = true;
-    for (struct aiod_io *io = session->inflight; io != NULL; io = io->next) {
-        aiod_pool_cancel(core->pool, &io->task.request);
+    for (struct aiod_message_io *message = session->inflight; message != NULL; message = message->next) {
+        aiod_pool_cancel(core->pool, &message->io.task.request);
     }
     /* Closing the last handle must not free the session under this loop. */
     aiod_session_ref(session);
@@ -229,31 +246,135 @@ void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
             close_handle(core, 0, handle);
         }
     }
+    if (session->ring != NULL) {
+        aiod_poller_remove(core->poller, session->ring);
+        aiod_ring_end(session->ring);
+        session->ring = NULL;
+    }
     aiod_session_unref(session);
+}
+
+/* ---- rings ----------------------------------------------------------------------------------------------------------- */
+
+static void link_ring(struct aiod_core *core, struct aiod_ring *ring)
+{
+    ring->next = core->rings;
+    if (ring->next != NULL) {
+        ring->next->previous = ring;
+    }
+    core->rings = ring;
+    core->ring_count++;
+    core->ring_bytes += ring->memory.bytes;
+}
+
+/* Its memory is free. */
+static void finish_ring(struct aiod_core *core, struct aiod_ring *ring)
+{
+    if (ring->previous != NULL) {
+        ring->previous->next = ring->next;
+    } else {
+        core->rings = ring->next;
+    }
+    if (ring->next != NULL) {
+        ring->next->previous = ring->previous;
+    }
+    core->ring_count--;
+    core->ring_bytes -= ring->memory.bytes;
+    aiod_ring_free(ring, &core->stats);
+}
+
+int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int wake_fd, uint32_t entries,
+                     uint64_t area_bytes, struct aiod_attached *attached)
+{
+    struct aiod_ring_config config = {
+        .session = session,
+        .pool = core->pool,
+        .buffers = &core->buffers,
+        .draining = &core->draining,
+        .inline_read_max = core->inline_read_max,
+        .entries = entries,
+        .area_bytes = area_bytes,
+        .wake_fd = wake_fd,
+    };
+    struct aiod_ring *ring;
+    int error;
+
+    if (session->ring != NULL) {
+        return -EEXIST;
+    }
+    if (aiod_ring_memory_bytes(entries, area_bytes) == 0) {
+        return -EINVAL;
+    }
+    error = aiod_ring_create(&ring, &config);
+    if (error < 0) {
+        return error;
+    }
+    link_ring(core, ring);
+    error = aiod_poller_add(core->poller, ring);
+    if (error < 0) {
+        aiod_ring_end(ring);
+        return error;
+    }
+    session->ring = ring;
+    *attached = (struct aiod_attached){ring->memory.fd, ring->doorbell_fd, ring->memory.bytes};
+    return 0;
+}
+
+void aiod_core_drain(struct aiod_core *core)
+{
+    __atomic_store_n(&core->draining, true, __ATOMIC_RELAXED);
+}
+
+uint32_t aiod_core_inflight(struct aiod_core *core)
+{
+    uint32_t inflight = core->inflight;
+
+    for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
+        inflight += aiod_ring_inflight(ring);
+    }
+    return inflight;
+}
+
+uint32_t aiod_core_session_inflight(const struct aiod_session *session)
+{
+    return session->inflight_count + (session->ring != NULL ? aiod_ring_inflight(session->ring) : 0);
+}
+
+void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats)
+{
+    aiod_stats_add(stats, &core->stats);
+    for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
+        aiod_ring_add_stats(ring, stats);
+    }
+}
+
+void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats)
+{
+    aiod_stats_add(stats, &session->stats);
+    if (session->ring != NULL) {
+        aiod_ring_add_stats(session->ring, stats);
+    }
+}
+
+int aiod_core_follow(struct aiod_core *core)
+{
+    pid_t poller = aiod_poller_tid(core->poller);
+    int moved = aiod_pool_follow(core->pool);
+    int also = moved >= 0 && poller != 0 ? aiod_affinity_move(poller) : 0;
+
+    return also < 0 ? also : moved + also;
 }
 
 /* ---- reaping ------------------------------------------------------------------------------------------------------- */
 
-static struct aiod_timing timing_of(const struct aiod_request *request)
+static bool has_payload(const struct aiod_message_io *message)
 {
-    bool started = request->started_ns != 0;
-
-    return (struct aiod_timing){
-        .latency_ns = request->done_ns - request->queued_ns,
-        .queue_ns = (started ? request->started_ns : request->done_ns) - request->queued_ns,
-        .service_ns = started ? request->done_ns - request->started_ns : 0,
-        .started = started,
-    };
+    return message->buffer != NULL && message->io.task.request.result > 0;
 }
 
-static bool has_payload(const struct aiod_io *io)
+static bool is_small_payload(const struct aiod_message_io *message)
 {
-    return io->buffer != NULL && io->task.request.result > 0;
-}
-
-static bool is_small_payload(const struct aiod_io *io)
-{
-    return has_payload(io) && io->task.request.result < AIOD_SHARED_PAYLOAD_MAX;
+    return has_payload(message) && message->io.task.request.result < AIOD_SHARED_PAYLOAD_MAX;
 }
 
 /* The session's reply with room for one more record. */
@@ -268,59 +389,59 @@ static struct aiod_reply *reply_of(struct aiod_core *core, struct aiod_session *
 }
 
 /* A result's bytes: in the shared frame, unless they are large or the only ones. */
-static void add_payload(struct aiod_reply *reply, struct aiod_io *io)
+static void add_payload(struct aiod_reply *reply, struct aiod_message_io *message)
 {
-    struct aiod_session *session = io->session;
-    int64_t result = io->task.request.result;
+    struct aiod_session *session = message->session;
+    int64_t result = message->io.task.request.result;
     char *room = NULL;
 
-    if (is_small_payload(io)) {
+    if (is_small_payload(message)) {
         if (session->small_bytes > (uint64_t)result || reply->shared != NULL) {
             room = aiod_reply_room(reply, (uint64_t)result, session->small_bytes);
         }
         session->small_bytes -= (uint64_t)result;
     }
     if (room != NULL) {
-        memcpy(room, io->buffer->data, (size_t)result);
-        aiod_reply_add_shared(reply, io->cookie, result);
+        memcpy(room, message->buffer->data, (size_t)result);
+        aiod_reply_add_shared(reply, message->cookie, result);
     } else {
-        aiod_reply_add_frame(reply, io->cookie, result, io->buffer);
-        io->buffer = NULL;
+        aiod_reply_add_frame(reply, message->cookie, result, message->buffer);
+        message->buffer = NULL;
     }
 }
 
-static void add_completion(struct aiod_reply *reply, struct aiod_io *io)
+static void add_completion(struct aiod_reply *reply, struct aiod_message_io *message)
 {
-    const struct aiod_request *request = &io->task.request;
+    const struct aiod_request *request = &message->io.task.request;
 
-    if (has_payload(io)) {
-        add_payload(reply, io);
+    if (has_payload(message)) {
+        add_payload(reply, message);
         return;
     }
-    aiod_reply_add(reply, io->cookie, request->result, io->written);
+    aiod_reply_add(reply, message->cookie, request->result, message->io.written);
     if (request->result < 0) {
         aiod_reply_explain(reply, &(struct aiod_failure){
-                                      .handle = io->handle->number,
-                                      .op = io->op,
+                                      .handle = message->io.handle->number,
+                                      .op = message->io.op,
                                       .reason = request->reason,
                                       .error = (int)-request->result,
-                                      .offset = io->offset,
-                                      .length = io->length,
+                                      .offset = message->io.offset,
+                                      .length = message->io.length,
                                   });
     }
 }
 
-static void unlink_io(struct aiod_io *io)
+static void unlink_io(struct aiod_message_io *message)
 {
-    if (io->previous != NULL) {
-        io->previous->next = io->next;
+    if (message->previous != NULL) {
+        message->previous->next = message->next;
     } else {
-        io->session->inflight = io->next;
+        message->session->inflight = message->next;
     }
-    if (io->next != NULL) {
-        io->next->previous = io->previous;
+    if (message->next != NULL) {
+        message->next->previous = message->previous;
     }
-    io->session->inflight_count--;
+    message->session->inflight_count--;
 }
 
 static void leave_handle(struct aiod_core *core, struct aiod_handle *handle)
@@ -332,39 +453,39 @@ static void leave_handle(struct aiod_core *core, struct aiod_handle *handle)
 }
 
 /* The request is over: give back what it held. */
-static void release_io(struct aiod_core *core, struct aiod_io *io)
+static void release_io(struct aiod_core *core, struct aiod_message_io *message)
 {
-    unlink_io(io);
+    unlink_io(message);
     core->inflight--;
-    core->bytes_inflight -= io->charged;
-    aiod_io_release(io);
-    leave_handle(core, io->handle);
-    if (io->source != NULL) {
-        leave_handle(core, io->source);
+    core->bytes_inflight -= message->charged;
+    aiod_io_release(message);
+    leave_handle(core, message->io.handle);
+    if (message->io.source != NULL) {
+        leave_handle(core, message->io.source);
     }
-    aiod_session_unref(io->session);
-    free(io);
+    aiod_session_unref(message->session);
+    free(message);
 }
 
-static void finish_io(struct aiod_core *core, struct aiod_io *io, struct aiod_reply ***tail)
+static void finish_io(struct aiod_core *core, struct aiod_message_io *message, struct aiod_reply ***tail)
 {
-    struct aiod_session *session = io->session;
-    int64_t result = io->task.request.result;
-    uint64_t bytes = aiod_op_moved_bytes(io->op, io->length, result);
-    struct aiod_timing timing = timing_of(&io->task.request);
+    struct aiod_session *session = message->session;
+    int64_t result = message->io.task.request.result;
+    uint64_t bytes = aiod_op_moved_bytes(message->io.op, message->io.length, result);
+    struct aiod_timing timing = aiod_timing_of(&message->io.task.request);
 
-    aiod_stats_record(&core->stats, io->op, bytes, result < 0, &timing);
-    aiod_stats_record(&session->stats, io->op, bytes, result < 0, &timing);
-    aiod_session_complete(session, io->charged);
+    aiod_stats_record(&core->stats, message->io.op, bytes, result < 0, &timing);
+    aiod_stats_record(&session->stats, message->io.op, bytes, result < 0, &timing);
+    aiod_session_complete(session, message->charged);
     if (!session->ended) {
-        add_completion(reply_of(core, session, tail), io);
+        add_completion(reply_of(core, session, tail), message);
     }
-    release_io(core, io);
+    release_io(core, message);
 }
 
 static void finish_control(struct aiod_core *core, struct aiod_control *control, struct aiod_control ***tail)
 {
-    struct aiod_timing timing = timing_of(&control->task.request);
+    struct aiod_timing timing = aiod_timing_of(&control->task.request);
 
     core->inflight--;
     aiod_stats_record(&core->stats, control->op, 0, control->task.request.result < 0, &timing);
@@ -381,34 +502,61 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
 static void count_small_bytes(struct aiod_request *done)
 {
     for (; done != NULL; done = done->next) {
-        struct aiod_io *io = (struct aiod_io *)done;
+        struct aiod_message_io *message = (struct aiod_message_io *)done;
 
-        if (io->task.kind == AIOD_TASK_IO && is_small_payload(io)) {
-            io->session->small_bytes += (uint64_t)done->result;
+        if (message->io.task.kind == AIOD_TASK_IO && is_small_payload(message)) {
+            message->session->small_bytes += (uint64_t)done->result;
         }
     }
 }
 
-void aiod_core_reap(struct aiod_core *core, struct aiod_reply **replies, struct aiod_control **controls)
+/* Word from a ring. */
+static void take_notice(struct aiod_core *core, struct aiod_task *task, struct aiod_reaped *reaped)
+{
+    struct aiod_ring *ring;
+
+    switch (task->kind) {
+    case AIOD_TASK_HANDLE_LEFT:
+        leave_handle(core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, left)));
+        break;
+    case AIOD_TASK_RING_BROKEN:
+        ring = aiod_ring_of_broken(task);
+        ring->session->broken = ring->broken;
+        ring->session->next_broken = reaped->broken;
+        reaped->broken = ring->session;
+        aiod_ring_put(ring); /* its session stays until we hear that it is gone */
+        break;
+    default:
+        finish_ring(core, aiod_ring_of_gone(task));
+        break;
+    }
+}
+
+size_t aiod_core_reap(struct aiod_core *core, struct aiod_reaped *reaped)
 {
     struct aiod_request *done = aiod_pool_reap(core->pool);
-    struct aiod_reply **reply_tail = replies;
+    struct aiod_reply **reply_tail = &reaped->replies;
+    struct aiod_control **control_tail = &reaped->controls;
+    size_t count = 0;
 
-    *replies = NULL;
-    *controls = NULL;
+    *reaped = (struct aiod_reaped){0};
     count_small_bytes(done);
-    while (done != NULL) {
+    for (; done != NULL; count++) {
         struct aiod_request *next = done->next;
+        struct aiod_task *task = (struct aiod_task *)done;
 
-        if (((struct aiod_task *)done)->kind == AIOD_TASK_IO) {
-            finish_io(core, (struct aiod_io *)done, &reply_tail);
+        if (task->kind == AIOD_TASK_IO) {
+            finish_io(core, (struct aiod_message_io *)done, &reply_tail);
+        } else if (task->kind == AIOD_TASK_CONTROL) {
+            finish_control(core, (struct aiod_control *)done, &control_tail);
         } else {
-            finish_control(core, (struct aiod_control *)done, &controls);
+            take_notice(core, task, reaped);
         }
         done = next;
     }
-    for (struct aiod_reply *reply = *replies; reply != NULL; reply = reply->next) {
+    for (struct aiod_reply *reply = reaped->replies; reply != NULL; reply = reply->next) {
         reply->session->reply = NULL;
         reply->session->small_bytes = 0;
     }
+    return count;
 }

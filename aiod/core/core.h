@@ -25,19 +25,25 @@ struct aiod_core_config {
     struct aiod_pool_config pool;
     uint64_t inline_read_max; /* bytes; 0: every read goes to a worker */
     size_t buffer_cache_max;  /* bytes */
+    uint64_t poll_max_ns;     /* the longest that the poller looks on before it sleeps */
+    unsigned rings_max;
 };
 
 struct aiod_core {
     struct aiod_pool *pool;
     struct aiod_buffers buffers;
     struct aiod_files files;
-    struct aiod_stats stats;
+    struct aiod_stats stats; /* without those of living rings */
     uint64_t inline_read_max;
-    bool draining;
+    bool draining; /* by atomic operations, where the poller may be looking */
     bool stopped;
     uint64_t bytes_inflight;
     uint32_t inflight;         /* requests and controls */
     uint32_t descriptor_count; /* held for handles */
+    struct aiod_poller *poller;
+    struct aiod_ring *rings; /* doubly linked; each until its memory is free */
+    uint32_t ring_count;
+    uint64_t ring_bytes; /* of their memory */
 };
 
 /* 0, or -errno. */
@@ -55,8 +61,15 @@ const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *sessio
                              const void *records, size_t count, struct aiod_payload **payloads, size_t payload_count,
                              struct aiod_reply **reply);
 
-/* Take what has completed: replies (grouped by session, each session's in order) and controls with a tag. */
-void aiod_core_reap(struct aiod_core *core, struct aiod_reply **replies, struct aiod_control **controls);
+/* What aiod_core_reap() has taken. */
+struct aiod_reaped {
+    struct aiod_reply *replies;    /* grouped by session, each session's in order */
+    struct aiod_control *controls; /* with a tag */
+    struct aiod_session *broken;   /* linked by next_broken: to be ended, `broken` says why */
+};
+
+/* Take what has completed. Returns how much that was, things for the core itself included. */
+size_t aiod_core_reap(struct aiod_core *core, struct aiod_reaped *reaped);
 
 void aiod_control_destroy(struct aiod_control *control);
 
@@ -83,7 +96,35 @@ int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
 /* Cancel what is queued, close the handles, deliver nothing any more. The caller's reference stays the caller's. */
 void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session);
 
-/* Stop the pool; false after `timeout_ns`: workers are still inside a system call. Reap once more afterwards. */
+/* Refuse new requests. */
+void aiod_core_drain(struct aiod_core *core);
+
+/* What a ring hands to its client. Descriptors stay the ring's. */
+struct aiod_attached {
+    int memory_fd;
+    int doorbell_fd;
+    uint64_t memory_bytes;
+};
+
+/*
+ * Give the session a ring (core/ring.h); `wake_fd` is its socket, -1: none. 0, -EEXIST: it has one; -EINVAL: no ring is like
+ * that; -EAGAIN: there are rings_max; or another -errno.
+ */
+int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int wake_fd, uint32_t entries,
+                     uint64_t area_bytes, struct aiod_attached *attached);
+
+/* Requests and controls in flight, those of rings included. */
+uint32_t aiod_core_inflight(struct aiod_core *core);
+uint32_t aiod_core_session_inflight(const struct aiod_session *session);
+
+/* Add what was counted to `stats`, rings included. */
+void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats);
+void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats);
+
+/* aiod_pool_follow(), and the poller with it. */
+int aiod_core_follow(struct aiod_core *core);
+
+/* Stop the poller and the pool; false after `timeout_ns`: workers are still inside a system call. Reap once more afterwards. */
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);
 
 #endif

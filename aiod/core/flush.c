@@ -117,7 +117,7 @@ static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request
     return taken;
 }
 
-int64_t aiod_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
+int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
 {
     request->result = success;
     if (take_turn(flushes, request)) {

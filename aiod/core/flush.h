@@ -45,15 +45,15 @@ bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);
  * already, with `success`, or -errno: -EIO with its reason AIOD_REASON_POISONED when an earlier one has failed. A failure
  * poisons the file, and fails all that share it.
  */
-int64_t aiod_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success);
+int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success);
 
 /*
  * On a worker: take the turn for a write that is a flush of its own (RWF_DSYNC). False: a flush is under way; write, then
- * aiod_flush(). Whoever got it calls aiod_flush_end().
+ * aiod_flushes_flush(). Whoever got it calls aiod_flush_end().
  */
 bool aiod_flush_begin(struct aiod_flushes *flushes);
 
-/* Give the turn back, and end `request` with `result`; -EIO poisons the file. As aiod_flush() otherwise. */
+/* Give the turn back, and end `request` with `result`; -EIO poisons the file. As aiod_flushes_flush() otherwise. */
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
 
 #endif

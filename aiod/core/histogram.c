@@ -35,3 +35,10 @@ void aiod_histogram_record(struct aiod_histogram *histogram, uint64_t value)
 {
     histogram->counts[aiod_histogram_index(value)]++;
 }
+
+void aiod_histogram_add(struct aiod_histogram *histogram, const struct aiod_histogram *from)
+{
+    for (size_t i = 0; i < AIOD_HISTOGRAM_BUCKETS; i++) {
+        histogram->counts[i] += from->counts[i];
+    }
+}

@@ -20,6 +20,9 @@ struct aiod_histogram {
 /* Count `value` (nanoseconds). */
 void aiod_histogram_record(struct aiod_histogram *histogram, uint64_t value);
 
+/* Count all that `from` counted. */
+void aiod_histogram_add(struct aiod_histogram *histogram, const struct aiod_histogram *from);
+
 /* The bucket that `value` counts in. */
 size_t aiod_histogram_index(uint64_t value);
 

@@ -24,9 +24,9 @@ static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_
 static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
 {
     if (io->handle->use.direct) {
-        return aiod_direct_read(file, io->buffer->data, io->length, io->offset);
+        return aiod_direct_read(file, io->data, io->length, io->offset);
     }
-    return aiod_io_read(file->fd, io->buffer->data, io->length, io->offset, io->have);
+    return aiod_io_read(file->fd, io->data, io->length, io->offset, io->have);
 }
 
 /* A write that is to be on disk when it ends (FUA): as a flush of its own, or with those that wait for one. */
@@ -45,7 +45,7 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
         return aiod_flush_end(flushes, request, result);
     }
     result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written);
-    return result < 0 ? result : aiod_flush(flushes, request, result);
+    return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
 static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
@@ -64,7 +64,7 @@ static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *fi
     if (result < 0 || (io->flags & AIOD_FUA) == 0) {
         return result;
     }
-    return aiod_flush(&io->handle->file->flushes, &io->task.request, result);
+    return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, result);
 }
 
 /* What keeps out those who make the file too large for a moment (direct.h). */
@@ -95,7 +95,7 @@ static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
     int64_t count;
 
     pthread_mutex_lock(&io->handle->file->position);
-    count = aiod_inspect_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->buffer->data);
+    count = aiod_inspect_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->data);
     pthread_mutex_unlock(&io->handle->file->position);
     return count < 0 ? count : count * (int64_t)sizeof(struct aiod_extent);
 }
@@ -113,7 +113,7 @@ static int64_t run_size(const struct aiod_direct *file)
 
 static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
 {
-    struct aiod_stat *stat = (struct aiod_stat *)(void *)io->buffer->data;
+    struct aiod_stat *stat = (struct aiod_stat *)(void *)io->data;
     struct aiod_range end = the_end();
     int64_t result;
 
@@ -133,10 +133,10 @@ static int64_t run_copy_range(struct aiod_io *io, const struct aiod_direct *file
 static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_iov argument = {.entries = io->iov, .count = io->iov_count};
-    char *inout = io->buffer->data + AIOD_IOCTL_VALUE_BYTES;
+    char *inout = io->data + AIOD_IOCTL_VALUE_BYTES;
 
     aiod_iov_gather(&argument, inout, io->length);
-    return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->buffer->data);
+    return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->data);
 }
 
 int64_t aiod_io_run(struct aiod_request *request)
@@ -150,7 +150,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_WRITE:
         return run_write(io, &file);
     case AIOD_FLUSH:
-        return aiod_flush(&io->handle->file->flushes, request, 0);
+        return aiod_flushes_flush(&io->handle->file->flushes, request, 0);
     case AIOD_SIZE:
         return run_size(&file);
     case AIOD_DISCARD:
@@ -214,25 +214,26 @@ static size_t count_pieces(struct aiod_payload **payloads, uint64_t offset, uint
     return count;
 }
 
-int aiod_io_gather(struct aiod_io *io, struct aiod_payload **payloads, uint64_t offset, uint64_t length)
+int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length)
 {
+    struct aiod_io *io = &message->io;
     size_t count = count_pieces(payloads, offset, length);
 
     io->iov = &io->one_iov;
-    io->payloads = &io->one_payload;
+    message->payloads = &message->one_payload;
     if (count > 1) {
         io->iov = calloc(count, sizeof(*io->iov) + sizeof(struct aiod_payload *));
         if (io->iov == NULL) {
             return -ENOMEM;
         }
-        io->payloads = (struct aiod_payload **)(io->iov + count);
+        message->payloads = (struct aiod_payload **)(io->iov + count);
     }
     io->iov_count = count;
     for (size_t i = 0; i < count; i++) {
         uint64_t room = payloads[i]->length - offset;
         uint64_t bytes = room < length ? room : length;
 
-        io->payloads[i] = payloads[i];
+        message->payloads[i] = payloads[i];
         payloads[i]->refs++;
         io->iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)(payloads[i]->data + offset), .iov_len = bytes};
         length -= bytes;
@@ -241,13 +242,13 @@ int aiod_io_gather(struct aiod_io *io, struct aiod_payload **payloads, uint64_t 
     return 0;
 }
 
-void aiod_io_release(struct aiod_io *io)
+void aiod_io_release(struct aiod_message_io *message)
 {
-    for (size_t i = 0; i < io->iov_count; i++) {
-        aiod_payload_put(io->payloads[i]);
+    for (size_t i = 0; i < message->io.iov_count; i++) {
+        aiod_payload_put(message->payloads[i]);
     }
-    if (io->iov_count > 1) {
-        free(io->iov);
+    if (message->io.iov_count > 1) {
+        free(message->io.iov);
     }
-    aiod_buffer_put(io->buffer);
+    aiod_buffer_put(message->buffer);
 }

@@ -1,8 +1,9 @@
 /*
  * io.h - what the pool carries out: a client's request (aiod_io), or an open, a close or a name (aiod_control).
  *
- * Made and freed on the main loop's thread; a worker has it between submit and reap, and then touches nothing of the
- * session but what its handle may be used for, and what the file's handles share.
+ * A request that came by message (aiod_message_io) is made and freed on the main loop's thread, one that came by ring is a
+ * place in its ring (core/ring.h). A worker has it between submit and completion, and then touches nothing of the session
+ * but what its handle may be used for, and what the file's handles share.
  */
 #ifndef AIOD_IO_H
 #define AIOD_IO_H
@@ -16,17 +17,7 @@
 #include "names.h"
 #include "request.h"
 #include "session.h"
-
-enum aiod_task_kind {
-    AIOD_TASK_IO,
-    AIOD_TASK_CONTROL,
-};
-
-/* What every entry of the pool's queue starts with. */
-struct aiod_task {
-    struct aiod_request request; /* first: the pool hands back a pointer to it */
-    enum aiod_task_kind kind;
-};
+#include "task.h"
 
 /* A client's bytes to be written: a frame shared by the writes that name it. The main loop's thread only. */
 struct aiod_payload {
@@ -36,39 +27,44 @@ struct aiod_payload {
     void (*release)(struct aiod_payload *payload); /* called with the last reference */
 };
 
+/* What a worker needs of a request. Constant until it has completed. */
 struct aiod_io {
     struct aiod_task task;
-
-    /* Constant until reaped. */
     struct aiod_buffers *buffers; /* for bounce buffers */
-    struct aiod_session *session;
     struct aiod_handle *handle;
-    uint64_t cookie;
     enum aiod_op op;
     unsigned flags; /* enum aiod_op_flag */
     uint64_t offset;
     uint64_t length;
-    uint64_t charged; /* bytes of credit */
 
     struct aiod_handle *source; /* copy_range */
     uint64_t source_offset;
 
-    struct aiod_buffer *buffer; /* the result's payload: where to */
-    uint64_t have;              /* read: bytes that are there already */
-
-    /* The request's payload: pieces of consecutive frames. One needs no allocation. */
-    struct iovec *iov;
-    struct aiod_payload **payloads; /* iov_count of them */
+    char *data;        /* the result's payload: where to */
+    uint64_t have;     /* read: bytes that are there already */
+    struct iovec *iov; /* the request's payload; one piece needs no allocation */
     size_t iov_count;
     struct iovec one_iov;
-    struct aiod_payload *one_payload;
 
     /* Written by the worker before it is done. */
     uint64_t written; /* bytes known to be done when it fails */
+};
+
+/* A request that came in a message. */
+struct aiod_message_io {
+    struct aiod_io io; /* first */
+
+    /* Constant until reaped. */
+    struct aiod_session *session;
+    uint64_t cookie;
+    uint64_t charged;               /* bytes of credit */
+    struct aiod_buffer *buffer;     /* io.data is in it */
+    struct aiod_payload **payloads; /* io.iov is of them: pieces of consecutive frames, io.iov_count of them */
+    struct aiod_payload *one_payload;
 
     /* The session's requests in flight. */
-    struct aiod_io *next;
-    struct aiod_io *previous;
+    struct aiod_message_io *next;
+    struct aiod_message_io *previous;
 };
 
 struct aiod_control {
@@ -101,9 +97,9 @@ void aiod_payload_put(struct aiod_payload *payload);
  * Have the request write the `length` bytes of `payloads` that start at `offset` of the first one and go on in those that
  * follow; they are there. Takes a reference of each. 0, or -ENOMEM.
  */
-int aiod_io_gather(struct aiod_io *io, struct aiod_payload **payloads, uint64_t offset, uint64_t length);
+int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length);
 
 /* Give back payload and buffer. */
-void aiod_io_release(struct aiod_io *io);
+void aiod_io_release(struct aiod_message_io *message);
 
 #endif

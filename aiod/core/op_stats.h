@@ -1,5 +1,5 @@
 /*
- * op_stats.h - what is counted of each operation. The main loop's thread only.
+ * op_stats.h - what is counted of each operation. Whoever owns a set sees to it that one thread at a time uses it.
  */
 #ifndef AIOD_OP_STATS_H
 #define AIOD_OP_STATS_H
@@ -9,12 +9,13 @@
 
 #include "histogram.h"
 #include "records.h"
+#include "request.h"
 
 struct aiod_op_stats {
     uint64_t count;
     uint64_t bytes;
     uint64_t errors;
-    uint64_t inlined;              /* answered by the main loop itself */
+    uint64_t inlined;              /* answered where it was submitted, by no worker */
     struct aiod_histogram latency; /* ns from admission to the end */
     struct aiod_histogram queue;   /* ns of waiting for a worker */
     struct aiod_histogram service; /* ns in the system call */
@@ -40,6 +41,12 @@ void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes
 
 /* Count one that was refused, and never was in flight. */
 void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op);
+
+/* Of a request that is done. */
+struct aiod_timing aiod_timing_of(const struct aiod_request *request);
+
+/* Add all that `from` counted. */
+void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from);
 
 void aiod_stats_destroy(struct aiod_stats *stats);
 

@@ -162,6 +162,10 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
 
     request->done_ns = aiod_now_ns();
     __atomic_store_n(&request->state, AIOD_DONE, __ATOMIC_RELAXED);
+    if (request->complete != NULL) {
+        request->complete(request);
+        return;
+    }
     do {
         request->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&pool->done, &head, request, memory_order_release,
@@ -169,6 +173,11 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
     if (head == NULL) {
         aiod_eventfd_ring(pool->completion_fd);
     }
+}
+
+void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request)
+{
+    aiod_pool_push_done(pool, request);
 }
 
 void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
@@ -306,10 +315,31 @@ uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
 {
     uint64_t wanted_ns;
 
+    uint64_t now_ns = aiod_now_ns();
+
     pthread_mutex_lock(&pool->lock);
-    wanted_ns = wanted_in_ns(pool, pool->retry_at_ns != 0 || pool->queued_with_deadline > 0 ? aiod_now_ns() : 0);
+    wanted_ns = wanted_in_ns(pool, now_ns);
+    pool->timer_at_ns = wanted_ns == AIOD_POOL_NEVER ? AIOD_POOL_NEVER : now_ns + wanted_ns;
     pthread_mutex_unlock(&pool->lock);
     return wanted_ns;
+}
+
+void aiod_pool_want_timer(struct aiod_pool *pool)
+{
+    uint64_t now_ns = aiod_now_ns();
+    uint64_t wanted_ns;
+    bool ring = false;
+
+    pthread_mutex_lock(&pool->lock);
+    wanted_ns = wanted_in_ns(pool, now_ns);
+    if (wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns) {
+        pool->timer_at_ns = now_ns + wanted_ns; /* as it will be: nobody need ring again meanwhile */
+        ring = true;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
 }
 
 uint64_t aiod_pool_tick(struct aiod_pool *pool)
@@ -484,6 +514,7 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
     pool->idle_timeout_ns = config->idle_timeout_ns;
     pool->spawn_retry_ns = config->spawn_retry_ns;
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
+    pool->timer_at_ns = AIOD_POOL_NEVER;
     error = init_doorbells(pool);
     if (error != 0) {
         free(pool);

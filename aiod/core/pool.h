@@ -96,6 +96,9 @@ struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *gr
  */
 void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result);
 
+/* Hand `request`, that was never submitted, to the reaper: word of something else that has ended. Any thread. */
+void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request);
+
 /* Take all that is done, linked by `next`, oldest first; NULL when there is none. Clears the completion eventfd. */
 struct aiod_request *aiod_pool_reap(struct aiod_pool *pool);
 
@@ -108,6 +111,12 @@ void aiod_pool_spawn(struct aiod_pool *pool);
  * AIOD_POOL_NEVER.
  */
 uint64_t aiod_pool_tick(struct aiod_pool *pool);
+
+/*
+ * After aiod_pool_submit() on another thread than the main loop's: ring the doorbell if the pool wants aiod_pool_tick() before
+ * the time that the main loop was told last.
+ */
+void aiod_pool_want_timer(struct aiod_pool *pool);
 
 /* What aiod_pool_tick() would return, doing nothing. */
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);
@@ -128,6 +137,9 @@ size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids);
  * not be moved. Main loop's thread. A newborn on its way may have the old one still: call it again later.
  */
 int aiod_pool_follow(struct aiod_pool *pool);
+
+/* affinity.c: the same for one thread that will not end meanwhile. 1: moved; 0: it was there already; or -errno. */
+int aiod_affinity_move(pid_t tid);
 
 /*
  * Cancel what is queued, send the workers home and wait for them up to `timeout_ns`. False: some are still at work, the

@@ -64,6 +64,7 @@ struct aiod_pool {
     uint64_t deadline_ns;      /* none of those is earlier; it may have left the queue */
     uint64_t deadline_scan_ns; /* when the queue was last searched for them */
     uint64_t last_taken_ns;
+    uint64_t timer_at_ns; /* what the main loop was told last about aiod_pool_tick(); AIOD_POOL_NEVER */
     bool stopping;
 
     /* Protected by lock: the workers. cur == asleep + waking + active + pending + new. */

@@ -37,13 +37,15 @@ enum aiod_state {
 /*
  * One entry of the pool's queue, embedded in what the submitter wants to have done.
  *
- * The submitter fills the first group, and gives up the whole until the request comes back from aiod_pool_reap().
+ * The submitter fills the first group, and gives up the whole until the request comes back from aiod_pool_reap(), or
+ * `complete` is called.
  */
 struct aiod_request {
     /* Filled by the submitter; constant until done. */
-    int64_t (*run)(struct aiod_request *request); /* on a worker, no lock held; result, -errno or AIOD_PARKED */
-    uint64_t deadline_ns;                         /* CLOCK_MONOTONIC; 0: none */
-    const void *group;                            /* what one worker may carry out at once; NULL: this alone */
+    int64_t (*run)(struct aiod_request *request);   /* on a worker, no lock held; result, -errno or AIOD_PARKED */
+    uint64_t deadline_ns;                           /* CLOCK_MONOTONIC; 0: none */
+    const void *group;                              /* what one worker may carry out at once; NULL: this alone */
+    void (*complete)(struct aiod_request *request); /* by whoever ends it, no lock held; NULL: aiod_pool_reap() */
 
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
     enum aiod_state state;

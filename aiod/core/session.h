@@ -16,11 +16,13 @@
 #include "files.h"
 #include "ioctls.h"
 #include "op_stats.h"
+#include "task.h"
 
 #define AIOD_HANDLES_MAX 65535u /* the index has 16 bits of a handle's number, and 0 is no handle */
 
-struct aiod_io;
+struct aiod_message_io;
 struct aiod_reply;
+struct aiod_ring;
 
 struct aiod_limits {
     uint32_t depth_max;   /* requests */
@@ -49,6 +51,11 @@ struct aiod_handle {
     struct aiod_handle_use use;
     bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
+
+    /* Protected by the ring's lock, if the session has one. */
+    uint32_t ring_inflight; /* requests that came by it */
+    bool ring_closing;      /* `left` is handed to the main loop when there is none */
+    struct aiod_task left;
 };
 
 struct aiod_handle_slot {
@@ -59,7 +66,7 @@ struct aiod_handle_slot {
 struct aiod_session {
     struct aiod_limits limits;
     unsigned refs; /* the owner, each request in flight, each handle */
-    void *owner;   /* whatever it wants to be found by; not used here */
+    void *owner;   /* whatever it wants to be found by; not used here; NULL: nobody wants to know of it */
     bool ended;    /* completions go nowhere */
 
     /* Credit. submitted - acknowledged are unanswered as the client sees it. */
@@ -69,7 +76,7 @@ struct aiod_session {
     uint64_t unacknowledged_bytes;
     uint64_t *completed_bytes; /* ring of 2 * depth_max: lengths of completed records, in the order of their replies */
 
-    struct aiod_io *inflight; /* doubly linked */
+    struct aiod_message_io *inflight; /* doubly linked */
     uint32_t inflight_count;
 
     struct aiod_handle_slot *slots;
@@ -79,6 +86,10 @@ struct aiod_session {
     /* During one reap: the reply being collected, and the bytes of small reads still to be put in shared frames. */
     struct aiod_reply *reply;
     uint64_t small_bytes;
+
+    struct aiod_ring *ring; /* NULL: none */
+    const char *broken;     /* the rule that its client has broken by its ring */
+    struct aiod_session *next_broken;
 
     struct aiod_stats stats;
 };

@@ -35,7 +35,7 @@ static int slow_fdatasync(int fd)
 
 static int64_t run_flush(struct aiod_request *request)
 {
-    return aiod_flush(&flushes, request, SUCCESS);
+    return aiod_flushes_flush(&flushes, request, SUCCESS);
 }
 
 /* A write that is a flush of its own, and waits at the disk as they do. */

@@ -59,23 +59,22 @@ static void take_reply(struct aiod_reply *reply)
 
 static void turn(void)
 {
-    struct aiod_reply *replies;
-    struct aiod_control *controls;
+    struct aiod_reaped reaped;
 
     loop_wait(core->pool, 1);
-    aiod_core_reap(core, &replies, &controls);
-    while (replies != NULL) {
-        struct aiod_reply *next = replies->next;
+    aiod_core_reap(core, &reaped);
+    while (reaped.replies != NULL) {
+        struct aiod_reply *next = reaped.replies->next;
 
-        take_reply(replies);
-        replies = next;
+        take_reply(reaped.replies);
+        reaped.replies = next;
     }
-    while (controls != NULL) {
-        struct aiod_control *next = (struct aiod_control *)controls->task.request.next;
+    while (reaped.controls != NULL) {
+        struct aiod_control *next = (struct aiod_control *)reaped.controls->task.request.next;
 
-        control_tags[control_count++] = controls->tag;
-        aiod_control_destroy(controls);
-        controls = next;
+        control_tags[control_count++] = reaped.controls->tag;
+        aiod_control_destroy(reaped.controls);
+        reaped.controls = next;
     }
 }
 
@@ -132,6 +131,7 @@ static void begin(uint64_t inline_read_max)
         .pool = {.name = "main", .max_threads = 4, .idle_timeout_ns = 1000000000, .spawn_retry_ns = 1000000000},
         .inline_read_max = inline_read_max,
         .buffer_cache_max = 1 << 20,
+        .rings_max = 1,
     };
     struct aiod_limits limits = {.depth_max = DEPTH,
                                  .batch_max = BATCH,

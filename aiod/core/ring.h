@@ -1,0 +1,158 @@
+/*
+ * ring.h - the engine's end of one shared-memory ring: what its client submits, and who completes it.
+ *
+ * Three kinds of threads meet here. The poller (core/poller.h) takes submissions; workers complete what the poller has queued,
+ * each into the completion queue itself, since one hand-over less is tens of microseconds; the main loop attaches, adds and
+ * forgets handles, and ends the ring. What they share is under `lock`, held for a few dozen instructions and over no system
+ * call.
+ *
+ * Nothing in the memory is trusted: an entry is copied once, then checked, then used; the indices that the engine writes it
+ * keeps for itself; a client that breaks the rules of aiod_ring.h loses its session.
+ *
+ * Its end: references are held by the session, by the poller, by each request in flight and by the notice that it is
+ * broken. The last one gone unmaps the memory and tells the main loop, by the pool's list of what is done.
+ */
+#ifndef AIOD_RING_H
+#define AIOD_RING_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "buffers.h"
+#include "io.h"
+#include "op_stats.h"
+#include "pool.h"
+#include "ring_memory.h"
+#include "session.h"
+
+#define AIOD_RING_BATCH 64u                      /* entries taken before the other rings have their turn */
+#define AIOD_RING_BATCH_BYTES_MAX (256u * 1024u) /* of inline reads among them */
+
+struct aiod_ring;
+
+/* A request in flight: a place in its ring. */
+struct aiod_ring_request {
+    struct aiod_io io; /* first */
+    struct aiod_ring *ring;
+    uint64_t cookie;
+    struct aiod_ring_request *next_free;
+};
+
+struct aiod_ring {
+    /* Constant after creation. */
+    struct aiod_ring_memory memory;
+    struct aiod_session *session; /* one reference, the main loop's to give back */
+    struct aiod_pool *pool;
+    struct aiod_buffers *buffers;
+    const bool *draining; /* new requests are refused; read by atomic operations */
+    int doorbell_fd;      /* eventfd: the client writes, nobody reads */
+    int wake_fd;          /* the socket, a descriptor of the ring's own; -1: none */
+    uint64_t inline_read_max;
+    uint64_t request_bytes_max;
+    uint32_t handles_max;
+
+    struct aiod_ring *next; /* the main loop's: the engine's rings */
+    struct aiod_ring *previous;
+
+    uint32_t sq_head; /* the poller's */
+
+    atomic_uint refs;
+    atomic_bool ended; /* nothing is taken any more */
+
+    pthread_mutex_t lock;
+
+    /* Protected by lock. */
+    uint32_t cq_tail;
+    uint32_t cq_head; /* as it was when last looked at */
+    uint32_t inflight;
+    struct aiod_handle **handles; /* by index, as the session's slots */
+    struct aiod_ring_request *free;
+    struct aiod_stats stats;
+
+    /* Written once, before broken_notice is handed to the main loop. */
+    const char *broken;
+    struct aiod_task broken_notice;
+    struct aiod_task gone_notice;
+
+    struct aiod_ring_request requests[]; /* memory.entries */
+};
+
+struct aiod_ring_config {
+    struct aiod_session *session;
+    struct aiod_pool *pool;
+    struct aiod_buffers *buffers;
+    const bool *draining;
+    uint64_t inline_read_max;
+    uint32_t entries;
+    uint64_t area_bytes;
+    int wake_fd; /* is duplicated; -1: a client that waits by futex alone */
+};
+
+/* ---- the main loop's thread --------------------------------------------------------------------------------------- */
+
+/* With one reference, the session's; knows the session's handles. 0, or -errno. */
+int aiod_ring_create(struct aiod_ring **ring, const struct aiod_ring_config *config);
+
+/* The ring whose notice it is. */
+struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice);
+struct aiod_ring *aiod_ring_of_gone(struct aiod_task *notice);
+
+/* The session has a new handle. */
+void aiod_ring_add_handle(struct aiod_ring *ring, struct aiod_handle *handle);
+
+/* The session's handle is being closed. False: requests are in flight on it, aiod_handle.left comes when none is. */
+bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle);
+
+/* Take nothing any more, cancel what is queued, give the session's reference back. */
+void aiod_ring_end(struct aiod_ring *ring);
+
+/* After AIOD_TASK_RING_GONE: free what is left, counts going to `stats`. */
+void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);
+
+/* ---- any thread ----------------------------------------------------------------------------------------------------- */
+
+void aiod_ring_get(struct aiod_ring *ring);
+void aiod_ring_put(struct aiod_ring *ring);
+
+uint32_t aiod_ring_inflight(struct aiod_ring *ring);
+
+/* Add what was counted to `stats`, which is the caller's. */
+void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);
+
+/* ---- the poller's thread (ring_admission.c) -------------------------------------------------------------------------- */
+
+/* Take up to AIOD_RING_BATCH submissions, and carry out or queue them. Returns how many. */
+unsigned aiod_ring_take(struct aiod_ring *ring);
+
+/* Is there something to take? */
+bool aiod_ring_has_entries(const struct aiod_ring *ring);
+
+/* Say that the engine sleeps, or not. A look at aiod_ring_has_entries() must follow before it does. */
+void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping);
+
+/* ---- between ring.c and ring_admission.c ------------------------------------------------------------------------------ */
+
+/* How a request ended. */
+struct aiod_ring_end {
+    uint64_t cookie;
+    int64_t result;
+    uint64_t written;
+    enum aiod_reason reason;
+};
+
+/* Put it into the completion queue, where room was kept for it. Lock held; aiod_ring_wake_client() has to follow. */
+void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_end *end);
+
+/* Wake the client if it sleeps. Lock not held. */
+void aiod_ring_wake_client(struct aiod_ring *ring);
+
+/* The request is over, and `end` its completion: give its place and its handles back. Lock not held. */
+void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_end *end,
+                      const struct aiod_timing *timing);
+
+/* The client has broken the rules, `why` says which one: the main loop is told, once. The poller's thread. */
+void aiod_ring_break(struct aiod_ring *ring, const char *why);
+
+#endif

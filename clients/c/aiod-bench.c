@@ -1,0 +1,362 @@
+/*
+ * aiod-bench - a load generator for aiod's ring, after fio: one thread, a number of requests in flight.
+ *
+ * Prints operations per second, bytes per second, and the latency from submission to reaping.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "aiod.h"
+
+#define SUB_BITS 6
+#define BUCKETS (64u << SUB_BITS)
+
+struct options {
+    const char *endpoint;
+    const char *file;
+    const char *pattern;
+    uint64_t block_bytes;
+    uint64_t size_bytes; /* 0: the file's */
+    unsigned depth;
+    double seconds;
+    bool json;
+};
+
+struct run {
+    struct aiod_client *client;
+    uint32_t handle;
+    uint64_t blocks;
+    uint64_t next_block;
+    uint64_t random;
+    bool writes;
+    bool random_order;
+    uint64_t operations;
+    uint64_t bytes;
+    uint64_t max_ns;
+    uint64_t latency[BUCKETS]; /* as the core's histogram: powers of two, each in 64 parts */
+};
+
+static const char usage[] =
+    "usage: aiod-bench --file EXPORT/PATH [OPTION]...\n"
+    "Read or write a file of aiod's by the shared-memory ring, and say how fast that is.\n"
+    "\n"
+    "  --endpoint EP   of the daemon, as ipc:///run/aiod/aiod.sock (default: AIOD_ENDPOINT, else the usual places)\n"
+    "  --rw KIND       randread, read, randwrite or write (default: randread)\n"
+    "  --bs BYTES      of one request (default: 4096)\n"
+    "  --depth N       requests in flight (default: 1)\n"
+    "  --size BYTES    of the file to use (default: all of it)\n"
+    "  --seconds S     how long (default: 3)\n"
+    "  --json          print one JSON document\n"
+    "  --help          print this\n"
+    "\n"
+    "randwrite and write overwrite the file's contents. Exit status: 0 done, 1 failed, 2 usage.\n";
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void die(const char *what)
+{
+    fprintf(stderr, "aiod-bench: %s: %s\n", what, aiod_error());
+    exit(1);
+}
+
+static void die_of_usage(const char *what)
+{
+    fprintf(stderr, "aiod-bench: %s\n%s", what, usage);
+    exit(2);
+}
+
+/* ---- latencies -------------------------------------------------------------------------------------------------------- */
+
+static size_t bucket_of(uint64_t ns)
+{
+    unsigned top = ns == 0 ? 0 : 63u - (unsigned)__builtin_clzll(ns);
+
+    if (top < SUB_BITS) {
+        return (size_t)ns;
+    }
+    return ((size_t)(top - SUB_BITS + 1) << SUB_BITS) + (size_t)((ns >> (top - SUB_BITS)) & ((1u << SUB_BITS) - 1));
+}
+
+static double bucket_us(size_t bucket)
+{
+    size_t group = bucket >> SUB_BITS;
+    uint64_t within = bucket & ((1u << SUB_BITS) - 1);
+    uint64_t ns = group == 0 ? within : ((1u << SUB_BITS) + within) << (group - 1);
+
+    return (double)ns / 1000.0;
+}
+
+static double percentile_us(const struct run *run, double share)
+{
+    uint64_t wanted = (uint64_t)((double)run->operations * share);
+    uint64_t seen = 0;
+
+    for (size_t bucket = 0; bucket < BUCKETS; bucket++) {
+        seen += run->latency[bucket];
+        if (seen > wanted) {
+            return bucket_us(bucket);
+        }
+    }
+    return (double)run->max_ns / 1000.0;
+}
+
+/* ---- the load --------------------------------------------------------------------------------------------------------- */
+
+/* xorshift64*, Marsaglia 2003 and Vigna 2016. */
+static uint64_t next_random(struct run *run)
+{
+    run->random ^= run->random >> 12;
+    run->random ^= run->random << 25;
+    run->random ^= run->random >> 27;
+    return run->random * UINT64_C(2685821657736338717);
+}
+
+static void submit(struct run *run, struct aiod_op *op)
+{
+    uint64_t block = run->random_order ? next_random(run) % run->blocks : run->next_block++ % run->blocks;
+
+    op->offset = block * op->length;
+    op->user = (void *)(uintptr_t)now_ns();
+    if (aiod_submit(run->client, &op, 1) != 1) {
+        die("submit");
+    }
+}
+
+static void count(struct run *run, const struct aiod_op *op, uint64_t at_ns)
+{
+    uint64_t latency_ns = at_ns - (uint64_t)(uintptr_t)op->user;
+
+    if (op->result < 0 || (uint64_t)op->result != op->length) {
+        fprintf(stderr, "aiod-bench: %lld of %llu bytes at %llu: %s\n", (long long)op->result,
+                (unsigned long long)op->length, (unsigned long long)op->offset, aiod_reason_text(op->reason));
+        exit(1);
+    }
+    run->operations++;
+    run->bytes += op->length;
+    run->latency[bucket_of(latency_ns)]++;
+    run->max_ns = latency_ns > run->max_ns ? latency_ns : run->max_ns;
+}
+
+static double measure(struct run *run, struct aiod_op *ops, const struct options *options)
+{
+    uint64_t started_ns = now_ns();
+    uint64_t end_ns = started_ns + (uint64_t)(options->seconds * 1e9);
+    uint64_t at_ns = started_ns;
+    unsigned inflight = options->depth;
+
+    for (unsigned i = 0; i < options->depth; i++) {
+        submit(run, &ops[i]);
+    }
+    while (inflight > 0) {
+        struct aiod_op *done[64];
+        unsigned taken;
+
+        if (aiod_wait_any(run->client, AIOD_NO_TIMEOUT) < 0) {
+            die("wait");
+        }
+        taken = aiod_reap(run->client, done, 64);
+        at_ns = now_ns();
+        for (unsigned i = 0; i < taken; i++) {
+            count(run, done[i], at_ns);
+            if (at_ns < end_ns) {
+                submit(run, done[i]);
+            } else {
+                inflight--;
+            }
+        }
+    }
+    return (double)(at_ns - started_ns) / 1e9;
+}
+
+static struct aiod_op *make_ops(struct run *run, const struct options *options)
+{
+    struct aiod_op *ops = calloc(options->depth, sizeof(*ops));
+
+    for (unsigned i = 0; ops != NULL && i < options->depth; i++) {
+        ops[i] = (struct aiod_op){.op = run->writes ? AIOD_RING_WRITE : AIOD_RING_READ,
+                                  .handle = run->handle,
+                                  .length = options->block_bytes,
+                                  .buffer = aiod_alloc(run->client, options->block_bytes)};
+        if (ops[i].buffer == NULL) {
+            fprintf(stderr, "aiod-bench: no buffers for --depth %u of --bs %llu\n", options->depth,
+                    (unsigned long long)options->block_bytes);
+            exit(1);
+        }
+        if (run->writes) {
+            memset(ops[i].buffer, (int)i + 1, options->block_bytes);
+        }
+    }
+    return ops;
+}
+
+static void connect_to(struct run *run, const struct options *options)
+{
+    uint64_t wanted = options->block_bytes < 4096 ? 4096 : options->block_bytes;
+    struct aiod_options how = {.endpoint = options->endpoint, .entries = 1, .software = "aiod-bench"};
+    char name[256];
+    int64_t handle;
+
+    while (how.entries < options->depth) {
+        how.entries *= 2;
+    }
+    how.area_bytes = 4096;
+    while (how.area_bytes < wanted) {
+        how.area_bytes *= 2; /* a block of the allocator's */
+    }
+    how.area_bytes *= how.entries;
+    snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->file, "/"), options->file);
+    if (aiod_connect(&run->client, name, &how) < 0) {
+        die("connect");
+    }
+    handle = aiod_open(run->client, options->file, AIOD_OPEN_READ | (run->writes ? AIOD_OPEN_WRITE : 0), 0);
+    if (handle < 0) {
+        die(options->file);
+    }
+    run->handle = (uint32_t)handle;
+}
+
+static void find_size(struct run *run, const struct options *options)
+{
+    struct aiod_op size = {.op = AIOD_RING_SIZE, .handle = run->handle};
+    uint64_t bytes = options->size_bytes;
+    struct aiod_op *one = &size;
+
+    if (aiod_submit(run->client, &one, 1) != 1 || aiod_wait(run->client, &size, AIOD_NO_TIMEOUT) < 0 ||
+        size.result < 0) {
+        die("size");
+    }
+    if (bytes == 0 || bytes > (uint64_t)size.result) {
+        bytes = (uint64_t)size.result;
+    }
+    run->blocks = bytes / options->block_bytes;
+    if (run->blocks == 0) {
+        fprintf(stderr, "aiod-bench: %s has less than one block of --bs %llu\n", options->file,
+                (unsigned long long)options->block_bytes);
+        exit(1);
+    }
+}
+
+static void print(const struct run *run, double seconds, bool json)
+{
+    double p50 = percentile_us(run, 0.5);
+    double p99 = percentile_us(run, 0.99);
+    double p999 = percentile_us(run, 0.999);
+    double iops = (double)run->operations / seconds;
+    double rate = (double)run->bytes / seconds;
+
+    if (json) {
+        printf("{\"operations\": %llu, \"seconds\": %.6f, \"iops\": %.1f, \"bandwidth_bytes\": %.1f, \"p50_us\": %.3f, "
+               "\"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f}\n",
+               (unsigned long long)run->operations, seconds, iops, rate, p50, p99, p999, (double)run->max_ns / 1000.0);
+        return;
+    }
+    printf("%llu operations in %.3f s: %.0f IOPS, %.1f MiB/s\n", (unsigned long long)run->operations, seconds, iops,
+           rate / 1048576.0);
+    printf("latency (us): p50 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n", p50, p99, p999, (double)run->max_ns / 1000.0);
+}
+
+static uint64_t number_of(const char *text, const char *name)
+{
+    char *end;
+    unsigned long long value;
+
+    errno = 0;
+    value = strtoull(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0) {
+        fprintf(stderr, "aiod-bench: --%s %s is no number\n", name, text);
+        exit(2);
+    }
+    return value;
+}
+
+static struct options parse(int argc, char **argv)
+{
+    static const struct option names[] = {
+        {"endpoint", required_argument, NULL, 'e'}, {"file", required_argument, NULL, 'f'},
+        {"rw", required_argument, NULL, 'r'},       {"bs", required_argument, NULL, 'b'},
+        {"depth", required_argument, NULL, 'd'},    {"size", required_argument, NULL, 'z'},
+        {"seconds", required_argument, NULL, 's'},  {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+    };
+    struct options options = {.pattern = "randread", .block_bytes = 4096, .depth = 1, .seconds = 3.0};
+    int option;
+
+    while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
+        switch (option) {
+        case 'e':
+            options.endpoint = optarg;
+            break;
+        case 'f':
+            options.file = optarg;
+            break;
+        case 'r':
+            options.pattern = optarg;
+            break;
+        case 'b':
+            options.block_bytes = number_of(optarg, "bs");
+            break;
+        case 'd':
+            options.depth = (unsigned)number_of(optarg, "depth");
+            break;
+        case 'z':
+            options.size_bytes = number_of(optarg, "size");
+            break;
+        case 's':
+            options.seconds = strtod(optarg, NULL);
+            break;
+        case 'j':
+            options.json = true;
+            break;
+        case 'h':
+            fputs(usage, stdout);
+            exit(0);
+        default:
+            fputs(usage, stderr);
+            exit(2);
+        }
+    }
+    if (options.file == NULL || optind != argc) {
+        die_of_usage("name a file by --file EXPORT/PATH, and nothing else");
+    }
+    if (options.block_bytes == 0 || options.depth == 0 || options.depth > AIOD_RING_ENTRIES_MAX ||
+        !(options.seconds > 0)) {
+        die_of_usage("--bs and --seconds must be above 0, --depth from 1 to 4096");
+    }
+    return options;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = parse(argc, argv);
+    static struct run run = {.random = UINT64_C(0x9e3779b97f4a7c15)};
+    struct aiod_op *ops;
+    double seconds;
+
+    run.random_order = strncmp(options.pattern, "rand", 4) == 0;
+    run.writes = strcmp(options.pattern + (run.random_order ? 4 : 0), "write") == 0;
+    if (!run.writes && strcmp(options.pattern + (run.random_order ? 4 : 0), "read") != 0) {
+        die_of_usage("--rw is randread, read, randwrite or write");
+    }
+    connect_to(&run, &options);
+    find_size(&run, &options);
+    ops = make_ops(&run, &options);
+    if (ops == NULL) {
+        fprintf(stderr, "aiod-bench: no memory\n");
+        return 1;
+    }
+    seconds = measure(&run, ops, &options);
+    print(&run, seconds, options.json);
+    free(ops);
+    aiod_disconnect(run.client);
+    return 0;
+}

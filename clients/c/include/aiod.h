@@ -1,0 +1,172 @@
+/*
+ * aiod.h - libaiod: a C program's way to aiod on the same host, by the shared-memory ring (docs/ring.md).
+ *
+ *     struct aiod_client *client;
+ *     if (aiod_connect(&client, "scratch", NULL) < 0) die(aiod_error());
+ *     int64_t handle = aiod_open(client, "scratch/disk.img", AIOD_OPEN_READ, 0);
+ *     aiod_pread(client, (uint32_t)handle, buffer, 4096, 0, AIOD_NO_TIMEOUT);
+ *     aiod_close(client, (uint32_t)handle);
+ *     aiod_disconnect(client);
+ *
+ * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
+ * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
+ */
+#ifndef AIOD_H
+#define AIOD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "aiod_ring.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AIOD_NO_TIMEOUT (-1)
+
+/* Flags of aiod_open(). */
+enum aiod_open_flag {
+    AIOD_OPEN_READ = 1,
+    AIOD_OPEN_WRITE = 2,
+    AIOD_OPEN_CREATE = 4,
+    AIOD_OPEN_EXCLUSIVE = 8,
+    AIOD_OPEN_TRUNCATE = 16,
+    AIOD_OPEN_APPEND = 32,
+    AIOD_OPEN_DIRECT = 64,
+};
+
+struct aiod_client;
+
+/* Zero is a default for each. */
+struct aiod_options {
+    const char
+        *endpoint;    /* of the daemon: "ipc:///run/aiod/aiod.sock"; NULL: the environment's AIOD_ENDPOINT, or that */
+    uint32_t entries; /* most requests in flight; a power of two; 0: 256 */
+    uint64_t area_bytes;   /* of the buffer area; 0: 16 MiB */
+    uint64_t spin_max_ns;  /* longest that a waiting thread looks for a completion before it sleeps; 0: 100,000 */
+    bool never_spin;       /* sleeps at once */
+    const char *software;  /* for the daemon's log; NULL: "libaiod" */
+    const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: of a session that there is; NULL: begin one */
+};
+
+/* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
+struct aiod_op {
+    /* What is asked; see aiod_ring.h for which operation uses what. */
+    uint16_t op; /* enum aiod_ring_op */
+    uint16_t flags;
+    uint32_t handle;
+    uint64_t offset; /* bytes */
+    uint64_t length; /* bytes */
+    void *buffer;    /* from aiod_alloc() */
+    uint32_t source;
+    uint32_t deadline_ms; /* not started by then, it ends with ETIMEDOUT; 0: none */
+    uint64_t source_offset;
+    void *user; /* the caller's */
+
+    /* What came of it. */
+    int64_t result;   /* bytes (APPEND: offset), or -errno */
+    uint32_t written; /* bytes known to be done by one that failed */
+    uint32_t reason;  /* enum aiod_ring_reason */
+
+    /* The library's. */
+    uint64_t cookie;
+    uint32_t state;
+    struct aiod_op *next;
+};
+
+/* ---- sessions --------------------------------------------------------------------------------------------------------- */
+
+/* Begin a session with the engine that serves `export`. `options` may be NULL. */
+int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *options);
+
+/* The same by the path of the engine's ring socket. */
+int aiod_attach(struct aiod_client **client, const char *socket_path, const struct aiod_options *options);
+
+/* End it: files are closed, what is in flight ends unheard, buffers are gone. */
+void aiod_disconnect(struct aiod_client *client);
+
+/* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
+int aiod_ended(struct aiod_client *client);
+
+/* Most bytes of one request. */
+uint64_t aiod_request_bytes_max(const struct aiod_client *client);
+
+/* Open "EXPORT/PATH"; a handle, or -errno. */
+int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode);
+
+/* Close a handle when what is in flight on it has completed. */
+int aiod_close(struct aiod_client *client, uint32_t handle);
+
+/* The sentence about the calling thread's last failure. */
+const char *aiod_error(void);
+
+/* What a request's `reason` means, for people. */
+const char *aiod_reason_text(uint32_t reason);
+
+/* ---- buffers: memory of the ring, which the engine reads into and writes from --------------------------------------------- */
+
+/* At least `bytes`, aligned to 4096; NULL: there are none so large now. */
+void *aiod_alloc(struct aiod_client *client, uint64_t bytes);
+
+/* Give it back; NULL is ignored. Not while a request uses it. */
+void aiod_free(struct aiod_client *client, void *buffer);
+
+/* The largest that there could be. */
+uint64_t aiod_alloc_max(const struct aiod_client *client);
+
+/* ---- requests ----------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Submit up to `count` requests in order; returns how many (fewer: `entries` are in flight). Each ends exactly once, and is
+ * then returned by aiod_reap(), unless somebody waits for it by aiod_wait(). -ECONNRESET: the session has ended.
+ */
+int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count);
+
+/* Take up to `max` requests that are done, without waiting. Returns how many. */
+unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned max);
+
+/* Wait until aiod_reap() has something. 0, -ETIMEDOUT, or -ECONNRESET with nothing in flight any more. */
+int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns);
+
+/* Wait until `op` is done; aiod_reap() does not return it then. 0, or -ETIMEDOUT: it is in flight still. */
+int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);
+
+/*
+ * Nobody cares for `op` any more, which malloc() made: once it is done, which may be now, its buffer is given back and it is
+ * freed.
+ */
+void aiod_abandon(struct aiod_client *client, struct aiod_op *op);
+
+/* Is it done? It may still be to be reaped. */
+bool aiod_done(const struct aiod_op *op);
+
+/* Have `op` ended before it is started: 1: it is ending so; 0: too late; or -errno. It ends as any other. */
+int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);
+
+/* ---- event loops -------------------------------------------------------------------------------------------------------- */
+
+/* Readable when completions have come since aiod_arm(), and when the session has ended. */
+int aiod_fd(const struct aiod_client *client);
+
+/* Before sleeping on aiod_fd(). False: do not sleep, aiod_reap() has something. */
+bool aiod_arm(struct aiod_client *client);
+
+/* After waking: make it unreadable. */
+void aiod_disarm(struct aiod_client *client);
+
+/* ---- blocking, with a copy ------------------------------------------------------------------------------------------------ */
+
+/* Bytes, fewer only at the end of the file; or -errno. -ETIMEDOUT: unknown whether done. */
+int64_t aiod_pread(struct aiod_client *client, uint32_t handle, void *data, uint64_t length, uint64_t offset,
+                   int64_t timeout_ns);
+int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *data, uint64_t length, uint64_t offset,
+                    int64_t timeout_ns);
+int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

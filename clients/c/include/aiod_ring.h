@@ -1,0 +1,199 @@
+/*
+ * aiod_ring.h - the shared-memory ring: its memory, its indices, and the words on its socket (docs/ring.md).
+ *
+ * What both ends are compiled with. An application uses aiod.h.
+ *
+ * The engine makes the memory (a sealed memfd) and a doorbell (an eventfd), and passes both to the client over a unix
+ * socket. In the memory lie a submission queue, a completion queue and a buffer area. Numbers are little-endian as the
+ * machine's: both ends run on it. Each index has one writer and grows without end; the entry of index i is at i modulo
+ * `entries`.
+ *
+ *     index       writer   after / before
+ *     sq_tail     client   stored (sequentially consistent) after the entries; the engine loads it before it reads them
+ *     cq_tail     engine   stored (sequentially consistent) after the entries; the client loads it before it reads them
+ *     cq_head     client   stored with release order after the entries were read
+ *
+ * Credit: a client has at most `entries` requests that it has submitted and whose completions it has not taken (cq_head has
+ * not passed them). So neither queue can be full; an engine that sees more ends the session.
+ *
+ * Sleeping, and who has to wake: whoever is about to sleep says so in the memory, and looks once more; whoever has stored
+ * an index looks whether the other sleeps. All four accesses are sequentially consistent (on x86 the stores are the fence,
+ * on Arm they are stlr and ldar), so that at least one of the two sees the other (Dekker's way), and nobody makes a system
+ * call while the other is awake.
+ *
+ *     engine   engine_sleeps = 1; look at sq_tail; wait for the doorbell (edge-triggered); engine_sleeps = 0
+ *     client   sq_tail; if engine_sleeps: write 1 to the doorbell
+ *     client   client_waits = HOW; look at cq_tail; wait
+ *     engine   cq_tail; if client_waits: exchange it for 0, and wake as it says:
+ *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on cq_tail (not private: it is shared memory)
+ *                  AIOD_RING_WAITS_SOCKET   a message of one byte on the socket
+ */
+#ifndef AIOD_RING_ABI_H
+#define AIOD_RING_ABI_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define AIOD_RING_MAGIC UINT64_C(0x474e4952444f4941) /* "AIODRING" */
+#define AIOD_RING_VERSION 1u
+#define AIOD_RING_ENTRIES_MIN 1u
+#define AIOD_RING_ENTRIES_MAX 4096u /* a power of two, as every number of entries */
+#define AIOD_RING_LINE_BYTES 64u
+
+/* Operations: the numbers of docs/protocol.md. Those not listed here are not carried by a ring. */
+enum aiod_ring_op {
+    AIOD_RING_READ = 1,
+    AIOD_RING_WRITE = 2,
+    AIOD_RING_FLUSH = 3,
+    AIOD_RING_SIZE = 4,
+    AIOD_RING_DISCARD = 5,
+    AIOD_RING_WRITE_ZEROES = 6,
+    AIOD_RING_TRUNCATE = 7,
+    AIOD_RING_ALLOCATE = 8,
+    AIOD_RING_COPY_RANGE = 10,
+    AIOD_RING_PREFETCH = 11,
+    AIOD_RING_APPEND = 14,
+    AIOD_RING_CANCEL = 255, /* of the ring alone: `offset` is the cookie of what is to end; the result 1: it has */
+};
+
+/* Bits of a submission's flags. */
+#define AIOD_RING_FUA 1u
+#define AIOD_RING_UNMAP 2u
+#define AIOD_RING_KEEP_SIZE 4u
+
+/* A submission. What an operation does not use is 0. */
+struct aiod_ring_sqe {
+    uint64_t cookie; /* echoed */
+    uint16_t op;
+    uint16_t flags;
+    uint32_t handle;
+    uint64_t offset;        /* bytes, in the file */
+    uint64_t length;        /* bytes */
+    uint64_t buffer;        /* READ, WRITE, APPEND: offset in the buffer area */
+    uint64_t source_offset; /* COPY_RANGE */
+    uint32_t source;        /* COPY_RANGE: the source's handle */
+    uint32_t deadline_ms;   /* not started by then, it ends with ETIMEDOUT; 0: none */
+    uint64_t reserved;
+};
+
+/* A completion. */
+struct aiod_ring_cqe {
+    uint64_t cookie;
+    int64_t result;   /* bytes (APPEND: offset), or -errno */
+    uint32_t written; /* bytes known to be done by one that failed */
+    uint32_t reason;  /* why it failed: enum aiod_ring_reason */
+    uint64_t reserved;
+};
+
+/* Why a request failed, where its errno alone does not say. */
+enum aiod_ring_reason {
+    AIOD_RING_BY_KERNEL = 0, /* the system call said so */
+    AIOD_RING_NO_HANDLE,     /* EBADF: no such handle */
+    AIOD_RING_NO_ACCESS,     /* EBADF: the file is not open for that */
+    AIOD_RING_BAD_ENTRY,     /* EINVAL: the submission makes no sense */
+    AIOD_RING_TOO_LONG,      /* EMSGSIZE: above request_bytes_max */
+    AIOD_RING_OVER_CREDIT,   /* EAGAIN */
+    AIOD_RING_CANCELLED,     /* ECANCELED */
+    AIOD_RING_DEADLINE,      /* ETIMEDOUT: not started before its deadline */
+    AIOD_RING_NO_THREADS,    /* EAGAIN: no worker could be created */
+    AIOD_RING_POISONED,      /* EIO: an earlier flush failed */
+    AIOD_RING_STOPPING,      /* ESHUTDOWN */
+};
+
+enum aiod_ring_waits {
+    AIOD_RING_AWAKE = 0,
+    AIOD_RING_WAITS_FUTEX = 1,
+    AIOD_RING_WAITS_SOCKET = 2,
+};
+
+/*
+ * The memory begins with it: a cache line for each writer's every index. By plain integers, since C++ includes this too;
+ * both ends use atomic built-ins on them.
+ */
+struct aiod_ring_header {
+    /* Line 0: constant. */
+    uint64_t magic;
+    uint32_t version;
+    uint32_t entries;
+    uint64_t memory_bytes;
+    uint64_t sq_offset; /* bytes from the beginning of the memory; the other offsets alike */
+    uint64_t cq_offset;
+    uint64_t area_offset; /* a multiple of 4096 */
+    uint64_t area_bytes;
+    uint64_t line_0_reserved;
+
+    uint32_t sq_tail; /* line 1: client */
+    uint32_t line_1_reserved[15];
+    uint32_t cq_head; /* line 2: client */
+    uint32_t line_2_reserved[15];
+    uint32_t client_waits; /* line 3: client; the engine sets it to AIOD_RING_AWAKE when it wakes */
+    uint32_t line_3_reserved[15];
+    uint32_t cq_tail; /* line 4: engine; the futex */
+    uint32_t line_4_reserved[15];
+    uint32_t engine_sleeps; /* line 5: engine */
+    uint32_t line_5_reserved[15];
+};
+
+/* ---- the socket: SOCK_SEQPACKET, one of these structs a message ---------------------------------------------------- */
+
+#define AIOD_RING_TICKET_BYTES 16u
+#define AIOD_RING_PATH_MAX 4096u     /* bytes of "EXPORT/PATH", without a zero */
+#define AIOD_RING_SENTENCE_MAX 1024u /* bytes, without a zero */
+
+enum aiod_ring_message {
+    AIOD_RING_ATTACH = 1, /* client -> engine: aiod_ring_attach, first of all and once */
+    AIOD_RING_ATTACHED,   /* engine -> client: aiod_ring_attached, with the memory's and the doorbell's descriptors */
+    AIOD_RING_OPEN,       /* client -> engine: aiod_ring_open and the path */
+    AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
+    AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply and its sentence */
+};
+
+struct aiod_ring_attach {
+    uint32_t type;
+    uint32_t version;
+    uint8_t ticket[AIOD_RING_TICKET_BYTES]; /* of a session (docs/protocol.md, RING); all zero: begin one */
+    uint32_t entries;
+    uint32_t reserved;
+    uint64_t area_bytes;
+    char software[64]; /* for the log; ends with a zero */
+};
+
+struct aiod_ring_attached {
+    uint32_t type;
+    uint32_t version;
+    uint64_t memory_bytes;
+    uint64_t request_bytes_max;
+    uint32_t entries;
+    uint32_t reserved;
+};
+
+struct aiod_ring_open {
+    uint32_t type;
+    uint32_t flags; /* OPEN's flags of docs/protocol.md */
+    uint64_t cookie;
+    uint32_t mode;
+    uint32_t reserved;
+};
+
+struct aiod_ring_close {
+    uint32_t type;
+    uint32_t handle;
+    uint64_t cookie;
+};
+
+/* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */
+struct aiod_ring_reply {
+    uint32_t type;
+    uint32_t reserved;
+    uint64_t cookie;
+    int64_t result; /* OPEN: the handle; or -errno */
+};
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

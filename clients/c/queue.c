@@ -1,0 +1,455 @@
+/*
+ * queue.c - submissions, completions, and the threads that wait for them.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client.h"
+
+#define SPIN_MIN_NS UINT64_C(2000)
+#define LOOKS_PER_CLOCK 16
+#define CHECK_NS                                                                                                       \
+    UINT64_C(100000000) /* how often a sleeper looks whether the engine is still there: a futex cannot tell */
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void pause_a_little(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* ---- lock held ------------------------------------------------------------------------------------------------------ */
+
+/* An abandoned one. */
+static void free_op(struct aiod_client *client, struct aiod_op *op)
+{
+    if (op->buffer != NULL) {
+        area_put(&client->area, (uint64_t)((char *)op->buffer - client->area_base));
+    }
+    free(op);
+}
+
+/* The request has ended. */
+static void settle(struct aiod_client *client, struct aiod_op *op)
+{
+    bool awaited = op->state == OP_AWAITED;
+    uint32_t place = (uint32_t)op->cookie;
+
+    client->free_places[client->entries - client->inflight--] = place;
+    client->places[place] = NULL;
+    if (op->state == OP_ABANDONED) {
+        free_op(client, op);
+        return;
+    }
+    if (!awaited) {
+        op->next = NULL;
+        *client->done_tail = op;
+        client->done_tail = &op->next;
+    }
+    for (struct parked *parked = client->parked; parked != NULL; parked = parked->next) {
+        if (awaited ? parked->op == op : parked->op == NULL) {
+            parked->woken = true;
+            pthread_cond_signal(&parked->cond);
+        }
+    }
+    __atomic_store_n(&op->state, OP_DONE, __ATOMIC_RELEASE);
+}
+
+/* Take all completions that are there. */
+static void drain(struct aiod_client *client)
+{
+    uint32_t tail = __atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST);
+
+    if (tail == client->cq_head) {
+        return;
+    }
+    for (; client->cq_head != tail; client->cq_head++) {
+        const struct aiod_ring_cqe *cqe = &client->cqes[client->cq_head & (client->entries - 1)];
+        uint32_t place = (uint32_t)cqe->cookie;
+        struct aiod_op *op = place < client->entries ? client->places[place] : NULL;
+
+        if (op == NULL || op->cookie != cqe->cookie) {
+            continue;
+        }
+        op->result = cqe->result;
+        op->written = cqe->written;
+        op->reason = cqe->reason;
+        settle(client, op);
+    }
+    __atomic_store_n(&client->header->cq_head, client->cq_head, __ATOMIC_RELEASE);
+}
+
+void end_session(struct aiod_client *client, int error)
+{
+    if (client->ended != 0) {
+        return;
+    }
+    drain(client);
+    client->ended = error;
+    for (uint32_t place = 0; place < client->entries; place++) {
+        struct aiod_op *op = client->places[place];
+
+        if (op != NULL) {
+            op->result = -error;
+            op->written = 0;
+            op->reason = AIOD_RING_BY_KERNEL;
+            settle(client, op);
+        }
+    }
+    for (struct parked *parked = client->parked; parked != NULL; parked = parked->next) {
+        parked->woken = true;
+        pthread_cond_signal(&parked->cond);
+    }
+    /* The leader sleeps on it; the engine will not wake it any more. */
+    syscall(SYS_futex, &client->header->cq_tail, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Has the engine closed the socket? Its end is the session's. */
+static void look_at_socket(struct aiod_client *client)
+{
+    char byte;
+    ssize_t got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+        end_session(client, ECONNRESET);
+    }
+}
+
+static void put_entry(struct aiod_client *client, struct aiod_op *op)
+{
+    struct aiod_ring_sqe *sqe = &client->sqes[client->sq_tail++ & (client->entries - 1)];
+
+    *sqe = (struct aiod_ring_sqe){
+        .cookie = op->cookie,
+        .op = op->op,
+        .flags = op->flags,
+        .handle = op->handle,
+        .offset = op->offset,
+        .length = op->length,
+        .buffer = op->buffer == NULL ? 0 : (uint64_t)((char *)op->buffer - client->area_base),
+        .source_offset = op->source_offset,
+        .source = op->source,
+        .deadline_ms = op->deadline_ms,
+    };
+}
+
+/* Tell the engine of what was put, if it sleeps. */
+static void publish(struct aiod_client *client)
+{
+    uint64_t one = 1;
+
+    __atomic_store_n(&client->header->sq_tail, client->sq_tail, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&client->header->engine_sleeps, __ATOMIC_SEQ_CST) != 0) {
+        (void)!write(client->doorbell, &one, sizeof(one));
+    }
+}
+
+int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count)
+{
+    unsigned submitted = 0;
+    int ended;
+
+    pthread_mutex_lock(&client->lock);
+    ended = client->ended;
+    if (ended == 0 && client->inflight + count > client->entries) {
+        drain(client);
+    }
+    while (ended == 0 && submitted < count && client->inflight < client->entries) {
+        struct aiod_op *op = ops[submitted++];
+
+        uint32_t place = client->free_places[client->entries - ++client->inflight];
+
+        op->cookie = client->next_number++ << 32 | place;
+        op->state = OP_INFLIGHT;
+        client->places[place] = op;
+        put_entry(client, op);
+    }
+    if (submitted > 0) {
+        publish(client);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return ended != 0 ? fail(-ended, "the session has ended: the engine has closed it, or is gone") : (int)submitted;
+}
+
+unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned max)
+{
+    unsigned count = 0;
+
+    pthread_mutex_lock(&client->lock);
+    drain(client);
+    while (count < max && client->done != NULL) {
+        done[count] = client->done;
+        client->done = client->done->next;
+        count++;
+    }
+    if (client->done == NULL) {
+        client->done_tail = &client->done;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return count;
+}
+
+bool aiod_done(const struct aiod_op *op)
+{
+    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == OP_DONE;
+}
+
+/* ---- waiting -------------------------------------------------------------------------------------------------------- */
+
+static uint32_t cq_tail_of(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->header->cq_tail, __ATOMIC_ACQUIRE);
+}
+
+static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t until_ns)
+{
+    do {
+        for (unsigned i = 0; i < LOOKS_PER_CLOCK; i++) {
+            if (cq_tail_of(client) != seen) {
+                return true;
+            }
+            pause_a_little();
+        }
+    } while (now_ns() < until_ns);
+    return false;
+}
+
+/* Sleep until cq_tail is not `seen`, or for so long. True: the engine was not heard of. */
+static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint64_t sleep_ns)
+{
+    struct timespec timeout = {.tv_sec = (time_t)(sleep_ns / 1000000000u), .tv_nsec = (long)(sleep_ns % 1000000000u)};
+
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_FUTEX, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST) == seen) {
+        syscall(SYS_futex, &client->header->cq_tail, FUTEX_WAIT, seen, &timeout, NULL, 0);
+    }
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
+    return cq_tail_of(client) == seen;
+}
+
+/* Was looking on worth it, and would more have been? Lock held. */
+static void adapt(struct aiod_client *client, uint64_t waited_ns)
+{
+    if (waited_ns <= client->spin_ns) {
+        return;
+    }
+    if (waited_ns < client->spin_max_ns) {
+        uint64_t grown = client->spin_ns * 2 > SPIN_MIN_NS ? client->spin_ns * 2 : SPIN_MIN_NS;
+
+        client->spin_ns = grown < client->spin_max_ns ? grown : client->spin_max_ns;
+    } else {
+        client->spin_ns = client->spin_ns / 2 >= SPIN_MIN_NS ? client->spin_ns / 2 : 0;
+    }
+}
+
+/* Look for a completion, at most until `deadline_ns`. Lock held on entry and return, not meanwhile. */
+static void lead(struct aiod_client *client, uint64_t deadline_ns)
+{
+    uint32_t seen = client->cq_head;
+    uint64_t spin_ns = client->spin_ns;
+    uint64_t started_ns;
+    bool unheard = false;
+
+    client->leading = true;
+    pthread_mutex_unlock(&client->lock);
+    started_ns = now_ns();
+    if (spin_ns == 0 || !look_on(client, seen, started_ns + spin_ns)) {
+        uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
+
+        unheard = sleep_on_memory(client, seen, left_ns < CHECK_NS ? left_ns : CHECK_NS);
+    }
+    pthread_mutex_lock(&client->lock);
+    client->leading = false;
+    adapt(client, now_ns() - started_ns);
+    if (unheard) {
+        look_at_socket(client);
+    }
+}
+
+/* Be woken by a leader, or to lead. Lock held on entry and return, not meanwhile. */
+static void park(struct aiod_client *client, struct aiod_op *op, uint64_t deadline_ns)
+{
+    struct timespec until = {.tv_sec = (time_t)(deadline_ns / 1000000000u),
+                             .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    struct parked parked = {.op = op, .next = client->parked};
+    struct parked **link = &client->parked;
+    int error = 0;
+
+    pthread_cond_init(&parked.cond, NULL);
+    client->parked = &parked;
+    while (!parked.woken && error == 0) {
+        error = pthread_cond_clockwait(&parked.cond, &client->lock, CLOCK_MONOTONIC, &until);
+    }
+    while (*link != &parked) {
+        link = &(*link)->next;
+    }
+    *link = parked.next;
+    pthread_cond_destroy(&parked.cond);
+}
+
+static bool is_there(const struct aiod_client *client, const struct aiod_op *op)
+{
+    return op != NULL ? op->state == OP_DONE : client->done != NULL || client->ended != 0;
+}
+
+/* Until `op` is done (NULL: until something can be reaped). Lock held on entry and return. */
+static int wait_for(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
+{
+    uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : now_ns() + (uint64_t)timeout_ns;
+
+    drain(client);
+    while (!is_there(client, op) && (timeout_ns < 0 || now_ns() < deadline_ns)) {
+        if (client->leading) {
+            park(client, op, deadline_ns);
+        } else {
+            lead(client, deadline_ns);
+        }
+        drain(client);
+    }
+    if (!client->leading && client->parked != NULL) {
+        client->parked->woken = true;
+        pthread_cond_signal(&client->parked->cond);
+    }
+    return is_there(client, op) ? 0 : -ETIMEDOUT;
+}
+
+int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    error = wait_for(client, NULL, timeout_ns);
+    if (error == 0 && client->done == NULL) {
+        error = -client->ended;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+/* Take it off what is to be reaped. Lock held. */
+static void take_done(struct aiod_client *client, const struct aiod_op *op)
+{
+    struct aiod_op **link = &client->done;
+
+    while (*link != op) {
+        link = &(*link)->next;
+    }
+    *link = op->next;
+    if (*link == NULL) {
+        client->done_tail = link;
+    }
+}
+
+int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    if (op->state == OP_DONE) {
+        take_done(client, op);
+        pthread_mutex_unlock(&client->lock);
+        return 0;
+    }
+    op->state = OP_AWAITED;
+    error = wait_for(client, op, timeout_ns);
+    if (error != 0) {
+        op->state = OP_INFLIGHT;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+void aiod_abandon(struct aiod_client *client, struct aiod_op *op)
+{
+    pthread_mutex_lock(&client->lock);
+    if (op->state == OP_DONE) {
+        take_done(client, op);
+        free_op(client, op);
+    } else {
+        op->state = OP_ABANDONED;
+    }
+    pthread_mutex_unlock(&client->lock);
+}
+
+int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
+{
+    struct aiod_op *cancel = calloc(1, sizeof(*cancel));
+    int result;
+
+    if (cancel == NULL) {
+        return fail(-ENOMEM, "no memory");
+    }
+    cancel->op = AIOD_RING_CANCEL;
+    cancel->offset = op->cookie;
+    result = aiod_submit(client, &cancel, 1);
+    if (result <= 0) {
+        free(cancel);
+        return result < 0 ? result : fail(-EAGAIN, "no room in the ring to ask for the cancel");
+    }
+    if (aiod_wait(client, cancel, timeout_ns) < 0) {
+        aiod_abandon(client, cancel);
+        return fail(-ETIMEDOUT, "the engine has not said in time whether the request is cancelled");
+    }
+    result = (int)cancel->result;
+    free(cancel);
+    return result < 0 ? fail(result, "the session has ended") : result;
+}
+
+/* ---- event loops ---------------------------------------------------------------------------------------------------- */
+
+int aiod_fd(const struct aiod_client *client)
+{
+    return client->socket;
+}
+
+bool aiod_arm(struct aiod_client *client)
+{
+    bool nothing;
+
+    pthread_mutex_lock(&client->lock);
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_SOCKET, __ATOMIC_SEQ_CST);
+    drain(client);
+    nothing = client->done == NULL && client->ended == 0;
+    if (!nothing) {
+        __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return nothing;
+}
+
+void aiod_disarm(struct aiod_client *client)
+{
+    char byte;
+    ssize_t got;
+
+    pthread_mutex_lock(&client->lock);
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
+    /* A longer message is the answer to a call of another thread's. */
+    while ((got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 1) {
+        recv(client->socket, &byte, 1, MSG_DONTWAIT);
+    }
+    if (got > 0) {
+        pthread_mutex_unlock(&client->lock);
+        return;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
+        end_session(client, ECONNRESET);
+    }
+    pthread_mutex_unlock(&client->lock);
+}

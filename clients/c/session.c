@@ -1,0 +1,369 @@
+/*
+ * session.c - the socket: attach, open, close; and the end.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "client.h"
+
+#define ENTRIES 256u
+#define AREA_BYTES (UINT64_C(16) << 20)
+#define SPIN_MAX_NS UINT64_C(100000)
+
+/* ---- finding the socket --------------------------------------------------------------------------------------------- */
+
+/* The directory of the daemon's sockets, as clients in every language find it (docs/protocol.md). */
+static int runtime_dir(char *path, size_t size, const char *endpoint)
+{
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    uid_t uid = getuid();
+    char *slash;
+
+    if (endpoint == NULL) {
+        endpoint = getenv("AIOD_ENDPOINT");
+    }
+    if (endpoint != NULL && endpoint[0] != '\0') {
+        if (strncmp(endpoint, "ipc://", 6) != 0) {
+            return fail(-EINVAL, "endpoint %s: a ring needs a daemon on this host; write ipc:///path/of/socket",
+                        endpoint);
+        }
+        snprintf(path, size, "%s", endpoint + 6);
+        slash = strrchr(path, '/');
+        if (slash == NULL) {
+            return fail(-EINVAL, "endpoint %s: write ipc:///path/of/socket", endpoint);
+        }
+        *slash = '\0';
+        return 0;
+    }
+    if (xdg != NULL && xdg[0] != '\0') {
+        snprintf(path, size, "%s/aiod", xdg);
+    } else if (uid == 0) {
+        snprintf(path, size, "/run/aiod");
+    } else {
+        snprintf(path, size, "/tmp/aiod-%u", (unsigned)uid);
+    }
+    if (access(path, F_OK) < 0 && access("/run/aiod", F_OK) == 0) {
+        snprintf(path, size, "/run/aiod");
+    }
+    return 0;
+}
+
+/* ---- attaching ------------------------------------------------------------------------------------------------------ */
+
+static int connect_socket(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd;
+
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        return fail(-ENAMETOOLONG, "%s is longer than a socket's path may be", path);
+    }
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return fail(-errno, "no socket: %s", strerror(errno));
+    }
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        int error = errno;
+
+        close(fd);
+        return fail(-error, "no aiod at %s (%s): start aiod, or set AIOD_ENDPOINT", path, strerror(error));
+    }
+    return fd;
+}
+
+static int send_attach(int socket, const struct aiod_options *options)
+{
+    struct aiod_ring_attach attach = {
+        .type = AIOD_RING_ATTACH,
+        .version = AIOD_RING_VERSION,
+        .entries = options->entries != 0 ? options->entries : ENTRIES,
+        .area_bytes = options->area_bytes != 0 ? options->area_bytes : AREA_BYTES,
+    };
+
+    if (options->ticket != NULL) {
+        memcpy(attach.ticket, options->ticket, sizeof(attach.ticket));
+    }
+    snprintf(attach.software, sizeof(attach.software), "%s", options->software != NULL ? options->software : "libaiod");
+    return send(socket, &attach, sizeof(attach), MSG_NOSIGNAL) < 0 ? fail(-errno, "ATTACH: %s", strerror(errno)) : 0;
+}
+
+union answer {
+    uint32_t type;
+    struct aiod_ring_attached attached;
+    struct aiod_ring_reply reply;
+    char bytes[sizeof(struct aiod_ring_reply) + AIOD_RING_SENTENCE_MAX];
+};
+
+/* What the engine said no with. */
+static int refused(const union answer *answer, size_t length)
+{
+    if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
+        return fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
+    }
+    return fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
+                answer->bytes + sizeof(answer->reply));
+}
+
+/* The engine's answer to ATTACH: two descriptors come along, or none. */
+static int receive_attached(int socket, union answer *answer, int fds[2])
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } control;
+    struct iovec iov = {.iov_base = answer, .iov_len = sizeof(*answer)};
+    struct msghdr message = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+    if (got <= 0) {
+        return fail(got < 0 ? -errno : -ECONNRESET, "the engine has not answered ATTACH");
+    }
+    if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
+        return refused(answer, (size_t)got);
+    }
+    memcpy(fds, CMSG_DATA(header), 2 * sizeof(int));
+    if ((size_t)got < sizeof(answer->attached) || answer->type != AIOD_RING_ATTACHED) {
+        close(fds[0]);
+        close(fds[1]);
+        return refused(answer, (size_t)got);
+    }
+    return 0;
+}
+
+/* Take over the memory. */
+static int map_memory(struct aiod_client *client, int memory_fd, uint64_t bytes)
+{
+    struct aiod_ring_header *header;
+
+    client->bytes = bytes;
+    client->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory_fd, 0);
+    if (client->base == MAP_FAILED) {
+        return fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
+    }
+    header = (struct aiod_ring_header *)(void *)client->base;
+    if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION || header->memory_bytes != bytes) {
+        return fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
+    }
+    client->header = header;
+    client->entries = header->entries;
+    client->sqes = (struct aiod_ring_sqe *)(void *)(client->base + header->sq_offset);
+    client->cqes = (struct aiod_ring_cqe *)(void *)(client->base + header->cq_offset);
+    client->area_base = client->base + header->area_offset;
+    client->area_bytes = header->area_bytes;
+    return 0;
+}
+
+static int make_books(struct aiod_client *client)
+{
+    client->places = calloc(client->entries, sizeof(struct aiod_op *));
+    client->free_places = calloc(client->entries, sizeof(*client->free_places));
+    if (client->places == NULL || client->free_places == NULL || !area_init(&client->area, client->area_bytes)) {
+        return fail(-ENOMEM, "no memory");
+    }
+    for (uint32_t i = 0; i < client->entries; i++) {
+        client->free_places[i] = client->entries - 1 - i;
+    }
+    client->done_tail = &client->done;
+    return 0;
+}
+
+static int take_over(struct aiod_client *client, const struct aiod_options *options)
+{
+    union answer answer;
+    int fds[2];
+    int error = send_attach(client->socket, options);
+
+    if (error == 0) {
+        error = receive_attached(client->socket, &answer, fds);
+    }
+    if (error < 0) {
+        return error;
+    }
+    client->doorbell = fds[1];
+    client->request_bytes_max = answer.attached.request_bytes_max;
+    error = map_memory(client, fds[0], answer.attached.memory_bytes);
+    close(fds[0]);
+    return error < 0 ? error : make_books(client);
+}
+
+int aiod_attach(struct aiod_client **result, const char *socket_path, const struct aiod_options *given)
+{
+    const struct aiod_options defaults = {0};
+    const struct aiod_options *options = given != NULL ? given : &defaults;
+    struct aiod_client *client = calloc(1, sizeof(*client));
+    int error;
+
+    if (client == NULL) {
+        return fail(-ENOMEM, "no memory");
+    }
+    client->base = MAP_FAILED;
+    client->doorbell = -1;
+    client->spin_max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
+    pthread_mutex_init(&client->lock, NULL);
+    pthread_mutex_init(&client->socket_lock, NULL);
+    error = client->socket = connect_socket(socket_path);
+    if (error >= 0) {
+        error = take_over(client, options);
+    }
+    if (error < 0) {
+        aiod_disconnect(client);
+        return error;
+    }
+    *result = client;
+    return 0;
+}
+
+int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *options)
+{
+    char directory[4096];
+    char path[sizeof(directory) + 256];
+    int error = runtime_dir(directory, sizeof(directory), options != NULL ? options->endpoint : NULL);
+
+    if (error < 0) {
+        return error;
+    }
+    if (strlen(export_name) > 128 || strchr(export_name, '/') != NULL) {
+        return fail(-EINVAL, "\"%.128s\" is no export's name", export_name);
+    }
+    snprintf(path, sizeof(path), "%s/ring/%s", directory, export_name);
+    return aiod_attach(client, path, options);
+}
+
+void aiod_disconnect(struct aiod_client *client)
+{
+    if (client->socket >= 0) {
+        close(client->socket);
+    }
+    if (client->doorbell >= 0) {
+        close(client->doorbell);
+    }
+    if (client->base != MAP_FAILED) {
+        munmap(client->base, client->bytes);
+    }
+    if (client->area.blocks != NULL) {
+        area_destroy(&client->area);
+    }
+    free(client->places);
+    free(client->free_places);
+    pthread_mutex_destroy(&client->lock);
+    pthread_mutex_destroy(&client->socket_lock);
+    free(client);
+}
+
+int aiod_ended(struct aiod_client *client)
+{
+    int ended;
+
+    pthread_mutex_lock(&client->lock);
+    ended = client->ended;
+    pthread_mutex_unlock(&client->lock);
+    return ended;
+}
+
+uint64_t aiod_request_bytes_max(const struct aiod_client *client)
+{
+    uint64_t largest = area_largest(&client->area);
+
+    return client->request_bytes_max < largest ? client->request_bytes_max : largest;
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------------- */
+
+/* The answer with `cookie`. Words that only wake, and answers to calls given up, are passed over. */
+static int64_t receive_reply(struct aiod_client *client, uint64_t cookie)
+{
+    union answer answer;
+    ssize_t got;
+
+    for (;;) {
+        got = recv(client->socket, &answer, sizeof(answer), 0);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            pthread_mutex_lock(&client->lock);
+            end_session(client, ECONNRESET);
+            pthread_mutex_unlock(&client->lock);
+            return fail(-ECONNRESET, "the session has ended: the engine has closed it, or is gone");
+        }
+        if ((size_t)got >= sizeof(answer.reply) && answer.type == AIOD_RING_REPLY && answer.reply.cookie == cookie) {
+            return answer.reply.result < 0 ? refused(&answer, (size_t)got) : answer.reply.result;
+        }
+    }
+}
+
+static int64_t call(struct aiod_client *client, const void *message, size_t length, uint64_t cookie)
+{
+    if (send(client->socket, message, length, MSG_NOSIGNAL) < 0) {
+        return fail(-errno, "the session has ended: %s", strerror(errno));
+    }
+    return receive_reply(client, cookie);
+}
+
+int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode)
+{
+    struct {
+        struct aiod_ring_open open;
+        char path[AIOD_RING_PATH_MAX];
+    } message = {.open = {.type = AIOD_RING_OPEN, .flags = flags, .mode = mode}};
+    size_t length = strlen(path);
+    int64_t result;
+
+    if (length > sizeof(message.path)) {
+        return fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
+    }
+    memcpy(message.path, path, length);
+    pthread_mutex_lock(&client->socket_lock);
+    message.open.cookie = client->next_cookie++;
+    result = call(client, &message, sizeof(message.open) + length, message.open.cookie);
+    pthread_mutex_unlock(&client->socket_lock);
+    return result;
+}
+
+int aiod_close(struct aiod_client *client, uint32_t handle)
+{
+    struct aiod_ring_close message = {.type = AIOD_RING_CLOSE, .handle = handle};
+    int64_t result;
+
+    pthread_mutex_lock(&client->socket_lock);
+    message.cookie = client->next_cookie++;
+    result = call(client, &message, sizeof(message), message.cookie);
+    pthread_mutex_unlock(&client->socket_lock);
+    return (int)result;
+}
+
+/* ---- buffers -------------------------------------------------------------------------------------------------------- */
+
+void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
+{
+    uint64_t offset;
+
+    pthread_mutex_lock(&client->lock);
+    offset = area_get(&client->area, bytes);
+    pthread_mutex_unlock(&client->lock);
+    return offset == UINT64_MAX ? NULL : client->area_base + offset;
+}
+
+void aiod_free(struct aiod_client *client, void *buffer)
+{
+    if (buffer == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&client->lock);
+    area_put(&client->area, (uint64_t)((char *)buffer - client->area_base));
+    pthread_mutex_unlock(&client->lock);
+}
+
+uint64_t aiod_alloc_max(const struct aiod_client *client)
+{
+    return area_largest(&client->area);
+}

@@ -1,0 +1,397 @@
+#include "ring_engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "aiod_ring.h"
+#include "core.h"
+#include "os.h"
+#include "scratch.h"
+
+#define CLIENTS_MAX 64
+#define FILES_MAX 8
+
+struct served {
+    int socket; /* negative: free */
+    struct aiod_session *session;
+};
+
+static struct {
+    struct aiod_core *core;
+    struct engine_config config;
+    char path[64];
+    int listener;
+    pthread_t thread;
+    int bell;
+    _Atomic bool stopping;
+    _Atomic unsigned broken;
+    struct served clients[CLIENTS_MAX];
+    unsigned client_count;
+
+    const char *names[FILES_MAX];
+    int fds[FILES_MAX];
+    unsigned file_count;
+
+    pthread_mutex_t lock;
+    pthread_cond_t done;
+    void (*task)(struct aiod_core *core, void *argument);
+    void *argument;
+} engine;
+
+/* ---- the main loop's thread ------------------------------------------------------------------------------------------ */
+
+static void say(int socket, uint64_t cookie, int64_t result)
+{
+    struct aiod_ring_reply reply = {.type = AIOD_RING_REPLY, .cookie = cookie, .result = result};
+
+    send(socket, &reply, sizeof(reply), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void send_attached(int socket, const struct aiod_attached *attached, uint32_t entries)
+{
+    struct aiod_ring_attached message = {.type = AIOD_RING_ATTACHED,
+                                         .version = AIOD_RING_VERSION,
+                                         .memory_bytes = attached->memory_bytes,
+                                         .request_bytes_max = 1 << 20,
+                                         .entries = entries};
+    int fds[2] = {attached->memory_fd, attached->doorbell_fd};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(fds))];
+    } control = {0};
+    struct iovec iov = {.iov_base = &message, .iov_len = sizeof(message)};
+    struct msghdr header = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
+
+    control.header =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(fds))};
+    memcpy(CMSG_DATA(&control.header), fds, sizeof(fds));
+    sendmsg(socket, &header, MSG_NOSIGNAL);
+}
+
+static void attach(struct served *client, const struct aiod_ring_attach *message)
+{
+    struct aiod_limits limits = {.depth_max = 256,
+                                 .batch_max = 256,
+                                 .handles_max = engine.config.handles_max,
+                                 .bytes_max = 32 << 20,
+                                 .request_bytes_max = 1 << 20};
+    struct aiod_attached attached;
+    int error;
+
+    client->session = aiod_session_create(&limits);
+    client->session->owner = client;
+    error = aiod_core_attach(engine.core, client->session, client->socket, message->entries, message->area_bytes,
+                             &attached);
+    if (error < 0) {
+        say(client->socket, 0, error);
+        return;
+    }
+    send_attached(client->socket, &attached, message->entries);
+}
+
+static int64_t open_file(struct aiod_session *session, const char *path, unsigned flags)
+{
+    struct aiod_handle_use use = {
+        .readable = (flags & 1) != 0, .writable = (flags & 2) != 0, .append = (flags & 32) != 0, .alignment = {1, 1}};
+
+    for (unsigned i = 0; i < engine.file_count; i++) {
+        struct stat status;
+        int64_t handle;
+        int fd;
+
+        if (strcmp(engine.names[i], path) != 0) {
+            continue;
+        }
+        fd = open_again(engine.fds[i], O_RDWR);
+        CHECK(fd >= 0 && fstat(fd, &status) == 0);
+        handle = aiod_core_add_handle(engine.core, session, fd, status.st_dev, status.st_ino, &use);
+        if (handle < 0) {
+            close(fd);
+        }
+        return handle;
+    }
+    return -ENOENT;
+}
+
+static void end_client(struct served *client)
+{
+    close(client->socket);
+    client->socket = -1;
+    engine.client_count--;
+    if (client->session != NULL) {
+        aiod_core_end_session(engine.core, client->session);
+        client->session->owner = NULL;
+        aiod_session_unref(client->session);
+        client->session = NULL;
+    }
+}
+
+static void receive(struct served *client)
+{
+    union {
+        uint32_t type;
+        struct aiod_ring_attach attach;
+        struct aiod_ring_close close;
+        struct {
+            struct aiod_ring_open open;
+            char path[256];
+        } open;
+        char bytes[1024];
+    } message;
+    ssize_t got = recv(client->socket, &message, sizeof(message) - 1, MSG_DONTWAIT);
+
+    if (got < 0 && errno == EAGAIN) {
+        return;
+    }
+    if (got < (ssize_t)sizeof(message.type)) {
+        end_client(client);
+        return;
+    }
+    message.bytes[got] = '\0';
+    if (message.type == AIOD_RING_ATTACH && client->session == NULL) {
+        attach(client, &message.attach);
+    } else if (message.type == AIOD_RING_OPEN) {
+        say(client->socket, message.open.open.cookie,
+            open_file(client->session, message.open.path + 2, message.open.open.flags));
+    } else if (message.type == AIOD_RING_CLOSE) {
+        uint64_t tag = (uint64_t)(client - engine.clients) << 56 | (message.close.cookie + 1);
+        int error = aiod_core_close_handle(engine.core, tag, client->session, message.close.handle);
+
+        if (error < 0) {
+            say(client->socket, message.close.cookie, error);
+        }
+    } else {
+        end_client(client);
+    }
+}
+
+static void accept_client(void)
+{
+    int socket = accept4(engine.listener, NULL, NULL, SOCK_CLOEXEC);
+
+    CHECK(socket >= 0);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        if (engine.clients[i].socket < 0) {
+            engine.clients[i] = (struct served){.socket = socket};
+            engine.client_count++;
+            return;
+        }
+    }
+    CHECK(!"room for a client");
+}
+
+static void reap(void)
+{
+    struct aiod_reaped reaped;
+
+    aiod_core_reap(engine.core, &reaped);
+    CHECK(reaped.replies == NULL);
+    while (reaped.controls != NULL) {
+        struct aiod_control *next = (struct aiod_control *)reaped.controls->task.request.next;
+        struct served *client = &engine.clients[reaped.controls->tag >> 56];
+
+        if (client->socket >= 0) {
+            say(client->socket, (reaped.controls->tag & (UINT64_MAX >> 8)) - 1, 0);
+        }
+        aiod_control_destroy(reaped.controls);
+        reaped.controls = next;
+    }
+    for (struct aiod_session *session = reaped.broken; session != NULL; session = session->next_broken) {
+        if (session->owner != NULL) {
+            engine.broken++;
+            end_client(session->owner);
+        }
+    }
+}
+
+static void run_task(void)
+{
+    pthread_mutex_lock(&engine.lock);
+    if (engine.task != NULL) {
+        engine.task(engine.core, engine.argument);
+        engine.task = NULL;
+        pthread_cond_broadcast(&engine.done);
+    }
+    pthread_mutex_unlock(&engine.lock);
+}
+
+static void turn(void)
+{
+    struct pollfd fds[CLIENTS_MAX + 4] = {
+        {.fd = aiod_pool_doorbell_fd(engine.core->pool), .events = POLLIN},
+        {.fd = aiod_pool_completion_fd(engine.core->pool), .events = POLLIN},
+        {.fd = engine.listener, .events = POLLIN},
+        {.fd = engine.bell, .events = POLLIN},
+    };
+    uint64_t wanted_ns = aiod_pool_tick_wanted(engine.core->pool);
+
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        fds[4 + i] = (struct pollfd){.fd = engine.clients[i].socket, .events = POLLIN};
+    }
+    CHECK(poll(fds, CLIENTS_MAX + 4, wanted_ns == AIOD_POOL_NEVER ? -1 : (int)(wanted_ns / 1000000) + 1) >= 0);
+    if (fds[0].revents != 0) {
+        aiod_pool_spawn(engine.core->pool);
+    }
+    aiod_pool_tick(engine.core->pool);
+    reap();
+    if (fds[3].revents != 0) {
+        aiod_eventfd_clear(engine.bell);
+    }
+    run_task();
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        if (fds[4 + i].revents != 0 && engine.clients[i].socket == fds[4 + i].fd && fds[4 + i].fd >= 0) {
+            receive(&engine.clients[i]);
+        }
+    }
+    if (fds[2].revents != 0) {
+        accept_client();
+    }
+}
+
+static void *serve(void *unused)
+{
+    (void)unused;
+    while (!engine.stopping) {
+        turn();
+    }
+    return NULL;
+}
+
+/* ---- the test's thread ----------------------------------------------------------------------------------------------- */
+
+const char *engine_start(const struct engine_config *config)
+{
+    struct aiod_core_config core_config = {
+        .pool = {.name = "main",
+                 .max_threads = config->max_threads,
+                 .idle_timeout_ns = 1000000000,
+                 .spawn_retry_ns = 1000000000},
+        .inline_read_max = config->inline_read_max,
+        .buffer_cache_max = 1 << 20,
+        .poll_max_ns = config->poll_max_ns,
+        .rings_max = CLIENTS_MAX,
+    };
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    memset(&engine, 0, sizeof(engine));
+    engine.config = *config;
+    pthread_mutex_init(&engine.lock, NULL);
+    pthread_cond_init(&engine.done, NULL);
+    for (unsigned i = 0; i < CLIENTS_MAX; i++) {
+        engine.clients[i].socket = -1;
+    }
+    CHECK(aiod_core_create(&engine.core, &core_config) == 0);
+    engine.bell = aiod_eventfd_create();
+    snprintf(engine.path, sizeof(engine.path), "/tmp/aiod-ring-test-%d.sock", (int)getpid());
+    unlink(engine.path);
+    memcpy(address.sun_path, engine.path, sizeof(engine.path));
+    engine.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK(bind(engine.listener, (const struct sockaddr *)&address, sizeof(address)) == 0 &&
+          listen(engine.listener, 64) == 0);
+    CHECK(pthread_create(&engine.thread, NULL, serve, NULL) == 0);
+    return engine.path;
+}
+
+void engine_add_file(const char *name, int fd)
+{
+    engine.names[engine.file_count] = name;
+    engine.fds[engine.file_count++] = fd;
+}
+
+/* Run `task` on the main loop's thread, and wait for it. */
+static void engine_run(void (*task)(struct aiod_core *core, void *argument), void *argument)
+{
+    pthread_mutex_lock(&engine.lock);
+    engine.task = task;
+    engine.argument = argument;
+    aiod_eventfd_ring(engine.bell);
+    while (engine.task != NULL) {
+        pthread_cond_wait(&engine.done, &engine.lock);
+    }
+    pthread_mutex_unlock(&engine.lock);
+}
+
+struct blocker {
+    struct aiod_control control; /* first */
+    struct gate *gate;
+};
+
+static int64_t pass_gate(struct aiod_request *request)
+{
+    gate_pass(((struct blocker *)request)->gate);
+    return 0;
+}
+
+static void submit_blocker(struct aiod_core *core, void *argument)
+{
+    struct blocker *blocker = calloc(1, sizeof(*blocker));
+
+    blocker->control.task.kind = AIOD_TASK_CONTROL;
+    blocker->control.task.request.run = pass_gate;
+    blocker->control.op = AIOD_CLOSE;
+    blocker->gate = argument;
+    core->inflight++;
+    aiod_pool_submit(core->pool, &blocker->control.task.request, 1);
+}
+
+void engine_block_worker(struct gate *gate)
+{
+    gate_init(gate, false);
+    engine_run(submit_blocker, gate);
+    gate_wait_for(gate, 1);
+}
+
+static void drain(struct aiod_core *core, void *unused)
+{
+    (void)unused;
+    aiod_core_drain(core);
+}
+
+void engine_drain(void)
+{
+    engine_run(drain, NULL);
+}
+
+static void look_whether_empty(struct aiod_core *core, void *argument)
+{
+    bool *empty = argument;
+
+    *empty = engine.client_count == 0 && core->ring_count == 0 && core->descriptor_count == 0 &&
+             aiod_core_inflight(core) == 0;
+}
+
+void engine_wait_empty(void)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+    bool empty = false;
+
+    while (!empty) {
+        CHECK(aiod_now_ns() < end_ns);
+        engine_run(look_whether_empty, &empty);
+    }
+}
+
+unsigned engine_broken(void)
+{
+    return engine.broken;
+}
+
+void engine_stop(void)
+{
+    engine_wait_empty();
+    engine.stopping = true;
+    aiod_eventfd_ring(engine.bell);
+    pthread_join(engine.thread, NULL);
+    CHECK(aiod_core_stop(engine.core, WAIT_MS * UINT64_C(1000000)));
+    CHECK(engine.core->ring_bytes == 0);
+    aiod_core_destroy(engine.core);
+    close(engine.listener);
+    close(engine.bell);
+    unlink(engine.path);
+}

@@ -1,0 +1,394 @@
+/* A client of libaiod and an engine: every request ends once, with its result or its errno. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "aiod.h"
+#include "check.h"
+#include "ring_engine.h"
+#include "scratch.h"
+
+#define FILE_BYTES (1u << 20)
+
+static const char *path;
+static struct aiod_client *client;
+static uint32_t handle;
+static int file;
+static char contents[FILE_BYTES];
+
+static uint32_t open_handle(unsigned flags)
+{
+    int64_t opened = aiod_open(client, "x/file", flags, 0);
+
+    CHECK(opened > 0);
+    return (uint32_t)opened;
+}
+
+static void begin_with(uint64_t inline_read_max, uint64_t poll_max_ns, unsigned max_threads,
+                       const struct aiod_options *options)
+{
+    faults_reset();
+    path = engine_start(&(struct engine_config){
+        .inline_read_max = inline_read_max, .poll_max_ns = poll_max_ns, .max_threads = max_threads, .handles_max = 16});
+    file = scratch_file(O_RDWR);
+    for (size_t i = 0; i < FILE_BYTES; i++) {
+        contents[i] = pattern(i);
+    }
+    CHECK(pwrite(file, contents, FILE_BYTES, 0) == FILE_BYTES);
+    engine_add_file("file", file);
+    CHECK(aiod_attach(&client, path, options) == 0);
+    handle = open_handle(AIOD_OPEN_READ | AIOD_OPEN_WRITE);
+}
+
+static void begin(uint64_t inline_read_max)
+{
+    begin_with(inline_read_max, 0, 4, NULL);
+}
+
+static void end(void)
+{
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+static void reads_and_writes(void)
+{
+    char data[8192];
+
+    for (unsigned turn = 0; turn < 200; turn++) {
+        uint64_t offset = turn * 4001;
+
+        CHECK(aiod_pread(client, handle, data, sizeof(data), offset, AIOD_NO_TIMEOUT) == sizeof(data));
+        CHECK(memcmp(data, contents + offset, sizeof(data)) == 0);
+    }
+    CHECK(aiod_pread(client, handle, data, sizeof(data), FILE_BYTES - 100, AIOD_NO_TIMEOUT) == 100);
+    CHECK(aiod_pread(client, handle, data, sizeof(data), FILE_BYTES, AIOD_NO_TIMEOUT) == 0);
+    CHECK(aiod_pwrite(client, handle, "written", 7, FILE_BYTES, AIOD_NO_TIMEOUT) == 7);
+    CHECK(aiod_flush(client, handle, AIOD_NO_TIMEOUT) == 0);
+    check_bytes(file, "written", 7, FILE_BYTES);
+}
+
+static void inline_and_by_workers(void)
+{
+    begin(65536);
+    reads_and_writes();
+    end();
+    begin(0);
+    reads_and_writes();
+    end();
+    begin_with(65536, 1000000, 4, &(struct aiod_options){.never_spin = true});
+    reads_and_writes();
+    end();
+}
+
+static struct aiod_op read_of(uint64_t offset, uint64_t length)
+{
+    return (struct aiod_op){.op = AIOD_RING_READ,
+                            .handle = handle,
+                            .offset = offset,
+                            .length = length,
+                            .buffer = aiod_alloc(client, length)};
+}
+
+/* Many in flight, by several rounds of the queues. */
+static void a_full_ring(uint64_t inline_read_max)
+{
+    enum {
+        COUNT = 16,
+        ROUNDS = 500
+    };
+    struct aiod_op ops[COUNT];
+    unsigned submitted = 0;
+    unsigned reaped = 0;
+
+    begin_with(inline_read_max, 0, 4, &(struct aiod_options){.entries = COUNT, .area_bytes = COUNT * 4096});
+    for (unsigned i = 0; i < COUNT; i++) {
+        ops[i] = read_of(i * 4096, 4096);
+        ops[i].user = (void *)(uintptr_t)(i * 4096);
+        CHECK(ops[i].buffer != NULL);
+    }
+    CHECK(aiod_alloc(client, 1) == NULL);
+    while (reaped < COUNT * ROUNDS) {
+        struct aiod_op *done[COUNT];
+        unsigned count;
+
+        if (submitted < COUNT) {
+            struct aiod_op *op = &ops[submitted];
+
+            submitted += (unsigned)aiod_submit(client, &op, 1);
+            continue;
+        }
+        CHECK(aiod_wait_any(client, AIOD_NO_TIMEOUT) == 0);
+        count = aiod_reap(client, done, COUNT);
+        for (unsigned i = 0; i < count; i++) {
+            CHECK(done[i]->result == 4096);
+            CHECK(memcmp(done[i]->buffer, contents + (uintptr_t)done[i]->user, 4096) == 0);
+            memset(done[i]->buffer, 0, 4096);
+            reaped++;
+            if (submitted++ < COUNT * ROUNDS) {
+                CHECK(aiod_submit(client, &done[i], 1) == 1);
+            }
+        }
+    }
+    CHECK(aiod_submit(client, &(struct aiod_op *){&ops[0]}, 1) == 1 && aiod_wait(client, &ops[0], -1) == 0);
+    end();
+}
+
+static int64_t result_of(struct aiod_op op, uint32_t *reason)
+{
+    struct aiod_op *one = &op;
+
+    CHECK(aiod_submit(client, &one, 1) == 1);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0);
+    *reason = op.reason;
+    return op.result;
+}
+
+static void what_is_refused(void)
+{
+    char *buffer;
+    uint32_t reason;
+    uint32_t reader;
+
+    begin(65536);
+    buffer = aiod_alloc(client, 4096);
+    reader = open_handle(AIOD_OPEN_READ);
+    CHECK(result_of((struct aiod_op){.op = 99, .handle = handle}, &reason) == -EINVAL && reason == AIOD_RING_BAD_ENTRY);
+    CHECK(result_of((struct aiod_op){.op = 9, .handle = handle, .length = 1}, &reason) == -EINVAL); /* EXTENTS */
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = 12345, .length = 1, .buffer = buffer}, &reason) ==
+              -EBADF &&
+          reason == AIOD_RING_NO_HANDLE);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_WRITE, .handle = reader, .length = 1, .buffer = buffer},
+                    &reason) == -EBADF &&
+          reason == AIOD_RING_NO_ACCESS);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 2 << 20, .buffer = buffer},
+                    &reason) == -EMSGSIZE &&
+          reason == AIOD_RING_TOO_LONG);
+    /* Behind the area, and over its end. */
+    CHECK(
+        result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 1, .buffer = buffer + (16 << 20)},
+                  &reason) == -EINVAL);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 4096, .buffer = buffer - 1},
+                    &reason) == -EINVAL);
+    CHECK(aiod_close(client, reader) == 0 && aiod_close(client, reader) == -EBADF);
+    CHECK(aiod_open(client, "x/nothing", AIOD_OPEN_READ, 0) == -ENOENT);
+    aiod_free(client, buffer);
+    end();
+}
+
+static void the_other_operations(void)
+{
+    uint32_t reason;
+    uint32_t other;
+
+    begin(65536);
+    other = open_handle(AIOD_OPEN_READ | AIOD_OPEN_WRITE);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_SIZE, .handle = handle}, &reason) == FILE_BYTES);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_COPY_RANGE,
+                                     .handle = handle,
+                                     .offset = FILE_BYTES,
+                                     .length = 1000,
+                                     .source = other,
+                                     .source_offset = 77},
+                    &reason) == 1000);
+    check_bytes(file, contents + 77, 1000, FILE_BYTES);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_TRUNCATE, .handle = handle, .length = 5000}, &reason) == 0);
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_WRITE_ZEROES, .handle = handle, .offset = 100, .length = 10},
+                    &reason) == 0);
+    check_bytes(file, "\0\0\0\0\0\0\0\0\0\0", 10, 100);
+    {
+        char *buffer = aiod_alloc(client, 3);
+
+        memcpy(buffer, "end", 3);
+        CHECK(result_of((struct aiod_op){.op = AIOD_RING_APPEND, .handle = handle, .length = 3, .buffer = buffer},
+                        &reason) == 5000);
+        aiod_free(client, buffer);
+    }
+    check_bytes(file, "end", 3, 5000);
+    end();
+}
+
+/* ---- threads ---------------------------------------------------------------------------------------------------------- */
+
+static void *read_in_thread(void *argument)
+{
+    char data[4096];
+    uint64_t at = (uintptr_t)argument * 5000;
+
+    for (unsigned turn = 0; turn < 500; turn++) {
+        at = (at + 12345) % (FILE_BYTES - sizeof(data));
+        CHECK(aiod_pread(client, handle, data, sizeof(data), at, AIOD_NO_TIMEOUT) == sizeof(data));
+        CHECK(memcmp(data, contents + at, sizeof(data)) == 0);
+    }
+    return NULL;
+}
+
+static void threads_share_a_client(uint64_t inline_read_max)
+{
+    pthread_t threads[6];
+
+    begin_with(inline_read_max, 50000, 4, NULL);
+    for (uintptr_t i = 0; i < 6; i++) {
+        CHECK(pthread_create(&threads[i], NULL, read_in_thread, (void *)i) == 0);
+    }
+    for (unsigned i = 0; i < 6; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    end();
+}
+
+/* ---- ends -------------------------------------------------------------------------------------------------------------- */
+
+/* The one worker waits at the gate, so that everything else stays queued. */
+static struct gate gate;
+
+static void begin_blocked(void)
+{
+    begin_with(0, 0, 1, NULL);
+    engine_block_worker(&gate);
+}
+
+static void cancelled_and_late(void)
+{
+    struct aiod_op ops[3];
+
+    begin_blocked();
+    for (unsigned i = 0; i < 3; i++) {
+        struct aiod_op *op = &ops[i];
+
+        ops[i] = read_of(0, 4096);
+        ops[i].deadline_ms = i == 1 ? 1 : 0;
+        CHECK(aiod_submit(client, &op, 1) == 1);
+    }
+    CHECK(aiod_wait(client, &ops[1], AIOD_NO_TIMEOUT) ==
+          0); /* by the main loop's timer, which the poller has asked for */
+    CHECK(ops[1].result == -ETIMEDOUT && ops[1].reason == AIOD_RING_DEADLINE);
+    CHECK(aiod_wait(client, &ops[0], 1000000) == -ETIMEDOUT);
+    CHECK(aiod_cancel(client, &ops[0], AIOD_NO_TIMEOUT) == 1);
+    CHECK(aiod_wait(client, &ops[0], AIOD_NO_TIMEOUT) == 0);
+    CHECK(ops[0].result == -ECANCELED && ops[0].reason == AIOD_RING_CANCELLED);
+    CHECK(aiod_cancel(client, &ops[0], AIOD_NO_TIMEOUT) == 0);
+    gate_open(&gate);
+    CHECK(aiod_wait(client, &ops[2], AIOD_NO_TIMEOUT) == 0 && ops[2].result == 4096);
+    end();
+}
+
+static void an_abandoned_request(void)
+{
+    struct aiod_op *op;
+    char data[16];
+
+    begin_blocked();
+    CHECK(aiod_pread(client, handle, data, sizeof(data), 0, 1000000) == -ETIMEDOUT);
+    gate_open(&gate);
+    CHECK(aiod_pread(client, handle, data, sizeof(data), 0, AIOD_NO_TIMEOUT) == sizeof(data));
+    op = malloc(sizeof(*op));
+    *op = read_of(0, 16);
+    CHECK(aiod_submit(client, &op, 1) == 1 && aiod_wait_any(client, AIOD_NO_TIMEOUT) == 0);
+    aiod_abandon(client, op);
+    CHECK(aiod_reap(client, &op, 1) == 0);
+    end();
+}
+
+/* Its handle, its memory and its requests are given back, one of them at work and one queued. */
+static void a_client_that_goes(void)
+{
+    struct aiod_op ops[2];
+
+    begin_blocked();
+    for (unsigned i = 0; i < 2; i++) {
+        struct aiod_op *op = &ops[i];
+
+        ops[i] = read_of(0, 4096);
+        CHECK(aiod_submit(client, &op, 1) == 1);
+    }
+    aiod_disconnect(client);
+    gate_open(&gate);
+    engine_wait_empty();
+    engine_stop();
+    close(file);
+}
+
+/* A handle is closed when what is in flight on it has completed, and means nothing from the beginning. */
+static void a_handle_closed_under_requests(void)
+{
+    struct aiod_op op;
+    uint32_t reason;
+    struct aiod_ring_close message;
+
+    begin_blocked();
+    op = read_of(0, 4096);
+    CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
+    CHECK(aiod_wait(client, &op, 1000000) == -ETIMEDOUT);
+    message = (struct aiod_ring_close){.type = AIOD_RING_CLOSE, .handle = handle, .cookie = 1000};
+    CHECK(send(aiod_fd(client), &message, sizeof(message), 0) == sizeof(message));
+    while (result_of((struct aiod_op){.op = AIOD_RING_FLUSH, .handle = handle, .deadline_ms = 1}, &reason) != -EBADF) {
+    }
+    CHECK(!aiod_done(&op));
+    gate_open(&gate);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
+    end();
+}
+
+static void a_draining_engine(void)
+{
+    struct aiod_op op;
+    uint32_t reason;
+
+    begin_blocked();
+    op = read_of(0, 4096);
+    CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
+    CHECK(aiod_wait(client, &op, 1000000) == -ETIMEDOUT);
+    engine_drain();
+    CHECK(result_of((struct aiod_op){.op = AIOD_RING_FLUSH, .handle = handle}, &reason) == -ESHUTDOWN);
+    CHECK(reason == AIOD_RING_STOPPING);
+    gate_open(&gate);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
+    end();
+}
+
+/* ---- an event loop ----------------------------------------------------------------------------------------------------- */
+
+static void waiting_by_the_socket(void)
+{
+    begin_with(0, 0, 4, NULL);
+    for (unsigned turn = 0; turn < 200; turn++) {
+        struct aiod_op op = read_of(turn, 4096);
+        struct aiod_op *done;
+
+        CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
+        while (aiod_reap(client, &done, 1) == 0) {
+            struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
+
+            if (aiod_arm(client)) {
+                CHECK(poll(&fd, 1, (int)WAIT_MS) == 1);
+            }
+            aiod_disarm(client);
+        }
+        CHECK(done == &op && op.result == 4096);
+        aiod_free(client, op.buffer);
+    }
+    end();
+}
+
+int main(void)
+{
+    faults_install();
+    inline_and_by_workers();
+    a_full_ring(65536);
+    a_full_ring(0);
+    what_is_refused();
+    the_other_operations();
+    threads_share_a_client(65536);
+    threads_share_a_client(0);
+    cancelled_and_late();
+    an_abandoned_request();
+    a_client_that_goes();
+    a_handle_closed_under_requests();
+    a_draining_engine();
+    waiting_by_the_socket();
+    return 0;
+}
