@@ -81,6 +81,9 @@ class Session:
     def inflight(self) -> int:
         """Requests admitted and not yet completed."""
     @property
+    def has_ring(self) -> bool:
+        """Whether attach() has given it one."""
+    @property
     def unacknowledged(self) -> int:
         """Completion records (refusals included) the client has not said it received, plus inflight."""
     @property
@@ -102,6 +105,8 @@ class Core:
         spawn_retry_ms: int,
         inline_read_max: int,
         buffer_cache_max: int,
+        rings_max: int,
+        ring_poll_max_us: int,
     ) -> None:
         """Raises OSError when an eventfd cannot be made, ValueError for numbers out of range."""
 
@@ -118,8 +123,27 @@ class Core:
         credit: the caller ends the session.
         """
 
-    def reap(self) -> tuple[list[tuple[Session, Completions]], list[Control], list[NamingResult]]:
-        """Everything that has completed, grouped by session. Clears completion_fd. Never blocks."""
+    def reap(
+        self,
+    ) -> tuple[list[tuple[Session, Completions]], list[Control], list[NamingResult], list[tuple[Session, str]]]:
+        """Everything that has completed, grouped by session. Clears completion_fd. Never blocks.
+
+        Last the sessions to be ended since their client broke a rule by its ring, and which one.
+        """
+
+    def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> tuple[int, int, int]:
+        """Give the session a ring (docs/ring.md): memory's and doorbell's descriptors (the core's), and its bytes.
+
+        wake_fd: the socket that wakes the client (it is duplicated). entries: a power of two up to 4096. Raises OSError:
+        EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread, or rings_max), ENOMEM, EMFILE.
+        """
+
+    @property
+    def rings(self) -> int:
+        """Rings whose memory is in use."""
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of their memory."""
 
     def cancel(self, session: Session, cookies: Sequence[int]) -> int:
         """Cancel what is still queued; their completions (ECANCELED) come from reap(). Returns how many."""
@@ -205,7 +229,7 @@ class Core:
         """Kernel thread ids of the living workers."""
 
     def follow(self) -> int:
-        """Give every living worker the calling thread's affinity; returns how many had another.
+        """Give every living worker, and the poller, the calling thread's affinity; returns how many had another.
 
         Main loop's thread. Raises OSError when one could not be moved."""
 

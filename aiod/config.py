@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aiod.engine_settings import EngineSettings, ExportSettings
+from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
 if TYPE_CHECKING:
@@ -91,6 +91,16 @@ class EngineConfig(_Section):
     )
     memory_max: int = Field(
         default=1024 * MIB, ge=64 * MIB, le=BYTES_LIMIT, description="integer from 67108864 to 1099511627776 (bytes)"
+    )
+
+    rings_max: int = Field(
+        default=64, ge=0, le=4096, description="integer from 0 to 4096 (shared-memory rings; 0: clients use ZeroMQ)"
+    )
+    ring_bytes_max: int = Field(
+        default=1024 * MIB, ge=MIB, le=BYTES_LIMIT, description="integer from 1048576 to 1099511627776 (bytes)"
+    )
+    ring_poll_max_us: int = Field(
+        default=200, ge=0, le=1_000_000, description="integer from 0 to 1000000 (microseconds; 0: never spin)"
     )
 
     @field_validator("cpus")
@@ -189,6 +199,7 @@ class Config(_Section):
 
     def _long_socket_paths(self) -> Iterator[str]:
         names = [f"engine-{name}-{new_incarnation()}.9999.sock" for name in self.engines]
+        names += [f"{RING_DIR}/{name}" for name in self.exports]
         longest = max([FRONT_NAME, *names], key=len)
         length = len(os.fsencode(f"{self.runtime_dir}/{longest}"))
         if length > UNIX_PATH_BYTES_MAX:
@@ -237,6 +248,9 @@ class Config(_Section):
             buffer_cache_max=engine.buffer_cache_max,
             bytes_inflight_max=engine.bytes_inflight_max,
             memory_max=engine.memory_max,
+            rings_max=engine.rings_max,
+            ring_bytes_max=engine.ring_bytes_max,
+            ring_poll_max_us=engine.ring_poll_max_us,
             depth_max=sessions.depth_max,
             bytes_max=sessions.bytes_max,
             request_bytes_max=sessions.request_bytes_max,

@@ -6,7 +6,9 @@ Every number's default lives in `aiod.config`; nothing here has one, so that no 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+RING_DIR: Final = "ring"
 
 
 class ExportSettings(NamedTuple):
@@ -52,6 +54,13 @@ class EngineSettings:
     memory_max: int
     """Resident bytes above which the engine ends its sessions and rebinds under a new endpoint name."""
 
+    rings_max: int
+    """Shared-memory rings at once; 0: none."""
+    ring_bytes_max: int
+    """Bytes of their memory."""
+    ring_poll_max_us: int
+    """The longest that the poller looks at the rings before it sleeps."""
+
     depth_max: int
     bytes_max: int
     """Credit of one session: bytes of the unanswered reads and writes."""
@@ -68,6 +77,16 @@ class EngineSettings:
     def lock_path(self) -> str:
         """The file whose flock the engine holds while it lives, and passes on to nobody."""
         return f"{self.runtime_dir}/engine-{self.name}.lock"
+
+    @property
+    def ring_path(self) -> str:
+        """The socket where rings are attached: RUNTIME_DIR/engine-NAME-INCARNATION.ring.sock."""
+        return f"{self.runtime_dir}/engine-{self.name}-{self.incarnation}.ring.sock"
+
+    @property
+    def ring_dir(self) -> str:
+        """The directory with a symbolic link for each export, to the ring socket of the engine that serves it."""
+        return f"{self.runtime_dir}/{RING_DIR}"
 
     def endpoint(self, rebinds: int = 0) -> str:
         """The engine's endpoint after so many rebinds: ipc://RUNTIME_DIR/engine-NAME-INCARNATION[.K].sock."""

@@ -17,6 +17,7 @@
 
 extern "C" {
 #include "core.h"
+#include "poller.h"
 }
 
 namespace nb = nanobind;
@@ -136,6 +137,19 @@ const char *const op_names[AIOD_OPS] = {
     "extents", "copy_range", "prefetch", "stat",  "ioctl", "append",  "open",         "close",    "name",
 };
 
+/* A set of counters for as long as it is looked at. */
+struct Counted {
+    Counted() = default;
+    Counted(const Counted &) = delete;
+    Counted &operator=(const Counted &) = delete;
+    ~Counted()
+    {
+        aiod_stats_destroy(&stats);
+    }
+
+    aiod_stats stats = {};
+};
+
 nb::dict stats_dict(const aiod_stats &stats)
 {
     static const aiod_op_stats nothing = {};
@@ -216,7 +230,8 @@ nb::list session_describe_handles(const Session &self)
 
 struct Core {
     Core(const std::string &name, unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms,
-         uint64_t spawn_retry_ms, uint64_t inline_read_max, size_t buffer_cache_max)
+         uint64_t spawn_retry_ms, uint64_t inline_read_max, size_t buffer_cache_max, unsigned rings_max,
+         uint64_t ring_poll_max_us)
     {
         aiod_core_config config = {};
 
@@ -227,6 +242,8 @@ struct Core {
         config.pool.spawn_retry_ns = spawn_retry_ms * 1000000;
         config.inline_read_max = inline_read_max;
         config.buffer_cache_max = buffer_cache_max;
+        config.rings_max = rings_max;
+        config.poll_max_ns = ring_poll_max_us * 1000;
         check(aiod_core_create(&core, &config));
     }
     Core(const Core &) = delete;
@@ -354,10 +371,21 @@ nb::tuple core_reap(nb::handle self)
     nb::list replies;
     nb::list controls;
     nb::list namings;
+    nb::list broken;
+    aiod_reaped reaped;
     aiod_reply *reply;
     aiod_control *control;
 
-    aiod_core_reap(core.core, &reply, &control);
+    aiod_core_reap(core.core, &reaped);
+    reply = reaped.replies;
+    control = reaped.controls;
+    for (aiod_session *session = reaped.broken; session != nullptr; session = session->next_broken) {
+        auto *owner = static_cast<Session *>(session->owner);
+
+        if (owner != nullptr) {
+            broken.append(nb::make_tuple(nb::find(owner), session->broken));
+        }
+    }
     while (reply != nullptr) {
         Reply taken(reply);
         auto *owner = static_cast<Session *>(reply->session->owner);
@@ -378,7 +406,7 @@ nb::tuple core_reap(nb::handle self)
         aiod_control_destroy(control);
         control = next;
     }
-    return nb::make_tuple(replies, controls, namings);
+    return nb::make_tuple(replies, controls, namings, broken);
 }
 
 size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
@@ -389,6 +417,33 @@ size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
         numbers.push_back(nb::cast<uint64_t>(cookie));
     }
     return aiod_core_cancel(core.core, session.session, numbers.data(), numbers.size());
+}
+
+nb::tuple core_attach(Core &core, Session &session, int wake_fd, uint32_t entries, uint64_t area_bytes)
+{
+    aiod_attached attached;
+    int error = aiod_core_attach(core.core, session.session, wake_fd, entries, area_bytes, &attached);
+
+    if (error < 0) {
+        raise_os_error(-error);
+    }
+    return nb::make_tuple(attached.memory_fd, attached.doorbell_fd, attached.memory_bytes);
+}
+
+nb::dict core_stats(Core &core)
+{
+    Counted counted;
+
+    aiod_core_add_stats(core.core, &counted.stats);
+    return stats_dict(counted.stats);
+}
+
+nb::dict session_stats(const Session &self)
+{
+    Counted counted;
+
+    aiod_core_add_session_stats(self.session, &counted.stats);
+    return stats_dict(counted.stats);
 }
 
 /* A path for the kernel. */
@@ -548,15 +603,22 @@ NB_MODULE(_core, m)
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
         .def("describe_handles", session_describe_handles)
-        .def_prop_ro("inflight", [](const Session &self) { return self.session->inflight_count; })
+        .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
+        .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })
         .def_prop_ro("unacknowledged", [](const Session &self) { return aiod_session_unacknowledged(self.session); })
         .def_prop_ro("unacknowledged_bytes", [](const Session &self) { return self.session->unacknowledged_bytes; })
-        .def("stats", [](const Session &self) { return stats_dict(self.session->stats); });
+        .def("stats", session_stats);
 
     nb::class_<Core>(m, "Core")
-        .def(nb::init<const std::string &, unsigned, unsigned, uint64_t, uint64_t, uint64_t, size_t>(), nb::arg("name"),
+        .def(nb::init<const std::string &, unsigned, unsigned, uint64_t, uint64_t, uint64_t, size_t, unsigned, uint64_t>(),
+             nb::arg("name"),
              nb::kw_only(), nb::arg("max_threads"), nb::arg("min_threads"), nb::arg("idle_timeout_ms"),
-             nb::arg("spawn_retry_ms"), nb::arg("inline_read_max"), nb::arg("buffer_cache_max"))
+             nb::arg("spawn_retry_ms"), nb::arg("inline_read_max"), nb::arg("buffer_cache_max"), nb::arg("rings_max"),
+             nb::arg("ring_poll_max_us"))
+        .def("attach", core_attach, nb::arg("session"), nb::arg("wake_fd"), nb::arg("entries"),
+             nb::arg("area_bytes"))
+        .def_prop_ro("rings", [](const Core &self) { return self.core->ring_count; })
+        .def_prop_ro("ring_bytes", [](const Core &self) { return self.core->ring_bytes; })
         .def_prop_ro("completion_fd", [](const Core &self) { return aiod_pool_completion_fd(self.core->pool); })
         .def_prop_ro("doorbell_fd", [](const Core &self) { return aiod_pool_doorbell_fd(self.core->pool); })
         .def("submit", core_submit, nb::arg("session"), nb::arg("received"), nb::arg("records"), nb::arg("frames"))
@@ -576,7 +638,7 @@ NB_MODULE(_core, m)
             "end_session", [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); },
             nb::arg("session"))
         .def_prop_ro("bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
-        .def_prop_ro("inflight", [](const Core &self) { return self.core->inflight; })
+        .def_prop_ro("inflight", [](const Core &self) { return aiod_core_inflight(self.core); })
         .def_prop_ro("files", [](const Core &self) { return self.core->descriptor_count; })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
         .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
@@ -591,12 +653,12 @@ NB_MODULE(_core, m)
         .def("worker_tids", core_worker_tids)
         .def("follow",
              [](Core &self) {
-                 int moved = aiod_pool_follow(self.core->pool);
+                 int moved = aiod_core_follow(self.core);
 
                  Core::check(moved);
                  return moved;
              })
-        .def("stats", [](const Core &self) { return stats_dict(self.core->stats); })
-        .def("drain", [](Core &self) { self.core->draining = true; })
+        .def("stats", core_stats)
+        .def("drain", [](Core &self) { aiod_core_drain(self.core); })
         .def("stop", core_stop, nb::arg("timeout_ms"));
 }

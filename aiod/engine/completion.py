@@ -56,13 +56,18 @@ class Completion:
         send_to: Callable[[Session, Sequence[Any], Sequence[Any]], None],
         control_finished: Callable[[Control], None],
         naming_finished: Callable[[NamingResult], None],
+        end_session: Callable[[Session, str], None],
         reaped: Callable[[], None],
     ) -> None:
-        """`send_to` sends to a session, the next two get opens and closes, and names; `reaped` follows each reap."""
+        """`send_to` sends to a session, the next two get opens and closes, and names; `reaped` follows each reap.
+
+        `end_session` gets those that broke a rule by their ring.
+        """
         self._core = core
         self._send_to = send_to
         self._control_finished = control_finished
         self._naming_finished = naming_finished
+        self._end_session = end_session
         self._reaped = reaped
 
     def start(self) -> None:
@@ -75,7 +80,7 @@ class Completion:
 
     def reap(self) -> None:
         """Take what has completed, and send it off."""
-        replies, controls, namings = self._core.reap()
+        replies, controls, namings, broken = self._core.reap()
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:
@@ -84,6 +89,9 @@ class Completion:
             self._control_finished(control)
         for naming in namings:
             self._naming_finished(naming)
+        for core_session, why in broken:
+            if core_session.tag is not None:
+                self._end_session(core_session.tag, why)
         self._reaped()
 
     def send(self, session: Session, completions: Completions) -> None:

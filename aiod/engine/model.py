@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 TOKEN_BYTES = 16
 
 
+class RingConnection(Protocol):
+    """A connection to the ring socket."""
+
+    def close(self) -> None:
+        """End it."""
+
+    def reply(self, cookie: int, result: int, text: str | None) -> None:
+        """Answer OPEN or CLOSE."""
+
+
 @dataclass(slots=True, eq=False)
 class Session:
     """One client's session with this engine."""
@@ -35,6 +45,12 @@ class Session:
     opens_inflight: int = 0
     namings_inflight: int = 0
     ended: bool = False
+    ring: RingConnection | None = None
+    """The connection of its ring; closed with the session."""
+    ticket: bytes = b""
+    """What attaches a ring to it, once; empty: nothing does."""
+    by_socket: bool = False
+    """Begun on the ring socket, where its opens and closes are answered."""
     pidfd: int = -1
 
     @property
@@ -45,6 +61,19 @@ class Session:
     def __str__(self) -> str:
         """For log lines."""
         return f"session {self.short_id} ({self.peer}, {self.software})"
+
+
+class SessionBook(Protocol):
+    """The sessions, as the ring socket needs them (engine/sessions.py)."""
+
+    def by_ticket(self, ticket: bytes) -> Session | None:
+        """The session that may attach a ring with `ticket`, which is used up by that."""
+
+    def begin_by_socket(self, peer: Peer, software: str) -> Session:
+        """A new session, or OSError."""
+
+    def end(self, session: Session, reason: str = "") -> None:
+        """End it."""
 
 
 @dataclass(slots=True, frozen=True)

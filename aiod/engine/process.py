@@ -31,6 +31,7 @@ from aiod.engine.dispatch import Dispatch
 from aiod.engine.frontend import Frontend
 from aiod.engine.handles import Handles
 from aiod.engine.names import Names
+from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
 from aiod.engine.spawning import Spawning
 from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
@@ -98,6 +99,8 @@ class Engine:
             spawn_retry_ms=settings.spawn_retry_ms,
             inline_read_max=settings.inline_read_max,
             buffer_cache_max=settings.buffer_cache_max,
+            rings_max=max(1, settings.rings_max),
+            ring_poll_max_us=settings.ring_poll_max_us,
         )
         self._frontend = Frontend(self, settings.depth_max * 2)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -111,11 +114,17 @@ class Engine:
         self._frontend.attach(self._router)
         self._sessions = Sessions(settings, core, lambda: self._router.paused)
         self._admission = Admission(settings, descriptors_max() // 4)
-        self._handles = Handles(core, self._admission.admit_open, self._frontend.reply)
+        self._handles = Handles(core, self._admission.admit_open, self._reply)
+        self._rings = Rings(settings, core, self._sessions, self.open, self.close)
         self._names = Names(core, self._admission.admit_name, self._frontend.reply)
         self._spawning = Spawning(settings, core)
         self._completion = Completion(
-            core, self._frontend.send_to, self._handles.finished, self._names.finished, self._reaped
+            core,
+            self._frontend.send_to,
+            self._handles.finished,
+            self._names.finished,
+            self._sessions.end,
+            self._reaped,
         )
         self._dispatch = Dispatch(
             core,
@@ -161,6 +170,14 @@ class Engine:
         """See Dispatch.cancel."""
         return self._dispatch.cancel(session, cookies)
 
+    def _reply(self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
+        """Answer an open or a close where it was asked for."""
+        if session.by_socket:
+            if session.ring is not None:
+                session.ring.reply(cookie, result, sentence)
+        else:
+            self._frontend.reply(session, cookie, result, sentence, body)
+
     def _reaped(self) -> None:
         """After each reap: the bounds that completions loosen."""
         if self._router.paused and self._core.bytes_inflight <= self._settings.bytes_inflight_max // 2:
@@ -176,6 +193,7 @@ class Engine:
         self._spawning.start()
         self._sessions.start()
         self._router.start()
+        self._rings.start()
         self._watch_memory()
         await self._tell_serving()
         async for message in self._channel:
@@ -220,6 +238,8 @@ class Engine:
             "inflight": self._core.inflight,
             "bytes_inflight": self._core.bytes_inflight,
             "files": self._core.files,
+            "rings": self._core.rings,
+            "ring_bytes": self._core.ring_bytes,
             "rss_bytes": resident_bytes(),
             "uptime_s": time.monotonic() - self._started_s,
             "loop": self._frontend.stats() | self._router.stats() | {"rebinds": self._rebinds},
@@ -255,7 +275,8 @@ class Engine:
         self._sessions.refuse_new("the daemon is stopping")
         farewell = [MessageType.REFUSAL, errno.ESHUTDOWN, "the daemon is stopping; connect again later", {}]
         for session in self._sessions.end_all("the daemon is stopping"):
-            self._frontend.send(session.peer, farewell)
+            if not session.by_socket:
+                self._frontend.send(session.peer, farewell)
         try:
             await asyncio.wait_for(self._wait_idle(), _STOP_TIMEOUT_MS / 1000)
         except TimeoutError:
@@ -266,6 +287,7 @@ class Engine:
     def _close_stages(self) -> None:
         if self._memory_timer is not None:
             self._memory_timer.cancel()
+        self._rings.stop()
         self._sessions.stop()
         self._spawning.stop()
         self._completion.stop()
@@ -278,14 +300,18 @@ class Engine:
 
     def _watch_memory(self) -> None:
         """Messages that libzmq holds and we have not seen are bounded by nothing else."""
-        if resident_bytes() > self._settings.memory_max:
+        if self._resident_bytes() > self._settings.memory_max:
             trim_memory()
-        resident = resident_bytes()
+        resident = self._resident_bytes()
         if resident > self._settings.memory_max:
             self._make_room(resident)
         else:
             self._rebound, self._room_made_s = False, -math.inf
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
+
+    def _resident_bytes(self) -> int:
+        """Without the rings, which have a limit of their own."""
+        return resident_bytes() - self._core.ring_bytes
 
     def _make_room(self, resident: int) -> None:
         """From the least to the most: end the session that has the most; all of them; the process."""

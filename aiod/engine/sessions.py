@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiod import __version__
 from aiod._core import Session as CoreSession
 from aiod.engine.model import TOKEN_BYTES, Session
+from aiod_client import ring_wire
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Sessions:
         self._core = core
         self._is_deaf = is_deaf
         self._by_token: dict[bytes, Session] = {}
+        self._by_ticket: dict[bytes, Session] = {}  # those that have not attached a ring yet
         self._by_connection: dict[bytes, Session] = {}  # by the routing id that HELLO came from: one each
         self._timer: asyncio.TimerHandle | None = None
         self._refusing = ""
@@ -57,13 +59,12 @@ class Sessions:
 
     def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
         """A new session for `peer`: the elements of WELCOME, or of REFUSAL."""
-        if self._refusing:
-            return [MessageType.REFUSAL, errno.ESHUTDOWN, self._refusing, {}]
-        limit = self._settings.sessions_max
-        if len(self._by_token) >= limit:
-            log.warning("refused a session to %s: there are %d already", peer, limit)
-            return [MessageType.REFUSAL, errno.EAGAIN, f"the engine has {limit} sessions already; try again later", {}]
+        try:
+            self._check_room(peer)
+        except OSError as error:
+            return [MessageType.REFUSAL, error.errno, error.strerror, {}]
         session = self._create(peer, software)
+        self._greet(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
         welcome = {
@@ -79,7 +80,33 @@ class Sessions:
             "heartbeat_s": settings.heartbeat_ms / 1000,
             "session_timeout_s": settings.session_timeout_ms / 1000,
         }
+        if session.ticket:
+            welcome["ring"] = {
+                "version": ring_wire.VERSION,
+                "path": settings.ring_path,
+                "ticket": session.ticket,
+            }
         return [MessageType.WELCOME, welcome]
+
+    def begin_by_socket(self, peer: Peer, software: str) -> Session:
+        """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
+        self._check_room(peer)
+        session = self._create(peer, software)
+        session.by_socket = True
+        log.debug("%s begins, by the ring socket", session)
+        return session
+
+    def by_ticket(self, ticket: bytes) -> Session | None:
+        """The session that may attach a ring with `ticket`, which is used up by that."""
+        return self._by_ticket.pop(ticket, None)
+
+    def _check_room(self, peer: Peer) -> None:
+        if self._refusing:
+            raise OSError(errno.ESHUTDOWN, self._refusing)
+        limit = self._settings.sessions_max
+        if len(self._by_token) >= limit:
+            log.warning("refused a session to %s: there are %d already", peer, limit)
+            raise OSError(errno.EAGAIN, f"the engine has {limit} sessions already; try again later")
 
     def _create(self, peer: Peer, software: str) -> Session:
         settings = self._settings
@@ -97,12 +124,18 @@ class Sessions:
         )
         core.tag = session
         self._by_token[session.token] = session
+        self._watch_process(session)
+        return session
+
+    def _greet(self, session: Session, peer: Peer) -> None:
+        """Its connection is its own, and it may have a ring if it is on this host."""
         earlier = self._by_connection.get(peer.routing_id)
         if earlier is not None:
             self.end(earlier, "its connection has begun another")
         self._by_connection[peer.routing_id] = session
-        self._watch_process(session)
-        return session
+        if self._settings.rings_max > 0 and peer.uid >= 0:
+            session.ticket = secrets.token_bytes(ring_wire.TICKET_BYTES)
+            self._by_ticket[session.ticket] = session
 
     def _watch_process(self, session: Session) -> None:
         """Hear of the client's exit at once, where the kernel told us its pid."""
@@ -145,7 +178,7 @@ class Sessions:
         for session in self:
             if self._is_deaf():
                 session.heard_s = now_s
-            elif now_s - session.heard_s > timeout_s:
+            elif not session.by_socket and now_s - session.heard_s > timeout_s:
                 self.end(session, f"not heard of for {timeout_s:g} s")
         self.start()
 
@@ -165,8 +198,12 @@ class Sessions:
         if session.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(session.pidfd)
             os.close(session.pidfd)
+        self._by_ticket.pop(session.ticket, None)
         self._core.end_session(session.core)
         session.core.tag = None
+        if session.ring is not None:
+            session.ring.close()
+            session.ring = None
         if reason:
             log.info("ended %s: %s", session, reason)
         else:
@@ -214,6 +251,7 @@ class Sessions:
                 "software": session.software,
                 "handles": session.core.handles,
                 "inflight": session.core.inflight,
+                "ring": session.core.has_ring,
                 "age_s": now_s - session.started_s,
                 "idle_s": now_s - session.heard_s,
                 "ops": session.core.stats(),

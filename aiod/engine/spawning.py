@@ -28,6 +28,7 @@ class Spawning:
         self._core = core
         self._follow = settings.affinity == "follow"
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at_s = 0.0
         self._follow_timer: asyncio.TimerHandle | None = None
         if settings.cpus:
             os.sched_setaffinity(0, settings.cpus)
@@ -48,8 +49,7 @@ class Spawning:
 
     def pool_changed(self) -> None:
         """Requests were queued or reaped: have a timer running if the pool wants one."""
-        if self._timer is None:
-            self._arm(self._core.tick_wanted())
+        self._arm(self._core.tick_wanted())
 
     def _doorbell(self) -> None:
         self._core.spawn()
@@ -60,8 +60,15 @@ class Spawning:
         self._arm(self._core.tick())
 
     def _arm(self, wanted_ms: int) -> None:
-        if wanted_ms >= 0:
-            self._timer = asyncio.get_running_loop().call_later(wanted_ms / 1000, self._tick)
+        if wanted_ms < 0:
+            return
+        loop = asyncio.get_running_loop()
+        at_s = loop.time() + wanted_ms / 1000
+        if self._timer is not None:
+            if at_s >= self._timer_at_s:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at_s = loop.call_at(at_s, self._tick), at_s
 
     def _follow_mask(self) -> None:
         """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""

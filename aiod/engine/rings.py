@@ -1,0 +1,288 @@
+"""The ring socket: who attaches, and what its clients ask for beside the ring itself (docs/ring.md).
+
+A connection begins with ATTACH: with the ticket of a session that was begun by ZeroMQ, or without one, which begins a
+session (so that a C program needs no ZeroMQ). The end of the connection is the end of the session: the kernel tells of
+it at once, whatever became of the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aiod.engine.errors import refused, sentence
+from aiod.router import Peer
+from aiod_client import ring_wire
+from aiod_client.ring_wire import RingMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiod._core import Core
+    from aiod.engine.model import Session, SessionBook
+    from aiod.engine_settings import EngineSettings
+
+    Open = Callable[[Session, int, str, str, int, int], None]
+    Close = Callable[[Session, int, int], None]
+
+log = logging.getLogger(__name__)
+
+_NO_TICKET: Final = bytes(ring_wire.TICKET_BYTES)
+_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_ATTACH_TIMEOUT_S: Final = 10.0
+_MESSAGES_A_TURN: Final = 16
+_BACKLOG: Final = 128
+
+
+class Connection:
+    """One connection to the ring socket. Main loop thread only."""
+
+    def __init__(self, rings: Rings, connection: socket.socket) -> None:
+        """Take over `connection`, of which nothing has been read."""
+        pid, uid, gid = _CREDENTIALS.unpack(
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        )
+        self.peer = Peer(b"", connection.fileno(), "ring", uid, gid, pid)
+        self.socket = connection
+        self.session: Session | None = None
+        self._rings = rings
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(_ATTACH_TIMEOUT_S, self._has_not_attached)
+        loop.add_reader(connection, self._readable)
+
+    def close(self) -> None:
+        """End the connection; the client sees its end at once. Idempotent."""
+        if self.socket.fileno() < 0:
+            return
+        self._timer.cancel()
+        asyncio.get_running_loop().remove_reader(self.socket)
+        # Not close() alone: the ring has a descriptor of it for as long as requests are in flight.
+        try:
+            self.socket.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            log.debug("a ring's connection had ended already: %s", error.strerror)
+        self.socket.close()
+        self._rings.forget(self)
+
+    def reply(self, cookie: int, result: int, text: str | None) -> None:
+        """Answer OPEN, CLOSE or an ATTACH that is refused."""
+        said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
+        message = ring_wire.REPLY.pack(RingMessage.REPLY, 0, cookie, result) + said
+        try:
+            self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError as error:
+            log.info("%s: an answer was not sent (%s)", self.session or self.peer, error.strerror)
+            self._end("it does not read its replies, or is gone")
+
+    def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
+        """Answer ATTACH. Raises OSError when the client is gone."""
+        self._timer.cancel()
+        message = ring_wire.ATTACHED.pack(
+            RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, 0
+        )
+        socket.send_fds(self.socket, [message], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+
+    def _has_not_attached(self) -> None:
+        log.info("%s connected to the ring socket and did not attach", self.peer)
+        self.close()
+
+    def _readable(self) -> None:
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                message = self.socket.recv(ring_wire.MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                message = b""
+            if not message:
+                self._end("")
+                return
+            self._rings.receive(self, message)
+            if self.socket.fileno() < 0:
+                return
+
+    def _end(self, reason: str) -> None:
+        if self.session is not None:
+            self._rings.ended(self.session, reason)
+        self.close()
+
+
+class Rings:
+    """The ring socket of this engine, and its connections. Main loop thread only."""
+
+    def __init__(self, settings: EngineSettings, core: Core, sessions: SessionBook, open_: Open, close: Close) -> None:
+        """`open_` and `close` are those of Handles."""
+        self._settings = settings
+        self._core = core
+        self._sessions = sessions
+        self._open = open_
+        self._close = close
+        self._listener: socket.socket | None = None
+        self._connections: set[Connection] = set()
+
+    # ---- life
+
+    def start(self) -> None:
+        """Listen, if there are to be rings. Raises OSError when the socket cannot be bound."""
+        if self._settings.rings_max == 0:
+            return
+        path = Path(self._settings.ring_path)
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self._listener.bind(str(path))
+        self._listener.listen(_BACKLOG)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+        self._link_exports(path)
+
+    def _link_exports(self, path: Path) -> None:
+        """RUNTIME_DIR/ring/EXPORT leads to this socket: where programs without ZeroMQ connect to."""
+        directory = Path(self._settings.ring_dir)
+        directory.mkdir(mode=0o755, exist_ok=True)
+        for export in self._settings.exports:
+            made = directory / f".{export}.{os.getpid()}"
+            made.unlink(missing_ok=True)
+            made.symlink_to(f"../{path.name}")
+            made.rename(directory / export)
+
+    def stop(self) -> None:
+        """Close the socket and the connections."""
+        for connection in list(self._connections):
+            connection.close()
+        if self._listener is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        Path(self._settings.ring_path).unlink(missing_ok=True)
+        for export in self._settings.exports:
+            link = Path(self._settings.ring_dir) / export
+            if link.is_symlink() and link.readlink().name == Path(self._settings.ring_path).name:
+                link.unlink(missing_ok=True)
+
+    def forget(self, connection: Connection) -> None:
+        """It is closed."""
+        self._connections.discard(connection)
+
+    def ended(self, session: Session, reason: str) -> None:
+        """The connection of `session` has ended."""
+        if not session.ended:
+            by_ticket = "its ring's connection has ended" if not session.by_socket else ""
+            self._sessions.end(session, reason or by_ticket)
+
+    def _accept(self) -> None:
+        assert self._listener is not None, "start() comes first"  # noqa: S101 - a mistake of ours
+        try:
+            connection, _ = self._listener.accept()
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.ECONNABORTED}:
+                log.warning("the ring socket cannot accept: %s", error.strerror)
+            return
+        if len(self._connections) >= 2 * self._settings.rings_max:
+            connection.close()
+            return
+        self._connections.add(Connection(self, connection))
+
+    # ---- messages
+
+    def receive(self, connection: Connection, message: bytes) -> None:
+        """One message of a client."""
+        try:
+            if connection.session is None:
+                self._attach(connection, message)
+            else:
+                self._ask(connection, connection.session, message)
+        except (struct.error, UnicodeDecodeError) as error:
+            log.warning("%s: a message on its ring socket is malformed: %s", connection.peer, error)
+            if connection.session is not None:
+                self.ended(connection.session, "a message on its ring socket is malformed")
+            connection.close()
+
+    def _ask(self, connection: Connection, session: Session, message: bytes) -> None:
+        kind = ring_wire.HEAD.unpack_from(message)[0]
+        if kind == RingMessage.OPEN and session.by_socket:
+            _, flags, cookie, mode, _ = ring_wire.OPEN.unpack_from(message)
+            export, _, path = message[ring_wire.OPEN.size :].decode(errors="surrogateescape").partition("/")
+            self._open(session, cookie, export, path, flags, mode)
+        elif kind == RingMessage.CLOSE and session.by_socket:
+            _, handle, cookie = ring_wire.CLOSE.unpack(message)
+            self._close(session, cookie, handle)
+        else:
+            self.ended(session, f"message {kind} on its ring socket, which does not belong there")
+            connection.close()
+
+    def _attach(self, connection: Connection, message: bytes) -> None:
+        try:
+            entries, area_bytes, session = self._check_attach(connection, message)
+        except OSError as error:
+            self._refuse(connection, error)
+            return
+        try:
+            memory_fd, doorbell_fd, memory_bytes = self._core.attach(
+                session.core, connection.socket.fileno(), entries, area_bytes
+            )
+        except OSError as error:
+            if session.by_socket:
+                self._sessions.end(session, "no ring could be made for it")
+            number = error.errno or errno.EIO
+            self._refuse(connection, OSError(number, sentence("attach a ring", number)))
+            return
+        connection.session = session
+        session.ring = connection
+        fds = [memory_fd, doorbell_fd]
+        try:
+            connection.attached(memory_bytes, self._settings.request_bytes_max, entries, fds)
+        except OSError:
+            self.ended(session, "it was gone before it had its ring")
+            connection.close()
+            return
+        log.debug("%s has a ring of %d entries, %d bytes", session, entries, memory_bytes)
+
+    def _check_attach(self, connection: Connection, message: bytes) -> tuple[int, int, Session]:
+        """(entries, bytes of the area, session). Raises OSError with a sentence for what is refused."""
+        kind, version = ring_wire.HEAD.unpack_from(message)
+        if kind != RingMessage.ATTACH:
+            raise refused(errno.EPROTO, f"the first message was {kind}, not ATTACH")
+        if version != ring_wire.VERSION:
+            raise refused(errno.EPROTONOSUPPORT, f"ring version {version}; this engine speaks {ring_wire.VERSION}")
+        _, _, ticket, entries, _, area_bytes, software = ring_wire.ATTACH.unpack(message)
+        entries = min(entries, ring_wire.ENTRIES_MAX, 1 << (self._settings.depth_max.bit_length() - 1))
+        if entries == 0 or entries & (entries - 1):
+            raise refused(errno.EINVAL, f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}")
+        self._check_room(area_bytes)
+        if ticket == _NO_TICKET:
+            name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
+            printable = "".join(character if character.isprintable() else "?" for character in name)
+            return entries, area_bytes, self._sessions.begin_by_socket(connection.peer, printable or "unknown software")
+        return entries, area_bytes, self._find_session(connection.peer, ticket)
+
+    def _check_room(self, area_bytes: int) -> None:
+        settings = self._settings
+        if self._core.rings >= settings.rings_max:
+            raise refused(errno.EAGAIN, f"the engine has rings_max ({settings.rings_max}) rings; try again later")
+        if self._core.ring_bytes + area_bytes > settings.ring_bytes_max:
+            raise refused(
+                errno.ENOBUFS,
+                f"a buffer area of {area_bytes} bytes: rings use {self._core.ring_bytes} of "
+                f"ring_bytes_max ({settings.ring_bytes_max}); ask for less, or try again later",
+            )
+
+    def _find_session(self, peer: Peer, ticket: bytes) -> Session:
+        session = self._sessions.by_ticket(ticket)
+        if session is None:
+            raise refused(errno.EACCES, "the ticket is of no session, or was used already")
+        if session.peer.uid != peer.uid:
+            log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid)
+            raise refused(
+                errno.EACCES, f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}"
+            )
+        return session
+
+    def _refuse(self, connection: Connection, error: OSError) -> None:
+        log.info("refused a ring to %s: %s", connection.peer, error.strerror)
+        connection.reply(0, -(error.errno or errno.EIO), error.strerror)
+        connection.close()

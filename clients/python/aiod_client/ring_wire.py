@@ -1,0 +1,41 @@
+"""The words on a ring's socket (clients/c/include/aiod_ring.h): one packed structure a message, little-endian.
+
+Pure data: no sockets, no state. A test holds the layouts equal to the header's.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from typing import Final
+
+VERSION: Final = 1
+TICKET_BYTES: Final = 16
+ENTRIES_MAX: Final = 4096
+MESSAGE_BYTES_MAX: Final = 8192
+"""No message is longer."""
+SENTENCE_BYTES_MAX: Final = 1024
+
+
+class RingMessage(enum.IntEnum):
+    """First number of every message."""
+
+    ATTACH = 1
+    ATTACHED = 2
+    OPEN = 3
+    CLOSE = 4
+    REPLY = 5
+
+
+HEAD: Final = struct.Struct("<II")
+"""Type; in ATTACH the version."""
+ATTACH: Final = struct.Struct("<II16sIIQ64s")
+"""type, version, ticket, entries, reserved, area_bytes, software."""
+ATTACHED: Final = struct.Struct("<IIQQII")
+"""type, version, memory_bytes, request_bytes_max, entries, reserved."""
+OPEN: Final = struct.Struct("<IIQII")
+"""type, flags, cookie, mode, reserved; the path follows."""
+CLOSE: Final = struct.Struct("<IIQ")
+"""type, handle, cookie."""
+REPLY: Final = struct.Struct("<IIQq")
+"""type, reserved, cookie, result; the sentence follows."""
