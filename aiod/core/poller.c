@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -115,6 +116,7 @@ static bool look_on(const struct aiod_poller *poller, uint64_t until_ns)
             }
             pause_a_little();
         }
+        sched_yield();
     } while (aiod_now_ns() < until_ns);
     return false;
 }
@@ -135,7 +137,9 @@ static void sleep_until_rung(struct aiod_poller *poller)
     struct epoll_event events[16];
 
     set_sleeping(poller, true);
-    if (!has_work(poller)) {
+    if (has_work(poller)) {
+        sched_yield(); /* a worker may be taking what there is */
+    } else {
         epoll_wait(poller->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), -1);
     }
     set_sleeping(poller, false);
@@ -156,10 +160,28 @@ static void adapt(struct aiod_poller *poller, uint64_t idle_ns)
     }
 }
 
+/*
+ * Looking on keeps a CPU from others. While workers have requests that is theirs to use, and whichever completes one looks
+ * at its ring too.
+ */
+static bool has_inflight(const struct aiod_poller *poller)
+{
+    for (unsigned i = 0; i < poller->ring_count; i++) {
+        if (aiod_ring_inflight(poller->rings[i]) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void be_idle(struct aiod_poller *poller)
 {
     uint64_t since_ns = aiod_now_ns();
 
+    if (has_inflight(poller)) {
+        sleep_until_rung(poller);
+        return;
+    }
     if (poller->poll_ns == 0 || !look_on(poller, since_ns + poller->poll_ns)) {
         sleep_until_rung(poller);
     }

@@ -95,6 +95,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     }
     atomic_init(&ring->refs, 1);
     pthread_mutex_init(&ring->lock, NULL);
+    pthread_mutex_init(&ring->taking, NULL);
     add_places(ring);
     add_handles(ring);
     aiod_session_ref(ring->session);
@@ -125,7 +126,7 @@ void aiod_ring_put(struct aiod_ring *ring)
 void aiod_ring_end(struct aiod_ring *ring)
 {
     atomic_store_explicit(&ring->ended, true, memory_order_release);
-    /* What the poller queues at this very moment is carried out, and its completion goes to nobody. */
+    /* What somebody queues at this very moment is carried out, and its completion goes to nobody. */
     for (uint32_t i = 0; i < ring->memory.entries; i++) {
         aiod_pool_cancel(ring->pool, &ring->requests[i].io.task.request);
     }
@@ -139,6 +140,7 @@ void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
     aiod_stats_destroy(&ring->stats);
     aiod_session_unref(ring->session);
     pthread_mutex_destroy(&ring->lock);
+    pthread_mutex_destroy(&ring->taking);
     free(ring->handles);
     free(ring);
 }
@@ -227,7 +229,7 @@ void aiod_ring_wake_client(struct aiod_ring *ring)
         (void)!send(ring->wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
     default:
-        syscall(SYS_futex, &header->cq_tail, FUTEX_WAKE, 1, NULL, NULL, 0);
+        syscall(SYS_futex, &header->client_waits, FUTEX_WAKE, 1, NULL, NULL, 0);
         break;
     }
 }

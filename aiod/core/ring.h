@@ -1,9 +1,10 @@
 /*
  * ring.h - the engine's end of one shared-memory ring: what its client submits, and who completes it.
  *
- * Three kinds of threads meet here. The poller (core/poller.h) takes submissions; workers complete what the poller has queued,
- * each into the completion queue itself, since one hand-over less is tens of microseconds; the main loop attaches, adds and
- * forgets handles, and ends the ring. What they share is under `lock`, held for a few dozen instructions and over no system
+ * Three kinds of threads meet here. The poller (core/poller.h) takes submissions; workers complete what was queued, each
+ * into the completion queue itself, since one hand-over less is tens of microseconds, and then look whether the client has
+ * submitted more: so under load nobody is woken for a request; the main loop attaches, adds and forgets handles, and ends
+ * the ring. What they share is under `lock`, held for a few dozen instructions and over no system
  * call.
  *
  * Nothing in the memory is trusted: an entry is copied once, then checked, then used; the indices that the engine writes it
@@ -56,7 +57,8 @@ struct aiod_ring {
     struct aiod_ring *next; /* the main loop's: the engine's rings */
     struct aiod_ring *previous;
 
-    uint32_t sq_head; /* the poller's */
+    pthread_mutex_t taking; /* held by who takes submissions; only tried, never waited for */
+    uint32_t sq_head;       /* written by who takes, with atomic operations */
 
     atomic_uint refs;
     atomic_bool ended; /* nothing is taken any more */
@@ -121,9 +123,9 @@ uint32_t aiod_ring_inflight(struct aiod_ring *ring);
 /* Add what was counted to `stats`, which is the caller's. */
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);
 
-/* ---- the poller's thread (ring_admission.c) -------------------------------------------------------------------------- */
+/* ---- who takes: the poller, and workers that have completed a request (ring_admission.c) -------------------------------------------------------------------------- */
 
-/* Take up to AIOD_RING_BATCH submissions, and carry out or queue them. Returns how many. */
+/* Take up to AIOD_RING_BATCH submissions, and carry out or queue them. Returns how many; 0 while another thread takes. */
 unsigned aiod_ring_take(struct aiod_ring *ring);
 
 /* Is there something to take? */
@@ -152,7 +154,7 @@ void aiod_ring_wake_client(struct aiod_ring *ring);
 void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_end *end,
                       const struct aiod_timing *timing);
 
-/* The client has broken the rules, `why` says which one: the main loop is told, once. The poller's thread. */
+/* The client has broken the rules, `why` says which one: the main loop is told, once. */
 void aiod_ring_break(struct aiod_ring *ring, const char *why);
 
 #endif

@@ -27,7 +27,8 @@ static uint32_t sq_tail_of(const struct aiod_ring *ring)
 
 bool aiod_ring_has_entries(const struct aiod_ring *ring)
 {
-    return sq_tail_of(ring) != ring->sq_head && !atomic_load_explicit(&ring->ended, memory_order_relaxed);
+    return sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) &&
+           !atomic_load_explicit(&ring->ended, memory_order_relaxed);
 }
 
 void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping)
@@ -165,7 +166,10 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
 
 /* ---- lock not held -------------------------------------------------------------------------------------------------- */
 
-/* On whichever thread it ends (aiod_request.complete). */
+/*
+ * On whichever thread it ends (aiod_request.complete). The client may have submitted more meanwhile, and this thread is
+ * awake.
+ */
 static void complete(struct aiod_request *done)
 {
     struct aiod_ring_request *request = (struct aiod_ring_request *)done;
@@ -178,6 +182,7 @@ static void complete(struct aiod_request *done)
                                              .written = done->result < 0 ? request->io.written : 0,
                                              .reason = done->reason},
                      &timing);
+    aiod_ring_take(ring);
     aiod_ring_put(ring);
 }
 
@@ -266,7 +271,7 @@ static void submit(struct batch *batch)
     batch->pooled = 0;
 }
 
-/* End what has `entry->offset` for a cookie, if it is still queued. Only this thread gives places to requests. */
+/* End what has `entry->offset` for a cookie, if it is still queued. Only who takes gives places to requests. */
 static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
 {
     struct aiod_ring *ring = batch->ring;
@@ -325,10 +330,11 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     return true;
 }
 
-unsigned aiod_ring_take(struct aiod_ring *ring)
+static unsigned take(struct aiod_ring *ring)
 {
     struct batch batch = {.ring = ring};
-    uint32_t count = sq_tail_of(ring) - ring->sq_head;
+    uint32_t head = ring->sq_head;
+    uint32_t count = sq_tail_of(ring) - head;
     unsigned taken = 0;
 
     if (count == 0 || atomic_load_explicit(&ring->ended, memory_order_acquire)) {
@@ -341,15 +347,27 @@ unsigned aiod_ring_take(struct aiod_ring *ring)
     batch.tail = &batch.first;
     batch.now_ns = aiod_now_ns();
     while (taken < count && taken < AIOD_RING_BATCH && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
-        struct aiod_ring_sqe entry = copy_entry(ring, ring->sq_head);
+        struct aiod_ring_sqe entry = copy_entry(ring, head + taken);
 
         if (!admit(&batch, &entry)) {
             aiod_ring_break(ring, "it has more in its ring than it may");
             break;
         }
-        ring->sq_head++;
         taken++;
+        __atomic_store_n(&ring->sq_head, head + taken, __ATOMIC_RELAXED);
     }
     submit(&batch);
+    return taken;
+}
+
+unsigned aiod_ring_take(struct aiod_ring *ring)
+{
+    unsigned taken;
+
+    if (!aiod_ring_has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
+        return 0; /* whoever takes now, or the poller, which does not sleep while there is something, sees it */
+    }
+    taken = take(ring);
+    pthread_mutex_unlock(&ring->taking);
     return taken;
 }

@@ -88,12 +88,29 @@ static void take_post(struct aiod_worker *worker)
 }
 
 /*
+ * Tell of the request that this worker has carried out, if there is one. Lock not held.
+ *
+ * Only now, when the worker can be had again (it has taken its next request, or is among the sleepers): whoever hears
+ * of the completion may submit at once, and must not find that it takes another worker. A worker that is chosen before it
+ * sleeps costs no system call at either end.
+ */
+static void tell(struct aiod_pool *pool, struct aiod_request **finished)
+{
+    struct aiod_request *request = *finished;
+
+    *finished = NULL;
+    if (request != NULL) {
+        aiod_pool_finish(pool, request, request->result);
+    }
+}
+
+/*
  * Be idle until there may be something to do. Lock held on entry and return. False: leave.
  *
  * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
  * timed out must still take the post that is on its way, or its next sleep would end at once.
  */
-static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
+static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
 {
     bool posted;
 
@@ -101,6 +118,7 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker)
     push_sleeper(pool, worker);
     do {
         pthread_mutex_unlock(&pool->lock);
+        tell(pool, finished);
         posted = sleep_until_posted(pool, worker);
         pthread_mutex_lock(&pool->lock);
     } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
@@ -130,8 +148,8 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
     return request;
 }
 
-/* Do the request, or end it when its deadline has passed meanwhile. Lock not held. */
-static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
+/* Do the request, or end it when its deadline has passed meanwhile. Returns it if it is to be told of. Lock not held. */
+static struct aiod_request *carry_out(struct aiod_request *request)
 {
     int64_t result;
 
@@ -142,9 +160,11 @@ static void carry_out(struct aiod_pool *pool, struct aiod_request *request)
     } else {
         result = request->run(request);
     }
-    if (result != AIOD_PARKED) {
-        aiod_pool_finish(pool, request, result);
+    if (result == AIOD_PARKED) {
+        return NULL; /* perhaps somebody else's already */
     }
+    request->result = result;
+    return request;
 }
 
 void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
@@ -180,6 +200,7 @@ static bool must_leave(const struct aiod_pool *pool)
 
 void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
 {
+    struct aiod_request *finished = NULL;
     bool stay = true;
 
     pthread_mutex_lock(&pool->lock);
@@ -189,14 +210,20 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         unsigned wake;
 
         if (pool->queued == 0) {
-            stay = idle(pool, worker);
+            stay = idle(pool, worker, &finished);
             continue;
         }
         request = take_request(pool);
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
         pthread_mutex_unlock(&pool->lock);
+        tell(pool, &finished);
         aiod_pool_post_chosen(chosen, wake);
-        carry_out(pool, request);
+        finished = carry_out(request);
+        pthread_mutex_lock(&pool->lock);
+    }
+    if (finished != NULL) {
+        pthread_mutex_unlock(&pool->lock);
+        tell(pool, &finished);
         pthread_mutex_lock(&pool->lock);
     }
     aiod_pool_leave(pool, worker);

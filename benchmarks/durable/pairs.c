@@ -44,7 +44,7 @@ static int64_t run(struct aiod_request *request)
     if (!task->flushing) {
         return aiod_io_write(fd, &whole, 1, task->offset, 0, &written);
     }
-    return own ? aiod_io_flush(fd) : aiod_flush(&flushes, request, 0);
+    return own ? aiod_io_flush(fd) : aiod_flushes_flush(&flushes, request, 0);
 }
 
 static void submit(struct task *task)

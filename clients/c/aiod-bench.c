@@ -24,6 +24,7 @@ struct options {
     unsigned depth;
     double seconds;
     bool json;
+    bool no_spin;
 };
 
 struct run {
@@ -50,6 +51,7 @@ static const char usage[] =
     "  --depth N       requests in flight (default: 1)\n"
     "  --size BYTES    of the file to use (default: all of it)\n"
     "  --seconds S     how long (default: 3)\n"
+    "  --no-spin       sleep at once while waiting\n"
     "  --json          print one JSON document\n"
     "  --help          print this\n"
     "\n"
@@ -121,13 +123,16 @@ static uint64_t next_random(struct run *run)
     return run->random * UINT64_C(2685821657736338717);
 }
 
-static void submit(struct run *run, struct aiod_op *op)
+/* Submit `count` of them, each for another block. */
+static void submit(struct run *run, struct aiod_op *const *ops, unsigned count, uint64_t at_ns)
 {
-    uint64_t block = run->random_order ? next_random(run) % run->blocks : run->next_block++ % run->blocks;
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t block = run->random_order ? next_random(run) % run->blocks : run->next_block++ % run->blocks;
 
-    op->offset = block * op->length;
-    op->user = (void *)(uintptr_t)now_ns();
-    if (aiod_submit(run->client, &op, 1) != 1) {
+        ops[i]->offset = block * ops[i]->length;
+        ops[i]->user = (void *)(uintptr_t)at_ns;
+    }
+    if (aiod_submit(run->client, ops, count) != (int)count) {
         die("submit");
     }
 }
@@ -155,7 +160,9 @@ static double measure(struct run *run, struct aiod_op *ops, const struct options
     unsigned inflight = options->depth;
 
     for (unsigned i = 0; i < options->depth; i++) {
-        submit(run, &ops[i]);
+        struct aiod_op *op = &ops[i];
+
+        submit(run, &op, 1, at_ns);
     }
     while (inflight > 0) {
         struct aiod_op *done[64];
@@ -168,11 +175,11 @@ static double measure(struct run *run, struct aiod_op *ops, const struct options
         at_ns = now_ns();
         for (unsigned i = 0; i < taken; i++) {
             count(run, done[i], at_ns);
-            if (at_ns < end_ns) {
-                submit(run, done[i]);
-            } else {
-                inflight--;
-            }
+        }
+        if (at_ns < end_ns) {
+            submit(run, done, taken, at_ns);
+        } else {
+            inflight -= taken;
         }
     }
     return (double)(at_ns - started_ns) / 1e9;
@@ -202,7 +209,8 @@ static struct aiod_op *make_ops(struct run *run, const struct options *options)
 static void connect_to(struct run *run, const struct options *options)
 {
     uint64_t wanted = options->block_bytes < 4096 ? 4096 : options->block_bytes;
-    struct aiod_options how = {.endpoint = options->endpoint, .entries = 1, .software = "aiod-bench"};
+    struct aiod_options how = {
+        .never_spin = options->no_spin, .endpoint = options->endpoint, .entries = 1, .software = "aiod-bench"};
     char name[256];
     int64_t handle;
 
@@ -282,11 +290,17 @@ static uint64_t number_of(const char *text, const char *name)
 static struct options parse(int argc, char **argv)
 {
     static const struct option names[] = {
-        {"endpoint", required_argument, NULL, 'e'}, {"file", required_argument, NULL, 'f'},
-        {"rw", required_argument, NULL, 'r'},       {"bs", required_argument, NULL, 'b'},
-        {"depth", required_argument, NULL, 'd'},    {"size", required_argument, NULL, 'z'},
-        {"seconds", required_argument, NULL, 's'},  {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
+        {"endpoint", required_argument, NULL, 'e'},
+        {"file", required_argument, NULL, 'f'},
+        {"rw", required_argument, NULL, 'r'},
+        {"bs", required_argument, NULL, 'b'},
+        {"depth", required_argument, NULL, 'd'},
+        {"size", required_argument, NULL, 'z'},
+        {"seconds", required_argument, NULL, 's'},
+        {"json", no_argument, NULL, 'j'},
+        {"no-spin", no_argument, NULL, 'n'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     struct options options = {.pattern = "randread", .block_bytes = 4096, .depth = 1, .seconds = 3.0};
     int option;
@@ -316,6 +330,9 @@ static struct options parse(int argc, char **argv)
             break;
         case 'j':
             options.json = true;
+            break;
+        case 'n':
+            options.no_spin = true;
             break;
         case 'h':
             fputs(usage, stdout);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -117,7 +118,8 @@ void end_session(struct aiod_client *client, int error)
         pthread_cond_signal(&parked->cond);
     }
     /* The leader sleeps on it; the engine will not wake it any more. */
-    syscall(SYS_futex, &client->header->cq_tail, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &client->header->client_waits, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 /* Has the engine closed the socket? Its end is the session's. */
@@ -226,6 +228,7 @@ static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t un
             }
             pause_a_little();
         }
+        sched_yield();
     } while (now_ns() < until_ns);
     return false;
 }
@@ -237,7 +240,7 @@ static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint64_t 
 
     __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_FUTEX, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST) == seen) {
-        syscall(SYS_futex, &client->header->cq_tail, FUTEX_WAIT, seen, &timeout, NULL, 0);
+        syscall(SYS_futex, &client->header->client_waits, FUTEX_WAIT, AIOD_RING_WAITS_FUTEX, &timeout, NULL, 0);
     }
     __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
     return cq_tail_of(client) == seen;
@@ -258,11 +261,20 @@ static void adapt(struct aiod_client *client, uint64_t waited_ns)
     }
 }
 
+/*
+ * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and need the CPU that
+ * looking on would take.
+ */
+static bool engine_is_awake(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->header->engine_sleeps, __ATOMIC_RELAXED) == 0;
+}
+
 /* Look for a completion, at most until `deadline_ns`. Lock held on entry and return, not meanwhile. */
 static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->cq_head;
-    uint64_t spin_ns = client->spin_ns;
+    uint64_t spin_ns = engine_is_awake(client) ? client->spin_ns : 0;
     uint64_t started_ns;
     bool unheard = false;
 

@@ -25,8 +25,12 @@
  *     client   sq_tail; if engine_sleeps: write 1 to the doorbell
  *     client   client_waits = HOW; look at cq_tail; wait
  *     engine   cq_tail; if client_waits: exchange it for 0, and wake as it says:
- *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on cq_tail (not private: it is shared memory)
+ *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on client_waits (not private: it is shared memory)
  *                  AIOD_RING_WAITS_SOCKET   a message of one byte on the socket
+ *
+ * The client waits by FUTEX_WAIT on client_waits for as long as it is AIOD_RING_WAITS_FUTEX, not on cq_tail: two threads
+ * of the engine may complete at once, and the slower one exchange client_waits for the sake of a completion that the
+ * client has taken already. On cq_tail the client would then sleep with nobody knowing; so it wakes, and looks again.
  */
 #ifndef AIOD_RING_ABI_H
 #define AIOD_RING_ABI_H
@@ -129,9 +133,9 @@ struct aiod_ring_header {
     uint32_t line_1_reserved[15];
     uint32_t cq_head; /* line 2: client */
     uint32_t line_2_reserved[15];
-    uint32_t client_waits; /* line 3: client; the engine sets it to AIOD_RING_AWAKE when it wakes */
+    uint32_t client_waits; /* line 3: client; the futex; the engine sets it to AIOD_RING_AWAKE when it wakes */
     uint32_t line_3_reserved[15];
-    uint32_t cq_tail; /* line 4: engine; the futex */
+    uint32_t cq_tail; /* line 4: engine */
     uint32_t line_4_reserved[15];
     uint32_t engine_sleeps; /* line 5: engine */
     uint32_t line_5_reserved[15];
