@@ -134,8 +134,8 @@ class Core:
     def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> tuple[int, int, int]:
         """Give the session a ring (docs/ring.md): memory's and doorbell's descriptors (the core's), and its bytes.
 
-        wake_fd: the socket that wakes the client (it is duplicated). entries: a power of two up to 4096. Raises OSError:
-        EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread, or rings_max), ENOMEM, EMFILE.
+        wake_fd: the socket that wakes the client (it is duplicated). entries: a power of two up to 4096. Raises
+        OSError: EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread, or rings_max), ENOMEM, EMFILE.
         """
 
     @property

@@ -11,7 +11,8 @@ import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from aiod.engine.errors import refused, sentence
+from aiod.engine.errors import refused
+from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:

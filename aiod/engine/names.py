@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod import _core
-from aiod.engine.errors import sentence
+from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
     from aiod._core import Core, NamingResult

@@ -16,10 +16,11 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiod.engine.errors import refused, sentence
+from aiod.engine.errors import refused
 from aiod.router import Peer
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
+from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ enum op_state {
 };
 
 struct parked {
-    struct aiod_op *op; /* NULL: any */
+    struct aiod_op *op; /* NULL: whatever is done next */
     pthread_cond_t cond;
     bool woken;
     struct parked *next;
@@ -58,6 +58,7 @@ struct aiod_client {
     uint32_t *free_places;   /* a stack of entries - inflight */
     struct aiod_op *done;    /* to be reaped, oldest first */
     struct aiod_op **done_tail;
+    uint64_t done_count;
     bool leading;
     struct parked *parked;
     struct area area;

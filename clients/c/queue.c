@@ -54,6 +54,7 @@ static void settle(struct aiod_client *client, struct aiod_op *op)
 
     client->free_places[client->entries - client->inflight--] = place;
     client->places[place] = NULL;
+    client->done_count++;
     if (op->state == OP_ABANDONED) {
         free_op(client, op);
         return;
@@ -64,7 +65,7 @@ static void settle(struct aiod_client *client, struct aiod_op *op)
         client->done_tail = &op->next;
     }
     for (struct parked *parked = client->parked; parked != NULL; parked = parked->next) {
-        if (awaited ? parked->op == op : parked->op == NULL) {
+        if (parked->op == op || parked->op == NULL) {
             parked->woken = true;
             pthread_cond_signal(&parked->cond);
         }
@@ -228,7 +229,9 @@ static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t un
             }
             pause_a_little();
         }
-        sched_yield();
+        if (until_ns != 0) {
+            sched_yield();
+        }
     } while (now_ns() < until_ns);
     return false;
 }
@@ -315,18 +318,19 @@ static void park(struct aiod_client *client, struct aiod_op *op, uint64_t deadli
     pthread_cond_destroy(&parked.cond);
 }
 
-static bool is_there(const struct aiod_client *client, const struct aiod_op *op)
+/* `op` (NULL: anything more than `seen`) is done. */
+static bool is_there(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
 {
-    return op != NULL ? op->state == OP_DONE : client->done != NULL || client->ended != 0;
+    return op != NULL ? op->state == OP_DONE : client->done_count != seen || client->ended != 0;
 }
 
-/* Until `op` is done (NULL: until something can be reaped). Lock held on entry and return. */
-static int wait_for(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
+/* Until `op` is done (NULL: until anything more than `seen` is). Lock held on entry and return. */
+static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
 {
     uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : now_ns() + (uint64_t)timeout_ns;
 
     drain(client);
-    while (!is_there(client, op) && (timeout_ns < 0 || now_ns() < deadline_ns)) {
+    while (!is_there(client, op, seen) && (timeout_ns < 0 || now_ns() < deadline_ns)) {
         if (client->leading) {
             park(client, op, deadline_ns);
         } else {
@@ -338,18 +342,41 @@ static int wait_for(struct aiod_client *client, struct aiod_op *op, int64_t time
         client->parked->woken = true;
         pthread_cond_signal(&client->parked->cond);
     }
-    return is_there(client, op) ? 0 : -ETIMEDOUT;
+    return is_there(client, op, seen) ? 0 : -ETIMEDOUT;
 }
 
 int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
 {
-    int error;
+    int error = 0;
 
     pthread_mutex_lock(&client->lock);
-    error = wait_for(client, NULL, timeout_ns);
+    drain(client);
+    while (client->done == NULL && client->ended == 0 && error == 0) {
+        error = wait_for(client, NULL, client->done_count, timeout_ns);
+    }
     if (error == 0 && client->done == NULL) {
         error = -client->ended;
     }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+uint64_t aiod_done_count(struct aiod_client *client)
+{
+    uint64_t count;
+
+    pthread_mutex_lock(&client->lock);
+    count = client->done_count;
+    pthread_mutex_unlock(&client->lock);
+    return count;
+}
+
+int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_ns)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    error = wait_for(client, NULL, seen, timeout_ns);
     pthread_mutex_unlock(&client->lock);
     return error;
 }
@@ -379,12 +406,43 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
         return 0;
     }
     op->state = OP_AWAITED;
-    error = wait_for(client, op, timeout_ns);
+    error = wait_for(client, op, 0, timeout_ns);
     if (error != 0) {
         op->state = OP_INFLIGHT;
     }
     pthread_mutex_unlock(&client->lock);
     return error;
+}
+
+int aiod_look_for(struct aiod_client *client, struct aiod_op *op, uint64_t look_ns)
+{
+    uint64_t until_ns = now_ns() + look_ns;
+    bool awake;
+    bool done;
+
+    pthread_mutex_lock(&client->lock);
+    if (op->state == OP_DONE) {
+        take_done(client, op);
+        pthread_mutex_unlock(&client->lock);
+        return 1;
+    }
+    op->state = OP_AWAITED;
+    drain(client);
+    awake = engine_is_awake(client);
+    while (op->state != OP_DONE && awake && now_ns() < until_ns) {
+        uint32_t seen = client->cq_head;
+
+        pthread_mutex_unlock(&client->lock);
+        look_on(client, seen, 0);
+        pthread_mutex_lock(&client->lock);
+        drain(client);
+    }
+    done = op->state == OP_DONE;
+    if (!done) {
+        op->state = OP_INFLIGHT;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return done ? 1 : awake ? 0 : -EAGAIN;
 }
 
 void aiod_abandon(struct aiod_client *client, struct aiod_op *op)

@@ -238,6 +238,14 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
     return aiod_attach(client, path, options);
 }
 
+void aiod_shutdown(struct aiod_client *client)
+{
+    shutdown(client->socket, SHUT_RDWR);
+    pthread_mutex_lock(&client->lock);
+    end_session(client, ESHUTDOWN);
+    pthread_mutex_unlock(&client->lock);
+}
+
 void aiod_disconnect(struct aiod_client *client)
 {
     if (client->socket >= 0) {
@@ -361,6 +369,14 @@ void aiod_free(struct aiod_client *client, void *buffer)
     pthread_mutex_lock(&client->lock);
     area_put(&client->area, (uint64_t)((char *)buffer - client->area_base));
     pthread_mutex_unlock(&client->lock);
+}
+
+bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t bytes)
+{
+    const char *first = data;
+
+    return first >= client->area_base && first <= client->area_base + client->area_bytes &&
+           bytes <= (uint64_t)(client->area_base + client->area_bytes - first);
 }
 
 uint64_t aiod_alloc_max(const struct aiod_client *client)

@@ -84,7 +84,10 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
 /* The same by the path of the engine's ring socket. */
 int aiod_attach(struct aiod_client **client, const char *socket_path, const struct aiod_options *options);
 
-/* End it: files are closed, what is in flight ends unheard, buffers are gone. */
+/* End it: files are closed, what is in flight ends with -ESHUTDOWN, and whoever waits is woken. Buffers stay. */
+void aiod_shutdown(struct aiod_client *client);
+
+/* The same, and free all there is, buffers too. */
 void aiod_disconnect(struct aiod_client *client);
 
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
@@ -116,6 +119,9 @@ void aiod_free(struct aiod_client *client, void *buffer);
 /* The largest that there could be. */
 uint64_t aiod_alloc_max(const struct aiod_client *client);
 
+/* Do the `bytes` at `data` lie in it, so that they can be a request's buffer? */
+bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t bytes);
+
 /* ---- requests ----------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -129,6 +135,19 @@ unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned m
 
 /* Wait until aiod_reap() has something. 0, -ETIMEDOUT, or -ECONNRESET with nothing in flight any more. */
 int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns);
+
+/*
+ * For several threads that reap for each other: how many requests are done so far, and wait until that is not `seen` any
+ * more. 0 or -ETIMEDOUT.
+ */
+uint64_t aiod_done_count(struct aiod_client *client);
+int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_ns);
+
+/*
+ * Look for `op` for so long, without ever sleeping. 1: it is done, and aiod_reap() does not return it; 0: it is not; -EAGAIN:
+ * the engine sleeps, so that there was no use in looking.
+ */
+int aiod_look_for(struct aiod_client *client, struct aiod_op *op, uint64_t look_ns);
 
 /* Wait until `op` is done; aiod_reap() does not return it then. 0, or -ETIMEDOUT: it is in flight still. */
 int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);

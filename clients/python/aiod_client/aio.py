@@ -14,6 +14,7 @@ None stands for the client's own and math.inf for no limit.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import os
@@ -25,12 +26,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from aiod_client import endpoint as endpoints
 from aiod_client.aio_file import File, RequestFuture
 from aiod_client.aio_link import Link, converse, perform, within
-from aiod_client.blocking import TIMEOUT_S, Entries, Transport, check_transport
-from aiod_client.errors import closed, forked, other_export
+from aiod_client.blocking import TIMEOUT_S, Entries, check_transport
+from aiod_client.errors import AiodError, closed, forked, other_export
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import FileStat, parse_page, parse_stat_body
 from aiod_client.requests import Call
+from aiod_client.ring_attach import Transport, attach
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -49,14 +51,14 @@ def connect(
 ) -> Connecting:
     """Connect to the daemon, as aiod_client.connect(): `await` it, or use it in `async with`."""
     check_transport(transport)
-    return Connecting(endpoint or endpoints.default_endpoint(), timeout)
+    return Connecting(endpoint or endpoints.default_endpoint(), timeout, transport)
 
 
 class Connecting:
     """What connect() returns: awaited it gives a Client; in `async with` the client is closed at the end."""
 
-    def __init__(self, endpoint: str, timeout: float | None) -> None:
-        self._arguments = endpoint, timeout
+    def __init__(self, endpoint: str, timeout: float | None, transport: Transport) -> None:
+        self._arguments = endpoint, timeout, transport
         self._client: Client | None = None
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -87,11 +89,13 @@ class Client:
     Close it, or use it in `async with`. It must not be used in a forked child.
     """
 
-    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S) -> None:
+    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S, transport: Transport = "auto") -> None:
         """See connect()."""
         self.closed = True  # until the daemon has answered
+        check_transport(transport)
         endpoints.check(endpoint)
         self.endpoint = endpoint
+        self._transport: Transport = transport
         self.timeout_s = math.inf if timeout is None else timeout
         self._pid = os.getpid()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
@@ -116,6 +120,22 @@ class Client:
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         link, (handle, _) = await self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
         return File(self, link, handle, os.fspath(path), mode)
+
+    def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
+        """Memory that an engine reads into and writes from without a copy, as the blocking client's.
+
+        The session must have been opened: AiodError (ENOTCONN) where it has not.
+        """
+        self._check()
+        links = {id(link): link for link in self._links_at.values() if link.ended is None}
+        link = self._links.get(parse_path(path)[0]) if path is not None else next(iter(links.values()), None)
+        if path is None and len(links) > 1:
+            raise ValueError(f"there are {len(links)} sessions: name an export whose engine is to use the buffer")
+        if link is None:
+            raise AiodError(
+                errno.ENOTCONN, "no file has been opened there yet, so there is no engine to use the buffer"
+            )
+        return link.buffer(nbytes)
 
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
@@ -238,6 +258,17 @@ class Client:
         if self.closed:
             raise closed("the client")
 
+    async def _connect_engine(self, endpoint: str) -> Link:
+        dealer, welcome = await converse(endpoint, greet_engine())
+        try:
+            ring = None
+            if self._transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
+                ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, self._transport)
+            return Link(dealer, welcome, ring)
+        except BaseException:
+            dealer.close()
+            raise
+
     async def _link(self, export: str, timeout_s: float) -> Link:
         """The session with the engine that serves `export`: the one there is, else a new one.
 
@@ -254,7 +285,7 @@ class Client:
             async with self._turn(endpoint):
                 link = self._links_at.get(endpoint)
                 if link is None or link.ended is not None:
-                    link = Link(*await converse(endpoint, greet_engine()))
+                    link = await self._connect_engine(endpoint)
                 self._keep_link(export, endpoint, link)
                 return link
 

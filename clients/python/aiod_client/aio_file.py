@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiod_client import operations
 from aiod_client.aio_link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests import Call, Request
+from aiod_client.ring_lane import failed
 from aiod_client.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from aiod_client.aio import Client
     from aiod_client.aio_link import Link
     from aiod_client.records import Extent, FileStat
+
+
+AT_ONCE_MAX: Final = 64
+"""After so many reads that the ring answered at once, other tasks have a turn of the loop."""
 
 
 class RequestFuture(asyncio.Future[Any]):
@@ -72,11 +77,28 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
+        self._ring = link.ring
+        link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
-        result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
-        return result
+        ring = self._ring
+        if ring is None or self.closed or self._client.closed:
+            result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
+            return result
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        found = ring.read_soon(self._handle, length, offset, timeout_s)
+        if type(found) is bytes:
+            self._link.at_once += 1
+            if self._link.at_once % AT_ONCE_MAX == 0:
+                await asyncio.sleep(0)
+            return found
+        request = operations.read_request(self._handle, length, offset)
+        if type(found) is tuple:
+            raise failed(found, request, self.name, timeout_s)
+        self._check()
+        read: bytes = await perform(self._link, request, timeout_s, self.name, found)  # type: ignore[arg-type]
+        return read
 
     async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
@@ -199,6 +221,11 @@ class File:
             if timeout is not None:
                 self._link.expiries.add(request, timeout, self.name)
         return futures
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """Memory that this file's engine reads into and writes from without a copy; see Client.buffer()."""
+        self._check()
+        return self._link.buffer(nbytes)
 
     def source_handle(self, link: Link) -> int:
         """The handle, for a copy_range in the session `link`; OSError (EXDEV) if the file is of another one."""

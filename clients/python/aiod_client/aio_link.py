@@ -17,20 +17,23 @@ import logging
 import math
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aiod_client import endpoint as endpoints
 from aiod_client.aio_expiry import Expiries
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.dial import RETRY_S
-from aiod_client.errors import NOT_SENT, AiodError, gone, timed_out
+from aiod_client.errors import NOT_SENT, AiodError, closed, gone, timed_out
 from aiod_client.requests import Call, Request
+from aiod_client.ring_lane import Lane, memory_of
 from aiod_client.session import GRACE_S, HOLD_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
+    from aiod_client._ring import Pending as RingPending
+    from aiod_client._ring import Ring
     from aiod_client.handshake import Conversation, Message, Welcome
     from aiod_client.requests import Pending
 
@@ -45,10 +48,14 @@ TURN_MESSAGES_MAX: Final = 8
 class Link:
     """A session and its connection on one event loop."""
 
-    def __init__(self, dealer: Dealer, welcome: Welcome) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`."""
+    def __init__(self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None) -> None:
+        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`."""
         self.loop = asyncio.get_running_loop()
+        self.ring = ring
+        self.at_once = 0  # reads in a row that the ring answered at once: see File.pread()
         self._session = Session(welcome, time.monotonic())
+        self._lane = None if ring is None else Lane(ring, self._session.request_bytes_max)
+        self._reaping = False  # a _reap_ring() is due in this turn of the loop
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
         self._pumping = False  # a _pump() is due in this turn of the loop
@@ -58,6 +65,8 @@ class Link:
         self.disposed: asyncio.Future[None] | None = None
         self.loop.add_reader(dealer.fd, self._pump)
         self.loop.add_reader(dealer.monitor_fd, self._look)
+        if ring is not None:
+            self.loop.add_reader(ring.fd, self._ring_rings)
         self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
         self.expiries = Expiries(self.loop, self._give_up)
 
@@ -73,10 +82,79 @@ class Link:
             return
         self._busy = True
         try:
-            self._session.add(pending)
+            if self._lane is not None and isinstance(pending, Request) and self._lane.carries(pending):
+                self._lane.add(pending, time.monotonic())
+                self._send_overflow()
+                self._reap_soon()
+                return
+            if not self._waits_for_ring(pending):
+                self._session.add(pending)
         finally:
             self._busy = False
         self._pump_soon()
+
+    def follow(self, at_work: RingPending, request: Request) -> None:
+        """Take over `request`, which was submitted to the ring as `at_work`."""
+        assert self._lane is not None, "it has come from the ring"  # noqa: S101 - a mistake of ours
+        self._lane.follow(at_work, request)
+        self._reap_soon()
+
+    def name_handle(self, handle: int, name: str) -> None:
+        """What sentences call the file of `handle`."""
+        if self._lane is not None:
+            self._lane.names[handle] = name
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """See Client.buffer()."""
+        return memory_of(self.ring, nbytes)
+
+    def ring_pending_of(self, request: Request) -> RingPending | None:
+        """What the ring has in flight of `request`."""
+        return self._lane.pending_of(request) if self._lane is not None and request.by_ring else None
+
+    def _send_overflow(self) -> None:
+        """What the ring has no room for goes by message."""
+        for request in self._lane.take_overflow() if self._lane is not None else ():
+            self._session.add(request)
+            self._pump_soon()
+
+    def _waits_for_ring(self, pending: Request | Call) -> bool:
+        """Have a CLOSE wait for what the ring has in flight on its handle; False: it need not."""
+        if self._lane is None or not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
+            return False
+        self._lane.names.pop(pending.handle, None)
+
+        def add_late() -> None:
+            self.loop.call_soon(self._add_late, pending)
+
+        return self._lane.after(pending.handle, add_late)
+
+    def _reap_soon(self) -> None:
+        if not self._reaping and self._open:
+            self._reaping = True
+            self.loop.call_soon(self._reap_ring)
+
+    def _reap_ring(self) -> None:
+        """Take what the ring has done; before the loop sleeps, have it woken for the rest."""
+        self._reaping = False
+        lane = self._lane
+        if lane is None or not self._open:
+            return
+        self._busy = True
+        try:
+            self._settle(lane.reap(time.monotonic()))
+            self._send_overflow()
+            if lane.ended is not None:
+                self._end(self._session.lose(str(lane.ended.strerror)))
+            elif lane.pending and not lane.ring.arm():
+                self._reap_soon()
+        finally:
+            self._busy = False
+
+    def _ring_rings(self) -> None:
+        assert self._lane is not None  # noqa: S101 - a mistake of ours
+        self._lane.ring.disarm()
+        self._reap_ring()
 
     def _add_late(self, pending: Request | Call) -> None:
         if pending.done:  # given up meanwhile
@@ -94,7 +172,10 @@ class Link:
             return pending.sent
         self._busy = True
         try:
-            sent = self._session.abandon(pending, error)
+            if self._lane is not None and isinstance(pending, Request) and pending.by_ring:
+                sent = self._lane.abandon(pending, error)
+            else:
+                sent = self._session.abandon(pending, error)
         finally:
             self._busy = False
         pending.waiter = None
@@ -224,6 +305,9 @@ class Link:
         if not self._open:
             return
         self._open = False
+        if self._lane is not None:
+            self.loop.remove_reader(self._lane.ring.fd)
+            self._settle(self._lane.lose(self._session.ended or closed("the client")))
         if not said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
         self._timer.cancel()
@@ -237,15 +321,22 @@ class Link:
             self.disposed = self.loop.run_in_executor(None, self._dealer.close, LINGER_MS)
 
 
-async def perform(link: Link, pending: Request | Call, timeout_s: float, what: str) -> Any:
+async def perform(
+    link: Link, pending: Request | Call, timeout_s: float, what: str, at_work: RingPending | None = None
+) -> Any:
     """Carry out one request or call: its result, or its error raised. Raises TimeoutError after `timeout_s`.
+
+    A request that is in the ring already comes with what that said of it, `at_work`.
 
     After a timeout or a cancelled await it is given up, and cancelled if it was sent.
     """
     future = pending.waiter = link.loop.create_future()
     if isinstance(pending, Request):
         pending.deadline_s = time.monotonic() + timeout_s
-    link.add(pending)
+    if at_work is None:
+        link.add(pending)
+    else:
+        link.follow(at_work, cast("Request", pending))
     if timeout_s != math.inf:
         link.expiries.add(pending, timeout_s, what)
     try:
@@ -262,6 +353,11 @@ async def cancel(link: Link, request: Request, future: asyncio.Future[Any], time
     if not request.sent:
         return future.cancel()
     request.cancelling = True
+    at_work = link.ring_pending_of(request)
+    if at_work is not None:
+        if await link.loop.run_in_executor(None, at_work.cancel, timeout_s) == 1:
+            await asyncio.wait([future], timeout=timeout_s if timeout_s != math.inf else None)
+        return future.cancelled()
     try:
         ended, _ = await perform(link, Call(MessageType.CANCEL, [request.cookie]), timeout_s, f"cancel {request}")
         if ended:

@@ -14,17 +14,18 @@ import threading
 import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.dial import converse
-from aiod_client.errors import NOT_SENT, AiodError, closed, forked, other_export, reentered
+from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
 from aiod_client.file import File
 from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
 from aiod_client.link import Link
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
 from aiod_client.requests import Call
+from aiod_client.ring_attach import Transport, attach
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Entries = list[Entry]
-Transport = Literal["auto", "zmq", "ring"]
 
 TIMEOUT_S: Final = 30.0
 
@@ -41,20 +41,18 @@ TIMEOUT_S: Final = 30.0
 def connect(endpoint: str | None = None, *, transport: Transport = "auto", timeout: float | None = TIMEOUT_S) -> Client:
     """Connect to the daemon at `endpoint`; None: AIOD_ENDPOINT, else where the user's or the system's daemon is.
 
-    `timeout` (seconds; None: no limit) is that of this call and of every operation that is given none. Raises
-    DaemonUnreachableError where no daemon is, AiodError for an endpoint or transport that this version does not have,
-    TimeoutError.
+    `transport`: "auto" uses a shared-memory ring with each engine where that can be, and ZeroMQ elsewhere; "zmq"
+    uses no ring; with "ring" open() raises AiodError where there can be none. `timeout` (seconds; None: no limit) is
+    that of this call and of every operation that is given none. Raises DaemonUnreachableError where no daemon
+    is, AiodError for an endpoint of another kind, ValueError for an unknown transport, TimeoutError.
     """
-    check_transport(transport)
-    return Client(endpoint or endpoints.default_endpoint(), timeout)
+    return Client(endpoint or endpoints.default_endpoint(), timeout, transport)
 
 
 def check_transport(transport: str) -> None:
-    """Raise ValueError for an unknown transport, AiodError for one that this version does not have."""
+    """Raise ValueError for an unknown transport."""
     if transport not in ("auto", "zmq", "ring"):
         raise ValueError(f"unknown transport {transport!r}: auto, zmq or ring")
-    if transport == "ring":
-        raise AiodError(errno.EOPNOTSUPP, 'this version of aiod has no shared-memory ring yet: use transport="auto"')
 
 
 class Client:
@@ -63,11 +61,13 @@ class Client:
     Close it, or use it in a `with` statement. It must not be used in a forked child; close() does nothing there.
     """
 
-    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S) -> None:
+    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S, transport: Transport = "auto") -> None:
         """See connect()."""
         self.closed = True  # until the daemon has answered: __del__
+        check_transport(transport)
         endpoints.check(endpoint)
         self.endpoint = endpoint
+        self._transport: Transport = transport
         self.timeout_s = math.inf if timeout is None else timeout
         self._pid = os.getpid()
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
@@ -102,6 +102,21 @@ class Client:
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         link, (handle, _) = self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
         return File(self, link, handle, os.fspath(path), mode)
+
+    def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
+        """Writable memory of `nbytes`, zeroed, that an engine reads into and writes from without a copy.
+
+        It is the ring's of the engine that serves `path` ("EXPORT" or "EXPORT/PATH"); None: of the only session there
+        is. Slices and numpy arrays of it serve as well; it is given back with the last of them. Without a ring it is
+        plain memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is needed.
+        """
+        self._check()
+        if path is not None:
+            return self._link(parse_path(path)[0], time.monotonic() + self.timeout_s).buffer(nbytes)
+        links = [link for link in self._links_at.values() if link.ended is None]
+        if len(links) != 1:
+            raise ValueError(f"there are {len(links)} sessions: name an export whose engine is to use the buffer")
+        return links[0].buffer(nbytes)
 
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
@@ -268,7 +283,7 @@ class Client:
     def _connect_engine(self, endpoint: str, deadline_s: float) -> Link:
         dealer, welcome = converse(endpoint, greet_engine(), deadline_s, self._check)
         try:
-            return Link(dealer, welcome)
+            return Link(dealer, welcome, attach(welcome, self._transport))
         except BaseException:
             dealer.close()
             raise

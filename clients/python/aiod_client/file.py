@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 from aiod_client import fileobj, operations
 from aiod_client.errors import closed, other_session, timed_out
 from aiod_client.requests import Call, Request
-from aiod_client.wire import EXTENTS_MAX, MessageType
+from aiod_client.ring_lane import failed
+from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -117,14 +118,34 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
+        self._ring = link.ring
+        link.name_handle(handle, name)
 
     def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+        ring = self._ring
+        if ring is not None and not (self.closed or self._client.closed):
+            timeout_s = self._client.timeout_s if timeout is None else timeout
+            data = ring.read(self._handle, length, offset, timeout_s)
+            if type(data) is bytes:
+                return data
+            if data is not None:
+                request = operations.read_request(self._handle, length, offset)
+                raise failed(data, request, self.name, timeout_s)  # type: ignore[arg-type]
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
     def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
+        ring = self._ring
+        if ring is not None and not (self.closed or self._client.closed):
+            timeout_s = self._client.timeout_s if timeout is None else timeout
+            done = ring.read_into(self._handle, buffer, offset, timeout_s)
+            if type(done) is int:
+                return done
+            if done is not None:
+                request = operations.read_into_request(self._handle, buffer, offset)
+                raise failed(done, request, self.name, timeout_s)  # type: ignore[arg-type]
         result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
@@ -138,6 +159,15 @@ class File:
 
         Safe on disk after the next flush(), with `fua` when it returns.
         """
+        ring = self._ring
+        if ring is not None and not (self.closed or self._client.closed):
+            timeout_s = self._client.timeout_s if timeout is None else timeout
+            done = ring.write(self._handle, data, offset, OpFlag.FUA if fua else 0, timeout_s)
+            if type(done) is int:
+                return done
+            if done is not None:
+                request = operations.write_request(self._handle, data, offset, fua)
+                raise failed(done, request, self.name, timeout_s)  # type: ignore[arg-type]
         result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
 
@@ -252,6 +282,11 @@ class File:
         if self._link is not link:
             raise other_session(self.name)
         return self._handle
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """Memory that this file's engine reads into and writes from without a copy; see Client.buffer()."""
+        self._check()
+        return self._link.buffer(nbytes)
 
     @property
     def request_bytes_max(self) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from aiod_client import wire
 from aiod_client.errors import ProtocolError, from_wire, refused
+from aiod_client.ring_wire import TICKET_BYTES
 from aiod_client.wire import MessageType
 
 DISTRIBUTION: Final = "aiod-io"
@@ -23,6 +24,15 @@ T = TypeVar("T")
 Frames = Sequence[bytes | memoryview]
 Message = list[bytes | memoryview]
 Conversation = Generator[Message, Frames, T]
+
+
+@dataclass(frozen=True, slots=True)
+class RingOffer:
+    """Where a session may attach a shared-memory ring (docs/ring.md)."""
+
+    version: int
+    path: str
+    ticket: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class Welcome:
     batch_max: int
     heartbeat_s: float
     session_timeout_s: float
+    ring: RingOffer | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +109,33 @@ def parse_welcome(frames: Frames) -> Welcome:
     token = body.get("session")
     if not isinstance(token, bytes) or len(token) != TOKEN_BYTES:
         raise _bad(f"WELCOME without a session token of {TOKEN_BYTES} bytes")
+    depth_max, bytes_max, request_bytes_max, batch_max = (
+        _positive_int(body, key) for key in ("depth_max", "bytes_max", "request_bytes_max", "batch_max")
+    )
     return Welcome(
         token,
         str(body.get("engine", "")),
-        *(_positive_int(body, key) for key in ("depth_max", "bytes_max", "request_bytes_max", "batch_max")),
-        *(_positive_number(body, key) for key in ("heartbeat_s", "session_timeout_s")),
+        depth_max,
+        bytes_max,
+        request_bytes_max,
+        batch_max,
+        _positive_number(body, "heartbeat_s"),
+        _positive_number(body, "session_timeout_s"),
+        _ring_offer(body.get("ring")),
     )
+
+
+def _ring_offer(offer: Any) -> RingOffer | None:
+    if offer is None:
+        return None
+    if not isinstance(offer, dict):
+        raise _bad("WELCOME: ring is no map")
+    version, path, ticket = offer.get("version"), offer.get("path"), offer.get("ticket")
+    if type(version) is not int or not isinstance(path, str) or not isinstance(ticket, bytes):
+        raise _bad("WELCOME: ring lacks its version, path or ticket")
+    if len(ticket) != TICKET_BYTES:
+        raise _bad(f"WELCOME: ring has a ticket of {len(ticket)} bytes, not {TICKET_BYTES}")
+    return RingOffer(version, path, ticket)
 
 
 def _welcome_body(frames: Frames) -> dict[str, Any]:

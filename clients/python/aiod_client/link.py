@@ -45,12 +45,14 @@ from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.errors import AiodError, cancelled, forked, reentered, timed_out
 from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
 from aiod_client.requests import Call, Pending, Request
+from aiod_client.ring_lane import Lane, memory_of
 from aiod_client.session import GRACE_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiod_client._ring import Ring
     from aiod_client.handshake import Message, Welcome
 
 log = logging.getLogger("aiod_client")
@@ -76,8 +78,9 @@ class Settled(Protocol):
 class Link:
     """A session, its connection, and the threads that wait on it."""
 
-    def __init__(self, dealer: Dealer, welcome: Welcome) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`."""
+    def __init__(self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None) -> None:
+        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`."""
+        self.ring = ring
         self.lock = threading.RLock()
         self.condition = threading.Condition(self.lock)  # of all futures: see blocking.RequestFuture
         self._interrupts: Callable[[], bool] = self.lock._is_owned  # type: ignore[attr-defined]  # noqa: SLF001
@@ -86,6 +89,7 @@ class Link:
         self._errands: deque[Callable[[], object]] = deque()  # for the keeper, from those who interrupt
         self._pid = os.getpid()
         self._session = Session(welcome, time.monotonic())
+        self._lane = None if ring is None else Lane(ring, self._session.request_bytes_max)
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
         self._parked: dict[threading.Lock, Pending] = {}
@@ -97,6 +101,7 @@ class Link:
         self._callbacks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._caller: threading.Thread | None = None  # runs them
         self._callbacks_wanted = False  # somebody counts on the keeper to lead
+        self._unpumped = False  # the lane has given something to the session
         self._watching = False
         self._keeper_sleeps_until_s = 0.0  # it looks again then, or when its bell rings
         self._said_goodbye = False
@@ -112,6 +117,15 @@ class Link:
     def request_bytes_max(self) -> int:
         """The most bytes of a request that cannot be split."""
         return self._session.request_bytes_max
+
+    def name_handle(self, handle: int, name: str) -> None:
+        """What sentences call the file of `handle`."""
+        if self._lane is not None:
+            self._lane.names[handle] = name
+
+    def buffer(self, nbytes: int) -> memoryview:
+        """See Client.buffer()."""
+        return memory_of(self.ring, nbytes)
 
     def check_process(self) -> None:
         """Raise AiodError in a child of the process that connected. Before the lock: a fork may have copied it held."""
@@ -135,8 +149,11 @@ class Link:
         deadline_s = time.monotonic() + timeout_s
         if isinstance(pending, Request):
             pending.deadline_s = deadline_s
+            if self._lane is not None and self._lane.carries(pending):
+                return self._perform_by_ring(pending, timeout_s, what)
         with self.lock:
-            self._session.add(pending)
+            if not self._wait_for_ring(pending):
+                self._session.add(pending)
             try:
                 self._wait(pending, deadline_s)
                 if not pending.done and isinstance(pending, Request) and pending.sent:
@@ -148,6 +165,37 @@ class Link:
                 sent = self._abandon(pending, TimeoutError())
                 raise timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written)
         return pending.outcome()
+
+    def _perform_by_ring(self, request: Request, timeout_s: float, what: str) -> Any:
+        with self.lock:
+            self._add_all([request])
+        try:
+            done = self._wait_by_ring(request, request.deadline_s + GRACE_S)
+        except BaseException as error:
+            self.abandon(request, error)
+            raise
+        if not done:
+            with self.lock:
+                sent = self._abandon(request, TimeoutError())
+            raise timed_out(f"{what}: {request}", timeout_s, sent=sent, written=request.written)
+        return request.outcome()
+
+    def _wait_by_ring(self, request: Request, deadline_s: float) -> bool:
+        """Wait until `request`, which the lane has, is done. Whoever waits reaps for all."""
+        assert self.ring is not None, "the lane has it"  # noqa: S101 - a mistake of ours
+        while True:
+            seen = self.ring.done_count  # before the look: what others settle after it is counted
+            with self.lock:
+                self._reap_ring()
+                if request.done:
+                    return True
+                if not request.by_ring:  # the ring had no room for it
+                    self._wait(request, deadline_s)
+                    return request.done
+            remaining_s = deadline_s - time.monotonic()
+            if remaining_s <= 0:
+                return False
+            self.ring.wait(seen, remaining_s)
 
     def submit(self, requests: list[Request]) -> None:
         """Queue and send `requests`; their `waiter`s are settled when they are done. As perform(), but never waits."""
@@ -162,10 +210,51 @@ class Link:
                 self._watch()
 
     def _add_all(self, requests: list[Request]) -> None:
+        now_s = time.monotonic()
         for request in requests:
+            if self._lane is not None and self._lane.carries(request):
+                self._lane.add(request, now_s)
+                continue
             self._session.add(request)
             if request.deadline_s != math.inf:
                 self._session.watch_deadline(request)
+        self._send_overflow()
+
+    def _send_overflow(self) -> None:
+        """What the ring has no room for goes by message."""
+        for request in self._lane.take_overflow() if self._lane is not None else ():
+            self._session.add(request)
+            self._unpumped = True
+            if request.deadline_s != math.inf:
+                self._session.watch_deadline(request)
+
+    def _wait_for_ring(self, pending: Request | Call) -> bool:
+        """Have a CLOSE wait for what the ring has in flight on its handle; False: it need not."""
+        if self._lane is None or not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
+            return False
+        self._reap_ring()
+        self._lane.names.pop(pending.handle, None)
+        waits = self._lane.after(pending.handle, functools.partial(self._add_late_close, pending))
+        if waits:
+            self._watch()
+        return waits
+
+    def _add_late_close(self, call: Call) -> None:
+        if self._session.ended is None and not call.done:
+            self._session.add(call)
+            self._unpumped = True
+
+    def _reap_ring(self) -> None:
+        """Take what the ring has done. Lock held."""
+        if self._lane is None:
+            return
+        self._finish(self._lane.reap(time.monotonic()))
+        self._send_overflow()
+        if self._lane.ended is not None and self._session.ended is None:
+            self._finish(self._session.lose(str(self._lane.ended.strerror)))
+        if self._unpumped:
+            self._unpumped = False
+            self._pump()
 
     def wait(self, pending: Pending, timeout_s: float) -> bool:
         """Wait until `pending` is done; False: it is not after `timeout_s`. Raises AiodError (EDEADLK) as perform()."""
@@ -173,6 +262,8 @@ class Link:
         if self._interrupts() or (self._leader is not None and self._is_leader() and not pending.done):
             raise reentered(f"waiting for {pending}")
         deadline_s = time.monotonic() + timeout_s
+        if isinstance(pending, Request) and pending.by_ring:
+            return self._wait_by_ring(pending, deadline_s)
         with self.lock:
             self._wait(pending, deadline_s)
             return pending.done
@@ -194,6 +285,9 @@ class Link:
             if not request.sent:
                 self._abandon(request, cancelled(str(request)))
                 return True
+            at_work = self._lane.pending_of(request) if self._lane is not None and request.by_ring else None
+        if at_work is not None:
+            return at_work.cancel(timeout_s) == 1 and self.wait(request, timeout_s) and request.cancelled
         call = Call(MessageType.CANCEL, [request.cookie])
         try:
             ended, _ = self.perform(call, timeout_s, f"cancel {request}")
@@ -256,7 +350,10 @@ class Link:
         if request.done:
             return
         request.cancelling = True
-        if request.sent:
+        at_work = self._lane.pending_of(request) if self._lane is not None and request.by_ring else None
+        if at_work is not None:
+            at_work.cancel(0)
+        elif request.sent:
             self._session.cancel(request)
             self._pump()
         else:
@@ -304,6 +401,8 @@ class Link:
         for pending in finished:
             if pending.waiter is not None and (callbacks := pending.waiter.settle()) is not None:
                 self._callbacks.put(callbacks)
+        if self._lane is not None and self._lane.ended is None and self._session.ended is not None:
+            finished = finished + self._settle_lane(self._session.ended)
         if not finished:
             return
         for turn in [turn for turn, pending in self._parked.items() if pending.done]:
@@ -314,7 +413,25 @@ class Link:
         if self._session.ended is not None:
             self._keeper_bell.ring()
 
+    def _settle_lane(self, why: OSError) -> list[Pending]:
+        """The session has ended, and so the ring's requests."""
+        assert self._lane is not None  # noqa: S101 - a mistake of ours
+        finished = self._lane.lose(why)
+        for pending in finished:
+            if pending.waiter is not None and (callbacks := pending.waiter.settle()) is not None:
+                self._callbacks.put(callbacks)
+        return finished
+
+    @property
+    def _pending(self) -> int:
+        """Requests and calls not done, by whichever way."""
+        return self._session.pending + (0 if self._lane is None else self._lane.pending)
+
     def _abandon(self, pending: Request | Call, error: BaseException) -> bool:
+        if self._lane is not None and isinstance(pending, Request) and pending.by_ring:
+            sent = self._lane.abandon(pending, error)
+            self._finish([pending])
+            return sent
         sent = self._session.abandon(pending, error)
         self._finish([pending])
         self._pump()
@@ -324,7 +441,7 @@ class Link:
 
     def _watch(self) -> None:
         """Have the keeper look after what nobody may be waiting for, if there is anything."""
-        if self._session.pending:
+        if self._pending:
             self._watching = True
             self._keeper_sleeps_until_s = 0.0  # so that it is rung for once
             self._keeper_bell.ring()
@@ -389,7 +506,7 @@ class Link:
             return True
         if self._session.ended is not None:
             self.condition.notify_all()  # _dispose() waits for the leader to go
-        elif self._callbacks_wanted and self._session.pending:
+        elif self._callbacks_wanted and self._pending:
             self._keeper_bell.ring()
         return False
 
@@ -414,9 +531,10 @@ class Link:
                 self._keeper_bell.silence()
                 self._run_errands()
                 self._chores()
+                self._ring_chores()
                 if self._session.ended is not None:
                     return
-                idle_turns = 0 if self._session.pending else idle_turns + 1
+                idle_turns = 0 if self._pending else idle_turns + 1
                 self._watching = self._watching and idle_turns < WATCH_TURNS
                 leads = not handed_over and self._may_keeper_lead(leads=leads)
                 if leads:
@@ -438,7 +556,7 @@ class Link:
     def _may_keeper_lead(self, *, leads: bool) -> bool:
         if self._leader is not None or self._parked or self._session.ended is not None:
             return False
-        if not self._session.pending:
+        if not self._pending:
             self._callbacks_wanted = False
             return leads
         return leads or self._callbacks_wanted or time.monotonic() - self._quiet_since_s >= WATCH_S
@@ -464,12 +582,21 @@ class Link:
             self._pump()
         while self.orphans and self._session.ended is None:
             handle = self.orphans.popleft()
-            self._session.add(Call(MessageType.CLOSE, handle, handle=handle))
+            close = Call(MessageType.CLOSE, handle, handle=handle)
+            if not self._wait_for_ring(close):
+                self._session.add(close)
             self._pump()
         if ended:
             self._finish(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
         elif self.dropped:
             self._say_goodbye()
+
+    def _ring_chores(self) -> None:
+        """Reap for those who wait by other means than wait(), and give up what is late."""
+        if self._lane is None or not self._lane.pending:
+            return
+        self._reap_ring()
+        self._finish(self._lane.give_up_late(time.monotonic()))
 
     def _dispose(self) -> None:
         with self.condition:

@@ -69,6 +69,7 @@ class Request(Pending):
 
     __slots__ = (
         "buffer",
+        "by_ring",
         "cancelling",
         "charge",
         "deadline_s",
@@ -100,6 +101,8 @@ class Request(Pending):
         self.charge = charge
         self.flags = flags
         self.split: Split | None = None
+        self.by_ring = False
+        """The lane has it (ring_lane.py), not the session."""
         self.deadline_s = math.inf
         """When it is to end if it has not been started (monotonic)."""
         self.cancelling = False

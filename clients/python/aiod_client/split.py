@@ -48,11 +48,14 @@ class Split:
         start: int,
         length: int,
         result: int,
-        data: bytes | memoryview,
+        data: bytes | memoryview | None,
         sentence: str | None,
         written: int,
     ) -> None:
-        """Take over the completion of the part of `length` bytes from `start` on. Raises WireError as Request's."""
+        """Take over the completion of the part of `length` bytes from `start` on. Raises WireError as Request's.
+
+        `data` is None where the bytes of a read are in the caller's buffer already.
+        """
         if result < 0:
             if self.error is None or start + written < self.failed_at:
                 self.error, self.failed_at = failure(result, sentence, start + written), start + written
@@ -63,7 +66,7 @@ class Split:
                 self._count(start, result)
             if result < length:
                 self.end = min(self.end, start + result)
-            if request.op == _READ:
+            if request.op == _READ and data is not None:
                 self._keep(request, start, data)
         else:
             self._count(start, length)

@@ -1,0 +1,650 @@
+/*
+ * _ring.cpp - libaiod's Python face (aiod_client/_ring.pyi says what each name means). Nothing here knows of sessions or
+ * files; the lane (ring_lane.py) does.
+ *
+ * Any thread, GIL held; let go only while a thread waits. libaiod's own lock is never held when Python is called, so that a
+ * finalizer or signal handler that interrupts a method here may use the same ring.
+ */
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+extern "C" {
+#include "aiod.h"
+}
+
+namespace nb = nanobind;
+
+namespace
+{
+
+constexpr int64_t SLICE_NS = 50000000; /* how soon a signal's handler runs while its thread waits */
+constexpr unsigned REAP_MAX = 256;
+constexpr unsigned MISSES_MAX = 4;  /* after so many looks in vain there is one look ... */
+constexpr unsigned LOOK_AGAIN = 64; /* ... in so many */
+
+std::atomic<unsigned> forks{0};
+
+void forked()
+{
+    forks++;
+}
+
+/* ---- the session with an engine ---------------------------------------------------------------------------------------- */
+
+struct Flight;
+
+/* Kept by the Ring, and by every buffer of its area. */
+struct Client {
+    explicit Client(aiod_client *taken) : client(taken), born(forks)
+    {
+    }
+    Client(const Client &) = delete;
+    Client &operator=(const Client &) = delete;
+    ~Client();
+
+    aiod_client *client;
+    unsigned born;
+    std::vector<Flight *> orphans; /* in flight, of nobody, but with somebody's buffer */
+};
+using ClientRef = std::shared_ptr<Client>;
+
+/* Memory of the area, as an object with the buffer protocol. */
+struct Buffer {
+    Buffer(ClientRef its, void *taken, size_t bytes) : client(std::move(its)), data(taken), length(bytes)
+    {
+    }
+    Buffer(const Buffer &) = delete;
+    Buffer &operator=(const Buffer &) = delete;
+    ~Buffer()
+    {
+        if (client->born == forks) {
+            aiod_free(client->client, data);
+        }
+    }
+
+    ClientRef client;
+    void *data;
+    size_t length;
+};
+
+int buffer_get(PyObject *self, Py_buffer *view, int flags)
+{
+    Buffer *buffer = nb::inst_ptr<Buffer>(self);
+
+    return PyBuffer_FillInfo(view, self, buffer->data, static_cast<Py_ssize_t>(buffer->length), 0, flags);
+}
+
+PyType_Slot buffer_slots[] = {
+    {Py_bf_getbuffer, reinterpret_cast<void *>(buffer_get)},
+    {0, nullptr},
+};
+
+/* ---- requests ------------------------------------------------------------------------------------------------------------ */
+
+/* The caller's memory; without a copy if it lies in the area. */
+struct View {
+    View() = default;
+    View(const View &) = delete;
+    View &operator=(const View &) = delete;
+    ~View()
+    {
+        if (held) {
+            PyBuffer_Release(&view);
+        }
+    }
+    void take(nb::handle data, int flags)
+    {
+        if (PyObject_GetBuffer(data.ptr(), &view, flags) < 0) {
+            throw nb::python_error();
+        }
+        held = true;
+    }
+    void give_back()
+    {
+        PyBuffer_Release(&view);
+        held = false;
+    }
+
+    Py_buffer view = {};
+    bool held = false;
+};
+
+/* A request, and what it holds. */
+struct Flight {
+    Flight() = default;
+    Flight(const Flight &) = delete;
+    Flight &operator=(const Flight &) = delete;
+    ~Flight() = default;
+
+    aiod_op *op = nullptr; /* its `user` is this */
+    nb::object owner;
+    View view;             /* where a read's bytes go, or a buffer of the area */
+    bool in_place = false; /* the buffer is the caller's, in the area */
+    bool submitted = false;
+    bool orphan = false;
+};
+
+Client::~Client()
+{
+    if (born != forks) {
+        return;
+    }
+    aiod_disconnect(client);
+    for (Flight *flight : orphans) {
+        free(flight->op);
+        delete flight;
+    }
+}
+
+/* Who waits for one. Dropped before it is done, it is abandoned. */
+struct Pending {
+    explicit Pending(ClientRef its) : client(std::move(its)), flight(new Flight)
+    {
+    }
+    Pending(const Pending &) = delete;
+    Pending &operator=(const Pending &) = delete;
+    ~Pending()
+    {
+        if (flight == nullptr || client->born != forks) {
+            (void)flight.release(); /* after a fork it is the parent's */
+            return;
+        }
+        if (flight->op == nullptr) {
+            return;
+        }
+        if (flight->submitted && flight->in_place) {
+            flight->orphan = true; /* the engine may still use the buffer: it stays until that is over */
+            flight->owner = nb::none();
+            client->orphans.push_back(flight.release());
+        } else if (flight->submitted) {
+            aiod_abandon(client->client, flight->op);
+        } else {
+            if (!flight->in_place) {
+                aiod_free(client->client, flight->op->buffer);
+            }
+            free(flight->op);
+        }
+    }
+
+    ClientRef client;
+    std::unique_ptr<Flight> flight;
+};
+
+/* Let go of the orphans that are done. */
+void bury(Client &client)
+{
+    for (size_t i = 0; i < client.orphans.size();) {
+        Flight *flight = client.orphans[i];
+
+        if (!aiod_done(flight->op)) {
+            i++;
+            continue;
+        }
+        if (flight->submitted) { /* not reaped meanwhile */
+            aiod_wait(client.client, flight->op, 0);
+        }
+        free(flight->op);
+        delete flight;
+        client.orphans[i] = client.orphans.back();
+        client.orphans.pop_back();
+    }
+}
+
+bool is_read(const aiod_op &op)
+{
+    return op.op == AIOD_RING_READ;
+}
+
+/* Give the request its buffer: the caller's own in the area, or a new one. False: there is none so large now. */
+bool give_buffer(Pending &pending, nb::handle data)
+{
+    Flight &flight = *pending.flight;
+    aiod_op &op = *flight.op;
+    bool reads = is_read(op);
+
+    if (!data.is_none()) {
+        flight.view.take(data, reads ? PyBUF_WRITABLE : PyBUF_SIMPLE);
+        op.length = static_cast<uint64_t>(flight.view.view.len);
+        if (aiod_in_area(pending.client->client, flight.view.view.buf, op.length)) {
+            op.buffer = flight.view.view.buf;
+            flight.in_place = true;
+            return true;
+        }
+    }
+    if (op.length == 0 || (data.is_none() && !reads)) {
+        return true;
+    }
+    op.buffer = aiod_alloc(pending.client->client, op.length);
+    if (op.buffer == nullptr) {
+        return false;
+    }
+    if (!reads) {
+        memcpy(op.buffer, flight.view.view.buf, op.length);
+        flight.view.give_back();
+    }
+    return true;
+}
+
+/* What a read has brought: bytes, or None when they are where the caller wanted them. */
+nb::object take_data(Flight &flight)
+{
+    const aiod_op &op = *flight.op;
+
+    if (!is_read(op) || op.result < 0) {
+        return nb::none();
+    }
+    if (!flight.view.held) {
+        return nb::bytes(static_cast<const char *>(op.buffer), static_cast<size_t>(op.result));
+    }
+    if (!flight.in_place && op.result > 0) {
+        memcpy(flight.view.view.buf, op.buffer, static_cast<size_t>(op.result));
+    }
+    return nb::none();
+}
+
+/* It is done: give everything back. */
+void release(Client &client, Flight &flight)
+{
+    if (!flight.in_place) {
+        aiod_free(client.client, flight.op->buffer);
+    }
+    if (flight.view.held) {
+        flight.view.give_back();
+    }
+    free(flight.op);
+    flight.op = nullptr;
+}
+
+int64_t nanoseconds(double seconds)
+{
+    return seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : AIOD_NO_TIMEOUT;
+}
+
+uint32_t milliseconds(double seconds)
+{
+    return seconds < 4e6 ? static_cast<uint32_t>(std::ceil(seconds * 1000.0)) : 0;
+}
+
+/* ---- Ring ----------------------------------------------------------------------------------------------------------------- */
+
+struct Ring {
+    explicit Ring(ClientRef taken) : client(std::move(taken))
+    {
+    }
+
+    bool usable() const
+    {
+        return client->born == forks;
+    }
+
+    ClientRef client;
+    unsigned misses = 0;
+    unsigned skipped = 0;
+};
+
+Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::string &software, uint32_t entries,
+                  uint64_t area_bytes)
+{
+    aiod_options options = {};
+    aiod_client *client = nullptr;
+    std::string sentence;
+    int error;
+
+    if (ticket.size() != AIOD_RING_TICKET_BYTES) {
+        throw nb::value_error("a ticket has 16 bytes");
+    }
+    options.ticket = reinterpret_cast<const uint8_t *>(ticket.c_str());
+    options.software = software.c_str();
+    options.entries = entries;
+    options.area_bytes = area_bytes;
+    {
+        nb::gil_scoped_release released;
+
+        error = aiod_attach(&client, path.c_str(), &options);
+        if (error < 0) {
+            sentence = aiod_error();
+        }
+    }
+    if (error < 0) {
+        PyErr_SetObject(PyExc_OSError, nb::make_tuple(-error, sentence).ptr());
+        throw nb::python_error();
+    }
+    return new Ring(std::make_shared<Client>(client));
+}
+
+/* Wait for the request, whose handlers run meanwhile. False: it is not done in time. */
+bool wait_for(Pending &pending, double timeout_s)
+{
+    int64_t left_ns = nanoseconds(timeout_s);
+
+    for (;;) {
+        int64_t slice_ns = left_ns >= 0 && left_ns < SLICE_NS ? left_ns : SLICE_NS;
+        int error;
+
+        {
+            nb::gil_scoped_release released;
+
+            error = aiod_wait(pending.client->client, pending.flight->op, slice_ns);
+        }
+        if (error == 0) {
+            pending.flight->submitted = false;
+            return true;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            throw nb::python_error(); /* it is abandoned */
+        }
+        if (left_ns >= 0 && (left_ns -= slice_ns) <= 0) {
+            return false;
+        }
+    }
+}
+
+std::unique_ptr<Pending> make_pending(Ring &ring, uint16_t op, uint32_t handle, uint64_t offset, uint64_t length)
+{
+    auto pending = std::make_unique<Pending>(ring.client);
+
+    pending->flight->op = static_cast<aiod_op *>(calloc(1, sizeof(aiod_op)));
+    if (pending->flight->op == nullptr) {
+        throw std::bad_alloc();
+    }
+    pending->flight->op->op = op;
+    pending->flight->op->handle = handle;
+    pending->flight->op->offset = offset;
+    pending->flight->op->length = length;
+    return pending;
+}
+
+/* False: the ring is full, or has ended. */
+bool submit(Pending &pending)
+{
+    pending.flight->op->user = pending.flight.get();
+    pending.flight->submitted = aiod_submit(pending.client->client, &pending.flight->op, 1) == 1;
+    return pending.flight->submitted;
+}
+
+/* The result of one that is done: what take_data() says, its length, or (result, written, reason). */
+nb::object finish(Pending &pending)
+{
+    const aiod_op &op = *pending.flight->op;
+    nb::object result;
+
+    if (op.result < 0) {
+        result = nb::make_tuple(op.result, op.written, op.reason);
+    } else {
+        result = take_data(*pending.flight);
+        if (result.is_none()) {
+            result = nb::int_(op.result);
+        }
+    }
+    release(*pending.client, *pending.flight);
+    return result;
+}
+
+/* Is it worth to look for it at once? The engine's poller answers what is cached in a microsecond. */
+bool look_for(Ring &ring, Pending &pending, uint64_t look_ns)
+{
+    if (ring.misses >= MISSES_MAX && ++ring.skipped % LOOK_AGAIN != 0) {
+        return false;
+    }
+    switch (aiod_look_for(pending.client->client, pending.flight->op, look_ns)) {
+    case 1:
+        pending.flight->submitted = false;
+        ring.misses = 0;
+        return true;
+    case 0:
+        ring.misses++;
+        return false;
+    default:
+        return false;
+    }
+}
+
+/* A number as Python has them; false for what is none, or is negative, or too large: the slow way says so. */
+bool number(nb::handle value, uint64_t &result)
+{
+    int overflow;
+    long long taken;
+
+    if (!PyLong_CheckExact(value.ptr())) {
+        return false;
+    }
+    taken = PyLong_AsLongLongAndOverflow(value.ptr(), &overflow);
+    result = static_cast<uint64_t>(taken);
+    return overflow == 0 && taken >= 0;
+}
+
+constexpr double GRACE_S = 0.1;    /* as session.py's: the engine knows what became of it */
+constexpr uint64_t LOOK_NS = 4000; /* with the GIL held: about twice what a cached read takes */
+
+/* A request of one thread that waits for it. None: not now, or not so: the slow way has to. */
+nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data, double timeout_s)
+{
+    if (!ring.client->orphans.empty()) {
+        bury(*ring.client);
+    }
+    if (!give_buffer(*pending, data) || pending->flight->op->length > aiod_request_bytes_max(ring.client->client)) {
+        return nb::none();
+    }
+    pending->flight->op->deadline_ms = milliseconds(timeout_s);
+    if (!submit(*pending)) {
+        return nb::none();
+    }
+    if (!look_for(ring, *pending, LOOK_NS) && !wait_for(*pending, timeout_s + GRACE_S)) {
+        return nb::make_tuple(-ETIMEDOUT, 0, -1);
+    }
+    return finish(*pending);
+}
+
+nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
+{
+    uint64_t bytes;
+    uint64_t at;
+
+    if (!ring.usable() || !number(length, bytes) || !number(offset, at)) {
+        return nb::none();
+    }
+    if (bytes > aiod_request_bytes_max(ring.client->client)) {
+        return nb::none();
+    }
+    return perform(ring, make_pending(ring, AIOD_RING_READ, handle, at, bytes), nb::none(), timeout_s);
+}
+
+nb::object ring_read_into(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, double timeout_s)
+{
+    uint64_t at;
+
+    if (!ring.usable() || !number(offset, at) || !PyObject_CheckBuffer(buffer.ptr())) {
+        return nb::none();
+    }
+    return perform(ring, make_pending(ring, AIOD_RING_READ, handle, at, 0), buffer, timeout_s);
+}
+
+nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle offset, unsigned flags, double timeout_s)
+{
+    std::unique_ptr<Pending> pending;
+    uint64_t at;
+
+    if (!ring.usable() || !number(offset, at) || !PyObject_CheckBuffer(data.ptr())) {
+        return nb::none();
+    }
+    pending = make_pending(ring, AIOD_RING_WRITE, handle, at, 0);
+    pending->flight->op->flags = static_cast<uint16_t>(flags);
+    return perform(ring, std::move(pending), data, timeout_s);
+}
+
+/* As ring_read(), but what is not there at once is returned as a Pending, to be reaped. */
+nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
+{
+    std::unique_ptr<Pending> pending;
+    uint64_t bytes;
+    uint64_t at;
+
+    if (!ring.usable() || !number(length, bytes) || !number(offset, at) ||
+        bytes > aiod_request_bytes_max(ring.client->client)) {
+        return nb::none();
+    }
+    pending = make_pending(ring, AIOD_RING_READ, handle, at, bytes);
+    pending->flight->op->deadline_ms = milliseconds(timeout_s);
+    if (!give_buffer(*pending, nb::none()) || !submit(*pending)) {
+        return nb::none();
+    }
+    if (look_for(ring, *pending, LOOK_NS)) {
+        return finish(*pending);
+    }
+    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
+}
+
+/* Submit a request to be reaped: its Pending, or None: not now. `data` as in read_into and write; None: new bytes, or none. */
+nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, uint64_t offset, uint64_t length,
+                      uint32_t source, uint64_t source_offset, double timeout_s, const nb::object &data,
+                      const nb::object &owner)
+{
+    std::unique_ptr<Pending> pending;
+
+    if (!ring.usable()) {
+        return nb::none();
+    }
+    pending = make_pending(ring, static_cast<uint16_t>(op), handle, offset, length);
+    pending->flight->op->flags = static_cast<uint16_t>(flags);
+    pending->flight->op->source = source;
+    pending->flight->op->source_offset = source_offset;
+    pending->flight->op->deadline_ms = milliseconds(timeout_s);
+    pending->flight->owner = owner;
+    if (!give_buffer(*pending, data) || !submit(*pending)) {
+        return nb::none();
+    }
+    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
+}
+
+/* [(owner, result, written, reason, data)] of what is done. */
+nb::list ring_reap(Ring &ring)
+{
+    aiod_op *done[REAP_MAX];
+    nb::list reaped;
+    unsigned count;
+
+    if (!ring.usable()) {
+        return reaped;
+    }
+    do {
+        count = aiod_reap(ring.client->client, done, REAP_MAX);
+        for (unsigned i = 0; i < count; i++) {
+            Flight &flight = *static_cast<Flight *>(done[i]->user);
+            nb::object data;
+
+            if (flight.orphan) {
+                flight.submitted = false; /* bury() frees it */
+                continue;
+            }
+            flight.submitted = false;
+            data = take_data(flight);
+            reaped.append(nb::make_tuple(flight.owner, done[i]->result, done[i]->written, done[i]->reason, data));
+            flight.owner.reset();
+            release(*ring.client, flight);
+        }
+    } while (count == REAP_MAX);
+    return reaped;
+}
+
+/* Wait until more than `seen` requests are done; False: not in time. Handlers of signals run meanwhile. */
+bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
+{
+    int64_t left_ns = nanoseconds(timeout_s);
+
+    for (;;) {
+        int64_t slice_ns = left_ns >= 0 && left_ns < SLICE_NS ? left_ns : SLICE_NS;
+        int error;
+
+        {
+            nb::gil_scoped_release released;
+
+            error = aiod_wait_count(ring.client->client, seen, slice_ns);
+        }
+        if (error == 0) {
+            return true;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            throw nb::python_error();
+        }
+        if (left_ns >= 0 && (left_ns -= slice_ns) <= 0) {
+            return false;
+        }
+    }
+}
+
+int pending_cancel(Pending &pending, double timeout_s)
+{
+    int64_t timeout_ns = nanoseconds(timeout_s);
+    nb::gil_scoped_release released;
+
+    return pending.flight->op == nullptr ? 0 : aiod_cancel(pending.client->client, pending.flight->op, timeout_ns);
+}
+
+nb::object ring_buffer(Ring &ring, size_t bytes)
+{
+    void *data = ring.usable() ? aiod_alloc(ring.client->client, bytes) : nullptr;
+
+    if (data == nullptr) {
+        return nb::none();
+    }
+    memset(data, 0, bytes);
+    return nb::cast(new Buffer(ring.client, data, bytes), nb::rv_policy::take_ownership);
+}
+
+} // namespace
+
+NB_MODULE(_ring, m)
+{
+    nb::set_leak_warnings(false);
+    pthread_atfork(nullptr, nullptr, forked);
+
+    nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
+        return buffer.length;
+    });
+
+    nb::class_<Pending>(m, "Pending")
+        .def_prop_rw(
+            "owner", [](const Pending &pending) { return pending.flight->owner; },
+            [](Pending &pending, nb::object owner) { pending.flight->owner = std::move(owner); },
+            nb::arg("owner").none())
+        .def("cancel", pending_cancel, nb::arg("timeout_s"));
+
+    nb::class_<Ring>(m, "Ring")
+        .def("read", ring_read, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
+        .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer"), nb::arg("offset"), nb::arg("timeout_s"))
+        .def("write", ring_write, nb::arg("handle"), nb::arg("data"), nb::arg("offset"), nb::arg("flags"),
+             nb::arg("timeout_s"))
+        .def("read_soon", ring_read_soon, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
+        .def("start", ring_start, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("offset"),
+             nb::arg("length"), nb::arg("source"), nb::arg("source_offset"), nb::arg("timeout_s"),
+             nb::arg("data").none(), nb::arg("owner").none())
+        .def("reap", ring_reap)
+        .def("wait", ring_wait, nb::arg("seen"), nb::arg("timeout_s"))
+        .def_prop_ro("done_count", [](const Ring &ring) { return aiod_done_count(ring.client->client); })
+        .def("buffer", ring_buffer, nb::arg("nbytes"))
+        .def_prop_ro("request_bytes_max", [](const Ring &ring) { return aiod_request_bytes_max(ring.client->client); })
+        .def_prop_ro("ended", [](const Ring &ring) { return ring.usable() ? aiod_ended(ring.client->client) : EBADF; })
+        .def_prop_ro("fd", [](const Ring &ring) { return aiod_fd(ring.client->client); })
+        .def("arm", [](Ring &ring) { return aiod_arm(ring.client->client); })
+        .def("disarm", [](Ring &ring) { aiod_disarm(ring.client->client); })
+        .def("close", [](Ring &ring) {
+            if (ring.usable()) {
+                aiod_shutdown(ring.client->client);
+            }
+        });
+
+    m.def("attach", ring_attach, nb::arg("path"), nb::arg("ticket"), nb::kw_only(), nb::arg("software"),
+          nb::arg("entries"), nb::arg("area_bytes"), nb::rv_policy::take_ownership);
+}

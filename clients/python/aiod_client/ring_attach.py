@@ -1,0 +1,45 @@
+"""Whether a session gets a ring: what the engine offers, and what becomes of the attempt. Blocks; any thread."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING, Final, Literal
+
+from aiod_client import _ring, ring_wire
+from aiod_client.errors import AiodError
+from aiod_client.handshake import software
+
+if TYPE_CHECKING:
+    from aiod_client.handshake import Welcome
+
+log = logging.getLogger("aiod_client")
+
+Transport = Literal["auto", "zmq", "ring"]
+
+ENTRIES: Final = 256
+AREA_BYTES: Final = 16 * 1024 * 1024
+
+
+def attach(welcome: Welcome, transport: Transport) -> _ring.Ring | None:
+    """The session's ring; None: it does without one. Raises AiodError if `transport` is "ring" and there is none."""
+    try:
+        return None if transport == "zmq" else _attach(welcome)
+    except OSError as error:
+        if transport == "ring":
+            raise AiodError(error.errno or errno.EIO, f"transport ring: {error.strerror}") from error
+        log.debug("engine %s: no ring (%s): going on by ZeroMQ", welcome.engine, error.strerror)
+        return None
+
+
+def _attach(welcome: Welcome) -> _ring.Ring:
+    offer = welcome.ring
+    if offer is None:
+        raise OSError(
+            errno.EOPNOTSUPP, f"the engine {welcome.engine} offers none (rings_max is 0, or it is not on this host)"
+        )
+    if offer.version != ring_wire.VERSION:
+        sentence = f"the engine's rings are of version {offer.version}, this client's of {ring_wire.VERSION}"
+        raise OSError(errno.EPROTONOSUPPORT, sentence)
+    entries = min(ENTRIES, 1 << (welcome.depth_max.bit_length() - 1))
+    return _ring.attach(offer.path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES)

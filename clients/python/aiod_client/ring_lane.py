@@ -1,0 +1,282 @@
+"""The ring as a lane of a session: which requests go that way, and what becomes of them.
+
+For what waits or settles the links care, as for session.py; and like it, this is neither thread-safe nor reentrant: the
+link's lock (blocking) or its event loop (aio) protects a lane and its requests. Only the native ring itself may be used
+by any thread at any moment, and File does so for the requests that one thread waits for.
+
+- `add()` queues; what there is room for is submitted at once, the rest when completions have made room, first come,
+  first served. What is longer than the ring takes goes in parts.
+- Everything added is done exactly once: by its completion, by abandon(), or by lose().
+- A request that finds no room though nothing is in flight (the caller has the whole buffer area for itself) is returned
+  by take_overflow(): it has to go by message.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod_client.errors import UNKNOWN, AiodError, SessionLostError, deadline_passed, from_wire, tell_written, timed_out
+from aiod_client.payload import Pieces
+from aiod_client.requests import Pending, Request
+from aiod_client.sentences import explain
+from aiod_client.session import GRACE_S
+from aiod_client.split import Split
+from aiod_client.wire import RANGE_BYTES_MAX, Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiod_client._ring import Failure, Ring
+    from aiod_client._ring import Pending as RingPending
+
+_READ: Final = int(Op.READ)
+_WRITE: Final = int(Op.WRITE)
+_APPEND: Final = int(Op.APPEND)
+_IN_PARTS: Final = frozenset({_READ, _WRITE})
+_SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), int(Op.COPY_RANGE)})
+_NOT_CARRIED: Final = frozenset({int(Op.EXTENTS), int(Op.STAT), int(Op.IOCTL)})
+
+_Part = tuple[Request, int, int]
+"""A request, and which bytes of it."""
+
+
+class Lane:
+    """A session's ring."""
+
+    def __init__(self, ring: Ring, request_bytes_max: int) -> None:
+        """`request_bytes_max` is the session's."""
+        self.ring = ring
+        self.names: dict[int, str] = {}
+        """Handle to "EXPORT/PATH", for sentences."""
+        self.ended: OSError | None = None
+        self._part_max = min(request_bytes_max, ring.request_bytes_max)
+        self._backlog: deque[Request] = deque()
+        self._inflight: dict[Request, list[RingPending]] = {}
+        self._of_handle: dict[int, int] = {}  # requests not done
+        self._afterwards: dict[int, list[Callable[[], None]]] = {}
+        self._overflow: list[Request] = []
+
+    @property
+    def pending(self) -> int:
+        """Requests not done."""
+        return len(self._inflight) + len(self._backlog)
+
+    def carries(self, request: Request) -> bool:
+        """Whether `request` is one for the ring."""
+        return (
+            self.ended is None
+            and request.op not in _NOT_CARRIED
+            and (request.op != _APPEND or request.length <= self._part_max)
+        )
+
+    def add(self, request: Request, now_s: float) -> None:
+        """Queue a request that carries() has found right, and submit what may be."""
+        request.by_ring = True
+        if request.op in _IN_PARTS and request.length > self._part_max:
+            request.split = Split(request.length, self._part_max)
+            if type(request.buffer) is bytes:
+                request.buffer = memoryview(request.buffer)
+        elif request.op in _SPLIT_BY_RANGE and request.length > RANGE_BYTES_MAX:
+            request.split = Split(request.length, RANGE_BYTES_MAX)
+        self._of_handle[request.handle] = self._of_handle.get(request.handle, 0) + 1
+        self._backlog.append(request)
+        self._submit(now_s)
+
+    def follow(self, pending: RingPending, request: Request) -> None:
+        """Take over `request`, which was submitted as `pending`."""
+        request.by_ring = request.sent = True
+        pending.owner = (request, 0, request.length)
+        self._of_handle[request.handle] = self._of_handle.get(request.handle, 0) + 1
+        self._inflight[request] = [pending]
+
+    def take_overflow(self) -> list[Request]:
+        """What has to go by message; it is the lane's no more."""
+        overflow, self._overflow = self._overflow, []
+        return overflow
+
+    def after(self, handle: int, call: Callable[[], None]) -> bool:
+        """Have `call` called when no request of `handle` is to be done any more; False: there is none."""
+        if handle not in self._of_handle:
+            return False
+        self._afterwards.setdefault(handle, []).append(call)
+        return True
+
+    # ---- submitting -------------------------------------------------------------------------------------------------
+
+    def _submit(self, now_s: float) -> None:
+        backlog = self._backlog
+        while backlog:
+            request = backlog[0]
+            if request.done or (request.split is not None and request.split.all_asked()):
+                backlog.popleft()
+            elif not self._submit_one(request, now_s):
+                break
+
+    def _submit_one(self, request: Request, now_s: float) -> bool:
+        """Submit the request, or its next part. False: there is no room."""
+        split = request.split
+        start, length = 0, request.length
+        if split is not None:
+            start, length = split.asked, min(split.part_max, split.end - split.asked)
+        pending = self.ring.start(
+            request.op,
+            request.flags,
+            request.handle,
+            request.offset + start,
+            length,
+            request.source,
+            request.source_offset + start if request.source else 0,
+            request.deadline_s - now_s if request.deadline_s != math.inf else math.inf,
+            _data_of(request, start, length),
+            (request, start, length),
+        )
+        if pending is None:
+            if not self._inflight and not self.ring.ended:
+                self._overflow.append(self._backlog.popleft())
+                request.by_ring, request.split = False, None
+                self._forget(request)
+            return False
+        request.sent = True
+        self._inflight.setdefault(request, []).append(pending)
+        if split is None:
+            self._backlog.popleft()
+        else:
+            split.asked += length
+            split.parts[start] = (start, length)
+            self._backlog.rotate(-1)  # so that it does not starve the others
+        return True
+
+    # ---- completing -------------------------------------------------------------------------------------------------
+
+    def reap(self, now_s: float) -> list[Pending]:
+        """Take what is done, and submit what may be then. Returns the requests that are done by it, in order."""
+        finished: list[Pending] = []
+        for (request, start, length), result, written, reason, data in self.ring.reap():
+            if request in self._inflight:  # else it was abandoned
+                self._complete((request, start, length), result, written, reason, data, finished)
+        if self._backlog:
+            self._submit(now_s)
+        if self.ring.ended and self.ended is None:
+            finished += self.lose(_LOST)
+        return finished
+
+    def _complete(
+        self, part: _Part, result: int, written: int, reason: int, data: bytes | None, finished: list[Pending]
+    ) -> None:
+        request, start, length = part
+        if result == -errno.ECONNRESET and self.ring.ended:
+            return  # lose() says more of it
+        sentence = self._sentence(request, start, length, -result, reason) if result < 0 else None
+        split = request.split
+        if split is None:
+            if data is None and request.op == _READ and result >= 0:
+                request.result = result  # it is in the caller's buffer
+            else:
+                request.complete(result, data or b"", sentence, written)
+        else:
+            split.parts.pop(start)
+            split.complete(request, start, length, result, data, sentence, written)
+            if split.parts or not split.all_asked():
+                return
+            split.join(request, 0)
+        request.done = True
+        self._drop(request)
+        finished.append(request)
+
+    def _sentence(self, request: Request, start: int, length: int, number: int, reason: int) -> str:
+        name = self.names.get(request.handle, f"handle {request.handle}")
+        return explain(request.op, name, request.offset + start, length, number, reason)
+
+    def _drop(self, request: Request) -> None:
+        """It is done: what is in flight of it ends unheard."""
+        self._inflight.pop(request, None)
+        self._forget(request)
+
+    def _forget(self, request: Request) -> None:
+        handle = request.handle
+        self._of_handle[handle] -= 1
+        if self._of_handle[handle] == 0:
+            del self._of_handle[handle]
+            for call in self._afterwards.pop(handle, ()):
+                call()
+
+    # ---- ending -----------------------------------------------------------------------------------------------------
+
+    def abandon(self, request: Request, error: BaseException) -> bool:
+        """Give `request` up with `error`, unless it is done; the engine is told. Returns whether it was submitted."""
+        if not request.done:
+            for pending in self._inflight.get(request, ()):
+                pending.cancel(0)
+            request.fail(error)
+            self._drop(request)
+        return request.sent
+
+    def pending_of(self, request: Request) -> RingPending | None:
+        """What is in flight of a request that has no parts."""
+        pendings = self._inflight.get(request, ())
+        return pendings[0] if pendings else None
+
+    def give_up_late(self, now_s: float) -> list[Pending]:
+        """Abandon what is past its deadline, and the engine has said nothing of it. Returns what is done by that."""
+        late = [r for r in [*self._inflight, *self._backlog] if r.deadline_s + GRACE_S <= now_s and not r.done]
+        for request in late:
+            self.abandon(request, deadline_passed(str(request), sent=request.sent))
+        return list(late)
+
+    def lose(self, why: OSError) -> list[Pending]:
+        """End the lane, with the like of `why`. Returns what is done by that; none the second time."""
+        if self.ended is not None:
+            return []
+        self.ended = why
+        unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
+        for request in unfinished:
+            if not request.done:
+                state = UNKNOWN if request.sent else "not sent"
+                request.fail(type(why)(why.errno, f"{request}: {state}: {why.strerror}"))
+        self._inflight.clear()
+        self._backlog.clear()
+        self._overflow.clear()
+        self._of_handle.clear()
+        self._afterwards.clear()
+        self.ring.close()
+        return list(unfinished)
+
+
+_LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
+
+
+def _data_of(request: Request, start: int, length: int) -> Any:
+    """A write's bytes, or where a read's are to go in one piece; None: into new bytes, or there are none."""
+    buffer = request.buffer
+    if buffer is None or length == 0:
+        return None
+    if type(buffer) is Pieces:
+        return None if request.op == _READ else b"".join(buffer.cut(start, length))
+    return buffer if request.split is None else buffer[start : start + length]  # type: ignore[index]
+
+
+def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
+    """Writable memory of the ring's buffer area; plain memory without a ring. Raises AiodError (ENOBUFS)."""
+    if ring is None:
+        return memoryview(bytearray(nbytes))
+    memory = ring.buffer(nbytes)
+    if memory is None:
+        raise AiodError(errno.ENOBUFS, f"a buffer of {nbytes} bytes: the ring's buffer area has no such room now")
+    return memoryview(memory)
+
+
+def failed(failure: Failure, request: Request, name: str, timeout_s: float) -> OSError:
+    """The exception for what the native ring said of `request`, which one thread has waited for."""
+    result, written, reason = failure
+    if reason < 0:
+        return timed_out(f"{name}: {request}", timeout_s, sent=True)
+    if result == -errno.ECONNRESET:
+        return SessionLostError(errno.ECONNRESET, f"{request}: {UNKNOWN}: {_LOST.strerror}")
+    if result == -errno.ESHUTDOWN and reason == 0:
+        return AiodError(errno.ESHUTDOWN, f"{request}: {UNKNOWN}: the client was closed")
+    error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
+    tell_written(error, written)
+    return error
