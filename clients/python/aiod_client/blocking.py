@@ -108,7 +108,8 @@ class Client:
 
         It is the ring's of the engine that serves `path` ("EXPORT" or "EXPORT/PATH"); None: of the only session there
         is. Slices and numpy arrays of it serve as well; it is given back with the last of them. Without a ring it is
-        plain memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is needed.
+        plain memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is
+        needed.
         """
         self._check()
         if path is not None:
