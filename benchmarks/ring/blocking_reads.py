@@ -70,10 +70,11 @@ KINDS: Final[dict[str, Callable[..., AbstractContextManager[Read]]]] = {
 
 def measure(read: Read, seconds: float) -> dict[str, float]:
     """One read after another for so long."""
+    offsets = random_offsets(FILE_BYTES, SMALL_BYTES)
     taken_ns = []
     started_ns = time.perf_counter_ns()
     end_ns = started_ns + int(seconds * 1e9)
-    for offset in itertools.cycle(random_offsets(FILE_BYTES, SMALL_BYTES)):
+    for offset in itertools.cycle(offsets):
         began_ns = time.perf_counter_ns()
         if began_ns > end_ns:
             break

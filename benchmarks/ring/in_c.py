@@ -47,9 +47,8 @@ def contenders(peers: Peers) -> list[Contender]:
             Contender(scenario, scenarios.AIOD, aiod_bench(peers, f"bench/{CACHED}", load), cached),
             Contender(scenario, scenarios.NBDKIT, nbd(peers.nbdkit, load), cached),
             Contender(scenario, scenarios.QEMU_NBD, nbd(peers.qemu_nbd, load), cached),
+            Contender(scenario, scenarios.PSYNC, psync(peers, load), cached),
         ]
-        if load.block_bytes == SMALL_BYTES:
-            found += [Contender(scenario, scenarios.PSYNC, psync(peers, load), cached)]
     direct = LOADS["direct"]
     return [
         *found,

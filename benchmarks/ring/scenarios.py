@@ -39,7 +39,7 @@ class Scenario(NamedTuple):
 SCENARIOS: Final = {
     "c-depth-1": Scenario("C, 4 KiB random reads, depth 1", "p50_us", falling=True),
     "c-depth-32": Scenario(f"C, 4 KiB random reads, depth {DEPTH} (fio psync: 1)", "rate"),
-    "c-large": Scenario(f"C, 1 MiB sequential reads, depth {LARGE_DEPTH}", "bytes_rate"),
+    "c-large": Scenario(f"C, 1 MiB sequential reads, depth {LARGE_DEPTH} (fio psync: 1)", "bytes_rate"),
     "python-blocking": Scenario("Python, blocking 4 KiB reads, one at a time", "p50_us", falling=True),
     "python-asyncio": Scenario(f"Python, asyncio, 4 KiB random reads by {DEPTH} coroutines", "rate"),
     "direct": Scenario(f"O_DIRECT, 4 KiB random reads, depth {DEPTH} (fio psync: {DEPTH} threads)", "rate"),
@@ -87,6 +87,7 @@ TARGETS: Final = (
     Target("c-depth-32", "aiod's IOPS / fio psync's", AIOD, PSYNC, ">=", 0.65),
     Target("c-large", "aiod's bandwidth / nbdkit's", AIOD, NBDKIT, ">=", 4),
     Target("c-large", "aiod's bandwidth / qemu-nbd's", AIOD, QEMU_NBD),
+    Target("c-large", "aiod's bandwidth / fio psync's", AIOD, PSYNC),
     Target("python-blocking", "aiod's p50 / libnbd's", AIOD, LIBNBD, "<", 1 / 3),
     Target("python-blocking", "executor's p50 / aiod's", EXECUTOR, AIOD, ">=", 10),
     Target("python-blocking", "aiod's p50 over ZeroMQ / over the ring", AIOD_ZMQ, AIOD),
