@@ -143,12 +143,21 @@ format: setup  ## lay out Python and C as lint wants it
 demo: setup  ## a daemon of its own carries Python's standard library, and every file is compared
 	@$(BIN)/python clients/python/examples/demo.py
 
+# The peers that are Python packages.
+$(VENV)/.bench: $(VENV)/.installed pyproject.toml
+	@echo "installing the packages that are measured beside aiod into $(VENV)"
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
+	    print(*p["project"]["optional-dependencies"]["bench"], sep="\n")' | \
+	    $(PIP) install --quiet --requirement /dev/stdin
+	@touch $@
+
 .PHONY: bench
-bench: setup  ## aiod beside the bare wire, NBD servers and a ThreadPoolExecutor; the spawner beside other policies
+bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers; its spawner beside other policies
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
 	@$(BIN)/python -m benchmarks.durable
+	@$(BIN)/python -m benchmarks.ring
 
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 

@@ -37,6 +37,15 @@ def warm(path: Path) -> None:
             pass
 
 
+def drop(path: Path) -> None:
+    """Have the kernel forget its pages; they must have been written back."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
+
+
 def cached_share(path: Path) -> float:
     """Which share of its pages is in memory (mincore)."""
     size = path.stat().st_size

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from benchmarks.fio import Figures, fio, job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +17,12 @@ _START_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def qemu_nbd(file: Path, socket: Path) -> Iterator[str]:
-    """qemu-nbd serving `file`; its NBD URI."""
-    command = ["qemu-nbd", "--aio=threads", "--persistent", "--shared=8", "-f", "raw", "-k", str(socket), str(file)]
+def qemu_nbd(file: Path, socket: Path, *, cache: str = "writeback") -> Iterator[str]:
+    """qemu-nbd serving `file`, by default through the page cache as it does itself; its NBD URI."""
+    command = [
+        "qemu-nbd", "--aio=threads", f"--cache={cache}", "--persistent", "--shared=8", "-f", "raw", "-k", str(socket),
+        str(file),
+    ]  # fmt: skip
     with _server(command, socket):
         yield f"nbd+unix:///?socket={socket}"
 
@@ -46,24 +50,11 @@ def _server(command: list[str], socket: Path) -> Iterator[None]:
         process.communicate()
 
 
-def fio(uri: str, *, rw: str, block_bytes: int, depth: int, size: int, seconds: float) -> dict[str, Any]:
-    """One run of fio against `uri`: {"rate": operations/s, "bytes_rate": bytes/s, "p50_s": seconds}."""
-    command = [
-        "fio", "--name=aiod", "--ioengine=nbd", f"--uri={uri}", f"--rw={rw}", f"--bs={block_bytes}",
-        f"--iodepth={depth}", f"--size={size}", f"--runtime={seconds}", "--time_based", "--randrepeat=0",
-        "--norandommap", "--output-format=json",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"fio: {done.stdout}{done.stderr}")
-    # fio may say things before its document.
-    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
-    way = job["write" if "write" in rw else "read"]
-    return {
-        "rate": way["iops"],
-        "bytes_rate": way["bw_bytes"],
-        "p50_s": way["clat_ns"]["percentile"]["50.000000"] / 1e9,
-    }
+def fio_nbd(uri: str, *, rw: str, block_bytes: int, depth: int, size: int, seconds: float) -> Figures:
+    """One run of fio's nbd engine against `uri`."""
+    return fio(
+        "--ioengine=nbd", f"--uri={uri}", rw=rw, block_bytes=block_bytes, depth=depth, size=size, seconds=seconds
+    )
 
 
 def fio_flushing(uri: str, *, jobs: int, block_bytes: int, seconds: float) -> float:
@@ -73,9 +64,4 @@ def fio_flushing(uri: str, *, jobs: int, block_bytes: int, seconds: float) -> fl
         "--fsync=1", f"--numjobs={jobs}", "--group_reporting", f"--size={block_bytes}",
         f"--offset_increment={block_bytes}", f"--runtime={seconds}", "--time_based", "--output-format=json",
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"fio: {done.stdout}{done.stderr}")
-    (job,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
-    rate: float = job["write"]["iops"]
-    return rate
+    return float(job(command)["write"]["iops"])

@@ -47,10 +47,11 @@ def _status_bytes(pid: int, key: str) -> int:
 
 
 @contextmanager
-def own_daemon(runtime_dir: Path, export: Path) -> Iterator[OwnDaemon]:
-    """`aiod` with one export `bench` of the directory `export`."""
+def own_daemon(runtime_dir: Path, export: Path, more_toml: str = "") -> Iterator[OwnDaemon]:
+    """`aiod` with an export `bench` of the directory `export`, and the sections of `more_toml`."""
     config = runtime_dir / "aiod.toml"
-    config.write_text(f'runtime_dir = "{runtime_dir}"\nlog_level = "warning"\n[exports.bench]\npath = "{export}"\n')
+    head = f'runtime_dir = "{runtime_dir}"\nlog_level = "warning"\n[exports.bench]\npath = "{export}"\n'
+    config.write_text(head + more_toml)
     endpoint = f"ipc://{runtime_dir}/aiod.sock"
     process = subprocess.Popen([sys.executable, "-m", "aiod", "--config", str(config)])
     try:

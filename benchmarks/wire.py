@@ -7,7 +7,6 @@ hits all alike.
 from __future__ import annotations
 
 import os
-import random
 import statistics
 import time
 from collections import deque
@@ -19,7 +18,8 @@ import aiod_client
 from aiod_client import wire
 from benchmarks import cached_file
 from benchmarks.echo import Echo, echo
-from benchmarks.nbd_peers import fio, nbdkit, qemu_nbd
+from benchmarks.nbd_peers import fio_nbd, nbdkit, qemu_nbd
+from benchmarks.offsets import random_offsets
 from benchmarks.own_daemon import OwnDaemon, own_daemon
 
 if TYPE_CHECKING:
@@ -48,13 +48,7 @@ Contender = tuple[str, str, "Callable[[float], Measured]"]
 """Scenario, name, and what runs it for so many seconds."""
 
 
-def _random_offsets() -> list[int]:
-    # The same row of offsets for all, and no random() in the measured loop.
-    generator = random.Random(1)  # noqa: S311
-    return [generator.randrange(FILE_BYTES // SMALL_BYTES) * SMALL_BYTES for _ in range(1 << 16)]
-
-
-OFFSETS: Final = _random_offsets()
+OFFSETS: Final = random_offsets(FILE_BYTES, SMALL_BYTES)
 
 
 # ---- aiod
@@ -175,8 +169,8 @@ def nbd(uri: str, rw: str, block_bytes: int, depth: int) -> Callable[[float], Me
     """An NBD server driven by fio."""
 
     def run(seconds: float) -> Measured:
-        done = fio(uri, rw=rw, block_bytes=block_bytes, depth=depth, size=FILE_BYTES, seconds=max(1, round(seconds)))
-        return Measured(rate=done["rate"], p50_s=done["p50_s"] if depth == 1 else None)
+        done = fio_nbd(uri, rw=rw, block_bytes=block_bytes, depth=depth, size=FILE_BYTES, seconds=seconds)
+        return Measured(rate=done.rate, p50_s=done.p50_s if depth == 1 else None)
 
     return run
 

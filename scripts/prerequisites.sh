@@ -43,7 +43,10 @@ test)
     need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
     need nbdkit nbdkit; need libnbd-bin nbdfuse
     ;;
-bench) need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse ;;
+bench)
+    need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse
+    /usr/bin/python3 -c 'import nbd' >/dev/null 2>&1 || missing="$missing python3-libnbd" # of the system's Python only
+    ;;
 *) echo "usage: $0 build|core|test|bench" >&2; exit 2 ;;
 esac
 
