@@ -198,6 +198,9 @@ class Core:
     def bytes_inflight(self) -> int:
         """Sum of the lengths of all reads and writes in flight."""
     @property
+    def message_bytes_inflight(self) -> int:
+        """Of those that came by message, and have memory of the engine's for their payload."""
+    @property
     def inflight(self) -> int:
         """Requests and controls in flight."""
     @property

@@ -80,8 +80,8 @@ class EngineSettings:
 
     @property
     def ring_path(self) -> str:
-        """The socket where rings are attached: RUNTIME_DIR/engine-NAME-INCARNATION.ring.sock."""
-        return f"{self.runtime_dir}/engine-{self.name}-{self.incarnation}.ring.sock"
+        """The socket where rings are attached: RUNTIME_DIR/engine-NAME-INCARNATION.ring."""
+        return f"{self.runtime_dir}/engine-{self.name}-{self.incarnation}.ring"
 
     @property
     def ring_dir(self) -> str:

@@ -335,6 +335,16 @@ uint32_t aiod_core_inflight(struct aiod_core *core)
     return inflight;
 }
 
+uint64_t aiod_core_bytes_inflight(struct aiod_core *core)
+{
+    uint64_t bytes = core->bytes_inflight;
+
+    for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
+        bytes += aiod_ring_bytes_inflight(ring);
+    }
+    return bytes;
+}
+
 uint32_t aiod_core_session_inflight(const struct aiod_session *session)
 {
     return session->inflight_count + (session->ring != NULL ? aiod_ring_inflight(session->ring) : 0);

@@ -37,8 +37,8 @@ struct aiod_core {
     uint64_t inline_read_max;
     bool draining; /* by atomic operations, where the poller may be looking */
     bool stopped;
-    uint64_t bytes_inflight;
-    uint32_t inflight;         /* requests and controls */
+    uint64_t bytes_inflight;   /* of messages */
+    uint32_t inflight;         /* requests by message, and controls */
     uint32_t descriptor_count; /* held for handles */
     struct aiod_poller *poller;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
@@ -115,6 +115,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
 
 /* Requests and controls in flight, those of rings included. */
 uint32_t aiod_core_inflight(struct aiod_core *core);
+uint64_t aiod_core_bytes_inflight(struct aiod_core *core);
 uint32_t aiod_core_session_inflight(const struct aiod_session *session);
 
 /* Add what was counted to `stats`, rings included. */

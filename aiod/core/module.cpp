@@ -637,7 +637,8 @@ NB_MODULE(_core, m)
         .def(
             "end_session", [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); },
             nb::arg("session"))
-        .def_prop_ro("bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
+        .def_prop_ro("bytes_inflight", [](const Core &self) { return aiod_core_bytes_inflight(self.core); })
+        .def_prop_ro("message_bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
         .def_prop_ro("inflight", [](const Core &self) { return aiod_core_inflight(self.core); })
         .def_prop_ro("files", [](const Core &self) { return self.core->descriptor_count; })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })

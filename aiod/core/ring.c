@@ -251,6 +251,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
     handle_left = leave_handle(handle);
     source_left = leave_handle(source);
+    ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
     request->next_free = ring->free;
     ring->free = request;
     drained = --ring->inflight == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);
@@ -276,6 +277,16 @@ uint32_t aiod_ring_inflight(struct aiod_ring *ring)
     inflight = ring->inflight;
     pthread_mutex_unlock(&ring->lock);
     return inflight;
+}
+
+uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&ring->lock);
+    bytes = ring->bytes_inflight;
+    pthread_mutex_unlock(&ring->lock);
+    return bytes;
 }
 
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats)

@@ -69,6 +69,7 @@ struct aiod_ring {
     uint32_t cq_tail;
     uint32_t cq_head; /* as it was when last looked at */
     uint32_t inflight;
+    uint64_t bytes_inflight;      /* of reads and writes */
     struct aiod_handle **handles; /* by index, as the session's slots */
     struct aiod_ring_request *free;
     struct aiod_stats stats;
@@ -119,6 +120,7 @@ void aiod_ring_get(struct aiod_ring *ring);
 void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);
+uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring);
 
 /* Add what was counted to `stats`, which is the caller's. */
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);

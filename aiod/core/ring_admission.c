@@ -144,6 +144,7 @@ static struct aiod_ring_request *place(struct aiod_ring *ring, const struct aiod
 
     ring->free = request->next_free;
     ring->inflight++;
+    ring->bytes_inflight += aiod_op_charged(entry->op) ? entry->length : 0;
     handle->ring_inflight++;
     if (source != NULL) {
         source->ring_inflight++;

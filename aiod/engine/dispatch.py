@@ -43,7 +43,7 @@ class Dispatch:
             self._completed(session, completions)
         if self._core.inflight:
             self._pool_changed()
-            if self._core.bytes_inflight > self._bytes_inflight_max:
+            if self._core.message_bytes_inflight > self._bytes_inflight_max:
                 self._pause()
 
     def cancel(self, session: Session, cookies: list[int]) -> int:

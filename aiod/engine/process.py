@@ -180,7 +180,7 @@ class Engine:
 
     def _reaped(self) -> None:
         """After each reap: the bounds that completions loosen."""
-        if self._router.paused and self._core.bytes_inflight <= self._settings.bytes_inflight_max // 2:
+        if self._router.paused and self._core.message_bytes_inflight <= self._settings.bytes_inflight_max // 2:
             self._router.resume()
         if self._core.inflight == 0:
             self._idle.set()

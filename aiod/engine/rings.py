@@ -160,10 +160,6 @@ class Rings:
         asyncio.get_running_loop().remove_reader(self._listener)
         self._listener.close()
         Path(self._settings.ring_path).unlink(missing_ok=True)
-        for export in self._settings.exports:
-            link = Path(self._settings.ring_dir) / export
-            if link.is_symlink() and link.readlink().name == Path(self._settings.ring_path).name:
-                link.unlink(missing_ok=True)
 
     def forget(self, connection: Connection) -> None:
         """It is closed."""
@@ -172,7 +168,7 @@ class Rings:
     def ended(self, session: Session, reason: str) -> None:
         """The connection of `session` has ended."""
         if not session.ended:
-            by_ticket = "its ring's connection has ended" if not session.by_socket else ""
+            by_ticket = "" if session.by_socket else "its process has exited, or has closed its ring"
             self._sessions.end(session, reason or by_ticket)
 
     def _accept(self) -> None:

@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from aiod.engine_settings import RING_DIR
 from aiod_client.endpoint import FRONT_NAME
 
 log = logging.getLogger(__name__)
@@ -63,7 +64,22 @@ def take_lock(runtime_dir: str) -> int:
 def remove_stale_sockets(runtime_dir: str) -> None:
     """Remove the sockets of a daemon that has died. Only with the lock held."""
     path = Path(runtime_dir)
-    for stale in [path / FRONT_NAME, *path.glob("engine-*.sock")]:
+    for stale in [path / FRONT_NAME, *path.glob("engine-*.sock"), *path.glob("engine-*.ring")]:
         if stale.is_socket():
             log.debug("removing %s, left by a daemon that has died", stale)
             stale.unlink()
+    remove_ring_links(runtime_dir)
+
+
+def remove_ring_links(runtime_dir: str) -> None:
+    """Remove the directory with the links that engines made. Only with the lock held, and no engine."""
+    directory = Path(runtime_dir) / RING_DIR
+    for link in directory.glob("*") if directory.is_dir() else ():
+        if link.is_symlink():
+            link.unlink()
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        log.warning("%s stays: %s", directory, error.strerror)

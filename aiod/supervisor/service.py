@@ -146,6 +146,7 @@ def serve(config: Config) -> int:
     runtime_dir.remove_stale_sockets(config.runtime_dir)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_run(config))
+    runtime_dir.remove_ring_links(config.runtime_dir)
     alike.report()
     if multiprocessing.active_children():
         # multiprocessing would wait for them at exit, for as long as the kernel holds them.

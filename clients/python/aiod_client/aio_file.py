@@ -95,7 +95,7 @@ class File:
             return found
         request = operations.read_request(self._handle, length, offset)
         if type(found) is tuple:
-            raise failed(found, request, self.name, timeout_s)
+            raise failed(found, request, self.name, timeout_s, self._link.ended)
         self._check()
         read: bytes = await perform(self._link, request, timeout_s, self.name, found)  # type: ignore[arg-type]
         return read

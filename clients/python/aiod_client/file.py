@@ -131,7 +131,7 @@ class File:
                 return data
             if data is not None:
                 request = operations.read_request(self._handle, length, offset)
-                raise failed(data, request, self.name, timeout_s)  # type: ignore[arg-type]
+                raise failed(data, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
@@ -145,7 +145,7 @@ class File:
                 return done
             if done is not None:
                 request = operations.read_into_request(self._handle, buffer, offset)
-                raise failed(done, request, self.name, timeout_s)  # type: ignore[arg-type]
+                raise failed(done, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
         result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
@@ -167,7 +167,7 @@ class File:
                 return done
             if done is not None:
                 request = operations.write_request(self._handle, data, offset, fua)
-                raise failed(done, request, self.name, timeout_s)  # type: ignore[arg-type]
+                raise failed(done, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
         result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
 

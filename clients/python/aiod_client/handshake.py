@@ -126,16 +126,13 @@ def parse_welcome(frames: Frames) -> Welcome:
 
 
 def _ring_offer(offer: Any) -> RingOffer | None:
-    if offer is None:
-        return None
+    """What is no offer that we understand is none: the session does without a ring."""
     if not isinstance(offer, dict):
-        raise _bad("WELCOME: ring is no map")
+        return None
     version, path, ticket = offer.get("version"), offer.get("path"), offer.get("ticket")
     if type(version) is not int or not isinstance(path, str) or not isinstance(ticket, bytes):
-        raise _bad("WELCOME: ring lacks its version, path or ticket")
-    if len(ticket) != TICKET_BYTES:
-        raise _bad(f"WELCOME: ring has a ticket of {len(ticket)} bytes, not {TICKET_BYTES}")
-    return RingOffer(version, path, ticket)
+        return None
+    return RingOffer(version, path, ticket) if len(ticket) == TICKET_BYTES else None
 
 
 def _welcome_body(frames: Frames) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod_client.errors import UNKNOWN, AiodError, SessionLostError, deadline_passed, from_wire, tell_written, timed_out
 from aiod_client.payload import Pieces
 from aiod_client.requests import Pending, Request
-from aiod_client.sentences import explain
+from aiod_client.sentences import BY_KERNEL, explain
 from aiod_client.session import GRACE_S
 from aiod_client.split import Split
 from aiod_client.wire import RANGE_BYTES_MAX, Op
@@ -268,15 +268,14 @@ def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
     return memoryview(memory)
 
 
-def failed(failure: Failure, request: Request, name: str, timeout_s: float) -> OSError:
-    """The exception for what the native ring said of `request`, which one thread has waited for."""
+def failed(failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None) -> OSError:
+    """The exception for what the native ring said of `request`; `ended` is why the session has, if it has."""
     result, written, reason = failure
     if reason < 0:
         return timed_out(f"{name}: {request}", timeout_s, sent=True)
-    if result == -errno.ECONNRESET:
-        return SessionLostError(errno.ECONNRESET, f"{request}: {UNKNOWN}: {_LOST.strerror}")
-    if result == -errno.ESHUTDOWN and reason == 0:
-        return AiodError(errno.ESHUTDOWN, f"{request}: {UNKNOWN}: the client was closed")
+    if reason == BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN}:
+        why = ended or _LOST
+        return type(why)(why.errno, f"{request}: {UNKNOWN}: {why.strerror}")
     error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
     tell_written(error, written)
     return error
