@@ -109,7 +109,10 @@ class Frontend:
         session = self._handlers.find_session(token, peer)
         if session is None:
             sentence = "unknown session: it has ended or timed out, or HELLO was never said; connect again"
-            self._refuse(peer, errno.ENOTCONN, sentence)
+            if message[0] != MessageType.GOODBYE:  # which its ring's connection may have told before
+                self._refuse(peer, errno.ENOTCONN, sentence)
+            else:
+                self.send(peer, [MessageType.REFUSAL, errno.ENOTCONN, sentence, {}])
             return
         try:
             _check_form(message, form.types)

@@ -208,6 +208,9 @@ class Rings:
         elif kind == RingMessage.CLOSE and session.by_socket:
             _, handle, cookie = ring_wire.CLOSE.unpack(message)
             self._close(session, cookie, handle)
+        elif kind == RingMessage.GOODBYE:
+            self._sessions.end(session)
+            connection.close()
         else:
             self.ended(session, f"message {kind} on its ring socket, which does not belong there")
             connection.close()

@@ -46,6 +46,15 @@ static void free_op(struct aiod_client *client, struct aiod_op *op)
     free(op);
 }
 
+/* It is to be reaped. */
+static void put_done(struct aiod_client *client, struct aiod_op *op)
+{
+    op->listed = true;
+    op->next = NULL;
+    *client->done_tail = op;
+    client->done_tail = &op->next;
+}
+
 /* The request has ended. */
 static void settle(struct aiod_client *client, struct aiod_op *op)
 {
@@ -59,10 +68,9 @@ static void settle(struct aiod_client *client, struct aiod_op *op)
         free_op(client, op);
         return;
     }
+    op->listed = false;
     if (!awaited) {
-        op->next = NULL;
-        *client->done_tail = op;
-        client->done_tail = &op->next;
+        put_done(client, op);
     }
     for (struct parked *parked = client->parked; parked != NULL; parked = parked->next) {
         if (parked->op == op || parked->op == NULL) {
@@ -77,12 +85,13 @@ static void settle(struct aiod_client *client, struct aiod_op *op)
 static void drain(struct aiod_client *client)
 {
     uint32_t tail = __atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST);
+    uint32_t head = client->cq_head;
 
-    if (tail == client->cq_head) {
+    if (tail == head) {
         return;
     }
-    for (; client->cq_head != tail; client->cq_head++) {
-        const struct aiod_ring_cqe *cqe = &client->cqes[client->cq_head & (client->entries - 1)];
+    for (; head != tail; head++) {
+        const struct aiod_ring_cqe *cqe = &client->cqes[head & (client->entries - 1)];
         uint32_t place = (uint32_t)cqe->cookie;
         struct aiod_op *op = place < client->entries ? client->places[place] : NULL;
 
@@ -94,7 +103,8 @@ static void drain(struct aiod_client *client)
         op->reason = cqe->reason;
         settle(client, op);
     }
-    __atomic_store_n(&client->header->cq_head, client->cq_head, __ATOMIC_RELEASE);
+    __atomic_store_n(&client->cq_head, head, __ATOMIC_RELAXED); /* aiod_look_for() looks without the lock */
+    __atomic_store_n(&client->header->cq_head, head, __ATOMIC_RELEASE);
 }
 
 void end_session(struct aiod_client *client, int error)
@@ -179,7 +189,7 @@ int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned
         uint32_t place = client->free_places[client->entries - ++client->inflight];
 
         op->cookie = client->next_number++ << 32 | place;
-        op->state = OP_INFLIGHT;
+        op->state = op->awaited ? OP_AWAITED : OP_INFLIGHT;
         client->places[place] = op;
         put_entry(client, op);
     }
@@ -198,6 +208,7 @@ unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned m
     drain(client);
     while (count < max && client->done != NULL) {
         done[count] = client->done;
+        client->done->listed = false;
         client->done = client->done->next;
         count++;
     }
@@ -381,11 +392,15 @@ int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_n
     return error;
 }
 
-/* Take it off what is to be reaped. Lock held. */
-static void take_done(struct aiod_client *client, const struct aiod_op *op)
+/* Take it off what is to be reaped, if it is there. Lock held. */
+static void take_done(struct aiod_client *client, struct aiod_op *op)
 {
     struct aiod_op **link = &client->done;
 
+    if (!op->listed) {
+        return;
+    }
+    op->listed = false;
     while (*link != op) {
         link = &(*link)->next;
     }
@@ -407,42 +422,48 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
     }
     op->state = OP_AWAITED;
     error = wait_for(client, op, 0, timeout_ns);
-    if (error != 0) {
+    if (error != 0 && !op->awaited) {
         op->state = OP_INFLIGHT;
     }
     pthread_mutex_unlock(&client->lock);
     return error;
 }
 
-int aiod_look_for(struct aiod_client *client, struct aiod_op *op, uint64_t look_ns)
+void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op)
 {
-    uint64_t until_ns = now_ns() + look_ns;
-    bool awake;
-    bool done;
-
     pthread_mutex_lock(&client->lock);
+    op->awaited = false;
     if (op->state == OP_DONE) {
-        take_done(client, op);
-        pthread_mutex_unlock(&client->lock);
-        return 1;
-    }
-    op->state = OP_AWAITED;
-    drain(client);
-    awake = engine_is_awake(client);
-    while (op->state != OP_DONE && awake && now_ns() < until_ns) {
-        uint32_t seen = client->cq_head;
-
-        pthread_mutex_unlock(&client->lock);
-        look_on(client, seen, 0);
-        pthread_mutex_lock(&client->lock);
-        drain(client);
-    }
-    done = op->state == OP_DONE;
-    if (!done) {
+        put_done(client, op);
+    } else {
         op->state = OP_INFLIGHT;
     }
     pthread_mutex_unlock(&client->lock);
-    return done ? 1 : awake ? 0 : -EAGAIN;
+}
+
+int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks)
+{
+    if (!engine_is_awake(client)) {
+        return -EAGAIN;
+    }
+    while (looks-- > 0) {
+        if (aiod_done(op) || cq_tail_of(client) != __atomic_load_n(&client->cq_head, __ATOMIC_RELAXED)) {
+            bool done;
+
+            pthread_mutex_lock(&client->lock);
+            drain(client);
+            done = op->state == OP_DONE;
+            if (done) {
+                take_done(client, op);
+            }
+            pthread_mutex_unlock(&client->lock);
+            if (done) {
+                return 1;
+            }
+        }
+        pause_a_little();
+    }
+    return 0;
 }
 
 void aiod_abandon(struct aiod_client *client, struct aiod_op *op)

@@ -240,6 +240,9 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
 
 void aiod_shutdown(struct aiod_client *client)
 {
+    struct aiod_ring_goodbye goodbye = {.type = AIOD_RING_GOODBYE};
+
+    (void)!send(client->socket, &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(client->socket, SHUT_RDWR);
     pthread_mutex_lock(&client->lock);
     end_session(client, ESHUTDOWN);
@@ -248,6 +251,9 @@ void aiod_shutdown(struct aiod_client *client)
 
 void aiod_disconnect(struct aiod_client *client)
 {
+    if (client->header != NULL) {
+        aiod_shutdown(client);
+    }
     if (client->socket >= 0) {
         close(client->socket);
     }

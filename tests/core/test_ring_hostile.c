@@ -123,13 +123,31 @@ static struct aiod_ring_sqe strange_entry(const struct attached *ring, uint64_t 
     return entry;
 }
 
+/* Word by word: the scribbler writes there too. */
+static void put_entry(const struct attached *ring, uint32_t tail, uint64_t *state)
+{
+    struct aiod_ring_sqe entry = strange_entry(ring, state);
+    uint64_t *to = (uint64_t *)(void *)&ring->sqes[tail % ENTRIES];
+    uint64_t words[sizeof(entry) / sizeof(uint64_t)];
+
+    memcpy(words, &entry, sizeof(entry));
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        __atomic_store_n(&to[i], words[i], __ATOMIC_RELAXED);
+    }
+}
+
 /* Another thread of the same client: it writes where it may not, at any moment. */
 static void *scribble(void *argument)
 {
     const struct attached *ring = argument;
     uint64_t state = (uintptr_t)ring->base | 1;
     uint64_t *words = (uint64_t *)(void *)ring->base;
+    /* ThreadSanitizer would see two writers of a completion, which is what we are here for. */
+#ifdef __SANITIZE_THREAD__
+    size_t queues = ring->header->cq_offset / sizeof(uint64_t);
+#else
     size_t queues = ring->header->area_offset / sizeof(uint64_t);
+#endif
 
     for (unsigned i = 0; i < 2000; i++) {
         uint64_t dice = next_random(&state);
@@ -166,8 +184,7 @@ static void attack(uint64_t *state)
     for (unsigned i = 0; i < 500 && !ended(&ring); i++) {
         uint64_t dice = next_random(state);
 
-        __atomic_store_n((uint64_t *)(void *)&ring.sqes[tail % ENTRIES], 0, __ATOMIC_RELAXED);
-        ring.sqes[tail % ENTRIES] = strange_entry(&ring, state);
+        put_entry(&ring, tail, state);
         tail += (dice & 255) == 0 ? (uint32_t)next_random(state) : 1;
         if ((dice >> 8 & 63) != 0) { /* take its completions, mostly */
             __atomic_store_n(&ring.header->cq_head, __atomic_load_n(&ring.header->cq_tail, __ATOMIC_ACQUIRE),

@@ -63,7 +63,8 @@ struct aiod_op {
     uint32_t source;
     uint32_t deadline_ms; /* not started by then, it ends with ETIMEDOUT; 0: none */
     uint64_t source_offset;
-    void *user; /* the caller's */
+    bool awaited; /* aiod_reap() never returns it: somebody will use aiod_wait() or aiod_look_for() */
+    void *user;   /* the caller's */
 
     /* What came of it. */
     int64_t result;   /* bytes (APPEND: offset), or -errno */
@@ -73,6 +74,7 @@ struct aiod_op {
     /* The library's. */
     uint64_t cookie;
     uint32_t state;
+    bool listed;
     struct aiod_op *next;
 };
 
@@ -144,10 +146,10 @@ uint64_t aiod_done_count(struct aiod_client *client);
 int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_ns);
 
 /*
- * Look for `op` for so long, without ever sleeping. 1: it is done, and aiod_reap() does not return it; 0: it is not; -EAGAIN:
- * the engine sleeps, so that there was no use in looking.
+ * Look for `op` up to so many times (each some tens of nanoseconds), without ever sleeping. 1: it is done, and aiod_reap() does
+ * not return it; 0: it is not; -EAGAIN: the engine sleeps, so that there was no use in looking.
  */
-int aiod_look_for(struct aiod_client *client, struct aiod_op *op, uint64_t look_ns);
+int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks);
 
 /* Wait until `op` is done; aiod_reap() does not return it then. 0, or -ETIMEDOUT: it is in flight still. */
 int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);
@@ -157,6 +159,9 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
  * freed.
  */
 void aiod_abandon(struct aiod_client *client, struct aiod_op *op);
+
+/* Nobody awaits `op` any more: aiod_reap() returns it, now or later. */
+void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op);
 
 /* Is it done? It may still be to be reaped. */
 bool aiod_done(const struct aiod_op *op);

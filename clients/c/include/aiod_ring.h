@@ -153,6 +153,7 @@ enum aiod_ring_message {
     AIOD_RING_OPEN,       /* client -> engine: aiod_ring_open and the path */
     AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
     AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply and its sentence */
+    AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, last of all: the session ends in order */
 };
 
 struct aiod_ring_attach {
@@ -186,6 +187,11 @@ struct aiod_ring_close {
     uint32_t type;
     uint32_t handle;
     uint64_t cookie;
+};
+
+struct aiod_ring_goodbye {
+    uint32_t type;
+    uint32_t reserved;
 };
 
 /* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */

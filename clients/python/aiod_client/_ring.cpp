@@ -33,6 +33,7 @@ constexpr int64_t SLICE_NS = 50000000; /* how soon a signal's handler runs while
 constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many looks in vain there is one look ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many */
+constexpr unsigned LOOKS = 256;     /* with the GIL held: a few times what a cached read takes */
 
 std::atomic<unsigned> forks{0};
 
@@ -152,6 +153,12 @@ Client::~Client()
 struct Pending {
     explicit Pending(ClientRef its) : client(std::move(its)), flight(new Flight)
     {
+    }
+    Pending(ClientRef its, aiod_op *op) : Pending(std::move(its))
+    {
+        op->user = flight.get();
+        flight->op = op;
+        flight->submitted = true;
     }
     Pending(const Pending &) = delete;
     Pending &operator=(const Pending &) = delete;
@@ -283,15 +290,32 @@ struct Ring {
     explicit Ring(ClientRef taken) : client(std::move(taken))
     {
     }
+    Ring(const Ring &) = delete;
+    Ring &operator=(const Ring &) = delete;
 
     bool usable() const
     {
         return client->born == forks;
     }
 
+    ~Ring()
+    {
+        drop_spare();
+    }
+    void drop_spare()
+    {
+        if (spare != nullptr && usable()) {
+            aiod_free(client->client, spare->buffer);
+        }
+        free(spare);
+        spare = nullptr;
+    }
+
     ClientRef client;
     unsigned misses = 0;
     unsigned skipped = 0;
+    aiod_op *spare = nullptr; /* of the last read by one thread, with its buffer: the next one is mostly alike */
+    uint64_t spare_bytes = 0;
 };
 
 Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::string &software, uint32_t entries,
@@ -393,14 +417,13 @@ nb::object finish(Pending &pending)
 }
 
 /* Is it worth to look for it at once? The engine's poller answers what is cached in a microsecond. */
-bool look_for(Ring &ring, Pending &pending, uint64_t look_ns)
+bool look_for(Ring &ring, aiod_op *op)
 {
     if (ring.misses >= MISSES_MAX && ++ring.skipped % LOOK_AGAIN != 0) {
         return false;
     }
-    switch (aiod_look_for(pending.client->client, pending.flight->op, look_ns)) {
+    switch (aiod_look_for(ring.client->client, op, LOOKS)) {
     case 1:
-        pending.flight->submitted = false;
         ring.misses = 0;
         return true;
     case 0:
@@ -425,8 +448,7 @@ bool number(nb::handle value, uint64_t &result)
     return overflow == 0 && taken >= 0;
 }
 
-constexpr double GRACE_S = 0.1;    /* as session.py's: the engine knows what became of it */
-constexpr uint64_t LOOK_NS = 4000; /* with the GIL held: about twice what a cached read takes */
+constexpr double GRACE_S = 0.1; /* as session.py's: the engine knows what became of it */
 
 /* A request of one thread that waits for it. None: not now, or not so: the slow way has to. */
 nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data, double timeout_s)
@@ -438,27 +460,109 @@ nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data
         return nb::none();
     }
     pending->flight->op->deadline_ms = milliseconds(timeout_s);
+    pending->flight->op->awaited = true;
     if (!submit(*pending)) {
         return nb::none();
     }
-    if (!look_for(ring, *pending, LOOK_NS) && !wait_for(*pending, timeout_s + GRACE_S)) {
-        return nb::make_tuple(-ETIMEDOUT, 0, -1);
+    return look_for(ring, pending->flight->op) || wait_for(*pending, timeout_s + GRACE_S)
+               ? finish(*pending)
+               : nb::make_tuple(-ETIMEDOUT, 0, -1);
+}
+
+/* A read's op with a buffer: the spare one if it will do; nullptr: no room. */
+aiod_op *take_read(Ring &ring, uint32_t handle, uint64_t bytes, uint64_t at, double timeout_s)
+{
+    aiod_op *op = ring.spare;
+    void *buffer = op != nullptr ? op->buffer : nullptr;
+
+    if (op == nullptr || ring.spare_bytes != bytes) {
+        buffer = bytes > 0 ? aiod_alloc(ring.client->client, bytes) : nullptr;
+        op = buffer != nullptr || bytes == 0 ? static_cast<aiod_op *>(malloc(sizeof(aiod_op))) : nullptr;
+        if (op == nullptr) {
+            aiod_free(ring.client->client, buffer);
+            return nullptr;
+        }
+    } else {
+        ring.spare = nullptr;
     }
-    return finish(*pending);
+    *op = {};
+    op->op = AIOD_RING_READ;
+    op->handle = handle;
+    op->offset = at;
+    op->length = bytes;
+    op->buffer = buffer;
+    op->deadline_ms = milliseconds(timeout_s);
+    op->awaited = true;
+    return op;
+}
+
+/* It is over: keep it for the next one. */
+void keep_read(Ring &ring, aiod_op *op)
+{
+    ring.drop_spare();
+    ring.spare = op;
+    ring.spare_bytes = op->length;
+}
+
+/*
+ * Submit a read, and look for its completion. What came of it; or nothing, and its Pending in `pending`; None: not now, or not
+ * so.
+ */
+nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s,
+                        std::unique_ptr<Pending> &pending)
+{
+    uint64_t bytes;
+    uint64_t at;
+    aiod_op *op;
+    PyObject *data;
+    nb::object result;
+
+    if (!ring.usable() || !number(length, bytes) || !number(offset, at) ||
+        bytes > aiod_request_bytes_max(ring.client->client)) {
+        return nb::none();
+    }
+    op = take_read(ring, handle, bytes, at, timeout_s);
+    if (op == nullptr) {
+        return nb::none();
+    }
+    if (aiod_submit(ring.client->client, &op, 1) != 1) {
+        keep_read(ring, op);
+        return nb::none();
+    }
+    data = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes)); /* while the engine is at work */
+    if (data == nullptr || !look_for(ring, op)) {
+        Py_XDECREF(data);
+        pending = std::make_unique<Pending>(ring.client, op);
+        if (data == nullptr) {
+            throw nb::python_error();
+        }
+        return result;
+    }
+    if (op->result < 0) {
+        Py_DECREF(data);
+        result = nb::make_tuple(op->result, op->written, op->reason);
+    } else {
+        if (op->result > 0) {
+            memcpy(PyBytes_AS_STRING(data), op->buffer, static_cast<size_t>(op->result));
+        }
+        if (static_cast<uint64_t>(op->result) < bytes) {
+            _PyBytes_Resize(&data, static_cast<Py_ssize_t>(op->result));
+        }
+        result = nb::steal(data);
+    }
+    keep_read(ring, op);
+    return result;
 }
 
 nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
 {
-    uint64_t bytes;
-    uint64_t at;
+    std::unique_ptr<Pending> pending;
+    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, pending);
 
-    if (!ring.usable() || !number(length, bytes) || !number(offset, at)) {
-        return nb::none();
+    if (pending == nullptr) {
+        return result;
     }
-    if (bytes > aiod_request_bytes_max(ring.client->client)) {
-        return nb::none();
-    }
-    return perform(ring, make_pending(ring, AIOD_RING_READ, handle, at, bytes), nb::none(), timeout_s);
+    return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
 nb::object ring_read_into(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, double timeout_s)
@@ -488,21 +592,12 @@ nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle o
 nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
 {
     std::unique_ptr<Pending> pending;
-    uint64_t bytes;
-    uint64_t at;
+    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, pending);
 
-    if (!ring.usable() || !number(length, bytes) || !number(offset, at) ||
-        bytes > aiod_request_bytes_max(ring.client->client)) {
-        return nb::none();
+    if (pending == nullptr) {
+        return result;
     }
-    pending = make_pending(ring, AIOD_RING_READ, handle, at, bytes);
-    pending->flight->op->deadline_ms = milliseconds(timeout_s);
-    if (!give_buffer(*pending, nb::none()) || !submit(*pending)) {
-        return nb::none();
-    }
-    if (look_for(ring, *pending, LOOK_NS)) {
-        return finish(*pending);
-    }
+    aiod_await_no_more(ring.client->client, pending->flight->op);
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
@@ -594,7 +689,10 @@ int pending_cancel(Pending &pending, double timeout_s)
 
 nb::object ring_buffer(Ring &ring, size_t bytes)
 {
-    void *data = ring.usable() ? aiod_alloc(ring.client->client, bytes) : nullptr;
+    void *data;
+
+    ring.drop_spare(); /* which may be in the midst of what is left */
+    data = ring.usable() ? aiod_alloc(ring.client->client, bytes) : nullptr;
 
     if (data == nullptr) {
         return nb::none();

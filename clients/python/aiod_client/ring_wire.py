@@ -25,6 +25,7 @@ class RingMessage(enum.IntEnum):
     OPEN = 3
     CLOSE = 4
     REPLY = 5
+    GOODBYE = 6
 
 
 HEAD: Final = struct.Struct("<II")
@@ -37,5 +38,7 @@ OPEN: Final = struct.Struct("<IIQII")
 """type, flags, cookie, mode, reserved; the path follows."""
 CLOSE: Final = struct.Struct("<IIQ")
 """type, handle, cookie."""
+GOODBYE: Final = struct.Struct("<II")
+"""type, reserved."""
 REPLY: Final = struct.Struct("<IIQq")
 """type, reserved, cookie, result; the sentence follows."""
