@@ -28,6 +28,7 @@ class Spawning:
         self._core = core
         self._follow = settings.affinity == "follow"
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = 0.0  # by the loop's clock: when the timer fires
         self._follow_timer: asyncio.TimerHandle | None = None
         if settings.cpus:
             os.sched_setaffinity(0, settings.cpus)
@@ -47,9 +48,8 @@ class Spawning:
                 timer.cancel()
 
     def pool_changed(self) -> None:
-        """Requests were queued or reaped: have a timer running if the pool wants one."""
-        if self._timer is None:
-            self._arm(self._core.tick_wanted())
+        """Requests were queued or reaped: have a timer running if the pool wants one, and none later than it wants."""
+        self._arm(self._core.tick_wanted())
 
     def _doorbell(self) -> None:
         self._core.spawn()
@@ -60,8 +60,16 @@ class Spawning:
         self._arm(self._core.tick())
 
     def _arm(self, wanted_ms: int) -> None:
-        if wanted_ms >= 0:
-            self._timer = asyncio.get_running_loop().call_later(wanted_ms / 1000, self._tick)
+        if wanted_ms < 0:
+            return
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + wanted_ms / 1000
+        if self._timer is not None:
+            if self._due_s <= due_s:
+                return
+            self._timer.cancel()
+        self._due_s = due_s
+        self._timer = loop.call_at(due_s, self._tick)
 
     def _follow_mask(self) -> None:
         """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""
