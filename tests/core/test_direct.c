@@ -486,6 +486,46 @@ static void a_disk_that_fails(void)
     close(direct.fd);
 }
 
+static ssize_t put_before_failing;
+
+/* While the write is at the disk, which fails, a neighbour has put something between the end of the file and its blocks. */
+static ssize_t overtaken_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct aiod_range range = {.start = 100, .end = 4096};
+    int other = open_again(fd, 0);
+    ssize_t put = put_before_failing;
+
+    (void)flags;
+    CHECK(count == 1 && offset >= 8192);
+    aiod_ranges_enter(&ranges, &range);
+    CHECK(pwrite(other, wanted + 100, 3996, 100) == 3996);
+    aiod_ranges_leave(&ranges, &range);
+    if (put > 0) {
+        CHECK(pwrite(other, iov->iov_base, (size_t)put, offset) == put);
+    }
+    close(other);
+    put_before_failing = 0;
+    errno = EIO;
+    return put > 0 ? put : -1;
+}
+
+static void one_that_fails_cuts_off_no_neighbour(ssize_t put_first, int64_t size)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096);
+    struct aiod_os os = *aiod_os;
+
+    CHECK(write_bytes(&direct, wanted, 100, 0, 0) == 100);
+    os.pwritev2 = overtaken_pwritev2;
+    aiod_os = &os;
+    put_before_failing = put_first;
+    CHECK(write_bytes(&direct, memory, 5000, 8192 + 1000, 0) == -EIO && written == 0);
+    aiod_os = usual;
+    check_size(direct.fd, size);
+    check_bytes(direct.fd, wanted, 4096, 0);
+    close(direct.fd);
+}
+
 static void interrupted_and_short_transfers_go_on(void)
 {
     struct aiod_direct direct = open_direct(512);
@@ -602,6 +642,8 @@ int main(void)
     appended_behind_a_growing_write();
     what_others_write_behind_it_stays();
     a_disk_that_fails();
+    one_that_fails_cuts_off_no_neighbour(0, 4096);
+    one_that_fails_cuts_off_no_neighbour(512, 8192);
     interrupted_and_short_transfers_go_on();
     errors_of_reads();
     durable_with_their_size();
