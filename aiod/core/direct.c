@@ -217,7 +217,7 @@ static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *lef
         return result;
     }
     ours = (int64_t)(*written > 0 ? offset + *written : aiod_align_down(offset, file->alignment.offset));
-    error = cut_padding(file->fd, ours > size ? ours : size, padded, flags);
+    error = cut_padding(file->fd, ours > size ? ours : size, padded, result < 0 ? 0 : flags);
     return result < 0 || error == 0 ? result : error;
 }
 

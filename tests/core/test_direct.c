@@ -626,6 +626,37 @@ static void durable_with_their_size(void)
     close(direct.fd);
 }
 
+static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    int buffered = open_again(fd, 0);
+    ssize_t put = calls[0] == '\0' ? pwrite(buffered, iov->iov_base, 2048, offset) : -1;
+
+    CHECK(count == 1);
+    close(buffered);
+    note(flags == RWF_DSYNC ? 'W' : 'w');
+    errno = ENOSPC;
+    return put;
+}
+
+/* Its fdatasync() could take the one report of an error that another's flush is to be told: and who would hear of it? */
+static void one_that_fails_flushes_nothing(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096);
+    struct aiod_os os = aiod_os_real;
+
+    os.pwritev2 = full_pwritev2;
+    os.ftruncate = noting_ftruncate;
+    os.fdatasync = noting_fdatasync;
+    aiod_os = &os;
+    memset(calls, 0, sizeof(calls));
+    CHECK(write_bytes(&direct, memory, 1000, 100, RWF_DSYNC) == -ENOSPC && written == 1000);
+    CHECK(strcmp(calls, "WWt") == 0);
+    aiod_os = usual;
+    check_size(direct.fd, 1100);
+    close(direct.fd);
+}
+
 int main(void)
 {
     faults_install();
@@ -647,6 +678,7 @@ int main(void)
     interrupted_and_short_transfers_go_on();
     errors_of_reads();
     durable_with_their_size();
+    one_that_fails_flushes_nothing();
     as_a_model(0);
     as_a_model(4096);
     growing_together(0);
