@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aiod_client import operations, session, wire
 from aiod_client.errors import ProtocolError
+from aiod_client.requests import Call
 from aiod_client.session import GRACE_S, Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
@@ -212,6 +213,14 @@ def test_what_is_late_is_never_sent() -> None:
         late.outcome()
     assert last.sent
     assert not last.done
+
+
+def test_what_stands_behind_a_late_request_is_sent_at_once() -> None:
+    own = new_session()
+    own.add(read(2.0))
+    own.add(Call(MessageType.CLOSE, 1, handle=1))
+    (message,) = own.messages_to_send(3.0)
+    assert wire.unpack(message[0])[0] == MessageType.CLOSE
 
 
 def test_nobody_need_wait_for_a_watched_deadline() -> None:

@@ -180,9 +180,10 @@ class Session:
                     self.held_until_s = held_until_s
                     break
             message = self._submission(min(free, self._batch_max), now_s)
-            if message is None:
-                break
-            messages.append(message)
+            if message is not None:
+                messages.append(message)
+            elif not backlog or not isinstance(backlog[0], Call):
+                break  # else what stood before the call was late
         if messages:
             self._last_sent_s = now_s
             if self._silent_since_s is None:
