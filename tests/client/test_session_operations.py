@@ -143,6 +143,21 @@ def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     assert copy.outcome() == (1 << 20) + 77  # there the source ended
 
 
+def test_the_source_of_a_copy_in_parts_is_not_closed_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "RANGE_BYTES_MAX", 1 << 20)
+    own = new_session(depth_max=1, batch_max=1)
+    copy = operations.copy_range_request(1, 2, 0, 0, 3 << 20)
+    own.add(copy)
+    own.add(Call(MessageType.CLOSE, 2, handle=2))
+    sent: list[int] = []
+    while not copy.done:
+        messages = own.messages_to_send(0.0)
+        sent += [wire.unpack(message[0])[0] for message in messages]
+        complete(own, *((row[0], row[5], 0) for row in rows_of(messages)))
+    sent += [wire.unpack(message[0])[0] for message in own.messages_to_send(0.0)]
+    assert sent == [MessageType.SUBMIT] * 3 + [MessageType.CLOSE]
+
+
 # ---- failures part-way
 
 

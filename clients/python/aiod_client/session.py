@@ -191,8 +191,8 @@ class Session:
         return messages
 
     def _send_call(self, call: Call, messages: list[Message]) -> None:
-        # A CLOSE must not overtake its handle's parts, which may stand behind it.
-        if call.kind == MessageType.CLOSE and any(request.handle == call.handle for request in self._splits):
+        # A CLOSE must not overtake its handle's parts, which may stand behind it. A handle is never 0.
+        if call.kind == MessageType.CLOSE and any(call.handle in (part.handle, part.source) for part in self._splits):
             self._backlog.append(call)
             return
         call.cookie = self._cookie = self._cookie + 1
