@@ -288,6 +288,23 @@ def test_a_cancelled_request_stays_in_flight_until_its_completion() -> None:
 # ---- results with a payload
 
 
+def test_giving_up_thousands_of_parts_takes_several_messages() -> None:
+    own = new_session(depth_max=30_000, batch_max=256)
+    zeroes = operations.write_zeroes_request(1, 0, 1 << 60)
+    own.add(zeroes)
+    sent: set[int] = set()
+    while more := rows_of(own.messages_to_send(0.0)):
+        sent |= {row[0] for row in more}
+    own.abandon(zeroes, TimeoutError())
+    cancelled: list[int] = []
+    for (header,) in own.messages_to_send(0.0):
+        kind, _, answer, cookies = wire.unpack(header)  # WireError: too long for the daemon
+        assert (kind, answer) == (MessageType.CANCEL, None)
+        cancelled += cookies
+    assert len(cancelled) == len(sent) == 30_000
+    assert set(cancelled) == sent
+
+
 def test_results_with_a_payload() -> None:
     own = new_session()
     stat, extents, ioctl = (

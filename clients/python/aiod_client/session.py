@@ -45,8 +45,10 @@ PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
 
 _RECORD_BYTES: Final = SUBMISSION.size
+_COOKIE_BYTES_MAX: Final = 9  # in msgpack
 # Of requests with a frame each, a message may have no more than payload.py leaves frames for.
 _BATCH_MAX: Final = min((wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES, FRAMES_LEFT)
+_CANCEL_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _COOKIE_BYTES_MAX
 
 # Refilling waits until this part of the depth is free (or the whole backlog fits), so that a long backlog travels in
 # batches even if completions come one by one. But not for long: the requests in flight may be such as never complete.
@@ -417,8 +419,10 @@ class Session:
             self._cancel([request.cookie])
 
     def _cancel(self, cookies: list[int]) -> None:
-        if cookies and self.ended is None:
-            self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, cookies)])
+        if self.ended is None:
+            for start in range(0, len(cookies), _CANCEL_MAX):
+                some = cookies[start : start + _CANCEL_MAX]
+                self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, some)])
 
     def lose(
         self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
