@@ -112,12 +112,17 @@ static int open_any(const char *root, const char *path, unsigned flags, mode_t m
     return fd;
 }
 
-/* What the caller wants to know; truncation only now, after the kind was checked. */
+/* What the caller wants to know; truncation only now, when nothing else can refuse the open. */
 static int describe(int fd, unsigned flags, struct aiod_opened *opened)
 {
+    struct aiod_alignment alignment = {0};
     struct stat status;
     int64_t size;
+    int error = (flags & AIOD_OPEN_DIRECT) != 0 ? aiod_alignment_find(fd, &alignment) : 0;
 
+    if (error < 0) {
+        return error;
+    }
     if (fstat(fd, &status) < 0) {
         return -errno;
     }
@@ -128,8 +133,9 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
     if (size < 0) {
         return (int)size;
     }
-    *opened = (struct aiod_opened){.fd = fd, .size = (uint64_t)size, .dev = status.st_dev, .ino = status.st_ino};
-    return (flags & AIOD_OPEN_DIRECT) != 0 ? aiod_alignment_find(fd, &opened->alignment) : 0;
+    *opened = (struct aiod_opened){
+        .fd = fd, .size = (uint64_t)size, .dev = status.st_dev, .ino = status.st_ino, .alignment = alignment};
+    return 0;
 }
 
 int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened)

@@ -197,13 +197,16 @@ static int64_t cut_padding(int fd, int64_t size, int64_t padded, int flags)
     return error == 0 && (flags & (RWF_DSYNC | RWF_SYNC)) != 0 ? aiod_io_flush(fd) : error;
 }
 
-/* Write whole blocks around what is left. */
+/*
+ * Write whole blocks around what is left. Where the file ends before them others may let it grow up to them meanwhile: so
+ * also when nothing was written no byte in front of them is cut off.
+ */
 static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *left, uint64_t length, uint64_t offset,
                             int flags, uint64_t *written)
 {
     int64_t size = aiod_io_size(file->fd);
     int64_t padded = (int64_t)aiod_align_up(offset + length, file->alignment.offset);
-    int64_t result, error;
+    int64_t result, error, ours;
 
     *written = 0;
     if (size < 0) {
@@ -213,10 +216,8 @@ static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *lef
     if (padded <= size) {
         return result;
     }
-    if (*written > 0 && (int64_t)(offset + *written) > size) {
-        size = (int64_t)(offset + *written);
-    }
-    error = cut_padding(file->fd, size, padded, flags);
+    ours = (int64_t)(*written > 0 ? offset + *written : aiod_align_down(offset, file->alignment.offset));
+    error = cut_padding(file->fd, ours > size ? ours : size, padded, result < 0 ? 0 : flags);
     return result < 0 || error == 0 ? result : error;
 }
 

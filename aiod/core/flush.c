@@ -25,6 +25,31 @@ static void poison(struct aiod_flushes *flushes)
     __atomic_store_n(&flushes->poisoned, true, __ATOMIC_RELEASE);
 }
 
+/*
+ * May a durable write that ended with `result` have lost what others had written? Not if it was refused; but a disk has
+ * more words than EIO: ENODATA (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and what else its driver says.
+ */
+static bool may_have_lost(int64_t result)
+{
+    switch (-result) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EINVAL:
+    case EPERM:
+    case EACCES:
+    case EROFS:
+    case EBADF:
+    case ETXTBSY:
+    case ENOMEM:
+    case EAGAIN:
+    case EOPNOTSUPP:
+        return false;
+    default:
+        return result < 0;
+    }
+}
+
 /* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */
 static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason)
 {
@@ -137,7 +162,7 @@ int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *reques
     struct aiod_pool *pool = flushes->pool;
     struct aiod_request *parked;
 
-    if (result == -EIO) {
+    if (may_have_lost(result)) {
         poison(flushes);
     }
     parked = take_parked(flushes);

@@ -53,7 +53,10 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
  */
 bool aiod_flush_begin(struct aiod_flushes *flushes);
 
-/* Give the turn back, and end `request` with `result`; -EIO poisons the file. As aiod_flushes_flush() otherwise. */
+/*
+ * Give the turn back, and end `request` with `result`; a failure poisons the file, but not a refusal (ENOSPC, EFBIG, ...). As
+ * aiod_flushes_flush() otherwise.
+ */
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
 
 #endif

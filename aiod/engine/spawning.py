@@ -28,7 +28,7 @@ class Spawning:
         self._core = core
         self._follow = settings.affinity == "follow"
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s = 0.0
+        self._due_s = 0.0  # by the loop's clock: when the timer fires
         self._follow_timer: asyncio.TimerHandle | None = None
         if settings.cpus:
             os.sched_setaffinity(0, settings.cpus)
@@ -48,7 +48,7 @@ class Spawning:
                 timer.cancel()
 
     def pool_changed(self) -> None:
-        """Requests were queued or reaped: have a timer running if the pool wants one."""
+        """Requests were queued or reaped: have a timer running if the pool wants one, and none later than it wants."""
         self._arm(self._core.tick_wanted())
 
     def _doorbell(self) -> None:
@@ -63,12 +63,13 @@ class Spawning:
         if wanted_ms < 0:
             return
         loop = asyncio.get_running_loop()
-        at_s = loop.time() + wanted_ms / 1000
+        due_s = loop.time() + wanted_ms / 1000
         if self._timer is not None:
-            if at_s >= self._timer_at_s:
+            if self._due_s <= due_s:
                 return
             self._timer.cancel()
-        self._timer, self._timer_at_s = loop.call_at(at_s, self._tick), at_s
+        self._due_s = due_s
+        self._timer = loop.call_at(due_s, self._tick)
 
     def _follow_mask(self) -> None:
         """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""

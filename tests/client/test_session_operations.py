@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aiod_client import operations, session, wire
 from aiod_client.errors import ProtocolError
+from aiod_client.requests import Call
 from aiod_client.session import GRACE_S, Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
@@ -142,6 +143,21 @@ def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     assert copy.outcome() == (1 << 20) + 77  # there the source ended
 
 
+def test_the_source_of_a_copy_in_parts_is_not_closed_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "RANGE_BYTES_MAX", 1 << 20)
+    own = new_session(depth_max=1, batch_max=1)
+    copy = operations.copy_range_request(1, 2, 0, 0, 3 << 20)
+    own.add(copy)
+    own.add(Call(MessageType.CLOSE, 2, handle=2))
+    sent: list[int] = []
+    while not copy.done:
+        messages = own.messages_to_send(0.0)
+        sent += [wire.unpack(message[0])[0] for message in messages]
+        complete(own, *((row[0], row[5], 0) for row in rows_of(messages)))
+    sent += [wire.unpack(message[0])[0] for message in own.messages_to_send(0.0)]
+    assert sent == [MessageType.SUBMIT] * 3 + [MessageType.CLOSE]
+
+
 # ---- failures part-way
 
 
@@ -214,6 +230,14 @@ def test_what_is_late_is_never_sent() -> None:
     assert not last.done
 
 
+def test_what_stands_behind_a_late_request_is_sent_at_once() -> None:
+    own = new_session()
+    own.add(read(2.0))
+    own.add(Call(MessageType.CLOSE, 1, handle=1))
+    (message,) = own.messages_to_send(3.0)
+    assert wire.unpack(message[0])[0] == MessageType.CLOSE
+
+
 def test_nobody_need_wait_for_a_watched_deadline() -> None:
     own = new_session(depth_max=1, batch_max=1)
     sent, waiting = read(1.0), read(1.5)
@@ -262,6 +286,23 @@ def test_a_cancelled_request_stays_in_flight_until_its_completion() -> None:
 
 
 # ---- results with a payload
+
+
+def test_giving_up_thousands_of_parts_takes_several_messages() -> None:
+    own = new_session(depth_max=30_000, batch_max=256)
+    zeroes = operations.write_zeroes_request(1, 0, 1 << 60)
+    own.add(zeroes)
+    sent: set[int] = set()
+    while more := rows_of(own.messages_to_send(0.0)):
+        sent |= {row[0] for row in more}
+    own.abandon(zeroes, TimeoutError())
+    cancelled: list[int] = []
+    for (header,) in own.messages_to_send(0.0):
+        kind, _, answer, cookies = wire.unpack(header)  # WireError: too long for the daemon
+        assert (kind, answer) == (MessageType.CANCEL, None)
+        cancelled += cookies
+    assert len(cancelled) == len(sent) == 30_000
+    assert set(cancelled) == sent
 
 
 def test_results_with_a_payload() -> None:

@@ -120,6 +120,30 @@ static void creating_and_truncating(void)
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 0);
 }
 
+static int failing_statx(int fd, const char *path, int flags, unsigned mask, struct statx *status)
+{
+    (void)fd;
+    (void)path;
+    (void)flags;
+    (void)mask;
+    (void)status;
+    errno = EINVAL;
+    return -1;
+}
+
+/* Some file systems open with O_DIRECT, and say only when asked for its alignment that they have none for this file. */
+static void what_cannot_be_opened_is_not_truncated(void)
+{
+    struct aiod_os os = aiod_os_real;
+    struct stat status;
+
+    os.statx = failing_statx;
+    aiod_os = &os;
+    CHECK(attempt("file", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE | AIOD_OPEN_DIRECT) == -EINVAL);
+    aiod_os = &aiod_os_real;
+    CHECK(stat(in_base("root/file"), &status) == 0 && status.st_size == (off_t)strlen("inside"));
+}
+
 static void an_export_that_is_a_file(void)
 {
     struct aiod_opened opened;
@@ -215,6 +239,7 @@ int main(void)
     what_leaves_does_not();
     what_is_no_file_does_not();
     creating_and_truncating();
+    what_cannot_be_opened_is_not_truncated();
     an_export_that_is_a_file();
     an_export_that_is_a_file_is_there_already();
     devices_inside_a_directory();

@@ -486,6 +486,46 @@ static void a_disk_that_fails(void)
     close(direct.fd);
 }
 
+static ssize_t put_before_failing;
+
+/* While the write is at the disk, which fails, a neighbour has put something between the end of the file and its blocks. */
+static ssize_t overtaken_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    struct aiod_range range = {.start = 100, .end = 4096};
+    int other = open_again(fd, 0);
+    ssize_t put = put_before_failing;
+
+    (void)flags;
+    CHECK(count == 1 && offset >= 8192);
+    aiod_ranges_enter(&ranges, &range);
+    CHECK(pwrite(other, wanted + 100, 3996, 100) == 3996);
+    aiod_ranges_leave(&ranges, &range);
+    if (put > 0) {
+        CHECK(pwrite(other, iov->iov_base, (size_t)put, offset) == put);
+    }
+    close(other);
+    put_before_failing = 0;
+    errno = EIO;
+    return put > 0 ? put : -1;
+}
+
+static void one_that_fails_cuts_off_no_neighbour(ssize_t put_first, int64_t size)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096);
+    struct aiod_os os = *aiod_os;
+
+    CHECK(write_bytes(&direct, wanted, 100, 0, 0) == 100);
+    os.pwritev2 = overtaken_pwritev2;
+    aiod_os = &os;
+    put_before_failing = put_first;
+    CHECK(write_bytes(&direct, memory, 5000, 8192 + 1000, 0) == -EIO && written == 0);
+    aiod_os = usual;
+    check_size(direct.fd, size);
+    check_bytes(direct.fd, wanted, 4096, 0);
+    close(direct.fd);
+}
+
 static void interrupted_and_short_transfers_go_on(void)
 {
     struct aiod_direct direct = open_direct(512);
@@ -586,6 +626,37 @@ static void durable_with_their_size(void)
     close(direct.fd);
 }
 
+static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    int buffered = open_again(fd, 0);
+    ssize_t put = calls[0] == '\0' ? pwrite(buffered, iov->iov_base, 2048, offset) : -1;
+
+    CHECK(count == 1);
+    close(buffered);
+    note(flags == RWF_DSYNC ? 'W' : 'w');
+    errno = ENOSPC;
+    return put;
+}
+
+/* Its fdatasync() could take the one report of an error that another's flush is to be told: and who would hear of it? */
+static void one_that_fails_flushes_nothing(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct direct = open_direct(4096);
+    struct aiod_os os = aiod_os_real;
+
+    os.pwritev2 = full_pwritev2;
+    os.ftruncate = noting_ftruncate;
+    os.fdatasync = noting_fdatasync;
+    aiod_os = &os;
+    memset(calls, 0, sizeof(calls));
+    CHECK(write_bytes(&direct, memory, 1000, 100, RWF_DSYNC) == -ENOSPC && written == 1000);
+    CHECK(strcmp(calls, "WWt") == 0);
+    aiod_os = usual;
+    check_size(direct.fd, 1100);
+    close(direct.fd);
+}
+
 int main(void)
 {
     faults_install();
@@ -602,9 +673,12 @@ int main(void)
     appended_behind_a_growing_write();
     what_others_write_behind_it_stays();
     a_disk_that_fails();
+    one_that_fails_cuts_off_no_neighbour(0, 4096);
+    one_that_fails_cuts_off_no_neighbour(512, 8192);
     interrupted_and_short_transfers_go_on();
     errors_of_reads();
     durable_with_their_size();
+    one_that_fails_flushes_nothing();
     as_a_model(0);
     as_a_model(4096);
     growing_together(0);

@@ -38,13 +38,15 @@ static int64_t run_flush(struct aiod_request *request)
     return aiod_flushes_flush(&flushes, request, SUCCESS);
 }
 
+static int64_t fua_error = -EIO;
+
 /* A write that is a flush of its own, and waits at the disk as they do. */
 static int64_t run_fua(struct aiod_request *request)
 {
     bool mine = aiod_flush_begin(&flushes);
 
     CHECK(mine);
-    return aiod_flush_end(&flushes, request, slow_fdatasync(FD) < 0 ? -EIO : SUCCESS);
+    return aiod_flush_end(&flushes, request, slow_fdatasync(FD) < 0 ? fua_error : SUCCESS);
 }
 
 static void submit(struct job *job, int64_t (*run)(struct aiod_request *))
@@ -188,14 +190,36 @@ static void those_in_the_queue_share_one_too(void)
     end();
 }
 
+/* EIO is not a disk's only word: of a medium error, a lost path or a SCSI target the kernel says others. */
 static void its_error_stays_too(void)
 {
-    crowd(run_fua, 1);
-    let_go();
-    CHECK(jobs[0].request.result == -EIO);
-    check_all_but_first(-EIO, AIOD_REASON_POISONED);
-    CHECK(syncs == 1);
-    end();
+    static const int64_t errors[] = {-EIO, -ENODATA, -ENOLINK, -EREMOTEIO, -EILSEQ, -ETIMEDOUT};
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        fua_error = errors[i];
+        crowd(run_fua, 1);
+        let_go();
+        CHECK(jobs[0].request.result == errors[i]);
+        check_all_but_first(-EIO, AIOD_REASON_POISONED);
+        CHECK(syncs == 1);
+        end();
+    }
+}
+
+/* What the kernel says before it writes anything. */
+static void its_refusal_does_not(void)
+{
+    static const int64_t errors[] = {-ENOSPC, -EDQUOT, -EFBIG, -EINVAL, -EPERM, -ENOMEM};
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        fua_error = errors[i];
+        crowd(run_fua, 1);
+        let_go();
+        CHECK(jobs[0].request.result == errors[i]);
+        check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+        CHECK(!aiod_flushes_poisoned(&flushes));
+        end();
+    }
 }
 
 int main(void)
@@ -212,6 +236,7 @@ int main(void)
     an_error_stays();
     a_write_may_have_the_turn();
     its_error_stays_too();
+    its_refusal_does_not();
     those_in_the_queue_share_one_too();
     return 0;
 }

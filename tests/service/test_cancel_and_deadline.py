@@ -86,6 +86,18 @@ def test_a_deadline_that_passes_behind_a_slow_request(busy: Busy) -> None:
     assert busy.file.size() == 0
 
 
+def test_a_deadline_that_passes_before_an_earlier_request_s(busy: Busy) -> None:
+    with busy.disk.holding("pread"):
+        held = busy.read_that_is_held()
+        patient = busy.file.submit([("write", b"kept", 0)], timeout=60)[0]
+        busy.wait_for_bytes(4096 + 4)
+        with pytest.raises(TimeoutError, match="not executed"):
+            busy.file.pwrite(PAYLOAD, 4, timeout=0.3)
+        assert not held.done()
+    assert patient.result(timeout=60) == 4
+    assert busy.file.size() == 4
+
+
 def test_a_timeout_of_what_runs_says_unknown(busy: Busy) -> None:
     with busy.disk.holding("pread"), pytest.raises(TimeoutError, match="unknown whether done"):
         busy.slow.pread(4096, 0, timeout=0.3)

@@ -189,10 +189,14 @@ class File:
     ) -> int:
         """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
 
-        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap.
+        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap. Within one file more
+        than 1 GiB ends where the file ended when it was asked.
         """
         handle = source.source_handle(self._link)
         request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
+        if operations.copies_itself_in_parts(request):
+            length = max(0, min(length, await self.size(timeout=timeout) - source_offset))
+            request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
         result: int = await self._perform(request, timeout)
         return result
 

@@ -235,10 +235,14 @@ class File:
     ) -> int:
         """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
 
-        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap.
+        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap. Within one file more
+        than 1 GiB ends where the file ended when it was asked.
         """
         handle = source.source_handle(self._link)
         request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
+        if operations.copies_itself_in_parts(request):
+            length = max(0, min(length, self.size(timeout=timeout) - source_offset))
+            request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
         result: int = self._perform(request, timeout)
         return result
 
@@ -264,7 +268,8 @@ class File:
         ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),
         ("extents", offset, length): at most 1024 of them, ("prefetch", offset, length),
         ("copy_range", source, source_offset, offset, length), ("ioctl", number, argument).
-        fua, unmap and keep_size may be left out.
+        fua, unmap and keep_size may be left out. A copy_range of more than 1 GiB within one file must not reach
+        past its end.
 
         A flush covers what had *completed* before, not the writes of its own batch. `timeout` (seconds) is the deadline
         of each: one not started by then ends with TimeoutError, not executed; None: there is none. Raises ValueError,

@@ -143,6 +143,11 @@ def copy_range_request(handle: int, source: int, source_offset: int, offset: int
     return request
 
 
+def copies_itself_in_parts(copy: Request) -> bool:
+    """Whether a later part of `copy` may find, behind the end of its source, what an earlier one has put there."""
+    return copy.source == copy.handle and copy.length > RANGE_BYTES_MAX
+
+
 def prefetch_request(handle: int, offset: int, length: int) -> Request:
     """Have a range read ahead."""
     return _range_request(Op.PREFETCH, handle, offset, length)

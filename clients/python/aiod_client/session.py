@@ -45,8 +45,10 @@ PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
 
 _RECORD_BYTES: Final = SUBMISSION.size
+_COOKIE_BYTES_MAX: Final = 9  # in msgpack
 # Of requests with a frame each, a message may have no more than payload.py leaves frames for.
 _BATCH_MAX: Final = min((wire.HEADER_BYTES_MAX - 256) // _RECORD_BYTES, FRAMES_LEFT)
+_CANCEL_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _COOKIE_BYTES_MAX
 
 # Refilling waits until this part of the depth is free (or the whole backlog fits), so that a long backlog travels in
 # batches even if completions come one by one. But not for long: the requests in flight may be such as never complete.
@@ -180,9 +182,10 @@ class Session:
                     self.held_until_s = held_until_s
                     break
             message = self._submission(min(free, self._batch_max), now_s)
-            if message is None:
-                break
-            messages.append(message)
+            if message is not None:
+                messages.append(message)
+            elif not backlog or not isinstance(backlog[0], Call):
+                break  # else what stood before the call was late
         if messages:
             self._last_sent_s = now_s
             if self._silent_since_s is None:
@@ -190,8 +193,8 @@ class Session:
         return messages
 
     def _send_call(self, call: Call, messages: list[Message]) -> None:
-        # A CLOSE must not overtake its handle's parts, which may stand behind it.
-        if call.kind == MessageType.CLOSE and any(request.handle == call.handle for request in self._splits):
+        # A CLOSE must not overtake its handle's parts, which may stand behind it. A handle is never 0.
+        if call.kind == MessageType.CLOSE and any(call.handle in (part.handle, part.source) for part in self._splits):
             self._backlog.append(call)
             return
         call.cookie = self._cookie = self._cookie + 1
@@ -416,8 +419,10 @@ class Session:
             self._cancel([request.cookie])
 
     def _cancel(self, cookies: list[int]) -> None:
-        if cookies and self.ended is None:
-            self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, cookies)])
+        if self.ended is None:
+            for start in range(0, len(cookies), _CANCEL_MAX):
+                some = cookies[start : start + _CANCEL_MAX]
+                self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, some)])
 
     def lose(
         self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
