@@ -164,7 +164,7 @@ bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers; its spaw
 LIB := $(PREFIX)/lib/aiod
 
 .PHONY: install
-install:  ## a self-contained environment in PREFIX/lib/aiod, commands in PREFIX/bin (PREFIX, DESTDIR, EXTRAS)
+install: libaiod  ## a self-contained environment in PREFIX/lib/aiod, commands and libaiod (PREFIX, DESTDIR, EXTRAS)
 	@scripts/prerequisites.sh build
 	$(PYTHON) -m venv --clear $(DESTDIR)$(LIB)
 	$(DESTDIR)$(LIB)/bin/python -m pip --disable-pip-version-check install --quiet '.[$(EXTRAS)]'
@@ -173,6 +173,10 @@ install:  ## a self-contained environment in PREFIX/lib/aiod, commands in PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SYSCONFDIR)/aiod
 	ln -sf ../lib/aiod/bin/aiod $(DESTDIR)$(PREFIX)/bin/aiod
 	ln -sf ../lib/aiod/bin/aiodctl $(DESTDIR)$(PREFIX)/bin/aiodctl
+	install -d $(DESTDIR)$(PREFIX)/include
+	install -m 644 clients/c/include/aiod.h clients/c/include/aiod_ring.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 build/libaiod.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 build/aiod-bench $(DESTDIR)$(PREFIX)/bin
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 

@@ -53,7 +53,7 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
     yield f"aiod {body['version']} (pid {body['pid']}), up for {duration(body['uptime_s'])}"
     pools = _table(
         "engines", "name", "pid", "state", "threads", "idle", "min", "max", "created", "failed", "queued", "in flight",
-        "clients", "files", "RSS",
+        "clients", "files", "rings", "their memory", "RSS",
     )  # fmt: skip
     for engine in body["engines"]:
         pool = engine["pool"]
@@ -63,7 +63,8 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
             engine["state"],
             *(str(pool[key]) for key in ("cur_threads", "idle_threads", "min_threads", "max_threads")),
             *(str(pool[key]) for key in ("threads_created", "spawn_failures", "queued")),
-            *(str(engine.get(key, "")) for key in ("inflight", "sessions", "files")),
+            *(str(engine.get(key, "")) for key in ("inflight", "sessions", "files", "rings")),
+            size(engine.get("ring_bytes", 0)),
             size(engine.get("rss_bytes", 0)),
         )
     yield pools
@@ -153,7 +154,7 @@ def exports(body: dict[str, Any]) -> Iterator[Any]:
 def clients(body: dict[str, Any]) -> Iterator[Any]:
     """Who is connected, and what each has done."""
     table = _table(
-        "clients", "id", "engine", "pid", "uid", "software", "files", "in flight", "age", "idle", "operations", "bytes",
+        "clients", "id", "engine", "pid", "uid", "software", "by", "files", "in flight", "age", "idle", "operations", "bytes",
         "errors", "latency p50 (µs)", "p99 (µs)",
     )  # fmt: skip
     for client in body["clients"]:
@@ -162,7 +163,9 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
         table.add_row(
             client["id"],
             client["engine"],
-            *(str(client[key]) for key in ("pid", "uid", "software", "handles", "inflight")),
+            *(str(client[key]) for key in ("pid", "uid", "software")),
+            "ring" if client["ring"] else "ZeroMQ",
+            *(str(client[key]) for key in ("handles", "inflight")),
             duration(client["age_s"]),
             duration(client["idle_s"]),
             f"{sum(op['count'] for op in ops):,}",
