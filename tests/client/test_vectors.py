@@ -125,6 +125,14 @@ def test_a_later_daemons_welcome_is_understood() -> None:
     assert (welcome.token, welcome.depth_max, welcome.heartbeat_s) == (TOKEN, 16, 5.0)
 
 
+def test_the_offer_of_a_ring() -> None:
+    offered = handshake.parse_welcome(named("welcome-engine-ring", "handshake.json")).ring
+    assert offered == handshake.RingOffer(1, "/run/aiod/engine-main-1.ring", bytes(range(16, 32)))
+    assert handshake.parse_welcome(named("welcome-engine", "handshake.json")).ring is None
+    # What a later daemon may say under that name is no offer that we understand, and no mistake.
+    assert handshake.parse_welcome(named("welcome-engine-later", "handshake.json")).ring is None
+
+
 def answer_to_locate(name: str) -> handshake.Location:
     """What LOCATE gives when the daemon answers with that vector."""
     conversation = handshake.locate("scratch")

@@ -1,0 +1,100 @@
+"""The words on a ring's socket are laid out in Python as in C (clients/c/include/aiod_ring.h)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aiod_client import ring_wire, sentences
+from aiod_client.wire import Op
+
+INCLUDE = Path(__file__).parents[2] / "clients" / "c" / "include"
+
+PROGRAM = r"""
+#include <stddef.h>
+#include <stdio.h>
+#include "aiod_ring.h"
+#define SIZE(name, type) printf("%s %zu\n", name, sizeof(type))
+#define NUMBER(name, value) printf("%s %d\n", name, (int)(value))
+int main(void)
+{
+    SIZE("ATTACH", struct aiod_ring_attach);
+    SIZE("ATTACHED", struct aiod_ring_attached);
+    SIZE("OPEN", struct aiod_ring_open);
+    SIZE("CLOSE", struct aiod_ring_close);
+    SIZE("REPLY", struct aiod_ring_reply);
+    SIZE("GOODBYE", struct aiod_ring_goodbye);
+    NUMBER("attach.ticket", offsetof(struct aiod_ring_attach, ticket));
+    NUMBER("attach.area_bytes", offsetof(struct aiod_ring_attach, area_bytes));
+    NUMBER("open.cookie", offsetof(struct aiod_ring_open, cookie));
+    NUMBER("close.cookie", offsetof(struct aiod_ring_close, cookie));
+    NUMBER("reply.result", offsetof(struct aiod_ring_reply, result));
+    NUMBER("attached.request_bytes_max", offsetof(struct aiod_ring_attached, request_bytes_max));
+    NUMBER("sqe", sizeof(struct aiod_ring_sqe));
+    NUMBER("cqe", sizeof(struct aiod_ring_cqe));
+    NUMBER("header", sizeof(struct aiod_ring_header));
+    NUMBER("sq_tail", offsetof(struct aiod_ring_header, sq_tail));
+    NUMBER("engine_sleeps", offsetof(struct aiod_ring_header, engine_sleeps));
+    NUMBER("version", AIOD_RING_VERSION);
+    NUMBER("entries_max", AIOD_RING_ENTRIES_MAX);
+    NUMBER("sentence_max", AIOD_RING_SENTENCE_MAX);
+    NUMBER("reasons", AIOD_RING_STOPPING);
+    NUMBER("goodbye", AIOD_RING_GOODBYE);
+    NUMBER("append", AIOD_RING_APPEND);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """What a C compiler makes of the header."""
+    directory = tmp_path_factory.mktemp("ring")
+    source = directory / "print.c"
+    source.write_text(PROGRAM)
+    program = directory / "print"
+    command = [os.environ.get("CC", "cc"), "-std=c11", "-Wall", "-Werror", f"-I{INCLUDE}", source, "-o", program]
+    subprocess.run(command, check=True)
+    said = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in said.splitlines())}
+
+
+@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "GOODBYE"])
+def test_sizes(numbers: dict[str, int], name: str) -> None:
+    assert numbers[name] == getattr(ring_wire, name).size
+
+
+def test_places(numbers: dict[str, int]) -> None:
+    attach = ring_wire.ATTACH.pack(1, 1, b"T" * 16, 2, 0, 0x1122334455667788, b"")
+    assert attach.index(b"T") == numbers["attach.ticket"]
+    assert attach.index(bytes.fromhex("8877665544332211")) == numbers["attach.area_bytes"]
+    cookie = 0x1122334455667788
+    packed = cookie.to_bytes(8, "little")
+    assert ring_wire.OPEN.pack(3, 0, cookie, 0, 0).index(packed) == numbers["open.cookie"]
+    assert ring_wire.CLOSE.pack(4, 0, cookie).index(packed) == numbers["close.cookie"]
+    assert ring_wire.REPLY.pack(5, 0, 0, cookie).index(packed) == numbers["reply.result"]
+    assert ring_wire.ATTACHED.pack(2, 1, 0, cookie, 1, 0).index(packed) == numbers["attached.request_bytes_max"]
+
+
+def test_the_memory_is_as_documented(numbers: dict[str, int]) -> None:
+    assert (numbers["sqe"], numbers["cqe"], numbers["header"]) == (64, 32, 6 * 64)
+    assert (numbers["sq_tail"], numbers["engine_sleeps"]) == (64, 320)
+
+
+def test_numbers(numbers: dict[str, int]) -> None:
+    assert numbers["version"] == ring_wire.VERSION
+    assert numbers["entries_max"] == ring_wire.ENTRIES_MAX
+    assert numbers["sentence_max"] == ring_wire.SENTENCE_BYTES_MAX
+    assert numbers["goodbye"] == ring_wire.RingMessage.GOODBYE
+    assert numbers["append"] == Op.APPEND
+
+
+def test_every_reason_has_a_sentence(numbers: dict[str, int]) -> None:
+    for reason in range(1, numbers["reasons"] + 1):
+        text = sentences.explain(Op.READ, "scratch/x", 0, 1, 5, reason)
+        assert text.startswith("read of 1 bytes at 0 on scratch/x: ")
+        assert "Input/output error" not in text
+    assert "Input/output error" in sentences.explain(Op.READ, "scratch/x", 0, 1, 5, sentences.BY_KERNEL)
