@@ -154,8 +154,8 @@ def exports(body: dict[str, Any]) -> Iterator[Any]:
 def clients(body: dict[str, Any]) -> Iterator[Any]:
     """Who is connected, and what each has done."""
     table = _table(
-        "clients", "id", "engine", "pid", "uid", "software", "by", "files", "in flight", "age", "idle", "operations", "bytes",
-        "errors", "latency p50 (µs)", "p99 (µs)",
+        "clients", "id", "engine", "pid", "uid", "software", "by", "files", "in flight", "age", "idle", "operations",
+        "bytes", "errors", "latency p50 (µs)", "p99 (µs)",
     )  # fmt: skip
     for client in body["clients"]:
         ops = client["ops"].values()

@@ -56,7 +56,7 @@ def test_a_client_that_has_done_nothing_yet() -> None:
     nothing: dict[str, Any] = {"count": 0, "bytes": 0, "errors": 0, "inline": 0}
     ops: dict[str, Any] = {"read": nothing | {f"{part}_ns": [] for part in ("latency", "queue", "service")}}
     client = {
-        "id": "ab12", "engine": "main", "pid": 1, "uid": 0, "software": "x", "handles": 0, "inflight": 0,
+        "id": "ab12", "engine": "main", "pid": 1, "uid": 0, "software": "x", "handles": 0, "inflight": 0, "ring": False,
         "age_s": 1.0, "idle_s": 1.0, "ops": stats.show_ops(ops),
     }  # fmt: skip
     assert "ab12" in text_of(tables.clients({"clients": [client]}))
