@@ -77,20 +77,21 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._ring = link.ring
+        self._ring = link.ring  # until it is closed; a ring that has ended says no itself
+        self._at_once = 0  # reads that the ring answered at once
         link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
         ring = self._ring
-        if ring is None or self.closed or self._client.closed:
+        if ring is None:
             result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
             return result
         timeout_s = self._client.timeout_s if timeout is None else timeout
         found = ring.read_soon(self._handle, length, offset, timeout_s)
         if type(found) is bytes:
-            self._link.at_once += 1
-            if self._link.at_once % AT_ONCE_MAX == 0:
+            self._at_once += 1
+            if self._at_once % AT_ONCE_MAX == 0:
                 await asyncio.sleep(0)
             return found
         request = operations.read_request(self._handle, length, offset)
@@ -246,6 +247,7 @@ class File:
         if self.closed:
             return
         self.closed = True
+        self._ring = None
         if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
             return
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)

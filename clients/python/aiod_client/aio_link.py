@@ -52,7 +52,6 @@ class Link:
         """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`."""
         self.loop = asyncio.get_running_loop()
         self.ring = ring
-        self.at_once = 0  # reads in a row that the ring answered at once: see File.pread()
         self._session = Session(welcome, time.monotonic())
         self._lane = None if ring is None else Lane(ring, self._session.request_bytes_max)
         self._reaping = False  # a _reap_ring() is due in this turn of the loop

@@ -118,13 +118,13 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._ring = link.ring
+        self._ring = link.ring  # until it is closed; a ring that has ended says no itself
         link.name_handle(handle, name)
 
     def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
         ring = self._ring
-        if ring is not None and not (self.closed or self._client.closed):
+        if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             data = ring.read(self._handle, length, offset, timeout_s)
             if type(data) is bytes:
@@ -138,7 +138,7 @@ class File:
     def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
         ring = self._ring
-        if ring is not None and not (self.closed or self._client.closed):
+        if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             done = ring.read_into(self._handle, buffer, offset, timeout_s)
             if type(done) is int:
@@ -160,7 +160,7 @@ class File:
         Safe on disk after the next flush(), with `fua` when it returns.
         """
         ring = self._ring
-        if ring is not None and not (self.closed or self._client.closed):
+        if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             done = ring.write(self._handle, data, offset, OpFlag.FUA if fua else 0, timeout_s)
             if type(done) is int:
@@ -311,6 +311,7 @@ class File:
         if self.closed:
             return
         self.closed = True
+        self._ring = None
         if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
             return
         self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
