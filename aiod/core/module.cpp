@@ -610,13 +610,12 @@ NB_MODULE(_core, m)
         .def("stats", session_stats);
 
     nb::class_<Core>(m, "Core")
-        .def(nb::init<const std::string &, unsigned, unsigned, uint64_t, uint64_t, uint64_t, size_t, unsigned, uint64_t>(),
-             nb::arg("name"),
-             nb::kw_only(), nb::arg("max_threads"), nb::arg("min_threads"), nb::arg("idle_timeout_ms"),
+        .def(nb::init<const std::string &, unsigned, unsigned, uint64_t, uint64_t, uint64_t, size_t, unsigned,
+                      uint64_t>(),
+             nb::arg("name"), nb::kw_only(), nb::arg("max_threads"), nb::arg("min_threads"), nb::arg("idle_timeout_ms"),
              nb::arg("spawn_retry_ms"), nb::arg("inline_read_max"), nb::arg("buffer_cache_max"), nb::arg("rings_max"),
              nb::arg("ring_poll_max_us"))
-        .def("attach", core_attach, nb::arg("session"), nb::arg("wake_fd"), nb::arg("entries"),
-             nb::arg("area_bytes"))
+        .def("attach", core_attach, nb::arg("session"), nb::arg("wake_fd"), nb::arg("entries"), nb::arg("area_bytes"))
         .def_prop_ro("rings", [](const Core &self) { return self.core->ring_count; })
         .def_prop_ro("ring_bytes", [](const Core &self) { return self.core->ring_bytes; })
         .def_prop_ro("completion_fd", [](const Core &self) { return aiod_pool_completion_fd(self.core->pool); })
