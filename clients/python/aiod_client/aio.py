@@ -27,8 +27,9 @@ from aiod_client import endpoint as endpoints
 from aiod_client.aio_file import File, RequestFuture
 from aiod_client.aio_link import Link, converse, perform, within
 from aiod_client.blocking import TIMEOUT_S, Entries, check_transport
+from aiod_client.dealer import LINGER_MS
 from aiod_client.errors import AiodError, closed, forked, other_export
-from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
+from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import FileStat, parse_page, parse_stat_body
 from aiod_client.requests import Call
@@ -266,7 +267,9 @@ class Client:
                 ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, self._transport)
             return Link(dealer, welcome, ring)
         except BaseException:
-            dealer.close()
+            dealer.send(goodbye(welcome))
+            # In a thread: it may have to wait for a daemon that does not read.
+            asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
             raise
 
     async def _link(self, export: str, timeout_s: float) -> Link:

@@ -17,10 +17,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.dealer import LINGER_MS
 from aiod_client.dial import converse
 from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
 from aiod_client.file import File
-from aiod_client.handshake import Conversation, control, greet_engine, greet_front, locate
+from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
 from aiod_client.link import Link
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
@@ -286,7 +287,8 @@ class Client:
         try:
             return Link(dealer, welcome, attach(welcome, self._transport))
         except BaseException:
-            dealer.close()
+            dealer.send(goodbye(welcome))
+            dealer.close(LINGER_MS)
             raise
 
     def _ask(self, conversation: Conversation[T], deadline_s: float) -> T:

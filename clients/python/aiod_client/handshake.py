@@ -157,6 +157,11 @@ def _reply_body(frames: Frames, cookie: int, filename: str | None, bytes_max: in
     return body
 
 
+def goodbye(welcome: Welcome) -> Message:
+    """What ends a session that was never used."""
+    return [wire.pack(MessageType.GOODBYE, welcome.token, 1)]
+
+
 def parse_reply(header: list[Any], cookie: int | None = None) -> tuple[int, str | None, Any]:
     """(result, sentence, body) of a REPLY (to `cookie`, if given). Raises ProtocolError."""
     if header[0] != MessageType.REPLY or len(header) < 5 or type(header[2]) is not int:  # noqa: PLR2004

@@ -1,0 +1,233 @@
+"""Who gets a ring, who does without, and who is refused with a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client import _ring, handshake, ring_wire
+from aiod_client.dial import converse
+from aiod_client.ring_wire import RingMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 2**20
+
+
+def use(daemon: Any, transport: Any) -> bool:
+    """Write and read a file; whether that went by a ring."""
+    with aiod_client.connect(daemon.endpoint, transport=transport) as client:
+        with client.open("scratch/used", "w+") as file:
+            assert file.pwrite(b"data", 0) == 4
+            file.flush()
+            assert file.pread(10, 0) == b"data"
+        (shown,) = daemon.json("clients")["clients"]
+        return bool(shown["ring"])
+
+
+def raw_socket(daemon: Any) -> socket.socket:
+    """A connection to the ring socket, by the export's link."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.settimeout(20)
+    connection.connect(str(daemon.runtime_dir / "ring" / "scratch"))
+    return connection
+
+
+def attach_message(*, version: int = 1, ticket: bytes = bytes(16), entries: int = 8, area_bytes: int = MIB) -> bytes:
+    """ATTACH."""
+    return ring_wire.ATTACH.pack(RingMessage.ATTACH, version, ticket, entries, 0, area_bytes, b"raw")
+
+
+def refusal_of(daemon: Any, message: bytes) -> tuple[int, str]:
+    """The errno and sentence of a REPLY, after which the engine closes."""
+    with raw_socket(daemon) as connection:
+        connection.send(message)
+        answer = connection.recv(8192)
+        assert connection.recv(8192) == b""
+    kind, _, cookie, result = ring_wire.REPLY.unpack_from(answer)
+    assert (kind, cookie) == (RingMessage.REPLY, 0)
+    return -result, answer[ring_wire.REPLY.size :].decode()
+
+
+def test_by_a_ring_without_asking(daemon: Any, wait_until: Callable[..., None]) -> None:
+    assert use(daemon, "auto")
+    assert use(daemon, "ring")
+    assert not use(daemon, "zmq")
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+    assert daemon.engine["ring_bytes"] == 0
+
+
+@pytest.mark.parametrize("trouble", ["no rings", "no socket"])
+def test_without_a_ring(new_daemon: Callable[..., Any], trouble: str) -> None:
+    daemon = new_daemon(**({"engine.main": {"rings_max": 0}} if trouble == "no rings" else {}))
+    daemon.start()
+    for path in daemon.runtime_dir.glob("engine-*.ring"):
+        path.unlink()
+    assert not use(daemon, "auto")
+    with (
+        aiod_client.connect(daemon.endpoint, transport="ring") as client,
+        pytest.raises(aiod_client.AiodError, match="transport ring: "),
+    ):
+        client.open("scratch/used", "r")
+
+
+def test_more_rings_than_there_may_be(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+    daemon = new_daemon(**{"engine.main": {"rings_max": 1}})
+    daemon.start()
+    with aiod_client.connect(daemon.endpoint) as first, first.open("scratch/x", "w"):
+        with (
+            aiod_client.connect(daemon.endpoint, transport="ring") as second,
+            pytest.raises(aiod_client.AiodError, match="rings_max") as caught,
+        ):
+            second.open("scratch/x")
+        assert caught.value.errno == errno.EAGAIN
+        with aiod_client.connect(daemon.endpoint) as third, third.open("scratch/x") as file:
+            assert file.pread(1, 0) == b""
+            assert [client["ring"] for client in daemon.json("clients")["clients"]] == [True, False]
+    wait_until(lambda: daemon.engine["rings"] == 0, "the first has gone")
+    assert use(daemon, "ring")
+
+
+def test_more_memory_than_there_may_be(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(**{"engine.main": {"ring_bytes_max": 8 * MIB}})
+    daemon.start()
+    assert not use(daemon, "auto")
+    code, sentence = refusal_of(daemon, attach_message(area_bytes=9 * MIB))
+    assert code == errno.ENOBUFS
+    assert "ring_bytes_max" in sentence
+    assert daemon.engine["rings"] == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "said"),
+    [
+        (attach_message(version=2), errno.EPROTONOSUPPORT, "ring version 2"),
+        (attach_message(entries=3), errno.EINVAL, "a power of two"),
+        (attach_message(entries=0), errno.EINVAL, "a power of two"),
+        (attach_message(ticket=b"x" * 16), errno.EACCES, "ticket"),
+        (ring_wire.CLOSE.pack(RingMessage.CLOSE, 1, 1), errno.EPROTO, "not ATTACH"),
+    ],
+)
+def test_what_is_refused(daemon: Any, message: bytes, code: int, said: str) -> None:
+    refused, sentence = refusal_of(daemon, message)
+    assert refused == code
+    assert said in sentence
+    assert use(daemon, "ring")
+
+
+@pytest.mark.parametrize("message", [b"x", attach_message()[:-1], attach_message() + b"x"])
+def test_what_is_malformed(daemon: Any, message: bytes) -> None:
+    with raw_socket(daemon) as connection:
+        connection.send(message)
+        assert connection.recv(8192) == b""
+    assert daemon.engine["sessions"] == 0
+
+
+def test_nonsense_after_attach_ends_the_session(daemon: Any, wait_until: Callable[..., None]) -> None:
+    with raw_socket(daemon) as connection:
+        connection.send(attach_message())
+        message, fds, _, _ = socket.recv_fds(connection, 8192, 2)
+        for fd in fds:
+            os.close(fd)
+        assert ring_wire.HEAD.unpack_from(message)[0] == RingMessage.ATTACHED
+        assert daemon.engine["rings"] == 1
+        connection.send(attach_message())
+        assert connection.recv(8192) == b""
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+    assert "does not belong there" in daemon.log
+
+
+def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
+    """A session begun by ZeroMQ, without its ring."""
+    end_s = float("inf")
+    dealer, location = converse(daemon.endpoint, handshake.locate("scratch"), end_s, lambda: None)
+    dealer.close()
+    return converse(location.endpoint, handshake.greet_engine(), end_s, lambda: None)
+
+
+def test_a_ticket_is_good_once(daemon: Any) -> None:
+    dealer, welcome = welcome_of(daemon)
+    offer = welcome.ring
+    assert offer is not None
+    ring = _ring.attach(offer.path, offer.ticket, software="test", entries=8, area_bytes=MIB)
+    with pytest.raises(OSError, match="used already") as caught:
+        _ring.attach(offer.path, offer.ticket, software="test", entries=8, area_bytes=MIB)
+    assert caught.value.errno == errno.EACCES
+    ring.close()
+    dealer.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another uid needs root")
+def test_a_ticket_is_good_for_its_uid_only(daemon: Any) -> None:
+    dealer, welcome = welcome_of(daemon)
+    offer = welcome.ring
+    assert offer is not None
+    daemon.runtime_dir.chmod(0o755)
+    Path(offer.path).chmod(0o777)
+    program = (
+        "import os, socket, sys\n"
+        "connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "os.setuid(65534)\n"
+        "connection.connect(sys.argv[1])\n"
+        "connection.send(bytes.fromhex(sys.argv[2]))\n"
+        "print(connection.recv(8192))\n"
+    )
+    message = attach_message(ticket=offer.ticket).hex()
+    command = [sys.executable, "-c", program, offer.path, message]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the session is of uid 0, the ring's client of uid 65534" in done.stdout
+    assert "its ring's ticket was used by uid 65534" in daemon.log
+    dealer.close()
+
+
+def test_a_client_that_is_killed_gives_everything_back(daemon: Any, wait_until: Callable[..., None]) -> None:
+    program = (
+        "import sys, aiod_client\n"
+        "client = aiod_client.connect(sys.argv[1], transport='ring')\n"
+        "file = client.open('scratch/held', 'w+')\n"
+        "futures = file.submit([('write', b'x' * 65536, 65536 * number) for number in range(100)])\n"
+        "print('sent', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, daemon.endpoint]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"sent\n"
+    assert daemon.engine["rings"] == 1
+    child.kill()
+    child.communicate()
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "it has gone")
+    assert (daemon.engine["ring_bytes"], daemon.engine["sessions"], daemon.engine["inflight"]) == (0, 0, 0)
+
+
+def test_many_sessions_leave_nothing(daemon: Any, wait_until: Callable[..., None]) -> None:
+    def descriptors(pid: int) -> int:
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+    use(daemon, "ring")
+    wait_until(lambda: daemon.engine["rings"] == 0, "the first has gone")
+    pid = daemon.engine["pid"]
+    before = descriptors(pid), descriptors(os.getpid())
+    for _ in range(40):
+        with aiod_client.connect(daemon.endpoint, transport="ring") as client, client.open("scratch/used") as file:
+            file.pread(4, 0)
+    wait_until(lambda: daemon.engine["rings"] == 0, "all have gone")
+    wait_until(lambda: descriptors(pid) <= before[0] + 2, "the engine's descriptors are closed")
+    assert descriptors(os.getpid()) <= before[1] + 2
+
+
+def test_the_links_of_exports(daemon: Any) -> None:
+    (link,) = (daemon.runtime_dir / "ring").iterdir()
+    assert link.name == "scratch"
+    assert link.resolve().is_socket()
+    daemon.stop()
+    assert not (daemon.runtime_dir / "ring").exists()

@@ -1,0 +1,217 @@
+"""Requests that a ring carries, where something comes in their way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from tests.service.faulty_disk import faulty_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MIB = 2**20
+
+
+@pytest.fixture(name="client")
+def client_fixture(shared_daemon: Any) -> Iterator[aiod_client.Client]:
+    """With a ring."""
+    with aiod_client.connect(shared_daemon.endpoint, transport="ring") as client:
+        yield client
+
+
+@pytest.fixture(name="file")
+def file_fixture(client: aiod_client.Client) -> Iterator[aiod_client.File]:
+    """An empty file."""
+    with client.open("scratch/requests", "w+") as file:
+        yield file
+
+
+def test_the_rings_own_memory(client: aiod_client.Client, file: aiod_client.File) -> None:
+    buffer = client.buffer(8192)
+    assert bytes(buffer) == bytes(8192)
+    buffer[:4] = b"data"
+    assert file.pwrite(buffer[:4], 100) == 4
+    assert file.pread_into(buffer[4096:], 102) == 2
+    assert bytes(buffer[4096:4099]) == b"ta\0"
+    future = file.submit([("read_into", buffer[10:20], 100)])[0]
+    assert future.result(timeout=20) == 4
+    assert bytes(buffer[10:14]) == b"data"
+    assert len(file.buffer(1)) == 1
+
+
+def take_all(client: aiod_client.Client, nbytes: int) -> Iterator[memoryview]:
+    """Buffers until there is none of that size."""
+    try:
+        while True:
+            yield client.buffer(nbytes)
+    except aiod_client.AiodError:
+        return
+
+
+def test_all_of_the_rings_memory_in_use(client: aiod_client.Client, file: aiod_client.File) -> None:
+    buffers = list(take_all(client, MIB))
+    assert len(buffers) >= 8
+    buffers += take_all(client, 4096)  # the small rest
+    with pytest.raises(aiod_client.AiodError, match="no such room"):
+        client.buffer(1)
+    data = os.urandom(3 * MIB)
+    assert file.pwrite(data, 0) == len(data)
+    assert file.pread(len(data), 0) == data
+    futures = file.submit([("read", MIB, number * MIB) for number in range(3)])
+    assert b"".join(future.result(timeout=20) for future in futures) == data
+    buffers.clear()
+    assert len(client.buffer(8 * MIB)) == 8 * MIB
+
+
+def test_more_at_once_than_the_ring_has_entries_or_memory(file: aiod_client.File) -> None:
+    futures = file.submit([("write", bytes([number % 251]) * 65536, number * 65536) for number in range(1000)])
+    assert sum(future.result(timeout=60) for future in futures) == 1000 * 65536
+    found = file.pread(1000 * 65536, 0)
+    assert all(found[number * 65536 :: 65536][:1] == bytes([number % 251]) for number in range(1000))
+
+
+def test_a_signal_handler_that_uses_the_file_its_thread_waits_for(file: aiod_client.File) -> None:
+    file.pwrite(b"before", 0)
+    found: list[bytes] = []
+
+    def handle(*_: object) -> None:
+        found.append(file.pread(6, 0))
+
+    def signal_ourselves() -> None:
+        for _ in range(20):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    try:
+        timer = threading.Thread(target=signal_ourselves)
+        timer.start()
+        for _ in range(2000):
+            assert file.pread(6, 0) == b"before"
+        timer.join()
+        while not found:
+            assert file.pread(6, 0) == b"before"
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert set(found) == {b"before"}
+
+
+def test_a_forked_child_gets_an_error_and_does_no_harm(file: aiod_client.File) -> None:
+    file.pwrite(b"parent", 0)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            file.pread(6, 0)
+        except aiod_client.AiodError as error:
+            status = 0 if "before fork()" in str(error) else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert file.pread(6, 0) == b"parent"
+
+
+def test_closing_a_file_while_its_requests_are_in_flight(client: aiod_client.Client) -> None:
+    file = client.open("scratch/closed", "w+")
+    futures = file.submit([("write", b"x" * 4096, number * 4096) for number in range(200)])
+    file.close()
+    assert [future.result(timeout=20) for future in futures] == [4096] * 200
+    with pytest.raises(aiod_client.AiodError, match="closed"):
+        file.pread(1, 0)
+    with client.open("scratch/closed") as again:
+        assert again.size() == 200 * 4096
+
+
+class Held:
+    """A file on a disk that can be held, and a client with a ring."""
+
+    def __init__(self, disk: Any, client: aiod_client.Client) -> None:
+        self.disk = disk
+        self.client = client
+        self.file = client.open("disk", "r", direct=True)
+
+
+@pytest.fixture(name="held")
+def held_fixture(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Held]:
+    """Any number of workers."""
+    with faulty_disk(disk_path) as disk:
+        daemon = new_daemon(**{"exports.disk": {"path": str(disk.path)}})
+        daemon.start()
+        with aiod_client.connect(daemon.endpoint, transport="ring", timeout=60) as client:
+            made = Held(disk, client)
+            yield made
+            made.file.close()
+        daemon.stop()
+
+
+class InterruptedHereError(Exception):
+    """Raised by a signal handler."""
+
+
+def test_an_exception_in_a_handler_ends_the_waiting(held: Held, wait_until: Callable[..., None]) -> None:
+    def handle(*_: object) -> None:
+        raise InterruptedHereError
+
+    previous = signal.signal(signal.SIGUSR1, handle)
+    before = held.disk.arrived("Read")
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        wait_until(lambda: held.disk.arrived("Read") > before, "the read at the disk")
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    try:
+        with held.disk.holding("pread"):
+            thread = threading.Thread(target=interrupt)
+            thread.start()
+            with pytest.raises(InterruptedHereError):
+                held.file.pread(4096, 0)
+            thread.join()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    assert held.file.pread(10, 0) == bytes(10)
+
+
+def test_a_buffer_given_up_in_flight_stays_until_the_read_is_over(held: Held) -> None:
+    buffer = held.client.buffer(MIB)
+    with held.disk.holding("pread"):
+        with pytest.raises(TimeoutError, match="unknown whether done"):
+            held.file.pread_into(buffer, 0, timeout=0.2)
+        del buffer
+        # What is left does not have its place.
+        others = [held.client.buffer(MIB) for _ in range(6)]
+        for other in others:
+            other[:] = b"\xff" * MIB
+    for _ in range(3):
+        assert held.file.pread(4096, 0) == bytes(4096)
+    assert all(bytes(other) == b"\xff" * MIB for other in others)
+
+
+def test_the_client_is_closed_under_a_thread_that_reads(held: Held, wait_until: Callable[..., None]) -> None:
+    outcome: list[BaseException] = []
+    before = held.disk.arrived("Read")
+
+    def read() -> None:
+        try:
+            held.file.pread(4096, 0)
+        except OSError as error:
+            outcome.append(error)
+
+    with held.disk.holding("pread"):
+        thread = threading.Thread(target=read)
+        thread.start()
+        wait_until(lambda: held.disk.arrived("Read") > before, "the read at the disk")
+        held.client.close()
+        thread.join(20)
+        assert not thread.is_alive()
+    (error,) = outcome
+    assert isinstance(error, aiod_client.AiodError)
+    assert "the client was closed" in str(error)
