@@ -204,11 +204,17 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
     bool stay = true;
 
     pthread_mutex_lock(&pool->lock);
-    while (stay && !must_leave(pool)) {
+    while (stay && (finished != NULL || !must_leave(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
         struct aiod_request *request;
         unsigned wake;
 
+        if (must_leave(pool)) { /* told first, and then looked again: others may have left meanwhile */
+            pthread_mutex_unlock(&pool->lock);
+            tell(pool, &finished);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
         if (pool->queued == 0) {
             stay = idle(pool, worker, &finished);
             continue;
@@ -219,11 +225,6 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         tell(pool, &finished);
         aiod_pool_post_chosen(chosen, wake);
         finished = carry_out(request);
-        pthread_mutex_lock(&pool->lock);
-    }
-    if (finished != NULL) {
-        pthread_mutex_unlock(&pool->lock);
-        tell(pool, &finished);
         pthread_mutex_lock(&pool->lock);
     }
     aiod_pool_leave(pool, worker);
