@@ -9,17 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "alignment.h"
+#include "aiod_ring.h"
 
-enum aiod_open_flag {
-    AIOD_OPEN_READ = 1,
-    AIOD_OPEN_WRITE = 2,
-    AIOD_OPEN_CREATE = 4,
-    AIOD_OPEN_EXCLUSIVE = 8,
-    AIOD_OPEN_TRUNCATE = 16,
-    AIOD_OPEN_APPEND = 32, /* nothing here: appends find the end themselves */
-    AIOD_OPEN_DIRECT = 64,
-};
+#include "alignment.h"
 
 struct aiod_opened {
     int fd;

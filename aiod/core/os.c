@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -31,6 +32,23 @@ const struct aiod_os aiod_os_real = {
 };
 
 const struct aiod_os *aiod_os = &aiod_os_real;
+
+int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg)
+{
+    sigset_t blocked;
+    sigset_t before;
+    int error;
+
+    sigfillset(&blocked);
+    sigdelset(&blocked, SIGSEGV);
+    sigdelset(&blocked, SIGBUS);
+    sigdelset(&blocked, SIGFPE);
+    sigdelset(&blocked, SIGILL);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    error = aiod_os->thread_create(thread, attr, start, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
 
 uint64_t aiod_now_ns(void)
 {

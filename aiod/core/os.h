@@ -34,6 +34,9 @@ struct aiod_os {
 extern const struct aiod_os *aiod_os;
 extern const struct aiod_os aiod_os_real;
 
+/* thread_create() with all signals blocked but those that a fault in the thread raises. 0, or an errno. */
+int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t aiod_now_ns(void);
 

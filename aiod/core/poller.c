@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -236,18 +235,8 @@ int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t p
 
 static int start(struct aiod_poller *poller)
 {
-    sigset_t blocked;
-    sigset_t before;
-    int error;
+    int error = aiod_thread_create(&poller->thread, NULL, run, poller);
 
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    error = aiod_os->thread_create(&poller->thread, NULL, run, poller);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     poller->started = error == 0;
     return -error;
 }

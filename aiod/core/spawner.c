@@ -1,7 +1,6 @@
 #include "spawner.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -115,23 +114,11 @@ static struct aiod_worker *begin_creation(struct aiod_pool *pool, const struct a
     return worker;
 }
 
-/* Create its thread with all signals blocked but those that a fault in it raises. */
 static int create_thread(struct aiod_pool *pool, struct aiod_worker *worker)
 {
-    sigset_t blocked;
-    sigset_t before;
     pthread_t thread;
-    int error;
 
-    sigfillset(&blocked);
-    sigdelset(&blocked, SIGSEGV);
-    sigdelset(&blocked, SIGBUS);
-    sigdelset(&blocked, SIGFPE);
-    sigdelset(&blocked, SIGILL);
-    pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    error = aiod_os->thread_create(&thread, &pool->thread_attr, start_worker, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
+    return aiod_thread_create(&thread, &pool->thread_attr, start_worker, worker);
 }
 
 /* The rollback. The threads that are there carry on; the main loop is rung so that it arms its timer. */

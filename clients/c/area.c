@@ -38,7 +38,7 @@ static void remove_free(struct area *area, uint32_t page)
     block->state = PART;
 }
 
-bool area_init(struct area *area, uint64_t bytes)
+bool aiod_area_init(struct area *area, uint64_t bytes)
 {
     uint32_t page = 0;
 
@@ -62,7 +62,7 @@ bool area_init(struct area *area, uint64_t bytes)
     return true;
 }
 
-void area_destroy(struct area *area)
+void aiod_area_destroy(struct area *area)
 {
     free(area->blocks);
 }
@@ -129,7 +129,7 @@ static void join_kept(struct area *area)
     }
 }
 
-uint64_t area_get(struct area *area, uint64_t bytes)
+uint64_t aiod_area_get(struct area *area, uint64_t bytes)
 {
     unsigned order = order_of(bytes);
     uint32_t page;
@@ -156,7 +156,7 @@ uint64_t area_get(struct area *area, uint64_t bytes)
     return page * AREA_PAGE_BYTES;
 }
 
-void area_put(struct area *area, uint64_t offset)
+void aiod_area_put(struct area *area, uint64_t offset)
 {
     uint32_t page = (uint32_t)(offset / AREA_PAGE_BYTES);
     struct area_block *block = &area->blocks[page];
@@ -172,7 +172,7 @@ void area_put(struct area *area, uint64_t offset)
     area->kept_count[order]++;
 }
 
-uint64_t area_largest(const struct area *area)
+uint64_t aiod_area_largest(const struct area *area)
 {
     unsigned order = AREA_ORDERS - 1;
 

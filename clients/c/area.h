@@ -31,16 +31,16 @@ struct area {
 };
 
 /* False without memory. */
-bool area_init(struct area *area, uint64_t bytes);
-void area_destroy(struct area *area);
+bool aiod_area_init(struct area *area, uint64_t bytes);
+void aiod_area_destroy(struct area *area);
 
 /* Offset of a block of at least `bytes`; UINT64_MAX: there is none now. */
-uint64_t area_get(struct area *area, uint64_t bytes);
+uint64_t aiod_area_get(struct area *area, uint64_t bytes);
 
-/* `offset` as area_get() returned it. */
-void area_put(struct area *area, uint64_t offset);
+/* `offset` as aiod_area_get() returned it. */
+void aiod_area_put(struct area *area, uint64_t offset);
 
 /* The largest block that there could be. */
-uint64_t area_largest(const struct area *area);
+uint64_t aiod_area_largest(const struct area *area);
 
 #endif

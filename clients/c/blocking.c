@@ -16,14 +16,15 @@ static int64_t perform(struct aiod_client *client, const struct aiod_op *asked, 
     int error;
 
     if (op == NULL) {
-        return fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "no memory");
     }
     *op = *asked;
     if (asked->length > 0) {
         op->buffer = aiod_alloc(client, asked->length);
         if (op->buffer == NULL) {
             free(op);
-            return fail(-ENOBUFS, "the ring's buffer area is used up: wait for others, or attach with more area_bytes");
+            return aiod_fail(-ENOBUFS,
+                             "the ring's buffer area is used up: wait for others, or attach with more area_bytes");
         }
     }
     if (in != NULL && op->buffer != NULL) {
@@ -33,16 +34,16 @@ static int64_t perform(struct aiod_client *client, const struct aiod_op *asked, 
     if (error <= 0) {
         aiod_free(client, op->buffer);
         free(op);
-        return error < 0 ? error : fail(-EAGAIN, "as many requests are in flight as the ring has entries");
+        return error < 0 ? error : aiod_fail(-EAGAIN, "as many requests are in flight as the ring has entries");
     }
     error = aiod_wait(client, op, timeout_ns);
     if (error < 0) {
         aiod_abandon(client, op);
-        return fail(error, "no answer in time: unknown whether done");
+        return aiod_fail(error, "no answer in time: unknown whether done");
     }
     result = op->result;
     if (result < 0) {
-        fail((int)result, "%s (%s)", strerror((int)-result), aiod_reason_text(op->reason));
+        aiod_fail((int)result, "%s (%s)", strerror((int)-result), aiod_reason_text(op->reason));
     } else if (out != NULL && result > 0) {
         memcpy(out, op->buffer, (size_t)result);
     }

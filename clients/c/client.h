@@ -66,9 +66,9 @@ struct aiod_client {
 };
 
 /* error.c: keep the sentence, printf-like; returns `error`, which is negative. */
-int fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int aiod_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* queue.c: the session has ended with errno `error` (positive): what is in flight ends so. Lock held. */
-void end_session(struct aiod_client *client, int error);
+void aiod_end_session(struct aiod_client *client, int error);
 
 #endif

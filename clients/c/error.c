@@ -5,7 +5,7 @@
 
 static _Thread_local char sentence[AIOD_RING_SENTENCE_MAX + 256];
 
-int fail(int error, const char *format, ...)
+int aiod_fail(int error, const char *format, ...)
 {
     va_list arguments;
 

@@ -41,7 +41,7 @@ static void pause_a_little(void)
 static void free_op(struct aiod_client *client, struct aiod_op *op)
 {
     if (op->buffer != NULL) {
-        area_put(&client->area, (uint64_t)((char *)op->buffer - client->area_base));
+        aiod_area_put(&client->area, (uint64_t)((char *)op->buffer - client->area_base));
     }
     free(op);
 }
@@ -107,7 +107,7 @@ static void drain(struct aiod_client *client)
     __atomic_store_n(&client->header->cq_head, head, __ATOMIC_RELEASE);
 }
 
-void end_session(struct aiod_client *client, int error)
+void aiod_end_session(struct aiod_client *client, int error)
 {
     if (client->ended != 0) {
         return;
@@ -140,7 +140,7 @@ static void look_at_socket(struct aiod_client *client)
     ssize_t got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
 
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        end_session(client, ECONNRESET);
+        aiod_end_session(client, ECONNRESET);
     }
 }
 
@@ -197,7 +197,8 @@ int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned
         publish(client);
     }
     pthread_mutex_unlock(&client->lock);
-    return ended != 0 ? fail(-ended, "the session has ended: the engine has closed it, or is gone") : (int)submitted;
+    return ended != 0 ? aiod_fail(-ended, "the session has ended: the engine has closed it, or is gone")
+                      : (int)submitted;
 }
 
 unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned max)
@@ -484,22 +485,22 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
     int result;
 
     if (cancel == NULL) {
-        return fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "no memory");
     }
     cancel->op = AIOD_RING_CANCEL;
     cancel->offset = op->cookie;
     result = aiod_submit(client, &cancel, 1);
     if (result <= 0) {
         free(cancel);
-        return result < 0 ? result : fail(-EAGAIN, "no room in the ring to ask for the cancel");
+        return result < 0 ? result : aiod_fail(-EAGAIN, "no room in the ring to ask for the cancel");
     }
     if (aiod_wait(client, cancel, timeout_ns) < 0) {
         aiod_abandon(client, cancel);
-        return fail(-ETIMEDOUT, "the engine has not said in time whether the request is cancelled");
+        return aiod_fail(-ETIMEDOUT, "the engine has not said in time whether the request is cancelled");
     }
     result = (int)cancel->result;
     free(cancel);
-    return result < 0 ? fail(result, "the session has ended") : result;
+    return result < 0 ? aiod_fail(result, "the session has ended") : result;
 }
 
 /* ---- event loops ---------------------------------------------------------------------------------------------------- */
@@ -540,7 +541,7 @@ void aiod_disarm(struct aiod_client *client)
         return;
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        end_session(client, ECONNRESET);
+        aiod_end_session(client, ECONNRESET);
     }
     pthread_mutex_unlock(&client->lock);
 }

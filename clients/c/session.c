@@ -30,13 +30,13 @@ static int runtime_dir(char *path, size_t size, const char *endpoint)
     }
     if (endpoint != NULL && endpoint[0] != '\0') {
         if (strncmp(endpoint, "ipc://", 6) != 0) {
-            return fail(-EINVAL, "endpoint %s: a ring needs a daemon on this host; write ipc:///path/of/socket",
-                        endpoint);
+            return aiod_fail(-EINVAL, "endpoint %s: a ring needs a daemon on this host; write ipc:///path/of/socket",
+                             endpoint);
         }
         snprintf(path, size, "%s", endpoint + 6);
         slash = strrchr(path, '/');
         if (slash == NULL) {
-            return fail(-EINVAL, "endpoint %s: write ipc:///path/of/socket", endpoint);
+            return aiod_fail(-EINVAL, "endpoint %s: write ipc:///path/of/socket", endpoint);
         }
         *slash = '\0';
         return 0;
@@ -62,18 +62,18 @@ static int connect_socket(const char *path)
     int fd;
 
     if (strlen(path) >= sizeof(address.sun_path)) {
-        return fail(-ENAMETOOLONG, "%s is longer than a socket's path may be", path);
+        return aiod_fail(-ENAMETOOLONG, "%s is longer than a socket's path may be", path);
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return fail(-errno, "no socket: %s", strerror(errno));
+        return aiod_fail(-errno, "no socket: %s", strerror(errno));
     }
     if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
         int error = errno;
 
         close(fd);
-        return fail(-error, "no aiod at %s (%s): start aiod, or set AIOD_ENDPOINT", path, strerror(error));
+        return aiod_fail(-error, "no aiod at %s (%s): start aiod, or set AIOD_ENDPOINT", path, strerror(error));
     }
     return fd;
 }
@@ -91,7 +91,8 @@ static int send_attach(int socket, const struct aiod_options *options)
         memcpy(attach.ticket, options->ticket, sizeof(attach.ticket));
     }
     snprintf(attach.software, sizeof(attach.software), "%s", options->software != NULL ? options->software : "libaiod");
-    return send(socket, &attach, sizeof(attach), MSG_NOSIGNAL) < 0 ? fail(-errno, "ATTACH: %s", strerror(errno)) : 0;
+    return send(socket, &attach, sizeof(attach), MSG_NOSIGNAL) < 0 ? aiod_fail(-errno, "ATTACH: %s", strerror(errno))
+                                                                   : 0;
 }
 
 union answer {
@@ -105,10 +106,10 @@ union answer {
 static int refused(const union answer *answer, size_t length)
 {
     if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
-        return fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
+        return aiod_fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
     }
-    return fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
-                answer->bytes + sizeof(answer->reply));
+    return aiod_fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
+                     answer->bytes + sizeof(answer->reply));
 }
 
 /* The engine's answer to ATTACH: two descriptors come along, or none. */
@@ -125,7 +126,7 @@ static int receive_attached(int socket, union answer *answer, int fds[2])
     struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
     if (got <= 0) {
-        return fail(got < 0 ? -errno : -ECONNRESET, "the engine has not answered ATTACH");
+        return aiod_fail(got < 0 ? -errno : -ECONNRESET, "the engine has not answered ATTACH");
     }
     if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
         return refused(answer, (size_t)got);
@@ -147,11 +148,11 @@ static int map_memory(struct aiod_client *client, int memory_fd, uint64_t bytes)
     client->bytes = bytes;
     client->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory_fd, 0);
     if (client->base == MAP_FAILED) {
-        return fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
+        return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
     }
     header = (struct aiod_ring_header *)(void *)client->base;
     if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION || header->memory_bytes != bytes) {
-        return fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
+        return aiod_fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
     }
     client->header = header;
     client->entries = header->entries;
@@ -166,8 +167,8 @@ static int make_books(struct aiod_client *client)
 {
     client->places = calloc(client->entries, sizeof(struct aiod_op *));
     client->free_places = calloc(client->entries, sizeof(*client->free_places));
-    if (client->places == NULL || client->free_places == NULL || !area_init(&client->area, client->area_bytes)) {
-        return fail(-ENOMEM, "no memory");
+    if (client->places == NULL || client->free_places == NULL || !aiod_area_init(&client->area, client->area_bytes)) {
+        return aiod_fail(-ENOMEM, "no memory");
     }
     for (uint32_t i = 0; i < client->entries; i++) {
         client->free_places[i] = client->entries - 1 - i;
@@ -203,7 +204,7 @@ int aiod_attach(struct aiod_client **result, const char *socket_path, const stru
     int error;
 
     if (client == NULL) {
-        return fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "no memory");
     }
     client->base = MAP_FAILED;
     client->doorbell = -1;
@@ -232,7 +233,7 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
         return error;
     }
     if (strlen(export_name) > 128 || strchr(export_name, '/') != NULL) {
-        return fail(-EINVAL, "\"%.128s\" is no export's name", export_name);
+        return aiod_fail(-EINVAL, "\"%.128s\" is no export's name", export_name);
     }
     snprintf(path, sizeof(path), "%s/ring/%s", directory, export_name);
     return aiod_attach(client, path, options);
@@ -245,7 +246,7 @@ void aiod_shutdown(struct aiod_client *client)
     (void)!send(client->socket, &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(client->socket, SHUT_RDWR);
     pthread_mutex_lock(&client->lock);
-    end_session(client, ESHUTDOWN);
+    aiod_end_session(client, ESHUTDOWN);
     pthread_mutex_unlock(&client->lock);
 }
 
@@ -264,7 +265,7 @@ void aiod_disconnect(struct aiod_client *client)
         munmap(client->base, client->bytes);
     }
     if (client->area.blocks != NULL) {
-        area_destroy(&client->area);
+        aiod_area_destroy(&client->area);
     }
     free(client->places);
     free(client->free_places);
@@ -285,7 +286,7 @@ int aiod_ended(struct aiod_client *client)
 
 uint64_t aiod_request_bytes_max(const struct aiod_client *client)
 {
-    uint64_t largest = area_largest(&client->area);
+    uint64_t largest = aiod_area_largest(&client->area);
 
     return client->request_bytes_max < largest ? client->request_bytes_max : largest;
 }
@@ -305,9 +306,9 @@ static int64_t receive_reply(struct aiod_client *client, uint64_t cookie)
         }
         if (got <= 0) {
             pthread_mutex_lock(&client->lock);
-            end_session(client, ECONNRESET);
+            aiod_end_session(client, ECONNRESET);
             pthread_mutex_unlock(&client->lock);
-            return fail(-ECONNRESET, "the session has ended: the engine has closed it, or is gone");
+            return aiod_fail(-ECONNRESET, "the session has ended: the engine has closed it, or is gone");
         }
         if ((size_t)got >= sizeof(answer.reply) && answer.type == AIOD_RING_REPLY && answer.reply.cookie == cookie) {
             return answer.reply.result < 0 ? refused(&answer, (size_t)got) : answer.reply.result;
@@ -318,7 +319,7 @@ static int64_t receive_reply(struct aiod_client *client, uint64_t cookie)
 static int64_t call(struct aiod_client *client, const void *message, size_t length, uint64_t cookie)
 {
     if (send(client->socket, message, length, MSG_NOSIGNAL) < 0) {
-        return fail(-errno, "the session has ended: %s", strerror(errno));
+        return aiod_fail(-errno, "the session has ended: %s", strerror(errno));
     }
     return receive_reply(client, cookie);
 }
@@ -333,7 +334,7 @@ int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, 
     int64_t result;
 
     if (length > sizeof(message.path)) {
-        return fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
+        return aiod_fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
     }
     memcpy(message.path, path, length);
     pthread_mutex_lock(&client->socket_lock);
@@ -362,7 +363,7 @@ void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
     uint64_t offset;
 
     pthread_mutex_lock(&client->lock);
-    offset = area_get(&client->area, bytes);
+    offset = aiod_area_get(&client->area, bytes);
     pthread_mutex_unlock(&client->lock);
     return offset == UINT64_MAX ? NULL : client->area_base + offset;
 }
@@ -373,7 +374,7 @@ void aiod_free(struct aiod_client *client, void *buffer)
         return;
     }
     pthread_mutex_lock(&client->lock);
-    area_put(&client->area, (uint64_t)((char *)buffer - client->area_base));
+    aiod_area_put(&client->area, (uint64_t)((char *)buffer - client->area_base));
     pthread_mutex_unlock(&client->lock);
 }
 
@@ -387,5 +388,5 @@ bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t b
 
 uint64_t aiod_alloc_max(const struct aiod_client *client)
 {
-    return area_largest(&client->area);
+    return aiod_area_largest(&client->area);
 }

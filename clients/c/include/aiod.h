@@ -26,17 +26,6 @@ extern "C" {
 
 #define AIOD_NO_TIMEOUT (-1)
 
-/* Flags of aiod_open(). */
-enum aiod_open_flag {
-    AIOD_OPEN_READ = 1,
-    AIOD_OPEN_WRITE = 2,
-    AIOD_OPEN_CREATE = 4,
-    AIOD_OPEN_EXCLUSIVE = 8,
-    AIOD_OPEN_TRUNCATE = 16,
-    AIOD_OPEN_APPEND = 32,
-    AIOD_OPEN_DIRECT = 64,
-};
-
 struct aiod_client;
 
 /* Zero is a default for each. */
@@ -98,7 +87,7 @@ int aiod_ended(struct aiod_client *client);
 /* Most bytes of one request. */
 uint64_t aiod_request_bytes_max(const struct aiod_client *client);
 
-/* Open "EXPORT/PATH"; a handle, or -errno. */
+/* Open "EXPORT/PATH" with `flags` of enum aiod_open_flag; a handle, or -errno. */
 int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode);
 
 /* Close a handle when what is in flight on it has completed. */

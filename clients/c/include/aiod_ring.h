@@ -143,6 +143,17 @@ struct aiod_ring_header {
 
 /* ---- the socket: SOCK_SEQPACKET, one of these structs a message ---------------------------------------------------- */
 
+/* Flags of OPEN, as docs/protocol.md has them. */
+enum aiod_open_flag {
+    AIOD_OPEN_READ = 1,
+    AIOD_OPEN_WRITE = 2,
+    AIOD_OPEN_CREATE = 4,
+    AIOD_OPEN_EXCLUSIVE = 8,
+    AIOD_OPEN_TRUNCATE = 16,
+    AIOD_OPEN_APPEND = 32, /* writes by APPEND only */
+    AIOD_OPEN_DIRECT = 64,
+};
+
 #define AIOD_RING_TICKET_BYTES 16u
 #define AIOD_RING_PATH_MAX 4096u     /* bytes of "EXPORT/PATH", without a zero */
 #define AIOD_RING_SENTENCE_MAX 1024u /* bytes, without a zero */
@@ -177,7 +188,7 @@ struct aiod_ring_attached {
 
 struct aiod_ring_open {
     uint32_t type;
-    uint32_t flags; /* OPEN's flags of docs/protocol.md */
+    uint32_t flags; /* enum aiod_open_flag */
     uint64_t cookie;
     uint32_t mode;
     uint32_t reserved;
