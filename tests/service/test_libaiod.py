@@ -1,0 +1,128 @@
+"""A C program over libaiod, without ZeroMQ: what aiod.h's example says; and the load generator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLIENT = Path(__file__).parents[2] / "clients" / "c"
+
+PROGRAM = r"""
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include "aiod.h"
+
+static int fail(const char *what)
+{
+    printf("%s: %s\n", what, aiod_error());
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    static char data[9 << 20];
+    struct aiod_client *client;
+    int64_t handle;
+
+    if (aiod_connect(&client, argc > 1 ? argv[1] : "scratch", NULL) < 0) {
+        return fail("connect");
+    }
+    if (aiod_open(client, "scratch/missing", AIOD_OPEN_READ, 0) != -ENOENT) {
+        return fail("missing");
+    }
+    printf("said: %s\n", aiod_error());
+    handle = aiod_open(client, "scratch/c", AIOD_OPEN_READ | AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, 0644);
+    if (handle < 0) {
+        return fail("open");
+    }
+    memset(data, 'c', sizeof(data));
+    if (aiod_pwrite(client, (uint32_t)handle, data, sizeof(data), 1, AIOD_NO_TIMEOUT) != sizeof(data) ||
+        aiod_flush(client, (uint32_t)handle, AIOD_NO_TIMEOUT) != 0) {
+        return fail("write");
+    }
+    memset(data, 0, sizeof(data));
+    if (aiod_pread(client, (uint32_t)handle, data, sizeof(data), 0, AIOD_NO_TIMEOUT) != sizeof(data) ||
+        data[0] != 0 || data[1] != 'c' || data[sizeof(data) - 1] != 'c') {
+        return fail("read");
+    }
+    if (aiod_close(client, (uint32_t)handle) < 0 ||
+        aiod_pread(client, (uint32_t)handle, data, 1, 0, AIOD_NO_TIMEOUT) != -EBADF) {
+        return fail("close");
+    }
+    aiod_disconnect(client);
+    printf("done\n");
+    return 0;
+}
+"""
+
+
+def build(directory: Path, name: str, source: Path) -> Path:
+    """Compile a program with libaiod's sources."""
+    program = directory / name
+    library = [str(path) for path in sorted(CLIENT.glob("*.c")) if path.name != "aiod-bench.c"]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{CLIENT / 'include'}"]
+    subprocess.run([os.environ.get("CC", "cc"), *flags, str(source), *library, "-o", str(program)], check=True)
+    return program
+
+
+@pytest.fixture(scope="module", name="program")
+def program_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program above."""
+    directory = tmp_path_factory.mktemp("libaiod")
+    (directory / "program.c").write_text(PROGRAM)
+    return build(directory, "program", directory / "program.c")
+
+
+def run(program: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it; the daemon is found by the environment."""
+    environment = os.environ | {"AIOD_ENDPOINT": endpoint}
+    return subprocess.run(
+        [program, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_program(daemon: Any, program: Path, wait_until: Callable[..., None]) -> None:
+    done = run(program, daemon.endpoint)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.splitlines()[-1] == "done"
+    assert "there is no such file" in done.stdout
+    assert (daemon.path / "c").read_bytes() == b"\0" + b"c" * (9 << 20)
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "everything is given back")
+
+
+def test_no_daemon(program: Path, tmp_path: Path) -> None:
+    done = run(program, f"ipc://{tmp_path}/aiod.sock")
+    assert done.returncode == 1
+    assert "start aiod, or set AIOD_ENDPOINT" in done.stdout
+    assert "on this host" in run(program, "tcp://127.0.0.1:9").stdout
+
+
+def test_an_unknown_export(shared_daemon: Any, program: Path) -> None:
+    done = run(program, shared_daemon.endpoint, "nothing")
+    assert done.returncode == 1
+    assert "ring/nothing" in done.stdout
+    assert "no export's name" in run(program, shared_daemon.endpoint, "../x").stdout
+
+
+def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:
+    program = build(tmp_path, "aiod-bench", CLIENT / "aiod-bench.c")
+    (daemon.path / "load").write_bytes(bytes(1 << 20))
+    done = run(program, daemon.endpoint, "--file", "scratch/load", "--depth", "4", "--seconds", "0.1", "--json")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["operations"] > 0
+    assert figures["bandwidth_bytes"] == pytest.approx(figures["iops"] * 4096, rel=0.01)
+    assert 0 < figures["p50_us"] <= figures["p99_us"] <= figures["p999_us"] <= figures["max_us"] * 1.02
+    assert daemon.engine["ops"]["read"]["count"] == figures["operations"]
+    assert run(program, daemon.endpoint, "--help").stdout.startswith("usage: aiod-bench")
+    assert run(program, daemon.endpoint).returncode == 2
+    assert run(program, daemon.endpoint, "--file", "scratch/none").returncode == 1
