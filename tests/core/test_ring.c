@@ -240,6 +240,71 @@ static void threads_share_a_client(uint64_t inline_read_max)
     end();
 }
 
+/* What is awaited is its waiter's, whoever takes the completions: here a thread that does nothing else. */
+static void *reap_in_thread(void *argument)
+{
+    _Atomic bool *stop = argument;
+    uint64_t seen = 0;
+
+    while (!*stop) {
+        struct aiod_op *done[16];
+
+        CHECK(aiod_reap(client, done, 16) == 0);
+        aiod_wait_count(client, seen, 1000000);
+        seen = aiod_done_count(client);
+    }
+    return NULL;
+}
+
+static void *look_in_thread(void *argument)
+{
+    uint64_t at = (uintptr_t)argument * 5000;
+
+    for (unsigned turn = 0; turn < 500; turn++) {
+        struct aiod_op op;
+        struct aiod_op *one = &op;
+
+        at = (at + 12345) % (FILE_BYTES - 4096);
+        op = read_of(at, 4096);
+        op.awaited = true;
+        CHECK(aiod_submit(client, &one, 1) == 1);
+        if (aiod_look_for(client, &op, turn % 100) != 1) {
+            CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0);
+        }
+        CHECK(op.result == 4096 && memcmp(op.buffer, contents + at, 4096) == 0);
+        aiod_free(client, op.buffer);
+    }
+    return NULL;
+}
+
+static void what_is_awaited_is_not_reaped(uint64_t inline_read_max)
+{
+    pthread_t threads[4];
+    pthread_t reaper;
+    _Atomic bool stop = false;
+    struct aiod_op op;
+    struct aiod_op *one = &op;
+
+    begin_with(inline_read_max, 50000, 4, NULL);
+    CHECK(pthread_create(&reaper, NULL, reap_in_thread, &stop) == 0);
+    for (uintptr_t i = 0; i < 4; i++) {
+        CHECK(pthread_create(&threads[i], NULL, look_in_thread, (void *)i) == 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    stop = true;
+    pthread_join(reaper, NULL);
+
+    op = read_of(0, 4096);
+    op.awaited = true;
+    CHECK(aiod_submit(client, &one, 1) == 1);
+    aiod_await_no_more(client, &op);
+    CHECK(aiod_wait_any(client, AIOD_NO_TIMEOUT) == 0);
+    CHECK(aiod_reap(client, &one, 1) == 1 && one == &op && op.result == 4096);
+    end();
+}
+
 /* ---- ends -------------------------------------------------------------------------------------------------------------- */
 
 /* The one worker waits at the gate, so that everything else stays queued. */
@@ -384,6 +449,8 @@ int main(void)
     the_other_operations();
     threads_share_a_client(65536);
     threads_share_a_client(0);
+    what_is_awaited_is_not_reaped(65536);
+    what_is_awaited_is_not_reaped(0);
     cancelled_and_late();
     an_abandoned_request();
     a_client_that_goes();
