@@ -167,6 +167,8 @@ int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *reques
     }
     parked = take_parked(flushes);
     aiod_pool_finish(pool, request, result);
-    serve(flushes, parked);
+    if (parked != NULL) { /* else the file may be gone */
+        serve(flushes, parked);
+    }
     return AIOD_PARKED;
 }

@@ -78,7 +78,7 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
     if (fd < 0) {
         return fd;
     }
-    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+    base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
         int error = -errno;
 

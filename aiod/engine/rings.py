@@ -39,6 +39,8 @@ _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _ATTACH_TIMEOUT_S: Final = 10.0
 _MESSAGES_A_TURN: Final = 16
 _BACKLOG: Final = 128
+_ENTRY_BYTES: Final = 64 + 32  # in both queues
+_HEADER_BYTES: Final = 2 * 4096  # and rounding
 
 
 class Connection:
@@ -253,21 +255,21 @@ class Rings:
         entries = min(entries, ring_wire.ENTRIES_MAX, 1 << (self._settings.depth_max.bit_length() - 1))
         if entries == 0 or entries & (entries - 1):
             raise refused(errno.EINVAL, f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}")
-        self._check_room(area_bytes)
+        self._check_room(area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES)
         if ticket == _NO_TICKET:
             name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
             printable = "".join(character if character.isprintable() else "?" for character in name)
             return entries, area_bytes, self._sessions.begin_by_socket(connection.peer, printable or "unknown software")
         return entries, area_bytes, self._find_session(connection.peer, ticket)
 
-    def _check_room(self, area_bytes: int) -> None:
+    def _check_room(self, nbytes: int) -> None:
         settings = self._settings
         if self._core.rings >= settings.rings_max:
             raise refused(errno.EAGAIN, f"the engine has rings_max ({settings.rings_max}) rings; try again later")
-        if self._core.ring_bytes + area_bytes > settings.ring_bytes_max:
+        if self._core.ring_bytes + nbytes > settings.ring_bytes_max:
             raise refused(
                 errno.ENOBUFS,
-                f"a buffer area of {area_bytes} bytes: rings use {self._core.ring_bytes} of "
+                f"a ring of {nbytes} bytes: rings use {self._core.ring_bytes} of "
                 f"ring_bytes_max ({settings.ring_bytes_max}); ask for less, or try again later",
             )
 

@@ -13,7 +13,7 @@
 #include "client.h"
 
 #define ENTRIES 256u
-#define AREA_BYTES (UINT64_C(16) << 20)
+#define AREA_BYTES (UINT64_C(8) << 20)
 #define SPIN_MAX_NS UINT64_C(100000)
 
 /* ---- finding the socket --------------------------------------------------------------------------------------------- */
@@ -146,7 +146,7 @@ static int map_memory(struct aiod_client *client, int memory_fd, uint64_t bytes)
     struct aiod_ring_header *header;
 
     client->bytes = bytes;
-    client->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memory_fd, 0);
+    client->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
     if (client->base == MAP_FAILED) {
         return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
     }

@@ -169,7 +169,7 @@ static void what_is_refused(void)
           reason == AIOD_RING_TOO_LONG);
     /* Behind the area, and over its end. */
     CHECK(
-        result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 1, .buffer = buffer + (16 << 20)},
+        result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 1, .buffer = buffer + (64 << 20)},
                   &reason) == -EINVAL);
     CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 4096, .buffer = buffer - 1},
                     &reason) == -EINVAL);

@@ -33,7 +33,7 @@ struct aiod_options {
     const char
         *endpoint;    /* of the daemon: "ipc:///run/aiod/aiod.sock"; NULL: the environment's AIOD_ENDPOINT, or that */
     uint32_t entries; /* most requests in flight; a power of two; 0: 256 */
-    uint64_t area_bytes;   /* of the buffer area; 0: 16 MiB */
+    uint64_t area_bytes;   /* of the buffer area; 0: 8 MiB */
     uint64_t spin_max_ns;  /* longest that a waiting thread looks for a completion before it sleeps; 0: 100,000 */
     bool never_spin;       /* sleeps at once */
     const char *software;  /* for the daemon's log; NULL: "libaiod" */

@@ -18,7 +18,7 @@ log = logging.getLogger("aiod_client")
 Transport = Literal["auto", "zmq", "ring"]
 
 ENTRIES: Final = 256
-AREA_BYTES: Final = 16 * 1024 * 1024
+AREA_BYTES: Final = 8 * 1024 * 1024
 
 
 def attach(welcome: Welcome, transport: Transport) -> _ring.Ring | None:
