@@ -12,7 +12,7 @@
  * (`idle_timeouts`), lest a worker that happens to look at the queue hide a lost wake-up. The belt, which would hide one
  * too, is left out.
  *
- * What is checked (test_model.py runs it):
+ * What is checked (test_pool_model.py runs it):
  *   - check_state() holds after every critical section: the invariants of the design;
  *   - there is no cycle of states, so every run ends (pan -l, with no state marked as progress);
  *   - each state in which a run ends is as it should be (init): every request has ended, no thread is owed or on its way,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
+from tests.model.search import Search, search
+
 MODEL = Path(__file__).with_name("pool.pml")
-DEPTH_MAX = 200_000
-MEMORY_MAX_MIB = 1400
 ALWAYS = 255
 
 SCENARIOS: dict[str, dict[str, int]] = {
@@ -51,38 +49,18 @@ MISTAKES = {
 """Each MISTAKE of the model, and a scenario in which it must be found."""
 
 
-class Search(NamedTuple):
-    """What spin's verifier has found."""
-
-    errors: int
-    states: float
-    complete: bool
-    report: str
+CYCLES = ["-DNP", "-DCOLLAPSE"]
+"""All states, and all cycles (-l, where no state counts as progress)."""
 
 
-def search(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """Make the verifier, and run it: all states, and all cycles (-l, where no state counts as progress)."""
-    defines = [f"-D{name}={value}" for name, value in scenario.items()]
-    run(directory, "spin", "-a", *defines, f"-DMISTAKE={mistake}", str(MODEL))
-    run(directory, "cc", "-O2", "-w", "-DNP", "-DCOLLAPSE", f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
-    report = run(directory, "./pan", "-l", f"-m{DEPTH_MAX}")
-    errors, states = re.search(r"errors: (\d+)", report), re.search(r"([\d.e+]+) states, stored", report)
-    assert errors is not None, report
-    assert states is not None, report
-    stopped_short = "max search depth too small" in report or "out of memory" in report or "not completed" in report
-    return Search(int(errors[1]), float(states[1]), not stopped_short, report)
-
-
-def run(directory: Path, *command: str) -> str:
-    """Run `command` in `directory`; what it printed."""
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
+    """What spin finds in the pool's model."""
+    return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, CYCLES, ["-l"])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
-    found = search(tmp_path, SCENARIOS[scenario])
+    found = searched(tmp_path, SCENARIOS[scenario])
     assert found.complete, found.report
     assert found.errors == 0, found.report
     assert found.states > 1000  # the scenario is one: nothing has cut it short
@@ -90,7 +68,7 @@ def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
-    found = search(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
+    found = searched(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
     assert found.errors == 1, found.report
 
 

@@ -1,0 +1,45 @@
+"""The model of sleeping and waking at a ring (ring.pml), searched by spin: it is clean, each mistake in it is found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.model.search import Search, search
+
+MODEL = Path(__file__).with_name("ring.pml")
+MISTAKES = [
+    "client_sleeps_on_cq_tail",
+    "client_does_not_look_again",
+    "poller_does_not_look_again",
+    "client_rings_no_doorbell",
+    "engine_does_not_wake",
+    "engine_looks_before_it_stores",
+    "client_looks_before_it_stores",
+    "who_cannot_take_sleeps",
+]
+
+
+def searched(directory: Path, mistake: str = "none") -> Search:
+    """What spin finds in the ring's model: all states."""
+    return search(directory, MODEL, {"MISTAKE": mistake}, ["-DSAFETY"], [])
+
+
+def test_no_run_goes_wrong(tmp_path: Path) -> None:
+    found = searched(tmp_path)
+    assert found.complete, found.report
+    assert found.errors == 0, found.report
+    assert found.states > 100_000  # nothing has cut it short
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
+    found = searched(tmp_path, mistake)
+    assert found.errors == 1, found.report
+
+
+def test_every_mistake_of_the_model_is_tried() -> None:
+    mistakes = re.findall(r"^#define (\w+) \d+", MODEL.read_text(), re.MULTILINE)
+    assert set(mistakes) == {"REQUESTS", "ENTRIES", "none", *MISTAKES}
