@@ -25,15 +25,17 @@ from aiod.config import Config, ConfigError, default_config, load_config
 def command(config_path: Path | None, *, check_config: bool) -> None:
     """The aiod daemon: carries out file I/O for programs that must not stall.
 
-    Runs in the foreground and logs to stderr. SIGTERM and SIGINT drain and stop it; a second one ends it at once.
+    Runs in the foreground and logs to stderr, or to the journal. SIGTERM and SIGINT drain and stop it; a second one
+    ends it at once. SIGHUP reads the configuration again.
 
-    Exit status: 0 stopped in order (or the configuration is right), 1 an error, 2 usage.
+    Exit status: 0 stopped in order (or the configuration is right), 1 an error, 2 usage; under systemd 78 when the
+    configuration is wrong.
     """
     try:
         config = load_config(config_path) if config_path is not None else default_config()
     except ConfigError as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
+        sys.exit(_refused_config(error) if not check_config else 1)
     if check_config:
         click.echo(f"{config_path or 'embedded default'}: ok, exports: {', '.join(sorted(config.exports))}")
         return
@@ -41,7 +43,17 @@ def command(config_path: Path | None, *, check_config: bool) -> None:
         _make_scratch(config)
     from aiod.supervisor.service import serve  # noqa: PLC0415 - checking a configuration needs no event loop
 
-    sys.exit(serve(config))
+    sys.exit(serve(config, config_path))
+
+
+def _refused_config(error: ConfigError) -> int:
+    """The exit status of a start by a wrong configuration; `systemctl status` shows what is wrong."""
+    from aiod.supervisor.systemd import EXIT_CONFIG, Notifier, started_by_systemd  # noqa: PLC0415 - as above
+
+    if not started_by_systemd():
+        return 1
+    Notifier().status(str(error))
+    return EXIT_CONFIG
 
 
 def _make_scratch(config: Config) -> None:

@@ -157,6 +157,7 @@ class Config(_Section):
 
     runtime_dir: str = Field(description="absolute path of the directory for sockets and locks")
     drain_timeout_s: float = Field(default=10.0, ge=0, le=86400, description="from 0 to 86400 (seconds)")
+    watchdog_s: float = Field(default=10.0, ge=0, le=3600, description="from 0 to 3600 (seconds; 0: never)")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description='"debug", "info", "warning" or "error"'
     )

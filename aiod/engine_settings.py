@@ -5,8 +5,8 @@ Every number's default lives in `aiod.config`; nothing here has one, so that no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Final, NamedTuple, Self
 
 RING_DIR: Final = "ring"
 
@@ -72,6 +72,19 @@ class EngineSettings:
     """Sessions per engine."""
     heartbeat_ms: int
     session_timeout_ms: int
+
+    def to_message(self) -> dict[str, Any]:
+        """For the control channel: what `from_message` takes."""
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Self:
+        """The settings that were sent; what msgpack made lists of are tuples again."""
+        exports = {
+            name: ExportSettings(path, read_only, direct, tuple((number, size) for number, size in ioctls))
+            for name, (path, read_only, direct, ioctls) in message["exports"].items()
+        }
+        return cls(**message | {"exports": exports, "cpus": tuple(message["cpus"])})
 
     @property
     def lock_path(self) -> str:

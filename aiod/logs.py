@@ -1,11 +1,15 @@
-"""Logging of the daemon: lines on stderr, and a bound on how many alike a second, so that no flood fills a disk."""
+"""Logging of the daemon: lines on stderr, or the journal's fields when systemd has started it.
+
+There is a bound on how many records alike a second, so that no flood fills a disk.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 
@@ -43,10 +47,54 @@ class AlikeFilter(logging.Filter):
             logging.getLogger(name).critical("held back %d log lines like: %s", count, text)
 
 
-def configure(level: str) -> AlikeFilter:
-    """Log `level` and above to stderr. Returns the filter, whose `report` is to be called now and then."""
+def configure(level: str, **fields: str) -> AlikeFilter:
+    """Log `level` and above. Returns the filter, whose `report` is to be called now and then.
+
+    `fields` go with every record of this process to the journal: see `about`.
+    """
     alike = AlikeFilter()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _journal(fields) if _stderr_is_the_journal() else None
+    if handler is None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(alike)
-    logging.basicConfig(level=level.upper(), handlers=[handler], format=_FORMAT, force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     return alike
+
+
+def set_level(level: str) -> None:
+    """Log `level` and above from now on."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def about(
+    *, engine: str | None = None, client: str | None = None, export: str | None = None, error: OSError | None = None
+) -> dict[str, Any]:
+    """What a record is about, as its `extra`: the journal's fields ENGINE=, CLIENT=, EXPORT= and ERRNO=.
+
+    The sentence has to say it as well: a line on stderr has no fields.
+    """
+    number = error.errno if error is not None else None
+    fields = {"ENGINE": engine, "CLIENT": client, "EXPORT": export, "ERRNO": number}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _stderr_is_the_journal() -> bool:
+    """Whether stderr is the stream that systemd has connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    stream = os.environ.get("JOURNAL_STREAM")
+    try:
+        status = os.fstat(2)
+    except OSError:
+        return False
+    return stream == f"{status.st_dev}:{status.st_ino}"
+
+
+def _journal(fields: dict[str, str]) -> logging.Handler | None:
+    """The handler for the journal's own protocol; None where systemd-python is missing: then stderr serves as well."""
+    try:
+        from systemd.journal import JournalHandler  # noqa: PLC0415 - an extra, and only systemd's services need it
+    except ImportError:
+        return None
+    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="aiod", **fields)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler

@@ -98,6 +98,7 @@ _verb("stats", "Show engines, their pools, and latencies per operation.", tables
 _verb("exports", "Show what is served, and by which engine.", tables.exports)
 _verb("clients", "Show who is connected, and what each has done.", tables.clients)
 _verb("handles", "Show open files: whose, how, which failed. For root and the daemon's user.", tables.handles)
+_verb("reload", "Read the configuration again, and say what it changes. For root and the daemon's user.", tables.reload)
 _verb("version", "Show the daemon's version and the protocol's.", tables.version)
 
 

@@ -194,6 +194,18 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
     yield table
 
 
+def reload(body: dict[str, Any]) -> Iterator[Any]:
+    """What a reload has changed, and what it has not."""
+    for change in body["changed"]:
+        yield change
+    for change in body["restart"]:
+        yield f"{change}: needs a restart"
+    for engine in body["late"]:
+        yield f"engine {engine} does not answer: it is told when it does"
+    if not body["changed"] and not body["restart"]:
+        yield "nothing to change"
+
+
 def _mode(handle: dict[str, Any]) -> str:
     """How it was opened: "read, write, direct"."""
     written = "append" if handle["append"] else "write"

@@ -43,6 +43,10 @@ class Admission:
         self._files_max = files_max
         self._draining = False
 
+    def apply(self, settings: EngineSettings) -> None:
+        """Use other exports and limits from now on."""
+        self._settings = settings
+
     def drain(self) -> None:
         """Refuse every open and every name from now on."""
         self._draining = True
@@ -99,8 +103,8 @@ class Admission:
     def _check_namings(self, session: Session, what: str) -> None:
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping")
-        if session.namings_inflight >= self._settings.depth_max:
-            raise refused(errno.EAGAIN, f"{what}: {self._settings.depth_max} of these wait already; wait for some")
+        if session.namings_inflight >= session.depth_max:
+            raise refused(errno.EAGAIN, f"{what}: {session.depth_max} of these wait already; wait for some")
 
     def _find_export(self, what: str, export: str) -> ExportSettings:
         settings = self._settings.exports.get(export)
@@ -113,8 +117,8 @@ class Admission:
         limits = self._settings
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"open {name}: the daemon is stopping")
-        if session.opens_inflight >= limits.depth_max:
-            raise refused(errno.EAGAIN, f"open {name}: {limits.depth_max} opens wait already; wait for some")
+        if session.opens_inflight >= session.depth_max:
+            raise refused(errno.EAGAIN, f"open {name}: {session.depth_max} opens wait already; wait for some")
         if session.core.handles + session.opens_inflight >= limits.handles_max:
             raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
         if files >= self._files_max:

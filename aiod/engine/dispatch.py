@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from aiod._core import Completions, Core
     from aiod.engine.model import Session
+    from aiod.engine_settings import EngineSettings
 
 
 class Dispatch:
@@ -21,17 +22,21 @@ class Dispatch:
     def __init__(
         self,
         core: Core,
-        bytes_inflight_max: int,
+        settings: EngineSettings,
         completed: Callable[[Session, Completions], None],
         pool_changed: Callable[[], None],
         pause: Callable[[], None],
     ) -> None:
         """`completed` sends what was done at once; `pool_changed` after requests were queued; `pause` stops intake."""
         self._core = core
-        self._bytes_inflight_max = bytes_inflight_max
+        self._settings = settings
         self._completed = completed
         self._pool_changed = pool_changed
         self._pause = pause
+
+    def apply(self, settings: EngineSettings) -> None:
+        """Use other limits from now on."""
+        self._settings = settings
 
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
         """Admit a batch. Raises WireError when it is malformed as a whole; nothing of it was executed then."""
@@ -43,7 +48,7 @@ class Dispatch:
             self._completed(session, completions)
         if self._core.inflight:
             self._pool_changed()
-            if self._core.message_bytes_inflight > self._bytes_inflight_max:
+            if self._core.message_bytes_inflight > self._settings.bytes_inflight_max:
                 self._pause()
 
     def cancel(self, session: Session, cookies: list[int]) -> int:

@@ -36,6 +36,8 @@ class Session:
     """Who sent the last valid message: replies go there."""
     software: str
     core: CoreSession
+    depth_max: int
+    """Requests unanswered that it was promised."""
     greeted_by: bytes
     """Routing id of the connection that said HELLO."""
     started_s: float

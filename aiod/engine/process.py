@@ -34,6 +34,7 @@ from aiod.engine.names import Names
 from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
 from aiod.engine.spawning import Spawning
+from aiod.engine_settings import EngineSettings
 from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
 from aiod.router import Router
 from aiod_client import wire
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from aiod.engine.model import Session
-    from aiod.engine_settings import EngineSettings
     from aiod.router import Peer
 
 log = logging.getLogger(__name__)
@@ -84,6 +84,7 @@ class Engine:
             "clients": self._clients,
             "handles": self._describe_handles,
             "resize": self._resize,
+            "reload": self._reload,
             "drain": self._drain,
             "stop": self._stop,
         }
@@ -128,7 +129,7 @@ class Engine:
         )
         self._dispatch = Dispatch(
             core,
-            settings.bytes_inflight_max,
+            settings,
             self._completion.send,
             self._spawning.pool_changed,
             self._router.pause,
@@ -257,6 +258,17 @@ class Engine:
         self._spawning.pool_changed()
         return self._core.pool_stats()
 
+    async def _reload(self, settings: dict[str, Any]) -> None:
+        """Serve by other settings from now on. What is open, in flight or promised to a session stays as it is."""
+        self._settings = settings_now = EngineSettings.from_message(settings)
+        logs.set_level(settings_now.log_level)
+        self._core.resize(settings_now.max_threads, settings_now.min_threads)
+        self._spawning.pool_changed()
+        self._sessions.apply(settings_now)
+        self._admission.apply(settings_now)
+        self._dispatch.apply(settings_now)
+        self._rings.apply(settings_now)
+
     async def _drain(self) -> None:
         """Refuse new work; return when what was in flight is done and answered."""
         self._admission.drain()
@@ -380,7 +392,7 @@ def main(settings: EngineSettings, control: socket.socket) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Path("/proc/self/comm").write_text(f"aiod/{settings.name}"[:15])
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, ENGINE=settings.name)
     raise_descriptors()
     _take_lock(settings)
     _core.keep_large_blocks()

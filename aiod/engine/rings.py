@@ -23,7 +23,7 @@ from aiod_client.ring_wire import RingMessage
 from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from aiod._core import Core
     from aiod.engine.model import Session, SessionBook
@@ -141,17 +141,32 @@ class Rings:
         self._listener.bind(str(path))
         self._listener.listen(_BACKLOG)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
-        self._link_exports(path)
+        self._link(self._settings.exports)
 
-    def _link_exports(self, path: Path) -> None:
+    def apply(self, settings: EngineSettings) -> None:
+        """Use other exports and limits from now on."""
+        before, self._settings = self._settings, settings
+        if self._listener is not None:
+            self._link(settings.exports.keys() - before.exports.keys())
+            self._unlink(before.exports.keys() - settings.exports.keys())
+
+    def _link(self, exports: Iterable[str]) -> None:
         """RUNTIME_DIR/ring/EXPORT leads to this socket: where programs without ZeroMQ connect to."""
-        directory = Path(self._settings.ring_dir)
+        path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
         directory.mkdir(mode=0o755, exist_ok=True)
-        for export in self._settings.exports:
+        for export in exports:
             made = directory / f".{export}.{os.getpid()}"
             made.unlink(missing_ok=True)
             made.symlink_to(f"../{path.name}")
             made.rename(directory / export)
+
+    def _unlink(self, exports: Iterable[str]) -> None:
+        """Of exports that are served no more, or by another engine, whose link stays."""
+        path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
+        for export in exports:
+            link = directory / export
+            if link.is_symlink() and link.readlink() == Path(f"../{path.name}"):
+                link.unlink()
 
     def stop(self) -> None:
         """Close the socket and the connections."""

@@ -51,6 +51,10 @@ class Sessions:
     def __iter__(self) -> Iterator[Session]:
         return iter(list(self._by_token.values()))
 
+    def apply(self, settings: EngineSettings) -> None:
+        """Use other limits for the sessions that begin from now on."""
+        self._settings = settings
+
     # ---- birth
 
     def refuse_new(self, why: str) -> None:
@@ -120,7 +124,14 @@ class Sessions:
         )
         now_s = time.monotonic()
         session = Session(
-            secrets.token_bytes(TOKEN_BYTES), peer, software, core, peer.routing_id, started_s=now_s, heard_s=now_s
+            token=secrets.token_bytes(TOKEN_BYTES),
+            peer=peer,
+            software=software,
+            core=core,
+            depth_max=settings.depth_max,
+            greeted_by=peer.routing_id,
+            started_s=now_s,
+            heard_s=now_s,
         )
         core.tag = session
         self._by_token[session.token] = session

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod import __version__, stats
-from aiod.config import check_threads
+from aiod.config import ConfigError, check_threads
 from aiod.limits import resident_bytes, trim_memory
 from aiod.router import Router
 from aiod.supervisor.engines import EngineUnavailableError
@@ -19,7 +19,7 @@ from aiod_client import wire
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     import zmq
 
@@ -48,10 +48,17 @@ class RefusedError(Exception):
 class Control:
     """The front endpoint of one daemon. Main loop thread only."""
 
-    def __init__(self, config: Config, engines: dict[str, Engine], context: zmq.Context[zmq.Socket[bytes]]) -> None:
-        """Bind it. Raises OSError when that cannot be."""
+    def __init__(
+        self,
+        config: Config,
+        engines: Mapping[str, Engine],
+        context: zmq.Context[zmq.Socket[bytes]],
+        reload: Callable[[], Awaitable[dict[str, Any]]],
+    ) -> None:
+        """Bind it; `reload` reads the configuration anew. Raises OSError when the endpoint cannot be bound."""
         self._config = config
         self._engines = engines
+        self._read_again = reload
         self._started_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory_timer: asyncio.TimerHandle | None = None
@@ -67,6 +74,7 @@ class Control:
         self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "pool": self._pool,
             "handles": self._open_handles,
+            "reload": self._reload,
         }
         self._router = Router(
             context, config.front_endpoint, self._receive, message_bytes_max=wire.HEADER_BYTES_MAX, name="front"
@@ -76,6 +84,10 @@ class Control:
         """Serve."""
         self._router.start()
         self._watch_memory()
+
+    def apply(self, config: Config) -> None:
+        """Answer by `config` from now on."""
+        self._config = config
 
     def close(self, linger_ms: int) -> None:
         """Serve no more."""
@@ -200,6 +212,15 @@ class Control:
             raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)") from error
         return {"engine": engine.name, "pool": stats.show_pool(pool)}
 
+    async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Read the configuration anew, and change what it changes."""
+        try:
+            return await self._read_again()
+        except ConfigError as error:
+            raise RefusedError(errno.EINVAL, f"nothing was changed: {error}") from error
+        except OSError as error:
+            raise RefusedError(error.errno or errno.EIO, error.strerror or str(error)) from error
+
     async def _open_handles(self, _: dict[str, Any]) -> dict[str, Any]:
         """Every open file of every client: an order by whom it is for, since names may be nobody else's business."""
         answers = await self._ask_all("handles")
@@ -216,8 +237,9 @@ class Control:
 
     async def _ask_all(self, verb: str) -> dict[str, Any]:
         """Every engine's answer by its name; None of those that do not answer."""
-        answers = await asyncio.gather(*(self._ask(engine, verb) for engine in self._engines.values()))
-        return dict(zip(self._engines, answers, strict=True))
+        engines = dict(self._engines)  # a reload may change them meanwhile
+        answers = await asyncio.gather(*(self._ask(engine, verb) for engine in engines.values()))
+        return dict(zip(engines, answers, strict=True))
 
     async def _ask(self, engine: Engine, verb: str) -> Any:
         try:
@@ -228,7 +250,7 @@ class Control:
 
     async def _stats(self) -> dict[str, Any]:
         answers = await self._ask_all("stats")
-        shown = [self._show_engine(self._engines[name], answer) for name, answer in answers.items()]
+        shown = [self._show_engine(engine, answers[name]) for name, engine in self._engines.items() if name in answers]
         merged = stats.merge_ops(answer["ops"] for answer in answers.values() if answer is not None)
         return {
             "version": __version__,

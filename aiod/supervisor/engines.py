@@ -24,6 +24,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from aiod import logs
 from aiod.channel import Channel, ChannelError
 from aiod.config import new_incarnation
 from aiod.launch import engine_main
@@ -41,11 +42,16 @@ _BACKOFF_MIN_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 10.0
 _HEALTHY_S: Final = 30.0
 _LOCK_POLL_S: Final = 0.05
-_START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 30.0
+"""How long an engine may take to serve."""
 _STOP_TIMEOUT_S: Final = 10.0
 _REAP_TIMEOUT_S: Final = 3.0
 """How long a killed process is waited for: a thread inside a system call can keep it for ever."""
+STOP_MARGIN_S: Final = 2 * _STOP_TIMEOUT_S + _REAP_TIMEOUT_S
+"""How long `Engine.stop` may take beyond the drain."""
 _LOOK_PERIOD_S: Final = 0.25
+_RELOAD_TIMEOUT_S: Final = 2.0
+_RETRY_S: Final = 1.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -68,16 +74,21 @@ class Engine:
         engine = config.engines[name]
         self.max_threads = engine.max_threads
         self.min_threads = engine.min_threads
+        self._told: Config | None = None  # by which its process serves
         self._process: SpawnProcess | None = None
         self._channel: Channel | None = None
         self._ids = itertools.count(1)
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._last_pid = 0
         self._last_end = ""
+        self._verdict = ""  # why we have killed it, or are about to
+        self._started_s = 0.0
         self._stopping = asyncio.Event()
         self._serving = asyncio.Event()
         self._reaped = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
+        self._telling: asyncio.Task[None] | None = None
+        self._log = logging.LoggerAdapter(log, logs.about(engine=name))
 
     @property
     def pid(self) -> int:
@@ -102,6 +113,11 @@ class Engine:
         """Whether there is a process of that pid, and it is ours."""
         return self._process is not None
 
+    @property
+    def age_s(self) -> float:
+        """For how long its process has run; 0.0 while there is none."""
+        return time.monotonic() - self._started_s if self._process is not None else 0.0
+
     # ---- life
 
     def start(self) -> None:
@@ -111,16 +127,16 @@ class Engine:
 
     def _supervised(self, supervision: asyncio.Task[None]) -> None:
         if not supervision.cancelled() and (error := supervision.exception()) is not None:
-            log.critical("engine %s cannot be kept running: stopping", self.name, exc_info=error)
+            self._log.critical("engine %s cannot be kept running: stopping", self.name, exc_info=error)
             self.state = "failed"
             self._failed()
 
     async def wait_serving(self) -> None:
         """Return when it serves. Raises EngineUnavailableError if it does not come up."""
         try:
-            await asyncio.wait_for(self._serving.wait(), _START_TIMEOUT_S)
+            await asyncio.wait_for(self._serving.wait(), START_TIMEOUT_S)
         except TimeoutError:
-            raise EngineUnavailableError(f"engine {self.name} did not come up within {_START_TIMEOUT_S:g} s") from None
+            raise EngineUnavailableError(f"engine {self.name} did not come up within {START_TIMEOUT_S:g} s") from None
 
     async def _supervise(self) -> None:
         backoff_s = _BACKOFF_MIN_S
@@ -132,7 +148,7 @@ class Engine:
             if time.monotonic() - began_s > _HEALTHY_S:
                 backoff_s = _BACKOFF_MIN_S
             self.state = "failed"
-            log.error("engine %s %s: starting it again in %g s", self.name, self._last_end, backoff_s)
+            self._log.error("engine %s %s: starting it again in %g s", self.name, self._last_end, backoff_s)
             await self._pause(backoff_s)
             await self._wait_lock_free()
             self.restarts += 1
@@ -148,15 +164,17 @@ class Engine:
         """One process, from its start to its reaping."""
         self.state = "starting"
         self.incarnation = max(new_incarnation(), self.incarnation + 1)
+        self._told = self._config
         try:
             process, ours = _spawn(self.name, self._settings())
         except OSError as error:
             self._last_end = f"could not be started ({error.strerror or error})"
             return
         self._process = process
+        self._started_s, self._verdict = time.monotonic(), ""
         self._reaped.clear()
         self._last_pid = process.pid or 0
-        log.info("engine %s: started as pid %d", self.name, self._last_pid)
+        self._log.info("engine %s: started as pid %d", self.name, self._last_pid)
         self._channel = await Channel.open(ours)
         listening = asyncio.create_task(self._listen(self._channel))
         await self._wait_exited(process)
@@ -170,7 +188,7 @@ class Engine:
             async for message in channel:
                 self._take(message)
         except ChannelError as error:
-            log.critical("engine %s (pid %d): %s: killing it", self.name, self.pid, error)
+            self._log.critical("engine %s (pid %d): %s: killing it", self.name, self.pid, error)
             self.kill()
         finally:
             channel.close()
@@ -187,10 +205,10 @@ class Engine:
             while not await _set_within(exited, _LOOK_PERIOD_S):
                 if not zombie and (zombie := _is_zombie(self._last_pid)):
                     self._lost("was killed, and a request of it is still inside the kernel")
-                    log.error("engine %s %s", self.name, self._last_end)
+                    self._log.error("engine %s %s", self.name, self._last_end)
                 hung_up_s = hung_up_s + _LOOK_PERIOD_S if self._channel is None and not zombie else 0.0
                 if hung_up_s > _STOP_TIMEOUT_S:
-                    log.error("engine %s (pid %d) has hung up and does not exit: killing it", self.name, self.pid)
+                    self._log.error("engine %s (pid %d) has hung up and does not exit: killing it", self.name, self.pid)
                     self.kill()
         finally:
             loop.remove_reader(process.sentinel)
@@ -200,7 +218,8 @@ class Engine:
             self.endpoint = message["endpoint"]
             self.state = "serving"
             self._serving.set()
-            log.info("engine %s: serving at %s", self.name, self.endpoint)
+            self._log.info("engine %s: serving at %s", self.name, self.endpoint)
+            self._telling = asyncio.create_task(self._tell_config())
             return
         answer = self._answers.pop(message.get("id", 0), None)
         if answer is None or answer.done():
@@ -226,7 +245,8 @@ class Engine:
         """The process has been reaped."""
         self._process = None
         code = process.exitcode or 0
-        self._lost(f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}")
+        how = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}"
+        self._lost(self._verdict or how)
         process.close()
         self._remove_sockets()
         self._reaped.set()
@@ -235,11 +255,11 @@ class Engine:
         """What a process that was killed has left; one that stopped in order has removed its own."""
         own = f"engine-{self.name}-{self.incarnation}"
         for stale in Path(self._config.runtime_dir).glob(f"{own}.*"):
-            log.debug("removing %s, left by pid %d", stale, self._last_pid)
+            self._log.debug("removing %s, left by pid %d", stale, self._last_pid)
             try:
                 stale.unlink(missing_ok=True)
             except OSError as error:
-                log.warning("cannot remove %s, left by pid %d: %s", stale, self._last_pid, error.strerror)
+                self._log.warning("cannot remove %s, left by pid %d: %s", stale, self._last_pid, error.strerror)
 
     def _settings(self) -> EngineSettings:
         """As configured, but for the limits that `resize` has changed."""
@@ -252,7 +272,7 @@ class Engine:
         told = False
         while not self._stopping.is_set() and not _lock_is_free(path):
             if not told:
-                log.warning("engine %s: waiting for pid %d to leave its last system call", self.name, self.pid)
+                self._log.warning("engine %s: waiting for pid %d to leave its last system call", self.name, self.pid)
                 told = True
             await self._pause(_LOCK_POLL_S)
 
@@ -284,8 +304,34 @@ class Engine:
         """Change its pool's limits, now and for later starts; its pool's figures. Raises EngineUnavailableError."""
         pool = await self.ask("resize", timeout_s, max_threads=max_threads, min_threads=min_threads)
         self.max_threads, self.min_threads = max_threads, min_threads
-        log.info("engine %s: min_threads is %d, max_threads %d now", self.name, min_threads, max_threads)
+        self._log.info("engine %s: min_threads is %d, max_threads %d now", self.name, min_threads, max_threads)
         return pool
+
+    async def reload(self, config: Config) -> bool:
+        """Serve by `config`, which differs only in what needs no restart; at once if it serves, else when it does.
+
+        False when it did not answer: then it is told later.
+        """
+        before, after = self._config.engines[self.name], config.engines[self.name]
+        # Limits that `resize` has set stay, unless the file has others now.
+        if before.max_threads != after.max_threads or before.min_threads != after.min_threads:
+            self.max_threads, self.min_threads = after.max_threads, after.min_threads
+        self._config = config
+        self._telling = asyncio.create_task(self._tell_config())
+        await asyncio.wait({self._telling}, timeout=_RELOAD_TIMEOUT_S)
+        return self._telling.done()
+
+    async def _tell_config(self) -> None:
+        """Until it has been told; one that is stuck is ended by others, and its successor needs no telling."""
+        while self._told is not self._config and self.state == "serving":
+            config = self._config
+            try:
+                await self.ask("reload", _RELOAD_TIMEOUT_S, settings=self._settings().to_message())
+            except EngineUnavailableError as error:
+                self._log.error("%s: it serves by the old configuration", error)
+                await self._pause(_RETRY_S)
+            else:
+                self._told = config
 
     def move_to(self, cpus: set[int]) -> None:
         """Give its main thread, and so every worker born from now on, the affinity `cpus`."""
@@ -294,7 +340,7 @@ class Engine:
         try:
             os.sched_setaffinity(self._last_pid, cpus)
         except OSError as error:
-            log.warning("engine %s (pid %d) keeps its CPUs: %s", self.name, self._last_pid, error.strerror)
+            self._log.warning("engine %s (pid %d) keeps its CPUs: %s", self.name, self._last_pid, error.strerror)
 
     async def stop(self, drain_timeout_s: float) -> bool:
         """Drain, stop and reap it. False when work was left undone, or when it is left behind inside the kernel."""
@@ -313,7 +359,7 @@ class Engine:
             await self.ask("stop", _STOP_TIMEOUT_S)
             await asyncio.wait_for(self._reaped.wait(), _STOP_TIMEOUT_S)
         except (EngineUnavailableError, TimeoutError) as error:
-            log.error("engine %s (pid %d) did not stop in order (%s): killing it", self.name, self.pid, error)
+            self._log.error("engine %s (pid %d) did not stop in order (%s): killing it", self.name, self.pid, error)
             return False
         return True
 
@@ -323,13 +369,21 @@ class Engine:
             await asyncio.wait({self._supervision}, timeout=_REAP_TIMEOUT_S)
         if self._process is None:
             return True
-        log.error(
+        self._log.error(
             "engine %s: pid %d is still inside a system call, %g s after SIGKILL: leaving it behind",
             self.name,
             self._last_pid,
             _REAP_TIMEOUT_S,
         )
         return False
+
+    def end_stuck(self, silent_s: float) -> None:
+        """Kill it, whose main loop has been silent for `silent_s` seconds; reaped, it is started again."""
+        self._verdict = f"did not answer for {silent_s:.0f} s and was killed"
+        self._log.critical("engine %s (pid %d) has not answered for %.0f s: killing it", self.name, self.pid, silent_s)
+        self.kill()
+        # One that cannot die yet is not to be waited for.
+        self._lost(self._verdict)
 
     def kill(self) -> None:
         """End it at once; no new one is started after `stop` was called."""

@@ -28,15 +28,16 @@ def prepare(runtime_dir: str) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
     except OSError as error:
-        raise RuntimeDirError(
-            f"{runtime_dir}: cannot be made: {error.strerror}; set runtime_dir to a directory of your own"
-        ) from error
+        raise RuntimeDirError(f"{runtime_dir}: cannot be made: {error.strerror}; {_advice()}") from error
     if not stat.S_ISDIR(status.st_mode):
         raise RuntimeDirError(f"{runtime_dir}: is no directory (symbolic links are not followed here)")
     if status.st_uid not in {os.getuid(), 0}:
-        raise RuntimeDirError(
-            f"{runtime_dir}: belongs to uid {status.st_uid}; set runtime_dir to a directory of your own"
-        )
+        raise RuntimeDirError(f"{runtime_dir}: belongs to uid {status.st_uid}; {_advice()}")
+
+
+def _advice() -> str:
+    made = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]  # by systemd (systemd.exec(5))
+    return f"set runtime_dir to {made or 'a directory of your own'}"
 
 
 def take_lock(runtime_dir: str) -> int:

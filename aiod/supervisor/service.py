@@ -1,26 +1,37 @@
-"""The daemon's life: start, serve, drain, stop; and its signals. The one place that wires the supervisor together."""
+"""The daemon's life: start, serve, reload, drain, stop; and its signals. The one place that wires the supervisor."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
+import functools
 import logging
 import multiprocessing
 import os
 import signal
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 import zmq
 
 from aiod import __version__, logs
+from aiod.config import ConfigError, load_config
 from aiod.limits import raise_descriptors
 from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
-from aiod.supervisor.engines import Engine, EngineUnavailableError
+from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError
+from aiod.supervisor.exports import warn_of_exports
+from aiod.supervisor.health import Health
+from aiod.supervisor.reload import plan
+from aiod.supervisor.status_line import StatusLine
+from aiod.supervisor.systemd import Notifier
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
     from aiod.config import Config
+    from aiod.supervisor.reload import Change
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +45,17 @@ _LINGER_MS: Final = 500
 class Service:
     """One running daemon. Main loop thread only."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, config_path: Path | None, notifier: Notifier) -> None:
+        """`config_path` is the file that `config` came from; None: it is the embedded default."""
         self._config = config
+        self._config_path = config_path
+        self._notifier = notifier
         self._engines = {name: Engine(config, name, self._engine_failed) for name in config.engines}
+        self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # those that a reload has taken away
+        self._control: Control | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
+        self._ready = False
         self._signals = 0
         self._failed = False
         self._stop = asyncio.Event()
@@ -44,37 +63,55 @@ class Service:
 
     async def run(self) -> int:
         """Serve until a signal says stop; the exit status."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-        self._warn_of_missing_exports()
+        self._take_signals()
+        warn_of_exports(self._config.exports)
         for engine in self._engines.values():
             engine.start()
+        self._begin(Health(self._engines, lambda: self._config.watchdog_s, self._notifier).run())
         await self._wait_engines()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # Whatever ends us, the context's end never waits for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
         try:
-            control = Control(self._config, self._engines, context)
+            self._control = Control(self._config, self._engines, context, self.reload)
         except OSError as error:
             log.critical("%s", error.strerror or error)
+            self._notifier.status(error.strerror or str(error))
             await self._stop_engines()
             return EXIT_FAILED
-        control.start()
-        follow = asyncio.create_task(self._follow_affinity())
+        self._control.start()
+        self._begin(StatusLine(self._engines, self._notifier).run())
+        self._begin(self._announce())
+        self._begin(self._follow_affinity())
         log.info("aiod %s serves %s", __version__, self._config.front_endpoint)
         await self._stop.wait()
+        self._notifier.stopping(self._config.drain_timeout_s + STOP_MARGIN_S)
         drained = await self._stop_engines()
-        follow.cancel()
-        control.close(_LINGER_MS)
+        for task in self._tasks:
+            task.cancel()
+        self._control.close(_LINGER_MS)
         context.term()
         log.info("stopped" if drained else "stopped, with work left undone")
         return EXIT_DONE if drained and not self._failed else EXIT_FAILED
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done beside everything else, until the daemon stops."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _engine_failed(self) -> None:
         """An engine that nobody watches any more: better a daemon that ends, and is started again."""
         self._failed = True
         self._stop.set()
+
+    # ---- signals
+
+    def _take_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._begin(self._reload_by_signal()))
 
     def _signalled(self, number: signal.Signals) -> None:
         self._signals += 1
@@ -83,13 +120,18 @@ class Service:
             log.info("%s: draining, for at most %g s", number.name, self._config.drain_timeout_s)
             return
         log.warning("%s again: ending at once", number.name)
-        for engine in self._engines.values():
+        for engine in (*self._engines.values(), *self._leaving):
             engine.abandon()
 
-    def _warn_of_missing_exports(self) -> None:
-        for name, export in self._config.exports.items():
-            if not Path(export.path).exists():
-                log.warning("export %s: %s is not there (yet)", name, export.path)
+    async def _reload_by_signal(self) -> None:
+        try:
+            await self.reload()
+        except ConfigError:
+            pass  # it has been logged
+        except OSError as error:
+            log.error("SIGHUP: %s", error.strerror or error)
+
+    # ---- starting
 
     async def _wait_engines(self) -> None:
         """The front endpoint opens when the engines serve: whoever gets an answer there finds all of them."""
@@ -109,11 +151,92 @@ class Service:
         try:
             await engine.wait_serving()
         except EngineUnavailableError as error:
-            log.error("%s: serving without it", error)
+            log.error("%s: serving without it", error, extra=logs.about(engine=engine.name))
+
+    async def _announce(self) -> None:
+        """Be ready, for systemd, when every engine serves; if one does not come up, systemd ends the start in time."""
+        for engine in list(self._engines.values()):
+            while engine.state != "serving":
+                try:
+                    await engine.wait_serving()
+                except EngineUnavailableError as error:
+                    log.debug("%s: not ready", error)
+        self._ready = True
+        self._notifier.ready()
+
+    # ---- reloading
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again, and serve by it: what was changed, what needs a restart, which engines are late.
+
+        Raises ConfigError when it is wrong, OSError when there is none to read or the daemon is stopping; nothing has
+        been changed then.
+        """
+        path = self._config_path
+        if path is None:
+            raise OSError(
+                errno.EINVAL,
+                "the daemon serves its embedded default: it has no file to reload; start it with --config",
+            )
+        async with self._reloading:
+            if self._stop.is_set():
+                raise OSError(errno.ESHUTDOWN, "the daemon is stopping; nothing was changed")
+            self._notifier.reloading()
+            try:
+                return await self._reload(path)
+            except ConfigError as error:
+                log.error("reload: nothing was changed: %s", error)
+                raise
+            finally:
+                if self._ready:
+                    self._notifier.ready()
+
+    async def _reload(self, path: Path) -> dict[str, Any]:
+        # Not on the main loop: the file may lie anywhere.
+        wanted = await asyncio.to_thread(load_config, path)
+        config, changed, restart = plan(self._config, wanted, str(path))
+        self._config = config
+        warn_of_exports({change.key[1]: config.exports[change.key[1]] for change in changed if _is_export(change)})
+        self._take_away({*self._engines} - {*config.engines})
+        late = await self._tell_engines(config)
+        self._add({*config.engines} - {*self._engines})
+        if self._control is not None:
+            self._control.apply(config)
+        logs.set_level(config.log_level)
+        for change in changed:
+            log.info("reload: %s", change)
+        for change in restart:
+            log.warning("reload: %s: needs a restart", change)
+        log.info("reloaded %s: %d changed, %d need a restart", path, len(changed), len(restart))
+        return {"changed": [*map(str, changed)], "restart": [*map(str, restart)], "late": late}
+
+    async def _tell_engines(self, config: Config) -> list[str]:
+        """Have every engine serve by `config`; the names of those that did not answer."""
+        engines = list(self._engines.values())
+        told = await asyncio.gather(*(engine.reload(config) for engine in engines))
+        return [engine.name for engine, answered in zip(engines, told, strict=True) if not answered]
+
+    def _take_away(self, names: set[str]) -> None:
+        for name in names:
+            engine = self._engines.pop(name)
+            task = asyncio.create_task(engine.stop(self._config.drain_timeout_s))
+            self._leaving[engine] = task
+            task.add_done_callback(functools.partial(self._left, engine))
+
+    def _left(self, engine: Engine, _: asyncio.Task[bool]) -> None:
+        del self._leaving[engine]
+
+    def _add(self, names: set[str]) -> None:
+        for name in names:
+            self._engines[name] = engine = Engine(self._config, name, self._engine_failed)
+            engine.start()
+
+    # ---- running, stopping
 
     async def _stop_engines(self) -> bool:
         timeout_s = self._config.drain_timeout_s
-        results = await asyncio.gather(*(engine.stop(timeout_s) for engine in self._engines.values()))
+        leaving = [*self._leaving.values()]
+        results = await asyncio.gather(*leaving, *(engine.stop(timeout_s) for engine in self._engines.values()))
         return all(results) and self._signals < 2  # noqa: PLR2004 - the second signal means at once
 
     async def _follow_affinity(self) -> None:
@@ -130,22 +253,30 @@ class Service:
                     engine.move_to(cpus)
 
 
-def serve(config: Config) -> int:
+def _is_export(change: Change) -> bool:
+    """Whether an export came, or is another than it was."""
+    return change.key[0] == "exports" and change.after is not None
+
+
+def serve(config: Config, config_path: Path | None) -> int:
     """Be the daemon; the exit status. Errors of the start are logged with what to do.
 
-    Does not return when an engine had to be left behind inside the kernel, but exits the process.
+    `config_path`: what to read at a reload. Does not return when an engine had to be left behind inside the kernel, but
+    exits the process.
     """
     alike = logs.configure(config.log_level)
+    notifier = Notifier()
     try:
         runtime_dir.prepare(config.runtime_dir)
         lock_fd = runtime_dir.take_lock(config.runtime_dir)
     except OSError as error:
         log.critical("%s", error)
+        notifier.status(str(error))
         return EXIT_FAILED
     raise_descriptors()
     runtime_dir.remove_stale_sockets(config.runtime_dir)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(config))
+        status = runner.run(_run(config, config_path, notifier))
     runtime_dir.remove_ring_links(config.runtime_dir)
     alike.report()
     if multiprocessing.active_children():
@@ -156,5 +287,5 @@ def serve(config: Config) -> int:
     return status
 
 
-async def _run(config: Config) -> int:
-    return await Service(config).run()
+async def _run(config: Config, config_path: Path | None, notifier: Notifier) -> int:
+    return await Service(config, config_path, notifier).run()

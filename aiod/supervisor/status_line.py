@@ -1,0 +1,77 @@
+"""The line that `systemctl status` shows: live figures."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod import logs
+from aiod.supervisor.engines import EngineUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from aiod.supervisor.engines import Engine
+    from aiod.supervisor.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+_PERIOD_S: Final = 2.0
+_TIMEOUT_S: Final = 1.0
+
+
+class StatusLine:
+    """How many engines and clients there are, and how much they ask for. Main loop thread only."""
+
+    def __init__(self, engines: Mapping[str, Engine], notifier: Notifier) -> None:
+        self._engines = engines
+        self._notifier = notifier
+        self._counted: dict[tuple[str, int], int] = {}  # requests by engine and incarnation
+        self._counted_s = time.monotonic()
+
+    async def run(self) -> None:
+        """Tell it until cancelled; at once when no notifier listens."""
+        while self._notifier.active:
+            await self._tell()
+            await asyncio.sleep(_PERIOD_S)
+
+    async def _tell(self) -> None:
+        engines = [engine for engine in self._engines.values() if engine.state == "serving"]
+        answers = await asyncio.gather(*(_stats(engine) for engine in engines))
+        rate = self._rate(
+            {(e.name, e.incarnation): answer for e, answer in zip(engines, answers, strict=True) if answer}
+        )
+        self._notifier.status("; ".join([self._figures(answers, rate), *self._troubles()]))
+
+    def _figures(self, answers: Iterable[Any], rate: float) -> str:
+        known = [answer for answer in answers if answer]
+        clients = sum(answer["sessions"] for answer in known)
+        total = len(self._engines)
+        serving = f"{len(known)} of {total} engines serve" if len(known) < total else _count(total, "engine")
+        return f"{serving}, {_count(clients, 'client')}, {rate:,.0f} requests/s"
+
+    def _rate(self, answers: dict[tuple[str, int], Any]) -> float:
+        """Requests a second since the last time."""
+        now_s = time.monotonic()
+        counted = {who: sum(op["count"] for op in answer["ops"].values()) for who, answer in answers.items()}
+        new = sum(count - self._counted.get(who, 0) for who, count in counted.items())
+        elapsed_s = now_s - self._counted_s
+        self._counted, self._counted_s = counted, now_s
+        return new / elapsed_s if elapsed_s > 0 else 0.0
+
+    def _troubles(self) -> list[str]:
+        return [engine.why_unavailable() for engine in self._engines.values() if engine.state != "serving"]
+
+
+async def _stats(engine: Engine) -> Any:
+    try:
+        return await engine.ask("stats", _TIMEOUT_S)
+    except EngineUnavailableError as error:
+        log.debug("%s", error, extra=logs.about(engine=engine.name))
+        return None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
