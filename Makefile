@@ -51,7 +51,7 @@ $(VENV)/.build-requirements: $(VENV)/.created pyproject.toml
 # The editable install maps every module by name: a directory that got a new file has to be looked at again.
 $(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
-	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,dev]'
+	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd,dev]'
 	@touch $@
 
 # ---- tests ----------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 #!/bin/sh
 # prerequisites.sh WHAT - see that the machine has what `make` needs and cannot bring along itself.
 #
-#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers
+#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's headers
 #          core    a C compiler
 #          test    spin, which checks the model of the pool; file systems to make; nbdkit and nbdfuse for a disk that errs
 #          bench   the peers that `make bench` measures beside aiod
@@ -36,7 +36,11 @@ need_python() {
 }
 
 case ${1:-} in
-build) need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python ;;
+build)
+    need gcc "${CC:-cc}"; need g++ "${CXX:-c++}"; need_python
+    need pkg-config pkg-config
+    pkg-config --exists libsystemd 2>/dev/null || missing="$missing libsystemd-dev" # for systemd-python
+    ;;
 core) need gcc "${CC:-cc}" ;;
 test)
     need spin spin

@@ -11,6 +11,7 @@ import itertools
 import logging
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from aiod import logs
 from aiod.engine.errors import refused
 from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
@@ -137,7 +138,13 @@ class Handles:
         if not waiting.session.ended:
             self._reply(waiting.session, waiting.cookie, result, text)
         elif text is not None:
-            log.warning("after %s had ended: %s", waiting.session, text)
+            log.warning(
+                "after %s had ended: %s",
+                waiting.session,
+                text,
+                extra=waiting.session.about
+                | logs.about(export=waiting.name.partition("/")[0], error=OSError(-result, "")),
+            )
 
     def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
         self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aiod import logs
+
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
     from aiod.engine_settings import ExportSettings
@@ -59,6 +61,11 @@ class Session:
     def short_id(self) -> str:
         """What logs and `aiodctl clients` call the session; too short to be used as its token."""
         return self.token[:4].hex()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The `extra` of a record about it."""
+        return logs.about(client=self.short_id)
 
     def __str__(self) -> str:
         """For log lines."""

@@ -16,6 +16,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from aiod import logs
 from aiod.engine.errors import refused
 from aiod.router import Peer
 from aiod_client import ring_wire
@@ -80,7 +81,8 @@ class Connection:
         try:
             self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
-            log.info("%s: an answer was not sent (%s)", self.session or self.peer, error.strerror)
+            about = logs.about(client=self.session.short_id if self.session is not None else None, error=error)
+            log.info("%s: an answer was not sent (%s)", self.session or self.peer, error.strerror, extra=about)
             self._end("it does not read its replies, or is gone")
 
     def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
@@ -194,7 +196,7 @@ class Rings:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno not in {errno.EAGAIN, errno.ECONNABORTED}:
-                log.warning("the ring socket cannot accept: %s", error.strerror)
+                log.warning("the ring socket cannot accept: %s", error.strerror, extra=logs.about(error=error))
             return
         if len(self._connections) >= 2 * self._settings.rings_max:
             connection.close()
@@ -293,7 +295,7 @@ class Rings:
         if session is None:
             raise refused(errno.EACCES, "the ticket is of no session, or was used already")
         if session.peer.uid != peer.uid:
-            log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid)
+            log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid, extra=session.about)
             raise refused(
                 errno.EACCES, f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}"
             )

@@ -158,7 +158,12 @@ class Sessions:
             # It has exited already, or lives in another pid namespace: then silence has to tell.
             return
         except OSError as error:
-            log.warning("%s: its process cannot be watched (%s): its end is noticed by silence", session, error)
+            log.warning(
+                "%s: its process cannot be watched (%s): its end is noticed by silence",
+                session,
+                error,
+                extra=session.about,
+            )
             return
         loop = asyncio.get_running_loop()
         loop.add_reader(session.pidfd, self.end, session, "its process has exited")
@@ -172,7 +177,7 @@ class Sessions:
             return None
         if session.peer.routing_id != peer.routing_id:
             if session.peer.uid != peer.uid:
-                log.warning("%s: its token was used by uid %d", session, peer.uid)
+                log.warning("%s: its token was used by uid %d", session, peer.uid, extra=session.about)
                 return None
             session.peer = peer
         session.heard_s = time.monotonic()
@@ -216,7 +221,7 @@ class Sessions:
             session.ring.close()
             session.ring = None
         if reason:
-            log.info("ended %s: %s", session, reason)
+            log.info("ended %s: %s", session, reason, extra=session.about)
         else:
             log.debug("%s said goodbye", session)
 

@@ -28,12 +28,19 @@ def warn_of_exports(exports: Mapping[str, ExportConfig]) -> None:
 
 def _look_at(exports: Mapping[str, ExportConfig]) -> None:
     for name, export in exports.items():
-        about = logs.about(export=name)
         try:
             flags = os.statvfs(export.path).f_flag
         except OSError as error:
-            log.warning("export %s: %s: %s (yet)", name, export.path, error.strerror, extra=about)
+            log.warning(
+                "export %s: %s: %s (yet)", name, export.path, error.strerror, extra=logs.about(export=name, error=error)
+            )
             continue
         if flags & os.ST_RDONLY and not export.read_only:
             advice = f"; its unit needs ReadWritePaths={export.path} (systemctl edit)" if started_by_systemd() else ""
-            log.warning("export %s: the file system of %s is read-only%s", name, export.path, advice, extra=about)
+            log.warning(
+                "export %s: the file system of %s is read-only%s",
+                name,
+                export.path,
+                advice,
+                extra=logs.about(export=name),
+            )

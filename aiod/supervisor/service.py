@@ -167,7 +167,7 @@ class Service:
     # ---- reloading
 
     async def reload(self) -> dict[str, Any]:
-        """Read the configuration again, and serve by it: what was changed, what needs a restart, which engines are late.
+        """Read the configuration again, and serve by it: what was changed, what needs a restart, who is late.
 
         Raises ConfigError when it is wrong, OSError when there is none to read or the daemon is stopping; nothing has
         been changed then.

@@ -1,0 +1,114 @@
+"""What a service manager is told, at a socket of the test's own (tests/systemd has the real one)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class Manager:
+    """Gets what is told."""
+
+    def __init__(self, path: Path) -> None:
+        self.environment = {"NOTIFY_SOCKET": str(path)}
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(str(path))
+        self.socket.settimeout(20)
+        self.heard: list[str] = []
+
+    def hears(self, pattern: str) -> re.Match[str]:
+        """Wait for a message that `pattern` matches; those before are in `heard`."""
+        while True:
+            message = self.socket.recv(4096).decode()
+            self.heard.append(message)
+            if (found := re.search(pattern, message)) is not None:
+                return found
+
+
+@pytest.fixture
+def manager(disk_path: Path) -> Iterator[Manager]:
+    """A service manager."""
+    made = Manager(disk_path / "notify")
+    yield made
+    made.socket.close()
+
+
+def test_ready_means_that_every_engine_serves(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon(**{"engine.second": {}})
+    daemon.start(wait=False, env=os.environ | manager.environment)
+    manager.hears("^READY=1$")
+    assert [engine["state"] for engine in daemon.json("stats")["engines"]] == ["serving", "serving"]
+
+
+def test_it_is_not_ready_while_an_engine_is_not_there(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon()
+    with (daemon.runtime_dir / "engine-main.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as if an earlier process of it were still inside the kernel
+        daemon.start(wait=False, env=os.environ | manager.environment)
+        for _ in range(3):
+            manager.hears("^WATCHDOG=1$")
+        assert "engine-main.lock" in daemon.log
+        assert not [message for message in manager.heard if message.startswith("READY")]
+    manager.hears("^READY=1$")
+
+
+def test_the_watchdog_and_the_status(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon()
+    daemon.start(env=os.environ | manager.environment | {"WATCHDOG_USEC": "300000"})
+    manager.hears("^STATUS=1 engine, 0 clients, 0 requests/s$")
+    for _ in range(3):
+        manager.hears("^WATCHDOG=1$")
+    pid = daemon.engine["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    manager.hears(r"^STATUS=0 of 1 engines serve, 0 clients, 0 requests/s$")
+    for _ in range(3):
+        manager.hears("^WATCHDOG=1$")
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_a_reload_begins_and_ends(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon()
+    daemon.start(env=os.environ | manager.environment)
+    manager.hears("^READY=1$")
+    daemon.ctl("reload")
+    assert int(manager.hears(r"^RELOADING=1\nMONOTONIC_USEC=(\d+)$")[1]) > 0
+    manager.hears("^READY=1$")
+    daemon.config_path.write_text("wrong")
+    os.kill(daemon.pid, signal.SIGHUP)
+    manager.hears("^RELOADING=1")
+    manager.hears("^READY=1$")
+
+
+def test_it_asks_for_the_time_that_the_drain_may_take(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon(**{"": {"drain_timeout_s": 600.0}})
+    daemon.start(env=os.environ | manager.environment)
+    assert daemon.stop() == 0
+    assert int(manager.hears(r"^STOPPING=1\nEXTEND_TIMEOUT_USEC=(\d+)$")[1]) > 600_000_000
+
+
+def test_a_wrong_configuration_is_told(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon(**{"engine.main": {"max_threads": 0}})
+    daemon.start(wait=False, env=os.environ | manager.environment)
+    manager.hears("^STATUS=.*engine.main.max_threads")
+    assert daemon.process.wait(20) == 78
+
+
+def test_without_systemd_python_it_runs_and_says_so(new_daemon: Callable[..., Any], manager: Manager) -> None:
+    daemon = new_daemon()
+    path = daemon.base / "hidden"
+    (path / "systemd").mkdir(parents=True)
+    (path / "systemd" / "__init__.py").write_text("raise ImportError\n")
+    environment = os.environ | manager.environment | {"PYTHONPATH": str(path)}
+    daemon.start(env=environment)
+    assert "install systemd-python" in daemon.log
+    assert daemon.stop() == 0

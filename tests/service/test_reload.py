@@ -1,0 +1,150 @@
+"""aiodctl reload and SIGHUP: what changes at once, what is refused, what waits for a restart."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from concurrent.futures import wait
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+SCRATCH = "exports.scratch"
+
+
+def reload(daemon: Any, sections: dict[str, Any]) -> dict[str, Any]:
+    """Write another configuration, and have it read."""
+    daemon.write_config(sections)
+    answer: dict[str, Any] = daemon.json("reload")
+    return answer
+
+
+def test_exports_come_change_and_go(daemon: Any, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    with aiod_client.connect(daemon.endpoint) as client:
+        kept = client.open("scratch/kept", "w+")
+        with pytest.raises(FileNotFoundError):
+            client.open("images/new", "w+")
+        answer = reload(daemon, {SCRATCH: {"read_only": True}, "exports.images": {"path": str(images)}})
+        assert answer == {
+            "changed": ["exports.images: added", "exports.scratch.read_only: false -> true"],
+            "restart": [],
+            "late": [],
+        }
+        client.open("images/new", "w+").pwrite(b"new", 0)
+        with pytest.raises(OSError, match="read-only"):
+            client.open("scratch/refused", "w+")
+        assert kept.pwrite(b"as it was opened", 0) == 16
+        assert (daemon.runtime_dir / "ring" / "images").is_symlink()
+
+        assert reload(daemon, {})["changed"] == ["exports.images: removed", "exports.scratch.read_only: true -> false"]
+        with pytest.raises(FileNotFoundError):
+            client.open("images/new")
+        assert [export["name"] for export in daemon.json("exports")["exports"]] == ["scratch"]
+        assert not (daemon.runtime_dir / "ring" / "images").is_symlink()
+
+
+def test_limits_change_under_load_and_no_request_fails(daemon: Any) -> None:
+    with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
+        file = client.open("scratch/loaded", "w+")
+        futures = [file.submit([("write", b"x" * 4096, index * 4096)])[0] for index in range(200)]
+        answer = reload(daemon, {"engine.main": {"max_threads": 3, "min_threads": 2}, "sessions": {"depth_max": 7}})
+        futures += [file.submit([("write", b"y" * 4096, index * 4096)])[0] for index in range(200)]
+        wait(futures, timeout=30)
+        assert [future.result(timeout=0) for future in futures] == [4096] * 400
+    assert answer["changed"] == [
+        "engine.main.max_threads: 64 -> 3",
+        "engine.main.min_threads: 0 -> 2",
+        "sessions.depth_max: 256 -> 7",
+    ]
+    pool = daemon.engine["pool"]
+    assert (pool["max_threads"], pool["min_threads"]) == (3, 2)
+    assert pool["cur_threads"] <= 3
+
+
+def test_limits_given_by_aiodctl_stay_when_the_file_has_not_changed_them(daemon: Any) -> None:
+    daemon.ctl("pool", "main", "--max", "5")
+    reload(daemon, {"sessions": {"handles_max": 8}})
+    assert daemon.engine["pool"]["max_threads"] == 5
+    reload(daemon, {"engine.main": {"max_threads": 6}})
+    assert daemon.engine["pool"]["max_threads"] == 6
+
+
+def test_a_wrong_file_changes_nothing_and_says_why(daemon: Any) -> None:
+    daemon.write_config({"exports.other": {"path": "/"}, "engine.main": {"max_threads": 0}})
+    done = daemon.ctl("reload", check=False)
+    assert done.returncode == 1
+    assert "nothing was changed" in done.stderr
+    assert "engine.main.max_threads" in done.stderr
+    assert "integer from 1 to 4096" in done.stderr
+    assert [export["name"] for export in daemon.json("exports")["exports"]] == ["scratch"]
+    assert "reload: nothing was changed" in daemon.log
+
+
+def test_what_needs_a_restart_is_named_and_stays(daemon: Any) -> None:
+    sections = {"engine.main": {"cpus": "0", "max_threads": 9}, "": {"drain_timeout_s": 3.0}}
+    answer = reload(daemon, sections)
+    assert answer["restart"] == ['engine.main.cpus: "" -> "0"']
+    assert answer["changed"] == ["drain_timeout_s: 10.0 -> 3.0", "engine.main.max_threads: 64 -> 9"]
+    assert reload(daemon, sections) == {"changed": [], "restart": answer["restart"], "late": []}
+
+
+def test_what_does_not_fit_what_has_to_wait_is_refused(daemon: Any) -> None:
+    daemon.write_config({"sessions": {"bytes_max": 2**20, "request_bytes_max": 2**20}})
+    done = daemon.ctl("reload", check=False)
+    assert done.returncode == 1
+    assert "request_bytes_max (4194304) is above bytes_max (1048576)" in done.stderr
+    assert "as long as the daemon is not restarted for sessions.request_bytes_max" in done.stderr
+
+
+def test_engines_come_and_go(daemon: Any, tmp_path: Path, wait_until: Callable[..., None]) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    sections = {"engine.second": {"max_threads": 2}, "exports.other": {"path": str(other), "engine": "second"}}
+    assert reload(daemon, sections)["changed"] == ["engine.second: added", "exports.other: added"]
+    wait_until(lambda: [e["state"] for e in daemon.json("stats")["engines"]] == ["serving"] * 2, "the second serves")
+    with aiod_client.connect(daemon.endpoint) as client:
+        client.open("other/file", "w+").pwrite(b"x", 0)
+    pid = daemon.json("stats")["engines"][1]["pid"]
+    reload(daemon, {})
+    assert [engine["name"] for engine in daemon.json("stats")["engines"]] == ["main"]
+    wait_until(lambda: not os.path.exists(f"/proc/{pid}"), "its process is gone")  # noqa: PTH110 - of a pid
+    assert daemon.stop() == 0
+
+
+def test_sighup_reloads(daemon: Any, wait_until: Callable[..., None]) -> None:
+    daemon.write_config({"engine.main": {"max_threads": 11}})
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_until(lambda: daemon.engine["pool"]["max_threads"] == 11, "the new limit")
+    daemon.config_path.write_text("no toml")
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_until(lambda: "nothing was changed" in daemon.log, "the refusal")
+    assert daemon.engine["pool"]["max_threads"] == 11
+
+
+def test_an_engine_that_died_meanwhile_serves_by_the_new_file(daemon: Any, wait_until: Callable[..., None]) -> None:
+    os.kill(daemon.engine["pid"], signal.SIGKILL)
+    reload(daemon, {SCRATCH: {"read_only": True}})
+    wait_until(lambda: daemon.engine["state"] == "serving" and daemon.engine["restarts"] == 1, "a new engine")
+    with (
+        aiod_client.connect(daemon.endpoint) as client,
+        pytest.raises(OSError, match="read-only") as refusal,
+    ):
+        client.open("scratch/refused", "w+")
+    assert refusal.value.errno == errno.EROFS
+
+
+def test_an_engine_that_does_not_answer_is_named_and_told_later(daemon: Any, wait_until: Callable[..., None]) -> None:
+    pid = daemon.engine["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    assert reload(daemon, {"engine.main": {"max_threads": 13}})["late"] == ["main"]
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: daemon.engine["pool"]["max_threads"] == 13 and daemon.engine["pid"] == pid, "it was told")
