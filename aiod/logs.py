@@ -92,9 +92,16 @@ def _stderr_is_the_journal() -> bool:
 def _journal(fields: dict[str, str]) -> logging.Handler | None:
     """The handler for the journal's own protocol; None where systemd-python is missing: then stderr serves as well."""
     try:
-        from systemd.journal import JournalHandler  # noqa: PLC0415 - an extra, and only systemd's services need it
+        # An extra, and only systemd's services need it.
+        from systemd.journal import JournalHandler, send  # noqa: PLC0415
     except ImportError:
         return None
-    handler: logging.Handler = JournalHandler(SYSLOG_IDENTIFIER="aiod", **fields)
+
+    def send_known(*message: str, **record: Any) -> None:
+        """Without the arguments: the sentence has of them what is to be known, and there may be secrets in them."""
+        record.pop("CODE_ARGS", None)
+        send(*message, **record)
+
+    handler: logging.Handler = JournalHandler(sender_function=send_known, SYSLOG_IDENTIFIER="aiod", **fields)
     handler.setFormatter(logging.Formatter("%(message)s"))
     return handler

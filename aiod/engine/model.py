@@ -33,7 +33,7 @@ class RingConnection(Protocol):
 class Session:
     """One client's session with this engine."""
 
-    token: bytes
+    token: bytes = field(repr=False)
     peer: Peer
     """Who sent the last valid message: replies go there."""
     software: str
@@ -51,7 +51,7 @@ class Session:
     ended: bool = False
     ring: RingConnection | None = None
     """The connection of its ring; closed with the session."""
-    ticket: bytes = b""
+    ticket: bytes = field(default=b"", repr=False)
     """What attaches a ring to it, once; empty: nothing does."""
     by_socket: bool = False
     """Begun on the ring socket, where its opens and closes are answered."""

@@ -422,6 +422,11 @@ def _start_deaf(process: SpawnProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def end_helpers() -> None:
+    """End the process that multiprocessing has started beside the engines: systemd would kill it, and say so."""
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+
+
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
     try:
         await asyncio.wait_for(event.wait(), seconds)

@@ -19,7 +19,7 @@ from aiod.config import ConfigError, load_config
 from aiod.limits import raise_descriptors
 from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
-from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError
+from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError, end_helpers
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.health import Health
 from aiod.supervisor.reload import plan
@@ -278,6 +278,7 @@ def serve(config: Config, config_path: Path | None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_run(config, config_path, notifier))
     runtime_dir.remove_ring_links(config.runtime_dir)
+    end_helpers()
     alike.report()
     if multiprocessing.active_children():
         # multiprocessing would wait for them at exit, for as long as the kernel holds them.

@@ -1,0 +1,221 @@
+"""systemctl start, status, reload, restart and stop of the installed service, under a real systemd."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import wait_until
+from tests.systemd.conftest import CONFIG, UNITS, set_up, wait_for_restart
+
+if TYPE_CHECKING:
+    from tests.systemd.conftest import Box
+
+EXPOSURE_MAX = 1.2
+
+WRITE_AND_READ = """
+with aiod_client.connect() as client, client.open("scratch/file", "w+") as file:
+    file.pwrite(b"data", 0)
+    file.flush()
+    assert file.pread(4, 0) == b"data"
+"""
+
+WORK_ACROSS_A_DEATH = """
+import itertools, time
+client = aiod_client.connect()
+file = client.open("scratch/worked", "w+")
+acknowledged = []
+try:
+    for number in itertools.count():
+        file.pwrite(number.to_bytes(8, "big"), number * 8)
+        acknowledged.append(number)
+        if number == 100:
+            print("working", flush=True)
+except OSError as error:
+    print(error, flush=True)
+deadline_s = time.monotonic() + 30
+while True:
+    try:
+        again = client.open("scratch/worked")
+        break
+    except OSError:
+        if time.monotonic() > deadline_s:
+            raise
+data = again.pread(len(acknowledged) * 8, 0)
+assert [int.from_bytes(data[8 * n : 8 * n + 8], "big") for n in acknowledged] == acknowledged
+print("all that was acknowledged is there", flush=True)
+"""
+
+
+def signal_process(box: Box, pid: int, number: signal.Signals) -> None:
+    """Signal a process by its pid there."""
+    box.run("kill", f"-{number.name.removeprefix('SIG')}", str(pid))
+
+
+def test_the_units_are_in_order_and_hardened(box: Box) -> None:
+    for unit in ("aiod.service", "aiod@second.service"):
+        verified = box.run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", unit)
+        assert (verified.stdout, verified.stderr) == ("", "")
+    exposure = box.run("systemd-analyze", "security", "--no-pager", "aiod.service").stdout
+    found = re.search(r"Overall exposure level for aiod\.service: ([\d.]+)", exposure)
+    assert found is not None
+    assert float(found[1]) <= EXPOSURE_MAX
+
+
+def test_start_status_and_stop(box: Box) -> None:
+    box.systemctl("start", "aiod")
+    assert box.engine["state"] == "serving"
+    box.client(WRITE_AND_READ)
+    wait_until(lambda: "requests/s" in box.shows("StatusText"), "the line of status")
+    assert re.search(r'Status: "1 engine, \d+ clients?, [\d,]+ requests/s"', box.systemctl("status", "aiod").stdout)
+    assert box.run("stat", "--format=%U:%G %a", "/srv/scratch/file").stdout == "aiod:aiod 660\n"
+    pids = box.run("cat", f"/sys/fs/cgroup{box.shows('ControlGroup')}/cgroup.procs").stdout.split()
+    assert len(pids) >= 2
+    box.systemctl("stop", "aiod")
+    assert box.shows("Result") == "success"
+    assert "stopped" in box.messages()
+    assert box.run("ls", "/run/aiod", check=False).returncode != 0
+    assert not [pid for pid in pids if box.run("test", "-e", f"/proc/{pid}", check=False).returncode == 0]
+
+
+def test_who_is_not_of_the_group_cannot_connect(service: Box) -> None:
+    refused = service.client(WRITE_AND_READ, user="stranger", check=False)
+    assert refused.returncode != 0
+    assert "Permission denied" in refused.stderr
+
+
+def test_the_journal_has_fields(service: Box) -> None:
+    service.write(CONFIG, '[exports.gone]\npath = "/srv/gone"\n[exports.scratch]\npath = "/srv/scratch"\n')
+    service.write(CONFIG, f'runtime_dir = "/run/aiod"\n{service.run("cat", str(CONFIG)).stdout}')
+    service.ctl("reload")
+    wait_until(lambda: service.journal("EXPORT=gone"), "a record about the export")
+    (record,) = service.journal("EXPORT=gone")
+    assert record["ERRNO"] == "2"
+    assert record["PRIORITY"] == "4"
+    assert "No such file or directory" in record["MESSAGE"]
+    service.client("client = aiod_client.connect(); client.open('scratch/x', 'w+'); import os; os._exit(0)")
+    wait_until(lambda: service.journal("ENGINE=main", "CODE_FUNC=end"), "a record about the client that has gone")
+    record = service.journal("ENGINE=main", "CODE_FUNC=end")[-1]
+    assert re.fullmatch(r"[0-9a-f]{8}", record["CLIENT"])
+    assert record["SYSLOG_IDENTIFIER"] == "aiod"
+
+
+def test_reload(service: Box) -> None:
+    pid, engine_pid = service.shows("MainPID"), service.engine["pid"]
+    kept = service.run("cat", str(CONFIG)).stdout
+    service.write(CONFIG, kept + '\n[exports.more]\npath = "/var/lib/aiod"\nread_only = true\n')
+    service.systemctl("reload", "aiod")
+    assert [export["name"] for export in service.json("exports")["exports"]] == ["scratch", "more"]
+    assert (service.shows("MainPID"), service.engine["pid"]) == (pid, engine_pid)
+
+    service.write(CONFIG, kept.replace("#max_threads = 64", "max_threads = 0"))
+    assert service.systemctl("reload", "aiod", check=False).returncode != 0
+    for line in ("reload: nothing was changed", "engine.main.max_threads"):
+        assert line in service.messages()
+    assert service.shows("ActiveState") == "active"
+    assert [export["name"] for export in service.json("exports")["exports"]] == ["scratch", "more"]
+
+
+def test_a_wrong_configuration_fails_the_start_and_status_says_why(box: Box) -> None:
+    kept = box.run("cat", str(CONFIG)).stdout
+    box.write(CONFIG, kept.replace("#max_threads = 64", "max_threads = 0"))
+    assert box.systemctl("start", "aiod", check=False).returncode == 1
+    status = box.systemctl("status", "aiod", check=False).stdout
+    assert "engine.main.max_threads: input should be greater than or equal to 1 (it is 0)" in status
+    assert box.shows("NRestarts") == "0"
+    assert box.shows("ExecMainStatus") == "78"
+
+
+def test_a_stuck_supervisor_is_killed_and_the_service_is_there_again(box: Box) -> None:
+    set_up(box, "[Service]\nWatchdogSec=2\n")
+    box.systemctl("start", "aiod")
+    box.client(WRITE_AND_READ)
+    pid = int(box.shows("MainPID"))
+    signal_process(box, pid, signal.SIGSTOP)
+    wait_for_restart(box, 0)
+    assert int(box.shows("MainPID")) != pid
+    box.client(WRITE_AND_READ)
+    assert "Watchdog timeout" in box.messages()
+
+
+def test_an_engine_is_killed_while_clients_work(service: Box) -> None:
+    pid, engine_pid = service.shows("MainPID"), service.engine["pid"]
+    with service.client_at_work(WORK_ACROSS_A_DEATH) as client:
+        client.hears("working")
+        signal_process(service, engine_pid, signal.SIGKILL)
+        client.hears("all that was acknowledged is there")
+    assert service.engine["restarts"] == 1
+    assert service.shows("MainPID") == pid
+    assert service.shows("NRestarts") == "0"
+    assert f"engine main (pid {engine_pid}) was killed by SIGKILL" in service.messages("ENGINE=main")
+
+
+def test_a_stuck_engine_is_replaced_and_the_service_stays(box: Box) -> None:
+    box.write(CONFIG, "watchdog_s = 1.0\n" + box.run("cat", str(CONFIG)).stdout)
+    box.systemctl("start", "aiod")
+    pid = box.shows("MainPID")
+    signal_process(box, box.engine["pid"], signal.SIGSTOP)
+    wait_until(lambda: box.engine["restarts"] == 1 and box.engine["state"] == "serving", "another engine")
+    assert box.shows("MainPID") == pid
+    box.client(WRITE_AND_READ)
+
+
+def test_cpuaffinity_reaches_every_thread(box: Box) -> None:
+    cpu = max(os.sched_getaffinity(0))
+    set_up(box, f"[Service]\nCPUAffinity={cpu}\n")
+    box.write(CONFIG, box.run("cat", str(CONFIG)).stdout.replace("#min_threads = 0", "min_threads = 3"))
+    box.systemctl("start", "aiod")
+    box.client(WRITE_AND_READ)
+    (engine,) = box.json("threads")["engines"]
+    assert len([thread for thread in engine["threads"] if thread["role"] == "worker"]) >= 3
+    assert {tuple(thread["cpus"]) for thread in engine["threads"]} == {(cpu,)}
+
+
+def test_allowedcpus_reaches_every_thread(service: Box) -> None:
+    controllers = service.run("cat", "/sys/fs/cgroup/cgroup.controllers").stdout.split()
+    if "cpuset" not in controllers:
+        pytest.skip(f"no cpuset controller in this machine's cgroup2, only {controllers}: AllowedCPUs= has no effect")
+    cpu = max(os.sched_getaffinity(0))
+    service.systemctl("set-property", "--runtime", "aiod", f"AllowedCPUs={cpu}")
+    service.client(WRITE_AND_READ)
+    (engine,) = service.json("threads")["engines"]
+    assert {tuple(thread["cpus"]) for thread in engine["threads"]} == {(cpu,)}
+
+
+def test_restart_keeps_what_was_acknowledged(service: Box) -> None:
+    pid = service.shows("MainPID")
+    service.client(WRITE_AND_READ)
+    service.systemctl("restart", "aiod")
+    assert service.shows("MainPID") != pid
+    service.client("assert aiod_client.connect().open('scratch/file').pread(4, 0) == b'data'")
+
+
+def test_a_second_instance_runs_beside_the_first(service: Box) -> None:
+    second = UNITS.parent.parent / "aiod" / "second.toml"
+    service.write(second, 'runtime_dir = "/run/aiod-second"\n[exports.own]\npath = "/var/lib/aiod/second"\n')
+    service.systemctl("start", "aiod@second")
+    service.client("""
+with aiod_client.connect("ipc:///run/aiod-second/aiod.sock") as client:
+    client.open("own/file", "w+").pwrite(b"x", 0)
+""")
+    service.systemctl("reload", "aiod@second")
+    assert service.engine["state"] == "serving"
+    service.systemctl("stop", "aiod@second")
+    service.remove(second)
+    assert service.engine["state"] == "serving"
+
+
+def test_what_a_unit_has_to_allow_is_named(box: Box) -> None:
+    box.run("mkdir", "-p", "/srv/images")
+    box.write(CONFIG, 'runtime_dir = "/run/aiod"\n[exports.images]\npath = "/srv/images"\n')
+    box.systemctl("start", "aiod")
+    wait_until(lambda: "its unit needs ReadWritePaths=/srv/images" in box.messages("EXPORT=images"), "the advice")
+    box.systemctl("stop", "aiod")
+    box.run("chown", "aiod:", "/srv/images")
+    set_up(box, "[Service]\nReadWritePaths=/srv/images\n")
+    box.systemctl("start", "aiod")
+    box.client("aiod_client.connect().open('images/new', 'w+').pwrite(b'x', 0)")
