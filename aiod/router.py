@@ -26,13 +26,13 @@ import math
 import os
 import socket
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from aiod.limits import connections_max
+from aiod.unix_listener import listen, path_of, stop_listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +48,6 @@ MUTE_S: Final = 5.0
 _MESSAGES_PER_TURN: Final = 64
 _SEND_HWM_MESSAGES: Final = 1024
 _RECEIVE_HWM_MESSAGES: Final = 64
-_BACKLOG: Final = 512
 _AUTO_ID_BYTES: Final = 5
 _AUTO_IDS: Final = 1 << 32
 _REBIND_LINGER_MS: Final = 50
@@ -92,9 +91,11 @@ class Router:
         *,
         message_bytes_max: int,
         name: str,
+        listener: socket.socket | None = None,
     ) -> None:
-        """Bind `endpoint` (ipc://PATH); a socket file left there is replaced, so the caller holds a lock.
+        """Serve `endpoint` (ipc://PATH); a socket file left there is replaced, so the caller holds a lock.
 
+        `listener` listens there already, and stays the caller's: then `rebind` keeps to that endpoint.
         `on_message(peer, frames)` gets every message without its routing id. `message_bytes_max` bounds one frame.
         Raises OSError with a sentence when the endpoint cannot be bound.
         """
@@ -113,7 +114,8 @@ class Router:
         self._refused_connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.endpoint = endpoint
-        self._listener = _listen(endpoint)
+        self._is_lent = listener is not None
+        self._listener = listener or listen(endpoint)
         self._open_socket()
 
     # ---- life
@@ -130,7 +132,7 @@ class Router:
         if endpoint != self.endpoint:
             self._close_listener()
             self.endpoint = endpoint
-            self._listener = _listen(endpoint)
+            self._listener = listen(endpoint)
         self._paused = False
         self._open_socket()
         self._watch()
@@ -281,7 +283,7 @@ class Router:
             os.close(duplicate)
             return  # no socket any more
         with connection, contextlib.suppress(OSError):
-            if connection.family == socket.AF_UNIX and connection.getsockname() == _path(self.endpoint):
+            if connection.family == socket.AF_UNIX and connection.getsockname() == path_of(self.endpoint):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def _shut_down_mute(self) -> None:
@@ -344,8 +346,8 @@ class Router:
         self._socket.close(linger_ms)
 
     def _close_listener(self) -> None:
-        self._listener.close()
-        Path(_path(self.endpoint)).unlink(missing_ok=True)
+        if not self._is_lent:
+            stop_listening(self._listener, self.endpoint)
 
 
 def _seed_rand() -> None:
@@ -363,24 +365,6 @@ def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]
         routing_id = router.recv_multipart()[0]
     router.unbind(endpoint)
     return int.from_bytes(routing_id[1:])
-
-
-def _path(endpoint: str) -> str:
-    return endpoint.removeprefix("ipc://")
-
-
-def _listen(endpoint: str) -> socket.socket:
-    """A listening socket on `endpoint`'s path, in place of what was there."""
-    path = _path(endpoint)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        Path(path).unlink(missing_ok=True)
-        listener.bind(path)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {endpoint}: {error.strerror or error}") from error
-    return listener
 
 
 def _parse_peer(routing_id: bytes, fd: int, address: str) -> Peer:

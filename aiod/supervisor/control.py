@@ -19,6 +19,7 @@ from aiod_client import wire
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Awaitable, Callable, Mapping
 
     import zmq
@@ -53,9 +54,10 @@ class Control:
         config: Config,
         engines: Mapping[str, Engine],
         context: zmq.Context[zmq.Socket[bytes]],
+        listener: socket.socket,
         reload: Callable[[], Awaitable[dict[str, Any]]],
     ) -> None:
-        """Bind it; `reload` reads the configuration anew. Raises OSError when the endpoint cannot be bound."""
+        """Serve what comes to `listener`, at the front endpoint; `reload` reads the configuration anew."""
         self._config = config
         self._engines = engines
         self._read_again = reload
@@ -77,7 +79,12 @@ class Control:
             "reload": self._reload,
         }
         self._router = Router(
-            context, config.front_endpoint, self._receive, message_bytes_max=wire.HEADER_BYTES_MAX, name="front"
+            context,
+            config.front_endpoint,
+            self._receive,
+            message_bytes_max=wire.HEADER_BYTES_MAX,
+            name="front",
+            listener=listener,
         )
 
     def start(self) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from aiod.engine_settings import RING_DIR
-from aiod_client.endpoint import FRONT_NAME
 
 log = logging.getLogger(__name__)
 
@@ -63,9 +62,9 @@ def take_lock(runtime_dir: str) -> int:
 
 
 def remove_stale_sockets(runtime_dir: str) -> None:
-    """Remove the sockets of a daemon that has died. Only with the lock held."""
+    """Remove the sockets of a daemon that has died, but for the front one. Only with the lock held."""
     path = Path(runtime_dir)
-    for stale in [path / FRONT_NAME, *path.glob("engine-*.sock"), *path.glob("engine-*.ring")]:
+    for stale in [*path.glob("engine-*.sock"), *path.glob("engine-*.ring")]:
         if stale.is_socket():
             log.debug("removing %s, left by a daemon that has died", stale)
             stale.unlink()

@@ -21,6 +21,7 @@ from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
 from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError, end_helpers
 from aiod.supervisor.exports import warn_of_exports
+from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.health import Health
 from aiod.supervisor.reload import plan
 from aiod.supervisor.status_line import StatusLine
@@ -73,12 +74,13 @@ class Service:
         # Whatever ends us, the context's end never waits for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
         try:
-            self._control = Control(self._config, self._engines, context, self.reload)
+            front = FrontSocket(self._config.front_endpoint, self._notifier)
         except OSError as error:
             log.critical("%s", error.strerror or error)
             self._notifier.status(error.strerror or str(error))
             await self._stop_engines()
             return EXIT_FAILED
+        self._control = Control(self._config, self._engines, context, front.listener, self.reload)
         self._control.start()
         self._begin(StatusLine(self._engines, self._notifier).run())
         self._begin(self._announce())
@@ -90,6 +92,7 @@ class Service:
         for task in self._tasks:
             task.cancel()
         self._control.close(_LINGER_MS)
+        front.close()
         context.term()
         log.info("stopped" if drained else "stopped, with work left undone")
         return EXIT_DONE if drained and not self._failed else EXIT_FAILED

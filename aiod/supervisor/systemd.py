@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import stat
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -69,16 +71,39 @@ class Notifier:
             self._said = line
             self._tell(f"STATUS={line}")
 
+    def keep(self, name: str, kept: socket.socket) -> None:
+        """Have systemd hold `kept` for the process that it starts after this one, if its unit says so."""
+        if self._notify is not None:
+            self._notify(f"FDSTORE=1\nFDNAME={name}", fds=[kept.fileno()])
+
+    def forget(self, name: str) -> None:
+        """Have what was kept as `name` closed."""
+        self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def take(self, name: str) -> socket.socket | None:
+        """What the process before this one has kept as `name`; None: nothing. It stays kept."""
+        if self._notify is None:
+            return None
+        from systemd.daemon import listen_fds_with_names  # noqa: PLC0415 - there, since notify is
+
+        found = None
+        for fd, its_name in listen_fds_with_names().items():
+            if its_name == name and found is None and stat.S_ISSOCK(os.fstat(fd).st_mode):
+                found = socket.socket(fileno=fd)
+            else:
+                os.close(fd)
+        return found
+
     def _tell(self, message: str) -> None:
         if self._notify is not None:
             self._notify(message)
 
 
-def _find_notify() -> Callable[[str], object] | None:
+def _find_notify() -> Callable[..., object] | None:
     try:
         from systemd.daemon import notify  # noqa: PLC0415 - an extra, and only systemd's services need it
     except ImportError:
         log.warning("systemd waits for a notification that cannot be sent: install systemd-python (aiod-io[systemd])")
         return None
-    found: Callable[[str], object] = notify
+    found: Callable[..., object] = notify
     return found

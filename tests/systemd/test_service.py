@@ -50,6 +50,16 @@ assert [int.from_bytes(data[8 * n : 8 * n + 8], "big") for n in acknowledged] ==
 print("all that was acknowledged is there", flush=True)
 """
 
+CONNECT_AGAIN_AND_AGAIN = """
+import os
+print("connecting", flush=True)
+while not os.path.exists("/tmp/enough"):
+    with aiod_client.connect(timeout=20) as client:
+        client.control("ping", {})
+os.unlink("/tmp/enough")
+print("none was refused", flush=True)
+"""
+
 
 def signal_process(box: Box, pid: int, number: signal.Signals) -> None:
     """Signal a process by its pid there."""
@@ -192,6 +202,16 @@ def test_restart_keeps_what_was_acknowledged(service: Box) -> None:
     service.systemctl("restart", "aiod")
     assert service.shows("MainPID") != pid
     service.client("assert aiod_client.connect().open('scratch/file').pread(4, 0) == b'data'")
+
+
+def test_nobody_who_connects_during_a_restart_is_refused(service: Box) -> None:
+    with service.client_at_work(CONNECT_AGAIN_AND_AGAIN) as client:
+        client.hears("connecting")
+        for _ in range(3):
+            service.systemctl("restart", "aiod")
+        service.client("open('/tmp/enough', 'w')")
+        client.hears("none was refused")
+    assert service.shows("NFileDescriptorStore") == "1"
 
 
 def test_a_second_instance_runs_beside_the_first(service: Box) -> None:
