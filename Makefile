@@ -10,7 +10,7 @@ CC := $(if $(filter default,$(origin CC)),cc,$(CC))
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
-EXTRAS ?= daemon
+EXTRAS ?= daemon,systemd
 
 export PYTHON CC
 
@@ -162,44 +162,39 @@ bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers; its spaw
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 
 LIB := $(PREFIX)/lib/aiod
-SHARE := $(PREFIX)/share
-DEB_PYTHON := /usr/bin/python3
-DEB_VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)
-DEB_STAGE := build/deb
+UNITS := systemd/aiod.service systemd/aiod@.service
+MAN_PAGES := $(wildcard docs/man/*.[158])
+COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 
+# Without EXTRAS=...,systemd the units do not work: they are of Type=notify.
 .PHONY: install
-install: libaiod  ## a self-contained environment in PREFIX/lib/aiod, commands, units, man pages, libaiod (PREFIX, DESTDIR, EXTRAS)
+install: libaiod  ## what a distribution would: commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
 	@scripts/prerequisites.sh build
-	$(PYTHON) -m venv --clear $(DESTDIR)$(LIB)
-	# CMake would put the native modules below DESTDIR once more.
-	env -u DESTDIR $(DESTDIR)$(LIB)/bin/python -m pip --disable-pip-version-check install --quiet \
-	    --config-settings=build-dir=build/install '.[$(EXTRAS)]'
-	scripts/settle-venv.sh '$(DESTDIR)' '$(LIB)'
-	install -d $(DESTDIR)$(PREFIX)/bin
+	scripts/install-venv.sh '$(DESTDIR)' '$(LIB)' '$(EXTRAS)'
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(SYSCONFDIR)/aiod $(DESTDIR)$(COMPLETIONS)
 	ln -sf ../lib/aiod/bin/aiod ../lib/aiod/bin/aiodctl $(DESTDIR)$(PREFIX)/bin
 	install -m 755 build/aiod-bench $(DESTDIR)$(PREFIX)/bin
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/include clients/c/include/aiod.h clients/c/include/aiod_ring.h
 	install -m 644 build/libaiod.a $(DESTDIR)$(PREFIX)/lib
-	install -m 644 -D -t $(DESTDIR)$(PREFIX)/lib/systemd/system systemd/aiod.service systemd/aiod@.service
-	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(DESTDIR)$(PREFIX)/lib/systemd/system/aiod.service \
-	    $(DESTDIR)$(PREFIX)/lib/systemd/system/aiod@.service
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
+	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(UNITS:systemd/%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 	install -m 644 -D systemd/aiod.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/aiod.conf
 	install -m 644 -D systemd/aiod.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aiod.conf
-	for page in docs/man/*.[1-8]; do install -m 644 -D -t $(DESTDIR)$(SHARE)/man/man$${page##*.} $$page; done
-	install -d $(DESTDIR)$(SHARE)/bash-completion/completions
-	_AIODCTL_COMPLETE=bash_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl \
-	    >$(DESTDIR)$(SHARE)/bash-completion/completions/aiodctl
-	install -d $(DESTDIR)$(SYSCONFDIR)/aiod
+	for page in $(MAN_PAGES); do install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+	_AIODCTL_COMPLETE=bash_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(COMPLETIONS)/aiodctl
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 
-# For the Debian that it is built on: the environment in it is bound to the system's own Python.
+# The package's environment is bound to Debian's own Python, whichever the rest is made with.
+DEB_PYTHON = $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
+DEB_STAGE := $(CURDIR)/build/deb
+
 .PHONY: deb
-deb:  ## a Debian package in build/, which starts by systemctl start aiod
+deb:  ## build/aiod_VERSION_ARCH.deb, for the Debian release that it is made on
+	@PYTHON='$(DEB_PYTHON)' scripts/prerequisites.sh deb
 	@rm -rf $(DEB_STAGE)
-	@$(MAKE) --silent install PYTHON=$(DEB_PYTHON) DESTDIR=$(CURDIR)/$(DEB_STAGE) PREFIX=/usr SYSCONFDIR=/etc \
-	    EXTRAS=daemon,systemd
-	@scripts/deb.sh $(DEB_STAGE) $(DEB_VERSION) $(DEB_PYTHON)
+	@umask 022; $(MAKE) --silent install PYTHON='$(DEB_PYTHON)' DESTDIR=$(DEB_STAGE) PREFIX=/usr SYSCONFDIR=/etc
+	@scripts/deb.sh $(DEB_STAGE) '$(DEB_PYTHON)'
 
 .PHONY: clean
 clean:  ## remove what make made

@@ -1,25 +1,39 @@
 #!/bin/sh
-# deb.sh STAGE VERSION PYTHON - make build/aiod_VERSION_ARCH.deb of what `make install` has put into STAGE; prints its name.
+# deb.sh STAGE PYTHON - make build/aiod_VERSION_ARCH.deb of what `make install` has put into STAGE; prints its name.
 #
-# scripts/deb/ has the package's scripts and the template of its description.
+# PYTHON is the one that STAGE was made with. scripts/deb/ has the package's scripts and the template of its description.
 set -eu
 
-stage=$1 version=$2 python=$3
+stage=$1 python=$2
 here=$(dirname "$0")
 arch=$(dpkg --print-architecture)
+version=$(sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)
 package=build/aiod_${version}_$arch.deb
+doc=$stage/usr/share/doc/aiod
 
-next() { "$python" -c 'import sys; print("3.%d" % (sys.version_info[1] + 1))'; }
-this() { "$python" -c 'import sys; print("3.%d" % sys.version_info[1])'; }
-libc() { dpkg-query --show --showformat='${Version}' libc6 | sed 's/-.*//'; }
+version_of() { dpkg-query --show --showformat='${Version}' "$1" | sed 's/^[0-9]*://; s/-[^-]*$//'; }
 
-find "$stage/usr/share/man" -type f -name '*.[1-8]' -exec gzip -9n {} +
+# An environment's native modules are bound to the minor version of its Python.
+minor=$("$python" -c 'import sys; print(sys.version_info.minor)')
+
+if grep -rlF "$stage" "$stage" >&2; then
+    echo "deb.sh: these files name $stage, which will not be there" >&2
+    exit 1
+fi
+install -m 644 -D LICENSE "$doc/copyright"
+install -m 644 README.md docs/operations.md "$doc"
+find "$stage/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
+strip "$stage/usr/bin/aiod-bench"
+strip --strip-debug "$stage/usr/lib/libaiod.a"
 chmod -R u+rwX,go+rX,go-w "$stage"
+
+rm -rf "$stage/DEBIAN"
 install -d "$stage/DEBIAN"
 install -m 755 "$here/deb/postinst" "$here/deb/prerm" "$here/deb/postrm" "$stage/DEBIAN"
 echo /etc/aiod/aiod.toml >"$stage/DEBIAN/conffiles"
-size=$(du -sk --exclude=DEBIAN "$stage" | cut -f1)
-sed "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@SIZE@/$size/; s/@PYTHON@/$(this)/; s/@NEXT_PYTHON@/$(next)/; s/@LIBC@/$(libc)/" \
-    "$here/deb/control" >"$stage/DEBIAN/control"
+sed "s/@VERSION@/$version/; s/@ARCH@/$arch/; s/@PYTHON@/3.$minor/; s/@NEXT_PYTHON@/3.$((minor + 1))/
+    s/@LIBC@/$(version_of libc6)/; s/@LIBSTDCXX@/$(version_of libstdc++6 | cut -d. -f1)/
+    s/@SIZE@/$(du -sk --apparent-size --exclude=DEBIAN "$stage" | cut -f1)/" "$here/deb/control" >"$stage/DEBIAN/control"
+(cd "$stage" && find etc usr -type f ! -path etc/aiod/aiod.toml -exec md5sum {} +) >"$stage/DEBIAN/md5sums"
 dpkg-deb --root-owner-group -Zxz -z1 --build "$stage" "$package" >/dev/null
 echo "$package"

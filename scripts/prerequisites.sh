@@ -3,7 +3,9 @@
 #
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's headers
 #          core    a C compiler
-#          test    spin, which checks the model of the pool; file systems to make; nbdkit and nbdfuse for a disk that errs
+#          deb     Debian's own Python as PYTHON, and what makes a package
+#          test    spin, which checks the models; mandoc; file systems to make; nbdkit and nbdfuse for a disk that errs;
+#                  systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
 # What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
@@ -42,16 +44,29 @@ build)
     pkg-config --exists libsystemd 2>/dev/null || missing="$missing libsystemd-dev" # for systemd-python
     ;;
 core) need gcc "${CC:-cc}" ;;
+deb)
+    case $(command -v "$PYTHON" || echo /usr/bin/python3) in
+    /usr/bin/*) ;;
+    *)
+        echo "PYTHON is $(command -v "$PYTHON"): a package needs the Python that Debian installs: make deb PYTHON=/usr/bin/python3" >&2
+        exit 1
+        ;;
+    esac
+    need_python
+    need dpkg dpkg-deb; need gzip gzip; need binutils strip
+    ;;
 test)
-    need spin spin
+    need spin spin; need mandoc mandoc
     need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
     need nbdkit nbdkit; need libnbd-bin nbdfuse
+    # Only root can boot a systemd beside the machine's own.
+    [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
     ;;
 bench)
     need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse
     /usr/bin/python3 -c 'import nbd' >/dev/null 2>&1 || missing="$missing python3-libnbd" # of the system's Python only
     ;;
-*) echo "usage: $0 build|core|test|bench" >&2; exit 2 ;;
+*) echo "usage: $0 build|core|deb|test|bench" >&2; exit 2 ;;
 esac
 
 [ -n "$missing" ] || exit 0

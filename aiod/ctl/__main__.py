@@ -15,6 +15,7 @@ from rich.console import Console
 
 from aiod import __version__
 from aiod.ctl import tables
+from aiod.ctl.completion import engine_names
 from aiod.ctl.daemon import ask, ask_until
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def threads(options: Options, *, check: bool, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("engine")
+@click.argument("engine", shell_complete=engine_names)
 @click.option("--min", "min_threads", type=int, metavar="N", help="Workers kept, whether there is work or not.")
 @click.option("--max", "max_threads", type=int, metavar="N", help="Workers at most.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

@@ -423,7 +423,10 @@ def _start_deaf(process: SpawnProcess) -> None:
 
 
 def end_helpers() -> None:
-    """End the process that multiprocessing has started beside the engines: systemd would kill it, and say so."""
+    """End the process that multiprocessing has started beside the engines: systemd would kill it, and say so.
+
+    It ends with the last engine: only when none is left behind.
+    """
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
 
 

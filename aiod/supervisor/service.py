@@ -281,12 +281,12 @@ def serve(config: Config, config_path: Path | None) -> int:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         status = runner.run(_run(config, config_path, notifier))
     runtime_dir.remove_ring_links(config.runtime_dir)
-    end_helpers()
     alike.report()
     if multiprocessing.active_children():
         # multiprocessing would wait for them at exit, for as long as the kernel holds them.
         logging.shutdown()
         os._exit(status)
+    end_helpers()
     os.close(lock_fd)
     return status
 

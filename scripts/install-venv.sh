@@ -1,0 +1,46 @@
+#!/bin/sh
+# install-venv.sh DESTDIR LIB EXTRAS - a virtual environment with aiod[EXTRAS] at DESTDIR/LIB, made to live at LIB.
+#
+# It is of the Python PYTHON (env), names DESTDIR nowhere, has no installer in it, and has its byte code: the daemon may not
+# write there. What it is built with stays in build/install, so that the next time takes seconds.
+set -eu
+
+destdir=${1:+$(realpath --canonicalize-missing --no-symlinks "$1")} lib=$2 extras=$3
+destdir=${destdir%/} # "" for "/"
+unset DESTDIR # CMake would heed it, and make has it in the environment
+python=$(command -v "${PYTHON:-python3}")
+venv=$destdir$lib
+tools=build/install/tools
+wheels=build/install/wheels
+
+pip() { "$tools/bin/python" -m pip --disable-pip-version-check "$@"; }
+
+# ---- the wheel, by the build requirements in an environment of their own, which has the installer, too
+
+made_by="$python $("$python" -VV)"
+if [ "$(cat "$tools/.made-by" 2>/dev/null)" != "$made_by" ]; then
+    rm -rf build/install
+    "$python" -m venv --symlinks "$tools"
+    echo "$made_by" >"$tools/.made-by"
+fi
+"$tools/bin/python" -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))
+print(*p["build-system"]["requires"], *(d for d in p["project"]["optional-dependencies"]["dev"] if d.startswith(("cmake", "ninja"))), sep="\n")' |
+    pip install --quiet --requirement /dev/stdin
+rm -rf "$wheels"
+PATH=$PWD/$tools/bin:$PATH pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$wheels" \
+    --config-settings=build-dir=build/install/cmake .
+
+# ---- the environment
+
+"$python" -m venv --clear --symlinks --without-pip "$venv"
+pip --python "$venv/bin/python" install --quiet --no-compile "$(echo "$wheels"/aiod_io-*.whl)[$extras]"
+site=$(echo "$venv"/lib/python3.*/site-packages)
+
+# ---- nothing of where it was staged
+
+sed -i '/^command = /d' "$venv/pyvenv.cfg"
+rm -f "$venv"/bin/activate* "$venv"/bin/Activate.ps1
+rm -f "$site"/aiod_io-*.dist-info/direct_url.json # the wheel's path
+sed -i '/direct_url\.json/d' "$site"/aiod_io-*.dist-info/RECORD
+grep -rlI "^#!" "$venv/bin" | xargs sed -i "1,2s|$venv/|$lib/|"
+"$venv/bin/python" -m compileall -q -j 0 ${destdir:+-s "$destdir" -p /} "$site"

@@ -1,0 +1,54 @@
+"""Completion of aiodctl's command line, asked as bash asks: COMP_WORDS, COMP_CWORD, one "plain,WORD" a line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from aiod.ctl.__main__ import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def complete(*words: str, endpoint: str = "ipc:///nowhere/aiod.sock") -> list[str]:
+    """What there is for the last of `words`."""
+    environment = {
+        **os.environ,
+        "_AIODCTL_COMPLETE": "bash_complete",
+        "COMP_WORDS": "\n".join(["aiodctl", *words]),
+        "COMP_CWORD": str(len(words)),
+        "AIOD_ENDPOINT": endpoint,
+    }
+    command = [sys.executable, "-m", "aiod.ctl"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=True)
+    assert done.stderr == ""
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
+
+
+def test_verbs() -> None:
+    assert complete("") == sorted(main.commands)
+    assert complete("p") == ["ping", "pool"]
+
+
+def test_options() -> None:
+    assert complete("--e") == ["--endpoint"]
+    assert complete("threads", "--") == ["--check", "--json", "--help"]
+    assert complete("--json", "pool", "main", "--m") == ["--min", "--max"]
+
+
+def test_engines_are_those_of_the_running_daemon(shared_daemon: Any) -> None:
+    assert complete("pool", "", endpoint=shared_daemon.endpoint) == ["main"]
+    assert complete("--endpoint", shared_daemon.endpoint, "pool", "m") == ["main"]
+    assert complete("pool", "x", endpoint=shared_daemon.endpoint) == []
+
+
+def test_without_a_daemon_there_are_none(disk_path: Path) -> None:
+    assert complete("pool", "", endpoint="no endpoint") == []
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(disk_path / "aiod.sock"))
+        silent.listen()
+        assert complete("pool", "", endpoint=f"ipc://{disk_path}/aiod.sock") == []

@@ -1,0 +1,133 @@
+"""The man pages say what the code does: every option, verb and key, with its default and range, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import pytest
+from pydantic_core import PydanticUndefined
+
+from aiod.command import command as aiod
+from aiod.config import Config, EngineConfig, ExportConfig, IoctlConfig, SessionsConfig
+from aiod.ctl.__main__ import main as aiodctl
+from aiod.supervisor.reload import _RESTART
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+MAN = Path(__file__).parents[2] / "docs" / "man"
+SECTIONS: dict[str, type[BaseModel]] = {
+    "": Config,
+    "exports.*.": ExportConfig,
+    "engine.*.": EngineConfig,
+    "sessions.": SessionsConfig,
+}
+HEADINGS = {"Top": "", "Exports:": "exports.*.", "Engines:": "engine.*.", "Sessions:": "sessions."}
+HELP = {"-h", "--help"}
+
+
+def section(page: str, heading: str) -> str:
+    """The text below `.Sh heading`."""
+    found = re.search(rf"^\.Sh {heading}\n(.*?)(?=^\.Sh |\Z)", (MAN / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{page}: no section {heading}"
+    return found[1]
+
+
+def flags(text: str) -> set[str]:
+    """The options that a line names by `Fl`, which writes the first dash itself."""
+    return {f"-{name}" for name in re.findall(r"\bFl ([a-z-]+)", text)}
+
+
+def options(verb: click.Command) -> set[str]:
+    """All but those for help."""
+    return {name for param in verb.params if isinstance(param, click.Option) for name in param.opts}
+
+
+def items(page: str, heading: str) -> set[str]:
+    return {flag for line in section(page, heading).splitlines() if line.startswith(".It ") for flag in flags(line)}
+
+
+def test_options_before_the_verb() -> None:
+    assert items("aiodctl.1", "OPTIONS") == options(aiodctl) | HELP
+    assert items("aiod.8", "OPTIONS") == options(aiod) | HELP
+
+
+def test_the_synopsis_has_every_option() -> None:
+    assert flags(section("aiodctl.1", "SYNOPSIS")) == options(aiodctl) | HELP
+    assert flags(section("aiod.8", "SYNOPSIS")) == options(aiod) | HELP
+
+
+def test_every_verb_with_its_options_and_arguments() -> None:
+    lines = re.findall(r"^\.It Cm (\w+)(.*)$", section("aiodctl.1", "VERBS"), re.MULTILINE)
+    assert [verb for verb, _ in lines] == sorted(aiodctl.commands)
+    for verb, line in lines:
+        known = aiodctl.commands[verb]
+        assert flags(line) == options(known), verb
+        arguments = {str(param.name).upper() for param in known.params if isinstance(param, click.Argument)}
+        values = {str(param.metavar) for param in known.params if isinstance(param, click.Option) and param.metavar}
+        assert set(re.findall(r"\bAr (\S+)", line)) == arguments | values, verb
+
+
+def test_environment_of_the_options() -> None:
+    for page, known in (("aiod.8", aiod), ("aiodctl.1", aiodctl)):
+        documented = set(re.findall(r"\bEv (\S+)", section(page, "ENVIRONMENT")))
+        assert {str(param.envvar) for param in known.params if param.envvar} <= documented
+
+
+def keys() -> Iterator[tuple[str, str, str]]:
+    """Each documented key, what its line says, and its text."""
+    for part in section("aiod.toml.5", "KEYS").split("\n.Ss "):
+        prefix = HEADINGS[part.removeprefix(".Ss ").split()[0]]
+        for item in part.split("\n.It Va ")[1:]:
+            line, _, text = item.partition("\n")
+            name, _, said = line.partition(" ")
+            yield prefix + name, said.replace(r"\(dq", '"'), text.replace(r"\(dq", '"')
+
+
+def default_line(default: Any) -> str:
+    return "Pq required" if default is PydanticUndefined else f"Pq default Li {json.dumps(default)}"
+
+
+def test_every_key_with_its_default_in_the_order_of_the_code() -> None:
+    known = [
+        (prefix + name, default_line(field.default))
+        for prefix, model in SECTIONS.items()
+        for name, field in model.model_fields.items()
+        if name not in {"exports", "engine", "sessions"} or prefix
+    ]
+    assert [(name, said) for name, said, _ in keys()] == known
+
+
+def test_every_range_and_every_word() -> None:
+    """Numbers, and names of other keys, of the sentence that an error of the configuration quotes."""
+    texts = {name: text for name, _, text in keys()}
+    for prefix, model in SECTIONS.items():
+        for name, field in model.model_fields.items():
+            for word in re.findall(r'\d[\d.]*|"\w+"|\w+_\w+', field.description or ""):
+                text = texts.get(prefix + name)
+                assert text is None or re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text), f"{prefix}{name}: {word}"
+    for name, field in IoctlConfig.model_fields.items():
+        assert f"{name} = " in texts["exports.*.ioctls"]
+        assert re.findall(r"0 to \d+", field.description or "")[0] in texts["exports.*.ioctls"]
+
+
+def test_what_needs_a_restart() -> None:
+    assert {name for name, _, text in keys() if "\nNeeds a restart." in text} == _RESTART
+
+
+@pytest.mark.parametrize("page", ["aiod.8", "aiodctl.1", "aiod.toml.5"])
+def test_they_are_well_formed(page: str) -> None:
+    """By mandoc where it is there; whether a page that is referred to is installed is not asked."""
+    mandoc = shutil.which("mandoc")
+    if mandoc is None:
+        pytest.skip("no mandoc here")
+    done = subprocess.run([mandoc, "-Tlint", MAN / page], capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if "referenced manual not found" not in line] == []
