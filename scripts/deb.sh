@@ -20,7 +20,7 @@ if grep -rlF "$stage" "$stage" >&2; then
     echo "deb.sh: these files name $stage, which will not be there" >&2
     exit 1
 fi
-install -m 644 -D LICENSE "$doc/copyright"
+install -m 644 -D "$here/deb/copyright" "$doc/copyright"
 install -m 644 README.md docs/operations.md "$doc"
 find "$stage/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
 strip "$stage/usr/bin/aiod-bench"

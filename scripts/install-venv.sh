@@ -39,7 +39,7 @@ site=$(echo "$venv"/lib/python3.*/site-packages)
 # ---- nothing of where it was staged
 
 sed -i '/^command = /d' "$venv/pyvenv.cfg"
-rm -f "$venv"/bin/activate* "$venv"/bin/Activate.ps1
+find "$venv/bin" -type f ! -name aiod ! -name aiodctl -delete # activate, and commands of other packages
 rm -f "$site"/aiod_io-*.dist-info/direct_url.json # the wheel's path
 sed -i '/direct_url\.json/d' "$site"/aiod_io-*.dist-info/RECORD
 grep -rlI "^#!" "$venv/bin" | xargs sed -i "1,2s|$venv/|$lib/|"

@@ -45,10 +45,11 @@ build)
     ;;
 core) need gcc "${CC:-cc}" ;;
 deb)
-    case $(command -v "$PYTHON" || echo /usr/bin/python3) in
+    found=$(command -v "$PYTHON" || echo "$PYTHON")
+    case $found in
     /usr/bin/*) ;;
     *)
-        echo "PYTHON is $(command -v "$PYTHON"): a package needs the Python that Debian installs: make deb PYTHON=/usr/bin/python3" >&2
+        echo "PYTHON is $found: a package needs the Python that Debian installs: make deb PYTHON=/usr/bin/python3" >&2
         exit 1
         ;;
     esac
