@@ -52,6 +52,8 @@ REASON_STOPPING: int
 """ESHUTDOWN: the pool is draining."""
 REASON_IOCTL: int
 """EPERM: the handle's export does not list this ioctl with this size."""
+REASON_SIZE: int
+"""EFBIG: the file would be larger than the handle's size_max."""
 
 def keep_large_blocks() -> None:
     """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
@@ -148,19 +150,33 @@ class Core:
     def cancel(self, session: Session, cookies: Sequence[int]) -> int:
         """Cancel what is still queued; their completions (ECANCELED) come from reap(). Returns how many."""
 
-    def open(self, tag: int, root: str, path: str, flags: int, mode: int) -> None:
+    def open(
+        self,
+        tag: int,
+        root: str,
+        path: str,
+        flags: int,
+        mode: int,
+        *,
+        exact_mode: bool,
+        uid: int,
+        gid: int,
+        links: bool,
+    ) -> None:
         """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
 
-        An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices).
+        An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices). A file that
+        is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
+        daemon's). `links`: symbolic links are followed within `root`.
         """
 
     def name(
-        self, tag: int, verb: int, root: str, path: str, *, to: str, cursor: int, mode: int, replace: bool
+        self, tag: int, verb: int, root: str, path: str, *, to: str, cursor: int, mode: int, replace: bool, links: bool
     ) -> None:
         """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
 
-        verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's. The result comes from
-        reap() as a NamingResult.
+        verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
+        links are followed within `root`. The result comes from reap() as a NamingResult.
         """
 
     def add_handle(
@@ -175,11 +191,12 @@ class Core:
         append: bool,
         alignment: tuple[int, int] | None,
         ioctls: Sequence[tuple[int, int]],
+        size_max: int,
     ) -> int:
         """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max.
 
         `append`: written by APPEND only. `alignment`: (memory, offset) in bytes of one opened DIRECT. `ioctls`: the
-        (number, bytes of the argument) that are allowed.
+        (number, bytes of the argument) that are allowed. `size_max`: no byte is written beyond it (0: no limit).
         """
 
     def close_fd(self, tag: int, fd: int) -> None:

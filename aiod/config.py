@@ -9,6 +9,7 @@ import os
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings
+from aiod.user_database import gid_of, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
 if TYPE_CHECKING:
@@ -62,6 +64,17 @@ class ExportConfig(_Section):
     engine: Name = Field(default="main", description="name of the engine that serves it: an [engine.NAME] section")
     direct: bool = Field(default=False, description="true or false: open every file with O_DIRECT")
     ioctls: list[IoctlConfig] = Field(default=[], description="a list of { number = N, bytes = SIZE }")
+    create: bool = Field(default=True, description="true or false: files and directories may be made in it")
+    create_mode: str = Field(
+        default="",
+        pattern=r"^(0[0-7]{3})?$",
+        description='"" for what the client asks for, or four octal digits such as "0660"',
+    )
+    create_owner: str = Field(default="", description='"" for the daemon\'s own, or "USER:GROUP", "USER", ":GROUP"')
+    max_file_bytes: int = Field(default=0, ge=0, le=2**63 - 1, description="integer from 0 (no limit) (bytes)")
+    symlinks: bool = Field(default=True, description="true or false: symbolic links are followed within it")
+    users: list[str] = Field(default=[], description="a list of names or uids of this host's users")
+    groups: list[str] = Field(default=[], description="a list of names or gids of this host's groups")
 
     @field_validator("path")
     @classmethod
@@ -69,6 +82,44 @@ class ExportConfig(_Section):
         if not path.startswith("/") or "\0" in path:
             raise ValueError("not an absolute path")
         return os.path.normpath(path)
+
+    @field_validator("users")
+    @classmethod
+    def _users_exist(cls, users: list[str]) -> list[str]:
+        for user in users:
+            uid_of(user)
+        return users
+
+    @field_validator("groups")
+    @classmethod
+    def _groups_exist(cls, groups: list[str]) -> list[str]:
+        for group in groups:
+            gid_of(group)
+        return groups
+
+    @field_validator("create_owner")
+    @classmethod
+    def _owner_exists(cls, owner: str) -> str:
+        owner_of(owner)
+        return owner
+
+    def settings(self) -> ExportSettings:
+        """What its engine is told."""
+        uid, gid = owner_of(self.create_owner)
+        return ExportSettings(
+            path=self.path,
+            read_only=self.read_only,
+            direct=self.direct,
+            ioctls=tuple((ioctl.number, ioctl.bytes) for ioctl in self.ioctls),
+            create=self.create,
+            create_mode=int(self.create_mode, 8) if self.create_mode else -1,
+            create_uid=uid,
+            create_gid=gid,
+            max_file_bytes=self.max_file_bytes,
+            symlinks=self.symlinks,
+            uids=frozenset(map(uid_of, self.users)),
+            gids=frozenset(map(gid_of, self.groups)),
+        )
 
 
 class EngineConfig(_Section):
@@ -161,6 +212,8 @@ class Config(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description='"debug", "info", "warning" or "error"'
     )
+    control_groups: list[str] = Field(default=[], description="a list of names or gids of this host's groups")
+    stats_for: Literal["everyone", "control"] = Field(default="everyone", description='"everyone" or "control"')
     exports: dict[Name, ExportConfig] = Field(min_length=1, description="at least one [exports.NAME] section")
     engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
     sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="the [sessions] section")
@@ -171,6 +224,13 @@ class Config(_Section):
         if not path.startswith("/") or "\0" in path:
             raise ValueError("not an absolute path")
         return os.path.normpath(path)
+
+    @field_validator("control_groups")
+    @classmethod
+    def _control_groups_exist(cls, groups: list[str]) -> list[str]:
+        for group in groups:
+            gid_of(group)
+        return groups
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -216,6 +276,11 @@ class Config(_Section):
         implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
         return implied | self.engine
 
+    @cached_property
+    def control_gids(self) -> frozenset[int]:
+        """The groups whose members may give orders."""
+        return frozenset(map(gid_of, self.control_groups))
+
     @property
     def front_endpoint(self) -> str:
         """Where clients and aiodctl ask first."""
@@ -230,14 +295,7 @@ class Config(_Section):
             incarnation=incarnation,
             log_level=self.log_level,
             exports={
-                export_name: ExportSettings(
-                    export.path,
-                    export.read_only,
-                    export.direct,
-                    tuple((ioctl.number, ioctl.bytes) for ioctl in export.ioctls),
-                )
-                for export_name, export in self.exports.items()
-                if export.engine == name
+                export_name: export.settings() for export_name, export in self.exports.items() if export.engine == name
             },
             max_threads=engine.max_threads,
             min_threads=engine.min_threads,

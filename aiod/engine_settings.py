@@ -5,7 +5,7 @@ Every number's default lives in `aiod.config`; nothing here has one, so that no 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
 RING_DIR: Final = "ring"
@@ -21,6 +21,35 @@ class ExportSettings(NamedTuple):
     """Every file is opened with O_DIRECT."""
     ioctls: tuple[tuple[int, int], ...]
     """The ioctls that clients may send: number, and bytes of the argument."""
+    create: bool
+    """Files and directories may be made in it."""
+    create_mode: int
+    """Permission bits of the files made; -1: what the client asks for, less the umask."""
+    create_uid: int
+    """Whose they are; -1: the daemon's."""
+    create_gid: int
+    max_file_bytes: int
+    """0: no limit."""
+    symlinks: bool
+    """Symbolic links are followed, within the export."""
+    uids: frozenset[int]
+    """Who may use it; with empty `gids` as well: everybody."""
+    gids: frozenset[int]
+
+    def admits(self, uid: int, gids: frozenset[int]) -> bool:
+        """Whether a client of `uid` and these groups may use it. Root is no exception."""
+        return not (self.uids or self.gids) or uid in self.uids or not self.gids.isdisjoint(gids)
+
+    def to_message(self) -> dict[str, Any]:
+        """For the control channel: what `from_message` takes."""
+        return self._asdict() | {"uids": sorted(self.uids), "gids": sorted(self.gids)}
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Self:
+        """The settings that were sent."""
+        ioctls = tuple((number, size) for number, size in message["ioctls"])
+        sets = {name: frozenset(message[name]) for name in ("uids", "gids")}
+        return cls(**message | {"ioctls": ioctls} | sets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,15 +104,13 @@ class EngineSettings:
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel: what `from_message` takes."""
-        return asdict(self)
+        exports = {name: export.to_message() for name, export in self.exports.items()}
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"exports": exports}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The settings that were sent; what msgpack made lists of are tuples again."""
-        exports = {
-            name: ExportSettings(path, read_only, direct, tuple((number, size) for number, size in ioctls))
-            for name, (path, read_only, direct, ioctls) in message["exports"].items()
-        }
+        exports = {name: ExportSettings.from_message(export) for name, export in message["exports"].items()}
         return cls(**message | {"exports": exports, "cpus": tuple(message["cpus"])})
 
     @property

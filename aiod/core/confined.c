@@ -13,12 +13,12 @@ int aiod_open_root(const char *root, int flags)
     return fd < 0 ? -errno : fd;
 }
 
-int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode)
+int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode, bool links)
 {
     struct open_how how = {
         .flags = flags | O_CLOEXEC,
         .mode = mode,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (links ? 0u : RESOLVE_NO_SYMLINKS),
     };
     long fd;
 

@@ -7,6 +7,7 @@
 #ifndef AIOD_CONFINED_H
 #define AIOD_CONFINED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,9 +15,10 @@
 int aiod_open_root(const char *root, int flags);
 
 /*
- * Open `path` beneath the directory `root_fd` with open(2)'s `flags` and `mode`. A descriptor, or -errno: EXDEV when the
- * path leaves the root, ELOOP for a magic link.
+ * Open `path` beneath the directory `root_fd` with open(2)'s `flags` and `mode`. `links`: symbolic links are followed, as
+ * long as they stay beneath it. A descriptor, or -errno: EXDEV when the path leaves the root, ELOOP for a magic link, and
+ * without `links` for any.
  */
-int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode);
+int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode, bool links);
 
 #endif

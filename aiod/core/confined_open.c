@@ -56,7 +56,7 @@ static int reopen(int path_fd, unsigned flags, bool device_allowed)
 
 static int open_existing(int root_fd, const char *path, unsigned flags)
 {
-    int path_fd = aiod_open_beneath(root_fd, path, O_PATH, 0);
+    int path_fd = aiod_open_beneath(root_fd, path, O_PATH, 0, (flags & AIOD_OPEN_NO_LINKS) == 0);
     int fd;
 
     if (path_fd < 0) {
@@ -67,25 +67,42 @@ static int open_existing(int root_fd, const char *path, unsigned flags)
     return fd;
 }
 
-static int create(int root_fd, const char *path, unsigned flags, mode_t mode)
+/* What open(2) itself does not do for a new file. */
+static int settle(int fd, const struct aiod_creation *creation)
 {
-    return aiod_open_beneath(root_fd, path, (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY, mode & 0777);
+    if ((creation->uid != (uid_t)-1 || creation->gid != (gid_t)-1) && fchown(fd, creation->uid, creation->gid) < 0) {
+        return -errno;
+    }
+    return creation->exact && fchmod(fd, creation->mode & 0777) < 0 ? -errno : 0;
+}
+
+static int create(int root_fd, const char *path, unsigned flags, const struct aiod_creation *creation)
+{
+    uint64_t how = (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY;
+    int fd = aiod_open_beneath(root_fd, path, how, creation->mode & 0777, (flags & AIOD_OPEN_NO_LINKS) == 0);
+    int error = fd < 0 ? 0 : settle(fd, creation);
+
+    if (error < 0) {
+        close(fd);
+        return error;
+    }
+    return fd;
 }
 
 /* With CREATE, look first and create then: so an existing FIFO or device is never opened to find out. */
-static int open_in_directory(int root_fd, const char *path, unsigned flags, mode_t mode)
+static int open_in_directory(int root_fd, const char *path, unsigned flags, const struct aiod_creation *creation)
 {
     int fd = -EAGAIN;
 
     for (int races = 0; races < CREATE_RACES_MAX; races++) {
         if ((flags & AIOD_OPEN_EXCLUSIVE) != 0) {
-            return create(root_fd, path, flags, mode);
+            return create(root_fd, path, flags, creation);
         }
         fd = open_existing(root_fd, path, flags);
         if (fd != -ENOENT || (flags & AIOD_OPEN_CREATE) == 0) {
             return fd;
         }
-        fd = create(root_fd, path, flags, mode);
+        fd = create(root_fd, path, flags, creation);
         if (fd != -EEXIST) {
             return fd;
         }
@@ -99,7 +116,7 @@ static int open_whole(int root_fd, unsigned flags)
     return (flags & AIOD_OPEN_EXCLUSIVE) != 0 ? -EEXIST : reopen(root_fd, flags, true);
 }
 
-static int open_any(const char *root, const char *path, unsigned flags, mode_t mode)
+static int open_any(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation)
 {
     int root_fd = aiod_open_root(root, *path != '\0' ? O_DIRECTORY : 0);
     int fd;
@@ -107,7 +124,7 @@ static int open_any(const char *root, const char *path, unsigned flags, mode_t m
     if (root_fd < 0) {
         return root_fd;
     }
-    fd = *path != '\0' ? open_in_directory(root_fd, path, flags, mode) : open_whole(root_fd, flags);
+    fd = *path != '\0' ? open_in_directory(root_fd, path, flags, creation) : open_whole(root_fd, flags);
     close(root_fd);
     return fd;
 }
@@ -138,9 +155,10 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
     return 0;
 }
 
-int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened)
+int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
+                       struct aiod_opened *opened)
 {
-    int fd = open_any(root, path, flags, mode);
+    int fd = open_any(root, path, flags, creation);
     int error;
 
     if (fd < 0) {

@@ -6,12 +6,24 @@
 #ifndef AIOD_CONFINED_OPEN_H
 #define AIOD_CONFINED_OPEN_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #include "aiod_ring.h"
 
 #include "alignment.h"
+
+/* Beside the client's flags (aiod_ring.h), which are below. */
+#define AIOD_OPEN_NO_LINKS (1u << 31) /* ELOOP for a path with a symbolic link in it */
+
+/* How a file is made that is not there. */
+struct aiod_creation {
+    mode_t mode;
+    bool exact; /* of this very mode; else the umask takes bits away */
+    uid_t uid;  /* (uid_t)-1: whose the daemon is; and so the group */
+    gid_t gid;
+};
 
 struct aiod_opened {
     int fd;
@@ -25,8 +37,9 @@ struct aiod_opened {
  * Open `path` beneath the directory `root`; an empty `path` opens `root` itself, a regular file or a block device.
  * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file, EEXIST
  * with EXCLUSIVE for what is there (the root always is), and with CREATE for a link to nothing; EINVAL with DIRECT where the
- * file system has no O_DIRECT.
+ * file system has no O_DIRECT; EPERM where a new file cannot be given away (it stays, empty and the daemon's).
  */
-int aiod_confined_open(const char *root, const char *path, unsigned flags, mode_t mode, struct aiod_opened *opened);
+int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
+                       struct aiod_opened *opened);
 
 #endif

@@ -99,7 +99,7 @@ static void submit_control(struct aiod_core *core, struct aiod_control *control)
 }
 
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   mode_t mode)
+                   const struct aiod_creation *creation)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
@@ -111,7 +111,7 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
     control->root = strdup(root);
     control->path = strdup(path);
     control->flags = flags;
-    control->mode = mode;
+    control->creation = *creation;
     if (control->root == NULL || control->path == NULL) {
         aiod_control_destroy(control);
         return -ENOMEM;

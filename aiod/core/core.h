@@ -78,7 +78,7 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
 
 /* Open on a worker; ends as a control. 0, or -ENOMEM. */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   mode_t mode);
+                   const struct aiod_creation *creation);
 
 /* Look at or change names on a worker; ends as a control. Takes over `naming`, also when it fails: 0, or -ENOMEM. */
 int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming);

@@ -73,6 +73,24 @@ static struct aiod_range the_end(void)
     return (struct aiod_range){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
 }
 
+/* Append, unless the file would be larger than it may be. */
+static int64_t append_within(struct aiod_io *io, int fd)
+{
+    int64_t size;
+
+    if (io->handle->use.size_max != 0) {
+        size = aiod_io_size(fd);
+        if (size < 0) {
+            return size;
+        }
+        if (io->length > 0 && (uint64_t)size + io->length > io->handle->use.size_max) {
+            io->task.request.reason = AIOD_REASON_SIZE;
+            return -EFBIG;
+        }
+    }
+    return aiod_io_append(fd, io->iov, io->iov_count, &io->written);
+}
+
 /* Appends of a file take turns, and with who else moves a file position. */
 static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
 {
@@ -84,7 +102,7 @@ static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
     }
     pthread_mutex_lock(&io->handle->file->position);
     aiod_ranges_enter(file->ranges, &end);
-    result = aiod_io_append(file->fd, io->iov, io->iov_count, &io->written);
+    result = append_within(io, file->fd);
     aiod_ranges_leave(file->ranges, &end);
     pthread_mutex_unlock(&io->handle->file->position);
     return result;
@@ -183,7 +201,8 @@ int64_t aiod_control_run(struct aiod_request *request)
     struct aiod_control *control = (struct aiod_control *)request;
 
     if (control->op == AIOD_OPEN) {
-        int error = aiod_confined_open(control->root, control->path, control->flags, control->mode, &control->opened);
+        int error =
+            aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
 
         return error < 0 ? error : control->opened.fd;
     }

@@ -76,7 +76,7 @@ struct aiod_control {
     char *root;
     char *path;
     unsigned flags;
-    mode_t mode;
+    struct aiod_creation creation;
     struct aiod_opened opened;
 
     /* close */

@@ -456,13 +456,16 @@ const char *c_path(const std::string &path)
 }
 
 void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
-               unsigned mode)
+               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links)
 {
-    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, mode));
+    const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
+
+    flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
+    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation));
 }
 
 void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
-               const std::string &to, int64_t cursor, unsigned mode, bool replace)
+               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links)
 {
     aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
 
@@ -472,11 +475,12 @@ void core_name(Core &core, uint64_t tag, int verb, const std::string &root, cons
     naming->cursor = cursor;
     naming->mode = mode;
     naming->replace = replace;
+    naming->no_links = !links;
     Core::check(aiod_core_name(core.core, tag, naming));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
-                         bool append, const nb::object &alignment, const nb::sequence &ioctls)
+                         bool append, const nb::object &alignment, const nb::sequence &ioctls, uint64_t size_max)
 {
     std::vector<aiod_ioctl> allowed;
     aiod_handle_use use = {};
@@ -494,6 +498,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
         use.alignment = {nb::cast<uint32_t>(alignment[0]), nb::cast<uint32_t>(alignment[1])};
     }
     use.ioctls = {allowed.data(), allowed.size()};
+    use.size_max = size_max;
     number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, &use);
     Core::check(number);
     return static_cast<uint32_t>(number);
@@ -578,6 +583,7 @@ NB_MODULE(_core, m)
     m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
     m.attr("REASON_IOCTL") = static_cast<int>(AIOD_REASON_IOCTL);
+    m.attr("REASON_SIZE") = static_cast<int>(AIOD_REASON_SIZE);
 
     m.attr("VERB_LIST") = static_cast<int>(AIOD_VERB_LIST);
     m.attr("VERB_STAT") = static_cast<int>(AIOD_VERB_STAT);
@@ -623,12 +629,13 @@ NB_MODULE(_core, m)
         .def("submit", core_submit, nb::arg("session"), nb::arg("received"), nb::arg("records"), nb::arg("frames"))
         .def("reap", core_reap)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
-        .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"))
+        .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"),
+             nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("links"))
         .def("name", core_name, nb::arg("tag"), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(),
-             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"))
+             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
-             nb::arg("ioctls"))
+             nb::arg("ioctls"), nb::arg("size_max"))
         .def(
             "close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); },
             nb::arg("tag"), nb::arg("fd"))

@@ -46,7 +46,7 @@ void aiod_naming_destroy(struct aiod_naming *naming)
 
 static int open_path(struct aiod_naming *naming, int root_fd, const char *path, uint64_t flags)
 {
-    int fd = aiod_open_beneath(root_fd, *path != '\0' ? path : ".", flags, 0);
+    int fd = aiod_open_beneath(root_fd, *path != '\0' ? path : ".", flags, 0, !naming->no_links);
 
     naming->outside = fd == -EXDEV;
     return fd;

@@ -39,6 +39,7 @@ struct aiod_naming {
     int64_t cursor;
     mode_t mode; /* mkdir: permission bits, of which the umask takes some away */
     bool replace;
+    bool no_links; /* symbolic links are not followed, not even within the root */
 
     /* Filled by run(). */
     bool outside; /* it is -EXDEV because a path leaves the root, and not because two file systems are concerned */

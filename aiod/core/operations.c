@@ -123,6 +123,21 @@ static bool length_is_right(const struct aiod_submission *record, uint64_t reque
            (!operation->bounded || record->length <= AIOD_RANGE_BYTES_MAX);
 }
 
+/* Whether what it may make of the file is small enough. An append's end is not known yet: the worker looks (io.c). */
+static bool size_is_right(const struct aiod_submission *record, uint64_t size_max)
+{
+    switch (record->op) {
+    case AIOD_WRITE:
+    case AIOD_WRITE_ZEROES:
+    case AIOD_TRUNCATE: /* whose offset is 0 */
+    case AIOD_ALLOCATE:
+    case AIOD_COPY_RANGE:
+        return size_max == 0 || record->length == 0 || record->offset + record->length <= size_max;
+    default:
+        return true;
+    }
+}
+
 static int refuse(enum aiod_reason *reason, enum aiod_reason why, int error)
 {
     *reason = why;
@@ -146,6 +161,9 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
     }
     if (record->op == AIOD_IOCTL && !aiod_ioctl_allowed(&handle->use.ioctls, record->offset, record->length)) {
         return refuse(reason, AIOD_REASON_IOCTL, EPERM);
+    }
+    if (!size_is_right(record, handle->use.size_max)) {
+        return refuse(reason, AIOD_REASON_SIZE, EFBIG);
     }
     return 0;
 }

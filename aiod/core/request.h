@@ -20,6 +20,7 @@ enum aiod_reason {
     AIOD_REASON_POISONED,
     AIOD_REASON_STOPPING,
     AIOD_REASON_IOCTL,
+    AIOD_REASON_SIZE,
 };
 
 /*

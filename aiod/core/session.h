@@ -40,6 +40,7 @@ struct aiod_handle_use {
     bool direct; /* O_DIRECT, with this alignment */
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
+    uint64_t size_max; /* no byte is written beyond it; 0: no limit */
 };
 
 struct aiod_handle {

@@ -98,8 +98,8 @@ def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
 _verb("stats", "Show engines, their pools, and latencies per operation.", tables.stats)
 _verb("exports", "Show what is served, and by which engine.", tables.exports)
 _verb("clients", "Show who is connected, and what each has done.", tables.clients)
-_verb("handles", "Show open files: whose, how, which failed. For root and the daemon's user.", tables.handles)
-_verb("reload", "Read the configuration again, and say what it changes. For root and the daemon's user.", tables.reload)
+_verb("handles", "Show open files: whose, how, which failed. An order.", tables.handles)
+_verb("reload", "Read the configuration again, and say what it changes. An order.", tables.reload)
 _verb("version", "Show the daemon's version and the protocol's.", tables.version)
 
 
@@ -132,7 +132,7 @@ def pool(options: Options, engine: str, min_threads: int | None, max_threads: in
     """Change the limits of ENGINE's worker pool while it runs.
 
     They last until the daemon is started again; conf/aiod.toml has the lasting ones (engine.NAME.max_threads). Surplus
-    workers leave when their request is done. For root and the daemon's own user.
+    workers leave when their request is done. An order: see control_groups.
     """
     limits = {"min_threads": min_threads, "max_threads": max_threads}
     given = {name: value for name, value in limits.items() if value is not None}
@@ -143,6 +143,24 @@ def pool(options: Options, engine: str, min_threads: int | None, max_threads: in
         as_json or options.as_json,
         tables.pool,
         lambda: ask(options.endpoint, "pool", options.timeout_s, engine=engine, **given),
+    )
+
+
+@main.command()
+@click.argument("client")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def kick(options: Options, client: str, *, as_json: bool) -> None:
+    """End the session of CLIENT, named as `aiodctl clients` shows it.
+
+    Its requests at work complete unheard, its files are closed. It may connect again. An order: for root,
+    the daemon's own user and members of control_groups.
+    """
+    _answer(
+        options,
+        as_json or options.as_json,
+        tables.kick,
+        lambda: ask(options.endpoint, "kick", options.timeout_s, client=client),
     )
 
 

@@ -194,6 +194,11 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
     yield table
 
 
+def kick(body: dict[str, Any]) -> Iterator[Any]:
+    """Whose session was ended."""
+    yield f"ended the session of client {body['client']} (engine {', '.join(body['engines'])})"
+
+
 def reload(body: dict[str, Any]) -> Iterator[Any]:
     """What a reload has changed, and what it has not."""
     for change in body["changed"]:

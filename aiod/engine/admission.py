@@ -58,7 +58,7 @@ class Admission:
         """
         name = object_name(export, path)
         self._check_room(session, name, files)
-        settings = self._find_export(f"open {name}", export)
+        settings = self._find_export(session, f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
         _check_path(f"open {name}", path)
         if settings.read_only and wanted & OpenFlag.WRITE:
@@ -70,7 +70,11 @@ class Admission:
                 f"open {name}: O_DIRECT cannot append, since a file's end is not aligned; open it to write at offsets"
             )
             raise refused(errno.EINVAL, sentence)
-        return Opening(settings, path, wanted, mode, name)
+        if wanted & OpenFlag.CREATE and not settings.create:
+            if wanted & OpenFlag.EXCLUSIVE:
+                raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}")
+            wanted &= ~OpenFlag.CREATE  # what is there may be opened all the same
+        return Opening(settings, path, wanted, mode if settings.create_mode < 0 else settings.create_mode, name)
 
     def admit_name(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
         """What may be tried; `arguments` has those of the verb, each of the right type.
@@ -84,14 +88,17 @@ class Admission:
         self._check_namings(session, what)
         if verb not in _VERBS:
             raise refused(errno.EINVAL, f"{what!r}: there is no such verb; there is: {', '.join(_VERBS)}")
-        settings = self._find_export(what, export)
+        settings = self._find_export(session, what, export)
         _check_path(what, path)
         _check_path(what, to)
         if settings.read_only and verb not in _CHANGES_NOTHING:
             raise refused(errno.EROFS, f"{what}: the export {export} is read-only; its names cannot be changed")
+        if verb == "mkdir" and not settings.create:
+            raise refused(errno.EACCES, f"{what}: {_no_creation(export)}")
         return Naming(
             verb=_VERBS[verb],
             root=settings.path,
+            links=settings.symlinks,
             path=path,
             to=to,
             cursor=_check_cursor(what, arguments.get("cursor", 0)),
@@ -106,11 +113,13 @@ class Admission:
         if session.namings_inflight >= session.depth_max:
             raise refused(errno.EAGAIN, f"{what}: {session.depth_max} of these wait already; wait for some")
 
-    def _find_export(self, what: str, export: str) -> ExportSettings:
+    def _find_export(self, session: Session, what: str, export: str) -> ExportSettings:
         settings = self._settings.exports.get(export)
         if settings is None:
             known = ", ".join(sorted(self._settings.exports))
             raise refused(errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}")
+        if not settings.admits(session.peer.uid, session.gids):
+            raise refused(errno.EACCES, f"{what}: the export {export} is not for uid {session.peer.uid}")
         return settings
 
     def _check_room(self, session: Session, name: str, files: int) -> None:
@@ -123,6 +132,10 @@ class Admission:
             raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
         if files >= self._files_max:
             raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
+
+
+def _no_creation(export: str) -> str:
+    return f"nothing may be made in the export {export}; open what is there"
 
 
 def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:

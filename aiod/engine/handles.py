@@ -66,7 +66,18 @@ class Handles:
         self._waiting[tag] = _Waiting(session, cookie, opening, opening.name)
         session.opens_inflight += 1
         self._opening += 1
-        self._core.open(tag, opening.export.path, opening.path, int(opening.flags), opening.mode)
+        settings = opening.export
+        self._core.open(
+            tag,
+            settings.path,
+            opening.path,
+            int(opening.flags),
+            opening.mode,
+            exact_mode=settings.create_mode >= 0,
+            uid=settings.create_uid,
+            gid=settings.create_gid,
+            links=settings.symlinks,
+        )
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE: answered when nothing is in flight on the handle any more and the file is closed."""
@@ -111,6 +122,7 @@ class Handles:
                 append=OpenFlag.APPEND in flags,
                 alignment=(alignment[0], alignment[1]) if OpenFlag.DIRECT in flags else None,
                 ioctls=opening.export.ioctls,
+                size_max=opening.export.max_file_bytes,
             )
         except OSError as error:
             self._core.close_fd(0, fd)

@@ -40,6 +40,8 @@ class Session:
     core: CoreSession
     depth_max: int
     """Requests unanswered that it was promised."""
+    gids: frozenset[int]
+    """Groups of the client."""
     greeted_by: bytes
     """Routing id of the connection that said HELLO."""
     started_s: float
@@ -78,7 +80,7 @@ class SessionBook(Protocol):
     def by_ticket(self, ticket: bytes) -> Session | None:
         """The session that may attach a ring with `ticket`, which is used up by that."""
 
-    def begin_by_socket(self, peer: Peer, software: str) -> Session:
+    def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
         """A new session, or OSError."""
 
     def end(self, session: Session, reason: str = "") -> None:
@@ -104,6 +106,8 @@ class Naming:
     verb: int
     """One of _core.VERB_*."""
     root: str
+    links: bool
+    """Symbolic links are followed within the root."""
     path: str
     to: str
     cursor: int

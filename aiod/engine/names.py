@@ -82,6 +82,7 @@ class Names:
             cursor=naming.cursor,
             mode=naming.mode,
             replace=naming.replace,
+            links=naming.links,
         )
 
     def finished(self, done: NamingResult) -> None:

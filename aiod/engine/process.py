@@ -85,6 +85,7 @@ class Engine:
             "handles": self._describe_handles,
             "resize": self._resize,
             "reload": self._reload,
+            "kick": self._kick,
             "drain": self._drain,
             "stop": self._stop,
         }
@@ -268,6 +269,15 @@ class Engine:
         self._admission.apply(settings_now)
         self._dispatch.apply(settings_now)
         self._rings.apply(settings_now)
+
+    async def _kick(self, client: str, why: str) -> int:
+        """End the session that is shown as `client`; how many there were of that name."""
+        sessions = self._sessions.named(client)
+        for session in sessions:
+            self._sessions.end(session, why)
+            if not session.by_socket:
+                self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, why, {}])
+        return len(sessions)
 
     async def _drain(self) -> None:
         """Refuse new work; return when what was in flight is done and answered."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiod import logs
 from aiod.engine.errors import refused
+from aiod.peer_groups import credentials_of, groups_of
 from aiod.router import Peer
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_TICKET: Final = bytes(ring_wire.TICKET_BYTES)
-_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _ATTACH_TIMEOUT_S: Final = 10.0
 _MESSAGES_A_TURN: Final = 16
 _BACKLOG: Final = 128
@@ -49,9 +49,7 @@ class Connection:
 
     def __init__(self, rings: Rings, connection: socket.socket) -> None:
         """Take over `connection`, of which nothing has been read."""
-        pid, uid, gid = _CREDENTIALS.unpack(
-            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        )
+        pid, uid, gid = credentials_of(connection)
         self.peer = Peer(b"", connection.fileno(), "ring", uid, gid, pid)
         self.socket = connection
         self.session: Session | None = None
@@ -276,7 +274,9 @@ class Rings:
         if ticket == _NO_TICKET:
             name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
             printable = "".join(character if character.isprintable() else "?" for character in name)
-            return entries, area_bytes, self._sessions.begin_by_socket(connection.peer, printable or "unknown software")
+            gids = groups_of(connection.socket)
+            session = self._sessions.begin_by_socket(connection.peer, gids, printable or "unknown software")
+            return entries, area_bytes, session
         return entries, area_bytes, self._find_session(connection.peer, ticket)
 
     def _check_room(self, nbytes: int) -> None:

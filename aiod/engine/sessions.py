@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiod import __version__
 from aiod._core import Session as CoreSession
 from aiod.engine.model import TOKEN_BYTES, Session
+from aiod.peer_groups import groups_at
 from aiod_client import ring_wire
 from aiod_client.wire import MessageType
 
@@ -67,7 +68,7 @@ class Sessions:
             self._check_room(peer)
         except OSError as error:
             return [MessageType.REFUSAL, error.errno, error.strerror, {}]
-        session = self._create(peer, software)
+        session = self._create(peer, software, groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
         self._greet(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
@@ -92,10 +93,10 @@ class Sessions:
             }
         return [MessageType.WELCOME, welcome]
 
-    def begin_by_socket(self, peer: Peer, software: str) -> Session:
+    def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
         """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
         self._check_room(peer)
-        session = self._create(peer, software)
+        session = self._create(peer, software, gids)
         session.by_socket = True
         log.debug("%s begins, by the ring socket", session)
         return session
@@ -112,7 +113,7 @@ class Sessions:
             log.warning("refused a session to %s: there are %d already", peer, limit)
             raise OSError(errno.EAGAIN, f"the engine has {limit} sessions already; try again later")
 
-    def _create(self, peer: Peer, software: str) -> Session:
+    def _create(self, peer: Peer, software: str, gids: frozenset[int]) -> Session:
         settings = self._settings
         core = CoreSession(
             None,
@@ -129,6 +130,7 @@ class Sessions:
             software=software,
             core=core,
             depth_max=settings.depth_max,
+            gids=gids,
             greeted_by=peer.routing_id,
             started_s=now_s,
             heard_s=now_s,
@@ -228,6 +230,10 @@ class Sessions:
     def greediest(self) -> Session | None:
         """The one with the most bytes in flight and unread; None: there is no session."""
         return max(self, key=lambda session: session.core.unacknowledged_bytes, default=None)
+
+    def named(self, short_id: str) -> list[Session]:
+        """Those that `aiodctl clients` shows as `short_id`: one, or none."""
+        return [session for session in self if session.short_id == short_id]
 
     def end_all(self, reason: str) -> list[Session]:
         """End every session; returns them, for a last message."""

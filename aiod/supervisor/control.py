@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod import __version__, stats
 from aiod.config import ConfigError, check_threads
 from aiod.limits import resident_bytes, trim_memory
+from aiod.peer_groups import groups_at
 from aiod.router import Router
 from aiod.supervisor.engines import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _VERBS_AT_ONCE_MAX: Final = 256
+_FOR_EVERYONE: Final = frozenset({"ping", "version"})
 _MEMORY_PERIOD_S: Final = 0.1
 _MEMORY_MAX: Final = 256 * 1024 * 1024
 _MEMORY_GROWTH_MAX: Final = 64 * 1024 * 1024
@@ -77,6 +79,7 @@ class Control:
             "pool": self._pool,
             "handles": self._open_handles,
             "reload": self._reload,
+            "kick": self._kick,
         }
         self._router = Router(
             context,
@@ -171,17 +174,30 @@ class Control:
     def _control(self, peer: Peer, cookie: int, verb: str, arguments: dict[Any, Any]) -> None:
         if len(self._tasks) >= _VERBS_AT_ONCE_MAX:
             self._reply(peer, cookie, -errno.EAGAIN, "the daemon is answering others; try again later (EAGAIN)")
-        elif verb in self._questions:
-            self._begin(peer, cookie, self._questions[verb]())
-        elif verb not in self._orders:
+        elif verb not in self._questions and verb not in self._orders:
             known = ", ".join([*self._questions, *self._orders])
             self._reply(peer, cookie, -errno.EINVAL, f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)")
-        elif peer.uid not in {0, os.getuid()}:
-            sentence = f"{verb}: only root and the daemon's own user (uid {os.getuid()}) may do this (EPERM)"
+        elif not self._may(peer, verb):
             log.warning("refused %s to %s", verb, peer)
-            self._reply(peer, cookie, -errno.EPERM, sentence)
+            self._reply(peer, cookie, -errno.EPERM, f"{verb}: {self._who_may()} may do this (EPERM)")
+        elif verb in self._questions:
+            self._begin(peer, cookie, self._questions[verb]())
         else:
             self._begin(peer, cookie, self._orders[verb](arguments))
+
+    def _may(self, peer: Peer, verb: str) -> bool:
+        """Whether `peer` may have it carried out."""
+        if verb in _FOR_EVERYONE or (verb in self._questions and self._config.stats_for == "everyone"):
+            return True
+        if peer.uid in {0, os.getuid()}:
+            return True
+        control = self._config.control_gids
+        return bool(control) and not control.isdisjoint(groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
+
+    def _who_may(self) -> str:
+        groups = ", ".join(self._config.control_groups)
+        members = f", and members of {groups}" if groups else ""
+        return f"only root, the daemon's own user (uid {os.getuid()}){members}"
 
     def _begin(self, peer: Peer, cookie: int, carry_out: Awaitable[Any]) -> None:
         task = asyncio.create_task(self._answer(peer, cookie, carry_out))
@@ -228,6 +244,17 @@ class Control:
         except OSError as error:
             raise RefusedError(error.errno or errno.EIO, error.strerror or str(error)) from error
 
+    async def _kick(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """End the session of `client`, by its id as the verb clients shows it."""
+        client = str(arguments.get("client"))[:64]
+        why = "an administrator has ended this session (aiodctl kick)"
+        ended = await self._ask_all("kick", client=client, why=why)
+        if not any(ended.values()):
+            raise RefusedError(
+                errno.ENOENT, f"there is no client {client!r}; aiodctl clients shows who there is (ENOENT)"
+            )
+        return {"client": client, "engines": [name for name, count in ended.items() if count]}
+
     async def _open_handles(self, _: dict[str, Any]) -> dict[str, Any]:
         """Every open file of every client: an order by whom it is for, since names may be nobody else's business."""
         answers = await self._ask_all("handles")
@@ -242,15 +269,15 @@ class Control:
     async def _version(self) -> dict[str, Any]:
         return {"version": __version__, "protocol_versions": list(wire.VERSIONS), "pid": os.getpid()}
 
-    async def _ask_all(self, verb: str) -> dict[str, Any]:
+    async def _ask_all(self, verb: str, **arguments: Any) -> dict[str, Any]:
         """Every engine's answer by its name; None of those that do not answer."""
         engines = dict(self._engines)  # a reload may change them meanwhile
-        answers = await asyncio.gather(*(self._ask(engine, verb) for engine in engines.values()))
+        answers = await asyncio.gather(*(self._ask(engine, verb, **arguments) for engine in engines.values()))
         return dict(zip(engines, answers, strict=True))
 
-    async def _ask(self, engine: Engine, verb: str) -> Any:
+    async def _ask(self, engine: Engine, verb: str, **arguments: Any) -> Any:
         try:
-            return await engine.ask(verb, _ANSWER_TIMEOUT_S)
+            return await engine.ask(verb, _ANSWER_TIMEOUT_S, **arguments)
         except EngineUnavailableError as error:
             log.warning("%s", error)
             return None

@@ -45,10 +45,12 @@ static void lay_out(void)
     snprintf(root, sizeof(root), "%s/root", base);
 }
 
+static const struct aiod_creation plain = {.mode = 0640, .uid = (uid_t)-1, .gid = (gid_t)-1};
+
 static int attempt_at(const char *where, const char *path, unsigned flags)
 {
     struct aiod_opened opened = {0};
-    int error = aiod_confined_open(where, path, flags, 0640, &opened);
+    int error = aiod_confined_open(where, path, flags, &plain, &opened);
 
     if (error == 0) {
         CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
@@ -67,7 +69,7 @@ static void what_is_beneath_opens(void)
     struct aiod_opened opened;
     struct stat status;
 
-    CHECK(aiod_confined_open(root, "file", AIOD_OPEN_READ, 0, &opened) == 0);
+    CHECK(aiod_confined_open(root, "file", AIOD_OPEN_READ, &plain, &opened) == 0);
     CHECK(fstat(opened.fd, &status) == 0);
     CHECK(opened.size == 6 && opened.dev == status.st_dev && opened.ino == status.st_ino);
     CHECK(write(opened.fd, "x", 1) < 0 && errno == EBADF);
@@ -114,7 +116,7 @@ static void creating_and_truncating(void)
     put("root/made", "something");
     CHECK(attempt("made", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE) == 0);
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 9);
-    CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, 0, &opened) == 0);
+    CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, &plain, &opened) == 0);
     CHECK(opened.size == 0);
     close(opened.fd);
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 0);
@@ -148,12 +150,12 @@ static void an_export_that_is_a_file(void)
 {
     struct aiod_opened opened;
 
-    CHECK(aiod_confined_open(in_base("root/file"), "", AIOD_OPEN_READ, 0, &opened) == 0);
+    CHECK(aiod_confined_open(in_base("root/file"), "", AIOD_OPEN_READ, &plain, &opened) == 0);
     CHECK(opened.size == 6);
     close(opened.fd);
-    CHECK(aiod_confined_open(in_base("root/file"), "x", AIOD_OPEN_READ, 0, &opened) == -ENOTDIR);
-    CHECK(aiod_confined_open(in_base("gone"), "", AIOD_OPEN_READ, 0, &opened) == -ENOENT);
-    CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, 0, &opened) == -EINVAL);
+    CHECK(aiod_confined_open(in_base("root/file"), "x", AIOD_OPEN_READ, &plain, &opened) == -ENOTDIR);
+    CHECK(aiod_confined_open(in_base("gone"), "", AIOD_OPEN_READ, &plain, &opened) == -ENOENT);
+    CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, &plain, &opened) == -EINVAL);
 }
 
 static void an_export_that_is_a_file_is_there_already(void)
@@ -219,15 +221,48 @@ static int next_fd(void)
 
 static void clear_away(void)
 {
-    static const char *const names[] = {"root/file",         "root/made",        "root/leaving",
-                                        "root/dir/absolute", "root/dir/staying", "root/loop",
-                                        "root/magic",        "root/fifo",        "out/secret"};
+    static const char *const names[] = {"root/file",        "root/made",  "root/leaving", "root/dir/absolute",
+                                        "root/dir/staying", "root/loop",  "root/magic",   "root/fifo",
+                                        "out/secret",       "root/exact", "root/given"};
 
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         CHECK(unlink(in_base(names[i])) == 0);
     }
     CHECK(rmdir(in_base("root/dir")) == 0 && rmdir(in_base("root")) == 0 && rmdir(in_base("out")) == 0);
     CHECK(rmdir(base) == 0);
+}
+
+static void links_are_followed_only_where_they_may_be(void)
+{
+    CHECK(attempt("dir/staying", AIOD_OPEN_READ) == 0);
+    CHECK(attempt("dir/staying", AIOD_OPEN_READ | AIOD_OPEN_NO_LINKS) == -ELOOP);
+    CHECK(attempt("dir/staying", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_NO_LINKS) == -ELOOP);
+    CHECK(attempt("file", AIOD_OPEN_READ | AIOD_OPEN_NO_LINKS) == 0);
+}
+
+/* The umask takes nothing away from an exact mode, and only root can give a file away. */
+static void a_new_file_is_as_it_was_asked_for(void)
+{
+    struct aiod_creation creation = {.mode = 0666, .exact = true, .uid = (uid_t)-1, .gid = (gid_t)-1};
+    struct aiod_opened opened;
+    struct stat status;
+    mode_t before = umask(077);
+
+    CHECK(aiod_confined_open(root, "exact", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) == 0);
+    CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666);
+    close(opened.fd);
+    creation.mode = 0600;
+    CHECK(aiod_confined_open(root, "exact", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) == 0);
+    CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666); /* it was there */
+    close(opened.fd);
+    creation.uid = creation.gid = 12345;
+    CHECK(aiod_confined_open(root, "given", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) ==
+          (geteuid() == 0 ? 0 : -EPERM));
+    if (geteuid() == 0) {
+        CHECK(fstat(opened.fd, &status) == 0 && status.st_uid == 12345 && status.st_gid == 12345);
+        close(opened.fd);
+    }
+    umask(before);
 }
 
 int main(void)
@@ -245,6 +280,8 @@ int main(void)
     devices_inside_a_directory();
     magic_links();
     links_to_nothing();
+    links_are_followed_only_where_they_may_be();
+    a_new_file_is_as_it_was_asked_for();
     CHECK(next_fd() == free_fd); /* no failure has kept a descriptor */
     clear_away();
     return 0;

@@ -144,6 +144,32 @@ static void ioctls_by_number_and_size(void)
     CHECK(is_refused(&record, &controlling, EINVAL, AIOD_REASON_RECORD));
 }
 
+/* No byte beyond the largest size; what makes nothing longer may go on as it likes. */
+static void the_largest_size(void)
+{
+    static const struct aiod_handle limited = {.use = {.readable = true, .writable = true, .size_max = 8192}};
+    static const enum aiod_op growing[] = {AIOD_WRITE, AIOD_WRITE_ZEROES, AIOD_ALLOCATE, AIOD_COPY_RANGE};
+    struct aiod_submission record;
+
+    for (size_t i = 0; i < sizeof(growing) / sizeof(growing[0]); i++) {
+        record = record_of(growing[i]);
+        record.offset = 8000;
+        record.length = 192;
+        CHECK(check(&record, &limited) == 0);
+        record.length = 193;
+        CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_SIZE));
+    }
+    record = record_of(AIOD_TRUNCATE);
+    record.length = 8192;
+    CHECK(check(&record, &limited) == 0);
+    record.length = 8193;
+    CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_SIZE));
+    record = record_of(AIOD_READ);
+    record.offset = 1 << 20;
+    record.length = 512;
+    CHECK(check(&record, &limited) == 0);
+}
+
 static void the_source_of_a_copy(void)
 {
     struct aiod_submission record = record_of(AIOD_COPY_RANGE);
@@ -168,6 +194,7 @@ int main(void)
     fields_out_of_range();
     how_long_each_may_be();
     ioctls_by_number_and_size();
+    the_largest_size();
     the_source_of_a_copy();
     return 0;
 }

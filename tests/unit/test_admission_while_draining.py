@@ -19,7 +19,7 @@ from aiod.router import Peer
 def session() -> Session:
     limits = {"depth_max": 4, "bytes_max": 4096, "request_bytes_max": 4096, "batch_max": 4, "handles_max": 4}
     peer = Peer(b"peer", -1, "", os.getuid(), os.getgid(), os.getpid())
-    return Session(b"token", peer, "test", CoreSession(None, **limits), 4, b"peer", started_s=0, heard_s=0)
+    return Session(b"token", peer, "test", CoreSession(None, **limits), 4, frozenset(), b"peer", started_s=0, heard_s=0)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiod.config import Config, ConfigError, default_config, load_config, make_config, parse_cpus
-from aiod.engine_settings import ExportSettings
+from aiod.engine_settings import EngineSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,7 +120,10 @@ def test_what_an_engine_is_told() -> None:
         engine={"other": {"cpus": "0", "idle_timeout_s": 0.25}},
     )
     settings = config.engine_settings("other", 5)
-    assert settings.exports == {"b": ExportSettings("/b", read_only=True, direct=True, ioctls=((0x80081272, 8),))}
+    (export,) = settings.exports.values()
+    assert (export.path, export.read_only, export.direct) == ("/b", True, True)
+    assert export.ioctls == ((0x80081272, 8),)
+    assert EngineSettings.from_message(settings.to_message()) == settings
     assert settings.cpus == (0,)
     assert settings.idle_timeout_ms == 250
     assert settings.endpoint() == "ipc:///run/aiod/engine-other-5.sock"

@@ -105,6 +105,8 @@ enum aiod_ring_reason {
     AIOD_RING_NO_THREADS,    /* EAGAIN: no worker could be created */
     AIOD_RING_POISONED,      /* EIO: an earlier flush failed */
     AIOD_RING_STOPPING,      /* ESHUTDOWN */
+    AIOD_RING_NO_IOCTL,      /* EPERM: not by a ring, but the numbers are the messages' too */
+    AIOD_RING_TOO_LARGE,     /* EFBIG: beyond the export's max_file_bytes */
 };
 
 enum aiod_ring_waits {

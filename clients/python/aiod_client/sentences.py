@@ -53,6 +53,7 @@ _BY_REASON: Final = {
     9: "an earlier flush of this file failed, so data may be lost; close all its handles first",
     10: "the daemon is stopping; it was not executed",
     11: "the export does not list this number with this size of its argument under `ioctls`",
+    12: "the file would be larger than the export's max_file_bytes",
 }
 
 _OPS: Final = {int(op): op.name.lower() for op in Op}

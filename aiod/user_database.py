@@ -1,0 +1,42 @@
+"""Names of users and groups to numbers. Asks the host's user database, which may take its time."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+from typing import Final
+
+_ID_MAX: Final = 2**32 - 2
+
+
+def uid_of(user: str) -> int:
+    """The uid of a name, or of a number. Raises ValueError with a sentence."""
+    if user.isdecimal():
+        return _number(user)
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise ValueError(f"this host has no user {user!r}") from None
+
+
+def gid_of(group: str) -> int:
+    """The gid of a name, or of a number. Raises ValueError with a sentence."""
+    if group.isdecimal():
+        return _number(group)
+    try:
+        return grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise ValueError(f"this host has no group {group!r}") from None
+
+
+def owner_of(owner: str) -> tuple[int, int]:
+    """The uid and gid of "USER:GROUP"; "USER" or ":GROUP" leaves the other as it is (-1). Raises ValueError."""
+    user, _, group = owner.partition(":")
+    return uid_of(user) if user else -1, gid_of(group) if group else -1
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number > _ID_MAX:
+        raise ValueError(f"{text} is no uid or gid")
+    return number

@@ -1,0 +1,35 @@
+"""Being another user of this host: a program in a process of its own, which is root only until it runs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+NOBODY = 65534
+_BECOME = """
+import os, aiod_client, aiod_client.handshake
+aiod_client.handshake.software()  # what is imported late is read while it may be
+os.setgroups({groups})
+os.setresgid({gid}, {gid}, {gid})
+os.setresuid({uid}, {uid}, {uid})
+"""
+
+
+def run_as(program: str, *arguments: str, uid: int, gid: int = NOBODY, groups: tuple[int, ...] = ()) -> str:
+    """What the Python source `program` prints, run as that user; `arguments` are sys.argv[1:]. Skips without root."""
+    if os.getuid() != 0:
+        pytest.skip("only root can be somebody else")
+    become = _BECOME.format(uid=uid, gid=gid, groups=list(groups))
+    command = [sys.executable, "-c", f"{become}\nimport sys\n{program}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def open_to_all(daemon: object) -> None:
+    """Start `daemon` so that every user of this host can connect."""
+    daemon.runtime_dir.chmod(0o755)  # type: ignore[attr-defined]
+    daemon.start(umask=0)  # type: ignore[attr-defined]
