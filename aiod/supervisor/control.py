@@ -195,9 +195,9 @@ class Control:
         return bool(control) and not control.isdisjoint(groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
 
     def _who_may(self) -> str:
+        own = f"the daemon's own user (uid {os.getuid()})"
         groups = ", ".join(self._config.control_groups)
-        members = f", and members of {groups}" if groups else ""
-        return f"only root, the daemon's own user (uid {os.getuid()}){members}"
+        return f"only root, {own} and members of {groups}" if groups else f"only root and {own}"
 
     def _begin(self, peer: Peer, cookie: int, carry_out: Awaitable[Any]) -> None:
         task = asyncio.create_task(self._answer(peer, cookie, carry_out))
