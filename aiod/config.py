@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings
+from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, UserLimits
 from aiod.user_database import gid_of, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
@@ -37,6 +37,8 @@ THREADS_MAX: Final = 4096
 _CPUS_ONLINE: Final = Path("/sys/devices/system/cpu/online")
 _CPU_LIMIT: Final = 8192
 """Linux knows no CPU number from here on; a range is checked before it is counted out."""
+
+_EACH_OTHER: Final = "*"
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -203,6 +205,32 @@ class SessionsConfig(_Section):
         return self
 
 
+class UserConfig(_Section):
+    """[users.NAME]: what one user may have in each engine, over all sessions."""
+
+    sessions_max: int = Field(default=0, ge=0, le=65536, description="integer from 0 (no limit) to 65536 (sessions)")
+    handles_max: int = Field(
+        default=0, ge=0, le=2**31, description="integer from 0 (no limit) to 2147483648 (open files)"
+    )
+    requests_max: int = Field(
+        default=0, ge=0, le=2**31, description="integer from 0 (no limit) to 2147483648 (requests)"
+    )
+    bytes_max: int = Field(
+        default=0, ge=0, le=BYTES_LIMIT, description="integer from 0 (no limit) to 1099511627776 (bytes)"
+    )
+    rings_max: int = Field(default=0, ge=0, le=4096, description="integer from 0 (no limit) to 4096 (rings)")
+    ring_bytes_max: int = Field(
+        default=0, ge=0, le=BYTES_LIMIT, description="integer from 0 (no limit) to 1099511627776 (bytes)"
+    )
+    messages_per_second_max: int = Field(
+        default=0, ge=0, le=10_000_000, description="integer from 0 (no limit) to 10000000 (messages a second)"
+    )
+
+    def settings(self) -> UserLimits:
+        """What an engine is told."""
+        return UserLimits(**self.model_dump())
+
+
 class Config(_Section):
     """The whole configuration. Immutable; safe from any thread."""
 
@@ -217,6 +245,9 @@ class Config(_Section):
     exports: dict[Name, ExportConfig] = Field(min_length=1, description="at least one [exports.NAME] section")
     engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
     sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="the [sessions] section")
+    users: dict[str, UserConfig] = Field(
+        default_factory=dict, description='[users.NAME] sections: a user or uid of this host, or "*" for each other'
+    )
 
     @field_validator("runtime_dir")
     @classmethod
@@ -231,6 +262,13 @@ class Config(_Section):
         for group in groups:
             gid_of(group)
         return groups
+
+    @field_validator("users")
+    @classmethod
+    def _users_exist(cls, users: dict[str, UserConfig]) -> dict[str, UserConfig]:
+        for user in users.keys() - {_EACH_OTHER}:
+            uid_of(user)
+        return users
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -318,6 +356,8 @@ class Config(_Section):
             sessions_max=sessions.sessions_max,
             heartbeat_ms=round(sessions.heartbeat_s * 1000),
             session_timeout_ms=round(sessions.session_timeout_s * 1000),
+            users={uid_of(user): limits.settings() for user, limits in self.users.items() if user != _EACH_OTHER},
+            other_users=self.users.get(_EACH_OTHER, UserConfig()).settings(),
         )
 
 
@@ -446,7 +486,7 @@ def _sentence(source: str, detail: Any) -> str:
 
 def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
     """The section and the field that a validation error is about; no field for a whole section."""
-    tables: dict[str, type[BaseModel]] = {"exports": ExportConfig, "engine": EngineConfig}
+    tables: dict[str, type[BaseModel]] = {"exports": ExportConfig, "engine": EngineConfig, "users": UserConfig}
     section: type[BaseModel] = Config
     rest = location
     if rest and rest[0] in tables and len(rest) > 1:

@@ -52,6 +52,19 @@ class ExportSettings(NamedTuple):
         return cls(**message | {"ioctls": ioctls} | sets)
 
 
+class UserLimits(NamedTuple):
+    """What one user may have in an engine, over all sessions; 0: no limit."""
+
+    sessions_max: int
+    handles_max: int
+    requests_max: int
+    """In flight, as promised to the sessions by their credit."""
+    bytes_max: int
+    rings_max: int
+    ring_bytes_max: int
+    messages_per_second_max: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
     """Everything an engine needs to know. Immutable, picklable, safe from any thread."""
@@ -101,17 +114,29 @@ class EngineSettings:
     """Sessions per engine."""
     heartbeat_ms: int
     session_timeout_ms: int
+    users: dict[int, UserLimits]
+    """By uid."""
+    other_users: UserLimits
+    """Each of them."""
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel: what `from_message` takes."""
         exports = {name: export.to_message() for name, export in self.exports.items()}
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"exports": exports}
+        users = [[uid, *limits] for uid, limits in self.users.items()]
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"exports": exports, "users": users}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The settings that were sent; what msgpack made lists of are tuples again."""
         exports = {name: ExportSettings.from_message(export) for name, export in message["exports"].items()}
-        return cls(**message | {"exports": exports, "cpus": tuple(message["cpus"])})
+        users = {uid: UserLimits(*limits) for uid, *limits in message["users"]}
+        other_users = UserLimits(*message["other_users"])
+        cpus = tuple(message["cpus"])
+        return cls(**message | {"exports": exports, "users": users, "other_users": other_users, "cpus": cpus})
+
+    def limits_of(self, uid: int) -> UserLimits:
+        """What the user `uid` may have."""
+        return self.users.get(uid, self.other_users)
 
     @property
     def lock_path(self) -> str:

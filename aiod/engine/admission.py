@@ -130,6 +130,7 @@ class Admission:
             raise refused(errno.EAGAIN, f"open {name}: {session.depth_max} opens wait already; wait for some")
         if session.core.handles + session.opens_inflight >= limits.handles_max:
             raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
+        session.account.check_handle(f"open {name}")
         if files >= self._files_max:
             raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
 

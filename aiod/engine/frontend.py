@@ -114,6 +114,14 @@ class Frontend:
             else:
                 self.send(peer, [MessageType.REFUSAL, errno.ENOTCONN, sentence, {}])
             return
+        if session.account.too_many_messages():
+            limit = session.account.limits.messages_per_second_max
+            sentence = (
+                f"more than {limit} messages a second of uid {session.peer.uid}; connect again, and put more into each"
+            )
+            self._refuse(peer, errno.EAGAIN, sentence)
+            self._handlers.end_session(session, sentence)
+            return
         try:
             _check_form(message, form.types)
             _check_payloads(message, frames)

@@ -12,6 +12,7 @@ from aiod import logs
 
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
+    from aiod.engine.accounts import Account
     from aiod.engine_settings import ExportSettings
     from aiod.router import Peer
     from aiod_client import wire
@@ -40,6 +41,12 @@ class Session:
     core: CoreSession
     depth_max: int
     """Requests unanswered that it was promised."""
+    bytes_max: int
+    """And the bytes of their reads and writes."""
+    request_bytes_max: int
+    """Of one read or write."""
+    account: Account
+    """What its user has."""
     gids: frozenset[int]
     """Groups of the client."""
     greeted_by: bytes
@@ -53,6 +60,9 @@ class Session:
     ended: bool = False
     ring: RingConnection | None = None
     """The connection of its ring; closed with the session."""
+    ring_entries: int = 0
+    ring_bytes: int = 0
+    """Of its ring; 0: it has none."""
     ticket: bytes = field(default=b"", repr=False)
     """What attaches a ring to it, once; empty: nothing does."""
     by_socket: bool = False

@@ -249,10 +249,10 @@ class Rings:
             self._refuse(connection, OSError(number, sentence("attach a ring", number)))
             return
         connection.session = session
-        session.ring = connection
+        session.ring, session.ring_entries, session.ring_bytes = connection, entries, memory_bytes
         fds = [memory_fd, doorbell_fd]
         try:
-            connection.attached(memory_bytes, self._settings.request_bytes_max, entries, fds)
+            connection.attached(memory_bytes, session.request_bytes_max, entries, fds)
         except OSError:
             self.ended(session, "it was gone before it had its ring")
             connection.close()
@@ -270,14 +270,22 @@ class Rings:
         entries = min(entries, ring_wire.ENTRIES_MAX, 1 << (self._settings.depth_max.bit_length() - 1))
         if entries == 0 or entries & (entries - 1):
             raise refused(errno.EINVAL, f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}")
-        self._check_room(area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES)
+        nbytes = area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES
+        self._check_room(nbytes)
         if ticket == _NO_TICKET:
             name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
             printable = "".join(character if character.isprintable() else "?" for character in name)
             gids = groups_of(connection.socket)
             session = self._sessions.begin_by_socket(connection.peer, gids, printable or "unknown software")
-            return entries, area_bytes, session
-        return entries, area_bytes, self._find_session(connection.peer, ticket)
+        else:
+            session = self._find_session(connection.peer, ticket)
+        try:
+            session.account.check_ring(entries, nbytes)
+        except OSError:
+            if session.by_socket:
+                self._sessions.end(session, "its user may have no more rings")
+            raise
+        return entries, area_bytes, session
 
     def _check_room(self, nbytes: int) -> None:
         settings = self._settings

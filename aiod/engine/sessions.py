@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiod import __version__
 from aiod._core import Session as CoreSession
+from aiod.engine.accounts import Account
 from aiod.engine.model import TOKEN_BYTES, Session
 from aiod.peer_groups import groups_at
 from aiod_client import ring_wire
@@ -44,6 +45,7 @@ class Sessions:
         self._by_ticket: dict[bytes, Session] = {}  # those that have not attached a ring yet
         self._by_connection: dict[bytes, Session] = {}  # by the routing id that HELLO came from: one each
         self._timer: asyncio.TimerHandle | None = None
+        self._accounts: dict[int, Account] = {}
         self._refusing = ""
 
     def __len__(self) -> int:
@@ -55,6 +57,8 @@ class Sessions:
     def apply(self, settings: EngineSettings) -> None:
         """Use other limits for the sessions that begin from now on."""
         self._settings = settings
+        for uid, account in self._accounts.items():
+            account.limits = settings.limits_of(uid)
 
     # ---- birth
 
@@ -65,10 +69,9 @@ class Sessions:
     def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
         """A new session for `peer`: the elements of WELCOME, or of REFUSAL."""
         try:
-            self._check_room(peer)
+            session = self._create(peer, software, groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
         except OSError as error:
             return [MessageType.REFUSAL, error.errno, error.strerror, {}]
-        session = self._create(peer, software, groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
         self._greet(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
@@ -78,9 +81,9 @@ class Sessions:
             "software": f"aiod {__version__}",
             "session": session.token,
             "engine": settings.name,
-            "depth_max": settings.depth_max,
-            "bytes_max": settings.bytes_max,
-            "request_bytes_max": settings.request_bytes_max,
+            "depth_max": session.depth_max,
+            "bytes_max": session.bytes_max,
+            "request_bytes_max": session.request_bytes_max,
             "batch_max": settings.batch_max,
             "heartbeat_s": settings.heartbeat_ms / 1000,
             "session_timeout_s": settings.session_timeout_ms / 1000,
@@ -95,7 +98,6 @@ class Sessions:
 
     def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
         """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
-        self._check_room(peer)
         session = self._create(peer, software, gids)
         session.by_socket = True
         log.debug("%s begins, by the ring socket", session)
@@ -114,12 +116,17 @@ class Sessions:
             raise OSError(errno.EAGAIN, f"the engine has {limit} sessions already; try again later")
 
     def _create(self, peer: Peer, software: str, gids: frozenset[int]) -> Session:
+        """Raises OSError with a sentence when there can be none."""
+        self._check_room(peer)
         settings = self._settings
+        account = self._accounts.get(peer.uid) or Account(peer.uid, settings.limits_of(peer.uid))
+        depth_max, bytes_max = account.grant(settings.depth_max, settings.bytes_max)
+        request_bytes_max = min(settings.request_bytes_max, bytes_max)
         core = CoreSession(
             None,
-            depth_max=settings.depth_max,
-            bytes_max=settings.bytes_max,
-            request_bytes_max=settings.request_bytes_max,
+            depth_max=depth_max,
+            bytes_max=bytes_max,
+            request_bytes_max=request_bytes_max,
             batch_max=settings.batch_max,
             handles_max=settings.handles_max,
         )
@@ -129,7 +136,10 @@ class Sessions:
             peer=peer,
             software=software,
             core=core,
-            depth_max=settings.depth_max,
+            depth_max=depth_max,
+            bytes_max=bytes_max,
+            request_bytes_max=request_bytes_max,
+            account=account,
             gids=gids,
             greeted_by=peer.routing_id,
             started_s=now_s,
@@ -137,6 +147,8 @@ class Sessions:
         )
         core.tag = session
         self._by_token[session.token] = session
+        account.sessions.add(session)
+        self._accounts[peer.uid] = account
         self._watch_process(session)
         return session
 
@@ -211,6 +223,9 @@ class Sessions:
             return
         session.ended = True
         del self._by_token[session.token]
+        session.account.sessions.discard(session)
+        if not session.account.sessions:
+            self._accounts.pop(session.account.uid, None)
         if self._by_connection.get(session.greeted_by) is session:
             del self._by_connection[session.greeted_by]
         if session.pidfd >= 0:

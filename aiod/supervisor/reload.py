@@ -92,7 +92,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], above: tup
 
 def _pattern(key: tuple[str, ...]) -> str:
     """The key with "*" for the name of an export or an engine."""
-    named = key[0] in {"exports", "engine"} and len(key) > 1
+    named = key[0] in {"exports", "engine", "users"} and len(key) > 1
     return ".".join((key[0], "*", *key[2:]) if named else key)
 
 

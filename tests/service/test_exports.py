@@ -203,8 +203,6 @@ except OSError as error:
     for verb in ("handles", "stats", "clients", "threads", "exports"):
         assert run_as(ask, daemon.endpoint, verb, uid=BOB, groups=(STAFF,)) == "done"
         refusal = run_as(ask, daemon.endpoint, verb, uid=BOB, gid=NOBODY)
-        assert (
-            refusal == f"{verb}: only root, the daemon's own user (uid 0) and members of {STAFF} may do this (EPERM)"
-        )
+        assert refusal == f"{verb}: only root, the daemon's own user (uid 0) and members of {STAFF} may do this (EPERM)"
     assert run_as(ask, daemon.endpoint, "ping", uid=BOB) == "done"
     assert json.loads(daemon.ctl("--json", "stats").stdout)

@@ -10,8 +10,10 @@ import pytest
 
 from aiod._core import Session as CoreSession
 from aiod.config import make_config
+from aiod.engine.accounts import Account
 from aiod.engine.admission import Admission
 from aiod.engine.model import Session
+from aiod.engine_settings import UserLimits
 from aiod.router import Peer
 
 
@@ -19,7 +21,20 @@ from aiod.router import Peer
 def session() -> Session:
     limits = {"depth_max": 4, "bytes_max": 4096, "request_bytes_max": 4096, "batch_max": 4, "handles_max": 4}
     peer = Peer(b"peer", -1, "", os.getuid(), os.getgid(), os.getpid())
-    return Session(b"token", peer, "test", CoreSession(None, **limits), 4, frozenset(), b"peer", started_s=0, heard_s=0)
+    return Session(
+        token=b"token",
+        peer=peer,
+        software="test",
+        core=CoreSession(None, **limits),
+        depth_max=4,
+        bytes_max=4096,
+        request_bytes_max=4096,
+        account=Account(peer.uid, UserLimits(0, 0, 0, 0, 0, 0, 0)),
+        gids=frozenset(),
+        greeted_by=b"peer",
+        started_s=0,
+        heard_s=0,
+    )
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from aiod.config import Config, EngineConfig, ExportConfig, SessionsConfig, load_config
+from aiod.config import Config, EngineConfig, ExportConfig, SessionsConfig, UserConfig, load_config
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,6 +20,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "exports": ExportConfig,
     "engine": EngineConfig,
     "sessions": SessionsConfig,
+    "users": UserConfig,
 }
 
 
@@ -42,3 +43,4 @@ def test_every_default_is_shown() -> None:
     assert document["exports"]["scratch"] == {"path": "/srv/scratch", **defaults(ExportConfig)}
     assert document["engine"]["main"] == defaults(EngineConfig)
     assert document["sessions"] == defaults(SessionsConfig)
+    assert document["users"]["*"] == defaults(UserConfig)
