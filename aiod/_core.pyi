@@ -162,21 +162,34 @@ class Core:
         uid: int,
         gid: int,
         links: bool,
+        as_client: tuple[int, int, Sequence[int]] | None,
     ) -> None:
         """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
 
         An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices). A file that
         is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
-        daemon's). `links`: symbolic links are followed within `root`.
+        daemon's). `links`: symbolic links are followed within `root`. `as_client`: (uid, gid, groups) that the kernel
+        checks, by the opener's thread; None: the daemon's own.
         """
 
     def name(
-        self, tag: int, verb: int, root: str, path: str, *, to: str, cursor: int, mode: int, replace: bool, links: bool
+        self,
+        tag: int,
+        verb: int,
+        root: str,
+        path: str,
+        *,
+        to: str,
+        cursor: int,
+        mode: int,
+        replace: bool,
+        links: bool,
+        as_client: tuple[int, int, Sequence[int]] | None,
     ) -> None:
         """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
 
         verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
-        links are followed within `root`. The result comes from reap() as a NamingResult.
+        links are followed within `root`; `as_client`: as for open. The result comes from reap() as a NamingResult.
         """
 
     def add_handle(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, UserLimits
-from aiod.user_database import gid_of, owner_of, uid_of
+from aiod.user_database import gid_of, may_become_others, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class ExportConfig(_Section):
     symlinks: bool = Field(default=True, description="true or false: symbolic links are followed within it")
     users: list[str] = Field(default=[], description="a list of names or uids of this host's users")
     groups: list[str] = Field(default=[], description="a list of names or gids of this host's groups")
+    as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
     @classmethod
@@ -105,6 +106,21 @@ class ExportConfig(_Section):
         owner_of(owner)
         return owner
 
+    @field_validator("as_client")
+    @classmethod
+    def _may_be_clients(cls, as_client: bool) -> bool:  # noqa: FBT001 - pydantic's way
+        if as_client and not may_become_others():
+            raise ValueError(
+                "the daemon lacks CAP_SETUID and CAP_SETGID: run it as root, or give its unit AmbientCapabilities="
+            )
+        return as_client
+
+    @model_validator(mode="after")
+    def _owned_by_one(self) -> Self:
+        if self.as_client and self.create_owner:
+            raise ValueError("create_owner: with as_client = true a new file belongs to who makes it; leave it out")
+        return self
+
     def settings(self) -> ExportSettings:
         """What its engine is told."""
         uid, gid = owner_of(self.create_owner)
@@ -121,6 +137,7 @@ class ExportConfig(_Section):
             symlinks=self.symlinks,
             uids=frozenset(map(uid_of, self.users)),
             gids=frozenset(map(gid_of, self.groups)),
+            as_client=self.as_client,
         )
 
 

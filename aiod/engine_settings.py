@@ -35,6 +35,8 @@ class ExportSettings(NamedTuple):
     uids: frozenset[int]
     """Who may use it; with empty `gids` as well: everybody."""
     gids: frozenset[int]
+    as_client: bool
+    """Opens, and what is done to names, are the client's in the kernel's eyes."""
 
     def admits(self, uid: int, gids: frozenset[int]) -> bool:
         """Whether a client of `uid` and these groups may use it. Root is no exception."""

@@ -1,12 +1,16 @@
-"""Names of users and groups to numbers. Asks the host's user database, which may take its time."""
+"""Names of users and groups to numbers, by the host's user database, which may take its time; and who may be whom."""
 
 from __future__ import annotations
 
 import grp
 import pwd
+from pathlib import Path
 from typing import Final
 
 _ID_MAX: Final = 2**32 - 2
+_STATUS: Final = Path("/proc/self/status")
+_BECOMING: Final = 1 << 6 | 1 << 7
+"""CAP_SETGID and CAP_SETUID (linux/capability.h)."""
 
 
 def uid_of(user: str) -> int:
@@ -33,6 +37,14 @@ def owner_of(owner: str) -> tuple[int, int]:
     """The uid and gid of "USER:GROUP"; "USER" or ":GROUP" leaves the other as it is (-1). Raises ValueError."""
     user, _, group = owner.partition(":")
     return uid_of(user) if user else -1, gid_of(group) if group else -1
+
+
+def may_become_others() -> bool:
+    """Whether this process has CAP_SETUID and CAP_SETGID."""
+    effective = int(
+        next(line for line in _STATUS.read_text().splitlines() if line.startswith("CapEff:")).split()[1], 16
+    )
+    return effective & _BECOMING == _BECOMING
 
 
 def _number(text: str) -> int:

@@ -24,8 +24,14 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
-    error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
+    error = aiod_opener_create(&core->opener, core->pool, config->pool.name);
+    if (error == 0) {
+        error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
+    }
     if (error < 0) {
+        if (core->opener != NULL) {
+            aiod_opener_destroy(core->opener);
+        }
         aiod_pool_stop(core->pool, AIOD_POOL_NEVER / 2);
         aiod_pool_destroy(core->pool);
         free(core);
@@ -39,9 +45,12 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
 
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
 {
+    bool opener_stopped;
+
     aiod_core_drain(core);
     aiod_poller_stop(core->poller);
-    core->stopped = aiod_pool_stop(core->pool, timeout_ns);
+    opener_stopped = aiod_opener_stop(core->opener, timeout_ns);
+    core->stopped = aiod_pool_stop(core->pool, timeout_ns) && opener_stopped;
     return core->stopped;
 }
 
@@ -73,6 +82,7 @@ void aiod_core_destroy(struct aiod_core *core)
     }
     discard_done(core);
     aiod_poller_destroy(core->poller);
+    aiod_opener_destroy(core->opener);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
     aiod_buffers_destroy(&core->buffers);
@@ -86,6 +96,7 @@ void aiod_control_destroy(struct aiod_control *control)
     free(control->root);
     free(control->path);
     aiod_naming_destroy(control->naming);
+    free(control->as);
     free(control);
 }
 
@@ -98,14 +109,37 @@ static void submit_control(struct aiod_core *core, struct aiod_control *control)
     aiod_pool_submit(core->pool, &control->task.request, 1);
 }
 
+/* The same by the opener's thread, if it is to be done as somebody. 0, or -errno: then the control is gone. */
+static int submit_control_as(struct aiod_core *core, struct aiod_control *control)
+{
+    int error;
+
+    if (control->as == NULL) {
+        submit_control(core, control);
+        return 0;
+    }
+    control->task.kind = AIOD_TASK_CONTROL;
+    control->task.request.run = aiod_control_run;
+    control->task.request.queued_ns = aiod_now_ns();
+    error = aiod_opener_submit(core->opener, &control->task.request, control->as);
+    if (error < 0) {
+        aiod_control_destroy(control);
+        return error;
+    }
+    core->inflight++;
+    return 0;
+}
+
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation)
+                   const struct aiod_creation *creation, struct aiod_identity *as)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
     if (control == NULL) {
+        free(as);
         return -ENOMEM;
     }
+    control->as = as;
     control->op = AIOD_OPEN;
     control->tag = tag;
     control->root = strdup(root);
@@ -116,8 +150,7 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
         aiod_control_destroy(control);
         return -ENOMEM;
     }
-    submit_control(core, control);
-    return 0;
+    return submit_control_as(core, control);
 }
 
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
@@ -133,19 +166,20 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
     submit_control(core, control);
 }
 
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming)
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
     if (control == NULL) {
         aiod_naming_destroy(naming);
+        free(as);
         return -ENOMEM;
     }
+    control->as = as;
     control->op = AIOD_NAME;
     control->tag = tag;
     control->naming = naming;
-    submit_control(core, control);
-    return 0;
+    return submit_control_as(core, control);
 }
 
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,

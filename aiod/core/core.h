@@ -14,6 +14,7 @@
 #include "files.h"
 #include "io.h"
 #include "op_stats.h"
+#include "opener.h"
 #include "pool.h"
 #include "reply.h"
 #include "session.h"
@@ -41,6 +42,7 @@ struct aiod_core {
     uint32_t inflight;         /* requests by message, and controls */
     uint32_t descriptor_count; /* held for handles */
     struct aiod_poller *poller;
+    struct aiod_opener *opener;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
     uint32_t ring_count;
     uint64_t ring_bytes; /* of their memory */
@@ -76,12 +78,15 @@ void aiod_control_destroy(struct aiod_control *control);
 /* Cancel the session's requests of these cookies (which it sorts) that are still queued. Returns how many. */
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
-/* Open on a worker; ends as a control. 0, or -ENOMEM. */
+/*
+ * Open on a worker or, with `as`, as that client on the opener's thread (core/opener.h); ends as a control. Takes over `as`,
+ * also when it fails: 0, or -errno.
+ */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation);
+                   const struct aiod_creation *creation, struct aiod_identity *as);
 
-/* Look at or change names on a worker; ends as a control. Takes over `naming`, also when it fails: 0, or -ENOMEM. */
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming);
+/* Look at or change names, alike. Takes over `naming` and `as`, also when it fails: 0, or -errno. */
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as);
 
 /* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,

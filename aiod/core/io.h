@@ -83,6 +83,8 @@ struct aiod_control {
     int fd; /* negative: none, others need it still */
 
     struct aiod_naming *naming; /* name */
+
+    struct aiod_identity *as; /* open and name, as that client; NULL: as the daemon */
 };
 
 /* aiod_request.run of a client's request, by its op. */

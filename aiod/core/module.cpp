@@ -455,28 +455,49 @@ const char *c_path(const std::string &path)
     return path.c_str();
 }
 
+/* (uid, gid, groups), or None for the daemon itself. */
+aiod_identity *identity_of(const nb::object &as)
+{
+    std::vector<gid_t> groups;
+    aiod_identity *identity;
+
+    if (as.is_none()) {
+        return nullptr;
+    }
+    for (nb::handle group : nb::cast<nb::sequence>(as[2])) {
+        groups.push_back(nb::cast<gid_t>(group));
+    }
+    identity = aiod_identity_create(nb::cast<uid_t>(as[0]), nb::cast<gid_t>(as[1]), groups.data(), groups.size());
+    if (identity == nullptr) {
+        throw std::bad_alloc();
+    }
+    return identity;
+}
+
 void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
-               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links)
+               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links, const nb::object &as)
 {
     const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
 
     flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
-    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation));
+    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation, identity_of(as)));
 }
 
 void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
-               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links)
+               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as)
 {
+    aiod_identity *identity = identity_of(as);
     aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
 
     if (naming == nullptr) {
+        std::free(identity);
         throw std::bad_alloc();
     }
     naming->cursor = cursor;
     naming->mode = mode;
     naming->replace = replace;
     naming->no_links = !links;
-    Core::check(aiod_core_name(core.core, tag, naming));
+    Core::check(aiod_core_name(core.core, tag, naming, identity));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -630,9 +651,11 @@ NB_MODULE(_core, m)
         .def("reap", core_reap)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
         .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"),
-             nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("links"))
+             nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("links"),
+             nb::arg("as_client").none())
         .def("name", core_name, nb::arg("tag"), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(),
-             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"))
+             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"),
+             nb::arg("as_client").none())
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
              nb::arg("ioctls"), nb::arg("size_max"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod import _core
 from aiod.engine.errors import refused
-from aiod.engine.model import Naming, Opening, Session, object_name
+from aiod.engine.model import Identity, Naming, Opening, Session, object_name
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
@@ -74,7 +74,8 @@ class Admission:
             if wanted & OpenFlag.EXCLUSIVE:
                 raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}")
             wanted &= ~OpenFlag.CREATE  # what is there may be opened all the same
-        return Opening(settings, path, wanted, mode if settings.create_mode < 0 else settings.create_mode, name)
+        mode = mode if settings.create_mode < 0 else settings.create_mode
+        return Opening(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings))
 
     def admit_name(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
         """What may be tried; `arguments` has those of the verb, each of the right type.
@@ -99,6 +100,7 @@ class Admission:
             verb=_VERBS[verb],
             root=settings.path,
             links=settings.symlinks,
+            as_client=_identity(what, session, settings),
             path=path,
             to=to,
             cursor=_check_cursor(what, arguments.get("cursor", 0)),
@@ -133,6 +135,16 @@ class Admission:
         session.account.check_handle(f"open {name}")
         if files >= self._files_max:
             raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
+
+
+def _identity(what: str, session: Session, settings: ExportSettings) -> Identity | None:
+    """Whose permissions count. Raises OSError for one whom this host does not know."""
+    if not settings.as_client:
+        return None
+    peer = session.peer
+    if peer.uid < 0:
+        raise refused(errno.EACCES, f"{what}: the export opens files as the client, and {peer} is no user of this host")
+    return peer.uid, peer.gid, sorted(session.gids)
 
 
 def _no_creation(export: str) -> str:

@@ -77,6 +77,7 @@ class Handles:
             uid=settings.create_uid,
             gid=settings.create_gid,
             links=settings.symlinks,
+            as_client=opening.as_client,
         )
 
     def close(self, session: Session, cookie: int, handle: int) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 TOKEN_BYTES = 16
 
+Identity = tuple[int, int, list[int]]
+"""uid, gid, groups."""
+
 
 class RingConnection(Protocol):
     """A connection to the ring socket."""
@@ -107,6 +110,8 @@ class Opening:
     mode: int
     name: str
     """"export/path", shortened for sentences."""
+    as_client: Identity | None
+    """Who the kernel is to think opens it; None: the daemon."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -118,6 +123,8 @@ class Naming:
     root: str
     links: bool
     """Symbolic links are followed within the root."""
+    as_client: Identity | None
+    """Who the kernel is to think does it; None: the daemon."""
     path: str
     to: str
     cursor: int

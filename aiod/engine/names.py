@@ -83,6 +83,7 @@ class Names:
             mode=naming.mode,
             replace=naming.replace,
             links=naming.links,
+            as_client=naming.as_client,
         )
 
     def finished(self, done: NamingResult) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from tests.service.access import NOBODY, open_to_all, run_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ALICE, BOB = 12001, 12002
 STAFF = 12100
@@ -179,6 +179,37 @@ def test_links_are_followed_only_where_they_may_be(new_daemon: Callable[..., Any
         daemon.write_config({})
         daemon.ctl("reload")
         client.open("scratch/link")
+
+
+def test_files_are_opened_as_the_client(new_daemon: Callable[..., Any], transport: str) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    daemon = new_daemon(**{SCRATCH: {"as_client": True}})
+    for directory in [*daemon.path.parents][:-1]:
+        if not directory.stat().st_mode & 0o001:
+            directory.chmod(0o711)
+    daemon.path.chmod(0o777)
+    (daemon.path / "roots").write_text("secret")
+    (daemon.path / "roots").chmod(0o600)
+    (daemon.path / "staffs").touch()
+    (daemon.path / "staffs").chmod(0o040)
+    os.chown(daemon.path / "staffs", 0, STAFF)
+    open_to_all(daemon)
+    assert attempt(daemon, transport, "scratch/alices", "w+", uid=ALICE) == "opened"
+    assert (daemon.path / "alices").stat().st_uid == ALICE
+    assert attempt(daemon, transport, "scratch/roots", uid=ALICE).startswith(f"{errno.EACCES} ")
+    assert attempt(daemon, transport, "scratch/roots", "w+", uid=ALICE).startswith(f"{errno.EACCES} ")
+    assert (daemon.path / "roots").read_text() == "secret"
+    assert attempt(daemon, transport, "scratch/staffs", uid=BOB, groups=(STAFF,)) == "opened"
+    assert attempt(daemon, transport, "scratch/staffs", uid=BOB).startswith(f"{errno.EACCES} ")
+    make = "aiod_client.connect(sys.argv[1]).mkdir('scratch/' + sys.argv[2]); print('made')"
+    assert run_as(make, daemon.endpoint, "bobs", uid=BOB) == "made"
+    assert (daemon.path / "bobs").stat().st_uid == BOB
+    # The workers are nobody but root, whoever's file they serve.
+    with aiod_client.connect(daemon.endpoint) as client:
+        client.open("scratch/roots")
+    for task in Path(f"/proc/{daemon.engine['pid']}/task").iterdir():
+        assert re.search(r"^Uid:\t0\t0\t0\t0$", (task / "status").read_text(), re.MULTILINE), task
 
 
 def test_an_unknown_user_is_an_error_of_the_configuration(new_daemon: Callable[..., Any]) -> None:

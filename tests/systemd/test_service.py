@@ -229,6 +229,24 @@ with aiod_client.connect("ipc:///run/aiod-second/aiod.sock") as client:
     assert service.engine["state"] == "serving"
 
 
+def test_files_are_opened_as_the_client(box: Box) -> None:
+    box.run("install", "-d", "-m", "0777", "/srv/shared")
+    box.write(CONFIG, 'runtime_dir = "/run/aiod"\n[exports.shared]\npath = "/srv/shared"\nas_client = true\n')
+    assert box.systemctl("start", "aiod", check=False).returncode == 1
+    assert "lacks CAP_SETUID and CAP_SETGID" in box.systemctl("status", "aiod", check=False).stdout
+    set_up(
+        box,
+        "[Service]\nReadWritePaths=/srv/shared\nCapabilityBoundingSet=CAP_SETUID CAP_SETGID\n"
+        "AmbientCapabilities=CAP_SETUID CAP_SETGID\nSystemCallFilter=@setuid capset\n",
+    )
+    box.systemctl("start", "aiod")
+    box.client("aiod_client.connect().open('shared/mine', 'w+').pwrite(b'x', 0)")
+    assert box.run("stat", "--format=%U", "/srv/shared/mine").stdout == "worker\n"
+    box.run("install", "-m", "0600", "/dev/null", "/srv/shared/roots")
+    refused = box.client("aiod_client.connect().open('shared/roots')", check=False)
+    assert "PermissionError" in refused.stderr
+
+
 def test_what_a_unit_has_to_allow_is_named(box: Box) -> None:
     box.run("mkdir", "-p", "/srv/images")
     box.write(CONFIG, 'runtime_dir = "/run/aiod"\n[exports.images]\npath = "/srv/images"\n')
