@@ -104,19 +104,24 @@ static void give_up_overrides(void)
 
 /* ---- the thread ----------------------------------------------------------------------------------------------------- */
 
-static void run_as(struct aiod_opener *opener, struct aiod_request *request)
+static int64_t run_as(struct aiod_opener *opener, struct aiod_request *request, const struct aiod_identity *identity)
 {
-    const struct aiod_identity *identity = request->group;
-    int error;
+    int error = become(identity);
+    int64_t result = error < 0 ? error : request->run(request);
 
-    request->started_ns = aiod_now_ns();
-    error = become(identity);
-    request->result = error < 0 ? error : request->run(request);
     if (become(opener->own) < 0) {
         fprintf(stderr, "aiod: a thread is still uid %u and cannot be uid %u again\n", (unsigned)identity->uid,
                 (unsigned)opener->own->uid);
         abort();
     }
+    return result;
+}
+
+/* `able`: it can become anybody at all. */
+static void run(struct aiod_opener *opener, struct aiod_request *request, bool able)
+{
+    request->started_ns = aiod_now_ns();
+    request->result = able ? run_as(opener, request, request->group) : -EPERM;
     request->group = NULL;
     request->done_ns = aiod_now_ns();
     aiod_pool_notify(opener->pool, request);
@@ -140,9 +145,11 @@ static void *opener_main(void *arg)
 {
     struct aiod_opener *opener = arg;
     struct aiod_request *request;
+    bool able;
 
     prctl(PR_SET_NAME, opener->name);
     give_up_overrides();
+    able = become(opener->own) == 0; /* without the capability, or behind a filter of system calls, it is not */
     pthread_mutex_lock(&opener->lock);
     while (!opener->stopping) {
         request = take(opener);
@@ -151,7 +158,7 @@ static void *opener_main(void *arg)
             continue;
         }
         pthread_mutex_unlock(&opener->lock);
-        run_as(opener, request);
+        run(opener, request, able);
         pthread_mutex_lock(&opener->lock);
     }
     opener->ended = true;

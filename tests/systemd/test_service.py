@@ -237,7 +237,7 @@ def test_files_are_opened_as_the_client(box: Box) -> None:
     set_up(
         box,
         "[Service]\nReadWritePaths=/srv/shared\nCapabilityBoundingSet=CAP_SETUID CAP_SETGID\n"
-        "AmbientCapabilities=CAP_SETUID CAP_SETGID\nSystemCallFilter=@setuid capset\n",
+        "AmbientCapabilities=CAP_SETUID CAP_SETGID\nSystemCallFilter=setgroups setfsuid setfsgid capset\n",
     )
     box.systemctl("start", "aiod")
     box.client("aiod_client.connect().open('shared/mine', 'w+').pwrite(b'x', 0)")
