@@ -13,6 +13,9 @@ from typing import Final
 NOT_SENT: Final = "not sent"
 UNKNOWN: Final = "unknown whether done"
 
+_ERRNO_MAX: Final = 4095
+"""What the kernel itself takes for an errno (MAX_ERRNO, linux/err.h)."""
+
 
 class AiodError(OSError):
     """Trouble of the protocol, the connection or the client itself, with errno and a sentence."""
@@ -34,7 +37,12 @@ class ProtocolError(AiodError):
 
 
 def from_wire(code: int, sentence: str | None, filename: str | None = None) -> OSError:
-    """The exception for errno `code` (positive) and the daemon's `sentence`, of the errno's own class."""
+    """The exception for errno `code` (positive) and the daemon's `sentence`, of the errno's own class.
+
+    A number that is no errno of any system is a ProtocolError.
+    """
+    if code > _ERRNO_MAX:
+        return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {code} is no errno")
     text = sentence or os.strerror(code)
     return OSError(code, text) if filename is None else OSError(code, text, filename)
 
@@ -47,6 +55,8 @@ def tell_written(error: BaseException, written: int) -> None:
 
 def refused(code: int, sentence: str | None) -> AiodError:
     """The exception for a REFUSAL."""
+    if code > _ERRNO_MAX:
+        return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {code} is no errno")
     text = sentence or os.strerror(code)
     if code in (errno.EPROTO, errno.EPROTONOSUPPORT):
         return ProtocolError(code, text)

@@ -1,0 +1,247 @@
+"""python tests/fuzz/wire_decoder.py [libFuzzer's options] CORPUS...: the wire's decoders, coverage-guided (atheris).
+
+An input is one byte, which end it is for, and frames, each behind its length (two bytes). Nothing that a stranger sends
+may raise anything but what its decoder says it raises, nor end the process.
+
+    engine   the frontend, and admission in the native core: every message, with a session that has one file open
+    client   a session with a read in flight, and a daemon that says anything
+    hello    the answers to the handshake
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import logging
+import os
+import struct
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+import atheris
+
+from aiod import _core
+from aiod.engine import dispatch, frontend
+from aiod.engine.accounts import Account
+from aiod.engine.model import Session
+from aiod.engine_settings import UserLimits
+from aiod.router import Peer
+from aiod_client import handshake, requests, session, split, wire
+from aiod_client.errors import AiodError
+from aiod_client.operations import read_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+VECTORS: Final = Path(__file__).parents[2] / "clients" / "vectors"
+_LENGTH: Final = struct.Struct("<H")
+_LIMITS: Final = {
+    "depth_max": 8,
+    "bytes_max": 1 << 16,
+    "request_bytes_max": 1 << 16,
+    "batch_max": 8,
+    "handles_max": 8,
+}
+_BOUNDS: Final = SimpleNamespace(bytes_inflight_max=1 << 30)
+
+
+class Frame:
+    """As zmq.Frame, of which the frontend looks at the buffer only."""
+
+    def __init__(self, data: bytes) -> None:
+        self.buffer = memoryview(data)
+
+
+class Replies:
+    """A router that sends nothing, but packs it."""
+
+    def send(self, _: Peer, frames: list[Any]) -> bool:
+        """What is sent has to be a message."""
+        wire.unpack(frames[0])
+        return True
+
+
+class Engine:
+    """The handlers of a frontend: a session for every token, and the native core behind SUBMIT and CANCEL."""
+
+    def __init__(self) -> None:
+        core = _core.Core(
+            "fuzz",
+            max_threads=1,
+            min_threads=0,
+            idle_timeout_ms=1000,
+            spawn_retry_ms=1000,
+            inline_read_max=65536,
+            buffer_cache_max=1 << 20,
+            rings_max=1,
+            ring_poll_max_us=0,
+        )
+        self.core = core
+        self.frontend = frontend.Frontend(self, 16)
+        self.frontend.attach(Replies())  # type: ignore[arg-type]
+        self.peer = Peer(b"", -1, "", 0, 0, 0)
+        self.session = self.begin()
+        self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None)  # type: ignore[arg-type]
+
+    def begin(self) -> Session:
+        """A session with one file, which is handle 1 of it."""
+        core = _core.Session(None, **_LIMITS)
+        session = Session(
+            token=b"",
+            peer=self.peer,
+            software="",
+            core=core,
+            depth_max=8,
+            bytes_max=1 << 16,
+            request_bytes_max=1 << 16,
+            account=Account(0, UserLimits(0, 0, 0, 0, 0, 0, 0)),
+            gids=frozenset(),
+            greeted_by=b"",
+            started_s=0,
+            heard_s=0,
+        )
+        fd = os.memfd_create("fuzz")
+        status = os.fstat(fd)
+        self.core.add_handle(
+            core,
+            fd,
+            status.st_dev,
+            status.st_ino,
+            readable=True,
+            writable=False,
+            append=False,
+            alignment=None,
+            ioctls=(),
+            size_max=1 << 20,
+        )
+        return session
+
+    def receive(self, frames: list[bytes]) -> None:
+        """One message."""
+        self.frontend.receive(self.peer, [Frame(frame) for frame in frames])  # type: ignore[misc]
+        if self.session.ended:
+            self.core.end_session(self.session.core)
+            self.session = self.begin()
+        # What was queued is ended, so that nothing is left from one input to the next.
+        self.core.cancel(self.session.core, list(range(1, 9)))
+        while self.core.inflight:
+            self.core.spawn()
+            self.core.reap()
+
+    def completed(self, session: Session, completions: Any) -> None:
+        """A batch that was done at once."""
+        self.frontend.send_to(session, [int(wire.MessageType.COMPLETE), completions[0], {}], completions[1])
+
+    # ---- the frontend's Handlers
+
+    def find_session(self, _: bytes, __: Peer) -> Session:
+        """Whoever asks."""
+        return self.session
+
+    def end_session(self, session: Session, _: str) -> None:
+        """It broke a rule, or said goodbye."""
+        session.ended = True
+
+    def hello(self, _: Peer, version: int, software: str) -> list[Any]:
+        """An answer."""
+        assert version in wire.VERSIONS
+        assert software.isprintable()
+        return [wire.MessageType.WELCOME, {}]
+
+    def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
+        """What the frontend says it gives."""
+        assert all(0 <= number < 1 << 64 for number in (cookie, flags, mode))
+        assert type(export) is type(path) is str
+        self.frontend.reply(session, cookie, 0)
+
+    def close(self, session: Session, cookie: int, handle: int) -> None:
+        """The same."""
+        assert all(0 <= number < 1 << 64 for number in (cookie, handle))
+        self.frontend.reply(session, cookie, 0)
+
+    def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
+        """The same."""
+        assert type(verb) is type(export) is type(path) is str
+        assert isinstance(arguments, dict)
+        self.frontend.reply(session, cookie, 0)
+
+    def submit(self, session: Session, received: int, records: bytes, payloads: Any) -> None:
+        """To the native core."""
+        self.dispatch.submit(session, received, records, [frame.buffer for frame in payloads])
+
+    def cancel(self, session: Session, cookies: list[int]) -> int:
+        """The same."""
+        return self.dispatch.cancel(session, cookies)
+
+
+def vector(name: str) -> list[bytes]:
+    """Frames of a golden message of the handshake."""
+    vectors = json.loads((VECTORS / "handshake.json").read_text())["vectors"]
+    return [bytes.fromhex(frame) for each in vectors if each["name"] == name for frame in each["frames"]]
+
+
+WELCOME: Final = handshake.parse_welcome(vector("welcome-engine"))
+
+
+def to_client(frames: list[bytes]) -> None:
+    """A session of the client gets a message."""
+    client = session.Session(WELCOME, 0.0)
+    client.add(read_request(17, 4096, 0))
+    client.messages_to_send(0.0)
+    client.receive(frames)
+    client.tick(1.0)
+    client.lose("enough")
+    assert client.pending == 0
+
+
+def to_greeting(frames: list[bytes]) -> None:
+    """The conversations of the handshake get an answer."""
+    for conversation in (handshake.greet_engine(), handshake.locate("export"), handshake.control("ping", {})):
+        next(conversation)
+        with contextlib.suppress(StopIteration, AiodError, OSError):
+            conversation.send(frames)
+
+
+def frames_of(data: bytes) -> list[bytes]:
+    """The frames of an input; at least one, as every message has."""
+    frames: list[bytes] = []
+    while len(data) > _LENGTH.size and len(frames) < 16:
+        (length,) = _LENGTH.unpack_from(data)
+        frames.append(data[_LENGTH.size : _LENGTH.size + length])
+        data = data[_LENGTH.size + length :]
+    return frames or [b""]
+
+
+def instrument(module: ModuleType) -> None:
+    """Have every function of `module` tell its coverage; atheris' own hook does not see what is installed editable."""
+    for _, member in inspect.getmembers(module):
+        if getattr(member, "__module__", None) != module.__name__:
+            continue
+        functions = vars(member).values() if inspect.isclass(member) else [member]
+        for function in functions:
+            if inspect.isfunction(function):
+                atheris.instrument_func(function)
+
+
+def main() -> None:
+    """Fuzz."""
+    logging.disable(logging.CRITICAL)
+    for module in (wire, handshake, session, split, requests, frontend, dispatch):
+        instrument(module)
+    engine = Engine()
+    ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting]
+
+    def one_input(data: bytes) -> None:
+        if data:
+            ends[data[0] % len(ends)](frames_of(data[1:]))
+
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
