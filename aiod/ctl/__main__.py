@@ -15,7 +15,8 @@ from rich.console import Console
 
 from aiod import __version__
 from aiod.ctl import tables
-from aiod.ctl.completion import engine_names
+from aiod.ctl.bench_run import KINDS, run_bench
+from aiod.ctl.completion import engine_names, export_names
 from aiod.ctl.daemon import ask, ask_until
 
 if TYPE_CHECKING:
@@ -161,6 +162,55 @@ def kick(options: Options, client: str, *, as_json: bool) -> None:
         as_json or options.as_json,
         tables.kick,
         lambda: ask(options.endpoint, "kick", options.timeout_s, client=client),
+    )
+
+
+class Size(click.ParamType[int]):
+    """Bytes, as "4k", "1M" or "4096"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number, above 0."""
+        text = str(value)
+        unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1:].lower(), 1)
+        digits = text[:-1] if unit > 1 else text
+        if not digits.isdecimal() or int(digits) == 0:
+            self.fail(f"{text!r} is no size; write 4096, 4k, 1M or 1G", param, ctx)
+        return int(digits) * unit
+
+
+@main.command()
+@click.argument("export", required=False, shell_complete=export_names)
+@click.option("--rw", "kind", type=click.Choice(KINDS), default="randread", show_default=True, help="What is done.")
+@click.option(
+    "--bs", "block_bytes", type=Size(), default="4k", show_default=True, metavar="SIZE", help="Of one request."
+)
+@click.option(
+    "--size", "file_bytes", type=Size(), default="64M", show_default=True, metavar="SIZE", help="Of the file."
+)
+@click.option("--depth", type=click.IntRange(1, 4096), default=32, show_default=True, metavar="N", help="At once.")
+@click.option(
+    "--seconds", type=click.FloatRange(0, 3600, min_open=True), default=5.0, show_default=True, metavar="S", help="For."
+)
+@click.option("--direct", is_flag=True, help="Past the page cache (O_DIRECT).")
+@click.option(
+    "--transport", type=click.Choice(["auto", "ring", "zmq"]), default="auto", show_default=True, help="Which wire."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def bench(options: Options, /, export: str | None, seconds: float, *, as_json: bool, **work: Any) -> None:
+    """Measure the running daemon with a file of its own in EXPORT.
+
+    EXPORT is a directory that may be written to; the first one if it is not given. The file is removed at the end.
+    Other clients' work is part of what is measured, and this is part of theirs.
+    """
+    silent = as_json or options.as_json
+    _answer(
+        options,
+        silent,
+        tables.bench,
+        lambda: run_bench(options.endpoint, export, seconds, options.timeout_s, Console(stderr=True), **work),
     )
 
 

@@ -15,10 +15,19 @@ _TIMEOUT_S: Final = 0.5
 
 def engine_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """The engines of the daemon that the command line names so far; none when it does not answer."""
+    # The one verb that names every engine and needs no answer from any of them.
+    return _names(context, "threads", "engines", incomplete)
+
+
+def export_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Its exports, alike."""
+    return _names(context, "exports", "exports", incomplete)
+
+
+def _names(context: click.Context, verb: str, of: str, incomplete: str) -> list[str]:
     endpoint = context.find_root().params.get("endpoint")
     try:
-        # The one verb that names every engine and needs no answer from any of them.
-        body = ask(endpoint, "threads", _TIMEOUT_S)
+        body = ask(endpoint, verb, _TIMEOUT_S)
     except OSError:
         return []
-    return [engine["name"] for engine in body["engines"] if engine["name"].startswith(incomplete)]
+    return [each["name"] for each in body[of] if each["name"].startswith(incomplete)]

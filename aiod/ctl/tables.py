@@ -194,6 +194,30 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
     yield table
 
 
+def bench(body: dict[str, Any]) -> Iterator[Any]:
+    """What was measured."""
+    cpu = body["cpu_us_per_operation"]
+    what = f"{body['rw']} in {body['export']}: {size(body['block_bytes'])}, depth {body['depth']}"
+    table = _table(
+        f"{what}, {body['seconds']:.1f} s",
+        "IOPS",
+        "MiB/s",
+        "p50 (µs)",
+        "p99 (µs)",
+        "p99.9 (µs)",
+        "max (µs)",
+        "CPU client (µs)",
+        "CPU engines (µs)",
+    )
+    table.add_row(
+        f"{body['iops']:,.0f}",
+        f"{body['mib_per_second']:,.1f}",
+        *(f"{body['latency_us'][quantile]:,.1f}" for quantile in _LATENCIES),
+        *("" if cpu[who] is None else f"{cpu[who]:,.1f}" for who in ("client", "engines")),
+    )
+    yield table
+
+
 def kick(body: dict[str, Any]) -> Iterator[Any]:
     """Whose session was ended."""
     yield f"ended the session of client {body['client']} (engine {', '.join(body['engines'])})"

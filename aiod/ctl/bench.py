@@ -1,0 +1,206 @@
+"""A quick look at how fast a running daemon is for one client of this kind: asyncio, so many requests at once.
+
+It is the daemon and this client together that are measured: `aiod-bench` (C) has less of the client in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+import uvloop
+
+from aiod_client import aio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from aiod_client.ring_attach import Transport
+
+_MIB: Final = 1 << 20
+_READ_SHARE: Final = 0.7  # of randrw
+_PRECISION_BITS: Final = 6  # latencies are kept to one part in 32
+_PERIOD_S: Final = 0.25
+_QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What is to be done."""
+
+    export: str
+    kind: str
+    """One of KINDS (bench_run.py)."""
+    block_bytes: int
+    file_bytes: int
+    depth: int
+    seconds: float
+    direct: bool
+    transport: Transport
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been done so far."""
+
+    operations: int = 0
+    latencies: Counter[int] = field(default_factory=Counter)
+    """How many took so many nanoseconds, rounded down to one part in 32."""
+
+    def add(self, nanoseconds: int) -> None:
+        """One more operation."""
+        self.operations += 1
+        shift = max(0, nanoseconds.bit_length() - _PRECISION_BITS)
+        self.latencies[nanoseconds >> shift << shift] += 1
+
+    def quantiles_us(self) -> dict[str, float]:
+        """p50, p99, p999 and max."""
+        ordered = sorted(self.latencies.items())
+        result: dict[str, float] = {}
+        for name, share in _QUANTILES.items():
+            left = share * self.operations
+            for nanoseconds, count in ordered:
+                left -= count
+                if left <= 0:
+                    result[name] = nanoseconds / 1000
+                    break
+        return result | {"max": ordered[-1][0] / 1000 if ordered else 0.0}
+
+
+def measure(
+    endpoint: str | None, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]
+) -> dict[str, Any]:
+    """Make a file in the export, work on it, remove it; the figures. `progress(seconds, tally)` is told now and then.
+
+    Raises OSError when the daemon refuses a part of it, or is gone.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_measure(endpoint, work, timeout_s, progress))
+
+
+async def _measure(
+    endpoint: str | None, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]
+) -> dict[str, Any]:
+    path = f"{work.export}/.aiodctl-bench-{os.getpid()}"
+    async with aio.connect(endpoint, transport=work.transport, timeout=timeout_s) as client:
+        stats = await client.control("stats")
+        async with await client.open(path, "x+", direct=work.direct) as file:
+            try:
+                await _fill(file, work.file_bytes)
+                with _cpu_of([engine["pid"] for engine in stats["engines"]]) as cpu:
+                    elapsed_s, tally = await _work(file, work, progress)
+                used_s = cpu()
+            finally:
+                with contextlib.suppress(OSError):  # what went wrong before says more
+                    await client.remove(path)
+    return _figures(work, elapsed_s, tally, used_s)
+
+
+async def _fill(file: aio.File, nbytes: int) -> None:
+    """Real bytes: a hole would be read from nowhere."""
+    data = os.urandom(_MIB)
+    for offset in range(0, nbytes, _MIB):
+        await file.pwrite(data[: min(_MIB, nbytes - offset)], offset)
+    await file.flush()
+
+
+async def _work(file: aio.File, work: Work, progress: Callable[[float, Tally], None]) -> tuple[float, Tally]:
+    tally = Tally()
+    began_s = time.monotonic()
+    until_s = began_s + work.seconds
+    offsets = _offsets(work)
+    data = os.urandom(work.block_bytes)
+
+    async def one() -> None:
+        while time.monotonic() < until_s:
+            offset = next(offsets)
+            began_ns = time.perf_counter_ns()
+            operation: Awaitable[Any] = (
+                file.pread(work.block_bytes, offset) if _is_read(work.kind) else file.pwrite(data, offset)
+            )
+            await operation
+            tally.add(time.perf_counter_ns() - began_ns)
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            progress(time.monotonic() - began_s, tally)
+
+    telling = asyncio.create_task(tell())
+    try:
+        await asyncio.gather(*(one() for _ in range(work.depth)))
+    finally:
+        telling.cancel()
+    return time.monotonic() - began_s, tally
+
+
+def _is_read(kind: str) -> bool:
+    if kind == "randrw":
+        return random.random() < _READ_SHARE  # noqa: S311 - a mix of work, no secret
+    return kind in {"read", "randread"}
+
+
+def _offsets(work: Work) -> Iterator[int]:
+    """Where each operation goes: block after block and around again, or anywhere."""
+    blocks = max(1, work.file_bytes // work.block_bytes)
+    if work.kind.startswith("rand"):
+        while True:
+            yield random.randrange(blocks) * work.block_bytes  # noqa: S311 - as above
+    while True:
+        yield from range(0, blocks * work.block_bytes, work.block_bytes)
+
+
+@contextlib.contextmanager
+def _cpu_of(pids: list[int]) -> Iterator[Callable[[], dict[str, float | None]]]:
+    """A function that says how many seconds of CPU this process and those have used since; None: not told."""
+    before = _cpu_now(pids)
+
+    def used() -> dict[str, float | None]:
+        after = _cpu_now(pids)
+        return {
+            who: now - then if now is not None and then is not None else None
+            for (who, now), then in zip(after.items(), before.values(), strict=True)
+        }
+
+    yield used
+
+
+def _cpu_now(pids: list[int]) -> dict[str, float | None]:
+    return {"client": time.process_time(), "engines": _cpu_of_processes(pids)}
+
+
+def _cpu_of_processes(pids: list[int]) -> float | None:
+    try:
+        times = [psutil.Process(pid).cpu_times() for pid in pids]
+    except psutil.Error:
+        return None  # of another pid namespace, or gone
+    return sum(time.user + time.system for time in times)
+
+
+def _figures(work: Work, elapsed_s: float, tally: Tally, used_s: dict[str, float | None]) -> dict[str, Any]:
+    operations = tally.operations
+    return {
+        "export": work.export,
+        "rw": work.kind,
+        "block_bytes": work.block_bytes,
+        "file_bytes": work.file_bytes,
+        "depth": work.depth,
+        "direct": work.direct,
+        "transport": work.transport,
+        "seconds": elapsed_s,
+        "operations": operations,
+        "iops": operations / elapsed_s,
+        "mib_per_second": operations * work.block_bytes / elapsed_s / _MIB,
+        "latency_us": tally.quantiles_us(),
+        "cpu_us_per_operation": {
+            who: seconds * 1e6 / operations if seconds is not None and operations else None
+            for who, seconds in used_s.items()
+        },
+    }
