@@ -14,14 +14,14 @@ from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, UserLimits
 from aiod.user_database import gid_of, may_become_others, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 UNIX_PATH_BYTES_MAX: Final = 107
 """Longest path of a unix socket (sun_path without its end)."""
@@ -39,6 +39,21 @@ _CPU_LIMIT: Final = 8192
 """Linux knows no CPU number from here on; a range is checked before it is counted out."""
 
 _EACH_OTHER: Final = "*"
+
+
+def _known(find: Callable[[str], object]) -> AfterValidator:
+    """What `find` does not raise ValueError for."""
+
+    def check(name: str) -> str:
+        find(name)
+        return name
+
+    return AfterValidator(check)
+
+
+User = Annotated[str, _known(uid_of)]
+Group = Annotated[str, _known(gid_of)]
+Owner = Annotated[str, _known(owner_of)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 
@@ -72,11 +87,11 @@ class ExportConfig(_Section):
         pattern=r"^(0[0-7]{3})?$",
         description='"" for what the client asks for, or four octal digits such as "0660"',
     )
-    create_owner: str = Field(default="", description='"" for the daemon\'s own, or "USER:GROUP", "USER", ":GROUP"')
+    create_owner: Owner = Field(default="", description='"" for the daemon\'s own, or "USER:GROUP", "USER", ":GROUP"')
     max_file_bytes: int = Field(default=0, ge=0, le=2**63 - 1, description="integer from 0 (no limit) (bytes)")
     symlinks: bool = Field(default=True, description="true or false: symbolic links are followed within it")
-    users: list[str] = Field(default=[], description="a list of names or uids of this host's users")
-    groups: list[str] = Field(default=[], description="a list of names or gids of this host's groups")
+    users: list[User] = Field(default=[], description="a list of names or uids of this host's users")
+    groups: list[Group] = Field(default=[], description="a list of names or gids of this host's groups")
     as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
@@ -85,26 +100,6 @@ class ExportConfig(_Section):
         if not path.startswith("/") or "\0" in path:
             raise ValueError("not an absolute path")
         return os.path.normpath(path)
-
-    @field_validator("users")
-    @classmethod
-    def _users_exist(cls, users: list[str]) -> list[str]:
-        for user in users:
-            uid_of(user)
-        return users
-
-    @field_validator("groups")
-    @classmethod
-    def _groups_exist(cls, groups: list[str]) -> list[str]:
-        for group in groups:
-            gid_of(group)
-        return groups
-
-    @field_validator("create_owner")
-    @classmethod
-    def _owner_exists(cls, owner: str) -> str:
-        owner_of(owner)
-        return owner
 
     @field_validator("as_client")
     @classmethod
@@ -257,7 +252,7 @@ class Config(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description='"debug", "info", "warning" or "error"'
     )
-    control_groups: list[str] = Field(default=[], description="a list of names or gids of this host's groups")
+    control_groups: list[Group] = Field(default=[], description="a list of names or gids of this host's groups")
     stats_for: Literal["everyone", "control"] = Field(default="everyone", description='"everyone" or "control"')
     exports: dict[Name, ExportConfig] = Field(min_length=1, description="at least one [exports.NAME] section")
     engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
@@ -272,13 +267,6 @@ class Config(_Section):
         if not path.startswith("/") or "\0" in path:
             raise ValueError("not an absolute path")
         return os.path.normpath(path)
-
-    @field_validator("control_groups")
-    @classmethod
-    def _control_groups_exist(cls, groups: list[str]) -> list[str]:
-        for group in groups:
-            gid_of(group)
-        return groups
 
     @field_validator("users")
     @classmethod

@@ -216,7 +216,7 @@ def test_an_unknown_user_is_an_error_of_the_configuration(new_daemon: Callable[.
     daemon = new_daemon(**{SCRATCH: {"users": ["no-such-user"], "create_mode": "644"}})
     daemon.start(wait=False)
     assert daemon.process.wait(20) == 1
-    assert "exports.scratch.users: this host has no user 'no-such-user'" in daemon.log
+    assert "exports.scratch.users.0: this host has no user 'no-such-user'" in daemon.log
     assert re.search("exports.scratch.create_mode: .*four octal digits", daemon.log)
 
 

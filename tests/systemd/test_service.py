@@ -88,6 +88,7 @@ def test_start_status_and_stop(box: Box) -> None:
     box.systemctl("stop", "aiod")
     assert box.shows("Result") == "success"
     assert "stopped" in box.messages()
+    assert "Killing process" not in box.messages()
     assert box.run("ls", "/run/aiod", check=False).returncode != 0
     assert not [pid for pid in pids if box.run("test", "-e", f"/proc/{pid}", check=False).returncode == 0]
 
