@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any, Final
 
+_HELD_BACK: Final = "held back %d log lines like: %s"
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 
 
@@ -30,7 +31,7 @@ class AlikeFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether `record` may be written."""
-        if record.levelno >= logging.CRITICAL or not isinstance(record.msg, str):
+        if record.levelno >= logging.CRITICAL or record.msg == _HELD_BACK or not isinstance(record.msg, str):
             return True
         if time.monotonic() - self._since_s > self._interval_s:
             self.report()
@@ -44,7 +45,7 @@ class AlikeFilter(logging.Filter):
         self._seen.clear()
         self._since_s = time.monotonic()
         for (name, text), count in held_back.items():
-            logging.getLogger(name).critical("held back %d log lines like: %s", count, text)
+            logging.getLogger(name).warning(_HELD_BACK, count, text)
 
 
 def configure(level: str, **fields: str) -> AlikeFilter:
