@@ -27,6 +27,8 @@ COMMAND_TIMEOUT_S = 60
 CONFIG = Path("/etc/aiod/aiod.toml")
 UNITS = Path("/etc/systemd/system")
 PYTHON = "/usr/lib/aiod/bin/python"
+PACKAGES = Path("/srv/packages")
+CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
 
 
 class Box:
@@ -137,7 +139,7 @@ class ClientAtWork:
 
 
 @pytest.fixture(scope="session")
-def package() -> Path:
+def _built(_may_boot: None) -> Path:
     """The Debian package, made anew of what has changed."""
     if not Path(SYSTEM_PYTHON).exists():
         pytest.skip(f"no {SYSTEM_PYTHON}: the package is for the system's own Python")
@@ -156,18 +158,29 @@ def package() -> Path:
 
 
 @pytest.fixture(scope="session")
-def _booted() -> Iterator[Box]:
+def package(_built: Path) -> Path:
+    """The Debian package, where the box sees it."""
+    return PACKAGES / _built.name
+
+
+@pytest.fixture(scope="session")
+def _may_boot() -> None:
+    """Skips where there can be no systemd of its own: before anything is built for it."""
     if os.getuid() != 0:
         pytest.skip("a systemd of its own needs root")
     namespaces = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "true"]
     refused = subprocess.run(namespaces, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
     if refused.returncode:
         pytest.skip(f"a systemd of its own needs namespaces: {refused.stderr.strip()}")
+    if not [path for path in CGROUPS if (path / "cgroup.controllers").exists()]:
+        pytest.skip(f"a systemd of its own needs cgroup2 at one of {', '.join(map(str, CGROUPS))}")
+
+
+@pytest.fixture(scope="session")
+def _booted(_may_boot: None, _built: Path) -> Iterator[Box]:
     with tempfile.TemporaryDirectory(prefix="aiod-box-", dir="/tmp") as state:
         box = Box(Path(state))
-        up = box.control("up")
-        if up.returncode and "no cgroup2" in up.stderr:
-            pytest.skip(up.stderr.strip())
+        up = box.control("up", "--bind-ro", f"{_built.parent}:{PACKAGES}")
         try:
             assert up.returncode == 0, up.stdout + up.stderr
             yield box
