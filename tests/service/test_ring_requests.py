@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -215,3 +217,23 @@ def test_the_client_is_closed_under_a_thread_that_reads(held: Held, wait_until: 
     (error,) = outcome
     assert isinstance(error, aiod_client.AiodError)
     assert "the client was closed" in str(error)
+
+
+READS_IN_DAEMON_THREADS = """
+import sys, threading, time, aiod_client
+client = aiod_client.connect(sys.argv[1], transport="ring")
+file = client.open("scratch/requests", "w+", direct=True)
+file.pwrite(bytes(4096), 0)
+def read():
+    while True:
+        file.pread(4096, 0)
+for _ in range(3):
+    threading.Thread(target=read, daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_a_program_that_ends_while_its_daemon_threads_wait(shared_daemon: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", READS_IN_DAEMON_THREADS, shared_daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

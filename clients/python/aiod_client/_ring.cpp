@@ -42,6 +42,50 @@ void forked()
     forks++;
 }
 
+/*
+ * The GIL let go of while a thread waits. A daemon thread that comes back when the interpreter ends is ended in the midst of
+ * PyEval_RestoreThread() by pthread_exit(), whose unwinding would abort the process at the first noexcept frame, and any
+ * destructor here is one: so it goes no further than to us, and the thread stays until the process has gone.
+ */
+class Unlocked
+{
+  public:
+    Unlocked() : state(PyEval_SaveThread())
+    {
+    }
+    Unlocked(const Unlocked &) = delete;
+    Unlocked &operator=(const Unlocked &) = delete;
+    ~Unlocked()
+    {
+        lock(state);
+    }
+
+  private:
+    struct Stay {
+        Stay() = default;
+        Stay(const Stay &) = delete;
+        Stay &operator=(const Stay &) = delete;
+        ~Stay()
+        {
+            while (!locked) {
+                pause();
+            }
+        }
+        bool locked = false;
+    };
+
+    /* A frame of its own, or the destructor's comes first. */
+    [[gnu::noinline]] static void lock(PyThreadState *state) noexcept(false)
+    {
+        Stay stay;
+
+        PyEval_RestoreThread(state);
+        stay.locked = true;
+    }
+
+    PyThreadState *state;
+};
+
 /* ---- the session with an engine ---------------------------------------------------------------------------------------- */
 
 struct Flight;
@@ -334,7 +378,7 @@ Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::s
     options.entries = entries;
     options.area_bytes = area_bytes;
     {
-        nb::gil_scoped_release released;
+        Unlocked released;
 
         error = aiod_attach(&client, path.c_str(), &options);
         if (error < 0) {
@@ -358,7 +402,7 @@ bool wait_for(Pending &pending, double timeout_s)
         int error;
 
         {
-            nb::gil_scoped_release released;
+            Unlocked released;
 
             error = aiod_wait(pending.client->client, pending.flight->op, slice_ns);
         }
@@ -663,7 +707,7 @@ bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
         int error;
 
         {
-            nb::gil_scoped_release released;
+            Unlocked released;
 
             error = aiod_wait_count(ring.client->client, seen, slice_ns);
         }
@@ -682,7 +726,7 @@ bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
 int pending_cancel(Pending &pending, double timeout_s)
 {
     int64_t timeout_ns = nanoseconds(timeout_s);
-    nb::gil_scoped_release released;
+    Unlocked released;
 
     return pending.flight->op == nullptr ? 0 : aiod_cancel(pending.client->client, pending.flight->op, timeout_ns);
 }
