@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from aiod_client import aio
 from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
@@ -237,3 +241,31 @@ def test_a_program_that_ends_while_its_daemon_threads_wait(shared_daemon: Any) -
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_DAEMON_THREADS, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def read_into_buffers(endpoint: str, *, cancelled: bool) -> None:
+    """More of them, one after the other, than there is room for at once."""
+    async with (
+        aio.connect(endpoint, transport="ring") as client,
+        await client.open("scratch/requests", "w+") as file,
+    ):
+        await file.pwrite(bytes(MIB // 4), 0)
+        for _ in range(100):
+            buffer = client.buffer(MIB // 4)
+            read = asyncio.ensure_future(file.pread_into(buffer, 0))
+            await asyncio.sleep(0)
+            if cancelled:
+                read.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                assert await read == MIB // 4
+            del buffer, read
+            await file.size()  # behind it
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_buffer_is_given_back_with_its_request(shared_daemon: Any, *, cancelled: bool) -> None:
+    gc.disable()
+    try:
+        asyncio.run(read_into_buffers(shared_daemon.endpoint, cancelled=cancelled))
+    finally:
+        gc.enable()

@@ -694,6 +694,9 @@ nb::list ring_reap(Ring &ring)
             release(*ring.client, flight);
         }
     } while (count == REAP_MAX);
+    if (!ring.client->orphans.empty()) {
+        bury(*ring.client);
+    }
     return reaped;
 }
 

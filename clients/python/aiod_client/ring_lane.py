@@ -191,8 +191,9 @@ class Lane:
         return explain(request.op, name, request.offset + start, length, number, reason)
 
     def _drop(self, request: Request) -> None:
-        """It is done: what is in flight of it ends unheard."""
+        """It is done: what is in flight of it ends unheard, and holds its buffer itself."""
         self._inflight.pop(request, None)
+        request.buffer = None
         self._forget(request)
 
     def _forget(self, request: Request) -> None:
