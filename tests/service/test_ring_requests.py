@@ -269,3 +269,26 @@ def test_a_buffer_is_given_back_with_its_request(shared_daemon: Any, *, cancelle
         asyncio.run(read_into_buffers(shared_daemon.endpoint, cancelled=cancelled))
     finally:
         gc.enable()
+
+
+READS_IN_A_FINALIZER = """
+import sys, aiod_client, numpy
+class Array(numpy.ndarray):
+    def __del__(self):
+        file.pread_into(bytearray(16), 0)
+client = aiod_client.connect(sys.argv[1], transport="ring")
+file = client.open("scratch/requests", "w+")
+file.pwrite(bytes(4096), 0)
+for _ in range(300):
+    array = numpy.asarray(client.buffer(4096)).view(Array)
+    future = file.submit([("read_into", array, 0)])[0]
+    file._link.abandon(future._request, OSError())
+    del array, future
+    file.pread_into(bytearray(16), 0)
+"""
+
+
+def test_a_finalizer_of_an_abandoned_requests_buffer_that_reads(shared_daemon: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")

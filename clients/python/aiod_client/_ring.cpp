@@ -233,7 +233,10 @@ struct Pending {
     std::unique_ptr<Flight> flight;
 };
 
-/* Let go of the orphans that are done. */
+/*
+ * Let go of the orphans that are done. Each is off the list before its buffer is let go of: that may run a finalizer, which
+ * comes here too, or let another thread.
+ */
 void bury(Client &client)
 {
     for (size_t i = 0; i < client.orphans.size();) {
@@ -243,13 +246,13 @@ void bury(Client &client)
             i++;
             continue;
         }
+        client.orphans[i] = client.orphans.back();
+        client.orphans.pop_back();
         if (flight->submitted) { /* not reaped meanwhile */
             aiod_wait(client.client, flight->op, 0);
         }
         free(flight->op);
         delete flight;
-        client.orphans[i] = client.orphans.back();
-        client.orphans.pop_back();
     }
 }
 
