@@ -292,3 +292,27 @@ def test_a_finalizer_of_an_abandoned_requests_buffer_that_reads(shared_daemon: A
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.fixture(name="stopped")
+def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
+    """Stops the engine when it is called; its pid."""
+    pid = daemon.engine["pid"]
+
+    def stop() -> int:
+        os.kill(pid, signal.SIGSTOP)
+        return int(pid)
+
+    yield stop
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[], int]) -> None:
+    with aiod_client.connect(daemon.endpoint, transport="ring") as client:
+        file = client.open("scratch/requests", "w+")
+        stopped()
+        with pytest.raises(TimeoutError):
+            file.pread(1, 0, timeout=-1)
+        with pytest.raises(TimeoutError):
+            file.pwrite(b"x", 0, timeout=-1)

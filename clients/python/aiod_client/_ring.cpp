@@ -323,12 +323,13 @@ void release(Client &client, Flight &flight)
 
 int64_t nanoseconds(double seconds)
 {
-    return seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : AIOD_NO_TIMEOUT;
+    return seconds < 1e9 ? static_cast<int64_t>(std::fmax(seconds, 0.0) * 1e9) : AIOD_NO_TIMEOUT;
 }
 
+/* As a deadline, of which 0 is none: what is past already is as near as can be said. */
 uint32_t milliseconds(double seconds)
 {
-    return seconds < 4e6 ? static_cast<uint32_t>(std::ceil(seconds * 1000.0)) : 0;
+    return seconds < 4e6 ? static_cast<uint32_t>(std::fmax(std::ceil(seconds * 1000.0), 1.0)) : 0;
 }
 
 /* ---- Ring ----------------------------------------------------------------------------------------------------------------- */
