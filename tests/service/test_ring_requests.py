@@ -316,3 +316,59 @@ def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[],
             file.pread(1, 0, timeout=-1)
         with pytest.raises(TimeoutError):
             file.pwrite(b"x", 0, timeout=-1)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_close_that_waits_for_a_request_when_the_session_ends(
+    daemon: Any, stopped: Callable[[], int], *, killed: bool
+) -> None:
+    client = aiod_client.connect(daemon.endpoint, transport="ring", timeout=None)
+    file = client.open("scratch/requests", "w+")
+    pid = stopped()
+    flushed = file.submit([("flush",)])[0]
+    raised: list[OSError] = []
+
+    def close() -> None:
+        try:
+            file.close()
+        except OSError as error:
+            raised.append(error)
+
+    closer = threading.Thread(target=close, daemon=True)
+    closer.start()
+    closer.join(0.2)
+    ender = threading.Thread(target=client.close, daemon=True)
+    if killed:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        ender.start()
+    with pytest.raises(aiod_client.AiodError):
+        flushed.result(timeout=20)
+    closer.join(20)
+    assert "not sent" in str(raised)
+    if killed:
+        ender.start()
+    ender.join(20)
+    assert not ender.is_alive()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_awaited_close_that_waits_for_a_request_when_the_session_ends(
+    daemon: Any, stopped: Callable[[], int], *, killed: bool
+) -> None:
+    async def main() -> None:
+        async with aio.connect(daemon.endpoint, transport="ring", timeout=None) as client:
+            file = await client.open("scratch/requests", "w+")
+            pid = stopped()
+            flushed = file.submit([("flush",)])[0]
+            closing = asyncio.ensure_future(file.close())
+            await asyncio.sleep(0.2)
+            if killed:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                await client.close()
+            for ended in flushed, closing:
+                with pytest.raises(aiod_client.AiodError):
+                    await asyncio.wait_for(ended, 20)
+
+    asyncio.run(main())

@@ -228,7 +228,10 @@ class Lane:
         return list(late)
 
     def lose(self, why: OSError) -> list[Pending]:
-        """End the lane, with the like of `why`. Returns what is done by that; none the second time."""
+        """End the lane, with the like of `why`. Returns what is done by that; none the second time.
+
+        What waits by after() is called: there will be no other occasion.
+        """
         if self.ended is not None:
             return []
         self.ended = why
@@ -241,8 +244,11 @@ class Lane:
         self._backlog.clear()
         self._overflow.clear()
         self._of_handle.clear()
-        self._afterwards.clear()
+        waiting, self._afterwards = self._afterwards, {}
         self.ring.close()
+        for calls in waiting.values():
+            for call in calls:
+                call()
         return list(unfinished)
 
 
