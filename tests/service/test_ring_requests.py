@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import aiod_client
+from aiod_client import aio
 from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
@@ -215,3 +221,154 @@ def test_the_client_is_closed_under_a_thread_that_reads(held: Held, wait_until: 
     (error,) = outcome
     assert isinstance(error, aiod_client.AiodError)
     assert "the client was closed" in str(error)
+
+
+READS_IN_DAEMON_THREADS = """
+import sys, threading, time, aiod_client
+client = aiod_client.connect(sys.argv[1], transport="ring")
+file = client.open("scratch/requests", "w+", direct=True)
+file.pwrite(bytes(4096), 0)
+def read():
+    while True:
+        file.pread(4096, 0)
+for _ in range(3):
+    threading.Thread(target=read, daemon=True).start()
+time.sleep(0.1)
+"""
+
+
+def test_a_program_that_ends_while_its_daemon_threads_wait(shared_daemon: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", READS_IN_DAEMON_THREADS, shared_daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+async def read_into_buffers(endpoint: str, *, cancelled: bool) -> None:
+    """More of them, one after the other, than there is room for at once."""
+    async with (
+        aio.connect(endpoint, transport="ring") as client,
+        await client.open("scratch/requests", "w+") as file,
+    ):
+        await file.pwrite(bytes(MIB // 4), 0)
+        for _ in range(100):
+            buffer = client.buffer(MIB // 4)
+            read = asyncio.ensure_future(file.pread_into(buffer, 0))
+            await asyncio.sleep(0)
+            if cancelled:
+                read.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                assert await read == MIB // 4
+            del buffer, read
+            await file.size()  # behind it
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_buffer_is_given_back_with_its_request(shared_daemon: Any, *, cancelled: bool) -> None:
+    gc.disable()
+    try:
+        asyncio.run(read_into_buffers(shared_daemon.endpoint, cancelled=cancelled))
+    finally:
+        gc.enable()
+
+
+READS_IN_A_FINALIZER = """
+import sys, aiod_client, numpy
+class Array(numpy.ndarray):
+    def __del__(self):
+        file.pread_into(bytearray(16), 0)
+client = aiod_client.connect(sys.argv[1], transport="ring")
+file = client.open("scratch/requests", "w+")
+file.pwrite(bytes(4096), 0)
+for _ in range(300):
+    array = numpy.asarray(client.buffer(4096)).view(Array)
+    future = file.submit([("read_into", array, 0)])[0]
+    file._link.abandon(future._request, OSError())
+    del array, future
+    file.pread_into(bytearray(16), 0)
+"""
+
+
+def test_a_finalizer_of_an_abandoned_requests_buffer_that_reads(shared_daemon: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.fixture(name="stopped")
+def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
+    """Stops the engine when it is called; its pid."""
+    pid = daemon.engine["pid"]
+
+    def stop() -> int:
+        os.kill(pid, signal.SIGSTOP)
+        return int(pid)
+
+    yield stop
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[], int]) -> None:
+    with aiod_client.connect(daemon.endpoint, transport="ring") as client:
+        file = client.open("scratch/requests", "w+")
+        stopped()
+        with pytest.raises(TimeoutError):
+            file.pread(1, 0, timeout=-1)
+        with pytest.raises(TimeoutError):
+            file.pwrite(b"x", 0, timeout=-1)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_close_that_waits_for_a_request_when_the_session_ends(
+    daemon: Any, stopped: Callable[[], int], *, killed: bool
+) -> None:
+    client = aiod_client.connect(daemon.endpoint, transport="ring", timeout=None)
+    file = client.open("scratch/requests", "w+")
+    pid = stopped()
+    flushed = file.submit([("flush",)])[0]
+    raised: list[OSError] = []
+
+    def close() -> None:
+        try:
+            file.close()
+        except OSError as error:
+            raised.append(error)
+
+    closer = threading.Thread(target=close, daemon=True)
+    closer.start()
+    closer.join(0.2)
+    ender = threading.Thread(target=client.close, daemon=True)
+    if killed:
+        os.kill(pid, signal.SIGKILL)
+    else:
+        ender.start()
+    with pytest.raises(aiod_client.AiodError):
+        flushed.result(timeout=20)
+    closer.join(20)
+    assert "not sent" in str(raised)
+    if killed:
+        ender.start()
+    ender.join(20)
+    assert not ender.is_alive()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_awaited_close_that_waits_for_a_request_when_the_session_ends(
+    daemon: Any, stopped: Callable[[], int], *, killed: bool
+) -> None:
+    async def main() -> None:
+        async with aio.connect(daemon.endpoint, transport="ring", timeout=None) as client:
+            file = await client.open("scratch/requests", "w+")
+            pid = stopped()
+            flushed = file.submit([("flush",)])[0]
+            closing = asyncio.ensure_future(file.close())
+            await asyncio.sleep(0.2)
+            if killed:
+                os.kill(pid, signal.SIGKILL)
+            else:
+                await client.close()
+            for ended in flushed, closing:
+                with pytest.raises(aiod_client.AiodError):
+                    await asyncio.wait_for(ended, 20)
+
+    asyncio.run(main())

@@ -42,6 +42,50 @@ void forked()
     forks++;
 }
 
+/*
+ * The GIL let go of while a thread waits. A daemon thread that comes back when the interpreter ends is ended in the midst of
+ * PyEval_RestoreThread() by pthread_exit(), whose unwinding would abort the process at the first noexcept frame, and any
+ * destructor here is one: so it goes no further than to us, and the thread stays until the process has gone.
+ */
+class Unlocked
+{
+  public:
+    Unlocked() : state(PyEval_SaveThread())
+    {
+    }
+    Unlocked(const Unlocked &) = delete;
+    Unlocked &operator=(const Unlocked &) = delete;
+    ~Unlocked()
+    {
+        lock(state);
+    }
+
+  private:
+    struct Stay {
+        Stay() = default;
+        Stay(const Stay &) = delete;
+        Stay &operator=(const Stay &) = delete;
+        ~Stay()
+        {
+            while (!locked) {
+                pause();
+            }
+        }
+        bool locked = false;
+    };
+
+    /* A frame of its own, or the destructor's comes first. */
+    [[gnu::noinline]] static void lock(PyThreadState *state) noexcept(false)
+    {
+        Stay stay;
+
+        PyEval_RestoreThread(state);
+        stay.locked = true;
+    }
+
+    PyThreadState *state;
+};
+
 /* ---- the session with an engine ---------------------------------------------------------------------------------------- */
 
 struct Flight;
@@ -189,7 +233,10 @@ struct Pending {
     std::unique_ptr<Flight> flight;
 };
 
-/* Let go of the orphans that are done. */
+/*
+ * Let go of the orphans that are done. Each is off the list before its buffer is let go of: that may run a finalizer, which
+ * comes here too, or let another thread.
+ */
 void bury(Client &client)
 {
     for (size_t i = 0; i < client.orphans.size();) {
@@ -199,13 +246,13 @@ void bury(Client &client)
             i++;
             continue;
         }
+        client.orphans[i] = client.orphans.back();
+        client.orphans.pop_back();
         if (flight->submitted) { /* not reaped meanwhile */
             aiod_wait(client.client, flight->op, 0);
         }
         free(flight->op);
         delete flight;
-        client.orphans[i] = client.orphans.back();
-        client.orphans.pop_back();
     }
 }
 
@@ -276,12 +323,13 @@ void release(Client &client, Flight &flight)
 
 int64_t nanoseconds(double seconds)
 {
-    return seconds < 1e9 ? static_cast<int64_t>(seconds * 1e9) : AIOD_NO_TIMEOUT;
+    return seconds < 1e9 ? static_cast<int64_t>(std::fmax(seconds, 0.0) * 1e9) : AIOD_NO_TIMEOUT;
 }
 
+/* As a deadline, of which 0 is none: what is past already is as near as can be said. */
 uint32_t milliseconds(double seconds)
 {
-    return seconds < 4e6 ? static_cast<uint32_t>(std::ceil(seconds * 1000.0)) : 0;
+    return seconds < 4e6 ? static_cast<uint32_t>(std::fmax(std::ceil(seconds * 1000.0), 1.0)) : 0;
 }
 
 /* ---- Ring ----------------------------------------------------------------------------------------------------------------- */
@@ -334,7 +382,7 @@ Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::s
     options.entries = entries;
     options.area_bytes = area_bytes;
     {
-        nb::gil_scoped_release released;
+        Unlocked released;
 
         error = aiod_attach(&client, path.c_str(), &options);
         if (error < 0) {
@@ -358,7 +406,7 @@ bool wait_for(Pending &pending, double timeout_s)
         int error;
 
         {
-            nb::gil_scoped_release released;
+            Unlocked released;
 
             error = aiod_wait(pending.client->client, pending.flight->op, slice_ns);
         }
@@ -650,6 +698,9 @@ nb::list ring_reap(Ring &ring)
             release(*ring.client, flight);
         }
     } while (count == REAP_MAX);
+    if (!ring.client->orphans.empty()) {
+        bury(*ring.client);
+    }
     return reaped;
 }
 
@@ -663,7 +714,7 @@ bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
         int error;
 
         {
-            nb::gil_scoped_release released;
+            Unlocked released;
 
             error = aiod_wait_count(ring.client->client, seen, slice_ns);
         }
@@ -682,7 +733,7 @@ bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
 int pending_cancel(Pending &pending, double timeout_s)
 {
     int64_t timeout_ns = nanoseconds(timeout_s);
-    nb::gil_scoped_release released;
+    Unlocked released;
 
     return pending.flight->op == nullptr ? 0 : aiod_cancel(pending.client->client, pending.flight->op, timeout_ns);
 }

@@ -340,8 +340,9 @@ async def perform(
         link.expiries.add(pending, timeout_s, what)
     try:
         return await future
-    except asyncio.CancelledError as error:
-        link.abandon(pending, error)
+    except asyncio.CancelledError:
+        # Not this one: by its traceback it has the buffer, which would be kept until a garbage collection.
+        link.abandon(pending, asyncio.CancelledError())
         raise
 
 

@@ -240,9 +240,14 @@ class Link:
         return waits
 
     def _add_late_close(self, call: Call) -> None:
-        if self._session.ended is None and not call.done:
+        if call.done:
+            return
+        try:
             self._session.add(call)
             self._unpumped = True
+        except OSError as error:  # the session has ended
+            call.fail(error)
+            self._finish([call])
 
     def _reap_ring(self) -> None:
         """Take what the ring has done. Lock held."""

@@ -191,8 +191,9 @@ class Lane:
         return explain(request.op, name, request.offset + start, length, number, reason)
 
     def _drop(self, request: Request) -> None:
-        """It is done: what is in flight of it ends unheard."""
+        """It is done: what is in flight of it ends unheard, and holds its buffer itself."""
         self._inflight.pop(request, None)
+        request.buffer = None
         self._forget(request)
 
     def _forget(self, request: Request) -> None:
@@ -227,7 +228,10 @@ class Lane:
         return list(late)
 
     def lose(self, why: OSError) -> list[Pending]:
-        """End the lane, with the like of `why`. Returns what is done by that; none the second time."""
+        """End the lane, with the like of `why`. Returns what is done by that; none the second time.
+
+        What waits by after() is called: there will be no other occasion.
+        """
         if self.ended is not None:
             return []
         self.ended = why
@@ -240,8 +244,11 @@ class Lane:
         self._backlog.clear()
         self._overflow.clear()
         self._of_handle.clear()
-        self._afterwards.clear()
+        waiting, self._afterwards = self._afterwards, {}
         self.ring.close()
+        for calls in waiting.values():
+            for call in calls:
+                call()
         return list(unfinished)
 
 
