@@ -72,6 +72,14 @@ class IoctlConfig(_Section):
     number: int = Field(ge=0, le=2**32 - 1, description="integer from 0 to 4294967295: the request's number")
     bytes: int = Field(ge=0, le=16 * KIB - 1, description="integer from 0 to 16383: size of its argument (bytes)")
 
+    @model_validator(mode="after")
+    def _room_for_its_argument(self) -> Self:
+        """Most numbers say how large the argument is (asm-generic/ioctl.h), and the kernel heeds no other size."""
+        direction, size = self.number >> 30, self.number >> 16 & 0x3FFF
+        if direction and self.bytes < size:
+            raise ValueError(f"bytes is {self.bytes}, but the argument of {self.number:#x} has {size}")
+        return self
+
 
 class ExportConfig(_Section):
     """[exports.NAME]: what clients may open as NAME/PATH."""

@@ -32,6 +32,10 @@ def make(**sections: Any) -> Config:
             ["exports.a.ioctls.1.bytes", "16384"],
         ),
         ({"exports": {"a": {"path": "/a", "ioctls": [{"number": 1}]}}}, ["exports.a.ioctls.0.bytes", "missing"]),
+        (
+            {"exports": {"a": {"path": "/a", "ioctls": [BLKGETSIZE64 | {"bytes": 4}]}}},
+            ["exports.a.ioctls.0", "bytes is 4, but the argument of 0x80081272 has 8"],
+        ),
         ({"exports": {"a": {"path": "/a", "direct": 1}}}, ["exports.a.direct", "true or false"]),
         ({"engine": {"main": {"max_thread": 4}}}, ["engine.main.max_thread", "unknown key", "max_threads, memory_max"]),
         ({"engine": {"main": {"cpus": "0-x"}}}, ["engine.main.cpus", "'0-x'", '"2-5,7"']),
