@@ -401,3 +401,23 @@ def test_threads_that_cancel_while_others_reap(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", CANCELS_IN_THREADS, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_forked_child_that_cancels_what_its_parent_awaits(daemon: Any, stopped: Callable[[], int]) -> None:
+    async def main() -> None:
+        async with (
+            aio.connect(daemon.endpoint, transport="ring") as client,
+            await client.open("scratch/requests", "w+") as file,
+        ):
+            pid = stopped()
+            size = file.submit([("size",)])[0]
+            child = os.fork()
+            if child == 0:
+                size.cancel()
+                os._exit(0)
+            os.waitpid(child, 0)
+            os.kill(pid, signal.SIGCONT)
+            assert await size == 0
+            assert await asyncio.gather(*[file.size() for _ in range(300)]) == [0] * 300
+
+    asyncio.run(main())
