@@ -415,7 +415,7 @@ def test_a_forked_child_that_cancels_what_its_parent_awaits(daemon: Any, stopped
             if child == 0:
                 size.cancel()
                 os._exit(0)
-            os.waitpid(child, 0)
+            os.waitpid(child, 0)  # noqa: ASYNC222 - the child is to be over
             os.kill(pid, signal.SIGCONT)
             assert await size == 0
             assert await asyncio.gather(*[file.size() for _ in range(300)]) == [0] * 300
