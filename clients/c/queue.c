@@ -489,6 +489,7 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
     }
     cancel->op = AIOD_RING_CANCEL;
     cancel->offset = op->cookie;
+    cancel->awaited = true; /* or another thread may reap it first */
     result = aiod_submit(client, &cancel, 1);
     if (result <= 0) {
         free(cancel);

@@ -372,3 +372,52 @@ def test_an_awaited_close_that_waits_for_a_request_when_the_session_ends(
                     await asyncio.wait_for(ended, 20)
 
     asyncio.run(main())
+
+
+CANCELS_IN_THREADS = """
+import concurrent.futures, sys, threading, time, aiod_client
+sys.setswitchinterval(1e-6)
+client = aiod_client.connect(sys.argv[1], transport="ring")
+file = client.open("scratch/requests", "w+")
+file.pwrite(bytes(4096), 0)
+end_s = time.monotonic() + 3
+def cancel():
+    while time.monotonic() < end_s:
+        futures = file.submit([("read", 4096, 0)] * 8 + [("size",)] * 4)
+        for future in futures:
+            future.cancel()
+        concurrent.futures.wait(futures, timeout=20)
+        for future in futures:
+            future.cancelled() or future.result(timeout=20)
+threads = [threading.Thread(target=cancel) for _ in range(6)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_that_cancel_while_others_reap(shared_daemon: Any) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", CANCELS_IN_THREADS, shared_daemon.endpoint]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_forked_child_that_cancels_what_its_parent_awaits(daemon: Any, stopped: Callable[[], int]) -> None:
+    async def main() -> None:
+        async with (
+            aio.connect(daemon.endpoint, transport="ring") as client,
+            await client.open("scratch/requests", "w+") as file,
+        ):
+            pid = stopped()
+            size = file.submit([("size",)])[0]
+            child = os.fork()
+            if child == 0:
+                size.cancel()
+                os._exit(0)
+            os.waitpid(child, 0)  # noqa: ASYNC222 - the child is to be over
+            os.kill(pid, signal.SIGCONT)
+            assert await size == 0
+            assert await asyncio.gather(*[file.size() for _ in range(300)]) == [0] * 300
+
+    asyncio.run(main())

@@ -733,6 +733,10 @@ bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
 int pending_cancel(Pending &pending, double timeout_s)
 {
     int64_t timeout_ns = nanoseconds(timeout_s);
+
+    if (pending.client->born != forks) {
+        return 0; /* after a fork it is the parent's */
+    }
     Unlocked released;
 
     return pending.flight->op == nullptr ? 0 : aiod_cancel(pending.client->client, pending.flight->op, timeout_ns);
