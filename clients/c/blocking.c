@@ -19,6 +19,7 @@ static int64_t perform(struct aiod_client *client, const struct aiod_op *asked, 
         return aiod_fail(-ENOMEM, "no memory");
     }
     *op = *asked;
+    op->awaited = true; /* or another thread's aiod_reap() may return it */
     if (asked->length > 0) {
         op->buffer = aiod_alloc(client, asked->length);
         if (op->buffer == NULL) {
