@@ -252,6 +252,13 @@ class Core:
     def resize(self, max_threads: int, min_threads: int) -> None:
         """Change the pool's limits live. Raises ValueError unless 1 <= max and 0 <= min <= max <= 4096."""
 
+    def share(self, *, reserve_threads: int, active_max: int, active_bytes_max: int) -> None:
+        """How workers are shared among sessions; 0: no such rule.
+
+        The last `reserve_threads` workers (a sixteenth of max_threads at most) are for sessions with nothing in service;
+        a session has at most `active_max` requests and about `active_bytes_max` bytes in service.
+        """
+
     def pool_stats(self) -> dict[str, Any]:
         """max_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued, active,
         threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0),

@@ -155,6 +155,7 @@ class EngineConfig(_Section):
     cpus: str = Field(default="", description='"" to inherit, or CPU numbers of this machine such as "2-5,7"')
     affinity: Literal["inherit", "follow"] = Field(default="inherit", description='"inherit" or "follow"')
     spawn_retry_ms: int = Field(default=1000, ge=1, le=600_000, description="integer from 1 to 600000 (milliseconds)")
+    reserve_threads: int = Field(default=4, ge=0, le=THREADS_MAX, description="integer from 0 to 4096 (worker threads)")
     inline_read_max: int = Field(default=64 * KIB, ge=0, le=MIB, description="integer from 0 to 1048576 (bytes)")
     buffer_cache_max: int = Field(
         default=64 * MIB, ge=0, le=BYTES_LIMIT, description="integer from 0 to 1099511627776 (bytes)"
@@ -209,6 +210,10 @@ class SessionsConfig(_Section):
         description="integer from 65536 to 268435456, at most bytes_max (bytes)",
     )
     batch_max: int = Field(default=256, ge=1, le=256, description="integer from 1 to 256 (requests)")
+    active_max: int = Field(default=0, ge=0, le=THREADS_MAX, description="integer from 0 (no limit) to 4096 (requests)")
+    active_bytes_max: int = Field(
+        default=MIB, ge=0, le=BYTES_LIMIT, description="integer from 0 (no limit) to 1099511627776 (bytes)"
+    )
     handles_max: int = Field(default=4096, ge=1, le=65535, description="integer from 1 to 65535 (open files)")
     sessions_max: int = Field(default=1024, ge=1, le=65536, description="integer from 1 to 65536 (sessions)")
     heartbeat_s: float = Field(default=2.0, ge=0.01, le=3600, description="from 0.01 to 3600 (seconds)")
@@ -361,6 +366,9 @@ class Config(_Section):
             rings_max=engine.rings_max,
             ring_bytes_max=engine.ring_bytes_max,
             ring_poll_max_us=engine.ring_poll_max_us,
+            reserve_threads=engine.reserve_threads,
+            active_max=sessions.active_max,
+            active_bytes_max=sessions.active_bytes_max,
             depth_max=sessions.depth_max,
             bytes_max=sessions.bytes_max,
             request_bytes_max=sessions.request_bytes_max,

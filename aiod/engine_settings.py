@@ -89,6 +89,11 @@ class EngineSettings:
     affinity: str
     """"inherit" (newborn workers only) or "follow" (living workers are moved too)."""
     spawn_retry_ms: int
+    reserve_threads: int
+    """Workers for sessions with nothing in service."""
+    active_max: int
+    """Requests of one session in service; 0: no limit."""
+    active_bytes_max: int
     inline_read_max: int
     """Largest read (bytes) tried inline with RWF_NOWAIT."""
     buffer_cache_max: int

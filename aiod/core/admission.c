@@ -194,6 +194,8 @@ static struct aiod_message_io *make_io(struct batch *batch, const struct aiod_su
         io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
     }
     io->task.request.group = record->op == AIOD_FLUSH ? &handle->file->flushes : NULL;
+    io->task.request.flow = &batch->session->flow;
+    io->task.request.cost = aiod_op_cost(record->op, record->length);
     message->session = batch->session;
     message->cookie = record->cookie;
     message->charged = aiod_op_charged(record->op) ? record->length : 0;

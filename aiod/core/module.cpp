@@ -679,6 +679,12 @@ NB_MODULE(_core, m)
                 Core::check(aiod_pool_resize(self.core->pool, max_threads, min_threads));
             },
             nb::arg("max_threads"), nb::arg("min_threads"))
+        .def(
+            "share",
+            [](Core &self, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max) {
+                aiod_pool_share(self.core->pool, reserve_threads, active_max, active_bytes_max);
+            },
+            nb::kw_only(), nb::arg("reserve_threads"), nb::arg("active_max"), nb::arg("active_bytes_max"))
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
         .def("follow",

@@ -73,6 +73,20 @@ uint64_t aiod_op_result_bytes(unsigned op, uint64_t length)
     }
 }
 
+uint64_t aiod_op_cost(unsigned op, uint64_t length)
+{
+    switch (op) {
+    case AIOD_READ:
+    case AIOD_WRITE:
+    case AIOD_APPEND:
+    case AIOD_WRITE_ZEROES:
+    case AIOD_COPY_RANGE:
+        return length;
+    default:
+        return 0;
+    }
+}
+
 uint64_t aiod_op_moved_bytes(unsigned op, uint64_t length, int64_t result)
 {
     if (result < 0) {

@@ -36,6 +36,9 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
 /* The offset in the source of a COPY_RANGE. */
 uint64_t aiod_op_source_offset(const struct aiod_submission *record);
 
+/* The bytes that it moves or makes, as the disk sees it. */
+uint64_t aiod_op_cost(unsigned op, uint64_t length);
+
 /* As aiod_op_check, of a COPY_RANGE's source (NULL: there is no such handle). */
 int aiod_op_check_source(const struct aiod_submission *record, const struct aiod_handle *source,
                          enum aiod_reason *reason);

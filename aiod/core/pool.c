@@ -35,6 +35,7 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     }
     pool->queue_last = request;
     pool->queued++;
+    aiod_flows_add(&pool->flows, request);
     if (request->deadline_ns != 0) {
         note_deadline(pool, request);
         pool->queued_with_deadline++;
@@ -54,8 +55,14 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
         pool->queue_last = request->previous;
     }
     pool->queued--;
+    aiod_flows_remove(&pool->flows, request);
     pool->queued_with_deadline -= request->deadline_ns != 0;
     request->state = AIOD_ACTIVE;
+}
+
+size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
+{
+    return others + pool->reserve_threads < pool->max_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
 }
 
 /* Unlink what `ended` picks, as a list linked by `next`, in the queue's order. */
@@ -93,6 +100,7 @@ struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *gr
 
         if (request->group == group && !aiod_pool_deadline_passed(request, now_ns)) {
             aiod_pool_unlink(pool, request);
+            aiod_flows_started(&pool->flows, request);
             request->started_ns = now_ns;
             request->next = taken;
             taken = request;
@@ -182,6 +190,9 @@ void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request)
 
 void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
 {
+    pthread_mutex_lock(&pool->lock);
+    aiod_flows_done(&pool->flows, request);
+    pthread_mutex_unlock(&pool->lock);
     request->result = result;
     aiod_pool_push_done(pool, request);
 }
@@ -276,7 +287,7 @@ void aiod_pool_spawn(struct aiod_pool *pool)
 /* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
 static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
 {
-    if (pool->queued == 0 || pool->asleep_threads == 0 || pool->waking_threads > 0 ||
+    if (pool->asleep_threads == 0 || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
         now_ns - pool->last_taken_ns < LOST_WAKEUP_NS || now_ns - pool->queue_first->queued_ns < LOST_WAKEUP_NS) {
         return 0;
     }
@@ -376,6 +387,32 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
     return count;
 }
 
+static void set_reserve(struct aiod_pool *pool)
+{
+    unsigned room = pool->max_threads / 16;
+
+    pool->reserve_threads = pool->reserve_wanted < room ? pool->reserve_wanted : room;
+}
+
+void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->reserve_wanted = reserve_threads;
+    set_reserve(pool);
+    aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
+    ring = aiod_spawner_owe(pool);
+    wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
 int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads)
 {
     struct aiod_worker *chosen[AIOD_THREADS_MAX];
@@ -395,6 +432,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     if (pool->cur_threads > max_threads) {
         wake = choose_any(pool, chosen, pool->cur_threads - max_threads);
     }
+    set_reserve(pool);
     ring = aiod_spawner_owe(pool);
     pthread_mutex_unlock(&pool->lock);
 

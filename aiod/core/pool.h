@@ -121,6 +121,13 @@ void aiod_pool_want_timer(struct aiod_pool *pool);
 /* What aiod_pool_tick() would return, doing nothing. */
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);
 
+/*
+ * How workers are shared among flows (flows.h): the last `reserve_threads` of them (a sixteenth of max_threads at most) are for
+ * flows with nothing in service; while more than one asks, a flow has at most `active_max` requests and about
+ * `active_bytes_max` bytes in service. 0: no such rule, as at first.
+ */
+void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max);
+
 /* Change the limits: 1 <= max <= AIOD_THREADS_MAX, min <= max, else -EINVAL. Surplus workers leave when next idle or done. */
 int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads);
 

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "flows.h"
 #include "pool.h"
 
 /*
@@ -60,6 +61,9 @@ struct aiod_pool {
     struct aiod_request *queue_first;
     struct aiod_request *queue_last;
     size_t queued;
+    struct aiod_flows flows; /* the same requests, by whose they are */
+    unsigned reserve_wanted;
+    unsigned reserve_threads; /* as many of them as max_threads has room for */
     size_t queued_with_deadline;
     uint64_t deadline_ns;      /* none of those is earlier; it may have left the queue */
     uint64_t deadline_scan_ns; /* when the queue was last searched for them */
@@ -123,6 +127,9 @@ bool aiod_spawner_step(struct aiod_pool *pool, const struct aiod_worker *creator
 
 /* spawner.c: creation is retried when its time has come. Lock not held. */
 void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
+
+/* pool.c: how many queued requests a worker may take while `others` are at work or waking. Lock held. */
+size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others);
 
 /* pool.c: take a queued request off the queue; it is active then. Lock held. */
 void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);

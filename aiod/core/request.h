@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+struct aiod_flow;
+
 /* Why a request failed, for the sentence that people read. Numbers are shared with module.cpp. */
 enum aiod_reason {
     AIOD_REASON_KERNEL = 0,
@@ -47,11 +49,15 @@ struct aiod_request {
     uint64_t deadline_ns;                           /* CLOCK_MONOTONIC; 0: none */
     const void *group;                              /* what one worker may carry out at once; NULL: this alone */
     void (*complete)(struct aiod_request *request); /* by whoever ends it, no lock held; NULL: aiod_pool_reap() */
+    struct aiod_flow *flow;                         /* whose it is (flows.h); NULL: nobody's */
+    uint64_t cost;                                  /* bytes that it moves */
 
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
     enum aiod_state state;
     struct aiod_request *next;
     struct aiod_request *previous;
+    struct aiod_request *flow_next;
+    struct aiod_request *flow_previous;
 
     /*
      * Written by the worker (or by who ends it while queued) before the request is pushed on the done list with

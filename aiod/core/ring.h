@@ -79,6 +79,8 @@ struct aiod_ring {
     struct aiod_task broken_notice;
     struct aiod_task gone_notice;
 
+    struct aiod_flow flow; /* the pool's */
+
     struct aiod_ring_request requests[]; /* memory.entries */
 };
 

@@ -199,6 +199,8 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
     queued->complete = complete;
     queued->deadline_ns = entry->deadline_ms != 0 ? now_ns + entry->deadline_ms * UINT64_C(1000000) : 0;
     queued->group = entry->op == AIOD_RING_FLUSH ? &io->handle->file->flushes : NULL;
+    queued->flow = &ring->flow;
+    queued->cost = aiod_op_cost(entry->op, entry->length);
     queued->reason = AIOD_REASON_KERNEL;
     queued->queued_ns = now_ns;
     queued->started_ns = 0;

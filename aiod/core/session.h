@@ -14,6 +14,7 @@
 
 #include "alignment.h"
 #include "files.h"
+#include "flows.h"
 #include "ioctls.h"
 #include "op_stats.h"
 #include "task.h"
@@ -87,6 +88,8 @@ struct aiod_session {
     /* During one reap: the reply being collected, and the bytes of small reads still to be put in shared frames. */
     struct aiod_reply *reply;
     uint64_t small_bytes;
+
+    struct aiod_flow flow; /* of its messages' requests */
 
     struct aiod_ring *ring; /* NULL: none */
     const char *broken;     /* the rule that its client has broken by its ring */

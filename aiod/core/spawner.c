@@ -27,7 +27,9 @@ static bool owe(struct aiod_pool *pool, bool again)
     if (pool->stopping || pool->retry_at_ns != 0) {
         return false;
     }
-    while ((pool->queued > supply || pool->cur_threads < pool->min_threads) && pool->cur_threads < pool->max_threads) {
+    while ((aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > supply ||
+            pool->cur_threads < pool->min_threads) &&
+           pool->cur_threads < pool->max_threads) {
         bool too_few = pool->cur_threads < pool->min_threads;
 
         now_ns = now_ns != 0 ? now_ns : aiod_now_ns();

@@ -52,7 +52,8 @@ unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **
 {
     unsigned count = 0;
 
-    while (count < limit && pool->asleep_threads > 0 && pool->queued > pool->waking_threads) {
+    while (count < limit && pool->asleep_threads > 0 &&
+           aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > pool->waking_threads) {
         chosen[count++] = aiod_pool_choose_sleeper(pool);
     }
     return count;
@@ -100,8 +101,14 @@ static void tell(struct aiod_pool *pool, struct aiod_request **finished)
 
     *finished = NULL;
     if (request != NULL) {
-        aiod_pool_finish(pool, request, request->result);
+        aiod_pool_push_done(pool, request);
     }
+}
+
+/* Whether this worker, which is at work, may take something. Lock held. */
+static bool may_take(const struct aiod_pool *pool)
+{
+    return aiod_pool_takeable(pool, pool->active_threads - 1) > 0;
 }
 
 /*
@@ -121,7 +128,8 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
         tell(pool, finished);
         posted = sleep_until_posted(pool, worker);
         pthread_mutex_lock(&pool->lock);
-    } while (!worker->chosen && pool->queued == 0 && pool->cur_threads <= pool->min_threads);
+    } while (!worker->chosen && aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) == 0 &&
+             pool->cur_threads <= pool->min_threads);
 
     if (worker->chosen) {
         if (!posted) { /* still waking meanwhile, or its request would seem to wait for nobody */
@@ -134,15 +142,20 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
         remove_sleeper(pool, worker);
     }
     pool->active_threads++;
-    return worker->chosen || pool->queued > 0;
+    return worker->chosen || may_take(pool);
 }
 
-/* Take the oldest request. Lock held. */
+/* Take the request whose turn it is; NULL: all are held back. Lock held. */
 static struct aiod_request *take_request(struct aiod_pool *pool)
 {
-    struct aiod_request *request = pool->queue_first;
+    bool only_fresh = pool->active_threads + pool->reserve_threads > pool->max_threads;
+    struct aiod_request *request = aiod_flows_pick(&pool->flows, only_fresh);
 
+    if (request == NULL) {
+        return NULL;
+    }
     aiod_pool_unlink(pool, request);
+    aiod_flows_started(&pool->flows, request);
     pool->last_taken_ns = aiod_now_ns();
     request->started_ns = pool->last_taken_ns;
     return request;
@@ -215,17 +228,21 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
             pthread_mutex_lock(&pool->lock);
             continue;
         }
-        if (pool->queued == 0) {
+        request = may_take(pool) ? take_request(pool) : NULL;
+        if (request == NULL) {
             stay = idle(pool, worker, &finished);
             continue;
         }
-        request = take_request(pool);
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
         pthread_mutex_unlock(&pool->lock);
         tell(pool, &finished);
         aiod_pool_post_chosen(chosen, wake);
         finished = carry_out(request);
         pthread_mutex_lock(&pool->lock);
+        if (finished != NULL) {
+            aiod_flows_done(&pool->flows, finished);
+        }
+        aiod_flows_look(&pool->flows, pool->last_taken_ns);
     }
     aiod_pool_leave(pool, worker);
 }

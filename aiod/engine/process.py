@@ -104,6 +104,7 @@ class Engine:
             rings_max=max(1, settings.rings_max),
             ring_poll_max_us=settings.ring_poll_max_us,
         )
+        self._share_workers()
         self._frontend = Frontend(self, settings.depth_max * 2)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._router = Router(
@@ -134,6 +135,14 @@ class Engine:
             self._completion.send,
             self._spawning.pool_changed,
             self._router.pause,
+        )
+
+    def _share_workers(self) -> None:
+        settings = self._settings
+        self._core.share(
+            reserve_threads=settings.reserve_threads,
+            active_max=settings.active_max,
+            active_bytes_max=settings.active_bytes_max,
         )
 
     # ---- what the frontend hands to the stages (its Handlers)
@@ -264,6 +273,7 @@ class Engine:
         self._settings = settings_now = EngineSettings.from_message(settings)
         logs.set_level(settings_now.log_level)
         self._core.resize(settings_now.max_threads, settings_now.min_threads)
+        self._share_workers()
         self._spawning.pool_changed()
         self._sessions.apply(settings_now)
         self._admission.apply(settings_now)

@@ -1,0 +1,64 @@
+/*
+ * flows.h - whose request is next: the queue as seen by its flows, one for each session's messages and each ring.
+ *
+ * Deficit round robin (Shreedhar, Varghese: Efficient Fair Queueing using Deficit Round Robin, SIGCOMM 1995), weighted by bytes.
+ * A flow that comes with nothing in service is next (as the new flows of RFC 8290): who asks for one thing at a time does not
+ * wait for those who ask for thousands.
+ *
+ * Order in the queue alone does not help against what is in service already: so while more than one flow asks, each may have
+ * only so much in service (active_max, active_bytes_max); and the last workers are for flows that have nothing in service
+ * (aiod_pool_share).
+ *
+ * Private to the pool: everything here with its lock held. A step costs the same however long the queue is.
+ */
+#ifndef AIOD_FLOWS_H
+#define AIOD_FLOWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "request.h"
+
+/* Embedded in whatever the requests are of, which outlives them. All zero at first. */
+struct aiod_flow {
+    struct aiod_request *first; /* queued, oldest first, by flow_next */
+    struct aiod_request *last;
+    size_t queued;
+    unsigned active; /* in service: taken, and not done yet */
+    uint64_t active_bytes;
+    uint64_t deficit;       /* bytes it may take in this turn */
+    struct aiod_flow *next; /* the round of those with something queued */
+    struct aiod_flow *previous;
+};
+
+struct aiod_flows {
+    struct aiod_flow own;   /* requests of nobody's: never held back */
+    struct aiod_flow *turn; /* whose it is; NULL: nothing is queued */
+    size_t held;            /* queued in flows that have as much in service as they may */
+    size_t fresh;           /* queued in flows that have nothing in service */
+    unsigned active_max;    /* requests; 0: no limit */
+    uint64_t active_bytes_max;
+    const struct aiod_flow *latest; /* who has asked last; compared only */
+    uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
+    bool shared;
+};
+
+void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request);
+
+/* It is not queued any more. */
+void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request);
+
+/* Time passes: who is alone is held back no more. */
+void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns);
+
+/* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
+struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh);
+
+/* It is in service from now on; and until now. */
+void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request);
+
+void aiod_flows_limit(struct aiod_flows *flows, unsigned active_max, uint64_t active_bytes_max);
+
+#endif
