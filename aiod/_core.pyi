@@ -256,7 +256,8 @@ class Core:
         """How workers are shared among sessions; 0: no such rule.
 
         The last `reserve_threads` workers (a sixteenth of max_threads at most) are for sessions with nothing in
-        service; while more than one asks, each has at most `active_max` requests and about `active_bytes_max` bytes there.
+        service; while more than one asks, each has at most `active_max` requests and about `active_bytes_max` bytes
+        there.
         """
 
     def pool_stats(self) -> dict[str, Any]:
