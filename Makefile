@@ -158,6 +158,7 @@ bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers; its spaw
 	@$(BIN)/python -m benchmarks.spawner
 	@$(BIN)/python -m benchmarks.durable
 	@$(BIN)/python -m benchmarks.ring
+	@$(BIN)/python -m benchmarks.fairness
 
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 
