@@ -39,17 +39,19 @@ $(VENV)/.created:
 	@$(BIN)/python -c '' 2>/dev/null || { echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 	@touch $@
 
-# Built without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds.
-$(VENV)/.build-requirements: $(VENV)/.created pyproject.toml
+# aiod is built without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds.
+# What it depends on is installed here, with isolation: it may have build requirements of its own.
+$(VENV)/.requirements: $(VENV)/.created pyproject.toml
 	@scripts/prerequisites.sh build
-	@echo "installing the build requirements into $(VENV)"
-	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
-	    print(*p["build-system"]["requires"], *p["project"]["optional-dependencies"]["dev"], sep="\n")' | \
+	@echo "installing the requirements into $(VENV)"
+	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); q = p["project"]; \
+	    extras = q["optional-dependencies"]; wanted = [extras[name] for name in ("daemon", "systemd", "dev")]; \
+	    print(*p["build-system"]["requires"], *q["dependencies"], *sum(wanted, []), sep="\n")' | \
 	    $(PIP) install --quiet --requirement /dev/stdin
 	@touch $@
 
 # The editable install maps every module by name: a directory that got a new file has to be looked at again.
-$(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd,dev]'
 	@touch $@
@@ -59,7 +61,7 @@ $(VENV)/.installed: $(VENV)/.build-requirements pyproject.toml CMakeLists.txt $(
 .PHONY: test
 test: setup core-test  ## every test: the core plain and under the sanitizers, then pytest
 	@scripts/prerequisites.sh test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
 VARIANTS := plain tsan asan
@@ -151,14 +153,32 @@ $(VENV)/.bench: $(VENV)/.installed pyproject.toml
 	    $(PIP) install --quiet --requirement /dev/stdin
 	@touch $@
 
+.PHONY: soak
+SECONDS_OF_SOAK ?= 300
+soak: setup  ## clients that verify all they do, while engines, the daemon and clients are killed (SECONDS_OF_SOAK=300)
+	@$(BIN)/python -m tests.soak --seconds $(SECONDS_OF_SOAK)
+
+# few: within 3 minutes; some: about 15; all: an hour.
+CELLS ?= $(if $(QUICK),few,some)
+
 .PHONY: bench
-bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers; its spawner beside other policies
+bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers (QUICK=1: in 3 minutes; CELLS=few|some|all)
+	@scripts/prerequisites.sh bench || echo "what is missing is left out"
+	@$(BIN)/python -m benchmarks.matrix --cells $(CELLS)
+
+.PHONY: bench-report
+bench-report: setup $(VENV)/.bench  ## docs/benchmarks.md and its pictures, from the last make bench
+	@$(BIN)/python -m benchmarks.matrix.report
+
+.PHONY: bench-parts
+bench-parts: setup $(VENV)/.bench build/aiod-bench  ## one part looked at closely after another: wire, spawner, flushes, ring, fairness
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
 	@$(BIN)/python -m benchmarks.durable
 	@$(BIN)/python -m benchmarks.ring
 	@$(BIN)/python -m benchmarks.fairness
+	@$(BIN)/python -m benchmarks.rates
 
 # ---- to install and to clean ----------------------------------------------------------------------------------------
 

@@ -9,16 +9,18 @@ Failure = tuple[int, int, int, int, int, int, int]
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
-Control = tuple[int, int, int, int, int, int, int]
-"""(tag, result, size, dev, ino, memory alignment, offset alignment) of an `open` (result: fd or -errno; the alignments
-(bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
+Control = tuple[int, int, int, int, int, int, int, int, int, int]
+"""(tag, result, reason, size, dev, ino, generation, witness, memory alignment, offset alignment) of an `open` or
+`adopt` (result: fd or -errno; reason: one of REASON_*; witness: the same file opened once more, -1: there is none; the
+alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
 Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
 """((name, bytes if it is not UTF-8; kind: "file", "dir", "link", "block" or "other"; size in bytes) of each entry, at
 most 512; the next page's cursor, None: there is none). Less than 48 KiB as msgpack."""
 
-NamingResult = tuple[int, int, bool, Listing | bytes | None]
-"""(tag, 0 or -errno, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of a `name`."""
+NamingResult = tuple[int, int, int, bool, Listing | bytes | None]
+"""(tag, 0 or -errno, one of REASON_*, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
+a `name`."""
 
 VERB_LIST: int
 VERB_STAT: int
@@ -54,6 +56,10 @@ REASON_IOCTL: int
 """EPERM: the handle's export does not list this ioctl with this size."""
 REASON_SIZE: int
 """EFBIG: the file would be larger than the handle's size_max."""
+REASON_LATE: int
+"""EIO: a REPEAT when they are not taken any more."""
+REASON_RESTARTED: int
+"""EIO: the first flush of a `suspect` handle."""
 
 def keep_large_blocks() -> None:
     """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
@@ -66,12 +72,28 @@ class Buffer:
 
     def __len__(self) -> int: ...
 
+def may_set_ioprio() -> bool:
+    """Whether this process may set its threads' I/O priority (a unit's SystemCallFilter= may say no)."""
+
+class Rate:
+    """A token bucket of requests and of bytes, for what is picked from the pool's queue; no limits at first."""
+
 class Session:
     """What admission knows of one client: credit, handles, counters."""
 
     def __init__(
-        self, tag: object, *, depth_max: int, bytes_max: int, request_bytes_max: int, batch_max: int, handles_max: int
-    ) -> None: ...
+        self,
+        tag: object,
+        *,
+        client: str,
+        depth_max: int,
+        bytes_max: int,
+        request_bytes_max: int,
+        batch_max: int,
+        handles_max: int,
+        rate: Rate | None,
+    ) -> None:
+        """`client`: what people call it, at most 8 characters; `rate`: its user's."""
     tag: Any
     """Whatever the caller wants to find its own session object by."""
     @property
@@ -163,13 +185,15 @@ class Core:
         gid: int,
         links: bool,
         as_client: tuple[int, int, Sequence[int]] | None,
+        timeout_ms: int,
     ) -> None:
         """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
 
         An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices). A file that
         is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
         daemon's). `links`: symbolic links are followed within `root`. `as_client`: (uid, gid, groups) that the kernel
-        checks, by the opener's thread; None: the daemon's own.
+        checks, by the opener's thread; None: the daemon's own. What has not been begun after `timeout_ms` (0: for ever)
+        ends with ETIMEDOUT, REASON_DEADLINE.
         """
 
     def name(
@@ -185,11 +209,13 @@ class Core:
         replace: bool,
         links: bool,
         as_client: tuple[int, int, Sequence[int]] | None,
+        timeout_ms: int,
     ) -> None:
         """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
 
         verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
-        links are followed within `root`; `as_client`: as for open. The result comes from reap() as a NamingResult.
+        links are followed within `root`; `as_client`, `timeout_ms`: as for open. The result comes from reap() as a
+        NamingResult.
         """
 
     def add_handle(
@@ -205,12 +231,33 @@ class Core:
         alignment: tuple[int, int] | None,
         ioctls: Sequence[tuple[int, int]],
         size_max: int,
+        name: str,
+        wanted: int = 0,
+        suspect: bool = False,
+        flush_fd: int = -1,
+        rate: Rate | None = None,
+        ioprio: int = 0,
     ) -> int:
         """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max.
 
+        `rate`: of its export; the same one for all of it. `ioprio`: I/O priority of who works for it (0: none).
+
+        Of one that an earlier engine had: `wanted` is its number then (EEXIST: it is taken), the first flush of a
+        `suspect` one fails, and `flush_fd` (taken over; -1: none) is the file's descriptor that was opened first.
+
         `append`: written by APPEND only. `alignment`: (memory, offset) in bytes of one opened DIRECT. `ioctls`: the
         (number, bytes of the argument) that are allowed. `size_max`: no byte is written beyond it (0: no limit).
+        `name`: what people call the file.
         """
+
+    def set_rate(self, rate: Rate, *, per_second: int, bytes_per_second: int, burst_ms: int) -> None:
+        """Give it other limits (0: none); `burst_ms`: what may be saved up of either."""
+
+    def adopt(self, tag: int, fd: int, flags: int) -> None:
+        """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open()."""
+
+    takes_repeats: bool
+    """Whether requests with the flag REPEAT are carried out; else they fail with EIO."""
 
     def close_fd(self, tag: int, fd: int) -> None:
         """Close a descriptor that never became a handle, on a worker; ends as a Control."""
@@ -220,6 +267,15 @@ class Core:
 
         Raises OSError EBADF when there is no such handle.
         """
+
+    def flush_handle(self, tag: int, session: Session, handle: int) -> None:
+        """Have on disk all that is completed on the handle's file; the result comes from reap() as a Control.
+
+        Raises OSError: EBADF when there is no such handle, EIO when what was written may be lost already.
+        """
+
+    def say_drained(self, session: Session, *, flushed: bool) -> None:
+        """Say by its ring that what has no completion was not executed; `flushed`: and that the rest is on disk."""
 
     def end_session(self, session: Session) -> None:
         """Cancel what is queued, close the handles when nothing is in flight on them, deliver nothing any more."""
@@ -260,9 +316,33 @@ class Core:
         there.
         """
 
+    def watch(self, *, slow_request_ms: int, stuck_threads_max: int) -> None:
+        """What is in service for longer than that is slow (0: nothing ever).
+
+        A worker that has been with the same for so long is stuck: as many as are stuck, at most `stuck_threads_max`,
+        may be there beyond max_threads.
+        """
+
+    def in_service(self, limit: int) -> list[dict[str, Any]]:
+        """What workers have begun and not ended, the oldest of them first, at most so many; what is queued is not here.
+
+        Of each: op (as in stats()), client, file, handle (or of an open, a close or a name: tag, the rest empty),
+        offset, bytes, age_s (since it was begun), tid (0: it waits for another's flush, and holds no thread).
+        """
+
+    def find_slow(self, limit: int) -> list[dict[str, Any]]:
+        """Those that have become slow since the last call. Counts the workers that are stuck, and has them replaced.
+
+        To be called now and then: what has waited too long for the opener's thread is ended as well.
+        """
+
+    @property
+    def opener_waiting(self) -> int:
+        """Opens and names as a client that wait for the opener's thread."""
+
     def pool_stats(self) -> dict[str, Any]:
-        """max_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued, active,
-        threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0),
+        """max_threads, stuck_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued,
+        active, threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0),
         created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
         spawn_latency_ns (histogram as of stats(): from owed to running)."""
 

@@ -6,6 +6,7 @@ Every field's description says what is allowed: errors quote it, and `conf/aiod.
 from __future__ import annotations
 
 import os
+import stat
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, UserLimits
-from aiod.user_database import gid_of, may_become_others, owner_of, uid_of
+from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, KeyOwner, RateLimits, TcpSettings, UserLimits
+from aiod.user_database import gid_of, groups_of_user, may_become_others, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
+from aiod_client.errors import AiodError
+from aiod_client.keys import PUBLIC_KEY_CHARS, is_public_key, load_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -100,6 +103,19 @@ class ExportConfig(_Section):
     symlinks: bool = Field(default=True, description="true or false: symbolic links are followed within it")
     users: list[User] = Field(default=[], description="a list of names or uids of this host's users")
     groups: list[Group] = Field(default=[], description="a list of names or gids of this host's groups")
+    keys: list[Name] = Field(default=[], description="a list of NAMEs of [keys.NAME] sections")
+    iops_max: int = Field(
+        default=0, ge=0, le=10**9, description="integer from 0 (no limit) to 1000000000 (requests a second)"
+    )
+    bytes_per_second_max: int = Field(
+        default=0, ge=0, le=BYTES_LIMIT, description="integer from 0 (no limit) to 1099511627776 (bytes a second)"
+    )
+    burst_s: float = Field(default=0.1, ge=0.001, le=60, description="from 0.001 to 60 (seconds)")
+    ioprio: str = Field(
+        default="",
+        pattern=r"^$|^idle$|^best-effort:[0-7]$",
+        description='"" for none, "idle", or "best-effort:0" (first) to "best-effort:7"',
+    )
     as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
@@ -140,6 +156,9 @@ class ExportConfig(_Section):
             symlinks=self.symlinks,
             uids=frozenset(map(uid_of, self.users)),
             gids=frozenset(map(gid_of, self.groups)),
+            keys=frozenset(self.keys),
+            rate=_rate_of(self),
+            ioprio=_ioprio_of(self.ioprio),
             as_client=self.as_client,
         )
 
@@ -156,6 +175,14 @@ class EngineConfig(_Section):
     affinity: Literal["inherit", "follow"] = Field(default="inherit", description='"inherit" or "follow"')
     spawn_retry_ms: int = Field(default=1000, ge=1, le=600_000, description="integer from 1 to 600000 (milliseconds)")
     reserve_threads: int = Field(default=4, ge=0, le=THREADS_MAX, description="integer from 0 to 4096 (worker threads)")
+    slow_request_ms: int = Field(
+        default=10_000, ge=0, le=86_400_000, description="integer from 0 (never) to 86400000 (milliseconds)"
+    )
+    stuck_threads_max: int = Field(
+        default=16, ge=0, le=THREADS_MAX, description="integer from 0 to 4096 (worker threads)"
+    )
+    open_timeout_s: float = Field(default=30.0, ge=0, le=86400, description="from 0 (none) to 86400 (seconds)")
+    tcp_port: int = Field(default=0, ge=0, le=65535, description="integer from 0 (any that is free) to 65535")
     inline_read_max: int = Field(default=64 * KIB, ge=0, le=MIB, description="integer from 0 to 1048576 (bytes)")
     buffer_cache_max: int = Field(
         default=64 * MIB, ge=0, le=BYTES_LIMIT, description="integer from 0 to 1099511627776 (bytes)"
@@ -230,6 +257,83 @@ class SessionsConfig(_Section):
         return self
 
 
+class TcpConfig(_Section):
+    """[tcp]: clients of other hosts."""
+
+    listen: str = Field(
+        default="",
+        pattern=r"^$|^(\[[0-9A-Fa-f:.%A-Za-z]+\]|[^\s:\[\]]+):[0-9]{1,5}$",
+        description='"" for none, or "HOST:PORT" such as "10.0.0.1:5570", "[::1]:5570" or "*:5570"',
+    )
+    secret_key: str = Field(default="", description="absolute path of a file NAME.key_secret of aiodctl keygen")
+    insecure_tcp: bool = Field(default=False, description="true or false: serve without keys and in the clear")
+
+    @model_validator(mode="after")
+    def _secure(self) -> Self:
+        if self.listen and int(self.listen.rpartition(":")[2]) > 65535:  # noqa: PLR2004
+            raise ValueError(f"listen: {self.listen}: a port is at most 65535")
+        if self.listen and not self.secret_key and not self.insecure_tcp:
+            raise ValueError(
+                "listen without secret_key: anybody who reaches it could use what is served; make a key with "
+                "aiodctl keygen, or say insecure_tcp = true"
+            )
+        if self.secret_key and self.insecure_tcp:
+            raise ValueError("secret_key and insecure_tcp = true exclude each other: leave one out")
+        if self.secret_key:
+            _ = self.secret
+        return self
+
+    @cached_property
+    def secret(self) -> str:
+        """The daemon's secret key (Z85); "": it has none. Raises ValueError."""
+        if not self.secret_key:
+            return ""
+        if not self.secret_key.startswith("/"):
+            raise ValueError(f"secret_key: {self.secret_key} is no absolute path")
+        try:
+            if Path(self.secret_key).stat().st_mode & stat.S_IRWXO:
+                raise ValueError(f"secret_key: everybody may read {self.secret_key}: chmod o-rwx, and make another key")
+            return load_pair(self.secret_key)[1].decode()
+        except AiodError as error:
+            raise ValueError(f"secret_key: {error.strerror}") from error
+        except OSError as error:
+            raise ValueError(
+                f"secret_key: {self.secret_key} cannot be read by uid {os.getuid()}: {error.strerror}"
+            ) from error
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host ("*": all of this machine's) and port to listen on."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class KeyConfig(_Section):
+    """[keys.NAME]: a client of another host."""
+
+    public_key: str = Field(description=f"a public key of aiodctl keygen: {PUBLIC_KEY_CHARS} characters")
+    user: str = Field(default="", description='"" for none, or the user or uid of this host that it stands for')
+
+    @field_validator("public_key")
+    @classmethod
+    def _is_key(cls, public_key: str) -> str:
+        if not is_public_key(public_key):
+            raise ValueError("not a public key")
+        return public_key
+
+    @field_validator("user")
+    @classmethod
+    def _user_exists(cls, user: str) -> str:
+        if user:
+            groups_of_user(user)
+        return user
+
+    def owner(self, name: str) -> KeyOwner:
+        """What an engine is told."""
+        uid, gid, gids = groups_of_user(self.user) if self.user else (-1, -1, frozenset[int]())
+        return KeyOwner(self.public_key, name, uid, gid, gids)
+
+
 class UserConfig(_Section):
     """[users.NAME]: what one user may have in each engine, over all sessions."""
 
@@ -251,9 +355,18 @@ class UserConfig(_Section):
         default=0, ge=0, le=10_000_000, description="integer from 0 (no limit) to 10000000 (messages a second)"
     )
 
+    iops_max: int = Field(
+        default=0, ge=0, le=10**9, description="integer from 0 (no limit) to 1000000000 (requests a second)"
+    )
+    bytes_per_second_max: int = Field(
+        default=0, ge=0, le=BYTES_LIMIT, description="integer from 0 (no limit) to 1099511627776 (bytes a second)"
+    )
+    burst_s: float = Field(default=0.1, ge=0.001, le=60, description="from 0.001 to 60 (seconds)")
+
     def settings(self) -> UserLimits:
         """What an engine is told."""
-        return UserLimits(**self.model_dump())
+        plain = self.model_dump(exclude={"iops_max", "bytes_per_second_max", "burst_s"})
+        return UserLimits(**plain, rate=_rate_of(self))
 
 
 class Config(_Section):
@@ -270,6 +383,8 @@ class Config(_Section):
     exports: dict[Name, ExportConfig] = Field(min_length=1, description="at least one [exports.NAME] section")
     engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
     sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="the [sessions] section")
+    tcp: TcpConfig = Field(default_factory=TcpConfig, description="the [tcp] section")
+    keys: dict[Name, KeyConfig] = Field(default_factory=dict, description="[keys.NAME] sections")
     users: dict[str, UserConfig] = Field(
         default_factory=dict, description='[users.NAME] sections: a user or uid of this host, or "*" for each other'
     )
@@ -290,7 +405,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        problems = [*self._unknown_engines(), *self._overlaps(), *self._long_socket_paths()]
+        problems = [*self._unknown_engines(), *self._overlaps(), *self._long_socket_paths(), *self._wrong_keys()]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -303,6 +418,14 @@ class Config(_Section):
                     f"exports.{name}.engine: there is no engine {export.engine!r}; "
                     f"allowed: {known}, or write a section [engine.{export.engine}]"
                 )
+
+    def _wrong_keys(self) -> Iterator[str]:
+        for name, export in self.exports.items():
+            for key in set(export.keys) - set(self.keys):
+                yield f"exports.{name}.keys: there is no key {key!r}; write a section [keys.{key}]"
+        for (one, a), (other, b) in combinations(sorted(self.keys.items()), 2):
+            if a.public_key == b.public_key:
+                yield f"keys.{one} and keys.{other} have the same public_key; allowed: a key of its own for each"
 
     def _overlaps(self) -> Iterator[str]:
         """A file served by two engines would have its flush errors remembered by one of them only."""
@@ -331,6 +454,13 @@ class Config(_Section):
         """The engines by name; "main" is there when an export names it, written down or not."""
         implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
         return implied | self.engine
+
+    def tcp_settings(self, port: int) -> TcpSettings | None:
+        """How to serve clients of other hosts, on `port`; None: not at all."""
+        if not self.tcp.listen:
+            return None
+        owners = {key.public_key: key.owner(name) for name, key in self.keys.items()}
+        return TcpSettings(self.tcp.address[0], port, self.tcp.secret, owners)
 
     @cached_property
     def control_gids(self) -> frozenset[int]:
@@ -367,6 +497,9 @@ class Config(_Section):
             ring_bytes_max=engine.ring_bytes_max,
             ring_poll_max_us=engine.ring_poll_max_us,
             reserve_threads=engine.reserve_threads,
+            slow_request_ms=engine.slow_request_ms,
+            stuck_threads_max=engine.stuck_threads_max,
+            open_timeout_ms=round(engine.open_timeout_s * 1000),
             active_max=sessions.active_max,
             active_bytes_max=sessions.active_bytes_max,
             depth_max=sessions.depth_max,
@@ -379,7 +512,20 @@ class Config(_Section):
             session_timeout_ms=round(sessions.session_timeout_s * 1000),
             users={uid_of(user): limits.settings() for user, limits in self.users.items() if user != _EACH_OTHER},
             other_users=self.users.get(_EACH_OTHER, UserConfig()).settings(),
+            unclean=False,
+            tcp=self.tcp_settings(engine.tcp_port),
         )
+
+
+def _rate_of(section: ExportConfig | UserConfig) -> RateLimits:
+    return RateLimits(section.iops_max, section.bytes_per_second_max, round(section.burst_s * 1000))
+
+
+def _ioprio_of(text: str) -> int:
+    """As ioprio_set(2) has it: the class in the bits from 13 on, the level below."""
+    if not text:
+        return 0
+    return 3 << 13 if text == "idle" else 2 << 13 | int(text.removeprefix("best-effort:"))
 
 
 def new_incarnation() -> int:
@@ -507,11 +653,17 @@ def _sentence(source: str, detail: Any) -> str:
 
 def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
     """The section and the field that a validation error is about; no field for a whole section."""
-    tables: dict[str, type[BaseModel]] = {"exports": ExportConfig, "engine": EngineConfig, "users": UserConfig}
+    tables: dict[str, type[BaseModel]] = {
+        "exports": ExportConfig,
+        "engine": EngineConfig,
+        "users": UserConfig,
+        "keys": KeyConfig,
+    }
+    sections: dict[str, type[BaseModel]] = {"sessions": SessionsConfig, "tcp": TcpConfig}
     section: type[BaseModel] = Config
     rest = location
     if rest and rest[0] in tables and len(rest) > 1:
         section, rest = tables[rest[0]], rest[2:]
-    elif rest and rest[0] == "sessions":
-        section, rest = SessionsConfig, rest[1:]
+    elif rest and rest[0] in sections:
+        section, rest = sections[rest[0]], rest[1:]
     return section, section.model_fields.get(rest[0]) if rest else None

@@ -9,6 +9,17 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
 RING_DIR: Final = "ring"
+_SETS: Final = ("uids", "gids", "keys")
+
+
+class RateLimits(NamedTuple):
+    """How much may be done; 0: no limit."""
+
+    per_second: int
+    """Requests."""
+    bytes_per_second: int
+    burst_ms: int
+    """What may be saved up of either."""
 
 
 class ExportSettings(NamedTuple):
@@ -33,25 +44,76 @@ class ExportSettings(NamedTuple):
     symlinks: bool
     """Symbolic links are followed, within the export."""
     uids: frozenset[int]
-    """Who may use it; with empty `gids` as well: everybody."""
+    """Who may use it; with empty `gids` and `keys` as well: everybody."""
     gids: frozenset[int]
+    keys: frozenset[str]
+    """Names of the CURVE keys that may, too."""
+    rate: RateLimits
+    ioprio: int
+    """As ioprio_set(2) has it; 0: none."""
     as_client: bool
     """Opens, and what is done to names, are the client's in the kernel's eyes."""
 
-    def admits(self, uid: int, gids: frozenset[int]) -> bool:
-        """Whether a client of `uid` and these groups may use it. Root is no exception."""
-        return not (self.uids or self.gids) or uid in self.uids or not self.gids.isdisjoint(gids)
+    def admits(self, uid: int, gids: frozenset[int], key: str) -> bool:
+        """Whether a client of `uid` and these groups, or that holds `key`, may use it. Root is no exception."""
+        everybody = not (self.uids or self.gids or self.keys)
+        return everybody or uid in self.uids or key in self.keys or not self.gids.isdisjoint(gids)
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel: what `from_message` takes."""
-        return self._asdict() | {"uids": sorted(self.uids), "gids": sorted(self.gids)}
+        return self._asdict() | {name: sorted(getattr(self, name)) for name in _SETS}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The settings that were sent."""
         ioctls = tuple((number, size) for number, size in message["ioctls"])
-        sets = {name: frozenset(message[name]) for name in ("uids", "gids")}
-        return cls(**message | {"ioctls": ioctls} | sets)
+        sets = {name: frozenset(message[name]) for name in _SETS}
+        return cls(**message | {"ioctls": ioctls, "rate": RateLimits(*message["rate"])} | sets)
+
+
+class KeyOwner(NamedTuple):
+    """Who holds a CURVE key."""
+
+    public_key: str
+    """Z85."""
+    name: str
+    uid: int
+    """The user of this host that it stands for; -1: none."""
+    gid: int
+    gids: frozenset[int]
+    """Groups of that user."""
+
+
+class TcpSettings(NamedTuple):
+    """How an engine serves clients of other hosts."""
+
+    host: str
+    port: int
+    """0: any that is free."""
+    secret_key: str
+    """The daemon's, Z85; "": no keys, and everybody may connect."""
+    owners: dict[str, KeyOwner]
+    """Who may connect, by public key."""
+
+    def to_message(self) -> list[Any]:
+        """For the control channel: what `from_message` takes."""
+        return [
+            self.host,
+            self.port,
+            self.secret_key,
+            [[*owner[:4], sorted(owner.gids)] for owner in self.owners.values()],
+        ]
+
+    @classmethod
+    def from_message(cls, message: list[Any]) -> Self:
+        """The settings that were sent."""
+        host, port, secret_key, owners = message
+        known = [KeyOwner(key, name, uid, gid, frozenset(gids)) for key, name, uid, gid, gids in owners]
+        return cls(host, port, secret_key, {owner.public_key: owner for owner in known})
+
+    def __repr__(self) -> str:
+        """Without the secret."""
+        return f"TcpSettings({self.host}:{self.port}, {len(self.owners)} keys)"
 
 
 class UserLimits(NamedTuple):
@@ -65,6 +127,14 @@ class UserLimits(NamedTuple):
     rings_max: int
     ring_bytes_max: int
     messages_per_second_max: int
+    rate: RateLimits
+    """Of its requests."""
+
+    @classmethod
+    def from_message(cls, message: list[Any]) -> Self:
+        """The limits that were sent."""
+        *limits, rate = message
+        return cls._make([*limits, RateLimits(*rate)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +161,12 @@ class EngineSettings:
     spawn_retry_ms: int
     reserve_threads: int
     """Workers for sessions with nothing in service."""
+    slow_request_ms: int
+    """A request in service for longer is slow, and its worker stuck; 0: never."""
+    stuck_threads_max: int
+    """Stuck workers that are replaced, beyond max_threads."""
+    open_timeout_ms: int
+    """An open or a name that has not ended by then is answered; 0: never."""
     active_max: int
     """Requests of one session in service; 0: no limit."""
     active_bytes_max: int
@@ -124,22 +200,35 @@ class EngineSettings:
     users: dict[int, UserLimits]
     """By uid."""
     other_users: UserLimits
-    """Each of them."""
+    """Each of them, and each key without a user."""
+    unclean: bool
+    """A daemon before this one has not stopped in order: its clients may come back, whom nobody knows."""
+    tcp: TcpSettings | None
+    """None: clients come from this host only."""
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel: what `from_message` takes."""
         exports = {name: export.to_message() for name, export in self.exports.items()}
         users = [[uid, *limits] for uid, limits in self.users.items()]
-        return {field.name: getattr(self, field.name) for field in fields(self)} | {"exports": exports, "users": users}
+        tcp = self.tcp.to_message() if self.tcp is not None else None
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"exports": exports, "users": users, "tcp": tcp}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The settings that were sent; what msgpack made lists of are tuples again."""
         exports = {name: ExportSettings.from_message(export) for name, export in message["exports"].items()}
-        users = {uid: UserLimits(*limits) for uid, *limits in message["users"]}
-        other_users = UserLimits(*message["other_users"])
-        cpus = tuple(message["cpus"])
-        return cls(**message | {"exports": exports, "users": users, "other_users": other_users, "cpus": cpus})
+        users = {uid: UserLimits.from_message(limits) for uid, *limits in message["users"]}
+        other_users = UserLimits.from_message(message["other_users"])
+        tcp = TcpSettings.from_message(message["tcp"]) if message["tcp"] is not None else None
+        made = {
+            "exports": exports,
+            "users": users,
+            "other_users": other_users,
+            "cpus": tuple(message["cpus"]),
+            "tcp": tcp,
+        }
+        return cls(**message | made)
 
     def limits_of(self, uid: int) -> UserLimits:
         """What the user `uid` may have."""

@@ -12,6 +12,8 @@ The traps, and what is done about them:
   those above a limit far from RLIMIT_NOFILE are shut down. (Unbinding instead would end every connection there is.)
 * libzmq aborts the process when a peer disconnects just after our socket was closed without linger in the middle of a
   message of several frames (clean_pipes() in its session_base.cpp, 4.3.5). So no socket is closed without linger.
+* A peer's address on tcp may look like one on ipc, which has its uid in it: so each transport has a Router of its own,
+  the uid is read on ipc only, and a User-Id is believed on CURVE only.
 * Messages not delivered yet, and a message whose last frame never comes, are buffered without a bound: `rebind` drops
   them all, and is what the owner does when the process has grown too large.
 """
@@ -26,16 +28,20 @@ import math
 import os
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from aiod.limits import connections_max
-from aiod.unix_listener import listen, path_of, stop_listening
+from aiod.peer import Peer
+from aiod.unix_listener import listen, stop_listening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from aiod.curve import Curve
+    from aiod.engine_settings import KeyOwner
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,12 @@ _REBIND_LINGER_MS: Final = 50
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
+_KEEPALIVE: Final = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 60,  # seconds, this and the next
+    zmq.TCP_KEEPALIVE_INTVL: 10,
+    zmq.TCP_KEEPALIVE_CNT: 6,
+}
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _OPENED: Final = zmq.EVENT_ACCEPTED
 _CLOSED: Final = (
@@ -62,22 +74,6 @@ _CLOSED: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
 )
-
-
-class Peer(NamedTuple):
-    """Who sent a message, by the kernel's word (SO_PEERCRED at connection time); -1 where unknown."""
-
-    routing_id: bytes
-    fd: int
-    """Of its connection, for Router.shut_down()."""
-    address: str
-    uid: int
-    gid: int
-    pid: int
-
-    def __str__(self) -> str:
-        """For log lines."""
-        return f"pid {self.pid}, uid {self.uid}"
 
 
 class Router:
@@ -92,10 +88,12 @@ class Router:
         message_bytes_max: int,
         name: str,
         listener: socket.socket | None = None,
+        curve: Curve | None = None,
     ) -> None:
         """Serve `endpoint` (ipc://PATH); a socket file left there is replaced, so the caller holds a lock.
 
-        `listener` listens there already, and stays the caller's: then `rebind` keeps to that endpoint.
+        `listener` listens there already, and stays the caller's: then `rebind` keeps to that endpoint. With tcp it has
+        to be given, and `curve` says who may connect; without, everybody may, and nobody knows who it is.
         `on_message(peer, frames)` gets every message without its routing id. `message_bytes_max` bounds one frame.
         Raises OSError with a sentence when the endpoint cannot be bound.
         """
@@ -115,6 +113,8 @@ class Router:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.endpoint = endpoint
         self._is_lent = listener is not None
+        self._is_local = endpoint.startswith("ipc://")
+        self._curve = curve
         self._listener = listener or listen(endpoint)
         self._open_socket()
 
@@ -190,6 +190,12 @@ class Router:
         if peer.fd in self._connections and self._peers.get(peer.routing_id) is peer:
             self._shut_down(peer.fd)
 
+    def shut_down_strangers(self) -> None:
+        """End the connections of those whose key is no longer known, or is another's now."""
+        for peer in list(self._peers.values()):
+            if peer.owner is not None and peer.owner != self._owner(peer.owner.public_key):
+                self.shut_down(peer)
+
     def _drain(self) -> None:
         """Hand on what has arrived, a bounded number of messages a turn."""
         self._drain_scheduled = False
@@ -213,19 +219,24 @@ class Router:
             frames.append(frame := recv(_NOBLOCK, copy=False))
         peer = self._peers.get(routing_id)
         if peer is None:
-            peer = self._meet(routing_id, str(frames[0].get("Peer-Address")), frames[0].get(zmq.SRCFD))
+            peer = self._meet(routing_id, frames[0])
         if peer is not None:
             self._on_message(peer, frames)
 
-    def _meet(self, routing_id: bytes, address: str, fd: int) -> Peer | None:
-        """Who is behind `routing_id`, of whom this is the first message. None: one who chose it, and is shut down.
+    def _meet(self, routing_id: bytes, frame: zmq.Frame) -> Peer | None:
+        """Who is behind `routing_id`, whose first message begins with `frame`. None: nobody we talk to, and shut down.
 
         libzmq counts its ids up, so that one stands for one connection of this socket.
         """
         self._drain_monitor()
-        peer = _parse_peer(routing_id, fd, address)
+        fd = frame.get(zmq.SRCFD)
+        peer = self._identify(routing_id, fd, frame)
         if not self._is_ours(routing_id):
             log.warning("%s: shut down a connection of %s, which chose its own routing id", self._name, peer)
+            self._shut_down(fd)
+            return None
+        if self._curve is not None and peer.owner is None:
+            log.warning("%s: shut down a connection from %s, whose key has been removed", self._name, peer.address)
             self._shut_down(fd)
             return None
         if fd in self._connections:
@@ -234,6 +245,19 @@ class Router:
             self._peers.clear()
         self._peers[routing_id] = peer
         return peer
+
+    def _identify(self, routing_id: bytes, fd: int, frame: zmq.Frame) -> Peer:
+        address = str(frame.get("Peer-Address"))
+        if self._is_local:
+            uid, gid, pid = _credentials(address)
+            return Peer(routing_id, fd, address, uid, gid, pid, None, self)
+        owner = self._owner(str(frame.get("User-Id"))) if self._curve is not None else None
+        if owner is None:
+            return Peer(routing_id, fd, address, -1, -1, -1, None, self)
+        return Peer(routing_id, fd, address, owner.uid, owner.gid, -1, owner, self)
+
+    def _owner(self, public_key: str) -> KeyOwner | None:
+        return self._curve.owners.get(public_key) if self._curve is not None else None
 
     def _is_ours(self, routing_id: bytes) -> bool:
         """Whether libzmq can have given it: one of as many numbers as there were connections."""
@@ -271,7 +295,7 @@ class Router:
         """Shut down the connection that libzmq has as `fd`.
 
         libzmq may have closed it meanwhile and the number stand for something else: only a connection accepted on
-        our own path is touched.
+        our own path or port is touched.
         """
         try:
             duplicate = os.dup(fd)
@@ -283,8 +307,12 @@ class Router:
             os.close(duplicate)
             return  # no socket any more
         with connection, contextlib.suppress(OSError):
-            if connection.family == socket.AF_UNIX and connection.getsockname() == path_of(self.endpoint):
+            if connection.family == self._listener.family and self._accepted_here(connection):
                 connection.shutdown(socket.SHUT_RDWR)
+
+    def _accepted_here(self, connection: socket.socket) -> bool:
+        here, listening = connection.getsockname(), self._listener.getsockname()
+        return bool(here == listening if self._is_local else here[1] == listening[1])
 
     def _shut_down_mute(self) -> None:
         """End the connections that were made long ago and have said nothing."""
@@ -317,6 +345,13 @@ class Router:
         router.setsockopt(zmq.SNDHWM, _SEND_HWM_MESSAGES)
         router.setsockopt(zmq.RCVHWM, _RECEIVE_HWM_MESSAGES)
         self._first_id = _first_id(self._context, router)
+        if not self._is_local:
+            router.setsockopt(zmq.HANDSHAKE_IVL, int(MUTE_S * 1000))
+            # A peer that lost its power says no goodbye.
+            for option, value in _KEEPALIVE.items():
+                router.setsockopt(option, value)
+            if self._curve is not None:
+                self._curve.protect(router)
         self._monitor = router.get_monitor_socket(_OPENED | _CLOSED)
         router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
         router.bind(self.endpoint)
@@ -367,10 +402,10 @@ def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]
     return int.from_bytes(routing_id[1:])
 
 
-def _parse_peer(routing_id: bytes, fd: int, address: str) -> Peer:
-    """The peer as libzmq's Peer-Address has it: host:uid:gid:pid, believed on ipc only."""
+def _credentials(address: str) -> tuple[int, int, int]:
+    """uid, gid and pid in libzmq's Peer-Address of ipc: host:uid:gid:pid."""
     try:
         _, uid, gid, pid = address.rsplit(":", 3)
-        return Peer(routing_id, fd, address, int(uid), int(gid), int(pid))
+        return int(uid), int(gid), int(pid)
     except ValueError:
-        return Peer(routing_id, fd, address, -1, -1, -1)
+        return -1, -1, -1

@@ -21,6 +21,7 @@ _HISTOGRAMS: Final = ("latency", "queue", "service")
 NO_POOL: Final[dict[str, Any]] = dict.fromkeys(
     (
         "max_threads",
+        "stuck_threads",
         "min_threads",
         "cur_threads",
         "idle_threads",

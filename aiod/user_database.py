@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 from pathlib import Path
 from typing import Final
@@ -37,6 +38,15 @@ def owner_of(owner: str) -> tuple[int, int]:
     """The uid and gid of "USER:GROUP"; "USER" or ":GROUP" leaves the other as it is (-1). Raises ValueError."""
     user, _, group = owner.partition(":")
     return uid_of(user) if user else -1, gid_of(group) if group else -1
+
+
+def groups_of_user(user: str) -> tuple[int, int, frozenset[int]]:
+    """uid, gid and all gids of a user of this host, by name or uid. Raises ValueError with a sentence."""
+    try:
+        entry = pwd.getpwuid(uid_of(user))
+    except KeyError:
+        raise ValueError(f"this host has no user with the uid {user}") from None
+    return entry.pw_uid, entry.pw_gid, frozenset(os.getgrouplist(entry.pw_name, entry.pw_gid))
 
 
 def may_become_others() -> bool:

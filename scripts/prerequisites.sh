@@ -64,7 +64,7 @@ test)
     [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
     ;;
 bench)
-    need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse
+    need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse; need nbd-server nbd-server
     /usr/bin/python3 -c 'import nbd' >/dev/null 2>&1 || missing="$missing python3-libnbd" # of the system's Python only
     ;;
 *) echo "usage: $0 build|core|deb|test|bench" >&2; exit 2 ;;

@@ -183,9 +183,10 @@ def shared_daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test meets a daemon of the machine's user."""
-    for name in ("AIOD_ENDPOINT", "AIOD_CONFIG", "XDG_RUNTIME_DIR"):
+    """No test meets a daemon of the machine's user; and what is lost is lost, where a test does not say otherwise."""
+    for name in ("AIOD_ENDPOINT", "AIOD_CONFIG", "XDG_RUNTIME_DIR", "AIOD_KEY", "AIOD_SERVER_KEY"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AIOD_RECONNECT_TIMEOUT", "0")
 
 
 def alive(pid: int) -> bool:

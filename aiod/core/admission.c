@@ -193,8 +193,8 @@ static struct aiod_message_io *make_io(struct batch *batch, const struct aiod_su
     if (record->deadline_ms != 0) {
         io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
     }
-    io->task.request.group = record->op == AIOD_FLUSH ? &handle->file->flushes : NULL;
-    io->task.request.flow = &batch->session->flow;
+    io->task.request.group = aiod_flush_group(record->op, handle);
+    io->task.request.flow = handle->flow;
     io->task.request.cost = aiod_op_cost(record->op, record->length);
     message->session = batch->session;
     message->cookie = record->cookie;
@@ -255,7 +255,8 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
 static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record,
                             const struct aiod_handle *handle)
 {
-    return record->op == AIOD_READ && !handle->use.direct && record->length <= batch->core->inline_read_max &&
+    return record->op == AIOD_READ && !handle->use.direct && !aiod_flow_limited(handle->flow) &&
+           record->length <= batch->core->inline_read_max &&
            batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
 }
 
@@ -286,7 +287,21 @@ static int carry_on(struct batch *batch, const struct aiod_submission *record, s
     return 0;
 }
 
-static void admit(struct batch *batch, const struct aiod_submission *record)
+/* A request that was sent again is let pass while nobody else can have done anything new; takes the flag away. */
+static int check_repeat(const struct aiod_core *core, struct aiod_submission *record, enum aiod_reason *reason)
+{
+    if ((record->flags & AIOD_REPEAT) == 0) {
+        return 0;
+    }
+    record->flags &= (uint16_t)~AIOD_REPEAT;
+    if (core->takes_repeats) {
+        return 0;
+    }
+    *reason = AIOD_REASON_LATE;
+    return EIO;
+}
+
+static void admit(struct batch *batch, struct aiod_submission *record)
 {
     struct aiod_session *session = batch->session;
     bool fits = aiod_op_charged(record->op) && record->length <= session->limits.request_bytes_max;
@@ -305,7 +320,10 @@ static void admit(struct batch *batch, const struct aiod_submission *record)
         refuse(batch, record, 0, EAGAIN, AIOD_REASON_CREDIT);
         return;
     }
-    error = aiod_op_check(record, handle, session->limits.request_bytes_max, &reason);
+    error = check_repeat(batch->core, record, &reason);
+    if (error == 0) {
+        error = aiod_op_check(record, handle, session->limits.request_bytes_max, &reason);
+    }
     if (error == 0 && record->op == AIOD_COPY_RANGE) {
         source = aiod_handle_find(session, record->frame);
         error = aiod_op_check_source(record, source, &reason);

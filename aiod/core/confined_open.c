@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "confined.h"
+#include "file_id.h"
 #include "worker_io.h"
 
 #define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
@@ -151,8 +152,20 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         return (int)size;
     }
     *opened = (struct aiod_opened){
-        .fd = fd, .size = (uint64_t)size, .dev = status.st_dev, .ino = status.st_ino, .alignment = alignment};
+        .fd = fd,
+        .size = (uint64_t)size,
+        .dev = status.st_dev,
+        .ino = status.st_ino,
+        .generation = aiod_file_generation(fd),
+        .witness_fd = -1,
+        .alignment = alignment,
+    };
     return 0;
+}
+
+int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened)
+{
+    return describe(fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);
 }
 
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
@@ -167,6 +180,11 @@ int aiod_confined_open(const char *root, const char *path, unsigned flags, const
     error = describe(fd, flags, opened);
     if (error < 0) {
         close(fd);
+        return error;
     }
-    return error;
+    opened->witness_fd = reopen(fd, flags, true);
+    if (opened->witness_fd < 0) { /* a mode that would not let it in again */
+        opened->witness_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return 0;
 }

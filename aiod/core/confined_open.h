@@ -30,6 +30,8 @@ struct aiod_opened {
     uint64_t size; /* bytes */
     uint64_t dev;
     uint64_t ino;
+    uint64_t generation; /* file_id.h */
+    int witness_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
     struct aiod_alignment alignment; /* with DIRECT */
 };
 
@@ -41,5 +43,8 @@ struct aiod_opened {
  */
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
                        struct aiod_opened *opened);
+
+/* What aiod_confined_open() tells, of the open `fd`, which is the result's then; without a witness. 0, or -errno. */
+int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened);
 
 #endif

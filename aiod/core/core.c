@@ -109,18 +109,23 @@ static void submit_control(struct aiod_core *core, struct aiod_control *control)
     aiod_pool_submit(core->pool, &control->task.request, 1);
 }
 
-/* The same by the opener's thread, if it is to be done as somebody. 0, or -errno: then the control is gone. */
-static int submit_control_as(struct aiod_core *core, struct aiod_control *control)
+/*
+ * The same with a time limit, and by the opener's thread if it is to be done as somebody. 0, or -errno: then the control is
+ * gone.
+ */
+static int submit_control_as(struct aiod_core *core, struct aiod_control *control, uint64_t timeout_ns)
 {
+    uint64_t now_ns = aiod_now_ns();
     int error;
 
+    control->task.request.deadline_ns = timeout_ns != 0 ? now_ns + timeout_ns : 0;
     if (control->as == NULL) {
         submit_control(core, control);
         return 0;
     }
     control->task.kind = AIOD_TASK_CONTROL;
     control->task.request.run = aiod_control_run;
-    control->task.request.queued_ns = aiod_now_ns();
+    control->task.request.queued_ns = now_ns;
     error = aiod_opener_submit(core->opener, &control->task.request, control->as);
     if (error < 0) {
         aiod_control_destroy(control);
@@ -131,7 +136,7 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
 }
 
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation, struct aiod_identity *as)
+                   const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
@@ -150,7 +155,22 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
         aiod_control_destroy(control);
         return -ENOMEM;
     }
-    return submit_control_as(core, control);
+    return submit_control_as(core, control, timeout_ns);
+}
+
+int aiod_core_adopt(struct aiod_core *core, uint64_t tag, int fd, unsigned flags)
+{
+    struct aiod_control *control = calloc(1, sizeof(*control));
+
+    if (control == NULL) {
+        return -ENOMEM;
+    }
+    control->op = AIOD_OPEN;
+    control->tag = tag;
+    control->fd = fd;
+    control->flags = flags;
+    submit_control(core, control);
+    return 0;
 }
 
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
@@ -166,7 +186,8 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
     submit_control(core, control);
 }
 
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as)
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as,
+                   uint64_t timeout_ns)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
@@ -179,22 +200,29 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *nam
     control->op = AIOD_NAME;
     control->tag = tag;
     control->naming = naming;
-    return submit_control_as(core, control);
+    return submit_control_as(core, control, timeout_ns);
 }
 
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             const struct aiod_handle_use *use)
+                             const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
-    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd);
+    int flush_fd = resumed != NULL ? resumed->flush_fd : -1;
+    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd);
     int64_t number;
     int unused[2];
+
+    if (flush_fd >= 0) {
+        aiod_core_close_fd(core, 0, flush_fd); /* the file has a descriptor for its flushes */
+    }
 
     if (file == NULL) {
         return -ENOMEM;
     }
-    number = aiod_handle_add(session, fd, file, use);
+    number = aiod_handle_add(session, fd, file, use, resumed);
     if (number < 0) {
-        aiod_file_put(&core->files, file, fd, unused);
+        if (aiod_file_put(&core->files, file, fd, unused) == 2) {
+            aiod_core_close_fd(core, 0, unused[1]);
+        }
     } else {
         core->descriptor_count++;
         if (session->ring != NULL) {
@@ -242,6 +270,30 @@ int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     return 0;
 }
 
+int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number)
+{
+    struct aiod_handle *handle = aiod_handle_find(session, number);
+    struct aiod_control *control;
+
+    if (handle == NULL) {
+        return -EBADF;
+    }
+    if (__atomic_load_n(&handle->suspect, __ATOMIC_ACQUIRE)) {
+        return -EIO;
+    }
+    control = calloc(1, sizeof(*control));
+    if (control == NULL) {
+        return -ENOMEM;
+    }
+    control->op = AIOD_FLUSH;
+    control->tag = tag;
+    control->handle = handle;
+    control->task.request.group = &handle->file->flushes;
+    handle->inflight++;
+    submit_control(core, control);
+    return 0;
+}
+
 /* ---- cancelling ---------------------------------------------------------------------------------------------------- */
 
 static int compare_cookies(const void *one, const void *other)
@@ -263,6 +315,13 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
         }
     }
     return cancelled;
+}
+
+void aiod_core_say_drained(struct aiod_session *session, bool flushed)
+{
+    if (session->ring != NULL) {
+        aiod_ring_say_last_word(session->ring, AIOD_RING_DRAINED | (flushed ? AIOD_RING_FLUSHED : 0));
+    }
 }
 
 void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
@@ -357,6 +416,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
 void aiod_core_drain(struct aiod_core *core)
 {
     __atomic_store_n(&core->draining, true, __ATOMIC_RELAXED);
+    aiod_pool_unlimit(core->pool);
 }
 
 uint32_t aiod_core_inflight(struct aiod_core *core)
@@ -407,6 +467,74 @@ int aiod_core_follow(struct aiod_core *core)
     int also = moved >= 0 && poller != 0 ? aiod_affinity_move(poller) : 0;
 
     return also < 0 ? also : moved + also;
+}
+
+/* ---- what is in service ------------------------------------------------------------------------------------------------ */
+
+void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max)
+{
+    core->slow_ns = slow_ns;
+    aiod_pool_watch(core->pool, slow_ns, stuck_threads_max);
+}
+
+struct collector {
+    struct aiod_view *views;
+    size_t count;
+    size_t max;
+};
+
+/* The handle and the strings stay when the pool's lock is dropped: only the main loop's thread frees handles. */
+static bool collect(const struct aiod_sight *sight, void *argument)
+{
+    const struct aiod_task *task = (const struct aiod_task *)sight->request;
+    struct collector *collector = argument;
+    struct aiod_view *view = &collector->views[collector->count];
+
+    if (collector->count == collector->max) {
+        return false;
+    }
+    *view = (struct aiod_view){.age_ns = sight->age_ns, .tid = sight->tid};
+    if (task->kind == AIOD_TASK_CONTROL) {
+        const struct aiod_control *control = (const struct aiod_control *)task;
+
+        view->op = control->op;
+        view->tag = control->tag;
+        view->handle = control->handle;
+    } else {
+        const struct aiod_io *io = (const struct aiod_io *)task;
+
+        view->op = io->op;
+        view->handle = io->handle;
+        view->offset = io->offset;
+        view->length = io->length;
+    }
+    collector->count++;
+    return true;
+}
+
+size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, size_t max)
+{
+    struct collector collector = {.views = views, .max = max};
+    struct aiod_sight sight;
+
+    if (aiod_opener_look(core->opener, 0, &sight)) {
+        collect(&sight, &collector);
+    }
+    aiod_pool_visit(core->pool, collect, &collector);
+    return collector.count;
+}
+
+size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max)
+{
+    struct collector collector = {.views = views, .max = max};
+    struct aiod_sight sight;
+
+    aiod_opener_expire(core->opener);
+    if (core->slow_ns != 0 && aiod_opener_look(core->opener, core->slow_ns, &sight)) {
+        collect(&sight, &collector);
+    }
+    aiod_pool_find_slow(core->pool, collect, &collector);
+    return collector.count;
 }
 
 /* ---- reaping ------------------------------------------------------------------------------------------------------- */
@@ -532,6 +660,9 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
     struct aiod_timing timing = aiod_timing_of(&control->task.request);
 
     core->inflight--;
+    if (control->handle != NULL) {
+        leave_handle(core, control->handle);
+    }
     aiod_stats_record(&core->stats, control->op, 0, control->task.request.result < 0, &timing);
     if (control->tag == 0) {
         aiod_control_destroy(control);

@@ -36,7 +36,9 @@ struct aiod_core {
     struct aiod_files files;
     struct aiod_stats stats; /* without those of living rings */
     uint64_t inline_read_max;
-    bool draining; /* by atomic operations, where the poller may be looking */
+    uint64_t slow_ns;   /* 0: nothing is ever slow */
+    bool takes_repeats; /* requests with AIOD_REPEAT: set by who knows when (engine/grace.py) */
+    bool draining;      /* by atomic operations, where the poller may be looking */
     bool stopped;
     uint64_t bytes_inflight;   /* of messages */
     uint32_t inflight;         /* requests by message, and controls */
@@ -79,24 +81,40 @@ void aiod_control_destroy(struct aiod_control *control);
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
 /*
- * Open on a worker or, with `as`, as that client on the opener's thread (core/opener.h); ends as a control. Takes over `as`,
- * also when it fails: 0, or -errno.
+ * Open on a worker or, with `as`, as that client on the opener's thread (core/opener.h); ends as a control. What has not been
+ * begun after `timeout_ns` (0: for ever) ends with -ETIMEDOUT. Takes over `as`, also when it fails: 0, or -errno.
  */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation, struct aiod_identity *as);
+                   const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Look at or change names, alike. Takes over `naming` and `as`, also when it fails: 0, or -errno. */
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as);
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as,
+                   uint64_t timeout_ns);
 
-/* Give `fd` to the session. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
+/* Find out about a descriptor that is open already, alike; it is closed by nobody when that fails. 0, or -ENOMEM. */
+int aiod_core_adopt(struct aiod_core *core, uint64_t tag, int fd, unsigned flags);
+
+/* Give `fd` to the session; `resumed` (NULL: it is a new one) says what it was to an earlier engine. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             const struct aiod_handle_use *use);
+                             const struct aiod_handle_use *use, const struct aiod_resumed *resumed);
 
 /* Close a descriptor on a worker, which has nothing to do when `fd` is negative. */
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd);
 
 /* Close a handle when nothing is in flight on it any more; ends as a control. 0, or -EBADF. */
 int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number);
+
+/*
+ * Have on disk all that is completed on the handle's file; ends as a control. 0, or -EBADF, -ENOMEM, or -EIO: what was
+ * written may be lost, and the handle's next flush is to say so.
+ */
+int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number);
+
+/*
+ * Nothing is in flight any more, and nothing will be: say so to the session's client by its ring, if it has one. `flushed`: and
+ * all that was completed is on disk.
+ */
+void aiod_core_say_drained(struct aiod_session *session, bool flushed);
 
 /* Cancel what is queued, close the handles, deliver nothing any more. The caller's reference stays the caller's. */
 void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session);
@@ -129,6 +147,29 @@ void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod
 
 /* aiod_pool_follow(), and the poller with it. */
 int aiod_core_follow(struct aiod_core *core);
+
+/* aiod_pool_watch(), and the opener with it. */
+void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max);
+
+/* A request in service. What it points to stays until the next call of anything here. */
+struct aiod_view {
+    enum aiod_op op;
+    const struct aiod_handle *handle; /* NULL: an open, a close or a name, whose `tag` it is */
+    uint64_t tag;
+    uint64_t offset;
+    uint64_t length;
+    uint64_t age_ns; /* since it was begun */
+    pid_t tid;       /* 0: no thread has it in hand, it waits for another one's flush */
+};
+
+/* What is in service into `views`, oldest first, `max` at most. Returns how many. */
+size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, size_t max);
+
+/*
+ * To be called now and then. What has become slow since the last call, alike; workers that are stuck are replaced (pool.h), and
+ * what has waited too long for the opener's thread is ended.
+ */
+size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max);
 
 /* Stop the poller and the pool; false after `timeout_ns`: workers are still inside a system call. Reap once more afterwards. */
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);

@@ -232,6 +232,27 @@ static int64_t explain_invalid(int64_t result, uint64_t end)
     return result == -EINVAL && getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur ? -EFBIG : result;
 }
 
+/* Half as much cost the flooder of benchmarks.fairness 0.42 of its throughput, and gave the reader little more. */
+#define SHARED_STEP_BYTES (UINT64_C(512) << 10)
+
+/* A disk does not stop what it has begun: so that who else asks it waits for a step, and not for all. */
+static int64_t write_straight_in_steps(const struct aiod_direct *file, const struct iovec *whole, uint64_t offset,
+                                       uint64_t *written)
+{
+    for (uint64_t done = 0; done < whole->iov_len; done = *written) {
+        uint64_t left = whole->iov_len - done;
+        struct iovec step = {.iov_base = (char *)whole->iov_base + done,
+                             .iov_len = left < SHARED_STEP_BYTES ? left : SHARED_STEP_BYTES};
+        int64_t result = aiod_io_write(file->fd, &step, 1, offset + done, 0, written);
+
+        *written += done;
+        if (result < 0) {
+            return result;
+        }
+    }
+    return (int64_t)whole->iov_len;
+}
+
 int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
                                  int flags, uint64_t *written)
 {
@@ -244,6 +265,8 @@ int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *i
         result = write_padded(file, &left, length, offset, flags, written);
     } else if (!is_straight(file, &left)) {
         result = write_in_steps(file, &left, length, offset, flags, written);
+    } else if (file->in_steps && count == 1 && flags == 0 && file->alignment.offset > 1) {
+        result = write_straight_in_steps(file, iov, offset, written);
     } else {
         result = aiod_io_write(file->fd, iov, count, offset, flags, written);
     }

@@ -13,6 +13,7 @@
 #define AIOD_DIRECT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
@@ -31,6 +32,7 @@ struct aiod_direct {
     struct aiod_alignment alignment;
     struct aiod_buffers *buffers;
     struct aiod_ranges *ranges; /* of the file */
+    bool in_steps;              /* O_DIRECT writes go in steps, since others wait for the disk, too */
 };
 
 /*

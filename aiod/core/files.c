@@ -32,7 +32,8 @@ static void destroy(struct aiod_file *file)
     free(file);
 }
 
-struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd)
+struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
+                                int *flush_fd)
 {
     struct aiod_file **chain = chain_of(files, dev, ino);
     struct aiod_file *file = *chain;
@@ -41,10 +42,12 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         file = file->next;
     }
     if (file == NULL) {
-        file = create(pool, dev, ino, fd);
+        file = create(pool, dev, ino, *flush_fd >= 0 ? *flush_fd : fd);
         if (file == NULL) {
             return NULL;
         }
+        file->first_closed = *flush_fd >= 0;
+        *flush_fd = -1;
         file->next = *chain;
         *chain = file;
     }

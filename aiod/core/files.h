@@ -33,8 +33,12 @@ struct aiod_files {
     struct aiod_file *chains[AIOD_FILE_CHAINS];
 };
 
-/* The file, with one more reference, for a handle of `fd`; NULL without memory. */
-struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd);
+/*
+ * The file, with one more reference, for a handle of `fd`; NULL without memory. If it is new, it flushes on `*flush_fd`, which
+ * is its own then and becomes -1 here; or on `fd`, if that is -1.
+ */
+struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
+                                int *flush_fd);
 
 /*
  * The handle of `fd` is closed. Puts into `close` the descriptors that nobody needs any more, and returns how many (0 to

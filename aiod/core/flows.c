@@ -12,6 +12,9 @@ static struct aiod_flow *flow_of(struct aiod_flows *flows, const struct aiod_req
 
 static bool is_held(const struct aiod_flows *flows, const struct aiod_flow *flow)
 {
+    if (flow->waits) {
+        return true;
+    }
     if (!flows->shared) {
         return false;
     }
@@ -23,13 +26,13 @@ static bool is_held(const struct aiod_flows *flows, const struct aiod_flow *flow
 static void leave_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
     flows->held -= is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh -= flow->active == 0 ? flow->queued : 0;
+    flows->fresh -= flow->active == 0 && !flow->waits ? flow->queued : 0;
 }
 
 static void enter_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
     flows->held += is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh += flow->active == 0 ? flow->queued : 0;
+    flows->fresh += flow->active == 0 && !flow->waits ? flow->queued : 0;
 }
 
 /* ---- the round ------------------------------------------------------------------------------------------------------ */
@@ -46,6 +49,7 @@ static void join(struct aiod_flows *flows, struct aiod_flow *flow)
         flow->next->previous = flow;
     }
     flow->deficit = 0;
+    flow->waits = false;
     if (flow->active == 0) {
         flow->deficit = QUANTUM;
         flows->turn = flow;
@@ -138,22 +142,97 @@ void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request)
     enter_sums(flows, flow);
 }
 
-struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh)
+/* ---- rates ---------------------------------------------------------------------------------------------------------- */
+
+bool aiod_flow_limited(const struct aiod_flow *flow)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL && aiod_rate_is_limited(flow->rates[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Have it wait for its rates, if it has to. */
+static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
+{
+    uint64_t ready_ns = 0;
+
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
+        uint64_t at_ns = flow->rates[i] != NULL ? aiod_rate_ready_ns(flow->rates[i], now_ns) : 0;
+
+        ready_ns = at_ns > ready_ns ? at_ns : ready_ns;
+    }
+    if (ready_ns == 0) {
+        return false;
+    }
+    leave_sums(flows, flow);
+    flow->waits = true;
+    flow->ready_ns = ready_ns;
+    enter_sums(flows, flow);
+    flows->wake_ns = ready_ns < flows->wake_ns ? ready_ns : flows->wake_ns;
+    return true;
+}
+
+static struct aiod_request *take_first(struct aiod_flow *flow, uint64_t now_ns)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL) {
+            aiod_rate_take(flow->rates[i], now_ns, flow->first->cost);
+        }
+    }
+    return flow->first;
+}
+
+static void stop_waiting(struct aiod_flows *flows, struct aiod_flow *flow)
+{
+    leave_sums(flows, flow);
+    flow->waits = false;
+    enter_sums(flows, flow);
+}
+
+/* One that has left the round meanwhile, having nothing queued any more, looks again when it comes back. */
+void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns)
+{
+    struct aiod_flow *flow = flows->turn;
+
+    flows->wake_ns = UINT64_MAX;
+    if (flow == NULL) {
+        return;
+    }
+    do {
+        if (flow->waits && flow->ready_ns <= now_ns) {
+            stop_waiting(flows, flow);
+        } else if (flow->waits && flow->ready_ns < flows->wake_ns) {
+            flows->wake_ns = flow->ready_ns;
+        }
+        flow = flow->next;
+    } while (flow != flows->turn);
+}
+
+void aiod_flows_unlimit(struct aiod_flows *flows)
+{
+    flows->unlimited = true;
+    aiod_flows_wake(flows, UINT64_MAX);
+}
+
+struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns)
 {
     struct aiod_flow *flow = flows->turn;
     struct aiod_flow *possible = NULL;
 
     for (unsigned visits = 0; flow != NULL && visits < VISITS_MAX; visits++) {
-        if (!is_held(flows, flow) && (!only_fresh || flow->active == 0)) {
+        if (!is_held(flows, flow) && (!only_fresh || flow->active == 0) && !has_to_wait(flows, flow, now_ns)) {
             uint64_t cost = flow->first->cost + OVERHEAD;
 
             if (flow->next == flow) {
-                return flow->first; /* nobody else waits */
+                return take_first(flow, now_ns); /* nobody else waits */
             }
             if (flow->deficit >= cost) {
                 flow->deficit -= cost;
                 flows->turn = flow;
-                return flow->first;
+                return take_first(flow, now_ns);
             }
             flow->deficit += QUANTUM; /* for its next turn */
             possible = possible != NULL ? possible : flow;
@@ -163,7 +242,7 @@ struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh)
             return NULL; /* all are held back */
         }
     }
-    return possible != NULL ? possible->first
+    return possible != NULL ? take_first(possible, now_ns)
                             : NULL; /* very large requests among very many flows: no fairer than this */
 }
 

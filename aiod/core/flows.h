@@ -1,5 +1,5 @@
 /*
- * flows.h - whose request is next: the queue as seen by its flows, one for each session's messages and each ring.
+ * flows.h - whose request is next: the queue as seen by its flows, one for each session and export.
  *
  * Deficit round robin (Shreedhar, Varghese: Efficient Fair Queueing using Deficit Round Robin, SIGCOMM 1995), weighted by bytes.
  * A flow that comes with nothing in service is next (as the new flows of RFC 8290): who asks for one thing at a time does not
@@ -8,6 +8,8 @@
  * Order in the queue alone does not help against what is in service already: so while more than one flow asks, each may have
  * only so much in service (active_max, active_bytes_max); and the last workers are for flows that have nothing in service
  * (aiod_pool_share).
+ *
+ * A flow whose rate is used up (rate.h: that of its export, and of its user) is passed over until its time has come.
  *
  * Private to the pool: everything here with its lock held. A step costs the same however long the queue is.
  */
@@ -18,7 +20,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rate.h"
 #include "request.h"
+
+#define AIOD_FLOW_RATES 2u
 
 /* Embedded in whatever the requests are of, which outlives them. All zero at first. */
 struct aiod_flow {
@@ -27,7 +32,10 @@ struct aiod_flow {
     size_t queued;
     unsigned active; /* in service: taken, and not done yet */
     uint64_t active_bytes;
-    uint64_t deficit;       /* bytes it may take in this turn */
+    uint64_t deficit;                         /* bytes it may take in this turn */
+    struct aiod_rate *rates[AIOD_FLOW_RATES]; /* NULL: none */
+    bool waits;                               /* for its rates, until: */
+    uint64_t ready_ns;
     struct aiod_flow *next; /* the round of those with something queued */
     struct aiod_flow *previous;
 };
@@ -36,13 +44,24 @@ struct aiod_flows {
     struct aiod_flow own;   /* requests of nobody's: never held back */
     struct aiod_flow *turn; /* whose it is; NULL: nothing is queued */
     size_t held;            /* queued in flows that have as much in service as they may */
-    size_t fresh;           /* queued in flows that have nothing in service */
+    size_t fresh;           /* queued in flows that have nothing in service, and need not wait */
     unsigned active_max;    /* requests; 0: no limit */
     uint64_t active_bytes_max;
     const struct aiod_flow *latest; /* who has asked last; compared only */
     uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
     bool shared;
+    uint64_t wake_ns; /* when the first of those that wait for their rates is ready; UINT64_MAX: none waits */
+    bool unlimited;   /* rates are not heeded any more */
 };
+
+/* Is it limited by a rate? Then nothing of it passes without having been picked. */
+bool aiod_flow_limited(const struct aiod_flow *flow);
+
+/* Those whose time has come wait no more. */
+void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns);
+
+/* Nor does anybody else, from now on. */
+void aiod_flows_unlimit(struct aiod_flows *flows);
 
 void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request);
 
@@ -53,7 +72,7 @@ void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request);
 void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns);
 
 /* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
-struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh);
+struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns);
 
 /* It is in service from now on; and until now. */
 void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);

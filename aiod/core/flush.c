@@ -94,7 +94,7 @@ static struct aiod_request *take_parked(struct aiod_flushes *flushes)
 /* `list`, and the flushes that would come here next: whoever wakes for one of them finds it done. */
 static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_request *list)
 {
-    struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes);
+    struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes, list);
 
     while (request != NULL) {
         struct aiod_request *next = request->next;

@@ -7,6 +7,7 @@
 #include "copy_range.h"
 #include "direct.h"
 #include "inspect.h"
+#include "ioprio.h"
 #include "iov.h"
 #include "range_io.h"
 #include "worker_io.h"
@@ -18,6 +19,7 @@ static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_
         .alignment = handle->use.alignment,
         .buffers = io->buffers,
         .ranges = &handle->file->ranges,
+        .in_steps = io->task.request.shared,
     };
 }
 
@@ -65,6 +67,15 @@ static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *fi
         return result;
     }
     return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, result);
+}
+
+static int64_t run_flush(struct aiod_io *io)
+{
+    if (__atomic_exchange_n(&io->handle->suspect, false, __ATOMIC_ACQ_REL)) {
+        io->task.request.reason = AIOD_REASON_RESTARTED;
+        return -EIO;
+    }
+    return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, 0);
 }
 
 /* What keeps out those who make the file too large for a moment (direct.h). */
@@ -162,13 +173,14 @@ int64_t aiod_io_run(struct aiod_request *request)
     struct aiod_io *io = (struct aiod_io *)request;
     const struct aiod_direct file = open_file(io, io->handle);
 
+    aiod_ioprio_be(io->handle->use.ioprio);
     switch (io->op) {
     case AIOD_READ:
         return run_read(io, &file);
     case AIOD_WRITE:
         return run_write(io, &file);
     case AIOD_FLUSH:
-        return aiod_flushes_flush(&io->handle->file->flushes, request, 0);
+        return run_flush(io);
     case AIOD_SIZE:
         return run_size(&file);
     case AIOD_DISCARD:
@@ -196,18 +208,31 @@ int64_t aiod_io_run(struct aiod_request *request)
     }
 }
 
+static int64_t run_open(struct aiod_control *control)
+{
+    int error;
+
+    control->opened.witness_fd = -1;
+    if (control->root == NULL) {
+        error = aiod_adopt(control->fd, control->flags, &control->opened);
+    } else {
+        error = aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
+    }
+    return error < 0 ? error : control->opened.fd;
+}
+
 int64_t aiod_control_run(struct aiod_request *request)
 {
     struct aiod_control *control = (struct aiod_control *)request;
 
     if (control->op == AIOD_OPEN) {
-        int error =
-            aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
-
-        return error < 0 ? error : control->opened.fd;
+        return run_open(control);
     }
     if (control->op == AIOD_NAME) {
         return aiod_naming_run(control->naming);
+    }
+    if (control->op == AIOD_FLUSH) {
+        return aiod_flushes_flush(&control->handle->file->flushes, request, 0);
     }
     if (control->fd < 0) {
         return 0;

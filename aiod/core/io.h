@@ -1,5 +1,6 @@
 /*
- * io.h - what the pool carries out: a client's request (aiod_io), or an open, a close or a name (aiod_control).
+ * io.h - what the pool carries out: a client's request (aiod_io), or an open, a close, a name or a last flush
+ * (aiod_control).
  *
  * A request that came by message (aiod_message_io) is made and freed on the main loop's thread, one that came by ring is a
  * place in its ring (core/ring.h). A worker has it between submit and completion, and then touches nothing of the session
@@ -80,9 +81,11 @@ struct aiod_control {
     struct aiod_opened opened;
 
     /* close */
-    int fd; /* negative: none, others need it still */
+    int fd; /* negative: none, others need it still; of an open without a root: what is open already */
 
     struct aiod_naming *naming; /* name */
+
+    struct aiod_handle *handle; /* flush */
 
     struct aiod_identity *as; /* open and name, as that client; NULL: as the daemon */
 };
@@ -90,7 +93,7 @@ struct aiod_control {
 /* aiod_request.run of a client's request, by its op. */
 int64_t aiod_io_run(struct aiod_request *request);
 
-/* aiod_request.run of an open, a close or a name. */
+/* aiod_request.run of an open, a close, a name or a last flush. */
 int64_t aiod_control_run(struct aiod_request *request);
 
 void aiod_payload_put(struct aiod_payload *payload);

@@ -10,6 +10,7 @@
 #include <malloc.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -17,6 +18,7 @@
 
 extern "C" {
 #include "core.h"
+#include "ioprio.h"
 #include "poller.h"
 }
 
@@ -173,9 +175,26 @@ nb::dict stats_dict(const aiod_stats &stats)
 
 /* ---- Session ------------------------------------------------------------------------------------------------------- */
 
+struct Rate {
+    Rate() : rate(aiod_rate_create())
+    {
+        if (rate == nullptr) {
+            throw std::bad_alloc();
+        }
+    }
+    Rate(const Rate &) = delete;
+    Rate &operator=(const Rate &) = delete;
+    ~Rate()
+    {
+        aiod_rate_unref(rate);
+    }
+
+    aiod_rate *rate;
+};
+
 struct Session {
-    Session(nb::object tag_, uint32_t depth_max, uint64_t bytes_max, uint64_t request_bytes_max, uint32_t batch_max,
-            uint32_t handles_max)
+    Session(nb::object tag_, const std::string &client, uint32_t depth_max, uint64_t bytes_max,
+            uint64_t request_bytes_max, uint32_t batch_max, uint32_t handles_max, const Rate *rate)
         : tag(std::move(tag_))
     {
         const aiod_limits limits = {depth_max, batch_max, handles_max, bytes_max, request_bytes_max};
@@ -184,11 +203,12 @@ struct Session {
             handles_max > AIOD_HANDLES_MAX || request_bytes_max < 1 || request_bytes_max > bytes_max) {
             throw nb::value_error("a session's limits are out of range");
         }
-        session = aiod_session_create(&limits);
+        session = aiod_session_create(&limits, rate != nullptr ? rate->rate : nullptr);
         if (session == nullptr) {
             throw std::bad_alloc();
         }
         session->owner = this;
+        snprintf(session->client, sizeof(session->client), "%s", client.c_str());
     }
     Session(const Session &) = delete;
     Session &operator=(const Session &) = delete;
@@ -356,13 +376,14 @@ nb::tuple naming_tuple(const aiod_control &control)
     } else if (result == 0 && naming.verb == AIOD_VERB_STAT) {
         found = nb::bytes(&naming.stat, sizeof(naming.stat));
     }
-    return nb::make_tuple(control.tag, result, naming.outside, found);
+    return nb::make_tuple(control.tag, result, static_cast<int>(control.task.request.reason), naming.outside, found);
 }
 
 nb::tuple control_tuple(const aiod_control &control)
 {
-    return nb::make_tuple(control.tag, control.task.request.result, control.opened.size, control.opened.dev,
-                          control.opened.ino, control.opened.alignment.memory, control.opened.alignment.offset);
+    return nb::make_tuple(control.tag, control.task.request.result, static_cast<int>(control.task.request.reason),
+                          control.opened.size, control.opened.dev, control.opened.ino, control.opened.generation,
+                          control.opened.witness_fd, control.opened.alignment.memory, control.opened.alignment.offset);
 }
 
 nb::tuple core_reap(nb::handle self)
@@ -475,16 +496,19 @@ aiod_identity *identity_of(const nb::object &as)
 }
 
 void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
-               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links, const nb::object &as)
+               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links, const nb::object &as,
+               uint64_t timeout_ms)
 {
     const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
 
     flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
-    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation, identity_of(as)));
+    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation, identity_of(as),
+                               timeout_ms * 1000000));
 }
 
 void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
-               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as)
+               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as,
+               uint64_t timeout_ms)
 {
     aiod_identity *identity = identity_of(as);
     aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
@@ -497,12 +521,15 @@ void core_name(Core &core, uint64_t tag, int verb, const std::string &root, cons
     naming->mode = mode;
     naming->replace = replace;
     naming->no_links = !links;
-    Core::check(aiod_core_name(core.core, tag, naming, identity));
+    Core::check(aiod_core_name(core.core, tag, naming, identity, timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
-                         bool append, const nb::object &alignment, const nb::sequence &ioctls, uint64_t size_max)
+                         bool append, const nb::object &alignment, const nb::sequence &ioctls, uint64_t size_max,
+                         const std::string &name, uint32_t wanted, bool suspect, int flush_fd, const Rate *rate,
+                         int ioprio)
 {
+    const aiod_resumed resumed = {wanted, suspect, flush_fd};
     std::vector<aiod_ioctl> allowed;
     aiod_handle_use use = {};
     int64_t number;
@@ -520,7 +547,10 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     }
     use.ioctls = {allowed.data(), allowed.size()};
     use.size_max = size_max;
-    number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, &use);
+    use.rate = rate != nullptr ? rate->rate : nullptr;
+    use.ioprio = ioprio;
+    use.name = name.c_str();
+    number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, &use, &resumed);
     Core::check(number);
     return static_cast<uint32_t>(number);
 }
@@ -528,6 +558,11 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
 void core_close_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
 {
     Core::check(aiod_core_close_handle(core.core, tag, session.session, handle));
+}
+
+void core_flush_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
+{
+    Core::check(aiod_core_flush_handle(core.core, tag, session.session, handle));
 }
 
 nb::dict core_pool_stats(Core &core)
@@ -543,6 +578,7 @@ nb::dict core_pool_stats(Core &core)
     created_for["min"] = stats.created_for[AIOD_SPAWN_MIN];
     created_for["retry"] = stats.created_for[AIOD_SPAWN_RETRY];
     result["max_threads"] = stats.max_threads;
+    result["stuck_threads"] = stats.stuck_threads;
     result["min_threads"] = stats.min_threads;
     result["cur_threads"] = stats.cur_threads;
     result["idle_threads"] = stats.idle_threads;
@@ -557,6 +593,33 @@ nb::dict core_pool_stats(Core &core)
     result["spawn_latency_ns"] = histogram_list(*latency);
     result["spawn_failures"] = stats.spawn_failures;
     result["lost_wakeups"] = stats.lost_wakeups;
+    return result;
+}
+
+using Look = size_t (*)(aiod_core *core, aiod_view *views, size_t max);
+
+/* What is in service, as `look` finds it. */
+nb::list views_list(Core &core, Look look, size_t max)
+{
+    std::vector<aiod_view> views(max);
+    size_t count = look(core.core, views.data(), max);
+    nb::list result;
+
+    for (size_t i = 0; i < count; i++) {
+        const aiod_view &view = views[i];
+        nb::dict entry;
+
+        entry["op"] = op_names[view.op];
+        entry["client"] = view.handle != nullptr ? view.handle->session->client : "";
+        entry["file"] = view.handle != nullptr ? view.handle->use.name : "";
+        entry["handle"] = view.handle != nullptr ? view.handle->number : 0;
+        entry["tag"] = view.tag;
+        entry["offset"] = view.offset;
+        entry["bytes"] = view.length;
+        entry["age_s"] = static_cast<double>(view.age_ns) / 1e9;
+        entry["tid"] = view.tid;
+        result.append(entry);
+    }
     return result;
 }
 
@@ -605,6 +668,8 @@ NB_MODULE(_core, m)
     m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
     m.attr("REASON_IOCTL") = static_cast<int>(AIOD_REASON_IOCTL);
     m.attr("REASON_SIZE") = static_cast<int>(AIOD_REASON_SIZE);
+    m.attr("REASON_LATE") = static_cast<int>(AIOD_REASON_LATE);
+    m.attr("REASON_RESTARTED") = static_cast<int>(AIOD_REASON_RESTARTED);
 
     m.attr("VERB_LIST") = static_cast<int>(AIOD_VERB_LIST);
     m.attr("VERB_STAT") = static_cast<int>(AIOD_VERB_STAT);
@@ -623,10 +688,15 @@ NB_MODULE(_core, m)
         return buffer.buffer->length;
     });
 
+    m.def("may_set_ioprio", aiod_may_set_ioprio);
+
+    nb::class_<Rate>(m, "Rate").def(nb::init<>());
+
     nb::class_<Session>(m, "Session")
-        .def(nb::init<nb::object, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t>(), nb::arg("tag").none(),
-             nb::kw_only(), nb::arg("depth_max"), nb::arg("bytes_max"), nb::arg("request_bytes_max"),
-             nb::arg("batch_max"), nb::arg("handles_max"))
+        .def(
+            nb::init<nb::object, const std::string &, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t, const Rate *>(),
+            nb::arg("tag").none(), nb::kw_only(), nb::arg("client"), nb::arg("depth_max"), nb::arg("bytes_max"),
+            nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"), nb::arg("rate").none())
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
         .def("describe_handles", session_describe_handles)
@@ -652,17 +722,32 @@ NB_MODULE(_core, m)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
         .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"),
              nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("links"),
-             nb::arg("as_client").none())
+             nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("name", core_name, nb::arg("tag"), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(),
              nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"),
-             nb::arg("as_client").none())
+             nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
-             nb::arg("ioctls"), nb::arg("size_max"))
+             nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"), nb::arg("wanted") = 0, nb::arg("suspect") = false,
+             nb::arg("flush_fd") = -1, nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
+        .def(
+            "adopt",
+            [](Core &self, uint64_t tag, int fd, unsigned flags) {
+                Core::check(aiod_core_adopt(self.core, tag, fd, flags));
+            },
+            nb::arg("tag"), nb::arg("fd"), nb::arg("flags"))
+        .def_prop_rw(
+            "takes_repeats", [](const Core &self) { return self.core->takes_repeats; },
+            [](Core &self, bool takes) { self.core->takes_repeats = takes; })
         .def(
             "close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); },
             nb::arg("tag"), nb::arg("fd"))
         .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
+        .def("flush_handle", core_flush_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
+        .def(
+            "say_drained",
+            [](Core &, Session &session, bool flushed) { aiod_core_say_drained(session.session, flushed); },
+            nb::arg("session"), nb::kw_only(), nb::arg("flushed"))
         .def(
             "end_session", [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); },
             nb::arg("session"))
@@ -685,6 +770,27 @@ NB_MODULE(_core, m)
                 aiod_pool_share(self.core->pool, reserve_threads, active_max, active_bytes_max);
             },
             nb::kw_only(), nb::arg("reserve_threads"), nb::arg("active_max"), nb::arg("active_bytes_max"))
+        .def(
+            "set_rate",
+            [](Core &self, Rate &rate, uint64_t per_second, uint64_t bytes_per_second, uint64_t burst_ms) {
+                const aiod_rate_limits limits = {per_second, bytes_per_second, burst_ms * 1000000};
+
+                aiod_pool_set_rate(self.core->pool, rate.rate, &limits);
+            },
+            nb::arg("rate"), nb::kw_only(), nb::arg("per_second"), nb::arg("bytes_per_second"), nb::arg("burst_ms"))
+        .def(
+            "watch",
+            [](Core &self, uint64_t slow_request_ms, unsigned stuck_threads_max) {
+                aiod_core_watch(self.core, slow_request_ms * 1000000, stuck_threads_max);
+            },
+            nb::kw_only(), nb::arg("slow_request_ms"), nb::arg("stuck_threads_max"))
+        .def(
+            "in_service", [](Core &self, size_t limit) { return views_list(self, aiod_core_in_service, limit); },
+            nb::arg("limit"))
+        .def(
+            "find_slow", [](Core &self, size_t limit) { return views_list(self, aiod_core_find_slow, limit); },
+            nb::arg("limit"))
+        .def_prop_ro("opener_waiting", [](const Core &self) { return aiod_opener_waiting(self.core->opener); })
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
         .def("follow",

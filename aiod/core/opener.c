@@ -28,6 +28,9 @@ struct aiod_opener {
     pthread_cond_t changed; /* something waits, it is to stop, or it has ended */
     struct aiod_request *first;
     struct aiod_request **tail;
+    size_t waiting;
+    struct aiod_request *running; /* NULL: none */
+    pid_t tid;
     pthread_t thread;
     bool started; /* and not joined yet */
     bool stopping;
@@ -120,8 +123,17 @@ static int64_t run_as(struct aiod_opener *opener, struct aiod_request *request, 
 /* `able`: it can become anybody at all. */
 static void run(struct aiod_opener *opener, struct aiod_request *request, bool able)
 {
-    request->started_ns = aiod_now_ns();
-    request->result = able ? run_as(opener, request, request->group) : -EPERM;
+    if (aiod_pool_deadline_passed(request, request->started_ns)) {
+        request->started_ns = 0;
+        request->reason = AIOD_REASON_DEADLINE;
+        request->result = -ETIMEDOUT;
+    } else {
+        request->result = able ? run_as(opener, request, request->group) : -EPERM;
+    }
+}
+
+static void tell(struct aiod_opener *opener, struct aiod_request *request)
+{
     request->group = NULL;
     request->done_ns = aiod_now_ns();
     aiod_pool_notify(opener->pool, request);
@@ -137,6 +149,7 @@ static struct aiod_request *take(struct aiod_opener *opener)
             opener->tail = &opener->first;
         }
         request->next = NULL;
+        opener->waiting--;
     }
     return request;
 }
@@ -151,14 +164,22 @@ static void *opener_main(void *arg)
     give_up_overrides();
     able = become(opener->own) == 0; /* without the capability, or behind a filter of system calls, it is not */
     pthread_mutex_lock(&opener->lock);
+    opener->tid = gettid();
     while (!opener->stopping) {
         request = take(opener);
         if (request == NULL) {
             pthread_cond_wait(&opener->changed, &opener->lock);
             continue;
         }
+        request->started_ns = request->begun_ns = aiod_now_ns();
+        request->slow = false;
+        opener->running = request;
         pthread_mutex_unlock(&opener->lock);
         run(opener, request, able);
+        pthread_mutex_lock(&opener->lock);
+        opener->running = NULL;
+        pthread_mutex_unlock(&opener->lock);
+        tell(opener, request);
         pthread_mutex_lock(&opener->lock);
     }
     opener->ended = true;
@@ -215,9 +236,67 @@ int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request,
     pthread_mutex_lock(&opener->lock);
     *opener->tail = request;
     opener->tail = &request->next;
+    opener->waiting++;
     pthread_cond_broadcast(&opener->changed);
     pthread_mutex_unlock(&opener->lock);
     return 0;
+}
+
+bool aiod_opener_look(struct aiod_opener *opener, uint64_t slow_ns, struct aiod_sight *sight)
+{
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *request;
+    bool seen;
+
+    pthread_mutex_lock(&opener->lock);
+    request = opener->running;
+    seen = request != NULL && (slow_ns == 0 || (!request->slow && request->begun_ns + slow_ns <= now_ns));
+    if (seen) {
+        request->slow = request->slow || slow_ns != 0;
+        *sight = (struct aiod_sight){.request = request, .age_ns = now_ns - request->begun_ns, .tid = opener->tid};
+    }
+    pthread_mutex_unlock(&opener->lock);
+    return seen;
+}
+
+void aiod_opener_expire(struct aiod_opener *opener)
+{
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *late = NULL;
+
+    pthread_mutex_lock(&opener->lock);
+    opener->tail = &opener->first;
+    while (*opener->tail != NULL) {
+        struct aiod_request *request = *opener->tail;
+
+        if (!aiod_pool_deadline_passed(request, now_ns)) {
+            opener->tail = &request->next;
+            continue;
+        }
+        *opener->tail = request->next;
+        opener->waiting--;
+        request->next = late;
+        late = request;
+    }
+    pthread_mutex_unlock(&opener->lock);
+    while (late != NULL) {
+        struct aiod_request *next = late->next;
+
+        late->result = -ETIMEDOUT;
+        late->reason = AIOD_REASON_DEADLINE;
+        tell(opener, late);
+        late = next;
+    }
+}
+
+size_t aiod_opener_waiting(struct aiod_opener *opener)
+{
+    size_t waiting;
+
+    pthread_mutex_lock(&opener->lock);
+    waiting = opener->waiting;
+    pthread_mutex_unlock(&opener->lock);
+    return waiting;
 }
 
 static void cancel_all(struct aiod_opener *opener)

@@ -20,6 +20,7 @@
 
 struct aiod_opener;
 struct aiod_pool;
+struct aiod_sight;
 
 /* Somebody, for the kernel's checks. */
 struct aiod_identity {
@@ -40,6 +41,18 @@ int aiod_opener_create(struct aiod_opener **opener, struct aiod_pool *pool, cons
  * with the first one. 0, or -errno: then nothing was done.
  */
 int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request, const struct aiod_identity *identity);
+
+/*
+ * What the thread has in hand (pool.h), which stays until it comes back from aiod_pool_reap(). With `slow_ns` above 0: only if it
+ * has become that old since the last such look. False: nothing.
+ */
+bool aiod_opener_look(struct aiod_opener *opener, uint64_t slow_ns, struct aiod_sight *sight);
+
+/* End those that wait, and whose deadline has passed, with -ETIMEDOUT: the thread may be inside a system call for ever. */
+void aiod_opener_expire(struct aiod_opener *opener);
+
+/* How many requests wait for it. */
+size_t aiod_opener_waiting(struct aiod_opener *opener);
 
 /* Cancel what waits, and end the thread. False: it is still inside a system call after `timeout_ns`. */
 bool aiod_opener_stop(struct aiod_opener *opener, uint64_t timeout_ns);

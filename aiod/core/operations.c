@@ -182,6 +182,13 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
     return 0;
 }
 
+const void *aiod_flush_group(unsigned op, const struct aiod_handle *handle)
+{
+    bool joins = op == AIOD_FLUSH && !__atomic_load_n(&handle->suspect, __ATOMIC_ACQUIRE);
+
+    return joins ? &handle->file->flushes : NULL;
+}
+
 uint64_t aiod_op_source_offset(const struct aiod_submission *record)
 {
     return (uint64_t)record->reserved << 32 | record->frame_offset;

@@ -33,6 +33,9 @@ uint64_t aiod_op_moved_bytes(unsigned op, uint64_t length, int64_t result);
 int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle *handle, uint64_t request_bytes_max,
                   enum aiod_reason *reason);
 
+/* aiod_request.group: those that one flush serves; NULL: none, as it is no flush, or has something of its own to be told. */
+const void *aiod_flush_group(unsigned op, const struct aiod_handle *handle);
+
 /* The offset in the source of a COPY_RANGE. */
 uint64_t aiod_op_source_offset(const struct aiod_submission *record);
 

@@ -62,7 +62,7 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
 
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
 {
-    return others + pool->reserve_threads < pool->max_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
+    return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
 }
 
 /* Unlink what `ended` picks, as a list linked by `next`, in the queue's order. */
@@ -87,21 +87,25 @@ static struct aiod_request *unlink_if(struct aiod_pool *pool, bool (*ended)(cons
     return taken;
 }
 
-struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group)
+struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group, struct aiod_request *mine)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_request *taken = NULL;
     struct aiod_request *request;
 
     pthread_mutex_lock(&pool->lock);
+    aiod_in_service_turn(pool, now_ns);
+    for (request = mine; request != NULL; request = request->next) {
+        aiod_in_service_hand(request);
+    }
     request = pool->queue_first;
     for (unsigned seen = 0; request != NULL && seen < AIOD_GROUP_SCAN; seen++) {
         struct aiod_request *next = request->next;
 
         if (request->group == group && !aiod_pool_deadline_passed(request, now_ns)) {
             aiod_pool_unlink(pool, request);
-            aiod_flows_started(&pool->flows, request);
-            request->started_ns = now_ns;
+            request->started_ns = request->begun_ns = now_ns;
+            aiod_in_service_begin(pool, request);
             request->next = taken;
             taken = request;
         }
@@ -191,7 +195,7 @@ void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request)
 void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
 {
     pthread_mutex_lock(&pool->lock);
-    aiod_flows_done(&pool->flows, request);
+    aiod_in_service_end(pool, request);
     pthread_mutex_unlock(&pool->lock);
     request->result = result;
     aiod_pool_push_done(pool, request);
@@ -313,6 +317,9 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
     if (pool->queued_with_deadline > 0) {
         wanted_ns = sooner_ns(wanted_ns, deadline_scan_at_ns(pool), now_ns);
     }
+    if (pool->flows.wake_ns != UINT64_MAX) {
+        wanted_ns = sooner_ns(wanted_ns, pool->flows.wake_ns, now_ns);
+    }
     if (pool->retry_at_ns != 0) {
         wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
         if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may be longer than a request is to wait */
@@ -359,11 +366,17 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     struct aiod_request *late = NULL;
     struct aiod_request *forlorn = NULL;
     uint64_t now_ns = aiod_now_ns();
+    bool ring = false;
     unsigned wake;
 
     aiod_spawner_retry(pool, now_ns);
     pthread_mutex_lock(&pool->lock);
     wake = catch_lost_wakeup(pool, chosen, now_ns);
+    if (pool->flows.wake_ns <= now_ns) {
+        aiod_flows_wake(&pool->flows, now_ns);
+        ring = aiod_spawner_owe(pool);
+        wake = wake == 0 && pool->waking_threads == 0 ? aiod_pool_choose_sleepers(pool, chosen, 1) : wake;
+    }
     late = unlink_late(pool, now_ns);
     if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
         forlorn = unlink_if(pool, queued_before, now_ns - pool->spawn_retry_ns);
@@ -371,6 +384,9 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     pthread_mutex_unlock(&pool->lock);
 
     aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
     end_unstarted(pool, late, -ETIMEDOUT, AIOD_REASON_DEADLINE);
     end_unstarted(pool, forlorn, -EAGAIN, AIOD_REASON_NO_THREADS);
     return aiod_pool_tick_wanted(pool);
@@ -413,10 +429,65 @@ void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned 
     }
 }
 
+void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const struct aiod_rate_limits *limits)
+{
+    pthread_mutex_lock(&pool->lock);
+    aiod_rate_set(rate, limits);
+    pool->flows.wake_ns = 0; /* who waits looks again, at the next tick */
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void aiod_pool_unlimit(struct aiod_pool *pool)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    aiod_flows_unlimit(&pool->flows);
+    ring = aiod_spawner_owe(pool);
+    wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+/* The limits are others: owe no more than they allow, and send surplus sleepers home. Lock held; returns how many. */
+static unsigned shrink(struct aiod_pool *pool, struct aiod_worker **chosen)
+{
+    aiod_pool_set_limit(pool);
+    while (pool->cur_threads > pool->limit_threads && pool->new_threads > 0) {
+        pool->new_threads--;
+        pool->cur_threads--;
+    }
+    return pool->cur_threads > pool->limit_threads ? choose_any(pool, chosen, pool->cur_threads - pool->limit_threads)
+                                                   : 0;
+}
+
+void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->slow_ns = slow_ns;
+    pool->stuck_threads_max = stuck_threads_max;
+    wake = shrink(pool, chosen);
+    ring = aiod_spawner_owe(pool);
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
 int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads)
 {
     struct aiod_worker *chosen[AIOD_THREADS_MAX];
-    unsigned wake = 0;
+    unsigned wake;
     bool ring;
 
     if (max_threads < 1 || max_threads > AIOD_THREADS_MAX || min_threads > max_threads) {
@@ -425,13 +496,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     pthread_mutex_lock(&pool->lock);
     pool->max_threads = max_threads;
     pool->min_threads = min_threads;
-    while (pool->cur_threads > max_threads && pool->new_threads > 0) {
-        pool->new_threads--;
-        pool->cur_threads--;
-    }
-    if (pool->cur_threads > max_threads) {
-        wake = choose_any(pool, chosen, pool->cur_threads - max_threads);
-    }
+    wake = shrink(pool, chosen);
     set_reserve(pool);
     ring = aiod_spawner_owe(pool);
     pthread_mutex_unlock(&pool->lock);
@@ -448,6 +513,7 @@ void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
     pthread_mutex_lock(&pool->lock);
     *stats = (struct aiod_pool_stats){
         .max_threads = pool->max_threads,
+        .stuck_threads = pool->stuck_threads,
         .min_threads = pool->min_threads,
         .cur_threads = pool->cur_threads,
         .idle_threads = pool->asleep_threads + pool->waking_threads,
@@ -553,6 +619,7 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
     pool->spawn_retry_ns = config->spawn_retry_ns;
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
     pool->timer_at_ns = AIOD_POOL_NEVER;
+    pool->flows.wake_ns = UINT64_MAX;
     error = init_doorbells(pool);
     if (error != 0) {
         free(pool);

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "histogram.h"
+#include "rate.h"
 #include "request.h"
 
 #define AIOD_THREADS_MAX 4096u
@@ -50,6 +51,7 @@ enum aiod_spawn_cause {
 
 struct aiod_pool_stats {
     unsigned max_threads;
+    unsigned stuck_threads; /* workers that have had the same in hand for slow_ns */
     unsigned min_threads;
     unsigned cur_threads;  /* asleep + waking + active + pending + new */
     unsigned idle_threads; /* asleep + waking */
@@ -85,10 +87,10 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
 bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
 
 /*
- * On a worker that carries out a request of `group` (not NULL): take its other requests off the queue, as parked ones.
- * Linked by `next`, NULL when there are none among the AIOD_GROUP_SCAN oldest.
+ * On a worker that carries out the parked requests `mine`, linked by `next`, of `group` (not NULL): take the group's other
+ * requests off the queue, as parked ones. Linked by `next`, NULL when there are none among the AIOD_GROUP_SCAN oldest.
  */
-struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group);
+struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group, struct aiod_request *mine);
 
 /*
  * On a worker: end the parked request `request` with `result`, its reason having been set. The worker must be at work for
@@ -98,6 +100,8 @@ void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int6
 
 /* Hand `request`, that was never submitted, to the reaper: word of something else that has ended. Any thread. */
 void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request);
+
+bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns);
 
 /* Take all that is done, linked by `next`, oldest first; NULL when there is none. Clears the completion eventfd. */
 struct aiod_request *aiod_pool_reap(struct aiod_pool *pool);
@@ -121,6 +125,12 @@ void aiod_pool_want_timer(struct aiod_pool *pool);
 /* What aiod_pool_tick() would return, doing nothing. */
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);
 
+/* Give `rate` (rate.h) other limits. */
+void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const struct aiod_rate_limits *limits);
+
+/* Rates are not heeded any more: the daemon is to stop in time. */
+void aiod_pool_unlimit(struct aiod_pool *pool);
+
 /*
  * How workers are shared among flows (flows.h): the last `reserve_threads` of them (a sixteenth of max_threads at most) are for
  * flows with nothing in service; while more than one asks, a flow has at most `active_max` requests and about
@@ -130,6 +140,30 @@ void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned 
 
 /* Change the limits: 1 <= max <= AIOD_THREADS_MAX, min <= max, else -EINVAL. Surplus workers leave when next idle or done. */
 int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads);
+
+/*
+ * A worker that has had the same in hand for `slow_ns` (0: none ever) is stuck; as many as are stuck, at most
+ * `stuck_threads_max`, may be there beyond max_threads. They are counted by aiod_pool_find_slow().
+ */
+void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max);
+
+/* A request in service, as long as the pool's lock is held. */
+struct aiod_sight {
+    const struct aiod_request *request;
+    uint64_t age_ns; /* since a worker took it */
+    pid_t tid;       /* of the worker that has it in hand; 0: it is parked */
+};
+
+/* Show every request in service, oldest first, until `visit` returns false. It is called with the pool's lock held. */
+void aiod_pool_visit(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+                     void *argument);
+
+/*
+ * Show those that have become slow since the last call, alike; each once (what `visit` returns false for comes again). Workers
+ * that are stuck are replaced.
+ */
+void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+                         void *argument);
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);
 

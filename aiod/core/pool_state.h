@@ -1,5 +1,5 @@
 /*
- * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, places.c and affinity.c.
+ * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, in_service.c, places.c and affinity.c.
  *
  * Lock order: pool->lock is the only lock, held for a few dozen instructions, never over a system call. What has to be
  * woken is chosen under it and woken after it.
@@ -33,6 +33,9 @@ struct aiod_worker {
     pid_t tid;                 /* 0: not born yet */
     struct aiod_worker *below; /* the stack of sleepers, most recently used on top */
     struct aiod_worker *above;
+    uint64_t turn;     /* counts what it has had in hand, in this place */
+    uint64_t since_ns; /* since when it has had the same in hand; 0: nothing */
+    bool stuck;        /* for so long that it is counted in stuck_threads */
 };
 
 /* A worker that is owed: since when, and why. */
@@ -73,6 +76,7 @@ struct aiod_pool {
 
     /* Protected by lock: the workers. cur == asleep + waking + active + pending + new. */
     unsigned max_threads;
+    unsigned limit_threads; /* max_threads, and what stuck workers add to it */
     unsigned min_threads;
     unsigned cur_threads;
     unsigned asleep_threads;
@@ -84,6 +88,13 @@ struct aiod_pool {
     pthread_cond_t all_left;
     const struct aiod_worker *moving; /* its affinity is being set: it must not leave */
     pthread_cond_t moved;
+
+    /* Protected by lock: the requests in service, oldest first, and the workers that are stuck with theirs. */
+    struct aiod_request *service_first;
+    struct aiod_request *service_last;
+    uint64_t slow_ns; /* 0: nothing is ever slow */
+    unsigned stuck_threads;
+    unsigned stuck_threads_max;
 
     /* Protected by lock: the owed, a ring of new_threads entries, oldest first. */
     struct aiod_owed owed[AIOD_THREADS_MAX];
@@ -128,6 +139,22 @@ bool aiod_spawner_step(struct aiod_pool *pool, const struct aiod_worker *creator
 /* spawner.c: creation is retried when its time has come. Lock not held. */
 void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
 
+/* in_service.c: the calling thread is this worker. Lock not held. */
+void aiod_in_service_worker(struct aiod_worker *worker);
+
+/* in_service.c: the calling worker has something else in hand from now on; `now_ns` 0: nothing. Lock held. */
+void aiod_in_service_turn(struct aiod_pool *pool, uint64_t now_ns);
+
+/* in_service.c: the calling worker has it in hand for this turn, too; it is in service already. Lock held. */
+void aiod_in_service_hand(struct aiod_request *request);
+
+/* in_service.c: a request that the calling worker has taken is in service, its begun_ns being set; and no more. Lock held. */
+void aiod_in_service_begin(struct aiod_pool *pool, struct aiod_request *request);
+void aiod_in_service_end(struct aiod_pool *pool, struct aiod_request *request);
+
+/* in_service.c: limit_threads by max_threads and by who is stuck. Lock held. */
+void aiod_pool_set_limit(struct aiod_pool *pool);
+
 /* pool.c: how many queued requests a worker may take while `others` are at work or waking. Lock held. */
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others);
 
@@ -136,9 +163,6 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);
 
 /* pool.c: hand a finished request to the reaper. Lock not held. */
 void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
-
-/* pool.c */
-bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns);
 
 /* affinity.c: wait until `worker` is not being moved. Lock held on entry and return. */
 void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker);

@@ -4,9 +4,11 @@
 #ifndef AIOD_REQUEST_H
 #define AIOD_REQUEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct aiod_flow;
+struct aiod_worker;
 
 /* Why a request failed, for the sentence that people read. Numbers are shared with module.cpp. */
 enum aiod_reason {
@@ -23,6 +25,8 @@ enum aiod_reason {
     AIOD_REASON_STOPPING,
     AIOD_REASON_IOCTL,
     AIOD_REASON_SIZE,
+    AIOD_REASON_LATE,
+    AIOD_REASON_RESTARTED,
 };
 
 /*
@@ -59,12 +63,21 @@ struct aiod_request {
     struct aiod_request *flow_next;
     struct aiod_request *flow_previous;
 
+    /* Protected by the pool's lock while it is in service (in_service.c). */
+    struct aiod_request *service_next;
+    struct aiod_request *service_previous;
+    const struct aiod_worker *worker; /* who has it in hand, if that one's turn is still `turn` */
+    uint64_t turn;
+    uint64_t begun_ns; /* when it was taken; started_ns is the worker's by now */
+    bool slow;         /* has been found to be, and told of */
+
     /*
      * Written by the worker (or by who ends it while queued) before the request is pushed on the done list with
      * release order; read by the reaper after it took the list with acquire order.
      */
     int64_t result;
     enum aiod_reason reason;
+    bool shared; /* others asked as well when it was taken */
     uint64_t queued_ns;
     uint64_t started_ns; /* 0: never started */
     uint64_t done_ns;

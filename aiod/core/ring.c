@@ -123,6 +123,11 @@ void aiod_ring_put(struct aiod_ring *ring)
     aiod_pool_notify(ring->pool, &ring->gone_notice.request);
 }
 
+void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word)
+{
+    __atomic_store_n(&ring->memory.header->last_word, word, __ATOMIC_RELEASE);
+}
+
 void aiod_ring_end(struct aiod_ring *ring)
 {
     atomic_store_explicit(&ring->ended, true, memory_order_release);

@@ -79,8 +79,6 @@ struct aiod_ring {
     struct aiod_task broken_notice;
     struct aiod_task gone_notice;
 
-    struct aiod_flow flow; /* the pool's */
-
     struct aiod_ring_request requests[]; /* memory.entries */
 };
 
@@ -112,6 +110,9 @@ bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle)
 
 /* Take nothing any more, cancel what is queued, give the session's reference back. */
 void aiod_ring_end(struct aiod_ring *ring);
+
+/* Before aiod_ring_end(): what the client may know of it (enum aiod_ring_last_word). */
+void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word);
 
 /* After AIOD_TASK_RING_GONE: free what is left, counts going to `stats`. */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);

@@ -198,8 +198,8 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
     queued->run = aiod_io_run;
     queued->complete = complete;
     queued->deadline_ns = entry->deadline_ms != 0 ? now_ns + entry->deadline_ms * UINT64_C(1000000) : 0;
-    queued->group = entry->op == AIOD_RING_FLUSH ? &io->handle->file->flushes : NULL;
-    queued->flow = &ring->flow;
+    queued->group = aiod_flush_group(entry->op, io->handle);
+    queued->flow = io->handle->flow;
     queued->cost = aiod_op_cost(entry->op, entry->length);
     queued->reason = AIOD_REASON_KERNEL;
     queued->queued_ns = now_ns;
@@ -241,7 +241,8 @@ static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *requ
         finish_inline(batch, request, 0);
         return true;
     }
-    if (io->op != AIOD_READ || io->handle->use.direct || io->length > batch->ring->inline_read_max) {
+    if (io->op != AIOD_READ || io->handle->use.direct || aiod_flow_limited(io->handle->flow) ||
+        io->length > batch->ring->inline_read_max) {
         return false;
     }
     io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset);

@@ -41,16 +41,27 @@ struct aiod_handle_use {
     bool direct; /* O_DIRECT, with this alignment */
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
-    uint64_t size_max; /* no byte is written beyond it; 0: no limit */
+    struct aiod_rate *rate; /* the export's; NULL: none */
+    int ioprio;             /* of who works for it (ioprio.h); 0: the thread's own */
+    uint64_t size_max;      /* no byte is written beyond it; 0: no limit */
+    const char *name;       /* what people call the file; NULL: nothing */
+};
+
+/* A session's requests of one export, as the pool's queue sees them. */
+struct aiod_session_flow {
+    struct aiod_flow flow; /* its first rate is the export's */
+    struct aiod_session_flow *next;
 };
 
 struct aiod_handle {
     struct aiod_session *session;
+    struct aiod_flow *flow;
     struct aiod_file *file;
     int fd;
     uint32_t number;
     uint32_t inflight; /* requests */
     struct aiod_handle_use use;
+    bool suspect; /* what was written may be lost, and its next flush says so; by atomic operations */
     bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
 
@@ -60,6 +71,13 @@ struct aiod_handle {
     struct aiod_task left;
 };
 
+/* What a handle was to an engine that has gone. */
+struct aiod_resumed {
+    uint32_t number; /* its client's word for it; 0: a new one */
+    bool suspect;
+    int flush_fd; /* of the file, opened before all others; taken over. -1: none */
+};
+
 struct aiod_handle_slot {
     struct aiod_handle *handle; /* NULL: free */
     uint16_t generation;        /* of the next handle here: a closed number stays unknown for long */
@@ -67,9 +85,10 @@ struct aiod_handle_slot {
 
 struct aiod_session {
     struct aiod_limits limits;
-    unsigned refs; /* the owner, each request in flight, each handle */
-    void *owner;   /* whatever it wants to be found by; not used here; NULL: nobody wants to know of it */
-    bool ended;    /* completions go nowhere */
+    unsigned refs;  /* the owner, each request in flight, each handle */
+    char client[9]; /* what people call it; "": nothing */
+    void *owner;    /* whatever it wants to be found by; not used here; NULL: nobody wants to know of it */
+    bool ended;     /* completions go nowhere */
 
     /* Credit. submitted - acknowledged are unanswered as the client sees it. */
     uint64_t submitted;
@@ -89,7 +108,8 @@ struct aiod_session {
     struct aiod_reply *reply;
     uint64_t small_bytes;
 
-    struct aiod_flow flow; /* of its messages' requests */
+    struct aiod_session_flow *flows;
+    struct aiod_rate *rate; /* its user's; NULL: none */
 
     struct aiod_ring *ring; /* NULL: none */
     const char *broken;     /* the rule that its client has broken by its ring */
@@ -98,8 +118,8 @@ struct aiod_session {
     struct aiod_stats stats;
 };
 
-/* NULL without memory. One reference. */
-struct aiod_session *aiod_session_create(const struct aiod_limits *limits);
+/* NULL without memory. One reference. `rate` (NULL: none) is its user's. */
+struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struct aiod_rate *rate);
 
 void aiod_session_ref(struct aiod_session *session);
 void aiod_session_unref(struct aiod_session *session);
@@ -119,9 +139,12 @@ bool aiod_session_charge(struct aiod_session *session, uint64_t length);
 /* A record of `length` charged bytes is completed, its reply made. */
 void aiod_session_complete(struct aiod_session *session, uint64_t length);
 
-/* Make a handle of `fd`; the ioctls of `use` are copied. Its number, or -EMFILE, -ENOMEM. */
-int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file,
-                        const struct aiod_handle_use *use);
+/*
+ * Make a handle of `fd`; the ioctls and the name of `use` are copied. Its number, or -EMFILE, -ENOMEM, -EEXIST: the number
+ * that `resumed` (or NULL) wants is taken.
+ */
+int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
+                        const struct aiod_resumed *resumed);
 
 /* The open handle of that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);

@@ -29,7 +29,7 @@ static bool owe(struct aiod_pool *pool, bool again)
     }
     while ((aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > supply ||
             pool->cur_threads < pool->min_threads) &&
-           pool->cur_threads < pool->max_threads) {
+           pool->cur_threads < pool->limit_threads) {
         bool too_few = pool->cur_threads < pool->min_threads;
 
         now_ns = now_ns != 0 ? now_ns : aiod_now_ns();
@@ -110,6 +110,7 @@ static struct aiod_worker *begin_creation(struct aiod_pool *pool, const struct a
     worker->links = creator != NULL ? creator->links + 1 : 1;
     worker->chosen = false;
     worker->tid = 0;
+    worker->since_ns = 0;
     pool->owed_first = (pool->owed_first + 1) % AIOD_THREADS_MAX;
     pool->new_threads--;
     pool->pending_threads++;

@@ -148,16 +148,19 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
 /* Take the request whose turn it is; NULL: all are held back. Lock held. */
 static struct aiod_request *take_request(struct aiod_pool *pool)
 {
-    bool only_fresh = pool->active_threads + pool->reserve_threads > pool->max_threads;
-    struct aiod_request *request = aiod_flows_pick(&pool->flows, only_fresh);
+    bool only_fresh = pool->active_threads + pool->reserve_threads > pool->limit_threads;
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *request = aiod_flows_pick(&pool->flows, only_fresh, now_ns);
 
     if (request == NULL) {
         return NULL;
     }
     aiod_pool_unlink(pool, request);
-    aiod_flows_started(&pool->flows, request);
-    pool->last_taken_ns = aiod_now_ns();
-    request->started_ns = pool->last_taken_ns;
+    request->shared = pool->flows.shared;
+    pool->last_taken_ns = now_ns;
+    request->started_ns = request->begun_ns = pool->last_taken_ns;
+    aiod_in_service_turn(pool, pool->last_taken_ns);
+    aiod_in_service_begin(pool, request);
     return request;
 }
 
@@ -206,9 +209,20 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
     }
 }
 
+/* Somebody waits for a rate, and the main loop's timer comes too late for that: it has to be told. Lock held. */
+static bool wants_timer(struct aiod_pool *pool)
+{
+    bool wants = pool->flows.wake_ns < pool->timer_at_ns;
+
+    if (wants) {
+        pool->timer_at_ns = pool->flows.wake_ns; /* as it will be */
+    }
+    return wants;
+}
+
 static bool must_leave(const struct aiod_pool *pool)
 {
-    return pool->stopping || pool->cur_threads > pool->max_threads;
+    return pool->stopping || pool->cur_threads > pool->limit_threads;
 }
 
 void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
@@ -216,11 +230,13 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
     struct aiod_request *finished = NULL;
     bool stay = true;
 
+    aiod_in_service_worker(worker);
     pthread_mutex_lock(&pool->lock);
     while (stay && (finished != NULL || !must_leave(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
         struct aiod_request *request;
         unsigned wake;
+        bool ring;
 
         if (must_leave(pool)) { /* told first, and then looked again: others may have left meanwhile */
             pthread_mutex_unlock(&pool->lock);
@@ -229,6 +245,13 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         request = may_take(pool) ? take_request(pool) : NULL;
+        ring = wants_timer(pool);
+        if (request == NULL && ring) {
+            pthread_mutex_unlock(&pool->lock);
+            aiod_eventfd_ring(pool->doorbell_fd);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
         if (request == NULL) {
             stay = idle(pool, worker, &finished);
             continue;
@@ -237,11 +260,15 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         pthread_mutex_unlock(&pool->lock);
         tell(pool, &finished);
         aiod_pool_post_chosen(chosen, wake);
+        if (ring) {
+            aiod_eventfd_ring(pool->doorbell_fd);
+        }
         finished = carry_out(request);
         pthread_mutex_lock(&pool->lock);
         if (finished != NULL) {
-            aiod_flows_done(&pool->flows, finished);
+            aiod_in_service_end(pool, finished);
         }
+        aiod_in_service_turn(pool, 0);
         aiod_flows_look(&pool->flows, pool->last_taken_ns);
     }
     aiod_pool_leave(pool, worker);

@@ -17,7 +17,9 @@ from aiod import __version__
 from aiod.ctl import tables
 from aiod.ctl.bench_run import KINDS, run_bench
 from aiod.ctl.completion import engine_names, export_names
-from aiod.ctl.daemon import ask, ask_until
+from aiod.ctl.daemon import Address, ask, ask_until
+from aiod.ctl.daemon import drain as drain_daemon
+from aiod.ctl.keygen import keygen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +35,15 @@ _TABLE_COLUMNS_MIN: Final = 200
 class Options:
     """What stands before the verb."""
 
-    endpoint: str | None
+    address: Address
     as_json: bool
     timeout_s: float
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--endpoint", envvar="AIOD_ENDPOINT", metavar="EP", help="Front endpoint; also AIOD_ENDPOINT.")
+@click.option("--key", metavar="FILE", help="Your secret key, for tcp://; also AIOD_KEY.")
+@click.option("--server-key", metavar="KEY", help="The daemon's public key; also AIOD_SERVER_KEY.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 @click.option(
     "--timeout",
@@ -52,12 +56,12 @@ class Options:
 )
 @click.version_option(__version__, prog_name="aiodctl")
 @click.pass_context
-def main(context: click.Context, endpoint: str | None, timeout_s: float, *, as_json: bool) -> None:
+def main(context: click.Context, /, timeout_s: float, *, as_json: bool, **address: str | None) -> None:
     """Look into a running aiod.
 
     Exit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon reached.
     """
-    context.obj = Options(endpoint, as_json, timeout_s)
+    context.obj = Options(Address(**address), as_json, timeout_s)
 
 
 def _verb(name: str, summary: str, show: Callable[[dict[str, Any]], Iterator[Any]]) -> None:
@@ -65,7 +69,7 @@ def _verb(name: str, summary: str, show: Callable[[dict[str, Any]], Iterator[Any
 
     @click.pass_obj
     def callback(options: Options, *, as_json: bool) -> None:
-        _answer(options, as_json or options.as_json, show, lambda: ask(options.endpoint, name, options.timeout_s))
+        _answer(options, as_json or options.as_json, show, lambda: ask(options.address, name, options.timeout_s))
 
     params: list[click.Parameter] = [_json_option()]
     main.add_command(click.Command(name, callback=callback, help=summary, params=params))
@@ -92,7 +96,7 @@ def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
         options,
         as_json or options.as_json,
         tables.ping,
-        lambda: ask_until(options.endpoint, "ping", wait_s, options.timeout_s),
+        lambda: ask_until(options.address, "ping", wait_s, options.timeout_s),
     )
 
 
@@ -115,7 +119,7 @@ def threads(options: Options, *, check: bool, as_json: bool) -> None:
     (affinity = "inherit" leaves it there until it goes home), or somebody has moved it.
     """
     body = _answer(
-        options, as_json or options.as_json, tables.threads, lambda: ask(options.endpoint, "threads", options.timeout_s)
+        options, as_json or options.as_json, tables.threads, lambda: ask(options.address, "threads", options.timeout_s)
     )
     astray = sum(thread["astray"] for engine in body["engines"] for thread in engine["threads"])
     if check and astray:
@@ -143,7 +147,42 @@ def pool(options: Options, engine: str, min_threads: int | None, max_threads: in
         options,
         as_json or options.as_json,
         tables.pool,
-        lambda: ask(options.endpoint, "pool", options.timeout_s, engine=engine, **given),
+        lambda: ask(options.address, "pool", options.timeout_s, engine=engine, **given),
+    )
+
+
+@main.command()
+@click.argument("engine", required=False, shell_complete=engine_names)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+@click.pass_obj
+def requests(options: Options, engine: str | None, *, as_json: bool) -> None:
+    """Show what is in service in ENGINE, or in all: the oldest requests first, 1000 at most.
+
+    What hangs is at the top, with the worker that it holds. What waits for a worker is counted. An order.
+    """
+    given = {"engine": engine} if engine is not None else {}
+    _answer(
+        options,
+        as_json or options.as_json,
+        tables.requests,
+        lambda: ask(options.address, "requests", options.timeout_s, **given),
+    )
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def drain(options: Options, *, as_json: bool) -> None:
+    """Have the daemon finish what is in flight and end, as SIGTERM does; return when it is gone.
+
+    What has been accepted is completed, and its client told, for drain_timeout_s at most. An order: for root, the
+    daemon's own user and members of control_groups.
+    """
+    _answer(
+        options,
+        as_json or options.as_json,
+        tables.drain,
+        lambda: drain_daemon(options.address, options.timeout_s),
     )
 
 
@@ -161,8 +200,11 @@ def kick(options: Options, client: str, *, as_json: bool) -> None:
         options,
         as_json or options.as_json,
         tables.kick,
-        lambda: ask(options.endpoint, "kick", options.timeout_s, client=client),
+        lambda: ask(options.address, "kick", options.timeout_s, client=client),
     )
+
+
+main.add_command(keygen)
 
 
 class Size(click.ParamType[int]):
@@ -210,7 +252,7 @@ def bench(options: Options, /, export: str | None, seconds: float, *, as_json: b
         options,
         silent,
         tables.bench,
-        lambda: run_bench(options.endpoint, export, seconds, options.timeout_s, Console(stderr=True), **work),
+        lambda: run_bench(options.address, export, seconds, options.timeout_s, Console(stderr=True), **work),
     )
 
 
@@ -224,7 +266,7 @@ def _answer(
     try:
         body = question()
     except (ConnectionError, TimeoutError) as error:
-        where = f" at {options.endpoint}" if options.endpoint else ""
+        where = f" at {options.address.endpoint}" if options.address.endpoint else ""
         click.echo(f"aiodctl: no daemon reached{where}: {error.strerror or error}", err=True)
         sys.exit(EXIT_UNREACHABLE)
     except OSError as error:

@@ -22,6 +22,7 @@ from aiod_client import aio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
+    from aiod.ctl.daemon import Address
     from aiod_client.ring_attach import Transport
 
 _MIB: Final = 1 << 20
@@ -74,22 +75,22 @@ class Tally:
         return result | {"max": ordered[-1][0] / 1000 if ordered else 0.0}
 
 
-def measure(
-    endpoint: str | None, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]
-) -> dict[str, Any]:
+def measure(address: Address, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]) -> dict[str, Any]:
     """Make a file in the export, work on it, remove it; the figures. `progress(seconds, tally)` is told now and then.
 
     Raises OSError when the daemon refuses a part of it, or is gone.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_measure(endpoint, work, timeout_s, progress))
+        return runner.run(_measure(address, work, timeout_s, progress))
 
 
 async def _measure(
-    endpoint: str | None, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]
+    address: Address, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]
 ) -> dict[str, Any]:
     path = f"{work.export}/.aiodctl-bench-{os.getpid()}"
-    async with aio.connect(endpoint, transport=work.transport, timeout=timeout_s) as client:
+    async with aio.connect(
+        address.endpoint, transport=work.transport, timeout=timeout_s, key=address.key, server_key=address.server_key
+    ) as client:
         stats = await client.control("stats")
         async with await client.open(path, "x+", direct=work.direct) as file:
             try:

@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from aiod.ctl.bench import Tally
+    from aiod.ctl.daemon import Address
 
 KINDS: Final = ("randread", "randwrite", "randrw", "read", "write")
 
 
 def run_bench(
-    endpoint: str | None, export: str | None, seconds: float, timeout_s: float, console: Console, **work: Any
+    address: Address, export: str | None, seconds: float, timeout_s: float, console: Console, **work: Any
 ) -> dict[str, Any]:
     """The figures. Raises OSError when the daemon says no, or is gone."""
     from aiod.ctl.bench import Work, measure  # noqa: PLC0415 - no other verb needs an event loop
 
-    wanted = Work(export=export or _first_export(endpoint, timeout_s), seconds=seconds, **work)
+    wanted = Work(export=export or _first_export(address, timeout_s), seconds=seconds, **work)
     if wanted.block_bytes > wanted.file_bytes:
         raise OSError(errno.EINVAL, f"--bs {wanted.block_bytes} is larger than --size {wanted.file_bytes}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -33,12 +34,12 @@ def run_bench(
         def tell(elapsed_s: float, tally: Tally) -> None:
             line.update(task, completed=elapsed_s, description=f"{tally.operations / elapsed_s:,.0f} IOPS")
 
-        return measure(endpoint, wanted, timeout_s, tell)
+        return measure(address, wanted, timeout_s, tell)
 
 
-def _first_export(endpoint: str | None, timeout_s: float) -> str:
+def _first_export(address: Address, timeout_s: float) -> str:
     """One where a file can be made, as far as the daemon tells."""
-    exports = ask(endpoint, "exports", timeout_s)["exports"]
+    exports = ask(address, "exports", timeout_s)["exports"]
     for export in exports:
         if not export["read_only"]:
             return str(export["name"])

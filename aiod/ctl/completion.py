@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from aiod.ctl.daemon import ask
+from aiod.ctl.daemon import Address, ask
 
 if TYPE_CHECKING:
     import click
@@ -25,9 +25,9 @@ def export_names(context: click.Context, _: click.Parameter, incomplete: str) ->
 
 
 def _names(context: click.Context, verb: str, of: str, incomplete: str) -> list[str]:
-    endpoint = context.find_root().params.get("endpoint")
+    given = context.find_root().params
     try:
-        body = ask(endpoint, verb, _TIMEOUT_S)
+        body = ask(Address(given.get("endpoint"), given.get("key"), given.get("server_key")), verb, _TIMEOUT_S)
     except OSError:
         return []
     return [each["name"] for each in body[of] if each["name"].startswith(incomplete)]

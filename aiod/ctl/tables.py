@@ -52,8 +52,8 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
     """Engines, their pools, and each one's operations."""
     yield f"aiod {body['version']} (pid {body['pid']}), up for {duration(body['uptime_s'])}"
     pools = _table(
-        "engines", "name", "pid", "state", "threads", "idle", "min", "max", "created", "failed", "queued", "in flight",
-        "clients", "files", "rings", "their memory", "RSS",
+        "engines", "name", "pid", "state", "threads", "idle", "min", "max", "stuck", "created", "failed", "queued",
+        "in flight", "slow", "clients", "files", "rings", "their memory", "RSS",
     )  # fmt: skip
     for engine in body["engines"]:
         pool = engine["pool"]
@@ -61,9 +61,9 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
             engine["name"],
             str(engine["pid"]),
             engine["state"],
-            *(str(pool[key]) for key in ("cur_threads", "idle_threads", "min_threads", "max_threads")),
+            *(str(pool[key]) for key in ("cur_threads", "idle_threads", "min_threads", "max_threads", "stuck_threads")),
             *(str(pool[key]) for key in ("threads_created", "spawn_failures", "queued")),
-            *(str(engine.get(key, "")) for key in ("inflight", "sessions", "files", "rings")),
+            *(str(engine.get(key, "")) for key in ("inflight", "slow_requests", "sessions", "files", "rings")),
             size(engine.get("ring_bytes", 0)),
             size(engine.get("rss_bytes", 0)),
         )
@@ -164,7 +164,7 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
             client["id"],
             client["engine"],
             *(str(client[key]) for key in ("pid", "uid", "software")),
-            "ring" if client["ring"] else "ZeroMQ",
+            _way(client),
             *(str(client[key]) for key in ("handles", "inflight")),
             duration(client["age_s"]),
             duration(client["idle_s"]),
@@ -174,6 +174,20 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
             *(f"{busiest['latency_us'][quantile]:,.1f}" for quantile in ("p50", "p99")),
         )
     yield table
+
+
+def _way(client: dict[str, Any]) -> str:
+    """How a client is connected; over tcp, with whose key or from where."""
+    if client["ring"]:
+        return "ring"
+    if client["key"] or client["uid"] < 0:
+        return f"tcp, {client['key'] or client['address']}"
+    return "ZeroMQ"
+
+
+def drain(body: dict[str, Any]) -> Iterator[Any]:
+    """That it is gone."""
+    yield f"aiod (pid {body['pid']}) has drained, and is gone"
 
 
 def handles(body: dict[str, Any]) -> Iterator[Any]:
@@ -192,6 +206,25 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
             ", ".join(state),
         )
     yield table
+
+
+def requests(body: dict[str, Any]) -> Iterator[Any]:
+    """What is in service, and how much waits."""
+    table = _table("requests in service", "client", "engine", "age", "operation", "file", "offset", "bytes", "worker")
+    for request in body["requests"]:
+        table.add_row(
+            request["client"],
+            request["engine"],
+            duration(request["age_s"]),
+            request["op"],
+            request["file"],
+            str(request["offset"]),
+            str(request["bytes"]),
+            str(request["tid"] or request["state"]),
+        )
+    yield table
+    for engine in body["engines"]:
+        yield f"engine {engine['name']}: {engine['queued']} queued, {engine['stuck_threads']} workers stuck"
 
 
 def bench(body: dict[str, Any]) -> Iterator[Any]:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from aiod._core import Rate
 from aiod.engine.errors import refused
 
 if TYPE_CHECKING:
@@ -22,11 +23,14 @@ _BYTES_MIN: Final = 64 * 1024
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One user. A limit of 0 is none."""
+    """One user, or one key without a user. A limit of 0 is none."""
 
-    uid: int
+    who: str
+    """As Peer.who has it."""
     limits: UserLimits
     sessions: set[Session] = field(default_factory=set)
+    rate: Rate = field(default_factory=Rate)
+    """Of all its requests; limits.rate says how much that is (Rates.follow)."""
     _messages_left: float = 0.0
     _counted_s: float = 0.0
 
@@ -37,7 +41,7 @@ class Account:
         """
         limits = self.limits
         if limits.sessions_max and len(self.sessions) >= limits.sessions_max:
-            raise refused(errno.EAGAIN, f"uid {self.uid} has {limits.sessions_max} sessions already; end one first")
+            raise refused(errno.EAGAIN, f"{self.who} has {limits.sessions_max} sessions already; end one first")
         requests = sum(session.depth_max + session.ring_entries for session in self.sessions)
         promised = sum(session.bytes_max for session in self.sessions)
         return (
@@ -49,19 +53,19 @@ class Account:
         """Raise OSError EMFILE when the user may have no more files open."""
         limit = self.limits.handles_max
         if limit and sum(s.core.handles + s.opens_inflight for s in self.sessions) >= limit:
-            raise refused(errno.EMFILE, f"{what}: uid {self.uid} has {limit} handles; close some")
+            raise refused(errno.EMFILE, f"{what}: {self.who} has {limit} handles; close some")
 
     def check_ring(self, entries: int, nbytes: int) -> None:
         """Raise OSError EAGAIN or EDQUOT when the user may have no such ring."""
         limits = self.limits
         rings = [session for session in self.sessions if session.ring_bytes]
         if limits.rings_max and len(rings) >= limits.rings_max:
-            raise refused(errno.EAGAIN, f"uid {self.uid} has {limits.rings_max} rings already")
+            raise refused(errno.EAGAIN, f"{self.who} has {limits.rings_max} rings already")
         if limits.ring_bytes_max and sum(s.ring_bytes for s in rings) + nbytes > limits.ring_bytes_max:
-            raise refused(errno.EDQUOT, f"a ring of {nbytes} bytes: uid {self.uid} may have {limits.ring_bytes_max}")
+            raise refused(errno.EDQUOT, f"a ring of {nbytes} bytes: {self.who} may have {limits.ring_bytes_max}")
         promised = sum(s.depth_max + s.ring_entries for s in self.sessions)
         if limits.requests_max and promised + entries > limits.requests_max:
-            raise refused(errno.EDQUOT, f"a ring of {entries} entries: uid {self.uid} may have {limits.requests_max}")
+            raise refused(errno.EDQUOT, f"a ring of {entries} entries: {self.who} may have {limits.requests_max}")
 
     def too_many_messages(self) -> bool:
         """Whether this message is one more than the user may send in a second: a token bucket of one second's."""

@@ -75,7 +75,7 @@ class Admission:
                 raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}")
             wanted &= ~OpenFlag.CREATE  # what is there may be opened all the same
         mode = mode if settings.create_mode < 0 else settings.create_mode
-        return Opening(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings))
+        return Opening(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
 
     def admit_name(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
         """What may be tried; `arguments` has those of the verb, each of the right type.
@@ -120,8 +120,8 @@ class Admission:
         if settings is None:
             known = ", ".join(sorted(self._settings.exports))
             raise refused(errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}")
-        if not settings.admits(session.peer.uid, session.gids):
-            raise refused(errno.EACCES, f"{what}: the export {export} is not for uid {session.peer.uid}")
+        if not settings.admits(session.peer.uid, session.gids, _key_of(session)):
+            raise refused(errno.EACCES, f"{what}: the export {export} is not for {session.peer.who}")
         return settings
 
     def _check_room(self, session: Session, name: str, files: int) -> None:
@@ -135,6 +135,11 @@ class Admission:
         session.account.check_handle(f"open {name}")
         if files >= self._files_max:
             raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
+
+
+def _key_of(session: Session) -> str:
+    owner = session.peer.owner
+    return owner.name if owner is not None else ""
 
 
 def _identity(what: str, session: Session, settings: ExportSettings) -> Identity | None:

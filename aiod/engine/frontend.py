@@ -1,4 +1,4 @@
-"""The engine's ROUTER: frames to wire messages and back. No policy, no file descriptors.
+"""The engine's ROUTERs: frames to wire messages and back. No policy, no file descriptors.
 
 Every message is taken apart here and its form checked once; the handlers get values of the right types. What has not
 the form that docs/protocol.md gives is answered with REFUSAL, and the session that it named is ended.
@@ -10,6 +10,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from aiod.engine.model import Reopening
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import zmq
 
     from aiod.engine.model import Session
-    from aiod.router import Peer, Router
+    from aiod.peer import Peer
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,20 @@ class Handlers(Protocol):
     def end_session(self, session: Session, reason: str) -> None:
         """End it; `reason` goes to the log."""
 
-    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
-        """The answer's elements: WELCOME or REFUSAL."""
+    def hello(self, peer: Peer, version: int, software: str, resume: bytes) -> list[Any] | None:
+        """The answer's elements: WELCOME or REFUSAL; None: it is answered later.
+
+        `resume`: the token of a session with an engine before this one; empty: there was none.
+        """
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """OPEN; answered by REPLY."""
+
+    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
+        """REOPEN; answered by REPLY."""
+
+    def repeated(self, session: Session) -> None:
+        """REPEATED."""
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE; answered by REPLY."""
@@ -72,12 +82,7 @@ class Frontend:
         """`limits`: most cookies of one CANCEL."""
         self._handlers = handlers
         self._cancel_max = limits
-        self._router: Router | None = None
         self._counters = {"messages": 0, "refusals": 0}
-
-    def attach(self, router: Router) -> None:
-        """Send by `router`, whose `on_message` is `receive`."""
-        self._router = router
 
     def stats(self) -> dict[str, int]:
         """Messages received, and how many were refused."""
@@ -117,7 +122,7 @@ class Frontend:
         if session.account.too_many_messages():
             limit = session.account.limits.messages_per_second_max
             sentence = (
-                f"more than {limit} messages a second of uid {session.peer.uid}; connect again, and put more into each"
+                f"more than {limit} messages a second of {session.peer.who}; connect again, and put more into each"
             )
             self._refuse(peer, errno.EAGAIN, sentence)
             self._handlers.end_session(session, sentence)
@@ -139,10 +144,28 @@ class Frontend:
             return
         software = message[1].get("software")
         name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
-        self.send(peer, self._handlers.hello(peer, version, name))
+        resume = message[1].get("resume")
+        answer = self._handlers.hello(peer, version, name, resume if isinstance(resume, bytes) else b"")
+        if answer is not None:
+            self.send(peer, answer)
 
     def _open(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         self._handlers.open(session, *message[2:7])
+
+    def _reopen(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        cookie, handle, export, path, flags, file, changed = message[2:9]
+        if len(file) != _FILE_NUMBERS:
+            raise wire.WireError(f"REOPEN of a file of {len(file)} numbers, not {_FILE_NUMBERS}")
+        for number in file:
+            _check_number(number)
+        if not 0 < handle < 1 << 32:
+            raise wire.WireError(f"REOPEN of handle {handle}")
+        dev, ino, generation = file
+        opened = Reopening(export, path, flags, dev, ino, generation, changed=changed)
+        self._handlers.reopen(session, cookie, handle, opened)
+
+    def _repeated(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
+        self._handlers.repeated(session)
 
     def _close(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         self._handlers.close(session, *message[2:4])
@@ -177,8 +200,7 @@ class Frontend:
 
     def send(self, peer: Peer, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> bool:
         """Send a message to a peer. False: the peer is gone, or reads nothing."""
-        assert self._router is not None, "attach() comes first"  # noqa: S101 - a mistake of ours
-        return self._router.send(peer, [wire.pack(*elements), *payloads])
+        return peer.router is not None and peer.router.send(peer, [wire.pack(*elements), *payloads])
 
     def send_to(self, session: Session, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
         """Send a message to a session; one that cannot be reached is ended, since its credit would never come back."""
@@ -195,6 +217,7 @@ class Frontend:
         self.send(peer, [MessageType.REFUSAL, number, sentence, {"versions": list(wire.VERSIONS)}])
 
 
+_FILE_NUMBERS: Final = 3
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
 
 # Of NAME's verbs. An unknown verb has none: to refuse it is the business of who knows them.
@@ -206,6 +229,8 @@ _NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
 
 _FORMS = {
     int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), Frontend._open),  # noqa: SLF001
+    int(MessageType.REOPEN): _Form((bytes, int, int, str, str, int, list, bool), Frontend._reopen),  # noqa: SLF001
+    int(MessageType.REPEATED): _Form((bytes,), Frontend._repeated),  # noqa: SLF001
     int(MessageType.CLOSE): _Form((bytes, int, int), Frontend._close),  # noqa: SLF001
     int(MessageType.NAME): _Form((bytes, int, str, str, str, dict), Frontend._name),  # noqa: SLF001
     int(MessageType.SUBMIT): _Form((bytes, int, bytes), Frontend._submit),  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""A session's open files: OPEN and CLOSE on their way through a worker.
+"""A session's open files: OPEN, CLOSE and the last flush on their way through a worker.
 
 Opening and closing block (network file systems, a last close that writes back), so workers do them; the core confines
 the path and keeps the table. Here stands only who waits for which.
@@ -6,21 +6,33 @@ the path and keeps the table. Here stands only who waits for which.
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import functools
 import itertools
 import logging
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aiod import logs
+from aiod import _core, logs
 from aiod.engine.errors import refused
+from aiod.witnesses import Witness
 from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
-    from aiod._core import Control, Core
-    from aiod.engine.model import Opening, Reply, Session
+    from collections.abc import Callable
+
+    from aiod._core import Control, Core, Rate
+    from aiod.engine.model import Opening, Reopening, Reply, Session
+    from aiod.engine_settings import EngineSettings
 
 log = logging.getLogger(__name__)
+
+
+_KEPT_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
 
 
 class AdmitOpen(Protocol):
@@ -30,29 +42,77 @@ class AdmitOpen(Protocol):
         """The open to try, or OSError."""
 
 
-class _Waiting(NamedTuple):
+class _Again(NamedTuple):
+    """What is opened once more was open with the engine before."""
+
+    handle: int
+    opened: Reopening
+    by_witness: bool
+
+
+@dataclass(slots=True)
+class _Waiting:
     session: Session
     cookie: int
     opening: Opening | None
     name: str
+    asked_s: float
+    again: _Again | None = None
+    answered: bool = False
+    """It hangs, and its client has been told."""
+
+
+class Keeping(Protocol):
+    """Has open files kept for the engine after this one, and has those of the one before it (engine/keeping.py)."""
+
+    def keep(self, witness: Witness, then: Callable[[], None]) -> None:
+        """Have it kept, and call `then`; its descriptor is closed."""
+
+    def drop(self, token: bytes, handle: int) -> None:
+        """The file has been closed."""
+
+    def take(self, token: bytes, handle: int) -> Witness | None:
+        """The file that the session had open under that number; its descriptor is the caller's."""
+
+    def first_of(self, dev: int, ino: int) -> int:
+        """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
 
 
 class Handles:
     """Opens and closes in flight. Main loop thread only."""
 
-    def __init__(self, core: Core, admit_open: AdmitOpen, reply: Reply) -> None:
-        """`admit_open` says what may be opened, `reply` answers."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        core: Core,
+        admit_open: AdmitOpen,
+        reply: Reply,
+        keeping: Keeping,
+        rate_of: Callable[[str], Rate],
+    ) -> None:
+        """`admit_open` says what may be opened, `reply` answers, `keeping` has every open file kept.
+
+        `rate_of` has the rate of an export.
+        """
+        self._rate_of = rate_of
+        self._keeping = keeping
+        self._settings = settings
         self._core = core
         self._admit_open = admit_open
         self._reply = reply
         self._tags = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
+        self._flushing: dict[int, asyncio.Future[int]] = {}
         self._opening = 0
 
-    @property
-    def waiting(self) -> int:
-        """Opens and closes that have not been answered."""
-        return len(self._waiting)
+    def apply(self, settings: EngineSettings) -> None:
+        """Use another timeout from now on."""
+        self._settings = settings
+
+    def describe(self, tag: int) -> tuple[str, str]:
+        """Whose the open or close `tag` is, and the file; nothing of one that nobody waits for."""
+        waiting = self._waiting.get(tag)
+        return (waiting.session.short_id, waiting.name) if waiting is not None else ("", "")
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """OPEN: let a worker try it, or refuse."""
@@ -62,10 +122,37 @@ class Handles:
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
+        self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
+
+    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
+        """REOPEN: what the supervisor has kept, else what has the name now, if it is the same file."""
+        files = self._core.files + self._opening
+        flags = opened.flags & int(_KEPT_FLAGS)
+        try:
+            opening = self._admit_open(session, opened.export, opened.path, flags, 0, files=files)
+        except OSError as error:
+            self._reply_error(session, cookie, error)
+            return
+        witness = self._keeping.take(session.token, handle)
+        kept = witness is not None and (witness.export, witness.flags) == (opened.export, int(opening.flags))
+        again = _Again(handle, opened, kept)
+        tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic(), again))
+        if witness is not None and kept:
+            self._core.adopt(tag, witness.fd, int(opening.flags))
+            return
+        if witness is not None:
+            self._core.close_fd(0, witness.fd)
+        self._open(tag, opening)
+
+    def _wait(self, waiting: _Waiting) -> int:
+        """The tag of an open that begins."""
         tag = next(self._tags)
-        self._waiting[tag] = _Waiting(session, cookie, opening, opening.name)
-        session.opens_inflight += 1
+        self._waiting[tag] = waiting
+        waiting.session.opens_inflight += 1
         self._opening += 1
+        return tag
+
+    def _open(self, tag: int, opening: Opening) -> None:
         settings = opening.export
         self._core.open(
             tag,
@@ -78,6 +165,7 @@ class Handles:
             gid=settings.create_gid,
             links=settings.symlinks,
             as_client=opening.as_client,
+            timeout_ms=self._settings.open_timeout_ms,
         )
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
@@ -91,27 +179,71 @@ class Handles:
             self._reply_error(session, cookie, known)
             return
         session.names.pop(handle, None)
-        self._waiting[tag] = _Waiting(session, cookie, None, name)
+        if not session.by_socket:
+            self._keeping.drop(session.token, handle)
+        self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
+
+    async def flush(self, session: Session) -> list[int]:
+        """Have on disk all that is completed on the session's files; the handles of those where it is."""
+        handles = list(session.names)
+        done = await asyncio.gather(*(self._flush(session, handle) for handle in handles))
+        return [handle for handle, flushed in zip(handles, done, strict=True) if flushed]
+
+    async def _flush(self, session: Session, handle: int) -> bool:
+        tag = next(self._tags)
+        try:
+            self._core.flush_handle(tag, session.core, handle)
+        except OSError:  # closed meanwhile, or its client is to hear of it by a flush of its own
+            return False
+        self._flushing[tag] = asyncio.get_running_loop().create_future()
+        return await self._flushing[tag] == 0
+
+    def give_up(self, older_than_s: float) -> None:
+        """Answer the opens asked for before `older_than_s` (of time.monotonic()) that hang."""
+        for waiting in self._waiting.values():
+            if waiting.opening is None or waiting.answered or waiting.asked_s > older_than_s:
+                continue
+            waiting.answered = True
+            if not waiting.session.ended:
+                what = f"open {waiting.name}: it hangs, unknown whether done; a file that it opens at last is closed"
+                self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what))
 
     def finished(self, control: Control) -> None:
-        """An open or close that a worker has done."""
-        tag, result, *_ = control
+        """An open, a close or a last flush that a worker has done."""
+        tag, result, reason, *_ = control
+        if tag in self._flushing:
+            self._flushing.pop(tag).set_result(result)
+            return
         waiting = self._waiting.pop(tag)
         if waiting.opening is None:
             self._closed(waiting, result)
             return
         waiting.session.opens_inflight -= 1
         self._opening -= 1
-        if result < 0:
-            self._not_opened(waiting, -result)
-        elif waiting.session.ended:
-            self._core.close_fd(0, result)
+        if result >= 0 and (waiting.session.ended or waiting.answered):
+            self._close_all(control)
+        elif waiting.answered:
+            return
+        elif result < 0:
+            self._not_opened(waiting, -result, reason)
         else:
             self._opened(waiting, waiting.opening, control)
 
+    def _close_all(self, control: Control) -> None:
+        """What was opened is of no use."""
+        for fd in (control[1], control[7]):
+            if fd >= 0:
+                self._core.close_fd(0, fd)
+
     def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
-        session, flags = waiting.session, opening.flags
-        _, fd, size, dev, ino, *alignment = control
+        session, flags, again = waiting.session, opening.flags, waiting.again
+        _, fd, _, size, dev, ino, generation, witness_fd, *alignment = control
+        file = (dev, ino, generation)
+        if again is not None and not again.by_witness and file != _file_of(again.opened):
+            self._close_all(control)
+            text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): another file has this name now"
+            self._reply(session, waiting.cookie, -errno.ESTALE, text)
+            return
         try:
             handle = self._core.add_handle(
                 session.core,
@@ -124,16 +256,46 @@ class Handles:
                 alignment=(alignment[0], alignment[1]) if OpenFlag.DIRECT in flags else None,
                 ioctls=opening.export.ioctls,
                 size_max=opening.export.max_file_bytes,
+                name=opening.name,
+                rate=self._rate_of(opening.export_name),
+                ioprio=opening.export.ioprio,
+                wanted=again.handle if again is not None else 0,
+                suspect=again is not None and again.opened.changed and not again.by_witness,
+                flush_fd=self._keeping.first_of(dev, ino) if again is not None else -1,
             )
         except OSError as error:
-            self._core.close_fd(0, fd)
+            self._close_all(control)
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
-        self._reply(session, waiting.cookie, handle, None, {"size": size})
+        answer = functools.partial(
+            self._reply, session, waiting.cookie, handle, None, {"size": size, "file": [dev, ino, generation]}
+        )
+        if session.by_socket or witness_fd < 0:
+            if witness_fd >= 0:
+                self._core.close_fd(0, witness_fd)
+            answer()
+            return
+        peer = session.peer
+        witness = Witness(
+            session.token,
+            handle,
+            witness_fd,
+            peer.who,
+            peer.pid,
+            opening.export_name,
+            int(flags & _KEPT_FLAGS),
+            dev,
+            ino,
+        )
+        self._keeping.keep(witness, answer)
 
-    def _not_opened(self, waiting: _Waiting, number: int) -> None:
+    def _not_opened(self, waiting: _Waiting, number: int, reason: int) -> None:
         if waiting.session.ended:
+            return
+        if reason == _core.REASON_DEADLINE:
+            what = f"open {waiting.name}: no worker was free for it in time; it was not executed"
+            self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what))
             return
         advice = ""
         if number == errno.EXDEV:
@@ -161,3 +323,7 @@ class Handles:
 
     def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
         self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
+
+
+def _file_of(opened: Reopening) -> tuple[int, int, int]:
+    return opened.dev, opened.ino, opened.generation

@@ -14,13 +14,27 @@ if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
     from aiod.engine.accounts import Account
     from aiod.engine_settings import ExportSettings
-    from aiod.router import Peer
+    from aiod.peer import Peer
+    from aiod.router import Router
     from aiod_client import wire
 
 TOKEN_BYTES = 16
 
 Identity = tuple[int, int, list[int]]
 """uid, gid, groups."""
+
+Connection = tuple["Router | None", bytes]
+"""One of ZeroMQ's: routing ids are unique within their router only."""
+
+
+def connection_of(peer: Peer) -> Connection:
+    """The one that `peer` has sent by."""
+    return peer.router, peer.routing_id
+
+
+def short_id_of(token: bytes) -> str:
+    """What logs and `aiodctl clients` call the session of `token`."""
+    return token[:4].hex()
 
 
 class RingConnection(Protocol):
@@ -52,14 +66,16 @@ class Session:
     """What its user has."""
     gids: frozenset[int]
     """Groups of the client."""
-    greeted_by: bytes
-    """Routing id of the connection that said HELLO."""
+    greeted_by: Connection
+    """Who said HELLO."""
     started_s: float
     heard_s: float
     names: dict[int, str] = field(default_factory=dict)
     """Open handle -> "export/path", for sentences."""
     opens_inflight: int = 0
     namings_inflight: int = 0
+    resumed: bool = False
+    """It was another engine's before."""
     ended: bool = False
     ring: RingConnection | None = None
     """The connection of its ring; closed with the session."""
@@ -71,11 +87,13 @@ class Session:
     by_socket: bool = False
     """Begun on the ring socket, where its opens and closes are answered."""
     pidfd: int = -1
+    flushed: list[int] = field(default_factory=list)
+    """Handles all of whose changes are on disk, when it is ended by a daemon that stops."""
 
     @property
     def short_id(self) -> str:
         """What logs and `aiodctl clients` call the session; too short to be used as its token."""
-        return self.token[:4].hex()
+        return short_id_of(self.token)
 
     @property
     def about(self) -> dict[str, Any]:
@@ -112,6 +130,22 @@ class Opening:
     """"export/path", shortened for sentences."""
     as_client: Identity | None
     """Who the kernel is to think opens it; None: the daemon."""
+    export_name: str
+
+
+@dataclass(slots=True, frozen=True)
+class Reopening:
+    """A REOPEN: what the client had open with an engine before this one."""
+
+    export: str
+    path: str
+    flags: int
+    dev: int
+    ino: int
+    generation: int
+    """Of the file; core/file_id.h."""
+    changed: bool
+    """There were acknowledged writes that no flush was acknowledged for."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

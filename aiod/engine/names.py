@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import errno
 import itertools
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod import _core
+from aiod.engine.errors import refused
 from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
     from aiod._core import Core, NamingResult
     from aiod.engine.model import Naming, Reply, Session
+    from aiod.engine_settings import EngineSettings
 
 _OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"
 _ADVICE: Final = {
@@ -44,22 +48,36 @@ class AdmitName(Protocol):
         """What to try, or OSError."""
 
 
-class _Waiting(NamedTuple):
+@dataclass(slots=True)
+class _Waiting:
     session: Session
     cookie: int
     naming: Naming
+    asked_s: float
+    answered: bool = False
+    """It hangs, and its client has been told."""
 
 
 class Names:
     """NAMEs in flight. Main loop thread only."""
 
-    def __init__(self, core: Core, admit_name: AdmitName, reply: Reply) -> None:
+    def __init__(self, settings: EngineSettings, core: Core, admit_name: AdmitName, reply: Reply) -> None:
         """`admit_name` says what may be done, `reply` answers."""
+        self._settings = settings
         self._core = core
         self._admit_name = admit_name
         self._reply = reply
         self._tags = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
+
+    def apply(self, settings: EngineSettings) -> None:
+        """Use another timeout from now on."""
+        self._settings = settings
+
+    def describe(self, tag: int) -> tuple[str, str]:
+        """Whose `tag` is, and what is done."""
+        waiting = self._waiting[tag]
+        return waiting.session.short_id, waiting.naming.what
 
     def request(
         self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]
@@ -71,7 +89,7 @@ class Names:
             self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
             return
         tag = next(self._tags)
-        self._waiting[tag] = _Waiting(session, cookie, naming)
+        self._waiting[tag] = _Waiting(session, cookie, naming, time.monotonic())
         session.namings_inflight += 1
         self._core.name(
             tag,
@@ -84,17 +102,33 @@ class Names:
             replace=naming.replace,
             links=naming.links,
             as_client=naming.as_client,
+            timeout_ms=self._settings.open_timeout_ms,
         )
+
+    def give_up(self, older_than_s: float) -> None:
+        """Answer those asked for before `older_than_s` (of time.monotonic()) that hang."""
+        for waiting in self._waiting.values():
+            if not waiting.answered and waiting.asked_s <= older_than_s:
+                waiting.answered = True
+                self._timed_out(waiting, "it hangs, unknown whether done")
+
+    def _timed_out(self, waiting: _Waiting, why: str) -> None:
+        if not waiting.session.ended:
+            error = refused(errno.ETIMEDOUT, f"{waiting.naming.what}: {why}")
+            self._reply(waiting.session, waiting.cookie, -errno.ETIMEDOUT, error.strerror)
 
     def finished(self, done: NamingResult) -> None:
         """What a worker has done."""
-        tag, result, outside, found = done
-        session, cookie, naming = self._waiting.pop(tag)
+        tag, result, reason, outside, found = done
+        waiting = self._waiting.pop(tag)
+        session, cookie = waiting.session, waiting.cookie
         session.namings_inflight -= 1
-        if session.ended:
+        if session.ended or waiting.answered:
             return
-        if result < 0:
-            number, text = _explain(naming, -result, outside=outside)
+        if reason == _core.REASON_DEADLINE:
+            self._timed_out(waiting, "no worker was free for it in time; it was not executed")
+        elif result < 0:
+            number, text = _explain(waiting.naming, -result, outside=outside)
             self._reply(session, cookie, -number, text)
         else:
             self._reply(session, cookie, result, None, _body(found))

@@ -29,14 +29,20 @@ from aiod.engine.admission import Admission
 from aiod.engine.completion import Completion
 from aiod.engine.dispatch import Dispatch
 from aiod.engine.frontend import Frontend
+from aiod.engine.grace import Grace
 from aiod.engine.handles import Handles
+from aiod.engine.keeping import Keeping, receive_all
 from aiod.engine.names import Names
+from aiod.engine.rates import ExportRates
 from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
 from aiod.engine.spawning import Spawning
+from aiod.engine.watch import Watch
 from aiod.engine_settings import EngineSettings
+from aiod.in_service import in_words
 from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
 from aiod.router import Router
+from aiod.tcp_listener import endpoint_of, listen_tcp, port_of
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
@@ -44,8 +50,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiod.engine.model import Session
-    from aiod.router import Peer
+    from aiod.curve import Curve
+    from aiod.engine.model import Reopening, Session
+    from aiod.peer import Peer
+    from aiod.witnesses import Witness
 
 log = logging.getLogger(__name__)
 
@@ -61,28 +69,42 @@ _MEMORY_FACTOR_MAX: Final = 4
 """Times memory_max that nothing is tried any more."""
 _LINGER_MS: Final = 1000
 _STOP_TIMEOUT_MS: Final = 1000
+_FLUSHED_MAX: Final = wire.HEADER_BYTES_MAX // 8
+"""Handles that a last word names."""
+_LEFT_BEHIND_MAX: Final = 20
+"""Requests that a stop names; the others it counts."""
 
 
 class Engine:
     """The stages, wired; and what the supervisor asks of them. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, channel: Channel) -> None:
-        """Bind the endpoint and make the pool. Raises OSError when either cannot be."""
+    def __init__(
+        self, settings: EngineSettings, channel: Channel, keeper: socket.socket, inherited: list[Witness]
+    ) -> None:
+        """Bind the endpoint and make the pool. Raises OSError when either cannot be.
+
+        `keeper` leads to who keeps the witnesses of open files; those of the engine before are `inherited`.
+        """
         self._settings = settings
         self._channel = channel
+        self._keeper = keeper
+        self._inherited = inherited
         self._started_s = time.monotonic()
         self._rebinds = 0
         self._rebound = False  # and the memory is still used up
         self._room_made_s = -math.inf  # when something was last done about it
+        self._drained = False  # what was accepted is done
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._stopped = asyncio.Event()
         self._memory_timer: asyncio.TimerHandle | None = None
+        self._abandon_timer: asyncio.TimerHandle | None = None  # of what nobody comes back for
         self._verbs: dict[str, Callable[..., Awaitable[Any]]] = {
             "ping": self._ping,
             "stats": self._stats,
             "clients": self._clients,
             "handles": self._describe_handles,
+            "requests": self._requests,
             "resize": self._resize,
             "reload": self._reload,
             "kick": self._kick,
@@ -107,19 +129,26 @@ class Engine:
         self._share_workers()
         self._frontend = Frontend(self, settings.depth_max * 2)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._router = Router(
-            self._context,
-            settings.endpoint(),
-            self._frontend.receive,
-            message_bytes_max=max(settings.request_bytes_max, wire.SHARED_FRAME_MAX) + wire.HEADER_BYTES_MAX,
-            name=f"engine {settings.name}",
-        )
-        self._frontend.attach(self._router)
-        self._sessions = Sessions(settings, core, lambda: self._router.paused)
+        self._curve = _curve_of(self._context, settings)
+        if self._curve is not None:
+            self._curve.start()  # who connects before it answers is turned away
+        self._routers = [self._make_router("", settings.endpoint(), None, None)]
+        self._tcp_listener = _listener_of(settings)
+        if self._tcp_listener is not None:
+            endpoint = endpoint_of(self._tcp_listener)
+            self._routers.append(self._make_router(" tcp", endpoint, self._tcp_listener, self._curve))
+        self._keeping = Keeping(core, self._keeper, self._inherited)
+        self._grace = Grace(core, self._keeping.clients, self._grace_over, unclean=settings.unclean)
+        self._sessions = Sessions(settings, core, self._is_deaf, self._session_ended)
         self._admission = Admission(settings, descriptors_max() // 4)
-        self._handles = Handles(core, self._admission.admit_open, self._reply)
+        self._rates = ExportRates(core)
+        self._rates.apply(settings)
+        self._handles = Handles(settings, core, self._admission.admit_open, self._reply, self._keeping, self._rates.of)
+        _check_ioprio(settings)
         self._rings = Rings(settings, core, self._sessions, self.open, self.close)
-        self._names = Names(core, self._admission.admit_name, self._frontend.reply)
+        self._names = Names(settings, core, self._admission.admit_name, self._frontend.reply)
+        describe = {"open": self._handles.describe, "close": self._handles.describe, "name": self._names.describe}
+        self._watch = Watch(settings, core, describe, self._give_up)
         self._spawning = Spawning(settings, core)
         self._completion = Completion(
             core,
@@ -134,7 +163,19 @@ class Engine:
             settings,
             self._completion.send,
             self._spawning.pool_changed,
-            self._router.pause,
+            self._pause,
+        )
+
+    def _make_router(self, suffix: str, endpoint: str, listener: socket.socket | None, curve: Curve | None) -> Router:
+        settings = self._settings
+        return Router(
+            self._context,
+            endpoint,
+            self._frontend.receive,
+            message_bytes_max=max(settings.request_bytes_max, wire.SHARED_FRAME_MAX) + wire.HEADER_BYTES_MAX,
+            name=f"engine {settings.name}{suffix}",
+            listener=listener,
+            curve=curve,
         )
 
     def _share_workers(self) -> None:
@@ -155,9 +196,47 @@ class Engine:
         """See Sessions.end."""
         self._sessions.end(session, reason)
 
-    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
-        """See Sessions.hello."""
-        return self._sessions.hello(peer, version, software)
+    def hello(self, peer: Peer, version: int, software: str, resume: bytes) -> list[Any] | None:
+        """See Sessions.hello. Who is new waits for the end of the grace period."""
+        if not resume:
+            if self._grace.active:
+                self._grace.hold(lambda: self._greet_late(peer, version, software))
+                return None
+            return self._sessions.hello(peer, version, software, b"", grace=False)
+        self._sessions.end_earlier(resume, peer)
+        known = self._keeping.is_whose(resume, peer.who)
+        grace = self._grace.active and (known or self._settings.unclean)
+        return self._sessions.hello(peer, version, software, resume if known else b"", grace=grace)
+
+    def _greet_late(self, peer: Peer, version: int, software: str) -> None:
+        self._frontend.send(peer, self._sessions.hello(peer, version, software, b"", grace=False))
+
+    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
+        """See Handles.reopen."""
+        self._handles.reopen(session, cookie, handle, opened)
+        self._spawning.pool_changed()
+
+    def repeated(self, session: Session) -> None:
+        """What it has sent again is done: it need not be waited for, and may go on when nobody need."""
+        if self._grace.active:
+            self._grace.done(session.token)
+        if not self._grace.active and session.resumed:
+            self._let_go_on(session)
+
+    def _let_go_on(self, session: Session) -> None:
+        session.resumed = False
+        self._frontend.send_to(session, [MessageType.GO])
+
+    def _grace_over(self) -> None:
+        for session in self._sessions:
+            if session.resumed:
+                self._let_go_on(session)
+        period_s = self._settings.session_timeout_ms / 1000
+        self._abandon_timer = asyncio.get_running_loop().call_later(period_s, self._keeping.abandon)
+
+    def _session_ended(self, token: bytes) -> None:
+        self._keeping.end(token)
+        self._grace.done(token)
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """See Handles.open."""
@@ -189,10 +268,24 @@ class Engine:
         else:
             self._frontend.reply(session, cookie, result, sentence, body)
 
+    def _give_up(self, older_than_s: float) -> None:
+        """Answer the opens and names that hang since then."""
+        self._handles.give_up(older_than_s)
+        self._names.give_up(older_than_s)
+
+    def _is_deaf(self) -> bool:
+        """Whether messages are left unread on purpose."""
+        return self._routers[0].paused
+
+    def _pause(self) -> None:
+        for router in self._routers:
+            router.pause()
+
     def _reaped(self) -> None:
         """After each reap: the bounds that completions loosen."""
-        if self._router.paused and self._core.message_bytes_inflight <= self._settings.bytes_inflight_max // 2:
-            self._router.resume()
+        if self._is_deaf() and self._core.message_bytes_inflight <= self._settings.bytes_inflight_max // 2:
+            for router in self._routers:
+                router.resume()
         if self._core.inflight == 0:
             self._idle.set()
 
@@ -203,8 +296,11 @@ class Engine:
         self._completion.start()
         self._spawning.start()
         self._sessions.start()
-        self._router.start()
+        self._watch.start()
+        for router in self._routers:
+            router.start()
         self._rings.start()
+        self._grace.start()
         self._watch_memory()
         await self._tell_serving()
         async for message in self._channel:
@@ -221,7 +317,8 @@ class Engine:
         self._channel.close()
 
     async def _tell_serving(self) -> None:
-        await self._channel.send({"event": "serving", "endpoint": self._router.endpoint})
+        port = port_of(self._tcp_listener) if self._tcp_listener is not None else None
+        await self._channel.send({"event": "serving", "endpoint": self._routers[0].endpoint, "tcp_port": port})
 
     async def _answer(self, message: dict[str, Any]) -> None:
         """Carry out one verb of the supervisor."""
@@ -247,20 +344,29 @@ class Engine:
             "ops": self._core.stats(),
             "sessions": len(self._sessions),
             "inflight": self._core.inflight,
+            "slow_requests": self._watch.slow_requests,
             "bytes_inflight": self._core.bytes_inflight,
             "files": self._core.files,
             "rings": self._core.rings,
             "ring_bytes": self._core.ring_bytes,
             "rss_bytes": resident_bytes(),
             "uptime_s": time.monotonic() - self._started_s,
-            "loop": self._frontend.stats() | self._router.stats() | {"rebinds": self._rebinds},
+            "loop": self._frontend.stats() | self._connection_stats() | {"rebinds": self._rebinds},
         }
+
+    def _connection_stats(self) -> dict[str, int]:
+        """Of all transports together."""
+        each = [router.stats() for router in self._routers]
+        return {name: sum(stats[name] for stats in each) for name in each[0]}
 
     async def _clients(self) -> list[dict[str, Any]]:
         return self._sessions.clients()
 
     async def _describe_handles(self) -> list[dict[str, Any]]:
         return self._sessions.handles()
+
+    async def _requests(self) -> dict[str, Any]:
+        return self._watch.requests()
 
     async def _resize(self, max_threads: int, min_threads: int) -> dict[str, Any]:
         """Change the pool's limits, which the supervisor has checked; its figures then."""
@@ -274,27 +380,44 @@ class Engine:
         logs.set_level(settings_now.log_level)
         self._core.resize(settings_now.max_threads, settings_now.min_threads)
         self._share_workers()
-        self._spawning.pool_changed()
+        self._rates.apply(settings_now)
+        if self._curve is not None and settings_now.tcp is not None:
+            self._curve.owners = settings_now.tcp.owners
         self._sessions.apply(settings_now)
+        for router in self._routers:
+            router.shut_down_strangers()
         self._admission.apply(settings_now)
         self._dispatch.apply(settings_now)
         self._rings.apply(settings_now)
+        self._handles.apply(settings_now)
+        self._names.apply(settings_now)
+        self._watch.apply(settings_now)
+        self._spawning.pool_changed()
+        _check_ioprio(settings_now)
 
     async def _kick(self, client: str, why: str) -> int:
         """End the session that is shown as `client`; how many there were of that name."""
         sessions = self._sessions.named(client)
         for session in sessions:
-            self._sessions.end(session, why)
             if not session.by_socket:
-                self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, why, {}])
+                self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, why, {"final": True}])
+            self._sessions.end(session, why)
         return len(sessions)
 
     async def _drain(self) -> None:
-        """Refuse new work; return when what was in flight is done and answered."""
+        """Refuse new work; return when what was in flight is done and answered, and what was written is on disk.
+
+        So nobody who goes on with the next daemon has to doubt what this one has acknowledged.
+        """
         self._admission.drain()
         self._core.drain()
         self._sessions.refuse_new("the daemon is stopping")
         await self._wait_idle()
+        self._drained = True
+        await asyncio.gather(*map(self._flush, self._sessions))
+
+    async def _flush(self, session: Session) -> None:
+        session.flushed = await self._handles.flush(session)
 
     async def _wait_idle(self) -> None:
         while self._core.inflight:
@@ -305,27 +428,50 @@ class Engine:
         """End the sessions with a last word, let their files be closed, and stop the pool."""
         self._core.drain()
         self._sessions.refuse_new("the daemon is stopping")
-        farewell = [MessageType.REFUSAL, errno.ESHUTDOWN, "the daemon is stopping; connect again later", {}]
-        for session in self._sessions.end_all("the daemon is stopping"):
-            if not session.by_socket:
-                self._frontend.send(session.peer, farewell)
+        for session in self._sessions:
+            self._say_farewell(session)
+        self._sessions.end_all("the daemon is stopping")
         try:
             await asyncio.wait_for(self._wait_idle(), _STOP_TIMEOUT_MS / 1000)
         except TimeoutError:
-            log.warning("stopping with %d requests still at work", self._core.inflight)
+            self._tell_left_behind()
         self._close_stages()
         self._stopped.set()
+
+    def _say_farewell(self, session: Session) -> None:
+        """What it may build upon when it goes on with the next daemon."""
+        if self._drained:
+            self._core.say_drained(session.core, flushed=len(session.flushed) == len(session.names))
+        if not session.by_socket:
+            text = "the daemon is stopping; connect again later"
+            details = {"drained": self._drained, "flushed": session.flushed[:_FLUSHED_MAX]}
+            self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, text, details])
+
+    def _tell_left_behind(self) -> None:
+        requests = self._watch.requests()["requests"]
+        for request in requests[:_LEFT_BEHIND_MAX]:
+            log.error("left behind: %s", in_words(request), extra=logs.about(client=request["client"] or None))
+        log.error("stopping with %d requests still at work", len(requests))
 
     def _close_stages(self) -> None:
         if self._memory_timer is not None:
             self._memory_timer.cancel()
+        if self._abandon_timer is not None:
+            self._abandon_timer.cancel()
+        self._grace.stop()
         self._rings.stop()
         self._sessions.stop()
         self._spawning.stop()
+        self._watch.stop()
         self._completion.stop()
         if not self._core.stop(_STOP_TIMEOUT_MS):
             log.error("%d workers are still inside a system call", self._core.pool_stats()["active_threads"])
-        self._router.close(_LINGER_MS)
+        for router in self._routers:
+            router.close(_LINGER_MS)
+        if self._tcp_listener is not None:
+            self._tcp_listener.close()
+        if self._curve is not None:
+            self._curve.stop()
         self._context.term()
 
     # ---- memory
@@ -356,7 +502,8 @@ class Engine:
         if greedy is not None and greedy.core.unacknowledged_bytes > limit // 16:
             log.error("%d bytes resident, more than memory_max (%d)", resident, limit)
             self._sessions.end(greedy, "it does not read its replies, and the engine's memory is used up")
-            self._router.shut_down(greedy.peer)
+            if greedy.peer.router is not None:
+                greedy.peer.router.shut_down(greedy.peer)
             self._room_made_s = time.monotonic()
         elif waited:
             self._rebind(resident)
@@ -372,13 +519,36 @@ class Engine:
         self._rebinds += 1
         self._rebound, self._room_made_s = True, time.monotonic()
         try:
-            self._router.rebind(self._settings.endpoint(self._rebinds))
+            local, *others = self._routers
+            local.rebind(self._settings.endpoint(self._rebinds))
+            for router in others:
+                router.rebind(router.endpoint)
         except (OSError, zmq.ZMQError) as error:
             log.critical("cannot serve any more (%s): exiting to be restarted", error)
             os._exit(EXIT_MEMORY)
         task = asyncio.create_task(self._tell_serving())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _check_ioprio(settings: EngineSettings) -> None:
+    """Say it when the workers cannot have the I/O priority that the configuration wants."""
+    wanted = [name for name, export in settings.exports.items() if export.ioprio]
+    if wanted and not _core.may_set_ioprio():
+        log.warning("ioprio of %s has no effect: a unit needs SystemCallFilter=ioprio_set", ", ".join(wanted))
+
+
+def _curve_of(context: zmq.Context[zmq.Socket[bytes]], settings: EngineSettings) -> Curve | None:
+    """What protects its tcp endpoint; None: nothing does, or there is none."""
+    if settings.tcp is None or not settings.tcp.secret_key:
+        return None
+    from aiod.curve import Curve  # noqa: PLC0415 - most engines serve this host alone
+
+    return Curve(context, settings.tcp.secret_key, settings.tcp.owners)
+
+
+def _listener_of(settings: EngineSettings) -> socket.socket | None:
+    return listen_tcp(settings.tcp.host, settings.tcp.port) if settings.tcp is not None else None
 
 
 def _take_lock(settings: EngineSettings) -> None:
@@ -396,16 +566,20 @@ def _take_lock(settings: EngineSettings) -> None:
     os.write(fd, f"{os.getpid()}\n".encode())
 
 
-async def _serve(settings: EngineSettings, control: socket.socket) -> None:
+async def _serve(
+    settings: EngineSettings, control: socket.socket, keeper: socket.socket, inherited: list[Witness]
+) -> None:
     channel = await Channel.open(control)
-    engine = Engine(settings, channel)
+    engine = Engine(settings, channel, keeper, inherited)
     # What was imported lives as long as the process: no collection need look at it again.
     gc.freeze()
     await engine.run()
 
 
-def main(settings: EngineSettings, control: socket.socket) -> None:
+def main(settings: EngineSettings, control: socket.socket, keeper: socket.socket) -> None:
     """The engine process. `control` is its end of the control channel; its end of file means stop.
+
+    `keeper` is its end of the socket where open files are kept (aiod/witnesses.py).
 
     Signals of the terminal or the control group are the supervisor's business, and ignored here.
     """
@@ -417,4 +591,4 @@ def main(settings: EngineSettings, control: socket.socket) -> None:
     _take_lock(settings)
     _core.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, control))
+        runner.run(_serve(settings, control, keeper, receive_all(keeper)))

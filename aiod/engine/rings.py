@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiod import logs
 from aiod.engine.errors import refused
+from aiod.peer import Peer
 from aiod.peer_groups import credentials_of, groups_of
-from aiod.router import Peer
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
 from aiod_client.sentences import sentence
@@ -302,7 +302,7 @@ class Rings:
         session = self._sessions.by_ticket(ticket)
         if session is None:
             raise refused(errno.EACCES, "the ticket is of no session, or was used already")
-        if session.peer.uid != peer.uid:
+        if session.peer.uid != peer.uid or not session.peer.is_local:
             log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid, extra=session.about)
             raise refused(
                 errno.EACCES, f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}"

@@ -1,8 +1,8 @@
 """Who is connected: tokens, liveness, and the end of a session.
 
 A session is known by the random token given at its hello, never by its routing id, which a client can choose; and a
-token is good only for the uid it was given to. A session ends by GOODBYE, by silence, when its process has exited, or
-by what it did wrong; its handles are closed then.
+token is good only for the user or key that it was given to. A session ends by GOODBYE, by silence, when its process has
+exited, or by what it did wrong; its handles are closed then.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from aiod import __version__
 from aiod._core import Session as CoreSession
 from aiod.engine.accounts import Account
-from aiod.engine.model import TOKEN_BYTES, Session
-from aiod.peer_groups import groups_at
+from aiod.engine.model import TOKEN_BYTES, Connection, Session, connection_of, short_id_of
+from aiod.engine.rates import set_rate
 from aiod_client import ring_wire
 from aiod_client.wire import MessageType
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiod._core import Core
-    from aiod.engine_settings import EngineSettings
-    from aiod.router import Peer
+    from aiod.engine_settings import EngineSettings, UserLimits
+    from aiod.peer import Peer
 
 log = logging.getLogger(__name__)
 
@@ -36,16 +36,22 @@ log = logging.getLogger(__name__)
 class Sessions:
     """All sessions of this engine. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, core: Core, is_deaf: Callable[[], bool]) -> None:
-        """`is_deaf()`: whether messages are left unread on purpose, so that silence proves nothing."""
+    def __init__(
+        self, settings: EngineSettings, core: Core, is_deaf: Callable[[], bool], ended: Callable[[bytes], None]
+    ) -> None:
+        """`is_deaf()`: whether messages are left unread on purpose, so that silence proves nothing.
+
+        `ended(token)` is called when a session has ended.
+        """
+        self._tell_ended = ended
         self._settings = settings
         self._core = core
         self._is_deaf = is_deaf
         self._by_token: dict[bytes, Session] = {}
         self._by_ticket: dict[bytes, Session] = {}  # those that have not attached a ring yet
-        self._by_connection: dict[bytes, Session] = {}  # by the routing id that HELLO came from: one each
+        self._by_connection: dict[Connection, Session] = {}  # that HELLO came from: one each
         self._timer: asyncio.TimerHandle | None = None
-        self._accounts: dict[int, Account] = {}
+        self._accounts: dict[str, Account] = {}  # by Peer.who
         self._refusing = ""
 
     def __len__(self) -> int:
@@ -55,23 +61,37 @@ class Sessions:
         return iter(list(self._by_token.values()))
 
     def apply(self, settings: EngineSettings) -> None:
-        """Use other limits for the sessions that begin from now on."""
+        """Use other limits for the sessions that begin from now on; end those whose key is no longer what it was."""
         self._settings = settings
-        for uid, account in self._accounts.items():
-            account.limits = settings.limits_of(uid)
+        for session in self:
+            self._limit(session.account, settings.limits_of(session.peer.uid))
+            owner = session.peer.owner
+            if owner is not None and (settings.tcp is None or settings.tcp.owners.get(owner.public_key) != owner):
+                self.end(session, f"key {owner.name} has been removed or changed")
 
     # ---- birth
+
+    def end_earlier(self, token: bytes, peer: Peer) -> None:
+        """End the session of `token`, whose client comes by another connection."""
+        session = self._by_token.get(token)
+        if session is not None and session.peer.who == peer.who:
+            self.end(session, "its client has connected anew")
 
     def refuse_new(self, why: str) -> None:
         """Answer every further HELLO with ESHUTDOWN and the sentence `why`."""
         self._refusing = why
 
-    def hello(self, peer: Peer, version: int, software: str) -> list[Any]:
-        """A new session for `peer`: the elements of WELCOME, or of REFUSAL."""
+    def hello(self, peer: Peer, version: int, software: str, token: bytes, *, grace: bool) -> list[Any]:
+        """A new session for `peer`: the elements of WELCOME, or of REFUSAL.
+
+        `token`: of the session that it resumes; empty: none, or one that is not its own. `grace`: whether it has to
+        wait with what is new.
+        """
         try:
-            session = self._create(peer, software, groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
+            session = self._create(peer, software, peer.groups(), token)
         except OSError as error:
             return [MessageType.REFUSAL, error.errno, error.strerror, {}]
+        session.resumed = grace
         self._greet(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
@@ -80,6 +100,7 @@ class Sessions:
             "features": [],
             "software": f"aiod {__version__}",
             "session": session.token,
+            "grace": grace,
             "engine": settings.name,
             "depth_max": session.depth_max,
             "bytes_max": session.bytes_max,
@@ -98,6 +119,8 @@ class Sessions:
 
     def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
         """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
+        if self._core.takes_repeats:  # the grace period: nothing new is done
+            raise OSError(errno.EAGAIN, "the engine has been started again, and serves its earlier clients first")
         session = self._create(peer, software, gids)
         session.by_socket = True
         log.debug("%s begins, by the ring socket", session)
@@ -115,24 +138,27 @@ class Sessions:
             log.warning("refused a session to %s: there are %d already", peer, limit)
             raise OSError(errno.EAGAIN, f"the engine has {limit} sessions already; try again later")
 
-    def _create(self, peer: Peer, software: str, gids: frozenset[int]) -> Session:
+    def _create(self, peer: Peer, software: str, gids: frozenset[int], token: bytes = b"") -> Session:
         """Raises OSError with a sentence when there can be none."""
         self._check_room(peer)
         settings = self._settings
-        account = self._accounts.get(peer.uid) or Account(peer.uid, settings.limits_of(peer.uid))
+        account = self._accounts.get(peer.who) or self._open_account(peer)
         depth_max, bytes_max = account.grant(settings.depth_max, settings.bytes_max)
         request_bytes_max = min(settings.request_bytes_max, bytes_max)
+        token = token or secrets.token_bytes(TOKEN_BYTES)
         core = CoreSession(
             None,
+            client=short_id_of(token),
             depth_max=depth_max,
             bytes_max=bytes_max,
             request_bytes_max=request_bytes_max,
             batch_max=settings.batch_max,
             handles_max=settings.handles_max,
+            rate=account.rate,
         )
         now_s = time.monotonic()
         session = Session(
-            token=secrets.token_bytes(TOKEN_BYTES),
+            token=token,
             peer=peer,
             software=software,
             core=core,
@@ -141,24 +167,35 @@ class Sessions:
             request_bytes_max=request_bytes_max,
             account=account,
             gids=gids,
-            greeted_by=peer.routing_id,
+            greeted_by=connection_of(peer),
             started_s=now_s,
             heard_s=now_s,
         )
         core.tag = session
         self._by_token[session.token] = session
         account.sessions.add(session)
-        self._accounts[peer.uid] = account
+        self._accounts[peer.who] = account
         self._watch_process(session)
         return session
 
+    def _open_account(self, peer: Peer) -> Account:
+        limits = self._settings.limits_of(peer.uid)
+        account = Account(peer.who, limits)
+        set_rate(self._core, account.rate, limits.rate)
+        return account
+
+    def _limit(self, account: Account, limits: UserLimits) -> None:
+        if account.limits.rate != limits.rate:
+            set_rate(self._core, account.rate, limits.rate)
+        account.limits = limits
+
     def _greet(self, session: Session, peer: Peer) -> None:
         """Its connection is its own, and it may have a ring if it is on this host."""
-        earlier = self._by_connection.get(peer.routing_id)
+        earlier = self._by_connection.get(session.greeted_by)
         if earlier is not None:
             self.end(earlier, "its connection has begun another")
-        self._by_connection[peer.routing_id] = session
-        if self._settings.rings_max > 0 and peer.uid >= 0:
+        self._by_connection[session.greeted_by] = session
+        if self._settings.rings_max > 0 and peer.is_local:
             session.ticket = secrets.token_bytes(ring_wire.TICKET_BYTES)
             self._by_ticket[session.ticket] = session
 
@@ -185,13 +222,13 @@ class Sessions:
     # ---- life
 
     def find(self, token: bytes, peer: Peer) -> Session | None:
-        """The live session of `token`, if `peer` is of the uid it was given to; it has been heard of now."""
+        """The live session of `token`, if `peer` is whom it was given to; it has been heard of now."""
         session = self._by_token.get(token)
         if session is None:
             return None
-        if session.peer.routing_id != peer.routing_id:
-            if session.peer.uid != peer.uid:
-                log.warning("%s: its token was used by uid %d", session, peer.uid, extra=session.about)
+        if connection_of(session.peer) != connection_of(peer):
+            if session.peer.who != peer.who or session.peer.is_local != peer.is_local:
+                log.warning("%s: its token was used by %s", session, peer, extra=session.about)
                 return None
             session.peer = peer
         session.heard_s = time.monotonic()
@@ -225,7 +262,7 @@ class Sessions:
         del self._by_token[session.token]
         session.account.sessions.discard(session)
         if not session.account.sessions:
-            self._accounts.pop(session.account.uid, None)
+            self._accounts.pop(session.account.who, None)
         if self._by_connection.get(session.greeted_by) is session:
             del self._by_connection[session.greeted_by]
         if session.pidfd >= 0:
@@ -234,6 +271,7 @@ class Sessions:
         self._by_ticket.pop(session.ticket, None)
         self._core.end_session(session.core)
         session.core.tag = None
+        self._tell_ended(session.token)
         if session.ring is not None:
             session.ring.close()
             session.ring = None
@@ -250,12 +288,10 @@ class Sessions:
         """Those that `aiodctl clients` shows as `short_id`: one, or none."""
         return [session for session in self if session.short_id == short_id]
 
-    def end_all(self, reason: str) -> list[Session]:
-        """End every session; returns them, for a last message."""
-        ended = list(self)
-        for session in ended:
+    def end_all(self, reason: str) -> None:
+        """End every session."""
+        for session in list(self):
             self.end(session, reason)
-        return ended
 
     def stop(self) -> None:
         """No more timers."""
@@ -285,6 +321,7 @@ class Sessions:
                 "pid": session.peer.pid,
                 "uid": session.peer.uid,
                 "address": session.peer.address,
+                "key": session.peer.owner.name if session.peer.owner is not None else "",
                 "software": session.software,
                 "handles": session.core.handles,
                 "inflight": session.core.inflight,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod import __version__, stats
 from aiod.config import ConfigError, check_threads
 from aiod.limits import resident_bytes, trim_memory
-from aiod.peer_groups import groups_at
 from aiod.router import Router
 from aiod.supervisor.engines import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
@@ -26,13 +25,16 @@ if TYPE_CHECKING:
     import zmq
 
     from aiod.config import Config
-    from aiod.router import Peer
+    from aiod.curve import Curve
+    from aiod.peer import Peer
     from aiod.supervisor.engines import Engine
+    from aiod.supervisor.front_tcp import FrontTcp
 
 log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _VERBS_AT_ONCE_MAX: Final = 256
+_REQUESTS_MAX: Final = 1000
 _FOR_EVERYONE: Final = frozenset({"ping", "version"})
 _MEMORY_PERIOD_S: Final = 0.1
 _MEMORY_MAX: Final = 256 * 1024 * 1024
@@ -57,12 +59,18 @@ class Control:
         engines: Mapping[str, Engine],
         context: zmq.Context[zmq.Socket[bytes]],
         listener: socket.socket,
+        tcp: FrontTcp | None,
         reload: Callable[[], Awaitable[dict[str, Any]]],
+        stop: Callable[[], None],
     ) -> None:
-        """Serve what comes to `listener`, at the front endpoint; `reload` reads the configuration anew."""
+        """Serve what comes to `listener`, at the front endpoint, and to that of `tcp`; both stay the caller's.
+
+        `reload` reads the configuration anew, `stop` begins the daemon's end.
+        """
         self._config = config
         self._engines = engines
         self._read_again = reload
+        self._begin_stop = stop
         self._started_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory_timer: asyncio.TimerHandle | None = None
@@ -78,26 +86,38 @@ class Control:
         self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "pool": self._pool,
             "handles": self._open_handles,
+            "requests": self._requests,
             "reload": self._reload,
             "kick": self._kick,
+            "drain": self._drain,
         }
-        self._router = Router(
-            context,
-            config.front_endpoint,
+        self._context = context
+        self._routers = [self._make_router("front", config.front_endpoint, listener, None)]
+        if tcp is not None:
+            self._routers.append(self._make_router("front tcp", tcp.endpoint, tcp.listener, tcp.curve))
+
+    def _make_router(self, name: str, endpoint: str, listener: socket.socket, curve: Curve | None) -> Router:
+        return Router(
+            self._context,
+            endpoint,
             self._receive,
             message_bytes_max=wire.HEADER_BYTES_MAX,
-            name="front",
+            name=name,
             listener=listener,
+            curve=curve,
         )
 
     def start(self) -> None:
         """Serve."""
-        self._router.start()
+        for router in self._routers:
+            router.start()
         self._watch_memory()
 
     def apply(self, config: Config) -> None:
-        """Answer by `config` from now on."""
+        """Answer by `config` from now on; who may connect has been changed before."""
         self._config = config
+        for router in self._routers:
+            router.shut_down_strangers()
 
     def close(self, linger_ms: int) -> None:
         """Serve no more."""
@@ -105,7 +125,8 @@ class Control:
             self._memory_timer.cancel()
         for task in self._tasks:
             task.cancel()
-        self._router.close(linger_ms)
+        for router in self._routers:
+            router.close(linger_ms)
 
     def _watch_memory(self) -> None:
         """Messages without an end are buffered by libzmq, unseen: drop them all when they have grown too much."""
@@ -114,7 +135,8 @@ class Control:
             resident = resident_bytes()
             if resident > self._memory_max:
                 log.error("%d bytes resident, more than %d: dropping what was received", resident, self._memory_max)
-                self._router.rebind(self._router.endpoint)
+                for router in self._routers:
+                    router.rebind(router.endpoint)
                 # What is left after it will not go by doing it again.
                 self._memory_max = max(_MEMORY_MAX, resident + _MEMORY_GROWTH_MAX)
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
@@ -143,7 +165,7 @@ class Control:
                 raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
 
     def _send(self, peer: Peer, elements: list[Any]) -> None:
-        if not self._router.send(peer, [wire.pack(*elements)]):
+        if peer.router is None or not peer.router.send(peer, [wire.pack(*elements)]):
             log.info("%s is gone, or does not read its replies", peer)
 
     def _reply(self, peer: Peer, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
@@ -169,7 +191,9 @@ class Control:
         if engine.endpoint is None:
             self._reply(peer, cookie, -errno.EIO, f"{engine.why_unavailable()} (EIO)")
             return
-        self._reply(peer, cookie, 0, None, {"engine": engine.name, "endpoint": engine.endpoint})
+        # Which of this machine's addresses is the right one, who has reached one of them knows best.
+        endpoint = engine.endpoint if peer.is_local else f"tcp://*:{engine.tcp_port}"
+        self._reply(peer, cookie, 0, None, {"engine": engine.name, "endpoint": endpoint})
 
     def _control(self, peer: Peer, cookie: int, verb: str, arguments: dict[Any, Any]) -> None:
         if len(self._tasks) >= _VERBS_AT_ONCE_MAX:
@@ -192,7 +216,7 @@ class Control:
         if peer.uid in {0, os.getuid()}:
             return True
         control = self._config.control_gids
-        return bool(control) and not control.isdisjoint(groups_at(peer.fd, peer.pid, peer.uid, peer.gid))
+        return bool(control) and not control.isdisjoint(peer.groups())
 
     def _who_may(self) -> str:
         own = f"the daemon's own user (uid {os.getuid()})"
@@ -219,11 +243,7 @@ class Control:
 
     async def _pool(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Change the limits of the pool of `engine`: `max_threads`, `min_threads`; what is not given stays."""
-        engine = self._engines.get(str(arguments.get("engine")))
-        if engine is None:
-            known = ", ".join(sorted(self._engines))
-            name = str(arguments.get("engine"))[:64]
-            raise RefusedError(errno.ENOENT, f"there is no engine {name!r}; there is: {known} (ENOENT)")
+        engine = self._find_engine(str(arguments.get("engine")))
         max_threads = arguments.get("max_threads", engine.max_threads)
         min_threads = arguments.get("min_threads", engine.min_threads)
         try:
@@ -235,6 +255,13 @@ class Control:
             raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)") from error
         return {"engine": engine.name, "pool": stats.show_pool(pool)}
 
+    def _find_engine(self, name: str) -> Engine:
+        engine = self._engines.get(name)
+        if engine is None:
+            known = ", ".join(sorted(self._engines))
+            raise RefusedError(errno.ENOENT, f"there is no engine {name[:64]!r}; there is: {known} (ENOENT)")
+        return engine
+
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Read the configuration anew, and change what it changes."""
         try:
@@ -243,6 +270,11 @@ class Control:
             raise RefusedError(errno.EINVAL, f"nothing was changed: {error}") from error
         except OSError as error:
             raise RefusedError(error.errno or errno.EIO, error.strerror or str(error)) from error
+
+    async def _drain(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Finish what is in flight, and end, as SIGTERM has it; this answer goes out first."""
+        asyncio.get_running_loop().call_soon(self._begin_stop)
+        return {"pid": os.getpid(), "drain_timeout_s": self._config.drain_timeout_s}
 
     async def _kick(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """End the session of `client`, by its id as the verb clients shows it."""
@@ -260,6 +292,22 @@ class Control:
         answers = await self._ask_all("handles")
         handles = [{"engine": name} | handle for name, answer in answers.items() for handle in answer or []]
         return {"handles": handles}
+
+    async def _requests(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """What is in service in `engine`, or in all, the oldest first: an order, as handles is one."""
+        if "engine" in arguments:
+            engine = self._find_engine(str(arguments["engine"]))
+            answers = {engine.name: await self._ask(engine, "requests")}
+        else:
+            answers = await self._ask_all("requests")
+        there = {name: answer for name, answer in answers.items() if answer is not None}
+        requests = [{"engine": name} | request for name, answer in there.items() for request in answer["requests"]]
+        requests.sort(key=lambda request: -request["age_s"])
+        engines = [
+            {"name": name, "queued": answer["queued"], "stuck_threads": answer["stuck_threads"]}
+            for name, answer in there.items()
+        ]
+        return {"engines": engines, "requests": requests[:_REQUESTS_MAX]}
 
     # ---- verbs: questions
 

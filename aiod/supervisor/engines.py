@@ -28,6 +28,7 @@ from aiod import logs
 from aiod.channel import Channel, ChannelError
 from aiod.config import new_incarnation
 from aiod.launch import engine_main
+from aiod.supervisor.keeper import Keeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,9 +46,11 @@ _LOCK_POLL_S: Final = 0.05
 START_TIMEOUT_S: Final = 30.0
 """How long an engine may take to serve."""
 _STOP_TIMEOUT_S: Final = 10.0
+_FAREWELL_TIMEOUT_S: Final = 5.0
+"""How long an engine that could not be drained may take to end its sessions."""
 _REAP_TIMEOUT_S: Final = 3.0
 """How long a killed process is waited for: a thread inside a system call can keep it for ever."""
-STOP_MARGIN_S: Final = 2 * _STOP_TIMEOUT_S + _REAP_TIMEOUT_S
+STOP_MARGIN_S: Final = 2 * _STOP_TIMEOUT_S + _FAREWELL_TIMEOUT_S + _REAP_TIMEOUT_S
 """How long `Engine.stop` may take beyond the drain."""
 _LOOK_PERIOD_S: Final = 0.25
 _RELOAD_TIMEOUT_S: Final = 2.0
@@ -62,11 +65,15 @@ class EngineUnavailableError(OSError):
 class Engine:
     """One engine: its process now, and the ones before. Main loop thread only."""
 
-    def __init__(self, config: Config, name: str, failed: Callable[[], None]) -> None:
-        """`failed()` when it can no longer be kept running, for a reason that is a mistake of ours or the machine's."""
+    def __init__(self, config: Config, name: str, failed: Callable[[], None], *, unclean: bool = False) -> None:
+        """`failed()` when it can no longer be kept running, for a reason that is a mistake of ours or the machine's.
+
+        `unclean`: a daemon before this one has not stopped in order, and clients of its engine may come back.
+        """
         self.name = name
         self.state = "starting"
         self.endpoint: str | None = None
+        self.tcp_port: int | None = None
         self.incarnation = 0
         self.restarts = 0
         self._failed = failed
@@ -88,6 +95,8 @@ class Engine:
         self._reaped = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._keeper = Keeper()
+        self._unclean = unclean
         self._log = logging.LoggerAdapter(log, logs.about(engine=name))
 
     @property
@@ -154,6 +163,7 @@ class Engine:
             self.restarts += 1
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
         self.state = "stopped"
+        self._keeper.forget()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not when it is to stop."""
@@ -166,7 +176,7 @@ class Engine:
         self.incarnation = max(new_incarnation(), self.incarnation + 1)
         self._told = self._config
         try:
-            process, ours = _spawn(self.name, self._settings())
+            process, ours, keeper_end = _spawn(self.name, self._settings())
         except OSError as error:
             self._last_end = f"could not be started ({error.strerror or error})"
             return
@@ -175,10 +185,13 @@ class Engine:
         self._reaped.clear()
         self._last_pid = process.pid or 0
         self._log.info("engine %s: started as pid %d", self.name, self._last_pid)
+        self._unclean = False  # the grace period has begun, and is not to begin again
         self._channel = await Channel.open(ours)
         listening = asyncio.create_task(self._listen(self._channel))
+        keeping = asyncio.create_task(self._keeper.serve(keeper_end))
         await self._wait_exited(process)
-        await listening
+        await asyncio.gather(listening, keeping)
+        self._keeper.let_go()
         process.join()
         self._gone(process)
 
@@ -215,7 +228,7 @@ class Engine:
 
     def _take(self, message: dict[str, Any]) -> None:
         if message.get("event") == "serving" and not self._stopping.is_set():
-            self.endpoint = message["endpoint"]
+            self.endpoint, self.tcp_port = message["endpoint"], message["tcp_port"]
             self.state = "serving"
             self._serving.set()
             self._log.info("engine %s: serving at %s", self.name, self.endpoint)
@@ -264,7 +277,9 @@ class Engine:
     def _settings(self) -> EngineSettings:
         """As configured, but for the limits that `resize` has changed."""
         settings = self._config.engine_settings(self.name, self.incarnation)
-        return dataclasses.replace(settings, max_threads=self.max_threads, min_threads=self.min_threads)
+        return dataclasses.replace(
+            settings, max_threads=self.max_threads, min_threads=self.min_threads, unclean=self._unclean
+        )
 
     async def _wait_lock_free(self) -> None:
         """The kernel gives the lock back when the last thread of the old process has left its last system call."""
@@ -354,14 +369,21 @@ class Engine:
 
     async def _drain_and_stop(self, drain_timeout_s: float) -> bool:
         """Let it finish what is in flight, and exit. False when it did not."""
+        drained = True
         try:
             await self.ask("drain", drain_timeout_s)
-            await self.ask("stop", _STOP_TIMEOUT_S)
-            await asyncio.wait_for(self._reaped.wait(), _STOP_TIMEOUT_S)
+        except EngineUnavailableError as error:
+            self._log.error("engine %s (pid %d) was not drained (%s)", self.name, self.pid, error)
+            drained = False
+        try:
+            # One that was not drained says what it leaves behind, and tells its clients; then it is killed.
+            await self.ask("stop", _STOP_TIMEOUT_S if drained else _FAREWELL_TIMEOUT_S)
+            if drained:
+                await asyncio.wait_for(self._reaped.wait(), _STOP_TIMEOUT_S)
         except (EngineUnavailableError, TimeoutError) as error:
             self._log.error("engine %s (pid %d) did not stop in order (%s): killing it", self.name, self.pid, error)
             return False
-        return True
+        return drained
 
     async def _wait_ended(self) -> bool:
         """Wait until its process has been reaped. False when the kernel does not let go of it."""
@@ -396,19 +418,24 @@ class Engine:
         self.kill()
 
 
-def _spawn(name: str, settings: EngineSettings) -> tuple[SpawnProcess, socket.socket]:
-    """Start an engine process; returns it with our end of its control channel. Raises OSError. Main thread only."""
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with its:
+def _spawn(name: str, settings: EngineSettings) -> tuple[SpawnProcess, socket.socket, socket.socket]:
+    """Start an engine process; returns it with our ends of its control channel and of its keeper's socket.
+
+    Raises OSError. Main thread only.
+    """
+    control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    keeper, its_keeper = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its_control, its_keeper:
         process = multiprocessing.get_context("spawn").Process(
-            target=engine_main, args=(settings, its), name=f"aiod-engine-{name}"
+            target=engine_main, args=(settings, its_control, its_keeper), name=f"aiod-engine-{name}"
         )
         try:
             _start_deaf(process)
         except BaseException:
-            ours.close()
+            control.close()
+            keeper.close()
             raise
-    return process, ours
+    return process, control, keeper
 
 
 def _start_deaf(process: SpawnProcess) -> None:

@@ -17,6 +17,7 @@ _RESTART: Final = frozenset(
         "engine.*.cpus",
         "engine.*.affinity",
         "engine.*.spawn_retry_ms",
+        "engine.*.tcp_port",
         "engine.*.inline_read_max",
         "engine.*.buffer_cache_max",
         "engine.*.rings_max",
@@ -24,6 +25,9 @@ _RESTART: Final = frozenset(
         "sessions.request_bytes_max",
         "sessions.heartbeat_s",
         "sessions.session_timeout_s",
+        "tcp.listen",
+        "tcp.secret_key",
+        "tcp.insecure_tcp",
     }
 )
 """Keys that a running engine has built upon, or has told its clients."""
@@ -92,7 +96,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], above: tup
 
 def _pattern(key: tuple[str, ...]) -> str:
     """The key with "*" for the name of an export or an engine."""
-    named = key[0] in {"exports", "engine", "users"} and len(key) > 1
+    named = key[0] in {"exports", "engine", "users", "keys"} and len(key) > 1
     return ".".join((key[0], "*", *key[2:]) if named else key)
 
 

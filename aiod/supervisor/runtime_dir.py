@@ -61,14 +61,17 @@ def take_lock(runtime_dir: str) -> int:
     return fd
 
 
-def remove_stale_sockets(runtime_dir: str) -> None:
-    """Remove the sockets of a daemon that has died, but for the front one. Only with the lock held."""
+def remove_stale_sockets(runtime_dir: str) -> bool:
+    """Remove the sockets of a daemon that has died, but for the front one; whether one has. Only with the lock held."""
     path = Path(runtime_dir)
+    found = False
     for stale in [*path.glob("engine-*.sock"), *path.glob("engine-*.ring")]:
         if stale.is_socket():
             log.debug("removing %s, left by a daemon that has died", stale)
             stale.unlink()
+            found = True
     remove_ring_links(runtime_dir)
+    return found
 
 
 def remove_ring_links(runtime_dir: str) -> None:

@@ -22,6 +22,7 @@ from aiod.supervisor.control import Control
 from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError, end_helpers
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_socket import FrontSocket
+from aiod.supervisor.front_tcp import FrontTcp
 from aiod.supervisor.health import Health
 from aiod.supervisor.reload import plan
 from aiod.supervisor.status_line import StatusLine
@@ -46,14 +47,18 @@ _LINGER_MS: Final = 500
 class Service:
     """One running daemon. Main loop thread only."""
 
-    def __init__(self, config: Config, config_path: Path | None, notifier: Notifier) -> None:
-        """`config_path` is the file that `config` came from; None: it is the embedded default."""
+    def __init__(self, config: Config, config_path: Path | None, notifier: Notifier, *, unclean: bool) -> None:
+        """`config_path` is the file that `config` came from; None: it is the embedded default.
+
+        `unclean`: the daemon before this one has not stopped in order.
+        """
         self._config = config
         self._config_path = config_path
         self._notifier = notifier
-        self._engines = {name: Engine(config, name, self._engine_failed) for name in config.engines}
+        self._engines = {name: Engine(config, name, self._engine_failed, unclean=unclean) for name in config.engines}
         self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # those that a reload has taken away
         self._control: Control | None = None
+        self._tcp: FrontTcp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
         self._ready = False
@@ -74,13 +79,16 @@ class Service:
         # Whatever ends us, the context's end never waits for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
         try:
+            self._tcp = FrontTcp.of(self._config, context)
             front = FrontSocket(self._config.front_endpoint, self._notifier)
         except OSError as error:
             log.critical("%s", error.strerror or error)
             self._notifier.status(error.strerror or str(error))
             await self._stop_engines()
             return EXIT_FAILED
-        self._control = Control(self._config, self._engines, context, front.listener, self.reload)
+        self._control = Control(
+            self._config, self._engines, context, front.listener, self._tcp, self.reload, self._drain
+        )
         self._control.start()
         self._begin(StatusLine(self._engines, self._notifier).run())
         self._begin(self._announce())
@@ -92,6 +100,8 @@ class Service:
         for task in self._tasks:
             task.cancel()
         self._control.close(_LINGER_MS)
+        if self._tcp is not None:
+            self._tcp.close()
         front.close()
         context.term()
         log.info("stopped" if drained else "stopped, with work left undone")
@@ -125,6 +135,10 @@ class Service:
         log.warning("%s again: ending at once", number.name)
         for engine in (*self._engines.values(), *self._leaving):
             engine.abandon()
+
+    def _drain(self) -> None:
+        log.info("told to drain, for at most %g s", self._config.drain_timeout_s)
+        self._stop.set()
 
     async def _reload_by_signal(self) -> None:
         try:
@@ -203,6 +217,8 @@ class Service:
         self._take_away({*self._engines} - {*config.engines})
         late = await self._tell_engines(config)
         self._add({*config.engines} - {*self._engines})
+        if self._tcp is not None:
+            self._tcp.apply(config)
         if self._control is not None:
             self._control.apply(config)
         logs.set_level(config.log_level)
@@ -277,9 +293,9 @@ def serve(config: Config, config_path: Path | None) -> int:
         notifier.status(str(error))
         return EXIT_FAILED
     raise_descriptors()
-    runtime_dir.remove_stale_sockets(config.runtime_dir)
+    unclean = runtime_dir.remove_stale_sockets(config.runtime_dir)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_run(config, config_path, notifier))
+        status = runner.run(_run(config, config_path, notifier, unclean=unclean))
     runtime_dir.remove_ring_links(config.runtime_dir)
     alike.report()
     if multiprocessing.active_children():
@@ -291,5 +307,5 @@ def serve(config: Config, config_path: Path | None) -> int:
     return status
 
 
-async def _run(config: Config, config_path: Path | None, notifier: Notifier) -> int:
-    return await Service(config, config_path, notifier).run()
+async def _run(config: Config, config_path: Path | None, notifier: Notifier, *, unclean: bool) -> int:
+    return await Service(config, config_path, notifier, unclean=unclean).run()

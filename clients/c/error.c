@@ -34,6 +34,10 @@ const char *aiod_reason_text(uint32_t reason)
         [AIOD_RING_NO_THREADS] = "the daemon can create no worker (TasksMax, RLIMIT_NPROC): not executed",
         [AIOD_RING_POISONED] = "an earlier flush of the file failed: close all its handles, and write its data again",
         [AIOD_RING_STOPPING] = "the daemon is stopping: connect again later",
+        [AIOD_RING_NO_IOCTL] = "the export does not list this ioctl",
+        [AIOD_RING_TOO_LARGE] = "the file would be larger than the export's max_file_bytes",
+        [AIOD_RING_LATE] = "sent again too late: unknown whether done",
+        [AIOD_RING_RESTARTED] = "the daemon was started again: write what was not flushed once more, then flush",
     };
 
     return reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "for a reason that this library does not know";

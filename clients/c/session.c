@@ -284,6 +284,11 @@ int aiod_ended(struct aiod_client *client)
     return ended;
 }
 
+unsigned aiod_last_word(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->header->last_word, __ATOMIC_ACQUIRE);
+}
+
 uint64_t aiod_request_bytes_max(const struct aiod_client *client)
 {
     uint64_t largest = aiod_area_largest(&client->area);

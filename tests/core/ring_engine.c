@@ -84,7 +84,7 @@ static void attach(struct served *client, const struct aiod_ring_attach *message
     struct aiod_attached attached;
     int error;
 
-    client->session = aiod_session_create(&limits);
+    client->session = aiod_session_create(&limits, NULL);
     client->session->owner = client;
     error = aiod_core_attach(engine.core, client->session, client->socket, message->entries, message->area_bytes,
                              &attached);
@@ -110,7 +110,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
         }
         fd = open_again(engine.fds[i], O_RDWR);
         CHECK(fd >= 0 && fstat(fd, &status) == 0);
-        handle = aiod_core_add_handle(engine.core, session, fd, status.st_dev, status.st_ino, &use);
+        handle = aiod_core_add_handle(engine.core, session, fd, status.st_dev, status.st_ino, &use, NULL);
         if (handle < 0) {
             close(fd);
         }
@@ -186,10 +186,24 @@ static void accept_client(void)
     CHECK(!"room for a client");
 }
 
+/* Requests come and go while the main loop looks at them, as the engine's does. */
+static void look(void)
+{
+    struct aiod_view views[16];
+    size_t count = aiod_core_find_slow(engine.core, views, 8);
+
+    count += aiod_core_in_service(engine.core, views + count, 8);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(views[i].op > 0 && views[i].op < AIOD_OPS);
+        CHECK(views[i].handle == NULL || views[i].handle->session->client[0] == '\0');
+    }
+}
+
 static void reap(void)
 {
     struct aiod_reaped reaped;
 
+    look();
     aiod_core_reap(engine.core, &reaped);
     CHECK(reaped.replies == NULL);
     while (reaped.controls != NULL) {
@@ -287,6 +301,7 @@ const char *engine_start(const struct engine_config *config)
         engine.clients[i].socket = -1;
     }
     CHECK(aiod_core_create(&engine.core, &core_config) == 0);
+    aiod_core_watch(engine.core, 1, 0);
     engine.bell = aiod_eventfd_create();
     snprintf(engine.path, sizeof(engine.path), "/tmp/aiod-ring-test-%d.sock", (int)getpid());
     unlink(engine.path);
@@ -345,6 +360,24 @@ void engine_block_worker(struct gate *gate)
     gate_init(gate, false);
     engine_run(submit_blocker, gate);
     gate_wait_for(gate, 1);
+}
+
+static void count_taken(struct aiod_core *core, void *argument)
+{
+    uint32_t *taken = argument;
+
+    *taken = aiod_core_inflight(core) - core->inflight;
+}
+
+void engine_wait_taken(uint32_t count)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+    uint32_t taken = 0;
+
+    while (taken < count) {
+        CHECK(aiod_now_ns() < end_ns);
+        engine_run(count_taken, &taken);
+    }
 }
 
 static void drain(struct aiod_core *core, void *unused)

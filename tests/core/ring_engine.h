@@ -28,6 +28,9 @@ void engine_add_file(const char *name, int fd);
 /* Have a worker wait at the gate, and wait until it does. */
 void engine_block_worker(struct gate *gate);
 
+/* Wait until the rings have so many requests in flight: a client's are taken a little after it has submitted them. */
+void engine_wait_taken(uint32_t count);
+
 /* Refuse new requests. */
 void engine_drain(void);
 

@@ -657,6 +657,48 @@ static void one_that_fails_flushes_nothing(void)
     close(direct.fd);
 }
 
+/* ---- in steps ---------------------------------------------------------------------------------------------------------- */
+
+static unsigned step_count;
+
+static ssize_t stepping_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    step_count++;
+    return aiod_os_real.pwritev2(fd, iov, count, offset, flags);
+}
+
+static int64_t write_in_one(const struct aiod_direct *file, uint64_t length)
+{
+    struct iovec whole = {.iov_base = memory, .iov_len = length};
+
+    step_count = 0;
+    return aiod_direct_write(file, &whole, 1, 0, 0, &written);
+}
+
+static void in_steps_while_others_ask(void)
+{
+    const struct aiod_os *usual = aiod_os;
+    struct aiod_direct file = open_direct(1);
+    struct aiod_os os = *aiod_os;
+
+    os.pwritev2 = stepping_pwritev2;
+    aiod_os = &os;
+    memset(memory, 'a', SPACE);
+    CHECK(write_in_one(&file, SPACE) == SPACE && step_count == 1);
+    memset(memory, 'b', SPACE);
+    file.in_steps = true;
+    CHECK(write_in_one(&file, SPACE) == SPACE && step_count == 2 && written == SPACE);
+    memset(memory, 0, SPACE);
+    memset(wanted, 'b', SPACE);
+    CHECK(aiod_direct_read(&file, memory, SPACE, 0) == SPACE && memcmp(memory, wanted, SPACE) == 0);
+
+    os.pwritev2 = failing_pwritev2;
+    writable = SPACE * 3 / 4;
+    CHECK(write_in_one(&file, SPACE) == -EIO && written == SPACE * 3 / 4);
+    aiod_os = usual;
+    close(file.fd);
+}
+
 int main(void)
 {
     faults_install();
@@ -677,6 +719,7 @@ int main(void)
     one_that_fails_cuts_off_no_neighbour(512, 8192);
     interrupted_and_short_transfers_go_on();
     errors_of_reads();
+    in_steps_while_others_ask();
     durable_with_their_size();
     one_that_fails_flushes_nothing();
     as_a_model(0);

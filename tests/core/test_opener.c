@@ -35,10 +35,24 @@ static struct aiod_identity *user(uid_t uid)
     return identity;
 }
 
+/* Requests come and go while the main loop looks at them, as the engine's does. */
+static void look(void)
+{
+    struct aiod_view views[16];
+    size_t count = aiod_core_find_slow(core, views, 8);
+
+    count += aiod_core_in_service(core, views + count, 8);
+    for (size_t i = 0; i < count; i++) {
+        CHECK(views[i].op > 0 && views[i].op < AIOD_OPS);
+        CHECK(views[i].handle == NULL || views[i].handle->session->client[0] == '\0');
+    }
+}
+
 static void reap(void)
 {
     struct aiod_reaped reaped;
 
+    look();
     loop_wait(core->pool, 1);
     aiod_pool_spawn(core->pool);
     aiod_core_reap(core, &reaped);
@@ -67,7 +81,7 @@ static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *a
 {
     int64_t result;
 
-    CHECK(aiod_core_open(core, 1, base, path, flags, &plain, as) == 0);
+    CHECK(aiod_core_open(core, 1, base, path, flags, &plain, as, 0) == 0);
     result = result_of(1);
     if (result >= 0) {
         close((int)result);
@@ -81,7 +95,7 @@ static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity 
 
     CHECK(naming != NULL);
     naming->mode = 0755;
-    CHECK(aiod_core_name(core, 2, naming, as) == 0);
+    CHECK(aiod_core_name(core, 2, naming, as, 0) == 0);
     return result_of(2);
 }
 
@@ -209,8 +223,8 @@ static void nobody_else_becomes_anybody(void)
         for (unsigned i = 0; i < 8; i++) {
             uid_t uid = i % 2 == 0 ? ALICE : BOB;
 
-            CHECK(aiod_core_open(core, 100 + i, base, "alices", AIOD_OPEN_READ, &plain, user(uid)) == 0);
-            CHECK(aiod_core_open(core, 200 + i, base, "roots", AIOD_OPEN_READ, &plain, NULL) == 0); /* by workers */
+            CHECK(aiod_core_open(core, 100 + i, base, "alices", AIOD_OPEN_READ, &plain, user(uid), 0) == 0);
+            CHECK(aiod_core_open(core, 200 + i, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) == 0); /* by workers */
         }
         check_threads();
         while (result_count < before + 16) {
@@ -228,12 +242,30 @@ static void nobody_else_becomes_anybody(void)
     }
 }
 
+static void what_has_waited_too_long_is_not_done(void)
+{
+    size_t before = result_count;
+
+    for (unsigned i = 0; i < 64; i++) {
+        CHECK(aiod_core_open(core, 300 + i, base, "late", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &plain, user(ALICE), 1) ==
+              0);
+    }
+    while (result_count < before + 64) {
+        reap();
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        CHECK(results[300 + i] == -ETIMEDOUT);
+    }
+    CHECK(aiod_opener_waiting(core->opener) == 0);
+    CHECK(attempt("late", AIOD_OPEN_READ, user(ALICE)) == -ENOENT);
+}
+
 static void what_waits_at_the_end_is_cancelled_or_done(void)
 {
     size_t before = result_count;
 
     for (unsigned i = 0; i < 64; i++) {
-        CHECK(aiod_core_open(core, 300 + i, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE)) == 0);
+        CHECK(aiod_core_open(core, 300 + i, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE), 0) == 0);
     }
     CHECK(aiod_core_stop(core, UINT64_C(30000000000)));
     while (result_count < before + 64) {
@@ -270,10 +302,12 @@ int main(void)
     faults_install();
     umask(022);
     CHECK(aiod_core_create(&core, &config) == 0);
+    aiod_core_watch(core, 1, 0);
     lay_out();
     one_may_what_one_may();
     what_is_made_is_its_makers();
     nobody_else_becomes_anybody();
+    what_has_waited_too_long_is_not_done();
     what_waits_at_the_end_is_cancelled_or_done();
     aiod_core_destroy(core);
     clear_away();

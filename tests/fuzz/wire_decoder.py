@@ -26,9 +26,9 @@ import atheris
 from aiod import _core
 from aiod.engine import dispatch, frontend
 from aiod.engine.accounts import Account
-from aiod.engine.model import Session
-from aiod.engine_settings import UserLimits
-from aiod.router import Peer
+from aiod.engine.model import Reopening, Session, connection_of
+from aiod.engine_settings import RateLimits, UserLimits
+from aiod.peer import Peer
 from aiod_client import handshake, requests, session, split, wire
 from aiod_client.errors import AiodError
 from aiod_client.operations import read_request
@@ -82,14 +82,13 @@ class Engine:
         )
         self.core = core
         self.frontend = frontend.Frontend(self, 16)
-        self.frontend.attach(Replies())  # type: ignore[arg-type]
-        self.peer = Peer(b"", -1, "", 0, 0, 0)
+        self.peer = Peer(b"", -1, "", 0, 0, 0, None, Replies())  # type: ignore[arg-type]
         self.session = self.begin()
         self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None)  # type: ignore[arg-type]
 
     def begin(self) -> Session:
         """A session with one file, which is handle 1 of it."""
-        core = _core.Session(None, **_LIMITS)
+        core = _core.Session(None, client="", rate=None, **_LIMITS)
         session = Session(
             token=b"",
             peer=self.peer,
@@ -98,9 +97,9 @@ class Engine:
             depth_max=8,
             bytes_max=1 << 16,
             request_bytes_max=1 << 16,
-            account=Account(0, UserLimits(0, 0, 0, 0, 0, 0, 0)),
+            account=Account(self.peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
             gids=frozenset(),
-            greeted_by=b"",
+            greeted_by=connection_of(self.peer),
             started_s=0,
             heard_s=0,
         )
@@ -117,6 +116,7 @@ class Engine:
             alignment=None,
             ioctls=(),
             size_max=1 << 20,
+            name="memory",
         )
         return session
 
@@ -146,11 +146,24 @@ class Engine:
         """It broke a rule, or said goodbye."""
         session.ended = True
 
-    def hello(self, _: Peer, version: int, software: str) -> list[Any]:
+    def hello(self, _: Peer, version: int, software: str, resume: bytes) -> list[Any]:
         """An answer."""
         assert version in wire.VERSIONS
+        assert type(resume) is bytes
         assert software.isprintable()
         return [wire.MessageType.WELCOME, {}]
+
+    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
+        """What the frontend says it gives."""
+        assert all(
+            0 <= number < 1 << 64 for number in (cookie, opened.flags, opened.dev, opened.ino, opened.generation)
+        )
+        assert 0 < handle < 1 << 32
+        assert type(opened.changed) is bool
+        self.frontend.reply(session, cookie, 0)
+
+    def repeated(self, session: Session) -> None:
+        """Nothing to it."""
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """What the frontend says it gives."""

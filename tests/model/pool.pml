@@ -12,6 +12,9 @@
  * (`idle_timeouts`), lest a worker that happens to look at the queue hide a lost wake-up. The belt, which would hide one
  * too, is left out.
  *
+ * Stuck workers (in_service.c) add to max_threads, and take away again: that is the main loop's raising of a limit, and a lowering
+ * by which a worker that is awake leaves. Both are steps of a resize, so it has none of its own; nor are the requests in service.
+ *
  * What is checked (test_pool_model.py runs it):
  *   - check_state() holds after every critical section: the invariants of the design;
  *   - there is no cycle of states, so every run ends (pan -l, with no state marked as progress);

@@ -6,17 +6,19 @@ All of it needs root; where something is missing the test is skipped, and the re
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 MIB = 2**20
 IMAGE_BYTES = 300 * MIB
@@ -51,6 +53,10 @@ def run(*command: str) -> str:
     return done.stdout.strip()
 
 
+_LOCK = Path(tempfile.gettempdir()) / "aiod-test-mount.lock"
+_MOUNT_ATTEMPTS = 5
+
+
 @contextlib.contextmanager
 def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[FileSystem]:
     """A new file system of type `name`, mounted at base/`name`."""
@@ -64,11 +70,22 @@ def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[Fi
             file.truncate(size_bytes)
         run(*MKFS[name], str(image))
         command = ("mount", "-t", name, "-o", "loop", str(image), str(point))
-    run(*command)
+    _mount(command)
     try:
         yield FileSystem(name, point)
     finally:
         unmount(point)
+
+
+def _mount(command: Sequence[str]) -> None:
+    """Two at once may be given the same loop device: of our own one waits; of the machine's others one tries again."""
+    with _LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for _ in range(_MOUNT_ATTEMPTS - 1):
+            with contextlib.suppress(pytest.skip.Exception):
+                run(*command)
+                return
+        run(*command)
 
 
 def unmount(point: Path) -> None:

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import aiod_client
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -56,8 +54,8 @@ def test_taskset_on_the_daemon_is_passed_on(new_daemon: Callable[..., Any], wait
     before = len(masks(daemon, "worker"))
     os.sched_setaffinity(daemon.pid, {ALL[0]})
     wait_until(lambda: masks(daemon, "main") == [[ALL[0]]], "the engine's main thread has it, too")
-    with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/more", "w") as file:
-        wait_until(lambda: _burst(file) and [ALL[0]] in masks(daemon, "worker"), "newborns have it")
+    daemon.ctl("pool", "main", "--min", str(before + 1))
+    wait_until(lambda: [ALL[0]] in masks(daemon, "worker"), "newborns have it")
     assert masks(daemon, "worker").count(ALL) <= before
 
 
@@ -119,12 +117,6 @@ def test_a_cpu_outside_the_cpuset_is_a_clear_error(new_daemon: Callable[..., Any
             ended = subprocess.run(confined, capture_output=True, text=True, timeout=60, check=False)
             assert ended.returncode == 1
             assert f"engine.main.cpus: this process may not use CPU {ALL[-1]}: outside its cpuset" in ended.stderr
-
-
-def _burst(file: aiod_client.File) -> bool:
-    for future in file.submit([("write", bytes(1 << 20), number << 20) for number in range(30)]):
-        future.result()
-    return True
 
 
 def test_follow_moves_the_living_workers(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:

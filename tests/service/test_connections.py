@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 HELLO = wire.pack(MessageType.HELLO, {"versions": [1]})
 
 
-@pytest.mark.parametrize("identity", [b"chosen", b"\0" + os.urandom(4), b"\0"])
+@pytest.mark.parametrize(
+    "identity", [b"chosen", b"\0" + os.urandom(4), b"\0"], ids=["a name", "like one of libzmq", "a byte"]
+)
 def test_a_peer_that_chose_its_routing_id_is_shut_down(
     shared_daemon: Any, locate: Callable[[str], str], identity: bytes
 ) -> None:

@@ -178,10 +178,10 @@ def test_two_daemons_on_one_runtime_directory(daemon: Any) -> None:
         client.open("scratch/x", "w").close()
 
 
-def test_another_users_runtime_directory(tmp_path: Path) -> None:
+def test_another_users_runtime_directory(tmp_path: Path, disk_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can make a directory another user's")
-    theirs = tmp_path / "theirs"
+    theirs = disk_path / "theirs"  # whose path is short
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     config = tmp_path / "aiod.toml"

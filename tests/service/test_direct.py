@@ -6,11 +6,15 @@ import asyncio
 import os
 import random
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from aiod_client import aio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 MIB = 2**20
 TASKS = 48
@@ -28,7 +32,7 @@ def open_flags(pid: int, path: Path) -> set[int]:
     return found
 
 
-def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any) -> None:
+def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any, wait_until: Callable[..., None]) -> None:
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
     pid = mounts_daemon.engine["pid"]
@@ -39,6 +43,7 @@ def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any) -> None
         (f"{place.name}-direct", {}, True),
     ):
         with place.client.open(f"{name}/file", "w+", **options) as file:
+            wait_until(lambda: len(open_flags(pid, path)) == 1, "its witness is the supervisor's alone")
             (flags,) = open_flags(pid, path)
             assert bool(flags & os.O_DIRECT) is direct, (name, options)
             file.pwrite(b"one", 1)

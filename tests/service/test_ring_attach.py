@@ -149,9 +149,9 @@ def test_nonsense_after_attach_ends_the_session(daemon: Any, wait_until: Callabl
 def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
     """A session begun by ZeroMQ, without its ring."""
     end_s = float("inf")
-    dealer, location = converse(daemon.endpoint, handshake.locate("scratch"), end_s, lambda: None)
+    dealer, location = converse(daemon.endpoint, None, handshake.locate("scratch"), end_s, lambda: None)
     dealer.close()
-    return converse(location.endpoint, handshake.greet_engine(), end_s, lambda: None)
+    return converse(location.endpoint, None, handshake.greet_engine(), end_s, lambda: None)
 
 
 def test_a_ticket_is_good_once(daemon: Any) -> None:

@@ -12,9 +12,9 @@ from aiod._core import Session as CoreSession
 from aiod.config import make_config
 from aiod.engine.accounts import Account
 from aiod.engine.admission import Admission
-from aiod.engine.model import Session
-from aiod.engine_settings import UserLimits
-from aiod.router import Peer
+from aiod.engine.model import Session, connection_of
+from aiod.engine_settings import RateLimits, UserLimits
+from aiod.peer import Peer
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def session() -> Session:
         token=b"token",
         peer=peer,
         software="test",
-        core=CoreSession(None, **limits),
+        core=CoreSession(None, client="", rate=None, **limits),
         depth_max=4,
         bytes_max=4096,
         request_bytes_max=4096,
-        account=Account(peer.uid, UserLimits(0, 0, 0, 0, 0, 0, 0)),
+        account=Account(peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
         gids=frozenset(),
-        greeted_by=b"peer",
+        greeted_by=connection_of(peer),
         started_s=0,
         heard_s=0,
     )

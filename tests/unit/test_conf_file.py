@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticUndefined
 
-from aiod.config import Config, EngineConfig, ExportConfig, SessionsConfig, UserConfig, load_config
+from aiod.config import (
+    Config,
+    EngineConfig,
+    ExportConfig,
+    KeyConfig,
+    SessionsConfig,
+    TcpConfig,
+    UserConfig,
+    load_config,
+)
+from aiod_client.keys import is_public_key
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -20,6 +30,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "exports": ExportConfig,
     "engine": EngineConfig,
     "sessions": SessionsConfig,
+    "tcp": TcpConfig,
+    "keys": KeyConfig,
     "users": UserConfig,
 }
 
@@ -37,10 +49,14 @@ def test_as_it_stands_it_is_valid() -> None:
 
 
 def test_every_default_is_shown() -> None:
-    document = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = )", "", CONF.read_text(), flags=re.MULTILINE))
+    document = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = |\[)", "", CONF.read_text(), flags=re.MULTILINE))
     top = {key: value for key, value in document.items() if key not in SECTIONS}
     assert top == {"runtime_dir": "/run/aiod", **defaults(Config)}
     assert document["exports"]["scratch"] == {"path": "/srv/scratch", **defaults(ExportConfig)}
     assert document["engine"]["main"] == defaults(EngineConfig)
     assert document["sessions"] == defaults(SessionsConfig)
+    assert document["tcp"] == defaults(TcpConfig)
+    public_key = document["keys"]["backup"].pop("public_key")
+    assert is_public_key(public_key)
+    assert document["keys"]["backup"] == defaults(KeyConfig)
     assert document["users"]["*"] == defaults(UserConfig)

@@ -145,10 +145,10 @@ def test_wrong_cpu_lists(text: str) -> None:
         parse_cpus(text)
 
 
-def test_the_embedded_default_is_the_users_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+def test_the_embedded_default_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/12345")
     config = default_config()
-    assert config.runtime_dir == f"{tmp_path}/aiod"
+    assert config.runtime_dir == "/run/user/12345/aiod"
     assert list(config.exports) == ["scratch"]
     assert config.exports["scratch"].path.startswith("/")
 

@@ -44,7 +44,17 @@ def text_of(parts: Any) -> str:
 
 def test_an_engine_that_does_not_answer_is_shown_all_the_same() -> None:
     pool = dict.fromkeys(
-        ("cur_threads", "idle_threads", "min_threads", "max_threads", "threads_created", "spawn_failures", "queued"), 0
+        (
+            "cur_threads",
+            "idle_threads",
+            "min_threads",
+            "max_threads",
+            "stuck_threads",
+            "threads_created",
+            "spawn_failures",
+            "queued",
+        ),
+        0,
     )
     engine = {"name": "slow", "pid": 7, "state": "unresponsive", "pool": pool, "ops": {}}
     text = text_of(tables.stats({"version": "1", "pid": 6, "uptime_s": 5.0, "engines": [engine]}))
@@ -57,6 +67,6 @@ def test_a_client_that_has_done_nothing_yet() -> None:
     ops: dict[str, Any] = {"read": nothing | {f"{part}_ns": [] for part in ("latency", "queue", "service")}}
     client = {
         "id": "ab12", "engine": "main", "pid": 1, "uid": 0, "software": "x", "handles": 0, "inflight": 0, "ring": False,
-        "age_s": 1.0, "idle_s": 1.0, "ops": stats.show_ops(ops),
+        "key": "", "age_s": 1.0, "idle_s": 1.0, "ops": stats.show_ops(ops),
     }  # fmt: skip
     assert "ab12" in text_of(tables.clients({"clients": [client]}))

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from aiod.ctl import daemon as asking
 from aiod.ctl.__main__ import main
+from aiod.ctl.daemon import Address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,12 +69,12 @@ def test_each_attempt_keeps_within_what_is_left_of_the_wait(monkeypatch: pytest.
     monkeypatch.setattr(time, "monotonic", lambda: clock_s[0])
     monkeypatch.setattr(time, "sleep", wait)
     with pytest.raises(TimeoutError):
-        asking.ask_until(None, "ping", 1.0, 5.0)
+        asking.ask_until(Address(), "ping", 1.0, 5.0)
     assert given_s[0] == 1.0
     assert clock_s[0] < 1.0 + 3 * asking.RETRY_S
     given_s.clear()
     with pytest.raises(TimeoutError):
-        asking.ask_until(None, "ping", 0.0, 5.0)
+        asking.ask_until(Address(), "ping", 0.0, 5.0)
     assert given_s == [5.0]
 
 

@@ -14,7 +14,16 @@ import pytest
 from pydantic_core import PydanticUndefined
 
 from aiod.command import command as aiod
-from aiod.config import Config, EngineConfig, ExportConfig, IoctlConfig, SessionsConfig, UserConfig
+from aiod.config import (
+    Config,
+    EngineConfig,
+    ExportConfig,
+    IoctlConfig,
+    KeyConfig,
+    SessionsConfig,
+    TcpConfig,
+    UserConfig,
+)
 from aiod.ctl.__main__ import main as aiodctl
 from aiod.supervisor.reload import _RESTART
 
@@ -29,6 +38,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "exports.*.": ExportConfig,
     "engine.*.": EngineConfig,
     "sessions.": SessionsConfig,
+    "tcp.": TcpConfig,
+    "keys.*.": KeyConfig,
     "users.*.": UserConfig,
 }
 HEADINGS = {
@@ -36,6 +47,8 @@ HEADINGS = {
     "Exports:": "exports.*.",
     "Engines:": "engine.*.",
     "Sessions:": "sessions.",
+    "Tcp:": "tcp.",
+    "Keys:": "keys.*.",
     "Users:": "users.*.",
 }
 HELP = {"-h", "--help"}
@@ -108,7 +121,7 @@ def test_every_key_with_its_default_in_the_order_of_the_code() -> None:
         (prefix + name, default_line(field.default))
         for prefix, model in SECTIONS.items()
         for name, field in model.model_fields.items()
-        if name not in {"exports", "engine", "sessions", "users"} or prefix
+        if name not in {"exports", "engine", "sessions", "tcp", "keys", "users"} or prefix
     ]
     assert [(name, said) for name, said, _ in keys()] == known
 

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiod.config import Config, ConfigError, EngineConfig, ExportConfig, SessionsConfig, UserConfig, make_config
+from aiod.config import (
+    Config,
+    ConfigError,
+    EngineConfig,
+    ExportConfig,
+    SessionsConfig,
+    TcpConfig,
+    UserConfig,
+    make_config,
+)
 from aiod.supervisor.reload import _RESTART, plan
 
 if TYPE_CHECKING:
@@ -16,6 +25,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "exports.*": ExportConfig,
     "engine.*": EngineConfig,
     "sessions": SessionsConfig,
+    "tcp": TcpConfig,
     "users.*": UserConfig,
 }
 

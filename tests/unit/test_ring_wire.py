@@ -44,6 +44,8 @@ int main(void)
     NUMBER("reasons", AIOD_RING_STOPPING);
     NUMBER("goodbye", AIOD_RING_GOODBYE);
     NUMBER("append", AIOD_RING_APPEND);
+    NUMBER("drained", AIOD_RING_DRAINED);
+    NUMBER("flushed", AIOD_RING_FLUSHED);
     return 0;
 }
 """
@@ -89,6 +91,7 @@ def test_numbers(numbers: dict[str, int]) -> None:
     assert numbers["version"] == ring_wire.VERSION
     assert numbers["entries_max"] == ring_wire.ENTRIES_MAX
     assert numbers["sentence_max"] == ring_wire.SENTENCE_BYTES_MAX
+    assert (numbers["drained"], numbers["flushed"]) == tuple(ring_wire.RingLastWord)
     assert numbers["goodbye"] == ring_wire.RingMessage.GOODBYE
     assert numbers["append"] == Op.APPEND
 

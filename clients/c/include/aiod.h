@@ -84,6 +84,9 @@ void aiod_disconnect(struct aiod_client *client);
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
 int aiod_ended(struct aiod_client *client);
 
+/* What the engine has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
+unsigned aiod_last_word(const struct aiod_client *client);
+
 /* Most bytes of one request. */
 uint64_t aiod_request_bytes_max(const struct aiod_client *client);
 

@@ -107,12 +107,20 @@ enum aiod_ring_reason {
     AIOD_RING_STOPPING,      /* ESHUTDOWN */
     AIOD_RING_NO_IOCTL,      /* EPERM: not by a ring, but the numbers are the messages' too */
     AIOD_RING_TOO_LARGE,     /* EFBIG: beyond the export's max_file_bytes */
+    AIOD_RING_LATE,          /* EIO: sent again to another engine, too late; not by a ring */
+    AIOD_RING_RESTARTED,     /* EIO: of a flush, once: earlier writes may be lost */
 };
 
 enum aiod_ring_waits {
     AIOD_RING_AWAKE = 0,
     AIOD_RING_WAITS_FUTEX = 1,
     AIOD_RING_WAITS_SOCKET = 2,
+};
+
+/* What an engine that stops in order has to say; a client may then go on with the next one as if nothing had happened. */
+enum aiod_ring_last_word {
+    AIOD_RING_DRAINED = 1, /* what has no completion was not executed */
+    AIOD_RING_FLUSHED = 2, /* and what has one is on disk, of all files of the session */
 };
 
 /*
@@ -140,7 +148,8 @@ struct aiod_ring_header {
     uint32_t cq_tail; /* line 4: engine */
     uint32_t line_4_reserved[15];
     uint32_t engine_sleeps; /* line 5: engine */
-    uint32_t line_5_reserved[15];
+    uint32_t last_word;     /* line 5: engine; bits of enum aiod_ring_last_word, before it ends the session */
+    uint32_t line_5_reserved[14];
 };
 
 /* ---- the socket: SOCK_SEQPACKET, one of these structs a message ---------------------------------------------------- */

@@ -71,6 +71,9 @@ class Ring:
     def ended(self) -> int:
         """Why the session ended, as an errno; 0: it has not, so far as is known."""
     @property
+    def last_word(self) -> int:
+        """What the engine has said as it stopped in order: ring_wire.RingLastWord."""
+    @property
     def fd(self) -> int:
         """Readable when requests are done since arm(), and when the session has ended."""
     def arm(self) -> bool:

@@ -30,8 +30,10 @@ from aiod_client.blocking import TIMEOUT_S, Entries, check_transport
 from aiod_client.dealer import LINGER_MS
 from aiod_client.errors import AiodError, closed, forked, other_export
 from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
+from aiod_client.keys import StrPath, find_keys
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import FileStat, parse_page, parse_stat_body
+from aiod_client.redial import RETRY_S, Redial, is_away, reconnect_time
 from aiod_client.requests import Call
 from aiod_client.ring_attach import Transport, attach
 from aiod_client.wire import MessageType
@@ -48,18 +50,32 @@ T = TypeVar("T")
 
 
 def connect(
-    endpoint: str | None = None, *, transport: Transport = "auto", timeout: float | None = TIMEOUT_S
+    endpoint: str | None = None,
+    *,
+    transport: Transport = "auto",
+    timeout: float | None = TIMEOUT_S,
+    key: StrPath | None = None,
+    server_key: StrPath | None = None,
+    reconnect_timeout: float | None = None,
 ) -> Connecting:
     """Connect to the daemon, as aiod_client.connect(): `await` it, or use it in `async with`."""
     check_transport(transport)
-    return Connecting(endpoint or endpoints.default_endpoint(), timeout, transport)
+    return Connecting(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 
 
 class Connecting:
     """What connect() returns: awaited it gives a Client; in `async with` the client is closed at the end."""
 
-    def __init__(self, endpoint: str, timeout: float | None, transport: Transport) -> None:
-        self._arguments = endpoint, timeout, transport
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float | None,
+        transport: Transport,
+        key: StrPath | None,
+        server_key: StrPath | None,
+        reconnect_timeout: float | None,
+    ) -> None:
+        self._arguments = endpoint, timeout, transport, key, server_key, reconnect_timeout
         self._client: Client | None = None
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -90,14 +106,24 @@ class Client:
     Close it, or use it in `async with`. It must not be used in a forked child.
     """
 
-    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S, transport: Transport = "auto") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float | None = TIMEOUT_S,
+        transport: Transport = "auto",
+        key: StrPath | None = None,
+        server_key: StrPath | None = None,
+        reconnect_timeout: float | None = None,
+    ) -> None:
         """See connect()."""
         self.closed = True  # until the daemon has answered
         check_transport(transport)
         endpoints.check(endpoint)
         self.endpoint = endpoint
+        self._keys = find_keys(endpoint, key, server_key)
         self._transport: Transport = transport
         self.timeout_s = math.inf if timeout is None else timeout
+        self._reconnect_s = reconnect_time(reconnect_timeout)
         self._pid = os.getpid()
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export
@@ -259,13 +285,14 @@ class Client:
         if self.closed:
             raise closed("the client")
 
-    async def _connect_engine(self, endpoint: str) -> Link:
-        dealer, welcome = await converse(endpoint, greet_engine())
+    async def _connect_engine(self, endpoint: str, export: str) -> Link:
+        redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
+        dealer, welcome = await converse(endpoint, self._keys, greet_engine())
         try:
             ring = None
             if self._transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
                 ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, self._transport)
-            return Link(dealer, welcome, ring)
+            return Link(dealer, welcome, ring, redial)
         except BaseException:
             dealer.send(goodbye(welcome))
             # In a thread: it may have to wait for a daemon that does not read.
@@ -284,13 +311,26 @@ class Client:
             link = self._link_of(export)
             if link is not None:
                 return link
-            endpoint = (await self._ask(locate(export), math.inf)).endpoint
-            async with self._turn(endpoint):
-                link = self._links_at.get(endpoint)
-                if link is None or link.ended is not None:
-                    link = await self._connect_engine(endpoint)
-                self._keep_link(export, endpoint, link)
-                return link
+            endpoint, link = await self._find_engine(export)
+            self._keep_link(export, endpoint, link)
+            return link
+
+    async def _find_engine(self, export: str) -> tuple[str, Link]:
+        """Where `export` is served, and the session there; an engine that is away is waited for as by a session."""
+        until_s = time.monotonic() + self._reconnect_s
+        while True:
+            try:
+                endpoint = endpoints.of_engine(self.endpoint, (await self._ask(locate(export), math.inf)).endpoint)
+                async with self._turn(endpoint):
+                    return endpoint, self._link_at(endpoint) or await self._connect_engine(endpoint, export)
+            except OSError as error:
+                if not is_away(error) or time.monotonic() >= until_s:
+                    raise
+            await asyncio.sleep(RETRY_S)
+
+    def _link_at(self, endpoint: str) -> Link | None:
+        links = [link for link in self._links_at.values() if link.ended is None]
+        return next((link for link in links if link.endpoint == endpoint), None)
 
     def _link_of(self, export: str) -> Link | None:
         link = self._links.get(export)
@@ -312,6 +352,6 @@ class Client:
 
     async def _ask(self, conversation: Conversation[T], timeout_s: float) -> T:
         async with within(timeout_s, self.endpoint):
-            dealer, answer = await converse(self.endpoint, conversation)
+            dealer, answer = await converse(self.endpoint, self._keys, conversation)
         dealer.close()
         return answer

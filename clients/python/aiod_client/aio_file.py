@@ -13,7 +13,7 @@ from aiod_client import operations
 from aiod_client.aio_link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import failed
+from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost
 from aiod_client.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._ring = link.ring  # until it is closed; a ring that has ended says no itself
+        self._rings: RingHolder = link  # until it is closed; a ring that has ended says no itself
         self._at_once = 0  # reads that the ring answered at once
         link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
-        ring = self._ring
+        ring = self._rings.ring
         if ring is None:
             result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
             return result
@@ -96,7 +96,9 @@ class File:
             return found
         request = operations.read_request(self._handle, length, offset)
         if type(found) is tuple:
-            raise failed(found, request, self.name, timeout_s, self._link.ended)
+            if not is_lost(found) or not self._link.goes_on_without_ring(request):
+                raise failed(found, request, self.name, timeout_s, self._link.ended)
+            found = None
         self._check()
         read: bytes = await perform(self._link, request, timeout_s, self.name, found)  # type: ignore[arg-type]
         return read
@@ -247,7 +249,7 @@ class File:
         if self.closed:
             return
         self.closed = True
-        self._ring = None
+        self._rings = NO_RING
         if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
             return
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)

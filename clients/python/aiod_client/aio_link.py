@@ -15,6 +15,7 @@ import contextlib
 import errno
 import logging
 import math
+import threading
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -22,10 +23,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from aiod_client import endpoint as endpoints
 from aiod_client.aio_expiry import Expiries
 from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.dial import RETRY_S
-from aiod_client.errors import NOT_SENT, AiodError, closed, gone, timed_out
+from aiod_client.dial import RETRY_S as ANSWER_RETRY_S
+from aiod_client.errors import NOT_SENT, AiodError, closed, timed_out
+from aiod_client.handshake import goodbye
+from aiod_client.redial import RETRY_S, Connection, last_words
 from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import Lane, memory_of
+from aiod_client.ring_lane import LOST, Lane, memory_of
 from aiod_client.session import GRACE_S, HOLD_S, Session
 from aiod_client.wire import MessageType
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from aiod_client._ring import Pending as RingPending
     from aiod_client._ring import Ring
     from aiod_client.handshake import Conversation, Message, Welcome
+    from aiod_client.keys import Keys
+    from aiod_client.redial import Redial
     from aiod_client.requests import Pending
 
 log = logging.getLogger("aiod_client")
@@ -48,12 +53,21 @@ TURN_MESSAGES_MAX: Final = 8
 class Link:
     """A session and its connection on one event loop."""
 
-    def __init__(self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`."""
+    def __init__(
+        self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None, redial: Redial | None = None
+    ) -> None:
+        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`.
+
+        `redial` finds the engine that comes for it; None: the session ends with its engine.
+        """
         self.loop = asyncio.get_running_loop()
         self.ring = ring
         self._session = Session(welcome, time.monotonic())
-        self._lane = None if ring is None else Lane(ring, self._session.request_bytes_max)
+        self._redial = redial
+        self._session.resumable = redial is not None and redial.timeout_s > 0
+        self._lane = None if ring is None else Lane(ring, self._session)
+        self._next_ring: Ring | None = None  # of the new engine, until that does what is new
+        self._is_down = False  # the session is suspended, and looks for another engine
         self._reaping = False  # a _reap_ring() is due in this turn of the loop
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
@@ -62,8 +76,7 @@ class Link:
         self._busy = False  # one of the methods below has the session or the socket
         self._open = True
         self.disposed: asyncio.Future[None] | None = None
-        self.loop.add_reader(dealer.fd, self._pump)
-        self.loop.add_reader(dealer.monitor_fd, self._look)
+        self._watch()
         if ring is not None:
             self.loop.add_reader(ring.fd, self._ring_rings)
         self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
@@ -73,6 +86,26 @@ class Link:
     def ended(self) -> OSError | None:
         """Why the session ended, or None."""
         return self._session.ended
+
+    @property
+    def endpoint(self) -> str:
+        """Of the engine."""
+        return self._dealer.endpoint
+
+    def goes_on_without_ring(self, request: Request) -> bool:
+        """Whether another engine may be asked for the read `request`, on which the ring has ended."""
+        if self._lane is not None and self._lane.ring.ended:
+            self._reap_ring()
+        request.sent = True
+        return self._session.resumable and self._session.ended is None
+
+    def _watch(self) -> None:
+        self.loop.add_reader(self._dealer.fd, self._pump)
+        self.loop.add_reader(self._dealer.monitor_fd, self._look)
+
+    def _unwatch(self) -> None:
+        self.loop.remove_reader(self._dealer.fd)
+        self.loop.remove_reader(self._dealer.monitor_fd)
 
     def add(self, pending: Request | Call) -> None:
         """Queue `pending`, to be sent at the end of this turn. Raises what ended the session."""
@@ -143,8 +176,9 @@ class Link:
         try:
             self._settle(lane.reap(time.monotonic()))
             self._send_overflow()
-            if lane.ended is not None:
-                self._end(self._session.lose(str(lane.ended.strerror)))
+            if lane.ended is not None or lane.ring.ended:
+                self._session.hear(lane.last_word)
+                self._interrupted(self._session.interrupt(str(LOST.strerror)))
             elif lane.pending and not lane.ring.arm():
                 self._reap_soon()
         finally:
@@ -210,8 +244,9 @@ class Link:
             return
         self._busy = True
         try:
-            self._unsent += self._session.goodbye(time.monotonic())
-            self._send()
+            if not self._is_down:
+                self._unsent += self._session.goodbye(time.monotonic())
+                self._send()
             finished = self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN)
             self._end(finished, said_goodbye=True)
         finally:
@@ -237,8 +272,8 @@ class Link:
         try:
             session, dealer = self._session, self._dealer
             for _ in range(TURN_MESSAGES_MAX):
-                if session.ended is not None:
-                    self._end([])
+                if session.ended is not None or session.suspended is not None:
+                    self._interrupted([])
                     return
                 self._unsent += session.messages_to_send(time.monotonic())
                 self._settle(session.take_failed())
@@ -249,6 +284,8 @@ class Link:
                 self._settle(session.receive(frames))
             else:
                 self._pump_soon()
+            if self._next_ring is not None and session.goes_on:
+                self._use_ring()
             if session.held_until_s != math.inf and not self._holding:
                 self._holding = True
                 self.loop.call_later(HOLD_S, self._hold_no_more)
@@ -281,7 +318,7 @@ class Link:
             if self._dealer.has_ended():
                 while (frames := self._dealer.receive()) is not None:
                     self._settle(self._session.receive(frames))
-                self._end(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
+                self._interrupted(self._session.interrupt(f"the connection to {self._dealer.endpoint} has ended"))
         finally:
             self._busy = False
 
@@ -294,9 +331,85 @@ class Link:
             self._busy = False
         self._pump()
         if self._open:
-            self._timer = self.loop.call_at(
-                self.loop.time() + max(0.0, self._session.next_tick_s() - time.monotonic()), self._tick
-            )
+            due_s = min(self._session.next_tick_s(), time.monotonic() + self._session.welcome.heartbeat_s)
+            self._timer = self.loop.call_at(self.loop.time() + max(0.0, due_s - time.monotonic()), self._tick)
+
+    # ---- another engine -------------------------------------------------------------------------------------------
+
+    def _interrupted(self, finished: list[Pending]) -> None:
+        """The session has been suspended or has ended, which has done `finished`."""
+        if self._session.suspended is None:
+            self._end(finished)
+            return
+        self._settle(finished)
+        if self._is_down or not self._open:
+            return
+        self._is_down = True
+        log.warning("session with %s: %s: looking for another engine", self.endpoint, self._session.suspended)
+        self._unsent.clear()
+        self._unwatch()
+        lane, self._lane, self.ring, self._next_ring = self._lane, None, None, None
+        if lane is not None:
+            self.loop.remove_reader(lane.ring.fd)
+            done, requests = lane.give_back()
+            self._settle(done + self._session.take_back(requests))
+        # A daemon thread of its own: the program may end before it does.
+        threading.Thread(target=self._connect_again, name="aiod-redial", daemon=True).start()
+
+    def _connect_again(self) -> None:
+        """In a thread: find another engine, for as long as it may take."""
+        assert self._redial is not None, "it is resumable"  # noqa: S101 - a mistake of ours
+        final, word = last_words(self._dealer)
+        self._dealer.close(LINGER_MS)
+        self._session.hear(word)
+        deadline_s = time.monotonic() + self._redial.timeout_s
+        found: Connection | OSError | None = final
+        while found is None:
+            try:
+                session = self._session
+                found = self._redial(session.welcome.token, dict(session.files), deadline_s, self._check_going_on)
+            except OSError as error:
+                if not self._open or time.monotonic() >= deadline_s:
+                    found = error
+                else:
+                    time.sleep(RETRY_S)
+        try:
+            self.loop.call_soon_threadsafe(self._go_on, found)
+        except RuntimeError:  # the loop is closed
+            if isinstance(found, Connection):
+                found.dealer.close(LINGER_MS)
+
+    def _check_going_on(self) -> None:
+        if not self._open or self.loop.is_closed():
+            raise closed("the client")
+
+    def _go_on(self, found: Connection | OSError) -> None:
+        session = self._session
+        if isinstance(found, OSError):
+            seconds = self._redial.timeout_s if self._redial is not None else 0.0
+            self._end(session.lose(f"{session.suspended}; no other engine for {seconds:g} s: {found}"))
+            return
+        if session.ended is not None:
+            found.dealer.send(goodbye(found.welcome))
+            self.loop.run_in_executor(None, found.dealer.close, LINGER_MS)
+            return
+        self._dealer = found.dealer
+        self._next_ring = found.ring
+        self._is_down = False
+        self._settle(session.resume(found.welcome, time.monotonic(), found.lost))
+        log.warning("session with %s: goes on, %d files lost", self.endpoint, len(found.lost))
+        self._watch()
+        self._pump()
+        self._look()
+
+    def _use_ring(self) -> None:
+        """The new engine does what is new."""
+        ring, self._next_ring = self._next_ring, None
+        if ring is not None:
+            self._lane = Lane(ring, self._session)
+            self._lane.names = {handle: f"{file.export}/{file.path}" for handle, file in self._session.files.items()}
+            self.ring = ring
+            self.loop.add_reader(ring.fd, self._ring_rings)
 
     def _end(self, finished: list[Pending], *, said_goodbye: bool = False) -> None:
         """The session has ended: settle what that has done, and let go of the socket."""
@@ -311,8 +424,9 @@ class Link:
             log.warning("session with %s: %s", self._dealer.endpoint, self._session.ended)
         self._timer.cancel()
         self.expiries.stop()
-        self.loop.remove_reader(self._dealer.fd)
-        self.loop.remove_reader(self._dealer.monitor_fd)
+        if self._is_down:
+            return  # the thread that looks for another engine closes it
+        self._unwatch()
         if self._dealer.has_ended():
             self._dealer.close()
         else:
@@ -384,14 +498,15 @@ async def within(timeout_s: float, what: str) -> AsyncIterator[None]:
 # ---- handshakes -----------------------------------------------------------------------------------------------------
 
 
-async def converse(endpoint: str, conversation: Conversation[T]) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`; returns the open connection and what came of it."""
+async def converse(endpoint: str, keys: Keys | None, conversation: Conversation[T]) -> tuple[Dealer, T]:
+    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and what came of it."""
     message = next(conversation)
-    dealer, answer = await _first_answer(endpoint, message)
+    dealer, answer = await _first_answer(endpoint, keys, message)
     try:
         while True:
             message = conversation.send(answer)
-            dealer.send(message)
+            if message:
+                dealer.send(message)
             answer = await _answer_or_gone(dealer)
     except StopIteration as stop:
         return dealer, stop.value
@@ -400,10 +515,10 @@ async def converse(endpoint: str, conversation: Conversation[T]) -> tuple[Dealer
         raise
 
 
-async def _first_answer(endpoint: str, message: Message) -> tuple[Dealer, list[memoryview]]:
+async def _first_answer(endpoint: str, keys: Keys | None, message: Message) -> tuple[Dealer, list[memoryview]]:
     while True:
         endpoints.probe(endpoint)
-        dealer = Dealer(endpoint)
+        dealer = Dealer(endpoint, keys)
         try:
             dealer.send(message)
             answer = await _answer(dealer)
@@ -414,15 +529,15 @@ async def _first_answer(endpoint: str, message: Message) -> tuple[Dealer, list[m
             return dealer, answer
         dealer.close()
         if not endpoint.startswith("ipc:"):
-            raise gone(endpoint)
+            raise dealer.why_ended()
         # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(ANSWER_RETRY_S)
 
 
 async def _answer_or_gone(dealer: Dealer) -> list[memoryview]:
     answer = await _answer(dealer)
     if answer is None:
-        raise gone(dealer.endpoint)
+        raise dealer.why_ended()
     return answer
 
 

@@ -22,9 +22,11 @@ from aiod_client.dial import converse
 from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
 from aiod_client.file import File
 from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
+from aiod_client.keys import StrPath, find_keys
 from aiod_client.link import Link
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
+from aiod_client.redial import RETRY_S, Redial, is_away, reconnect_time
 from aiod_client.requests import Call
 from aiod_client.ring_attach import Transport, attach
 from aiod_client.wire import MessageType
@@ -39,15 +41,31 @@ Entries = list[Entry]
 TIMEOUT_S: Final = 30.0
 
 
-def connect(endpoint: str | None = None, *, transport: Transport = "auto", timeout: float | None = TIMEOUT_S) -> Client:
+def connect(
+    endpoint: str | None = None,
+    *,
+    transport: Transport = "auto",
+    timeout: float | None = TIMEOUT_S,
+    key: StrPath | None = None,
+    server_key: StrPath | None = None,
+    reconnect_timeout: float | None = None,
+) -> Client:
     """Connect to the daemon at `endpoint`; None: AIOD_ENDPOINT, else where the user's or the system's daemon is.
 
     `transport`: "auto" uses a shared-memory ring with each engine where that can be, and ZeroMQ elsewhere; "zmq"
     uses no ring; with "ring" open() raises AiodError where there can be none. `timeout` (seconds; None: no limit) is
-    that of this call and of every operation that is given none. Raises DaemonUnreachableError where no daemon
-    is, AiodError for an endpoint of another kind, ValueError for an unknown transport, TimeoutError.
+    that of this call and of every operation that is given none. With tcp://HOST:PORT `key` is this client's secret key,
+    a file of aiodctl keygen, and `server_key` the daemon's public one, a file or the key itself; None: AIOD_KEY and
+    AIOD_SERVER_KEY, and in the clear without either.
+
+    When an engine dies or the daemon is restarted, a session looks for its successor for `reconnect_timeout` seconds
+    (None: AIOD_RECONNECT_TIMEOUT, else 30; 0: not at all). Files stay open, and what was not answered is sent again;
+    what cannot be done twice (append, truncate, rename, ...) fails with SessionLostError (EIO), "unknown whether done".
+
+    Raises DaemonUnreachableError where no daemon is, AiodError for an endpoint of another kind and for keys that do not
+    fit (EACCES), ValueError for an unknown transport, TimeoutError.
     """
-    return Client(endpoint or endpoints.default_endpoint(), timeout, transport)
+    return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 
 
 def check_transport(transport: str) -> None:
@@ -62,14 +80,24 @@ class Client:
     Close it, or use it in a `with` statement. It must not be used in a forked child; close() does nothing there.
     """
 
-    def __init__(self, endpoint: str, timeout: float | None = TIMEOUT_S, transport: Transport = "auto") -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float | None = TIMEOUT_S,
+        transport: Transport = "auto",
+        key: StrPath | None = None,
+        server_key: StrPath | None = None,
+        reconnect_timeout: float | None = None,
+    ) -> None:
         """See connect()."""
         self.closed = True  # until the daemon has answered: __del__
         check_transport(transport)
         endpoints.check(endpoint)
         self.endpoint = endpoint
+        self._keys = find_keys(endpoint, key, server_key)
         self._transport: Transport = transport
         self.timeout_s = math.inf if timeout is None else timeout
+        self._reconnect_s = reconnect_time(reconnect_timeout)
         self._pid = os.getpid()
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
         self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
@@ -251,15 +279,29 @@ class Client:
             link = self._link_of(export)
             if link is not None:
                 return link
-            endpoint = self._ask(locate(export), deadline_s).endpoint
-            with _within(self._turn(endpoint), deadline_s):
-                link = self._links_at.get(endpoint)
-                if link is None or link.ended is not None:
-                    link = self._connect_engine(endpoint, deadline_s)
-                if self._keep_link(export, endpoint, link):
-                    return link
-        link.close()
-        raise closed("the client")
+            return self._find_engine(export, deadline_s)
+
+    def _find_engine(self, export: str, deadline_s: float) -> Link:
+        """The session where `export` is served; an engine that is away is waited for as by a session."""
+        until_s = min(deadline_s, time.monotonic() + self._reconnect_s)
+        while True:
+            try:
+                endpoint = endpoints.of_engine(self.endpoint, self._ask(locate(export), deadline_s).endpoint)
+                with _within(self._turn(endpoint), deadline_s):
+                    link = self._link_at(endpoint) or self._connect_engine(endpoint, export, deadline_s)
+                    if self._keep_link(export, endpoint, link):
+                        return link
+                link.close()
+                raise closed("the client")
+            except OSError as error:
+                if not is_away(error) or time.monotonic() >= until_s:
+                    raise
+            time.sleep(RETRY_S)
+
+    def _link_at(self, endpoint: str) -> Link | None:
+        with self._guard:
+            links = [link for link in self._links_at.values() if link.ended is None]
+        return next((link for link in links if link.endpoint == endpoint), None)
 
     def _link_of(self, export: str) -> Link | None:
         link = self._links.get(export)
@@ -282,17 +324,18 @@ class Client:
             self._links[export] = self._links_at[endpoint] = link
             return True
 
-    def _connect_engine(self, endpoint: str, deadline_s: float) -> Link:
-        dealer, welcome = converse(endpoint, greet_engine(), deadline_s, self._check)
+    def _connect_engine(self, endpoint: str, export: str, deadline_s: float) -> Link:
+        redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
+        dealer, welcome = converse(endpoint, self._keys, greet_engine(), deadline_s, self._check)
         try:
-            return Link(dealer, welcome, attach(welcome, self._transport))
+            return Link(dealer, welcome, attach(welcome, self._transport), redial)
         except BaseException:
             dealer.send(goodbye(welcome))
             dealer.close(LINGER_MS)
             raise
 
     def _ask(self, conversation: Conversation[T], deadline_s: float) -> T:
-        dealer, answer = converse(self.endpoint, conversation, deadline_s, self._check)
+        dealer, answer = converse(self.endpoint, self._keys, conversation, deadline_s, self._check)
         dealer.close()
         return answer
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from aiod_client.errors import AiodError
+from aiod_client.errors import AiodError, gone, key_unknown, no_handshake
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from aiod_client.keys import Keys
 
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 """A longer frame ends the connection (requests.py asks for less)."""
@@ -36,13 +38,23 @@ It is not for them alone: libzmq 4.3.5 aborts the process when a peer disconnect
 linger in the middle of a message of several frames (clean_pipes() in its session_base.cpp; its issue 3442).
 """
 
+_NEVER_MS: Final = 2**30
+"""Between the end of the connection and another: longer than its owner lets it live.
+
+Not -1, libzmq's own "never": with it the end of the connection drops what had arrived and was not received yet
+(session_base_t::reconnect() has the endpoint terminated, and its pipe without delay).
+"""
+
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENT: Final = struct.Struct("=HI")
 """Number and value of a monitor's event; the endpoint is a frame of its own."""
-_ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+_NO_HANDSHAKE: Final = (
+    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
+)
+_ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | _NO_HANDSHAKE
 
 
 @functools.cache
@@ -62,25 +74,32 @@ class Dealer:
     returns None, and again after every send().
     """
 
-    def __init__(self, endpoint: str) -> None:
-        """Begin to connect to `endpoint`. Raises AiodError where libzmq cannot."""
+    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
+        """Begin to connect to `endpoint`, with `keys` by CURVE. Raises AiodError where libzmq cannot."""
         _keep_large_blocks()
         self.endpoint = endpoint
+        self._with_keys = keys is not None
         self._pid = os.getpid()
         self._ended = False
+        self._refused: zmq.Event | None = None
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         try:
-            self._connect(endpoint)
+            self._connect(endpoint, keys)
         except zmq.ZMQError as error:
             self._context.destroy(linger=0)
             raise AiodError(error.errno or errno.EINVAL, f"cannot connect to {endpoint}: {error.strerror}") from error
         self.fd = int(self._socket.getsockopt(zmq.FD))
         self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
 
-    def _connect(self, endpoint: str) -> None:
+    def _connect(self, endpoint: str, keys: Keys | None) -> None:
         socket = self._socket
-        socket.setsockopt(zmq.RECONNECT_IVL, -1)
+        socket.setsockopt(zmq.IPV6, 1)
+        if keys is not None:
+            socket.setsockopt(zmq.CURVE_SERVERKEY, keys.server)
+            socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.public)
+            socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES_MAX)
         socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what can come
@@ -89,11 +108,13 @@ class Dealer:
         socket.connect(endpoint)
 
     def send(self, message: Sequence[bytes | memoryview]) -> bool:
-        """Queue `message`; False: the queue is full, try again later.
+        """Queue `message`; False: the queue is full, try again later (or the connection is known to have ended).
 
         Large read-only payloads are not copied. Writable ones are: libzmq lets go of a buffer some time after the
         message has gone, and a bytearray that cannot be resized after its write has completed would surprise.
         """
+        if self._ended:
+            return False
         socket, last = self._socket, len(message) - 1
         try:
             for index, frame in enumerate(message):
@@ -120,7 +141,17 @@ class Dealer:
             # Not zmq.utils.monitor, which imports asyncio.
             event, _ = _EVENT.unpack(self._monitor.recv_multipart(_NOBLOCK)[0])
             self._ended = bool(event & _ENDINGS) or self._ended
+            if event & _NO_HANDSHAKE:
+                self._refused = zmq.Event(event)
         return self._ended
+
+    def why_ended(self) -> OSError:
+        """The exception for a connection that has ended before there was an answer."""
+        if self._refused is None or not self.endpoint.startswith("tcp:"):
+            return gone(self.endpoint)
+        if self._refused == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            return key_unknown(self.endpoint)
+        return no_handshake(self.endpoint, with_keys=self._with_keys)
 
     def close(self, linger_ms: int = 0) -> None:
         """Close the sockets. Does nothing in a forked child.

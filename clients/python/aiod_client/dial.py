@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.dealer import Dealer
-from aiod_client.errors import gone
 from aiod_client.polling import milliseconds, poll_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod_client.handshake import Conversation, Message
+    from aiod_client.keys import Keys
 
 T = TypeVar("T")
 
@@ -24,19 +24,20 @@ LOOK_S: Final = 0.1
 
 
 def converse(
-    endpoint: str, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
+    endpoint: str, keys: Keys | None, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
 ) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`; returns the open connection and what came of it.
+    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and what came of it.
 
     `check` raises if the client has been closed meanwhile. Raises DaemonUnreachableError, TimeoutError, and what the
     conversation raises.
     """
     message = next(conversation)
-    dealer, answer = _first_answer(endpoint, message, deadline_s, check)
+    dealer, answer = _first_answer(endpoint, keys, message, deadline_s, check)
     try:
         while True:
             message = conversation.send(answer)
-            dealer.send(message)
+            if message:
+                dealer.send(message)
             answer = _answer_or_gone(dealer, deadline_s, check)
     except StopIteration as stop:
         return dealer, stop.value
@@ -46,11 +47,11 @@ def converse(
 
 
 def _first_answer(
-    endpoint: str, message: Message, deadline_s: float, check: Callable[[], None]
+    endpoint: str, keys: Keys | None, message: Message, deadline_s: float, check: Callable[[], None]
 ) -> tuple[Dealer, list[memoryview]]:
     while True:
         endpoints.probe(endpoint)
-        dealer = Dealer(endpoint)
+        dealer = Dealer(endpoint, keys)
         try:
             dealer.send(message)
             answer = _answer(dealer, deadline_s, check)
@@ -61,7 +62,7 @@ def _first_answer(
             return dealer, answer
         dealer.close()
         if not endpoint.startswith("ipc:"):
-            raise gone(endpoint)
+            raise dealer.why_ended()
         # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
         time.sleep(RETRY_S)
 
@@ -69,7 +70,7 @@ def _first_answer(
 def _answer_or_gone(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> list[memoryview]:
     answer = _answer(dealer, deadline_s, check)
     if answer is None:
-        raise gone(dealer.endpoint)
+        raise dealer.why_ended()
     return answer
 
 

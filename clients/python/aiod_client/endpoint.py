@@ -8,13 +8,15 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from aiod_client.errors import AiodError, DaemonUnreachableError
+from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError
 
 SYSTEM_DIR: Final = "/run/aiod"
 FRONT_NAME: Final = "aiod.sock"
 
 _IPC: Final = "ipc://"
-_TRANSPORTS: Final = (_IPC, "tcp://")
+_TCP: Final = "tcp://"
+_ANY_HOST: Final = "tcp://*"
+_TRANSPORTS: Final = (_IPC, _TCP)
 
 
 def default_runtime_dir() -> str:
@@ -45,6 +47,19 @@ def check(endpoint: str) -> None:
     """Raise AiodError (EINVAL) unless `endpoint` is of a kind that this client can connect to."""
     if not endpoint.startswith(_TRANSPORTS):
         raise AiodError(errno.EINVAL, f"endpoint {endpoint!r}: write ipc:///path/of/socket or tcp://host:port")
+
+
+def of_engine(front: str, engine: str) -> str:
+    """The engine's endpoint that LOCATE at `front` was answered with: "*" stands for the host that was asked.
+
+    Raises ProtocolError for one of another transport: a daemon elsewhere does not say which local sockets to use.
+    """
+    transport = _IPC if front.startswith(_IPC) else _TCP
+    if not engine.startswith(transport):
+        raise ProtocolError(errno.EPROTO, f"the daemon at {front} names an engine at {engine!r}")
+    if transport == _TCP and engine.startswith(_ANY_HOST):
+        return front.rpartition(":")[0] + engine.removeprefix(_ANY_HOST)
+    return engine
 
 
 def probe(endpoint: str) -> None:

@@ -11,6 +11,7 @@ import os
 from typing import Final
 
 NOT_SENT: Final = "not sent"
+NOT_EXECUTED: Final = "not executed"
 UNKNOWN: Final = "unknown whether done"
 
 _ERRNO_MAX: Final = 4095
@@ -87,6 +88,23 @@ def gone(endpoint: str) -> DaemonUnreachableError:
     return DaemonUnreachableError(
         errno.ECONNREFUSED, f"{endpoint} ended the connection: is the daemon stopping, or not there?"
     )
+
+
+def key_unknown(endpoint: str) -> AiodError:
+    """The exception for a daemon that does not know this client's key."""
+    return AiodError(
+        errno.EACCES,
+        f"{endpoint} does not know this key: put its public half into a [keys.NAME] section there, and reload",
+    )
+
+
+def no_handshake(endpoint: str, *, with_keys: bool) -> AiodError:
+    """The exception for a daemon with which no handshake was possible."""
+    if with_keys:
+        what = "is server_key its public key? (insecure_tcp = true would want none)"
+    else:
+        what = "it wants keys: give key and server_key (AIOD_KEY, AIOD_SERVER_KEY)"
+    return AiodError(errno.EACCES, f"{endpoint} ended the handshake: {what}")
 
 
 def cancelled(what: str) -> OSError:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from aiod_client import fileobj, operations
 from aiod_client.errors import closed, other_session, timed_out
 from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import failed
+from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost
 from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from aiod_client._ring import Failure
     from aiod_client.blocking import Client
     from aiod_client.fileobj import RawFile
     from aiod_client.link import Link
@@ -118,12 +119,13 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._ring = link.ring  # until it is closed; a ring that has ended says no itself
+        self._rings: RingHolder = link  # until it is closed; a ring that has ended says no itself
+        self._opened = link.opened(handle)
         link.name_handle(handle, name)
 
     def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
-        ring = self._ring
+        ring = self._rings.ring
         if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             data = ring.read(self._handle, length, offset, timeout_s)
@@ -131,13 +133,13 @@ class File:
                 return data
             if data is not None:
                 request = operations.read_request(self._handle, length, offset)
-                raise failed(data, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
+                return bytes(self._again(data, request, timeout_s))  # type: ignore[arg-type]
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
     def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
-        ring = self._ring
+        ring = self._rings.ring
         if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             done = ring.read_into(self._handle, buffer, offset, timeout_s)
@@ -145,7 +147,7 @@ class File:
                 return done
             if done is not None:
                 request = operations.read_into_request(self._handle, buffer, offset)
-                raise failed(done, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
+                return int(self._again(done, request, timeout_s))  # type: ignore[arg-type]
         result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
@@ -159,15 +161,16 @@ class File:
 
         Safe on disk after the next flush(), with `fua` when it returns.
         """
-        ring = self._ring
+        ring = self._rings.ring
         if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             done = ring.write(self._handle, data, offset, OpFlag.FUA if fua else 0, timeout_s)
             if type(done) is int:
+                self._opened.changes += 1
                 return done
             if done is not None:
                 request = operations.write_request(self._handle, data, offset, fua)
-                raise failed(done, request, self.name, timeout_s, self._link.ended)  # type: ignore[arg-type]
+                return int(self._again(done, request, timeout_s))  # type: ignore[arg-type]
         result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
 
@@ -311,7 +314,7 @@ class File:
         if self.closed:
             return
         self.closed = True
-        self._ring = None
+        self._rings = NO_RING
         if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
             return
         self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
@@ -341,6 +344,12 @@ class File:
         if self.closed:
             raise closed(f"file {self.name}")
         self._client._check()  # noqa: SLF001
+
+    def _again(self, failure: Failure, request: Request, timeout_s: float) -> Any:
+        """What the ring has ended with `failure`: by another engine, if the session goes on with one."""
+        if not is_lost(failure) or not self._link.goes_on_without_ring(request):
+            raise failed(failure, request, self.name, timeout_s, self._link.ended)
+        return self._link.perform(request, timeout_s, self.name)
 
     def _perform(self, request: Request, timeout: float | None) -> Any:
         self._check()

@@ -1,24 +1,30 @@
 """Conversations of one question at a time: HELLO, LOCATE, CONTROL. Without sockets.
 
-Each is a generator: it yields the message to send and is sent the answer's frames. `blocking` and `aio` drive the
-same generators over their sockets.
+Each is a generator: it yields the message to send ([]: none) and is sent the answer's frames. `blocking` and `aio`
+drive the same generators over their sockets.
 """
 
 from __future__ import annotations
 
 import errno
 import functools
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiod_client import wire
-from aiod_client.errors import ProtocolError, from_wire, refused
+from aiod_client.errors import AiodError, ProtocolError, from_wire, refused
 from aiod_client.ring_wire import TICKET_BYTES
 from aiod_client.wire import MessageType
 
+if TYPE_CHECKING:
+    from aiod_client.open_files import OpenFile
+
 DISTRIBUTION: Final = "aiod-io"
 TOKEN_BYTES: Final = 16
+
+_TEMPORARY: Final = frozenset({errno.ESHUTDOWN, errno.ENOTCONN})
+"""Of a REFUSAL: the daemon is stopping, or knows the session no more."""
 
 T = TypeVar("T")
 Frames = Sequence[bytes | memoryview]
@@ -48,6 +54,8 @@ class Welcome:
     heartbeat_s: float
     session_timeout_s: float
     ring: RingOffer | None = None
+    grace: bool = False
+    """Nothing new is done until the engine says GO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +78,15 @@ def software() -> str:
     return f"aiod_client/{version} (Python)"
 
 
-def hello() -> Message:
-    """The HELLO of this client."""
-    body = {"versions": list(wire.VERSIONS), "features": list(wire.FEATURES), "software": software()}
+def hello(resume: bytes = b"") -> Message:
+    """The HELLO of this client; `resume` is the token of its session with an engine that has gone."""
+    body: dict[str, Any] = {
+        "versions": list(wire.VERSIONS),
+        "features": list(wire.FEATURES),
+        "software": software(),
+    }
+    if resume:
+        body["resume"] = resume
     return [wire.pack(MessageType.HELLO, body)]
 
 
@@ -84,6 +98,38 @@ def greet_front() -> Conversation[None]:
 def greet_engine() -> Conversation[Welcome]:
     """HELLO to an engine: what it grants."""
     return parse_welcome((yield hello()))
+
+
+def resume_session(token: bytes, files: Mapping[int, OpenFile]) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
+    """HELLO to the engine that has come for another, and REOPEN of `files`.
+
+    What it grants, and which handles cannot be had again, and why.
+    """
+    welcome = parse_welcome((yield hello(token)))
+    lost: dict[int, OSError] = {}
+    for cookie, (handle, file) in enumerate(list(files.items()), 1):
+        message = wire.pack(
+            MessageType.REOPEN,
+            welcome.token,
+            cookie,
+            handle,
+            file.export,
+            file.path,
+            file.flags,
+            list(file.identity) or [0, 0, 0],
+            file.changed,
+        )
+        answer = yield [message]
+        if _header(answer)[0] == MessageType.GO:
+            welcome = replace(welcome, grace=False)
+            answer = yield []
+        try:
+            _reply_body(answer, cookie, f"{file.export}/{file.path}")
+        except AiodError:
+            raise
+        except OSError as error:
+            lost[handle] = error
+    return welcome, lost
 
 
 def locate(export: str) -> Conversation[Location]:
@@ -122,6 +168,7 @@ def parse_welcome(frames: Frames) -> Welcome:
         _positive_number(body, "heartbeat_s"),
         _positive_number(body, "session_timeout_s"),
         _ring_offer(body.get("ring")),
+        body.get("grace") is True,
     )
 
 
@@ -179,6 +226,41 @@ def refusal(header: list[Any]) -> OSError:
     if code <= 0:
         return _bad("REFUSAL without an errno")
     return refused(code, sentence)
+
+
+def is_refusal(frames: Frames) -> bool:
+    """Whether the message is a REFUSAL. Raises ProtocolError for what is none at all."""
+    return bool(_header(frames)[0] == MessageType.REFUSAL)
+
+
+def final_refusal(frames: Frames) -> OSError | None:
+    """The exception for a REFUSAL after which connecting again is of no use; None for any other message."""
+    if not is_refusal(frames):
+        return None
+    header = _header(frames)
+    error = refusal(header)
+    return None if error.errno in _TEMPORARY and not _details(header).get("final") else error
+
+
+class LastWord(NamedTuple):
+    """What an engine that stops in order has to say."""
+
+    drained: bool = False
+    """What it has not answered, it has not executed."""
+    flushed: Collection[int] | None = ()
+    """Handles all of whose acknowledged changes are on disk; None: all."""
+
+
+def last_word(frames: Frames) -> LastWord:
+    """Of a REFUSAL."""
+    details = _details(_header(frames))
+    handles = details.get("flushed")
+    flushed = [handle for handle in handles if type(handle) is int] if isinstance(handles, list) else []
+    return LastWord(details.get("drained") is True, flushed)
+
+
+def _details(header: list[Any]) -> dict[str, Any]:
+    return header[3] if len(header) > 3 and isinstance(header[3], dict) else {}  # noqa: PLR2004
 
 
 def _header(frames: Frames, bytes_max: int = wire.HEADER_BYTES_MAX) -> list[Any]:

@@ -42,18 +42,22 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.errors import AiodError, cancelled, forked, reentered, timed_out
+from aiod_client.errors import AiodError, cancelled, closed, forked, reentered, timed_out
+from aiod_client.handshake import goodbye
+from aiod_client.open_files import CHANGES, OpenFile
 from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
+from aiod_client.redial import RETRY_S, last_words
 from aiod_client.requests import Call, Pending, Request
-from aiod_client.ring_lane import Lane, memory_of
+from aiod_client.ring_lane import LOST, Lane, memory_of
 from aiod_client.session import GRACE_S, Session
-from aiod_client.wire import MessageType
+from aiod_client.wire import MessageType, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod_client._ring import Ring
     from aiod_client.handshake import Message, Welcome
+    from aiod_client.redial import Connection, Redial
 
 log = logging.getLogger("aiod_client")
 
@@ -78,8 +82,13 @@ class Settled(Protocol):
 class Link:
     """A session, its connection, and the threads that wait on it."""
 
-    def __init__(self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`."""
+    def __init__(
+        self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None, redial: Redial | None = None
+    ) -> None:
+        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`.
+
+        `redial` finds the engine that comes for it; None: the session ends with its engine.
+        """
         self.ring = ring
         self.lock = threading.RLock()
         self.condition = threading.Condition(self.lock)  # of all futures: see blocking.RequestFuture
@@ -89,7 +98,11 @@ class Link:
         self._errands: deque[Callable[[], object]] = deque()  # for the keeper, from those who interrupt
         self._pid = os.getpid()
         self._session = Session(welcome, time.monotonic())
-        self._lane = None if ring is None else Lane(ring, self._session.request_bytes_max)
+        self._redial = redial
+        self._session.resumable = redial is not None and redial.timeout_s > 0
+        self._lane = None if ring is None else Lane(ring, self._session)
+        self._next_ring: Ring | None = None  # of the new engine, until that does what is new
+        self._is_down = False  # the session is suspended, and nobody uses the socket
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
         self._parked: dict[threading.Lock, Pending] = {}
@@ -114,6 +127,11 @@ class Link:
         return self._session.ended
 
     @property
+    def endpoint(self) -> str:
+        """Of the engine."""
+        return self._dealer.endpoint
+
+    @property
     def request_bytes_max(self) -> int:
         """The most bytes of a request that cannot be split."""
         return self._session.request_bytes_max
@@ -122,6 +140,22 @@ class Link:
         """What sentences call the file of `handle`."""
         if self._lane is not None:
             self._lane.names[handle] = name
+
+    def opened(self, handle: int) -> OpenFile:
+        """What is known of an open file."""
+        return self._session.files[handle]
+
+    def goes_on_without_ring(self, request: Request) -> bool:
+        """Whether another engine may be asked for `request`, on which the ring has ended: it will be by perform()."""
+        with self.lock:
+            if self._session.ended is None and self._lane is not None and self._lane.ring.ended:
+                self._reap_ring()
+            if not self._session.resumable or self._session.ended is not None:
+                return False
+            request.sent = True
+            if request.op in CHANGES:
+                request.flags |= OpFlag.REPEAT
+            return True
 
     def buffer(self, nbytes: int) -> memoryview:
         """See Client.buffer()."""
@@ -182,20 +216,20 @@ class Link:
 
     def _wait_by_ring(self, request: Request, deadline_s: float) -> bool:
         """Wait until `request`, which the lane has, is done. Whoever waits reaps for all."""
-        assert self.ring is not None, "the lane has it"  # noqa: S101 - a mistake of ours
         while True:
-            seen = self.ring.done_count  # before the look: what others settle after it is counted
+            ring = self.ring
+            seen = ring.done_count if ring is not None else 0  # before the look: what others settle after it is counted
             with self.lock:
                 self._reap_ring()
                 if request.done:
                     return True
-                if not request.by_ring:  # the ring had no room for it
+                if not request.by_ring or ring is None:  # the ring had no room for it, or has gone
                     self._wait(request, deadline_s)
                     return request.done
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
                 return False
-            self.ring.wait(seen, remaining_s)
+            ring.wait(seen, remaining_s)
 
     def submit(self, requests: list[Request]) -> None:
         """Queue and send `requests`; their `waiter`s are settled when they are done. As perform(), but never waits."""
@@ -255,8 +289,10 @@ class Link:
             return
         self._finish(self._lane.reap(time.monotonic()))
         self._send_overflow()
-        if self._lane.ended is not None and self._session.ended is None:
-            self._finish(self._session.lose(str(self._lane.ended.strerror)))
+        if (self._lane.ended is not None or self._lane.ring.ended) and self._session.ended is None:
+            self._session.hear(self._lane.last_word)
+            self._finish(self._session.interrupt(str(LOST.strerror)))
+            self._go_down()
         if self._unpumped:
             self._unpumped = False
             self._pump()
@@ -386,7 +422,7 @@ class Link:
         """
         session, dealer = self._session, self._dealer
         try:
-            while session.ended is None and not until.done:
+            while session.ended is None and session.suspended is None and not until.done:
                 self._unsent += session.messages_to_send(time.monotonic())
                 self._finish(session.take_failed())
                 while self._unsent and dealer.send(self._unsent[0]):
@@ -395,12 +431,37 @@ class Link:
                 if frames is None:
                     break
                 self._finish(session.receive(frames))
+            if session.suspended is not None:
+                self._go_down()
+            elif self._next_ring is not None and session.goes_on:
+                self._use_ring()
             if session.held_until_s + WATCH_S < self._keeper_sleeps_until_s:
                 self._watch()
         except BaseException as error:
             # Ctrl-C here leaves the books half kept: better a lost session than one that waits for ever.
             self._finish(session.lose(f"interrupted by {error!r}"))
             raise
+
+    def _go_down(self) -> None:
+        """The session is suspended: nothing is sent any more, and what the ring had waits with the rest."""
+        if self._session.suspended is None or self._is_down:
+            return
+        self._is_down = True
+        self._unsent.clear()
+        lane, self._lane, self.ring, self._next_ring = self._lane, None, None, None
+        if lane is not None:
+            finished, requests = lane.give_back()
+            self._finish(finished + self._session.take_back(requests))
+        self._leader_bell.ring()
+        self._keeper_bell.ring()
+
+    def _use_ring(self) -> None:
+        """The new engine does what is new."""
+        ring, self._next_ring = self._next_ring, None
+        if ring is not None:
+            self._lane = Lane(ring, self._session)
+            self._lane.names = {handle: f"{file.export}/{file.path}" for handle, file in self._session.files.items()}
+            self.ring = ring
 
     def _finish(self, finished: list[Pending]) -> None:
         for pending in finished:
@@ -455,17 +516,18 @@ class Link:
         if self._session.ended is not None:
             return
         self._said_goodbye = True
-        for message in self._session.goodbye(time.monotonic()):
-            self._unsent.append(message)
-        while self._unsent and self._dealer.send(self._unsent[0]):
-            self._unsent.popleft()
+        if self._session.suspended is None:
+            for message in self._session.goodbye(time.monotonic()):
+                self._unsent.append(message)
+            while self._unsent and self._dealer.send(self._unsent[0]):
+                self._unsent.popleft()
         self._finish(self._session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN))
 
     def _wait(self, pending: Pending, deadline_s: float) -> None:
         try:
             self._pump(pending)
             while not pending.done and (remaining_s := deadline_s - time.monotonic()) > 0:
-                if self._leader is None:
+                if self._leader is None and self._session.suspended is None:
                     self._lead(pending, remaining_s)
                 else:
                     self._park(pending, remaining_s)
@@ -485,6 +547,8 @@ class Link:
             self.lock.acquire()
             self._leader = self._led_for = None
             self._quiet_since_s = time.monotonic()
+            if self._session.suspended is not None:
+                self.condition.notify_all()  # the keeper waits for the leader to go
         if len(events) > 1 or (events and events[0][0] == self._leader_bell.fd):
             self._leader_bell.silence()
 
@@ -527,6 +591,13 @@ class Link:
         self._dispose()
 
     def _keep_until_ended(self) -> None:
+        while self._session.ended is None:
+            self._keep_until_down()
+            if self._session.ended is None:
+                self._connect_again()
+
+    def _keep_until_down(self) -> None:
+        """Look after the session until it has ended, or is suspended."""
         watch = poll_of(self._keeper_bell.fd, self._dealer.monitor_fd)
         lead = poll_of(self._keeper_bell.fd, self._dealer.monitor_fd, self._dealer.fd)
         leads = handed_over = False
@@ -537,7 +608,7 @@ class Link:
                 self._run_errands()
                 self._chores()
                 self._ring_chores()
-                if self._session.ended is not None:
+                if self._session.ended is not None or self._is_down:
                     return
                 idle_turns = 0 if self._pending else idle_turns + 1
                 self._watching = self._watching and idle_turns < WATCH_TURNS
@@ -550,6 +621,68 @@ class Link:
             (lead if leads else watch).poll(milliseconds(timeout_s))
             with self.lock:
                 handed_over = leads and self._keeper_led()
+
+    def _connect_again(self) -> None:
+        """Find another engine for the session, for as long as it may take; else the session ends."""
+        assert self._redial is not None, "it is resumable"  # noqa: S101 - a mistake of ours
+        why = self._session.suspended
+        log.warning("session with %s: %s: looking for another engine", self._dealer.endpoint, why)
+        with self.condition:
+            self.condition.wait_for(lambda: self._leader in (None, self._keeper))
+        # Nobody polls the socket any more, and nobody uses it while the session is suspended.
+        final, word = last_words(self._dealer)
+        self._dealer.close(LINGER_MS)
+        with self.lock:
+            self._session.hear(word)
+            if final is not None:
+                self._finish(self._session.lose(f"the daemon ended the session: {final.strerror}"))
+        deadline_s = time.monotonic() + self._redial.timeout_s
+        bell = poll_of(self._keeper_bell.fd)
+        while self._may_go_on():
+            try:
+                session = self._session
+                connection = self._redial(session.welcome.token, dict(session.files), deadline_s, self._check_going_on)
+            except OSError as error:
+                if time.monotonic() < deadline_s:
+                    bell.poll(milliseconds(RETRY_S))
+                    continue
+                with self.lock:
+                    self._finish(
+                        self._session.lose(f"{why}; no other engine for {self._redial.timeout_s:g} s: {error}")
+                    )
+            else:
+                self._go_on(connection)
+            return
+
+    def _may_go_on(self) -> bool:
+        """Whether the session is still wanted; does meanwhile what cannot wait."""
+        with self.lock:
+            self._keeper_bell.silence()
+            self._run_errands()
+            if self.dropped:
+                self._say_goodbye()
+            self._finish(self._session.tick(time.monotonic()))
+            return self._session.ended is None
+
+    def _check_going_on(self) -> None:
+        if not self._may_go_on():
+            raise closed("the client")
+
+    def _go_on(self, connection: Connection) -> None:
+        with self.lock:
+            if self._session.ended is not None:
+                connection.dealer.send(goodbye(connection.welcome))
+                connection.dealer.close(LINGER_MS)
+                return
+            self._dealer = connection.dealer
+            self._leader_poll = AdaptivePoll(connection.dealer.fd, self._leader_bell.fd)
+            self._next_ring = connection.ring
+            self._is_down = False
+            self._finish(self._session.resume(connection.welcome, time.monotonic(), connection.lost))
+            log.warning("session with %s: goes on, %d files lost", self._dealer.endpoint, len(connection.lost))
+            self._pump()
+            self._watch()
+            self._hand_over()
 
     def _call_back(self) -> None:
         while (run := self._callbacks.get()) is not None:
@@ -577,7 +710,8 @@ class Link:
 
     def _chores(self) -> None:
         """Drop what was dropped, notice the end of the connection, send a heartbeat if one is due."""
-        if self._session.ended is not None:
+        if self._session.ended is not None or self._session.suspended is not None:
+            self._go_down()
             return
         now_s = time.monotonic()
         ended = self._dealer.has_ended()
@@ -592,7 +726,8 @@ class Link:
                 self._session.add(close)
             self._pump()
         if ended:
-            self._finish(self._session.lose(f"the connection to {self._dealer.endpoint} has ended"))
+            self._finish(self._session.interrupt(f"the connection to {self._dealer.endpoint} has ended"))
+            self._go_down()
         elif self.dropped:
             self._say_goodbye()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod_client.errors import from_wire, tell_written
 from aiod_client.payload import Pieces
 from aiod_client.records import parse_extents, parse_stat
-from aiod_client.wire import MessageType, Op, WireError
+from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,7 @@ class Request(Pending):
         "by_ring",
         "cancelling",
         "charge",
+        "covers",
         "deadline_s",
         "flags",
         "handle",
@@ -110,6 +111,8 @@ class Request(Pending):
         self.source = 0
         """COPY_RANGE: the source's handle, and where in it."""
         self.source_offset = 0
+        self.covers = 0
+        """FLUSH: how many changes of the file it makes durable."""
 
     def complete(self, result: int, data: bytes | memoryview, sentence: str | None, written: int) -> None:
         """Take over a completion: `data` is all its payload. Raises WireError or struct.error for what makes no sense.
@@ -183,6 +186,10 @@ HAVE_PAYLOAD: Final = frozenset({_READ, *_PARSERS})
 """The operations whose result is a number of bytes that come with it."""
 
 
+_ASKS: Final = frozenset({"list", "stat", "sync"})
+"""Verbs of NAME that change nothing."""
+
+
 class Call(Pending):
     """A message that is answered by one REPLY: `arguments` follow token and cookie in its header."""
 
@@ -194,6 +201,15 @@ class Call(Pending):
         self.kind = kind
         self.arguments = arguments
         self.handle = handle
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may be sent again to another engine, though it may have been done."""
+        if self.kind == MessageType.OPEN:
+            return not self.arguments[2] & (OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE)
+        if self.kind == MessageType.NAME:
+            return self.arguments[0] in _ASKS
+        return True
 
     def __str__(self) -> str:
         """For people: what was asked."""

@@ -16,25 +16,40 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiod_client.errors import UNKNOWN, AiodError, SessionLostError, deadline_passed, from_wire, tell_written, timed_out
+from aiod_client.errors import (
+    NOT_EXECUTED,
+    NOT_SENT,
+    UNKNOWN,
+    AiodError,
+    SessionLostError,
+    deadline_passed,
+    from_wire,
+    tell_written,
+    timed_out,
+)
+from aiod_client.handshake import LastWord
 from aiod_client.payload import Pieces
 from aiod_client.requests import Pending, Request
-from aiod_client.sentences import BY_KERNEL, explain
+from aiod_client.ring_wire import RingLastWord
+from aiod_client.sentences import BY_KERNEL, STOPPING, explain
 from aiod_client.session import GRACE_S
 from aiod_client.split import Split
-from aiod_client.wire import RANGE_BYTES_MAX, Op
+from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod_client._ring import Failure, Ring
     from aiod_client._ring import Pending as RingPending
+    from aiod_client.session import Session
 
 _READ: Final = int(Op.READ)
 _WRITE: Final = int(Op.WRITE)
 _APPEND: Final = int(Op.APPEND)
+_FLUSH: Final = int(Op.FLUSH)
+_REPEAT: Final = int(OpFlag.REPEAT)
 _IN_PARTS: Final = frozenset({_READ, _WRITE})
 _SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), int(Op.COPY_RANGE)})
 _NOT_CARRIED: Final = frozenset({int(Op.EXTENTS), int(Op.STAT), int(Op.IOCTL)})
@@ -46,13 +61,16 @@ _Part = tuple[Request, int, int]
 class Lane:
     """A session's ring."""
 
-    def __init__(self, ring: Ring, request_bytes_max: int) -> None:
-        """`request_bytes_max` is the session's."""
+    def __init__(self, ring: Ring, session: Session) -> None:
+        """The ring of `session`."""
         self.ring = ring
+        self._session = session
+        self._files = session.files
+        self._resumable = session.resumable
         self.names: dict[int, str] = {}
         """Handle to "EXPORT/PATH", for sentences."""
         self.ended: OSError | None = None
-        self._part_max = min(request_bytes_max, ring.request_bytes_max)
+        self._part_max = min(session.request_bytes_max, ring.request_bytes_max)
         self._backlog: deque[Request] = deque()
         self._inflight: dict[Request, list[RingPending]] = {}
         self._of_handle: dict[int, int] = {}  # requests not done
@@ -64,17 +82,26 @@ class Lane:
         """Requests not done."""
         return len(self._inflight) + len(self._backlog)
 
+    @property
+    def last_word(self) -> LastWord:
+        """What the engine has said as it stopped in order; nothing once the lane has ended."""
+        said = self.ring.last_word
+        return LastWord(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
+
     def carries(self, request: Request) -> bool:
         """Whether `request` is one for the ring."""
         return (
             self.ended is None
             and request.op not in _NOT_CARRIED
+            and not request.flags & _REPEAT
             and (request.op != _APPEND or request.length <= self._part_max)
         )
 
     def add(self, request: Request, now_s: float) -> None:
         """Queue a request that carries() has found right, and submit what may be."""
         request.by_ring = True
+        if request.op == _FLUSH:
+            self._files.begin_flush(request)
         if request.op in _IN_PARTS and request.length > self._part_max:
             request.split = Split(request.length, self._part_max)
             if type(request.buffer) is bytes:
@@ -153,14 +180,18 @@ class Lane:
 
     def reap(self, now_s: float) -> list[Pending]:
         """Take what is done, and submit what may be then. Returns the requests that are done by it, in order."""
+        finished = self._take_done()
+        if self._backlog:
+            self._submit(now_s)
+        if self.ring.ended and self.ended is None and not self._resumable:
+            finished += self.lose(LOST)
+        return finished
+
+    def _take_done(self) -> list[Pending]:
         finished: list[Pending] = []
         for (request, start, length), result, written, reason, data in self.ring.reap():
             if request in self._inflight:  # else it was abandoned
                 self._complete((request, start, length), result, written, reason, data, finished)
-        if self._backlog:
-            self._submit(now_s)
-        if self.ring.ended and self.ended is None:
-            finished += self.lose(_LOST)
         return finished
 
     def _complete(
@@ -168,7 +199,10 @@ class Lane:
     ) -> None:
         request, start, length = part
         if result == -errno.ECONNRESET and self.ring.ended:
-            return  # lose() says more of it
+            return  # lose() says more of it, or it is given back
+        if reason == STOPPING and self._resumable:
+            self._put_off(request, start)
+            return
         sentence = self._sentence(request, start, length, -result, reason) if result < 0 else None
         split = request.split
         if split is None:
@@ -183,8 +217,20 @@ class Lane:
                 return
             split.join(request, 0)
         request.done = True
+        if request.op != _READ:
+            self._files.completed(request)
         self._drop(request)
         finished.append(request)
+
+    def _put_off(self, request: Request, start: int) -> None:
+        """The daemon is stopping: the next one has to do it."""
+        if request.split is not None:
+            request.split.parts.pop(start)
+        if request in self._inflight:
+            del self._inflight[request]
+            request.by_ring = False
+            self._forget(request)
+            self._session.put_off(request)
 
     def _sentence(self, request: Request, start: int, length: int, number: int, reason: int) -> str:
         name = self.names.get(request.handle, f"handle {request.handle}")
@@ -227,6 +273,16 @@ class Lane:
             self.abandon(request, deadline_passed(str(request), sent=request.sent))
         return list(late)
 
+    def give_back(self) -> tuple[list[Pending], list[Request]]:
+        """End the lane: what is done by now, and what is not, which is its no more. What waits by after() is called."""
+        if self.ended is not None:
+            return [], []
+        finished = self._take_done()
+        self.ended = LOST
+        unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
+        self._clear()
+        return finished, [request for request in unfinished if not request.done]
+
     def lose(self, why: OSError) -> list[Pending]:
         """End the lane, with the like of `why`. Returns what is done by that; none the second time.
 
@@ -234,12 +290,18 @@ class Lane:
         """
         if self.ended is not None:
             return []
+        finished = self._take_done()  # the engine may have done much before it ended the session
         self.ended = why
         unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
+        drained = self.last_word.drained
         for request in unfinished:
             if not request.done:
-                state = UNKNOWN if request.sent else "not sent"
+                state = (NOT_EXECUTED if drained and request.split is None else UNKNOWN) if request.sent else NOT_SENT
                 request.fail(type(why)(why.errno, f"{request}: {state}: {why.strerror}"))
+        self._clear()
+        return finished + list(unfinished)
+
+    def _clear(self) -> None:
         self._inflight.clear()
         self._backlog.clear()
         self._overflow.clear()
@@ -249,10 +311,9 @@ class Lane:
         for calls in waiting.values():
             for call in calls:
                 call()
-        return list(unfinished)
 
 
-_LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
+LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
 
 
 def _data_of(request: Request, start: int, length: int) -> Any:
@@ -275,13 +336,34 @@ def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
     return memoryview(memory)
 
 
+class RingHolder(Protocol):
+    """What has a ring, or none, at the moment."""
+
+    ring: Ring | None
+
+
+class _NoRing:
+    """Of a file that is closed."""
+
+    ring: Ring | None = None
+
+
+NO_RING: Final = _NoRing()
+
+
+def is_lost(failure: Failure) -> bool:
+    """Whether the native ring said that it, or the engine, has gone or is going."""
+    result, _, reason = failure
+    return reason == STOPPING or (reason == BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
+
+
 def failed(failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None) -> OSError:
     """The exception for what the native ring said of `request`; `ended` is why the session has, if it has."""
     result, written, reason = failure
     if reason < 0:
         return timed_out(f"{name}: {request}", timeout_s, sent=True)
-    if reason == BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN}:
-        why = ended or _LOST
+    if is_lost(failure):
+        why = ended or LOST
         return type(why)(why.errno, f"{request}: {UNKNOWN}: {why.strerror}")
     error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
     tell_written(error, written)

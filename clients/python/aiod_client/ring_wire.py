@@ -28,6 +28,13 @@ class RingMessage(enum.IntEnum):
     GOODBYE = 6
 
 
+class RingLastWord(enum.IntFlag):
+    """What an engine writes into the ring's memory as it stops in order."""
+
+    DRAINED = 1
+    FLUSHED = 2
+
+
 HEAD: Final = struct.Struct("<II")
 """Type; in ATTACH the version."""
 ATTACH: Final = struct.Struct("<II16sIIQ64s")

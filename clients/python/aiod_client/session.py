@@ -9,6 +9,9 @@ Rules, whatever drives it:
   except that a request sent in parts goes to the end of it after each part, so that it does not starve the others.
 - Everything added is done exactly once: by its completion, by abandon(), or when the session ends.
 - A session that has ended stays ended; `ended` says why.
+- One whose engine has gone may go on with another: suspend(), and resume() with what that one grants. What has not been
+  answered is sent again where that does no harm, before anything new; the rest fails: nobody knows whether it was done.
+  What is added meanwhile waits. `resumable` says whether a link does so.
 
 Nothing here is thread-safe or reentrant. One lock (blocking) or one event loop (aio) protects a session and its
 requests, and the link keeps out the finalizers that the garbage collector runs in the midst of a method here.
@@ -26,6 +29,7 @@ from typing import Any, Final
 
 from aiod_client import wire
 from aiod_client.errors import (
+    NOT_EXECUTED,
     NOT_SENT,
     UNKNOWN,
     AiodError,
@@ -35,11 +39,22 @@ from aiod_client.errors import (
     from_wire,
     too_long,
 )
-from aiod_client.handshake import Frames, Message, Welcome, parse_reply, refusal
+from aiod_client.handshake import (
+    Frames,
+    LastWord,
+    Message,
+    Welcome,
+    final_refusal,
+    last_word,
+    parse_reply,
+    refusal,
+)
+from aiod_client.open_files import CHANGES, OpenFiles
 from aiod_client.payload import FRAMES_LEFT, Payload, Pieces
 from aiod_client.requests import HAVE_PAYLOAD, Call, Pending, Request
+from aiod_client.sentences import is_refused_by_stop
 from aiod_client.split import Split
-from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op
+from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op, OpFlag
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
@@ -67,11 +82,16 @@ HOLD_S: Final = 0.002
 
 # What every request meets, looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
+_FLUSH: Final = int(Op.FLUSH)
+_REPEAT: Final = int(OpFlag.REPEAT)
 _WRITE: Final = int(Op.WRITE)
 _COPY_RANGE: Final = int(Op.COPY_RANGE)
 _SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), _COPY_RANGE})
 _SUBMIT: Final = int(MessageType.SUBMIT)
 _COMPLETE: Final = int(MessageType.COMPLETE)
+
+
+_NOTHING: Final[deque[Request | Call]] = deque(maxlen=0)
 
 
 class Session:
@@ -80,16 +100,19 @@ class Session:
     def __init__(self, welcome: Welcome, now_s: float) -> None:
         self.welcome = welcome
         self.ended: OSError | None = None
+        self.resumable = False
+        """Whether the loss of the connection suspends the session instead of ending it."""
+        self.suspended: OSError | None = None
+        """Why it is, or None."""
+        self._drained = False  # what the engine has not answered, it has not executed
+        self.files = OpenFiles()
         self.held_until_s = math.inf
         """When to send what messages_to_send() holds back for a larger batch: part of next_tick_s()."""
-        self._depth_max = welcome.depth_max
-        self._bytes_max = welcome.bytes_max
-        self.request_bytes_max = min(welcome.request_bytes_max, welcome.bytes_max)
-        """What cannot be split must not be longer."""
-        self._part_max = min(self.request_bytes_max, PART_BYTES_MAX)
-        self._batch_max = min(welcome.batch_max, _BATCH_MAX)
-        self._refill = max(1, welcome.depth_max // _REFILL_PART)
+        self._set_limits(welcome)
         self._backlog: deque[Request | Call] = deque()
+        self._repeats: deque[Request | Call] = deque()  # what is sent again before anything new
+        self._put_off: list[Request | Call] = []  # what a daemon that is stopping has refused
+        self._queue = self._backlog  # what is sent from: _backlog, _repeats, or _NOTHING until the engine says GO
         self._splits: set[Request] = set()  # those of the backlog that have parts still to be sent
         self._inflight: dict[int, Request] = {}
         self._calls: dict[int, Call] = {}
@@ -102,6 +125,15 @@ class Session:
         self._last_sent_s = now_s
         self._silent_since_s: float | None = None  # when the oldest message after which nothing has come was sent
         self._asked_s = -math.inf  # when the last HEARTBEAT was sent
+
+    def _set_limits(self, welcome: Welcome) -> None:
+        self._depth_max = welcome.depth_max
+        self._bytes_max = welcome.bytes_max
+        self.request_bytes_max = min(welcome.request_bytes_max, welcome.bytes_max)
+        """What cannot be split must not be longer."""
+        self._part_max = min(self.request_bytes_max, PART_BYTES_MAX)
+        self._batch_max = min(welcome.batch_max, _BATCH_MAX)
+        self._refill = max(1, welcome.depth_max // _REFILL_PART)
 
     @property
     def depth(self) -> int:
@@ -116,16 +148,24 @@ class Session:
     @property
     def pending(self) -> int:
         """Requests and calls not done: in flight (parts count) and in the backlog."""
-        return len(self._inflight) + len(self._calls) + len(self._backlog)
+        waiting = len(self._backlog) + len(self._repeats) + len(self._put_off)
+        return len(self._inflight) + len(self._calls) + waiting
 
     def add(self, pending: Request | Call) -> None:
         """Queue a request or a call. Raises the like of what ended the session, if it has ended."""
         if self.ended is not None:
             raise type(self.ended)(self.ended.errno, f"{pending}: {NOT_SENT}: {self.ended.strerror}")
+        if self.files.lost and (lost := self.files.lost.get(getattr(pending, "handle", 0))) is not None:
+            raise type(lost)(lost.errno, f"{pending}: {NOT_SENT}: {lost.strerror}")
         if isinstance(pending, Call):
             # Only a CLOSE has to wait for what stands before it.
             (self._backlog.append if pending.kind == MessageType.CLOSE else self._backlog.appendleft)(pending)
             return
+        if pending.sent and self.suspended is not None:
+            self._failed += self.take_back([pending])
+            return
+        if pending.op == _FLUSH:
+            self.files.begin_flush(pending)
         if pending.length <= self._part_max or self._add_long(pending):
             self._backlog.append(pending)
 
@@ -164,9 +204,11 @@ class Session:
 
     def messages_to_send(self, now_s: float) -> list[Message]:
         """The messages that may be sent now, in order. They count as sent."""
+        if self.suspended is not None:
+            return []
         messages, self._outbox = self._outbox, []
         held_until_s, self.held_until_s = self.held_until_s, math.inf
-        backlog = self._backlog
+        backlog = self._queue
         while backlog:
             head = backlog[0]
             if isinstance(head, Call):
@@ -186,11 +228,17 @@ class Session:
                 messages.append(message)
             elif not backlog or not isinstance(backlog[0], Call):
                 break  # else what stood before the call was late
+        if backlog is self._repeats and not backlog and not self._inflight:
+            messages.append([wire.pack(MessageType.REPEATED, self.welcome.token)])
+            self._queue = _NOTHING
+        self._note_sending(messages, now_s)
+        return messages
+
+    def _note_sending(self, messages: list[Message], now_s: float) -> None:
         if messages:
             self._last_sent_s = now_s
             if self._silent_since_s is None:
                 self._silent_since_s = now_s
-        return messages
 
     def _send_call(self, call: Call, messages: list[Message]) -> None:
         # A CLOSE must not overtake its handle's parts, which may stand behind it. A handle is never 0.
@@ -204,7 +252,7 @@ class Session:
 
     def _submission(self, count_max: int, now_s: float) -> Message | None:
         """A SUBMIT of up to `count_max` records from the head of the backlog; None if credit allows none."""
-        backlog, inflight = self._backlog, self._inflight
+        backlog, inflight = self._queue, self._inflight
         first = cookie = self._cookie
         bytes_free = self._bytes_max - self._bytes_inflight
         records = bytearray(min(count_max, max(len(backlog), self._refill)) * _RECORD_BYTES)
@@ -266,7 +314,7 @@ class Session:
 
     def _next_request(self, now_s: float) -> Request | None:
         """The head of the backlog, if it is a request. One whose deadline has passed is never sent."""
-        backlog = self._backlog
+        backlog = self._queue
         while backlog:
             head = backlog[0]
             if isinstance(head, Call):
@@ -283,7 +331,7 @@ class Session:
         if split.all_asked():
             self._splits.discard(request)
         else:
-            self._backlog.append(request)
+            self._queue.append(request)
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
@@ -305,7 +353,11 @@ class Session:
             elif kind == MessageType.REPLY:
                 self._reply(header, finished)
             elif kind == MessageType.REFUSAL:
-                finished += self.lose(f"the daemon ended the session: {refusal(header).strerror}")
+                reason = f"the daemon ended the session: {refusal(header).strerror}"
+                self.hear(last_word(frames))
+                finished += self.interrupt(reason) if final_refusal(frames) is None else self.lose(reason)
+            elif kind == MessageType.GO:
+                self._queue = self._backlog
             elif kind != MessageType.HEARTBEAT:
                 finished += self._broken(f"message type {kind} from an engine")
         except (wire.WireError, ProtocolError, struct.error, LookupError, TypeError, ValueError) as error:
@@ -327,6 +379,8 @@ class Session:
                 self._received += 1
                 data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
                 sentence = sentences.get(index) if result < 0 else None
+                if result < 0 and self._puts_off(request, cookie, -result, sentence):
+                    continue
                 if request.split is not None:
                     self._part_done(request, request.split, cookie, result, data, sentence, written)
                     if request.split.parts or request in self._splits or request.done:
@@ -335,6 +389,8 @@ class Session:
                 else:
                     self._bytes_inflight -= request.charge
                     request.complete(result, data, sentence, written)
+                if request.op != _READ:
+                    self.files.completed(request)
                 if not request.done:  # else abandoned
                     request.buffer = None
                     request.done = True
@@ -343,6 +399,25 @@ class Session:
             if request is not None and not request.done:
                 self._inflight[cookie] = request  # back, so that it ends with the session
             raise
+
+    def put_off(self, request: Request) -> None:
+        """Have `request`, which a daemon that is stopping has not executed, wait for the next one."""
+        request.sent = request.split is not None  # other parts may have been done
+        if self.suspended is None:
+            self._put_off.append(request)
+        else:
+            self._failed += self.take_back([request])
+
+    def _puts_off(self, request: Request, cookie: int, number: int, sentence: str | None) -> bool:
+        if not self.resumable or request.done or not is_refused_by_stop(number, sentence):
+            return False
+        charge = request.charge
+        if request.split is not None:
+            _, length = request.split.parts.pop(cookie)
+            charge = length if charge else 0
+        self._bytes_inflight -= charge
+        self.put_off(request)
+        return True
 
     def _part_done(
         self,
@@ -364,19 +439,26 @@ class Session:
     def _drop_from_backlog(self, request: Request) -> None:
         if request in self._splits:
             self._splits.discard(request)
-            self._backlog.remove(request)
+            self._drop(request)
 
     def _reply(self, header: list[Any], finished: list[Pending]) -> None:
         result, sentence, body = parse_reply(header)
         call = self._calls.pop(header[1])
+        if call.kind == MessageType.CLOSE:
+            self.files.closed(call.handle)
         if call.done:
             if call.kind == MessageType.OPEN and result >= 0:
                 self._backlog.append(Call(MessageType.CLOSE, result, handle=result))  # nobody is there to close it
+            return
+        if result < 0 and self.resumable and is_refused_by_stop(-result, sentence):
+            self._put_off.append(call)
             return
         if result < 0:
             call.error = from_wire(-result, sentence, call.filename)
         else:
             call.result = (result, body)
+            if call.kind == MessageType.OPEN:
+                self.files.opened(result, call.arguments, body)
         call.done = True
         finished.append(call)
 
@@ -402,7 +484,7 @@ class Session:
             self._drop_from_backlog(pending)
             self._cancel(list(pending.split.parts))
             pending.split.pieces.clear()
-        elif sent:
+        elif pending.cookie in self._inflight:
             self._cancel([pending.cookie])
         else:
             self._drop(pending)
@@ -410,8 +492,9 @@ class Session:
         return sent
 
     def _drop(self, pending: Request | Call) -> None:
-        with contextlib.suppress(ValueError):  # its link may not have added it yet
-            self._backlog.remove(pending)
+        for queue in (self._backlog, self._repeats):
+            with contextlib.suppress(ValueError):  # its link may not have added it yet
+                queue.remove(pending)
 
     def cancel(self, request: Request) -> None:
         """Tell the daemon to end `request` if it is still queued there. It is in flight until its completion comes."""
@@ -419,7 +502,7 @@ class Session:
             self._cancel([request.cookie])
 
     def _cancel(self, cookies: list[int]) -> None:
-        if self.ended is None:
+        if self.ended is None and self.suspended is None:
             for start in range(0, len(cookies), _CANCEL_MAX):
                 some = cookies[start : start + _CANCEL_MAX]
                 self._outbox.append([wire.pack(MessageType.CANCEL, self.welcome.token, None, some)])
@@ -432,16 +515,134 @@ class Session:
             return []
         self.ended = kind(code, reason)
         unfinished = [*self.take_failed(), *self._inflight.values(), *self._calls.values(), *self._backlog]
+        unfinished += [*self._repeats, *self._put_off]
         for pending in unfinished:
-            state = UNKNOWN if pending.sent else NOT_SENT
+            state = NOT_SENT
+            if pending.sent:
+                state = NOT_EXECUTED if self._drained and not getattr(pending, "split", None) else UNKNOWN
             if not pending.done:
                 pending.fail(kind(code, f"{pending}: {state}: {reason}"))
         self._inflight.clear()
         self._calls.clear()
         self._backlog.clear()
+        self._repeats.clear()
+        self._put_off.clear()
         self._splits.clear()
         self._outbox.clear()
         return list(dict.fromkeys(unfinished))
+
+    def hear(self, word: LastWord) -> None:
+        """The engine's last word, by message or by the ring: before interrupt()."""
+        self._drained = self._drained or word.drained
+        self.files.settle(self.files if word.flushed is None else word.flushed)
+
+    def interrupt(self, reason: str) -> list[Pending]:
+        """The connection is of no use any more: suspend the session if it is resumable, else end it."""
+        return self.suspend(reason) if self.resumable else self.lose(reason)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what is new is sent: not while it is suspended, nor while the engine has not said GO."""
+        return self.suspended is None and self._queue is self._backlog
+
+    # ---- another engine ---------------------------------------------------------------------------------------------
+
+    def suspend(self, reason: str) -> list[Pending]:
+        """The engine has gone; what is added from now on waits for resume(). Returns what has failed by it."""
+        if self.ended is not None or self.suspended is not None:
+            return []
+        self.suspended = SessionLostError(errno.EIO, reason)
+        unanswered = list(dict.fromkeys(self._inflight.values()))
+        calls = list(self._calls.values())
+        self._inflight.clear()
+        self._calls.clear()
+        self._outbox.clear()
+        self._bytes_inflight = self._received = 0
+        self._silent_since_s = None
+        # What was to be sent again and has not been is the first of what is unanswered.
+        waiting = [each for each in (*self._repeats, *self._put_off) if isinstance(each, Request)]
+        calls += [each for each in self._put_off if isinstance(each, Call)]
+        for call in calls:
+            call.sent = call not in self._put_off and not self._drained
+        self._repeats.clear()
+        self._put_off.clear()
+        finished = self.take_back(list(dict.fromkeys([*unanswered, *waiting])))
+        for call in reversed(calls):
+            finished += self._take_back_call(call)
+        return finished
+
+    def take_back(self, requests: list[Request]) -> list[Pending]:
+        """Requests that the engine has not answered: to be sent again, if they may be. Returns those that fail."""
+        assert self.suspended is not None, "suspend() comes first"  # noqa: S101 - a mistake of ours
+        failed: list[Pending] = []
+        first: list[Request | Call] = []
+        for request in requests:
+            if request.done:
+                continue
+            self._drop_from_backlog(request)
+            # Of one in parts others may have been done; that is no harm if it may be done twice.
+            request.sent &= not self._drained or (request.split is not None and not self.files.may_repeat(request))
+            request.split, request.by_ring = None, False
+            if request.sent and not self.files.may_repeat(request):
+                request.fail(self._unknown(request))
+                failed.append(request)
+            elif request.length <= self._part_max or self._add_long(request):
+                if request.sent and request.op in CHANGES:
+                    request.flags |= _REPEAT
+                    self._repeats.append(request)
+                else:
+                    first.append(request)
+        self._backlog.extendleft(reversed(first))
+        return failed
+
+    def _take_back_call(self, call: Call) -> list[Pending]:
+        """A call that was sent and not answered; what may be is sent again, before all others."""
+        if call.kind == MessageType.CANCEL:  # what it was about is sent again, or has failed
+            call.result, call.done = (0, None), True
+            return [call]
+        if call.sent and not call.may_repeat:
+            if call.done:
+                return []
+            call.fail(self._unknown(call))
+            return [call]
+        if not call.done or call.kind == MessageType.CLOSE:
+            self._backlog.appendleft(call)
+        return []
+
+    def _unknown(self, pending: Pending) -> OSError:
+        assert self.suspended is not None  # noqa: S101 - of its caller's
+        return SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {self.suspended.strerror}")
+
+    def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
+        """Go on with an engine that has said `welcome`; `lost`: handles that it does not have, and why.
+
+        Returns what has failed by it.
+        """
+        self.welcome = welcome
+        self._set_limits(welcome)
+        self.suspended, self._drained = None, False
+        self.files.lost |= lost
+        self.files.resumed()
+        self._last_sent_s, self._asked_s = now_s, -math.inf
+        if welcome.grace:
+            self._queue = self._repeats
+        else:
+            self._backlog.extendleft(reversed(self._repeats))
+            self._repeats.clear()
+            self._queue = self._backlog
+        return self._fail_lost(lost) if lost else []
+
+    def _fail_lost(self, lost: dict[int, OSError]) -> list[Pending]:
+        failed: list[Pending] = []
+        for pending in [*self._repeats, *self._backlog]:
+            error = lost.get(getattr(pending, "handle", 0))
+            if error is not None:
+                state = UNKNOWN if pending.sent else NOT_SENT
+                self._splits.discard(pending)
+                self._drop(pending)
+                pending.fail(type(error)(error.errno, f"{pending}: {state}: {error.strerror}"))
+                failed.append(pending)
+        return failed
 
     def goodbye(self, now_s: float) -> list[Message]:
         """What to send last. The session is not ended by it: see lose()."""
@@ -454,7 +655,7 @@ class Session:
 
     def next_tick_s(self) -> float:
         """When tick() is due next, and messages_to_send() after it."""
-        due_s = min(self._heartbeat_due_s(), self.held_until_s)
+        due_s = min(self._heartbeat_due_s(), self.held_until_s) if self.suspended is None else math.inf
         return min(due_s, self._deadlines[0][0]) if self._deadlines else due_s
 
     def _heartbeat_due_s(self) -> float:
@@ -488,13 +689,13 @@ class Session:
         return finished
 
     def _beat(self, now_s: float) -> list[Pending]:
-        if self.ended is not None or now_s < self._heartbeat_due_s():
+        if self.ended is not None or self.suspended is not None or now_s < self._heartbeat_due_s():
             return []
         since_s = self._silent_since_s
         if since_s is None:
             self._silent_since_s = now_s
         elif self._asked_s >= since_s and now_s - since_s > self.welcome.session_timeout_s:
-            return self.lose(f"the daemon has been silent for {now_s - since_s:.0f} s")
+            return self.interrupt(f"the daemon has been silent for {now_s - since_s:.0f} s")
         self._asked_s = now_s
         self._outbox.append([wire.pack(MessageType.HEARTBEAT, self.welcome.token)])
         return []

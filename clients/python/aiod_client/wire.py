@@ -46,6 +46,9 @@ class MessageType(enum.IntEnum):
     GOODBYE = 13
     CONTROL = 14
     NAME = 15
+    REOPEN = 16
+    REPEATED = 17
+    GO = 18
 
 
 class Op(enum.IntEnum):
@@ -73,6 +76,7 @@ class OpFlag(enum.IntFlag):
     FUA = 1
     UNMAP = 2
     KEEP_SIZE = 4
+    REPEAT = 0x8000
 
 
 class OpenFlag(enum.IntFlag):

@@ -1,0 +1,54 @@
+"""aiodctl keygen: a pair of CURVE keys, for the daemon or for a client of another host."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--directory",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="Where the files go; the current one by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def keygen(name: str, directory: Path, *, as_json: bool) -> None:
+    """Make a pair of keys: NAME.key, to be given away, and NAME.key_secret, which nobody else may read.
+
+    The daemon's own secret key is named by secret_key in the [tcp] section of aiod.toml; clients get the public one.
+    Of a client, the public key goes into a [keys.NAME] section. Nothing is overwritten.
+    """
+    from zmq.auth import create_certificates, load_certificate  # noqa: PLC0415 - no other verb needs it
+
+    if not _NAME.fullmatch(name):
+        raise click.UsageError(f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 64")
+    for path in (directory / f"{name}.key", directory / f"{name}.key_secret"):
+        if path.exists():
+            click.echo(f"aiodctl: {path} is there already: remove it, or choose another name", err=True)
+            sys.exit(1)
+    umask = os.umask(0o077)
+    try:
+        public, secret = (Path(path) for path in create_certificates(directory, name))
+        public.chmod(0o644)
+    except OSError as error:
+        click.echo(f"aiodctl: {error.filename or directory}: {error.strerror}", err=True)
+        sys.exit(1)
+    finally:
+        os.umask(umask)
+    public_key = load_certificate(public)[0].decode()
+    if as_json:
+        click.echo(json.dumps({"public": str(public), "secret": str(secret), "public_key": public_key}, indent=2))
+        return
+    click.echo(f"public: {public}\nsecret: {secret}\n\n[keys.{name}]\npublic_key = {json.dumps(public_key)}")

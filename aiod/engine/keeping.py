@@ -1,0 +1,112 @@
+"""The supervisor's witnesses of open files: those of the engine before this one, and its own (aiod/witnesses.py).
+
+An open is answered when its witness is in the supervisor's socket, where the death of the engine does not touch it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections import deque
+from typing import TYPE_CHECKING
+
+from aiod import witnesses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiod._core import Core
+    from aiod.witnesses import Witness
+
+log = logging.getLogger(__name__)
+
+
+def receive_all(end: socket.socket) -> list[Witness]:
+    """What the engine before this one has left, in the order in which it was opened. Blocks."""
+    found = []
+    while (received := witnesses.receive(end)) is not None and received[0][0] != "all":
+        if received[1] >= 0:
+            found.append(witnesses.unpack(*received))
+    return found
+
+
+class Keeping:
+    """Main loop thread only."""
+
+    def __init__(self, core: Core, end: socket.socket, inherited: list[Witness]) -> None:
+        """`end` leads to the supervisor, `inherited` is of receive_all()."""
+        self._core = core
+        self._end = end
+        end.settimeout(0)
+        self._inherited = {(witness.token, witness.handle): witness for witness in inherited}
+        self._unsent: deque[tuple[bytes, int, Callable[[], None] | None]] = deque()
+
+    @property
+    def clients(self) -> dict[bytes, int]:
+        """Sessions that had files open with the engine before: token to the client's pid."""
+        return {token: witness.pid for (token, _), witness in self._inherited.items()}
+
+    def is_whose(self, token: bytes, who: str) -> bool:
+        """Whether there is such a session, and it was of `who`."""
+        return any(witness.token == token and witness.who == who for witness in self._inherited.values())
+
+    def take(self, token: bytes, handle: int) -> Witness | None:
+        """The file that the session had open under that number; its descriptor is the caller's."""
+        return self._inherited.pop((token, handle), None)
+
+    def first_of(self, dev: int, ino: int) -> int:
+        """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
+        for witness in self._inherited.values():
+            if (witness.dev, witness.ino) == (dev, ino):
+                return os.dup(witness.fd)
+        return -1
+
+    def abandon(self) -> None:
+        """Whoever has not come back by now does not get its files again."""
+        if self._inherited:
+            log.info("%d files of sessions that did not come back are closed", len(self._inherited))
+        for token in self.clients:
+            self.end(token)
+        for witness in self._inherited.values():
+            self._core.close_fd(0, witness.fd)
+        self._inherited.clear()
+
+    def keep(self, witness: Witness, then: Callable[[], None]) -> None:
+        """Have it kept, and call `then`; its descriptor is closed."""
+        self._send(witnesses.pack(witness), witness.fd, then)
+
+    def drop(self, token: bytes, handle: int) -> None:
+        """The file has been closed."""
+        self._send(witnesses.packed("drop", token, handle), -1, None)
+
+    def end(self, token: bytes) -> None:
+        """The session has ended."""
+        self._send(witnesses.packed("end", token), -1, None)
+
+    def _send(self, message: bytes, fd: int, then: Callable[[], None] | None) -> None:
+        self._unsent.append((message, fd, then))
+        if len(self._unsent) == 1 and not self._flush():
+            asyncio.get_running_loop().add_writer(self._end.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        if self._flush():
+            asyncio.get_running_loop().remove_writer(self._end.fileno())
+
+    def _flush(self) -> bool:
+        """Send what there is; False: there is no room."""
+        while self._unsent:
+            message, fd, then = self._unsent[0]
+            try:
+                socket.send_fds(self._end, [message], [fd] if fd >= 0 else [])
+            except BlockingIOError:
+                return False
+            except OSError as error:  # the supervisor is gone, and this engine will be
+                log.debug("a witness is not kept: %s", error.strerror)
+            self._unsent.popleft()
+            if fd >= 0:
+                self._core.close_fd(0, fd)
+            if then is not None:
+                then()
+        return True

@@ -1,0 +1,21 @@
+"""A request in service, in words: the same for the log, for aiodctl and for what a stop leaves behind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiod_client.sentences import what_is_asked
+from aiod_client.wire import Op
+
+
+def in_words(request: dict[str, Any]) -> str:
+    """One entry of the engine's verb `requests`: "write of 4096 bytes at 0 on disk/a, client 1f2e3d4c, for 12.3 s"."""
+    name = request["op"]
+    if name == "name":
+        what = request["file"]
+    elif name in {"open", "close"}:
+        what = f"{name} {request['file']}".rstrip()
+    else:
+        what = what_is_asked(Op[name.upper()], request["file"], request["offset"], request["bytes"])
+    client = f", client {request['client']}" if request["client"] else ""
+    return f"{what}{client}, for {request['age_s']:.1f} s"

@@ -1,0 +1,106 @@
+"""Keeps the witnesses of one engine's open files over its death (aiod/witnesses.py). Main loop thread only.
+
+Closing a file may block for as long as its disk hangs: a thread of its own does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod import witnesses
+
+if TYPE_CHECKING:
+    from aiod.witnesses import Witness
+
+log = logging.getLogger(__name__)
+
+_HAND_OVER_TIMEOUT_S: Final = 10.0
+_MESSAGES_PER_TURN: Final = 256
+_closer: Final = ThreadPoolExecutor(1, "aiod-closer")
+
+
+class Keeper:
+    """What one engine has open, in the order in which it was opened."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, dict[int, Witness]] = {}  # by token and handle
+        self._end: socket.socket | None = None
+
+    @property
+    def count(self) -> int:
+        """Of witnesses."""
+        return sum(map(len, self._kept.values()))
+
+    async def serve(self, end: socket.socket) -> None:
+        """Give the engine at the other end all there is, and take what it has kept, until `let_go`."""
+        end.settimeout(_HAND_OVER_TIMEOUT_S)
+        ordered = [witness for session in self._kept.values() for witness in session.values()]
+        with contextlib.suppress(OSError):  # it has died, which others notice
+            await asyncio.to_thread(_hand_over, end, ordered)
+        end.settimeout(0)
+        self._end = end
+        asyncio.get_running_loop().add_reader(end.fileno(), self._drain)
+
+    def let_go(self) -> None:
+        """The engine has died: take what it has said still, and no more."""
+        end = self._end
+        if end is not None:
+            asyncio.get_running_loop().remove_reader(end.fileno())
+            while self._drain():
+                pass
+            end.close()
+            self._end = None
+
+    def forget(self) -> None:
+        """Nobody needs them any more."""
+        for token in [*self._kept]:
+            self._forget_session(token)
+
+    def _drain(self) -> bool:
+        """Take what has come; whether there may be more."""
+        assert self._end is not None, "serve() comes first"  # noqa: S101 - a mistake of ours
+        for _ in range(_MESSAGES_PER_TURN):
+            try:
+                received = witnesses.receive(self._end)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                log.warning("an open file of an engine cannot be kept: %s", error.strerror)
+                return False
+            if received is None:
+                asyncio.get_running_loop().remove_reader(self._end.fileno())
+                return False
+            self._take(*received)
+        return True
+
+    def _take(self, message: list[Any], fd: int) -> None:
+        match message:
+            case ["keep", token, handle, _]:
+                self._close(self._kept.setdefault(token, {}).pop(handle, None))
+                if fd >= 0:
+                    self._kept[token][handle] = witnesses.unpack(message, fd)
+            case ["drop", token, handle]:
+                self._close(self._kept.get(token, {}).pop(handle, None))
+            case ["end", token]:
+                self._forget_session(token)
+
+    def _forget_session(self, token: bytes) -> None:
+        for witness in self._kept.pop(token, {}).values():
+            self._close(witness)
+
+    @staticmethod
+    def _close(witness: Witness | None) -> None:
+        if witness is not None:
+            _closer.submit(os.close, witness.fd)
+
+
+def _hand_over(end: socket.socket, kept: list[Witness]) -> None:
+    for witness in kept:
+        socket.send_fds(end, [witnesses.pack(witness)], [witness.fd])
+    end.send(witnesses.packed("all"))

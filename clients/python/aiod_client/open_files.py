@@ -1,0 +1,112 @@
+"""A session's open files, and what has been changed in them: what another engine has to be told of them.
+
+Protected by whatever protects the session.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from aiod_client.wire import Op, OpFlag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiod_client.requests import Request
+
+_FLUSH: Final = int(Op.FLUSH)
+_FUA: Final = int(OpFlag.FUA)
+
+CHANGES: Final = frozenset(
+    map(
+        int,
+        (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.COPY_RANGE, Op.TRUNCATE, Op.ALLOCATE, Op.APPEND, Op.IOCTL),
+    )
+)
+"""The operations that (may) change a file."""
+
+_REPEATABLE: Final = frozenset(map(int, (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.COPY_RANGE)))
+"""Those of them that do the same when they are done twice."""
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """One handle."""
+
+    export: str
+    path: str
+    flags: int
+    """wire.OpenFlag."""
+    identity: tuple[int, ...]
+    """Device, inode and generation, as the engine says; (): it does not."""
+    changes: int = 0
+    """Acknowledged."""
+    flushed: int = 0
+    """How many of them an acknowledged flush has covered."""
+    settled: bool = False
+    """The engine has said, as its last word, that all of them are on disk."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether there are acknowledged changes that no flush is known to cover."""
+        return self.changes > self.flushed and not self.settled
+
+
+class OpenFiles(dict[int, OpenFile]):
+    """By handle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost: dict[int, OSError] = {}
+        """Those that could not be opened again, and why."""
+
+    def opened(self, handle: int, arguments: tuple[Any, ...], body: Any) -> None:
+        """An OPEN with `arguments` was answered."""
+        export, path, flags, _ = arguments
+        identity = body.get("file") if isinstance(body, dict) else None
+        self[handle] = OpenFile(export, path, flags, tuple(identity) if isinstance(identity, list) else ())
+
+    def settle(self, handles: Iterable[int]) -> None:
+        """An engine that stops has flushed these: whatever it has acknowledged, also what is heard of later."""
+        for file in map(self.get, handles):
+            if file is not None:
+                file.settled = True
+
+    def resumed(self) -> None:
+        """From now on another engine acknowledges."""
+        for file in self.values():
+            if file.settled:
+                file.flushed, file.settled = file.changes, False
+
+    def closed(self, handle: int) -> None:
+        """A CLOSE was answered."""
+        self.pop(handle, None)
+        self.lost.pop(handle, None)
+
+    def begin_flush(self, request: Request) -> None:
+        """A FLUSH is submitted: it covers what has been acknowledged by now."""
+        file = self.get(request.handle)
+        request.covers = file.changes if file is not None else 0
+
+    def completed(self, request: Request) -> None:
+        """A request other than a READ was answered."""
+        file = self.get(request.handle)
+        if file is None:
+            return
+        if request.op in CHANGES:
+            file.changes += not (request.flags & _FUA and request.error is None)
+        elif request.op == _FLUSH and request.error is None:
+            file.flushed = max(file.flushed, request.covers)
+
+    def may_repeat(self, request: Request) -> bool:
+        """Whether a request that was sent may be sent again, though it may have been done."""
+        if request.op not in CHANGES:
+            return True
+        if request.op not in _REPEATABLE:
+            return False
+        return not request.source or not self._is_one_file(request.source, request.handle)
+
+    def _is_one_file(self, one: int, other: int) -> bool:
+        identities = [file.identity for handle in (one, other) if (file := self.get(handle)) is not None]
+        return one == other or len(identities) < 2 or identities[0] == identities[1]  # noqa: PLR2004

@@ -1,0 +1,102 @@
+"""Going on with another engine: where it is, the session again with its files, and a ring. Blocks; any thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiod_client import endpoint as endpoints
+from aiod_client.dealer import LINGER_MS
+from aiod_client.dial import converse
+from aiod_client.errors import DaemonUnreachableError
+from aiod_client.handshake import LastWord, final_refusal, goodbye, is_refusal, last_word, locate, resume_session
+from aiod_client.polling import milliseconds, poll_of
+from aiod_client.ring_attach import attach
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aiod_client._ring import Ring
+    from aiod_client.dealer import Dealer
+    from aiod_client.handshake import Welcome
+    from aiod_client.keys import Keys
+    from aiod_client.open_files import OpenFile
+    from aiod_client.ring_attach import Transport
+
+LAST_WORDS_S: Final = 0.1
+
+RETRY_S: Final = 0.05
+"""Between two attempts."""
+
+
+_RECONNECT_S: Final = 30.0
+
+
+def reconnect_time(given_s: float | None) -> float:
+    """What connect() was `given` as reconnect_timeout, else AIOD_RECONNECT_TIMEOUT, else 30 s."""
+    return float(os.environ.get("AIOD_RECONNECT_TIMEOUT") or _RECONNECT_S) if given_s is None else given_s
+
+
+def is_away(error: OSError) -> bool:
+    """Whether a LOCATE that failed so may succeed soon: the daemon, or an engine of it, is being started again."""
+    return isinstance(error, DaemonUnreachableError) or error.errno in {errno.EIO, errno.ESHUTDOWN}
+
+
+def last_words(dealer: Dealer) -> tuple[OSError | None, LastWord]:
+    """What a daemon says by message when the ring has ended: why no other engine is to be looked for, and the rest.
+
+    Waits for LAST_WORDS_S, unless the connection has ended.
+    """
+    deadline_s = time.monotonic() + LAST_WORDS_S
+    poll = poll_of(dealer.fd, dealer.monitor_fd)
+    while True:
+        ended = dealer.has_ended()
+        frames = dealer.receive()
+        if frames is not None and is_refusal(frames):
+            return final_refusal(frames), last_word(frames)
+        remaining_s = deadline_s - time.monotonic()
+        if frames is None and (ended or remaining_s <= 0):
+            return None, LastWord()
+        if frames is None:
+            poll.poll(milliseconds(remaining_s))
+
+
+class Connection(NamedTuple):
+    """With an engine that has taken over."""
+
+    dealer: Dealer
+    welcome: Welcome
+    ring: Ring | None
+    lost: dict[int, OSError]
+    """Handles that it does not have, and why."""
+
+
+class Redial(NamedTuple):
+    """How the engine of one export is found. Knows no client, and keeps none alive."""
+
+    front: str
+    keys: Keys | None
+    transport: Transport
+    export: str
+    timeout_s: float
+    """How long a session looks for another engine; 0: not at all."""
+
+    def __call__(
+        self, token: bytes, files: Mapping[int, OpenFile], deadline_s: float, check: Callable[[], None]
+    ) -> Connection:
+        """The session `token` with its `files` at the engine that serves the export now.
+
+        Raises OSError when it is not there yet, and what `check` raises, which is called now and then.
+        """
+        dealer, location = converse(self.front, self.keys, locate(self.export), deadline_s, check)
+        dealer.close()
+        endpoint = endpoints.of_engine(self.front, location.endpoint)
+        dealer, (welcome, lost) = converse(endpoint, self.keys, resume_session(token, files), deadline_s, check)
+        try:
+            return Connection(dealer, welcome, attach(welcome, self.transport), lost)
+        except BaseException:
+            dealer.send(goodbye(welcome))
+            dealer.close(LINGER_MS)
+            raise

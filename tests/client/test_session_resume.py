@@ -1,0 +1,271 @@
+"""A session whose engine has gone, and that goes on with another: what is sent again, when, and what is not."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from aiod_client import operations, wire
+from aiod_client.handshake import Welcome
+from aiod_client.requests import Call, Pending, Request
+from aiod_client.session import Session
+from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
+
+REPEAT = 0x8000
+FILE = 17
+
+
+def welcome(**more: Any) -> Welcome:
+    granted: dict[str, Any] = {
+        "token": b"t" * 16,
+        "engine": "main",
+        "depth_max": 8,
+        "bytes_max": 1 << 20,
+        "request_bytes_max": 1 << 16,
+        "batch_max": 8,
+        "heartbeat_s": 2.0,
+        "session_timeout_s": 30.0,
+    }
+    return Welcome(**granted | more)
+
+
+def reply(call: Call, result: int, body: Any = None) -> list[bytes]:
+    return [wire.pack(MessageType.REPLY, call.cookie, result, None, body)]
+
+
+@pytest.fixture
+def session() -> Session:
+    """It has opened a file, as FILE."""
+    made = Session(welcome(), 0.0)
+    made.resumable = True
+    call = Call(MessageType.OPEN, "scratch", "file", 7, 0o644)
+    made.add(call)
+    made.messages_to_send(0.0)
+    made.receive(reply(call, FILE, {"size": 0, "file": [1, 2, 3]}))
+    return made
+
+
+def records(messages: list[Any]) -> list[tuple[int, ...]]:
+    """(op, flags, offset) of every record submitted by `messages`."""
+    found: list[tuple[int, ...]] = []
+    for message in messages:
+        header = wire.unpack(message[0])
+        if header[0] == MessageType.SUBMIT:
+            found += [(op, flags, offset) for _, op, flags, _, offset, *_ in SUBMISSION.iter_unpack(header[3])]
+    return found
+
+
+def kinds(messages: list[Any]) -> list[int]:
+    return [wire.unpack(message[0])[0] for message in messages]
+
+
+def complete(session: Session, *requests: Request, result: int = 4) -> list[Pending]:
+    packed = b"".join(COMPLETION.pack(request.cookie, result, 0, 0, 0, 0) for request in requests)
+    return session.receive([wire.pack(MessageType.COMPLETE, packed, {})])
+
+
+def write(offset: int) -> Request:
+    return operations.write_request(FILE, b"data", offset, fua=False)
+
+
+def test_writes_first_then_what_is_new(session: Session) -> None:
+    sent, waiting = [write(0), operations.read_request(FILE, 4, 100), write(4)], write(8)
+    for request in sent:
+        session.add(request)
+    assert records(session.messages_to_send(0.0)) == [(Op.WRITE, 0, 0), (Op.READ, 0, 100), (Op.WRITE, 0, 4)]
+    session.add(waiting)
+    assert session.interrupt("gone") == []
+    assert session.messages_to_send(0.1) == []
+    session.add(write(12))
+    assert session.messages_to_send(0.1) == []
+
+    assert session.resume(welcome(grace=True), 1.0, {}) == []
+    assert [session.goes_on] == [False]
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 0), (Op.WRITE, REPEAT, 4)]
+    assert session.messages_to_send(1.0) == []
+    assert complete(session, sent[0]) == [sent[0]]
+    assert session.messages_to_send(1.0) == []
+    assert complete(session, sent[2]) == [sent[2]]
+    assert kinds(session.messages_to_send(1.0)) == [MessageType.REPEATED]
+    assert session.messages_to_send(1.0) == []
+    session.receive([wire.pack(MessageType.GO)])
+    assert session.goes_on
+    assert records(session.messages_to_send(1.0)) == [(Op.READ, 0, 100), (Op.WRITE, 0, 8), (Op.WRITE, 0, 12)]
+
+
+def test_without_a_grace_period_it_is_sent_at_once_and_the_engine_decides(session: Session) -> None:
+    request = write(0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    session.interrupt("gone")
+    session.add(operations.read_request(FILE, 4, 0))
+    session.resume(welcome(), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 0), (Op.READ, 0, 0)]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        operations.append_request(FILE, b"data"),
+        operations.truncate_request(FILE, 10),
+        operations.allocate_request(FILE, 0, 10, keep_size=False),
+        operations.ioctl_request(FILE, 1, b"1234"),
+        operations.copy_range_request(FILE, FILE, 0, 1 << 20, 10),
+    ],
+    ids=["append", "truncate", "allocate", "ioctl", "copy within a file"],
+)
+def test_what_may_not_be_done_twice(session: Session, request_: Request) -> None:
+    session.add(request_)
+    session.messages_to_send(0.0)
+    assert session.interrupt("gone") == [request_]
+    assert isinstance(request_.error, OSError)
+    assert request_.error.errno == errno.EIO
+    assert "unknown whether done" in str(request_.error)
+
+
+def test_what_was_not_sent_is_sent_once(session: Session) -> None:
+    session.interrupt("gone")
+    request = operations.append_request(FILE, b"data")
+    session.add(request)
+    session.resume(welcome(), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.APPEND, 0, 0)]
+
+
+def test_a_long_write_begins_again(session: Session) -> None:
+    request = operations.write_request(FILE, bytes(3 << 16), 0, fua=False)
+    session.add(request)
+    first = records(session.messages_to_send(0.0))
+    assert len(first) == 3
+    cookie = session._cookie - 2
+    session.receive([wire.pack(MessageType.COMPLETE, COMPLETION.pack(cookie, 1 << 16, 0, 0, 0, 0), {})])
+    session.interrupt("gone")
+    session.resume(welcome(grace=True), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, offset << 16) for offset in range(3)]
+    packed = b"".join(COMPLETION.pack(session._cookie - left, 1 << 16, 0, 0, 0, 0) for left in (2, 1, 0))
+    assert session.receive([wire.pack(MessageType.COMPLETE, packed, {})]) == [request]
+    assert request.outcome() == 3 << 16
+
+
+def test_opens_and_names(session: Session) -> None:
+    plain = Call(MessageType.OPEN, "scratch", "other", 1, 0)
+    truncating = Call(MessageType.OPEN, "scratch", "other", 2 | 16, 0)
+    listing = Call(MessageType.NAME, "list", "scratch", "", {"cursor": 0})
+    removing = Call(MessageType.NAME, "remove", "scratch", "other", {})
+    for call in (plain, truncating, listing, removing):
+        session.add(call)
+    session.messages_to_send(0.0)
+    assert set(session.interrupt("gone")) == {truncating, removing}
+    session.resume(welcome(), 1.0, {})
+    assert kinds(session.messages_to_send(1.0)) == [MessageType.NAME, MessageType.OPEN]  # calls go first, last in first
+    assert not plain.done
+    assert not listing.done
+
+
+def test_changes_that_no_flush_has_covered(session: Session) -> None:
+    file = session.files[FILE]
+    one, two, flush = write(0), write(4), operations.flush_request(FILE)
+    session.add(one)
+    session.messages_to_send(0.0)
+    complete(session, one)
+    assert file.changed
+    session.add(two)
+    session.add(flush)
+    session.messages_to_send(0.0)
+    complete(session, two)
+    complete(session, flush, result=0)
+    assert file.changed  # the flush was submitted before the second write had completed
+    again = operations.flush_request(FILE)
+    session.add(again)
+    session.messages_to_send(0.0)
+    complete(session, again, result=0)
+    assert not file.changed
+
+
+def test_a_file_that_is_not_there_any_more(session: Session) -> None:
+    request = write(0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    session.interrupt("gone")
+    stale = OSError(errno.ESTALE, "another file has this name now")
+    assert session.resume(welcome(grace=True), 1.0, {FILE: stale}) == [request]
+    assert "unknown whether done" in str(request.error)
+    with pytest.raises(OSError, match="another file") as caught:
+        session.add(write(4))
+    assert caught.value.errno == errno.ESTALE
+    assert kinds(session.messages_to_send(1.0)) == [MessageType.REPEATED]
+
+
+def test_one_that_is_given_up_meanwhile_is_not_sent_again(session: Session) -> None:
+    request, other = write(0), write(4)
+    session.add(request)
+    session.add(other)
+    session.messages_to_send(0.0)
+    session.interrupt("gone")
+    assert session.abandon(request, TimeoutError())
+    session.resume(welcome(grace=True), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 4)]
+
+
+@pytest.mark.parametrize(("code", "details", "goes_on"), [
+    (errno.ESHUTDOWN, {}, True), (errno.ESHUTDOWN, {"final": True}, False), (errno.ENOTCONN, {}, True),
+    (errno.EPROTO, {}, False), (errno.EAGAIN, {}, False),
+])  # fmt: skip
+def test_refusals(session: Session, code: int, details: dict[str, Any], goes_on: bool) -> None:  # noqa: FBT001
+    session.receive([wire.pack(MessageType.REFUSAL, code, "why", details)])
+    assert (session.suspended is not None) == goes_on
+    assert (session.ended is None) == goes_on
+
+
+def test_a_second_death_while_it_begins_again(session: Session) -> None:
+    sent = [write(0), write(4)]
+    for request in sent:
+        session.add(request)
+    session.messages_to_send(0.0)
+    session.interrupt("gone")
+    session.resume(welcome(grace=True, depth_max=1), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 0)]
+    assert session.interrupt("gone again") == []
+    session.resume(welcome(grace=True), 2.0, {})
+    assert records(session.messages_to_send(2.0)) == [(Op.WRITE, REPEAT, 0), (Op.WRITE, REPEAT, 4)]
+
+
+def refuse(session: Session, *requests: Request) -> list[Pending]:
+    """As a daemon that is stopping."""
+    packed = b"".join(COMPLETION.pack(request.cookie, -errno.ESHUTDOWN, 0, 0, 0, 0) for request in requests)
+    sentence = "write on scratch/file: the daemon is stopping; it was not executed (ESHUTDOWN)"
+    sentences = dict.fromkeys(range(len(requests)), sentence)
+    return session.receive([wire.pack(MessageType.COMPLETE, packed, sentences)])
+
+
+def test_what_a_stopping_daemon_refuses_is_the_next_ones(session: Session) -> None:
+    appended, read = operations.append_request(FILE, b"data"), operations.read_request(FILE, 4, 0)
+    session.add(appended)
+    session.add(read)
+    session.messages_to_send(0.0)
+    assert refuse(session, appended, read) == []
+    assert session.pending == 2
+    session.receive([wire.pack(MessageType.REFUSAL, errno.ESHUTDOWN, "the daemon is stopping", {})])
+    session.resume(welcome(), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.APPEND, 0, 0), (Op.READ, 0, 0)]
+    assert complete(session, appended, result=0) == [appended]
+
+
+def test_so_is_what_the_ring_says_after_the_session_was_suspended(session: Session) -> None:
+    request = write(0)
+    request.sent = True
+    session.interrupt("gone")
+    session.put_off(request)
+    session.resume(welcome(), 1.0, {})
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, 0, 0)]
+
+
+def test_without_a_next_one_it_fails(session: Session) -> None:
+    session.resumable = False
+    request = write(0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    assert refuse(session, request) == [request]
+    assert isinstance(request.error, OSError)
+    assert request.error.errno == errno.ESHUTDOWN

@@ -1,0 +1,345 @@
+/* Workers that are stuck with their request are replaced, up to a limit, and go when they are not any more. */
+#include "check.h"
+
+#include "flows.h"
+#include "flush.h"
+
+enum {
+    MAX = 2,
+    STUCK = 2,
+};
+
+static const uint64_t at_once_ns = 1; /* so that whatever has been begun is slow */
+
+static struct gate gate;
+static struct job hanging[8];
+static struct job other;
+
+struct seen {
+    const struct aiod_request *requests[64];
+    pid_t tids[64];
+    size_t count;
+    size_t max;
+};
+
+static bool see(const struct aiod_sight *sight, void *argument)
+{
+    struct seen *seen = argument;
+
+    if (seen->count == seen->max) {
+        return false;
+    }
+    seen->requests[seen->count] = sight->request;
+    seen->tids[seen->count] = sight->tid;
+    seen->count++;
+    return true;
+}
+
+static struct seen find_slow(struct aiod_pool *pool, size_t max)
+{
+    struct seen seen = {.max = max};
+
+    aiod_pool_find_slow(pool, see, &seen);
+    return seen;
+}
+
+static struct seen look(struct aiod_pool *pool)
+{
+    struct seen seen = {.max = 64};
+
+    aiod_pool_visit(pool, see, &seen);
+    return seen;
+}
+
+static struct aiod_pool *hang(size_t count, unsigned stuck_max)
+{
+    struct aiod_pool *pool = make_pool(MAX, 0, 3600000);
+
+    aiod_pool_watch(pool, at_once_ns, stuck_max);
+    gate_init(&gate, false);
+    reaped_total = 0;
+    submit_jobs(pool, hanging, count, &gate);
+    loop_until_waiting(pool, &gate, count < MAX ? (unsigned)count : MAX);
+    return pool;
+}
+
+static bool as_many_as_max(const struct aiod_pool_stats *stats)
+{
+    return stats->cur_threads <= MAX && stats->active_threads == 0;
+}
+
+static void let_go(struct aiod_pool *pool, size_t reaped)
+{
+    gate_open(&gate);
+    loop_until_reaped(pool, reaped);
+    loop_until_stats(pool, as_many_as_max);
+    CHECK(check_invariants(pool).stuck_threads == 0);
+    CHECK(look(pool).count == 0);
+    end_pool(pool);
+}
+
+static void others_go_on(void)
+{
+    struct aiod_pool *pool = hang(STUCK, 16);
+    struct seen seen;
+
+    submit_jobs(pool, &other, 1, NULL);
+    loop_once(pool, 0);
+    CHECK(check_invariants(pool).queued == 1 && check_invariants(pool).cur_threads == MAX);
+    CHECK(check_invariants(pool).stuck_threads == 0); /* nobody has looked yet */
+
+    seen = find_slow(pool, 64);
+    CHECK(seen.count == STUCK && seen.requests[0] == &hanging[0].request && seen.requests[1] == &hanging[1].request);
+    CHECK(seen.tids[0] == hanging[0].worker && seen.tids[1] == hanging[1].worker);
+    CHECK(check_invariants(pool).stuck_threads == STUCK);
+    loop_until_reaped(pool, 1);
+    CHECK(other.runs == 1);
+    CHECK(check_invariants(pool).cur_threads == MAX + 1 && check_invariants(pool).max_threads == MAX);
+
+    CHECK(find_slow(pool, 64).count == 0); /* each is told once */
+    CHECK(look(pool).count == STUCK);
+    let_go(pool, STUCK + 1);
+    CHECK(hanging[0].runs == 1 && hanging[1].runs == 1);
+}
+
+/* What there was no room for is told with the next look. */
+static void a_few_at_a_time(void)
+{
+    struct aiod_pool *pool = hang(STUCK, 16);
+
+    CHECK(find_slow(pool, 1).count == 1);
+    CHECK(find_slow(pool, 1).count == 1);
+    CHECK(find_slow(pool, 1).count == 0);
+    let_go(pool, STUCK);
+}
+
+static void only_so_many_are_replaced(void)
+{
+    struct aiod_pool *pool = hang(8, 3);
+
+    for (unsigned i = 0; i < 8; i++) {
+        find_slow(pool, 64);
+        loop_until_waiting(pool, &gate, i < 3 ? MAX + 1 + i : MAX + 3);
+        loop_once(pool, 0);
+    }
+    CHECK(check_invariants(pool).cur_threads == MAX + 3 && check_invariants(pool).queued == 3);
+    CHECK(check_invariants(pool).stuck_threads == MAX + 3);
+    aiod_pool_watch(pool, 0, 0); /* and live: no more than max_threads again */
+    gate_open(&gate);
+    loop_until_reaped(pool, 8);
+    loop_until_stats(pool, as_many_as_max);
+    end_pool(pool);
+}
+
+static void never(void)
+{
+    struct aiod_pool *pool = hang(STUCK, 16);
+
+    aiod_pool_watch(pool, 0, 16);
+    CHECK(find_slow(pool, 64).count == 0);
+    CHECK(check_invariants(pool).stuck_threads == 0);
+    CHECK(look(pool).count == STUCK);
+    let_go(pool, STUCK);
+}
+
+/* Not yet: a request that is young, and one that waits in the queue however long. */
+static void not_yet(void)
+{
+    struct aiod_pool *pool = hang(STUCK + 1, 16);
+
+    aiod_pool_watch(pool, UINT64_C(3600000000000), 16);
+    CHECK(find_slow(pool, 64).count == 0);
+    CHECK(look(pool).count == STUCK);
+    CHECK(check_invariants(pool).stuck_threads == 0);
+    let_go(pool, STUCK + 1);
+}
+
+/* The limits change while workers are stuck: what they add stays. */
+static void with_a_resize(void)
+{
+    struct aiod_pool *pool = hang(STUCK, 16);
+
+    find_slow(pool, 64);
+    CHECK(aiod_pool_resize(pool, 1, 0) == 0);
+    submit_jobs(pool, &other, 1, NULL);
+    loop_until_reaped(pool, 1);
+    CHECK(check_invariants(pool).cur_threads == 3);
+    CHECK(aiod_pool_resize(pool, AIOD_THREADS_MAX, 0) == 0); /* beyond which there is no place */
+    CHECK(aiod_pool_resize(pool, MAX, 0) == 0);
+    let_go(pool, STUCK + 1);
+}
+
+/* ---- flows -------------------------------------------------------------------------------------------------------------- */
+
+static int64_t run(struct aiod_request *request)
+{
+    struct job *job = (struct job *)request;
+
+    if (job->gate != NULL) {
+        gate_pass(job->gate);
+    }
+    return 0;
+}
+
+static void submit_of(struct aiod_pool *pool, struct job *job, struct aiod_flow *flow, struct gate *at)
+{
+    *job = (struct job){.request = {.run = run, .flow = flow, .queued_ns = aiod_now_ns()}, .gate = at};
+    aiod_pool_submit(pool, &job->request, 1);
+}
+
+/* Two flows ask, so each may have one request in service, and those hang: what they ask for next waits no longer for that. */
+static void a_flow_goes_on(void)
+{
+    struct aiod_pool *pool = make_pool(8, 0, 3600000);
+    struct aiod_flow one = {0}, another = {0};
+
+    aiod_pool_watch(pool, at_once_ns, 16);
+    aiod_pool_share(pool, 0, 1, 0);
+    gate_init(&gate, false);
+    reaped_total = 0;
+    submit_of(pool, &hanging[0], &one, &gate);
+    submit_of(pool, &hanging[1], &another, &gate);
+    loop_until_waiting(pool, &gate, 2);
+    submit_of(pool, &other, &one, NULL);
+    loop_once(pool, 0);
+    CHECK(check_invariants(pool).queued == 1);
+    CHECK(find_slow(pool, 64).count == 2);
+    loop_until_reaped(pool, 1);
+    CHECK(one.active == 0 && another.active == 0); /* no worker uses them at this moment */
+    gate_open(&gate);
+    loop_until_reaped(pool, 3);
+    end_pool(pool);
+    CHECK(one.active == 0 && another.active == 0);
+}
+
+/* ---- flushes: parked, and carried out by others --------------------------------------------------------------------------- */
+
+enum {
+    FLUSHERS = 5
+};
+
+static struct aiod_flushes flushes;
+static struct gate disk[2]; /* the first flush waits at one, the next at the other */
+static _Atomic unsigned syncs;
+
+static int slow_fdatasync(int fd)
+{
+    (void)fd;
+    gate_pass(&disk[syncs++]);
+    return 0;
+}
+
+static int64_t run_flush(struct aiod_request *request)
+{
+    return aiod_flushes_flush(&flushes, request, 0);
+}
+
+static bool only_the_flusher_is_at_work(const struct aiod_pool_stats *stats)
+{
+    return stats->queued == 0 && stats->active_threads == 1 && stats->pending_threads + stats->new_threads == 0;
+}
+
+static size_t count_held(const struct seen *seen)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < seen->count; i++) {
+        count += seen->tids[i] != 0;
+    }
+    return count;
+}
+
+/* Who waits for another's flush holds no thread; who flushes for all has a turn of its own for each batch. */
+static void flushes_hold_one_worker(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 3600000);
+    static struct aiod_os os;
+    const struct aiod_os *before = aiod_os;
+    struct seen seen;
+
+    os = *aiod_os;
+    os.fdatasync = slow_fdatasync;
+    aiod_os = &os;
+    aiod_pool_watch(pool, at_once_ns, 16);
+    aiod_flushes_init(&flushes, pool, 7);
+    gate_init(&disk[0], false);
+    gate_init(&disk[1], false);
+    reaped_total = 0;
+    for (size_t i = 0; i < FLUSHERS; i++) {
+        hanging[i] = (struct job){.request = {.run = run_flush, .queued_ns = aiod_now_ns()}};
+        aiod_pool_submit(pool, &hanging[i].request, 1);
+        if (i == 0) {
+            loop_until_waiting(pool, &disk[0], 1);
+        }
+    }
+    loop_until_stats(pool, only_the_flusher_is_at_work);
+    seen = find_slow(pool, 64);
+    CHECK(seen.count == FLUSHERS && count_held(&seen) == 1 && seen.tids[0] != 0);
+    CHECK(check_invariants(pool).stuck_threads == 1);
+
+    gate_open(&disk[0]);
+    loop_until_waiting(pool, &disk[1], 1);
+    loop_until_reaped(pool, 1);
+    CHECK(check_invariants(pool).stuck_threads == 0);
+    seen = look(pool);
+    CHECK(seen.count == FLUSHERS - 1 && count_held(&seen) == FLUSHERS - 1);
+    CHECK(find_slow(pool, 64).count == 0); /* told of already */
+    CHECK(check_invariants(pool).stuck_threads == 1);
+    gate_open(&disk[1]);
+    loop_until_reaped(pool, FLUSHERS);
+    end_pool(pool);
+    aiod_flushes_destroy(&flushes);
+    aiod_os = before;
+}
+
+/* ---- at random ------------------------------------------------------------------------------------------------------------ */
+
+static bool nobody_is_stuck(const struct aiod_pool_stats *stats)
+{
+    return stats->stuck_threads == 0 && stats->cur_threads <= MAX;
+}
+
+/* Requests come and go while the main loop looks, counts, and changes its mind. */
+static void under_load(void)
+{
+    enum {
+        COUNT = 4000
+    };
+    struct aiod_pool *pool = make_pool(4, 0, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+    size_t told = 0;
+
+    reaped_total = 0;
+    for (size_t i = 0; i < COUNT; i += 20) {
+        submit_jobs(pool, jobs + i, 20, NULL);
+        aiod_pool_watch(pool, i % 60 == 0 ? 1000 : at_once_ns, (unsigned)(i / 20 % 5));
+        told += find_slow(pool, 64).count;
+        CHECK(look(pool).count <= 64);
+        check_invariants(pool);
+        loop_once(pool, 0);
+    }
+    loop_until_reaped(pool, COUNT);
+    CHECK(told <= COUNT);
+    CHECK(aiod_pool_resize(pool, MAX, 0) == 0);
+    loop_until_stats(pool, nobody_is_stuck);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].runs == 1 && jobs[i].reaps == 1);
+    }
+    end_pool(pool);
+    free(jobs);
+}
+
+int main(void)
+{
+    faults_install();
+    others_go_on();
+    a_few_at_a_time();
+    only_so_many_are_replaced();
+    never();
+    not_yet();
+    with_a_resize();
+    a_flow_goes_on();
+    flushes_hold_one_worker();
+    under_load();
+    return 0;
+}

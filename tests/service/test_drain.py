@@ -1,0 +1,52 @@
+"""aiodctl drain and SIGTERM under full load: what was accepted is completed, and its client is told."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+import aiod_client
+
+BATCH = 64
+BLOCK = 65536
+
+
+@pytest.fixture(params=["zmq", "ring"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Both ways."""
+    return request.param
+
+
+@pytest.mark.parametrize("how", ["drain", "SIGTERM"])
+def test_nothing_accepted_is_lost(daemon: Any, transport: Any, how: str) -> None:
+    """Without a next daemon each request ends well, or says that it was not executed, and then it was not."""
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=0) as client:
+        file = client.open("scratch/file", "w+")
+        futures = []
+        for number in range(16):
+            futures += file.submit(
+                [("write", bytes([1]) * BLOCK, (number * BATCH + at) * BLOCK) for at in range(BATCH)]
+            )
+        futures[0].result()
+        if how == "drain":
+            assert "has drained" in daemon.ctl("drain").stdout
+            assert daemon.process.wait(20) == 0
+        else:
+            assert daemon.stop(signal.SIGTERM) == 0
+        ended = [future.exception() for future in futures]
+    data = (daemon.path / "file").read_bytes()
+    for number, error in enumerate(ended):
+        there = data[number * BLOCK : (number + 1) * BLOCK] == bytes([1]) * BLOCK
+        if error is None:
+            assert there, number
+        else:
+            assert "not executed" in str(error) or "not sent" in str(error)
+            assert not there, (number, error)
+
+
+def test_a_drain_is_an_order(daemon: Any) -> None:
+    assert daemon.json("drain")["pid"] == daemon.pid
+    assert daemon.process.wait(20) == 0
+    assert daemon.ctl("drain", check=False).returncode == 3

@@ -1,0 +1,295 @@
+"""Clients whose engine, or whole daemon, dies under load: they go on, over ring and ZeroMQ, blocking and awaiting."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from tests.conftest import alive, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RECONNECT_S = 30.0
+BLOCK = 512
+BLOCKS = 64
+WORK = 10
+KILLS = 2
+
+
+@pytest.fixture(params=["zmq", "ring"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Both ways."""
+    return request.param
+
+
+def connect(daemon: Any, transport: Any, **more: Any) -> aiod_client.Client:
+    return aiod_client.connect(daemon.endpoint, transport=transport, **{"reconnect_timeout": RECONNECT_S} | more)
+
+
+def kill_engine(daemon: Any) -> None:
+    os.kill(daemon.engine["pid"], signal.SIGKILL)
+
+
+class Killer(threading.Thread):
+    """Kills the engine so many times, each as soon as there is another and some work is done."""
+
+    def __init__(self, daemon: Any, times: int) -> None:
+        super().__init__()
+        self.done = 0
+        self.kills = 0
+        self._client = aiod_client.connect(daemon.endpoint)
+        self._times = times
+        self.start()
+
+    def run(self) -> None:
+        """Until it has killed often enough."""
+        with self._client:
+            for _ in range(self._times):
+                self._kill_one()
+
+    def _kill_one(self) -> None:
+        before = self.done
+        wait_until(lambda: self.done > before + WORK, "work is done")
+        pid = self._engine()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        self.kills += 1
+        wait_until(lambda: (now := self._engine())["pid"] != pid and now["state"] == "serving", "another engine")
+
+    def _engine(self) -> dict[str, Any]:
+        (engine,) = self._client.control("stats")["engines"]
+        return dict(engine)
+
+
+def use_for_ever(file: aiod_client.File) -> None:
+    while True:
+        file.size()
+
+
+def block(number: int, generation: int) -> bytes:
+    return (number.to_bytes(4, "big") + generation.to_bytes(4, "big")) * (BLOCK // 8)
+
+
+def test_all_that_is_acknowledged_is_there(daemon: Any, transport: Any) -> None:
+    killer = Killer(daemon, KILLS)
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        generation = 0
+        while killer.is_alive():
+            generation += 1
+            futures = file.submit([("write", block(number, generation), number * BLOCK) for number in range(BLOCKS)])
+            assert file.pwrite(block(BLOCKS, generation), BLOCKS * BLOCK) == BLOCK
+            assert file.pread(BLOCK, BLOCKS * BLOCK) == block(BLOCKS, generation)
+            assert [future.result() for future in futures] == [BLOCK] * BLOCKS
+            file.flush()
+            assert [future.result() for future in file.submit([("read", BLOCK, n * BLOCK) for n in range(BLOCKS)])] == [
+                block(number, generation) for number in range(BLOCKS)
+            ]
+            killer.done += 1
+    killer.join()
+    assert killer.kills == KILLS
+
+
+def test_awaited(daemon: Any, transport: Any) -> None:
+    async def work() -> int:
+        killer = Killer(daemon, KILLS)
+        async with (
+            aiod_client.aio.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
+            await client.open("scratch/file", "w+") as file,
+        ):
+            generation = 0
+            while killer.is_alive():
+                generation += 1
+                wrote = await asyncio.gather(
+                    *(file.pwrite(block(number, generation), number * BLOCK) for number in range(BLOCKS))
+                )
+                assert wrote == [BLOCK] * BLOCKS
+                await file.flush()
+                for number in range(BLOCKS):
+                    assert await file.pread(BLOCK, number * BLOCK) == block(number, generation)
+                killer.done += 1
+        killer.join()
+        return killer.kills
+
+    assert asyncio.run(work()) == KILLS
+
+
+def test_appends_are_never_done_twice(daemon: Any, transport: Any) -> None:
+    """Each is there once, at most once where nobody knows, and the caller is told which."""
+    killer = Killer(daemon, KILLS)
+    acknowledged, unknown, number, said = [], set(), 0, []
+    with connect(daemon, transport) as client, client.open("scratch/log", "a+") as file:
+        while killer.is_alive():
+            first, number = number, number + 16
+            futures = file.submit([("append", n.to_bytes(8, "big")) for n in range(first, number)])
+            for n, future in enumerate(futures, first):
+                try:
+                    future.result()
+                    acknowledged.append(n)
+                except aiod_client.SessionLostError as error:
+                    said.append((error.errno, "unknown whether done" in str(error)))
+                    unknown.add(n)
+            killer.done += 1
+    killer.join()
+    data = (daemon.path / "log").read_bytes()
+    assert set(said) <= {(errno.EIO, True)}
+    there = [int.from_bytes(data[at : at + 8], "big") for at in range(0, len(data), 8)]
+    assert len(there) == len(set(there))
+    assert set(acknowledged) <= set(there) <= set(acknowledged) | unknown
+
+
+def test_the_daemon_is_killed_and_started_again(daemon: Any, transport: Any) -> None:
+    """Files are opened again by their names; the first flush of one with unflushed writes says so."""
+    with (
+        connect(daemon, transport) as client,
+        client.open("scratch/file", "w+") as file,
+        client.open("scratch/clean", "w+") as clean,
+    ):
+        clean.pwrite(b"flushed", 0)
+        clean.flush()
+        file.pwrite(b"data", 0)
+        pid = daemon.engine["pid"]
+        daemon.process.kill()
+        daemon.process.wait()
+        wait_until(lambda: not alive(pid), "the engine ends with its supervisor")
+        daemon.start()
+        assert file.pread(4, 0) == b"data"
+        with pytest.raises(OSError, match="the daemon was started again") as caught:
+            file.flush()
+        assert caught.value.errno == errno.EIO
+        file.flush()
+        clean.flush()
+
+
+def test_a_restart_in_order(daemon: Any, transport: Any) -> None:
+    """What it asks meanwhile waits; a file that is opened meanwhile is, when the daemon is there again."""
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        file.pwrite(b"data", 0)
+        file.flush()
+        daemon.stop()
+        futures = file.submit([("read", 4, 0), ("write", b"more", 4)])
+        starter = threading.Thread(target=daemon.start)
+        starter.start()
+        with client.open("scratch/other", "w+") as other:
+            assert other.pwrite(b"x", 0) == 1
+        starter.join()
+        assert [future.result() for future in futures] == [b"data", 4]
+
+
+def test_a_restart_in_order_leaves_no_doubt(daemon: Any, transport: Any) -> None:
+    """What was acknowledged and not flushed is on disk when the daemon ends, and the next flush need not say EIO."""
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        for times in (1, 2):
+            futures = file.submit([("write", block(number, times), number * BLOCK) for number in range(BLOCKS)])
+            daemon.stop()
+            daemon.start()
+            assert [future.result() for future in futures] == [BLOCK] * BLOCKS
+            file.flush()
+            assert file.pread(BLOCK, BLOCK) == block(1, times)
+        daemon.process.kill()  # now there was no last flush
+        daemon.process.wait()
+        daemon.start()
+        file.flush()
+        file.pwrite(b"data", 0)
+        daemon.process.kill()
+        daemon.process.wait()
+        daemon.start()
+        with pytest.raises(OSError, match="the daemon was started again"):
+            file.flush()
+
+
+def test_a_restart_in_order_leaves_no_doubt_awaited(daemon: Any, transport: Any) -> None:
+    async def work() -> None:
+        async with (
+            aiod_client.aio.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
+            await client.open("scratch/file", "w+") as file,
+        ):
+            await file.pwrite(b"data", 0)
+            await asyncio.to_thread(daemon.stop)
+            await asyncio.to_thread(daemon.start)
+            await file.flush()
+
+    asyncio.run(work())
+
+
+def test_one_that_does_not_come_back(daemon: Any, transport: Any) -> None:
+    with connect(daemon, transport, reconnect_timeout=0.5) as client, client.open("scratch/file", "w+") as file:
+        daemon.stop()
+        with pytest.raises(aiod_client.SessionLostError, match=r"no other engine for 0\.5 s"):
+            file.pwrite(b"data", 0)
+
+
+def test_a_client_is_closed_while_it_looks_for_another(daemon: Any, transport: Any) -> None:
+    client = connect(daemon, transport)
+    file = client.open("scratch/file", "w+")
+    daemon.stop()
+    (future,) = file.submit([("read", 4, 0)])
+    began_s = time.monotonic()
+    client.close()
+    assert time.monotonic() - began_s < RECONNECT_S / 2
+    with pytest.raises(aiod_client.AiodError, match="the client was closed"):
+        future.result()
+    file.close()
+
+
+def test_a_timeout_while_there_is_no_engine(daemon: Any, transport: Any) -> None:
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        daemon.stop()
+        with pytest.raises(TimeoutError):
+            file.pread(4, 0, timeout=0.1)
+        daemon.start()
+        assert file.size() == 0
+
+
+def test_memory_of_the_ring_stays(daemon: Any) -> None:
+    """That of the engine that has gone is plain memory from then on."""
+    with connect(daemon, "ring") as client, client.open("scratch/file", "w+") as file:
+        memory = file.buffer(BLOCK)
+        memory[:] = block(1, 1)
+        assert file.pwrite(memory, 0) == BLOCK
+        kill_engine(daemon)
+        assert file.pread(BLOCK, 0) == block(1, 1)
+        memory[:] = block(2, 2)
+        assert file.pwrite(memory, 0) == BLOCK
+        memory[:] = bytes(BLOCK)
+        assert file.pread_into(memory, 0) == BLOCK
+        assert bytes(memory) == block(2, 2)
+        assert len(file.buffer(BLOCK)) == BLOCK
+
+
+def test_a_file_without_a_name(daemon: Any, transport: Any) -> None:
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        file.pwrite(b"data", 0)
+        client.remove("scratch/file")
+        kill_engine(daemon)
+        assert file.pread(4, 0) == b"data"
+        file.flush()
+
+
+def test_a_kick_is_final(daemon: Any, transport: Any) -> None:
+    with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
+        (shown,) = daemon.json("clients")["clients"]
+        daemon.ctl("kick", shown["id"])
+        with pytest.raises(OSError, match="an administrator has ended this session"):
+            use_for_ever(file)
+
+
+def test_many_clients_and_files(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+    clients = [connect(daemon, transport) for _ in range(8)]
+    files = [client.open(f"scratch/{n}-{m}", "w+") for n, client in enumerate(clients) for m in range(16)]
+    for number, file in enumerate(files):
+        file.pwrite(number.to_bytes(4, "big"), 0)
+    kill_engine(daemon)
+    assert [int.from_bytes(file.pread(4, 0), "big") for file in files] == list(range(len(files)))
+    for file in files:
+        file.flush()
+    for client in clients:
+        client.close()
+    wait_until(lambda: daemon.engine["files"] == 0, "all are closed")

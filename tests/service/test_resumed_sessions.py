@@ -1,0 +1,210 @@
+"""What a new engine does for those whose engine has died, by the wire (docs/protocol.md, Resuming)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aiod_client import ring_wire
+from aiod_client.ring_wire import RingMessage
+from aiod_client.wire import MessageType, Op
+from tests.conftest import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+READ, WRITE, FLUSH = int(Op.READ), int(Op.WRITE), int(Op.FLUSH)
+REPEAT = 0x8000
+ALL = 7  # READ, WRITE, CREATE
+
+
+def record(op: int, handle: int, offset: int = 0, length: int = 0, *, flags: int = 0) -> tuple[int, ...]:
+    return (1, op, flags, handle, offset, length, 0, 0, 0, 0)
+
+
+class Crash:
+    """A daemon whose engine is killed, and raw clients of the engines before and after."""
+
+    def __init__(self, daemon: Any, connect: Callable[..., Any], locate: Callable[[str], str]) -> None:
+        self.daemon = daemon
+        self._connect = connect
+        self._locate = locate
+        self._endpoint = locate(daemon.endpoint)
+
+    def client(self) -> Any:
+        """A new session with the engine that there is."""
+        made = self._connect(self._endpoint)
+        made.hello()
+        return made
+
+    def happens(self, wait_until: Callable[..., None]) -> None:
+        """The engine is killed, and there is another."""
+        before = self._endpoint
+        os.kill(self.daemon.engine["pid"], signal.SIGKILL)
+
+        def is_back() -> bool:
+            try:
+                self._endpoint = self._locate(self.daemon.endpoint)
+            except AssertionError:
+                return False
+            return self._endpoint != before
+
+        wait_until(is_back, "another engine")
+
+    def say_hello(self, token: bytes = b"") -> Any:
+        """A client that has said HELLO to the engine that there is now, as the one that had `token` before."""
+        made = self._connect(self._endpoint)
+        made.token = token
+        made.send(
+            MessageType.HELLO,
+            {"versions": [1], "features": [], "software": "raw"} | ({"resume": token} if token else {}),
+        )
+        return made
+
+    def resume(self, earlier: Any) -> tuple[Any, dict[str, Any]]:
+        """The client again, and its WELCOME."""
+        made = self.say_hello(earlier.token)
+        kind, welcome = made.answer()
+        assert kind == MessageType.WELCOME
+        made.token = welcome["session"]
+        return made, welcome
+
+
+@pytest.fixture
+def crash(daemon: Any, connect: Callable[..., Any], locate: Callable[[str], str]) -> Crash:
+    return Crash(daemon, connect, locate)
+
+
+def reopen(client: Any, handle: int, path: str, body: dict[str, Any], *, changed: bool = False) -> list[Any]:
+    """[result, sentence, body] of a REOPEN."""
+    answer = client.ask(MessageType.REOPEN, client.token, 9, handle, "scratch", path, ALL, body["file"], changed)
+    return list(answer[2:])
+
+
+def test_a_file_is_there_again_whatever_has_become_of_its_name(crash: Crash, wait_until: Callable[..., None]) -> None:
+    client = crash.client()
+    handle, _, body = client.open("file", ALL)
+    assert client.submit(record(WRITE, handle, 0, 4), payloads=[b"data"])[1][0] == 4
+    (crash.daemon.path / "file").unlink()
+    crash.happens(wait_until)
+    again, welcome = crash.resume(client)
+    assert (welcome["session"], welcome["grace"]) == (client.token, True)
+    assert reopen(again, handle, "file", body, changed=True)[0] == handle
+    assert again.submit(record(READ, handle, 0, 10))[1][0] == 4
+    assert again.submit(record(FLUSH, handle))[1] == (0, "")
+    handles = crash.daemon.json("handles")["handles"]
+    assert [(each["handle"], each["file"]) for each in handles] == [(handle, "scratch/file")]
+
+
+def test_two_clients_on_one_range_around_a_crash(crash: Crash, wait_until: Callable[..., None]) -> None:
+    """Nobody's new write is done, and acknowledged, before the repeats of the others are."""
+    one, other = crash.client(), crash.client()
+    handle, _, body = one.open("file", ALL)
+    assert other.open("file", ALL)[0] == handle
+    crash.happens(wait_until)
+    again, welcome = crash.resume(one)
+    new = crash.say_hello()
+    assert welcome["grace"]
+    reopen(again, handle, "file", body)
+    assert again.submit(record(WRITE, handle, 0, 4, flags=REPEAT), payloads=[b"olds"])[1][0] == 4
+    again.send(MessageType.REPEATED, again.token)
+    assert not new.dealer.poll(100)  # the other one may have something to repeat still
+    second, _ = crash.resume(other)
+    reopen(second, handle, "file", body)
+    second.send(MessageType.REPEATED, second.token)
+    assert again.answer() == second.answer() == [MessageType.GO]
+    kind, welcome = new.answer()
+    assert kind == MessageType.WELCOME
+    assert not welcome["grace"]
+    late = again.submit(record(WRITE, handle, 0, 4, flags=REPEAT), payloads=[b"late"])
+    assert late[1][0] == -errno.EIO
+    assert "unknown whether done" in late[1][1]
+    assert again.submit(record(READ, handle, 0, 4))[1][0] == 4
+    assert bytes(again.frames[0]) == b"olds"
+
+
+def test_who_does_not_come_back_is_not_waited_for_for_ever(crash: Crash, wait_until: Callable[..., None]) -> None:
+    client = crash.client()
+    client.open("file", ALL)
+    crash.happens(wait_until)
+    new = crash.say_hello()
+    assert new.answer()[0] == MessageType.WELCOME
+    again, welcome = crash.resume(client)  # late
+    assert not welcome["grace"]
+    assert again.token == client.token
+
+
+def test_anothers_token_opens_nothing(crash: Crash, wait_until: Callable[..., None]) -> None:
+    client = crash.client()
+    handle, _, body = client.open("file", ALL)
+    crash.happens(wait_until)
+    stranger = crash.say_hello(b"x" * 16)
+    kind, welcome = stranger.answer()
+    assert kind == MessageType.WELCOME
+    assert not welcome["grace"]
+    assert welcome["session"] not in {b"x" * 16, client.token}
+    stranger.token = welcome["session"]
+    (crash.daemon.path / "file").rename(crash.daemon.path / "other")
+    assert reopen(stranger, handle, "file", body)[0] == -errno.ENOENT
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_after_the_daemon_itself_was_killed(crash: Crash, wait_until: Callable[..., None], changed: bool) -> None:  # noqa: FBT001
+    """By the name then, if it is the same file; and what was not flushed is said to be in doubt, once."""
+    client = crash.client()
+    handle, _, body = client.open("file", ALL)
+    gone, _, gone_body = client.open("gone", ALL)
+    assert client.submit(record(WRITE, handle, 0, 4), payloads=[b"data"])[1][0] == 4
+    pid = crash.daemon.engine["pid"]
+    crash.daemon.process.kill()
+    crash.daemon.process.wait()
+    wait_until(lambda: not alive(pid), "the engine ends with its supervisor")
+    (crash.daemon.path / "gone").unlink()
+    (crash.daemon.path / "gone").write_text("another one")
+    crash.daemon.start()
+    crash._endpoint = crash._locate(crash.daemon.endpoint)
+    again, _ = crash.resume(client)
+    assert reopen(again, handle, "file", body, changed=changed)[0] == handle
+    refusal = reopen(again, gone, "gone", gone_body)
+    assert refusal[0] == -errno.ESTALE
+    assert "another file has this name" in refusal[1]
+    first, second = (again.submit(record(FLUSH, handle))[1] for _ in range(2))
+    assert second == (0, "")
+    if changed:
+        assert first[0] == -errno.EIO
+        assert "the daemon was started again" in first[1]
+    else:
+        assert first == (0, "")
+
+
+def test_nothing_is_kept_of_what_is_closed(crash: Crash, wait_until: Callable[..., None]) -> None:
+    def held() -> int:
+        return len([*Path(f"/proc/{crash.daemon.pid}/fd").iterdir()])
+
+    before = held()
+    client = crash.client()
+    handles = [client.open(f"file{number}", ALL)[0] for number in range(10)]
+    wait_until(lambda: held() == before + 10, "the supervisor keeps them")
+    assert client.ask(MessageType.CLOSE, client.token, 1, handles[0])[2] == 0
+    wait_until(lambda: held() == before + 9, "and lets go of one that is closed")
+    client.send(MessageType.GOODBYE, client.token, 2)
+    wait_until(lambda: held() == before, "and of all when the session ends")
+
+
+def test_who_comes_by_the_ring_socket_meanwhile_is_asked_to_come_again(
+    crash: Crash, wait_until: Callable[..., None]
+) -> None:
+    crash.client().open("file", ALL)
+    crash.happens(wait_until)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(20)
+        connection.connect(str(crash.daemon.runtime_dir / "ring" / "scratch"))
+        attach = (RingMessage.ATTACH, ring_wire.VERSION, bytes(16), 8, 0, 1 << 20, b"raw")
+        connection.send(ring_wire.ATTACH.pack(*attach))
+        assert b"serves its earlier clients first" in connection.recv(4096)

@@ -1,0 +1,284 @@
+"""I/O that really hangs, on a frozen file system: it is told of, others go on, and what it holds is replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pytest
+
+import aiod_client
+from tests.service import file_systems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+SLOW_MS = 100
+DRAIN_TIMEOUT_S = 1.0
+STOP_MARGIN_S = 10.0
+Transport = Literal["auto", "ring", "zmq"]
+BLOCK = b"12345678" * 512
+HUNG_TIMEOUT_S = 60.0
+
+
+class Frozen:
+    """A file system at `path` whose writes hang while it is frozen; reads go on."""
+
+    def __init__(self, path: Path) -> None:
+        """Not frozen yet."""
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Every write to it hangs from now on, inside the kernel."""
+        fcntl.ioctl(self._fd, FIFREEZE, 0)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """They end. Idempotent."""
+        if self._frozen:
+            fcntl.ioctl(self._fd, FITHAW, 0)
+            self._frozen = False
+
+    def close(self) -> None:
+        """Whatever the test has done."""
+        self.thaw()
+        os.close(self._fd)
+
+
+@pytest.fixture(name="frozen")
+def frozen_fixture(disk_path: Path) -> Iterator[Frozen]:
+    """An ext4 of the test's own. Thawed at the end, before it is unmounted."""
+    with file_systems.mounted("ext4", disk_path) as mounted:
+        frozen = Frozen(mounted.path)
+        try:
+            yield frozen
+        finally:
+            frozen.close()
+
+
+def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:
+    """Of a configuration with `frozen` served by the engine main, which has two workers; `keys` are of that engine."""
+    return {
+        "": {"drain_timeout_s": DRAIN_TIMEOUT_S},
+        "exports.frozen": {"path": str(frozen.path)},
+        "exports.as-client": {"path": str(frozen.path), "as_client": True},
+        "exports.other": {"path": "/usr/include", "engine": "other", "read_only": True},
+        "engine.main": {"max_threads": 2, "slow_request_ms": SLOW_MS, "idle_timeout_s": 0.5} | keys,
+        "engine.other": {},
+    }
+
+
+@pytest.fixture(name="serve")
+def serve_fixture(new_daemon: Callable[..., Any], frozen: Frozen) -> Iterator[Callable[..., Any]]:
+    """Starts a daemon of these sections; thaws before it ends."""
+
+    def serve(**keys: Any) -> Any:
+        daemon = new_daemon(**sections(frozen, **keys))
+        daemon.start()
+        return daemon
+
+    yield serve
+    frozen.thaw()
+
+
+def engine(daemon: Any, name: str = "main") -> dict[str, Any]:
+    return next(engine for engine in daemon.json("stats")["engines"] if engine["name"] == name)
+
+
+def stuck(daemon: Any) -> int:
+    return int(engine(daemon)["pool"]["stuck_threads"])
+
+
+@contextlib.contextmanager
+def connected(daemon: Any, transport: Transport = "auto") -> Iterator[aiod_client.Client]:
+    with aiod_client.connect(daemon.endpoint, timeout=HUNG_TIMEOUT_S, transport=transport) as client:
+        yield client
+
+
+def why_timed_out(future: Future[Any]) -> str:
+    error = future.exception(timeout=30)
+    assert isinstance(error, OSError)
+    assert error.errno == errno.ETIMEDOUT
+    return str(error)
+
+
+def open_files(pid: int, under: str) -> list[str]:
+    found = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(link.readlink()))
+    return [path for path in found if path.startswith(under)]
+
+
+@pytest.mark.parametrize("transport", ["ring", "zmq"])
+def test_other_files_of_the_same_engine_go_on(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None], transport: Transport
+) -> None:
+    daemon = serve()
+    with connected(daemon, transport) as client:
+        files = [client.open(f"frozen/{name}", "w+") for name in ("a", "b")]
+        other = client.open("scratch/other", "w+")
+        before = engine(daemon)["ops"]["write"]["count"]
+        frozen.freeze()
+        hanging = [files[0].submit([("write", BLOCK, 4096)])[0], files[1].submit([("write", BLOCK[:1000], 512)])[0]]
+        wait_until(lambda: stuck(daemon) == 2, "both workers are seen to be stuck")
+
+        assert other.pwrite(BLOCK, 0) == len(BLOCK)
+        other.flush()
+        assert other.pread(len(BLOCK), 0) == BLOCK
+        with connected(daemon) as second, second.open("scratch/second", "w+") as file:
+            assert file.pwrite(b"x", 0) == 1
+        with connected(daemon) as third, third.open("other/stdio.h") as file:
+            assert file.pread(10, 0)
+
+        listed = daemon.json("requests")
+        requests = listed["requests"]
+        assert [(each["op"], each["file"], each["offset"], each["bytes"]) for each in requests] == [
+            ("write", "frozen/a", 4096, 4096),
+            ("write", "frozen/b", 512, 1000),
+        ]
+        (client_id,) = {each["client"] for each in requests}
+        assert client_id in {each["id"] for each in daemon.json("clients")["clients"]}
+        assert {each["tid"] for each in requests} < {
+            thread["tid"] for process in daemon.json("threads")["engines"] for thread in process["threads"]
+        }
+        assert all(each["age_s"] * 1000 >= SLOW_MS and each["engine"] == "main" for each in requests)
+        assert daemon.json("requests", "other")["requests"] == []
+        assert listed["engines"][0] == {"name": "main", "queued": 0, "stuck_threads": 2}
+        assert "frozen/b" in daemon.ctl("requests", "main").stdout
+        assert engine(daemon)["slow_requests"] == 2
+        assert engine(daemon)["pool"]["max_threads"] == 2
+        assert engine(daemon, "other")["slow_requests"] == 0
+
+        assert not any(future.done() for future in hanging)
+        frozen.thaw()
+        assert [future.result(timeout=30) for future in hanging] == [4096, 1000]
+        wait_until(lambda: stuck(daemon) == 0 and engine(daemon)["pool"]["cur_threads"] <= 2, "the pool shrinks back")
+        assert daemon.json("requests")["requests"] == []
+        assert files[0].pread(4096, 4096) == BLOCK
+        assert engine(daemon)["ops"]["write"]["count"] == before + 4  # each once
+
+    slow = [line for line in daemon.log.splitlines() if "slow: " in line]
+    assert len(slow) == 2
+    assert f"write of 4096 bytes at 4096 on frozen/a, client {client_id}, for " in slow[0]
+    assert re.search(r"worker \d+ waits in \w+ \(system call \d+\), stack: \w+ < \w+", slow[0]), slow[0]
+
+
+def test_no_more_than_so_many_are_replaced(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    daemon = serve(stuck_threads_max=1)
+    with connected(daemon) as client:
+        file, other = client.open("frozen/a", "w+"), client.open("scratch/other", "w+")
+        frozen.freeze()
+        hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for number in range(4)]
+        wait_until(lambda: stuck(daemon) == 3, "two workers, and one beyond max_threads")
+        (waiting,) = other.submit([("write", BLOCK, 0)])
+        assert daemon.json("requests")["engines"][0]["queued"] == 2
+        daemon.write_config(sections(frozen))
+        assert "stuck_threads_max: 1 -> 16" in daemon.ctl("reload").stdout
+        assert waiting.result(timeout=30) == len(BLOCK)
+        frozen.thaw()
+        assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 4
+
+
+def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    daemon = serve()
+    with connected(daemon) as client:
+        file = client.open("frozen/a", "w+")
+        frozen.freeze()
+        (hanging,) = file.submit([("write", BLOCK, 8192)])
+        wait_until(lambda: stuck(daemon) == 1, "a stuck worker")
+        (listed,) = daemon.json("requests")["requests"]
+        began_s = time.monotonic()
+        assert daemon.stop(signal.SIGTERM) != 0
+        assert time.monotonic() - began_s < DRAIN_TIMEOUT_S + STOP_MARGIN_S
+        with pytest.raises(OSError, match="unknown whether done"):
+            hanging.result(timeout=30)
+    left = f"left behind: write of 4096 bytes at 8192 on frozen/a, client {listed['client']}, for "
+    assert left in daemon.log
+    assert "stopping with 1 requests still at work" in daemon.log
+
+
+def test_an_open_that_hangs_or_waits_is_answered(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    """Two that would make a file hang in the two workers; a third, and a name, wait in the queue."""
+    daemon = serve(open_timeout_s=1.0, slow_request_ms=0)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(daemon, "zmq")) for _ in range(4)]
+        clients[0].open("scratch/there", "w+").close()
+        frozen.freeze()
+        pool = stack.enter_context(ThreadPoolExecutor(len(clients)))
+        hanging = [pool.submit(clients[i].open, f"frozen/new{i}", "w+") for i in range(2)]
+        wait_until(lambda: len(daemon.json("requests")["requests"]) == 2, "both workers are inside the kernel")
+        waiting: list[Future[Any]] = [
+            pool.submit(clients[2].open, "scratch/there", "r"),
+            pool.submit(clients[3].mkdir, "scratch/dir"),
+        ]
+        for each in hanging:
+            assert "it hangs, unknown whether done; a file that it opens at last is closed" in why_timed_out(each)
+        for future in waiting:
+            assert "it was not executed" in why_timed_out(future)
+        listed = daemon.json("requests")["requests"]
+        assert sorted((one["op"], one["file"]) for one in listed) == [("open", "frozen/new0"), ("open", "frozen/new1")]
+        frozen.thaw()
+        wait_until(lambda: engine(daemon)["inflight"] == 0, "they end")
+        wait_until(lambda: not open_files(engine(daemon)["pid"], str(frozen.path)), "what they opened is closed")
+        assert not (daemon.path / "dir").exists()
+        with clients[0].open("frozen/new0", "r+") as file:
+            assert file.pwrite(b"x", 0) == 1
+
+
+def test_as_a_client_alike(serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]) -> None:
+    """The thread that opens as clients hangs: who waits for it is answered, and workers go on."""
+    daemon = serve(open_timeout_s=1.0)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(daemon, "zmq")) for _ in range(2)]
+        frozen.freeze()
+        pool = stack.enter_context(ThreadPoolExecutor(2))
+        hanging: Future[Any] = pool.submit(clients[0].open, "as-client/new", "w+")
+        wait_until(lambda: engine(daemon)["slow_requests"] == 1, "it is told of")
+        waiting: Future[Any] = pool.submit(clients[1].mkdir, "as-client/dir")
+        wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 1, "another one waits")
+        (listed,) = daemon.json("requests")["requests"]
+        assert (listed["op"], listed["file"], listed["state"]) == ("open", "as-client/new", "in service")
+        assert "it hangs" in why_timed_out(hanging)
+        assert "it was not executed" in why_timed_out(waiting)
+        assert clients[0].open("scratch/there", "w+").pwrite(BLOCK, 0) == len(BLOCK)
+        frozen.thaw()
+        wait_until(lambda: engine(daemon)["inflight"] == 0, "it ends")
+        assert not (frozen.path / "dir").exists()
+    assert "slow: open as-client/new, client " in daemon.log
+
+
+def test_one_whose_session_was_ended_is_listed_still(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    daemon = serve()
+    with connected(daemon) as client:
+        file = client.open("frozen/a", "w+")
+        frozen.freeze()
+        file.submit([("truncate", 10)])
+        wait_until(lambda: stuck(daemon) == 1, "a stuck worker")
+        (listed,) = daemon.json("requests")["requests"]
+        daemon.ctl("kick", listed["client"])
+        (after,) = daemon.json("requests")["requests"]
+        assert (after["op"], after["file"], after["client"]) == ("truncate", "frozen/a", listed["client"])
+        frozen.thaw()
+        wait_until(lambda: stuck(daemon) == 0, "it ends")
+        assert (frozen.path / "a").stat().st_size == 10

@@ -1,0 +1,32 @@
+"""make soak: hours of it, if you like."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from tests.soak.soak import Soak
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--seconds", default=300.0, show_default=True, help="How long.")
+@click.option("--clients", default=8, show_default=True, help="How many, over both wires and two engines.")
+@click.option("--seed", type=int, help="Of the schedule: the same one does the same, if not at the same time.")
+@click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")
+def main(seconds: float, clients: int, seed: int | None, directory: str) -> None:
+    """Verify what clients get while engines, the daemon and clients are killed; exit with 1 if something is wrong."""
+    seed = secrets.randbelow(1 << 30) if seed is None else seed
+    click.echo(f"seed {seed}", err=True)
+    with tempfile.TemporaryDirectory(dir=directory) as base:
+        report = Soak(Path(base), seed, clients).run(seconds, lambda event: click.echo(event, err=True))
+    click.echo(json.dumps({"seed": seed} | report, indent=2))
+    sys.exit(1 if report["wrong"] or report["leaked"] else 0)
+
+
+if __name__ == "__main__":
+    main()

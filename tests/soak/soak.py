@@ -1,0 +1,177 @@
+"""The soak: clients that verify all they do, while engines, the daemon and clients are killed, by a seeded schedule."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiod_client
+from tests.conftest import Daemon, wait_until
+from tests.soak.load import Load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+VICTIM_GONE_S = 2.0
+PROGRESS_S = 60.0
+VICTIM = """
+import sys, aiod_client
+with aiod_client.connect(sys.argv[1], transport=sys.argv[2]) as client, client.open(sys.argv[3], "w+") as file:
+    print("working", flush=True)
+    while True:
+        for future in file.submit([("write", bytes(4096), 4096 * number) for number in range(64)]):
+            future.result()
+"""
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, base: Path, seed: int, clients: int) -> None:
+        """In the directory `base`; `seed` decides what is done, and when."""
+        self._random = random.Random(seed)  # noqa: S311 - a schedule
+        other = base / "other"
+        other.mkdir()
+        self._daemon = Daemon(base, **{"exports.other": {"path": str(other), "engine": "other"}, "engine.other": {}})
+        self._daemon.start()
+        self._loads = [
+            Load(
+                self._daemon.endpoint,
+                f"{'scratch' if number % 2 else 'other'}/{number}",
+                "ring" if number // 2 % 2 else "zmq",
+                self._random.randrange(1 << 30),
+            )
+            for number in range(clients)
+        ]
+        self._kills: Counter[str] = Counter()
+        self._leaks: list[str] = []
+        self._events: dict[str, Callable[[], None]] = {
+            "engine killed": self._kill_engine,
+            "daemon killed": self._kill_daemon,
+            "daemon restarted": self._restart,
+            "client killed": self._kill_client,
+            "pool resized": self._resize,
+            "configuration reloaded": self._reload,
+        }
+
+    def run(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+        """Go on for so many seconds; the report. `tell` is told each event."""
+        end_s = time.monotonic() + seconds
+        for load in self._loads:
+            load.start()
+        try:
+            while time.monotonic() < end_s and not self._wrong():
+                self._let_work()
+                name = self._random.choice([*self._events, "engine killed"])
+                self._events[name]()
+                self._kills[name] += 1
+                tell(name)
+            self._let_work()
+        finally:
+            for load in self._loads:
+                load.end()
+            for load in self._loads:
+                load.join()
+        self._look_for_leaks()
+        self._daemon.stop()
+        self._look_for_remains()
+        self._daemon.destroy()
+        return self._report()
+
+    def _wrong(self) -> list[str]:
+        return [wrong for load in self._loads for wrong in load.wrong]
+
+    def _let_work(self) -> None:
+        """Every client gets something done."""
+        before = [load.requests for load in self._loads]
+        wait_until(
+            lambda: (
+                all(load.requests > done + 50 for load, done in zip(self._loads, before, strict=True)) or self._wrong()
+            ),
+            "every client gets something done",
+            PROGRESS_S,
+        )
+
+    def _report(self) -> dict[str, Any]:
+        return {
+            "requests": sum(load.requests for load in self._loads),
+            "flushes": sum(load.flushes for load in self._loads),
+            "flushes in doubt": sum(load.doubts for load in self._loads),
+            "unknown whether done": sum(load.unknown for load in self._loads),
+            "longest pause (s)": round(max(load.longest_pause_s for load in self._loads), 2),
+            "events": dict(self._kills),
+            "wrong": self._wrong(),
+            "leaked": self._leaks,
+        }
+
+    # ---- what happens -----------------------------------------------------------------------------------------------
+
+    def _stats(self) -> dict[str, Any]:
+        with aiod_client.connect(self._daemon.endpoint) as client:
+            return dict(client.control("stats"))
+
+    def _kill_engine(self) -> None:
+        engine = self._random.choice(self._stats()["engines"])
+        os.kill(engine["pid"], signal.SIGKILL)
+
+    def _kill_daemon(self) -> None:
+        pids = [engine["pid"] for engine in self._stats()["engines"]]
+        assert self._daemon.process is not None
+        self._daemon.process.kill()
+        self._daemon.process.wait()
+        wait_until(lambda: not any(_lives(pid) for pid in pids), "engines end with their supervisor")
+        self._daemon.start()
+
+    def _restart(self) -> None:
+        if self._daemon.stop() != 0:
+            self._leaks.append("the daemon did not stop in order")
+        self._daemon.start()
+
+    def _kill_client(self) -> None:
+        """One that dies in mid-batch leaves nothing, two seconds later."""
+        transport = self._random.choice(["zmq", "ring"])
+        command = [sys.executable, "-c", VICTIM, self._daemon.endpoint, transport, "scratch/victim"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as victim:
+            assert victim.stdout is not None
+            victim.stdout.readline()
+            victim.kill()
+        began_s = time.monotonic()
+        with aiod_client.connect(self._daemon.endpoint) as client:
+            wait_until(
+                lambda: all(each["pid"] != victim.pid for each in client.control("clients")["clients"]),
+                "the session of a dead client ends",
+            )
+        if time.monotonic() - began_s > VICTIM_GONE_S:
+            self._leaks.append(f"a dead client's session stayed for {time.monotonic() - began_s:.1f} s")
+
+    def _resize(self) -> None:
+        self._daemon.ctl("pool", "main", "--min", "0", "--max", str(self._random.choice([1, 2, 8, 64])))
+
+    def _reload(self) -> None:
+        text = self._daemon.config_path.read_text()
+        line = "[sessions]\nactive_max = 4\n"
+        self._daemon.config_path.write_text(text.replace(line, "") if line in text else text + line)
+        self._daemon.ctl("reload")
+
+    # ---- what must not be left --------------------------------------------------------------------------------------
+
+    def _look_for_leaks(self) -> None:
+        for engine in self._stats()["engines"]:
+            for what in ("files", "rings", "inflight", "bytes_inflight"):
+                if engine[what]:
+                    self._leaks.append(f"engine {engine['name']}: {what} is {engine[what]}")
+
+    def _look_for_remains(self) -> None:
+        remains = {path.name for path in self._daemon.runtime_dir.iterdir()}
+        self._leaks += [f"{name} is left" for name in remains if not name.endswith(".lock")]
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
