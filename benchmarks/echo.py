@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -28,6 +29,12 @@ def _serve(endpoint: str, answer_frames: int, answer_bytes: int) -> None:
             break
         router.send_multipart([frames[0].bytes, *answer])
     context.destroy(0)
+
+
+def main() -> None:
+    """For python -m benchmarks.echo ENDPOINT BYTES: serve until SIGTERM; each answer has so many bytes in one frame."""
+    endpoint, answer_bytes = sys.argv[1:]
+    _serve(endpoint, 1, int(answer_bytes))
 
 
 class Echo:
@@ -80,3 +87,7 @@ def echo(directory: Path, name: str, question: list[bytes], answer_frames: int, 
         dealer.send(_STOP)
         server.join()
         context.destroy(0)
+
+
+if __name__ == "__main__":
+    main()

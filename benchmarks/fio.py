@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import Any, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from benchmarks.latency import Histogram
+
+_GRACE_S: Final = 60.0
 
 
 class Figures(NamedTuple):
@@ -38,11 +44,52 @@ def fio(*options: str, rw: str, block_bytes: int, depth: int, size: int, seconds
     )
 
 
-def job(command: list[str]) -> dict[str, Any]:
+class Totals(NamedTuple):
+    """What all jobs of one run did together, reads and writes."""
+
+    operations: int
+    rate: float
+    """Operations per second."""
+    bytes_rate: float
+    """Bytes per second."""
+    latency_ns: Histogram
+    """Total latency; with fsync= that of the syncs alone, and with fdatasync= of nothing: fio does not time them."""
+    cpu_s: float
+    """Of fio's own threads: the kernel's helpers of io_uring are not in it."""
+    switches: int
+
+
+def totals(*options: str, rw: str, block_bytes: int, depth: int, jobs: int, size: int, seconds: float) -> Totals:
+    """One run of `jobs` threads, each with `depth` in flight. RuntimeError where fio fails."""
+    command = [
+        "fio", "--name=aiod", *options, f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}", f"--size={size}",
+        f"--numjobs={jobs}", "--thread", f"--runtime={round(seconds * 1000)}ms", "--time_based", "--randrepeat=0",
+        "--norandommap", "--invalidate=0", "--group_reporting", "--lat_percentiles=1", "--output-format=json+",
+    ]  # fmt: skip
+    done = job(command, seconds + _GRACE_S)
+    ways = [done[way] for way in ("read", "write") if done[way]["total_ios"]]
+    timed = [done["sync"]] if done["sync"]["total_ios"] else ways
+    if any(option.startswith("--fdatasync") for option in options):
+        timed = []
+    latency_ns: Histogram = Counter()
+    for way in timed:
+        latency_ns.update({int(ns): count for ns, count in way["lat_ns"]["bins"].items()})
+    return Totals(
+        operations=sum(way["total_ios"] for way in ways),
+        rate=sum(way["iops"] for way in ways),
+        bytes_rate=sum(way["bw_bytes"] for way in ways),
+        latency_ns=latency_ns,
+        cpu_s=(done["usr_cpu"] + done["sys_cpu"]) / 100 * done["job_runtime"] / 1000,
+        switches=done["ctx"],
+    )
+
+
+def job(command: list[str], timeout_s: float | None = None) -> dict[str, Any]:
     """The document of the only job, or group of jobs, that `command` runs."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=timeout_s)
     if done.returncode:
-        raise RuntimeError(f"fio: {done.stdout}{done.stderr}")
+        said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.startswith("fio:")]
+        raise RuntimeError("; ".join(said[-2:]) or f"fio ended with status {done.returncode}")
     # fio may say things before its document.
     (document,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
     return dict(document)

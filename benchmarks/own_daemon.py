@@ -22,16 +22,17 @@ class OwnDaemon:
         self.endpoint = endpoint
         self._process = process
 
-    def _pids(self) -> list[int]:
+    def pids(self) -> list[int]:
+        """Of all its processes."""
         return [self._process.pid, *(child.pid for child in self._process.children(recursive=True))]
 
     def resident_bytes(self) -> int:
         """RSS, summed over its processes."""
-        return sum(psutil.Process(pid).memory_info().rss for pid in self._pids())
+        return sum(psutil.Process(pid).memory_info().rss for pid in self.pids())
 
     def peak_bytes(self) -> int:
         """Highest RSS so far, summed over its processes."""
-        return sum(_status_bytes(pid, "VmHWM") for pid in self._pids())
+        return sum(_status_bytes(pid, "VmHWM") for pid in self.pids())
 
     def ctl(self, *arguments: str) -> Any:
         """What `aiodctl --json` says."""

@@ -25,19 +25,21 @@ def machine() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "versions": {name: _package(name) for name in _PACKAGES}
-        | {name: _said(command) for name, command in _COMMANDS.items()},
+        "versions": {name: package(name) for name in _PACKAGES}
+        | {name: said(command) for name, command in _COMMANDS.items()},
     }
 
 
-def _package(name: str) -> str | None:
+def package(name: str) -> str | None:
+    """Its release."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _said(command: list[str]) -> str | None:
+def said(command: list[str]) -> str | None:
+    """Its first line."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

@@ -30,7 +30,8 @@ class Cached:
         self._path = path
 
     def prepare(self) -> None:
-        """Read it all."""
+        """Write back what others have changed, and read it all."""
+        cached_file.settle(self._path)
         cached_file.warm(self._path)
 
     def is_as_wanted(self) -> bool:
@@ -50,6 +51,7 @@ class NotCached:
 
     def prepare(self) -> None:
         """Drop it."""
+        cached_file.settle(self._path)
         cached_file.drop(self._path)
 
     def is_as_wanted(self) -> bool:

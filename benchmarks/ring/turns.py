@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from benchmarks.latency import Histogram
     from benchmarks.ring.page_cache import PageCache
 
 TRIES: Final = 5
@@ -31,6 +32,17 @@ class Measured(NamedTuple):
     p999_us: float | None = None
     cpu_share: float | None = None
     """CPU seconds per second."""
+    client_cpu_us: float | None = None
+    """CPU time of one operation."""
+    server_cpu_us: float | None = None
+    client_switches: float | None = None
+    """Context switches of one operation, voluntary and not."""
+    server_switches: float | None = None
+    latency: Histogram | None = None
+    """What the percentiles were taken from."""
+
+
+_NUMBERS: Final = tuple(field for field in Measured._fields if field != "latency")
 
 
 class Contender(NamedTuple):
@@ -90,7 +102,7 @@ class Turns:
 
 def _medians(rounds: list[Measured]) -> dict[str, Any]:
     medians: dict[str, Any] = {"rounds": len(rounds), "spread": {}}
-    for field in Measured._fields:
+    for field in _NUMBERS:
         values = [value for value in (getattr(measured, field) for measured in rounds) if value is not None]
         if values:
             median = statistics.median(values)

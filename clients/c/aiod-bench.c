@@ -8,12 +8,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 #include "aiod.h"
 
 #define SUB_BITS 6
 #define BUCKETS (64u << SUB_BITS)
+#define MIXED_READS_PERCENT 70u
+#define HANDLES_MAX 65535u
 
 struct options {
     const char *endpoint;
@@ -22,18 +25,26 @@ struct options {
     uint64_t block_bytes;
     uint64_t size_bytes; /* 0: the file's */
     unsigned depth;
+    unsigned handles;
     double seconds;
+    bool flush;
     bool json;
     bool no_spin;
 };
 
 struct run {
     struct aiod_client *client;
-    uint32_t handle;
+    uint32_t *handles;
+    unsigned handle_count;
+    unsigned next_handle;
+    uint64_t block_bytes;
     uint64_t blocks;
     uint64_t next_block;
     uint64_t random;
-    bool writes;
+    struct aiod_op *ops; /* one a slot */
+    void **buffers;      /* of the same index */
+    unsigned reads_percent;
+    bool flush; /* after each write, before the slot's next */
     bool random_order;
     uint64_t operations;
     uint64_t bytes;
@@ -46,16 +57,18 @@ static const char usage[] =
     "Read or write a file of aiod's by the shared-memory ring, and say how fast that is.\n"
     "\n"
     "  --endpoint EP   of the daemon, as ipc:///run/aiod/aiod.sock (default: AIOD_ENDPOINT, else the usual places)\n"
-    "  --rw KIND       randread, read, randwrite or write (default: randread)\n"
+    "  --rw KIND       randread, read, randwrite, write, randrw or rw: the last two read in 70 % (default: randread)\n"
     "  --bs BYTES      of one request (default: 4096)\n"
     "  --depth N       requests in flight (default: 1)\n"
+    "  --flush         a flush after each write; a pair is one operation, and the latencies are the flushes'\n"
+    "  --handles N     open the file so many times, and use them in turn (default: 1)\n"
     "  --size BYTES    of the file to use (default: all of it)\n"
     "  --seconds S     how long (default: 3)\n"
     "  --no-spin       sleep at once while waiting\n"
     "  --json          print one JSON document\n"
     "  --help          print this\n"
     "\n"
-    "randwrite and write overwrite the file's contents. Exit status: 0 done, 1 failed, 2 usage.\n";
+    "All but randread and read overwrite the file's contents. Exit status: 0 done, 1 failed, 2 usage.\n";
 
 static uint64_t now_ns(void)
 {
@@ -68,6 +81,12 @@ static uint64_t now_ns(void)
 static void die(const char *what)
 {
     fprintf(stderr, "aiod-bench: %s: %s\n", what, aiod_error());
+    exit(1);
+}
+
+static void die_of_memory(void)
+{
+    fprintf(stderr, "aiod-bench: no memory\n");
     exit(1);
 }
 
@@ -123,13 +142,34 @@ static uint64_t next_random(struct run *run)
     return run->random * UINT64_C(2685821657736338717);
 }
 
-/* Submit `count` of them, each for another block. */
+static bool next_is_read(struct run *run)
+{
+    return run->reads_percent == 100 || (run->reads_percent > 0 && next_random(run) % 100 < run->reads_percent);
+}
+
+/* What a slot does next: the flush of its own write, or another block. */
+static void fill_in(struct run *run, struct aiod_op *op)
+{
+    uint64_t block;
+
+    if (run->flush && op->op == AIOD_RING_WRITE) {
+        op->op = AIOD_RING_FLUSH;
+        op->buffer = NULL;
+        op->offset = op->length = 0;
+        return;
+    }
+    block = run->random_order ? next_random(run) % run->blocks : run->next_block++ % run->blocks;
+    op->op = next_is_read(run) ? AIOD_RING_READ : AIOD_RING_WRITE;
+    op->handle = run->handles[run->next_handle++ % run->handle_count];
+    op->offset = block * run->block_bytes;
+    op->length = run->block_bytes;
+    op->buffer = run->buffers[op - run->ops];
+}
+
 static void submit(struct run *run, struct aiod_op *const *ops, unsigned count, uint64_t at_ns)
 {
     for (unsigned i = 0; i < count; i++) {
-        uint64_t block = run->random_order ? next_random(run) % run->blocks : run->next_block++ % run->blocks;
-
-        ops[i]->offset = block * ops[i]->length;
+        fill_in(run, ops[i]);
         ops[i]->user = (void *)(uintptr_t)at_ns;
     }
     if (aiod_submit(run->client, ops, count) != (int)count) {
@@ -146,13 +186,16 @@ static void count(struct run *run, const struct aiod_op *op, uint64_t at_ns)
                 (unsigned long long)op->length, (unsigned long long)op->offset, aiod_reason_text(op->reason));
         exit(1);
     }
-    run->operations++;
     run->bytes += op->length;
+    if (run->flush && op->op == AIOD_RING_WRITE) {
+        return;
+    }
+    run->operations++;
     run->latency[bucket_of(latency_ns)]++;
     run->max_ns = latency_ns > run->max_ns ? latency_ns : run->max_ns;
 }
 
-static double measure(struct run *run, struct aiod_op *ops, const struct options *options)
+static double measure(struct run *run, const struct options *options)
 {
     uint64_t started_ns = now_ns();
     uint64_t end_ns = started_ns + (uint64_t)(options->seconds * 1e9);
@@ -160,7 +203,7 @@ static double measure(struct run *run, struct aiod_op *ops, const struct options
     unsigned inflight = options->depth;
 
     for (unsigned i = 0; i < options->depth; i++) {
-        struct aiod_op *op = &ops[i];
+        struct aiod_op *op = &run->ops[i];
 
         submit(run, &op, 1, at_ns);
     }
@@ -185,25 +228,42 @@ static double measure(struct run *run, struct aiod_op *ops, const struct options
     return (double)(at_ns - started_ns) / 1e9;
 }
 
-static struct aiod_op *make_ops(struct run *run, const struct options *options)
+static void make_slots(struct run *run, const struct options *options)
 {
-    struct aiod_op *ops = calloc(options->depth, sizeof(*ops));
-
-    for (unsigned i = 0; ops != NULL && i < options->depth; i++) {
-        ops[i] = (struct aiod_op){.op = run->writes ? AIOD_RING_WRITE : AIOD_RING_READ,
-                                  .handle = run->handle,
-                                  .length = options->block_bytes,
-                                  .buffer = aiod_alloc(run->client, options->block_bytes)};
-        if (ops[i].buffer == NULL) {
+    run->ops = calloc(options->depth, sizeof(*run->ops));
+    run->buffers = calloc(options->depth, sizeof(*run->buffers));
+    if (run->ops == NULL || run->buffers == NULL) {
+        die_of_memory();
+    }
+    for (unsigned i = 0; i < options->depth; i++) {
+        run->buffers[i] = aiod_alloc(run->client, options->block_bytes);
+        if (run->buffers[i] == NULL) {
             fprintf(stderr, "aiod-bench: no buffers for --depth %u of --bs %llu\n", options->depth,
                     (unsigned long long)options->block_bytes);
             exit(1);
         }
-        if (run->writes) {
-            memset(ops[i].buffer, (int)i + 1, options->block_bytes);
+        if (run->reads_percent < 100) {
+            memset(run->buffers[i], (int)i + 1, options->block_bytes);
         }
     }
-    return ops;
+}
+
+static void open_handles(struct run *run, const struct options *options)
+{
+    uint32_t flags = AIOD_OPEN_READ | (run->reads_percent < 100 ? AIOD_OPEN_WRITE : 0);
+
+    run->handles = calloc(options->handles, sizeof(*run->handles));
+    if (run->handles == NULL) {
+        die_of_memory();
+    }
+    for (; run->handle_count < options->handles; run->handle_count++) {
+        int64_t handle = aiod_open(run->client, options->file, flags, 0);
+
+        if (handle < 0) {
+            die(options->file);
+        }
+        run->handles[run->handle_count] = (uint32_t)handle;
+    }
 }
 
 static void connect_to(struct run *run, const struct options *options)
@@ -212,7 +272,6 @@ static void connect_to(struct run *run, const struct options *options)
     struct aiod_options how = {
         .never_spin = options->no_spin, .endpoint = options->endpoint, .entries = 1, .software = "aiod-bench"};
     char name[256];
-    int64_t handle;
 
     while (how.entries < options->depth) {
         how.entries *= 2;
@@ -226,16 +285,12 @@ static void connect_to(struct run *run, const struct options *options)
     if (aiod_connect(&run->client, name, &how) < 0) {
         die("connect");
     }
-    handle = aiod_open(run->client, options->file, AIOD_OPEN_READ | (run->writes ? AIOD_OPEN_WRITE : 0), 0);
-    if (handle < 0) {
-        die(options->file);
-    }
-    run->handle = (uint32_t)handle;
+    open_handles(run, options);
 }
 
 static void find_size(struct run *run, const struct options *options)
 {
-    struct aiod_op size = {.op = AIOD_RING_SIZE, .handle = run->handle};
+    struct aiod_op size = {.op = AIOD_RING_SIZE, .handle = run->handles[0]};
     uint64_t bytes = options->size_bytes;
     struct aiod_op *one = &size;
 
@@ -246,6 +301,7 @@ static void find_size(struct run *run, const struct options *options)
     if (bytes == 0 || bytes > (uint64_t)size.result) {
         bytes = (uint64_t)size.result;
     }
+    run->block_bytes = options->block_bytes;
     run->blocks = bytes / options->block_bytes;
     if (run->blocks == 0) {
         fprintf(stderr, "aiod-bench: %s has less than one block of --bs %llu\n", options->file,
@@ -254,23 +310,49 @@ static void find_size(struct run *run, const struct options *options)
     }
 }
 
-static void print(const struct run *run, double seconds, bool json)
-{
-    double p50 = percentile_us(run, 0.5);
-    double p99 = percentile_us(run, 0.99);
-    double p999 = percentile_us(run, 0.999);
-    double iops = (double)run->operations / seconds;
-    double rate = (double)run->bytes / seconds;
+/* ---- what came of it -------------------------------------------------------------------------------------------------- */
 
-    if (json) {
-        printf("{\"operations\": %llu, \"seconds\": %.6f, \"iops\": %.1f, \"bandwidth_bytes\": %.1f, \"p50_us\": %.3f, "
-               "\"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f}\n",
-               (unsigned long long)run->operations, seconds, iops, rate, p50, p99, p999, (double)run->max_ns / 1000.0);
-        return;
+/* CPU seconds and context switches of this process. */
+struct usage {
+    double cpu_s;
+    long switches;
+};
+
+static struct usage usage_now(void)
+{
+    struct rusage now;
+
+    getrusage(RUSAGE_SELF, &now);
+    return (struct usage){.cpu_s = (double)(now.ru_utime.tv_sec + now.ru_stime.tv_sec) +
+                                   (double)(now.ru_utime.tv_usec + now.ru_stime.tv_usec) / 1e6,
+                          .switches = now.ru_nvcsw + now.ru_nivcsw};
+}
+
+static void print_json(const struct run *run, double seconds, struct usage used)
+{
+    const char *comma = "";
+
+    printf("{\"operations\": %llu, \"seconds\": %.6f, \"iops\": %.1f, \"bandwidth_bytes\": %.1f, \"p50_us\": %.3f, "
+           "\"p99_us\": %.3f, \"p999_us\": %.3f, \"max_us\": %.3f, \"cpu_s\": %.6f, \"switches\": %ld, "
+           "\"latency_ns\": {",
+           (unsigned long long)run->operations, seconds, (double)run->operations / seconds,
+           (double)run->bytes / seconds, percentile_us(run, 0.5), percentile_us(run, 0.99), percentile_us(run, 0.999),
+           (double)run->max_ns / 1000.0, used.cpu_s, used.switches);
+    for (size_t bucket = 0; bucket < BUCKETS; bucket++) {
+        if (run->latency[bucket] > 0) {
+            printf("%s\"%.0f\": %llu", comma, bucket_us(bucket) * 1000.0, (unsigned long long)run->latency[bucket]);
+            comma = ", ";
+        }
     }
-    printf("%llu operations in %.3f s: %.0f IOPS, %.1f MiB/s\n", (unsigned long long)run->operations, seconds, iops,
-           rate / 1048576.0);
-    printf("latency (us): p50 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n", p50, p99, p999, (double)run->max_ns / 1000.0);
+    printf("}}\n");
+}
+
+static void print(const struct run *run, double seconds)
+{
+    printf("%llu operations in %.3f s: %.0f IOPS, %.1f MiB/s\n", (unsigned long long)run->operations, seconds,
+           (double)run->operations / seconds, (double)run->bytes / seconds / 1048576.0);
+    printf("latency (us): p50 %.2f, p99 %.2f, p99.9 %.2f, max %.2f\n", percentile_us(run, 0.5),
+           percentile_us(run, 0.99), percentile_us(run, 0.999), (double)run->max_ns / 1000.0);
 }
 
 static uint64_t number_of(const char *text, const char *name)
@@ -297,12 +379,14 @@ static struct options parse(int argc, char **argv)
         {"depth", required_argument, NULL, 'd'},
         {"size", required_argument, NULL, 'z'},
         {"seconds", required_argument, NULL, 's'},
+        {"flush", no_argument, NULL, 'F'},
+        {"handles", required_argument, NULL, 'H'},
         {"json", no_argument, NULL, 'j'},
         {"no-spin", no_argument, NULL, 'n'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    struct options options = {.pattern = "randread", .block_bytes = 4096, .depth = 1, .seconds = 3.0};
+    struct options options = {.pattern = "randread", .block_bytes = 4096, .depth = 1, .handles = 1, .seconds = 3.0};
     int option;
 
     while ((option = getopt_long(argc, argv, "h", names, NULL)) != -1) {
@@ -328,6 +412,12 @@ static struct options parse(int argc, char **argv)
         case 's':
             options.seconds = strtod(optarg, NULL);
             break;
+        case 'F':
+            options.flush = true;
+            break;
+        case 'H':
+            options.handles = (unsigned)number_of(optarg, "handles");
+            break;
         case 'j':
             options.json = true;
             break;
@@ -349,31 +439,55 @@ static struct options parse(int argc, char **argv)
         !(options.seconds > 0)) {
         die_of_usage("--bs and --seconds must be above 0, --depth from 1 to 4096");
     }
+    if (options.handles == 0 || options.handles > HANDLES_MAX) {
+        die_of_usage("--handles is from 1 to 65535");
+    }
     return options;
+}
+
+/* How many of a hundred requests read. */
+static unsigned reads_percent(const char *pattern)
+{
+    const char *way = strncmp(pattern, "rand", 4) == 0 ? pattern + 4 : pattern;
+
+    if (strcmp(way, "read") == 0) {
+        return 100;
+    }
+    if (strcmp(way, "write") == 0) {
+        return 0;
+    }
+    if (strcmp(way, "rw") != 0) {
+        die_of_usage("--rw is randread, read, randwrite, write, randrw or rw");
+    }
+    return MIXED_READS_PERCENT;
 }
 
 int main(int argc, char **argv)
 {
     struct options options = parse(argc, argv);
     static struct run run = {.random = UINT64_C(0x9e3779b97f4a7c15)};
-    struct aiod_op *ops;
+    struct usage before;
+    struct usage after;
     double seconds;
 
     run.random_order = strncmp(options.pattern, "rand", 4) == 0;
-    run.writes = strcmp(options.pattern + (run.random_order ? 4 : 0), "write") == 0;
-    if (!run.writes && strcmp(options.pattern + (run.random_order ? 4 : 0), "read") != 0) {
-        die_of_usage("--rw is randread, read, randwrite or write");
-    }
+    run.reads_percent = reads_percent(options.pattern);
+    run.flush = options.flush;
     connect_to(&run, &options);
     find_size(&run, &options);
-    ops = make_ops(&run, &options);
-    if (ops == NULL) {
-        fprintf(stderr, "aiod-bench: no memory\n");
-        return 1;
+    make_slots(&run, &options);
+    before = usage_now();
+    seconds = measure(&run, &options);
+    after = usage_now();
+    if (options.json) {
+        print_json(&run, seconds,
+                   (struct usage){.cpu_s = after.cpu_s - before.cpu_s, .switches = after.switches - before.switches});
+    } else {
+        print(&run, seconds);
     }
-    seconds = measure(&run, ops, &options);
-    print(&run, seconds, options.json);
-    free(ops);
+    free(run.ops);
+    free(run.buffers);
+    free(run.handles);
     aiod_disconnect(run.client);
     return 0;
 }

@@ -1,0 +1,52 @@
+"""python -m benchmarks.matrix: measure, show, and leave the figures in benchmarks/results/results.json.
+
+Exit status: 0 all contenders took their turns, 1 some failed or are not installed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.matrix.progress import Watch, failures
+from benchmarks.matrix.run import Run
+
+RESULTS = Path(__file__).parents[1] / "results" / "results.json"
+ROUNDS = 3
+SECONDS = {"few": 0.2, "some": 0.3, "all": 0.3}
+
+console = Console(width=None if sys.stdout.isatty() else 150)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--cells",
+    type=click.Choice(["few", "some", "all"]),
+    default="some",
+    show_default=True,
+    help="few: within 3 minutes; some: about 15; all: an hour and a half.",
+)
+@click.option("--rounds", default=ROUNDS, show_default=True, help="Rounds; contenders take turns in each.")
+@click.option("--seconds", type=float, help="Length of one turn; default: 0.2 of few, else 0.3.")
+@click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made; not a tmpfs.")  # noqa: S108
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, help="JSON of the figures.")
+def main(cells: str, rounds: int, seconds: float | None, directory: str, output: Path) -> None:
+    """Measure aiod beside its peers, cell for cell, in one run."""
+    run = Run(cells, rounds=rounds, seconds=seconds or SECONDS[cells], directory=Path(directory))
+    with Watch(console, run.cells, rounds) as watch:
+        result = run.take(watch.begin)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result) + "\n")
+    console.print(f"figures: {output} (make bench-report writes docs/benchmarks.md from them)")
+    failed = failures(result)
+    for line in failed:
+        console.print(line, markup=False, style="bold red")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""Cells: one work under one condition. A run takes all of them, some or few."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from benchmarks.matrix.work import WORKS, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+C: Final = "C"
+BLOCKING: Final = "Python, blocking"
+ASYNCIO: Final = "Python, asyncio"
+THREADS: Final = "Python, threads"
+"""As many threads as the depth says, each with one request at a time."""
+
+
+class Cell(NamedTuple):
+    """Who asks what, how much of it at once, and of which state of the page cache."""
+
+    language: str
+    work: str
+    """A key of WORKS."""
+    cache: str
+    """cached or direct (O_DIRECT)."""
+    depth: int
+    """Requests in flight of each client."""
+    clients: int = 1
+    handles: int = 1
+    """Open files of each client."""
+    engines: int = 1
+    """Over how many of aiod's engines the clients are spread."""
+    workers: int = 0
+    """Worker threads at most; 0: each one's default."""
+
+    @property
+    def what(self) -> Work:
+        """The work."""
+        return WORKS[self.work]
+
+    @property
+    def key(self) -> str:
+        """One line that names it."""
+        extra = [
+            f"{value} {name}"
+            for name, value in (("handles", self.handles), ("engines", self.engines), ("workers", self.workers))
+            if value != Cell._field_defaults[name]
+        ]
+        return ", ".join(
+            [self.language, self.what.title, self.cache, f"depth {self.depth}", _clients(self.clients), *extra]
+        )
+
+
+def _clients(count: int) -> str:
+    return "1 client" if count == 1 else f"{count} clients"
+
+
+class Curve(NamedTuple):
+    """Cells that differ in one number."""
+
+    title: str
+    axis: str
+    """What the number is."""
+    points: tuple[int, ...]
+    few: tuple[int, ...]
+    """The points of a quick run."""
+    cell: Callable[[int], Cell]
+
+
+_EIGHT_STEPS: Final = (1, 2, 4, 8, 16, 32, 64)
+
+CURVES: Final = (
+    Curve(
+        "queue depth, cached",
+        "requests in flight",
+        (*_EIGHT_STEPS, 128, 256),
+        (1, 32),
+        lambda depth: Cell(C, "randread", "cached", depth),
+    ),
+    Curve(
+        "queue depth, O_DIRECT",
+        "requests in flight",
+        (*_EIGHT_STEPS, 128),
+        (32,),
+        lambda depth: Cell(C, "randread", "direct", depth),
+    ),
+    Curve("clients", "clients", _EIGHT_STEPS, (1, 8), lambda number: Cell(C, "randread", "cached", 1, number)),
+    Curve(
+        "handles",
+        "open files of one client",
+        (1, 10, 100, 1000, 4000, 10_000),
+        (1, 1000),
+        lambda number: Cell(C, "randread", "cached", 32, handles=number),
+    ),
+    Curve(
+        "worker threads, O_DIRECT, 64 in flight",
+        "worker threads at most",
+        _EIGHT_STEPS,
+        (),
+        lambda number: Cell(C, "randread", "direct", 64, workers=number),
+    ),
+    Curve(
+        "threads of one Python client",
+        "threads",
+        _EIGHT_STEPS,
+        (),
+        lambda number: Cell(THREADS, "randread", "cached", number),
+    ),
+    Curve(
+        "engines, 4 clients",
+        "engines",
+        (1, 2),
+        (),
+        lambda number: Cell(C, "randread", "cached", 32, 4, engines=number),
+    ),
+)
+
+FEW: Final = (
+    Cell(C, "randread", "cached", 1),
+    Cell(C, "randread", "cached", 32),
+    Cell(C, "randwrite", "cached", 32),
+    Cell(C, "mix", "cached", 32),
+    Cell(C, "flush", "cached", 1),
+    Cell(C, "read", "cached", 8),
+    Cell(C, "write", "cached", 8),
+    Cell(C, "randread", "direct", 32),
+    Cell(C, "randread", "cached", 8, 4),
+    Cell(BLOCKING, "randread", "cached", 1),
+    Cell(ASYNCIO, "randread", "cached", 32),
+)
+SOME: Final = (
+    *FEW,
+    *(Cell(C, "randread", "cached", depth) for depth in (8, 128)),
+    *(Cell(C, work, "cached", 1) for work in ("randwrite", "read", "write")),
+    *(Cell(C, work, "direct", 32) for work in ("randwrite", "mix", "read", "write")),
+    Cell(C, "randread", "direct", 1),
+    Cell(C, "flush", "cached", 8),
+    Cell(C, "flush", "cached", 1, 4),
+    Cell(C, "randread", "direct", 8, 4),
+    *(Cell(BLOCKING, work, "cached", 32) for work in ("randread", "randwrite")),
+    Cell(BLOCKING, "read", "cached", 8),
+    *(Cell(ASYNCIO, work, "cached", 32) for work in ("randwrite", "mix")),
+    Cell(ASYNCIO, "flush", "cached", 8),
+    Cell(ASYNCIO, "read", "cached", 8),
+    Cell(ASYNCIO, "randread", "direct", 32),
+    Cell(ASYNCIO, "randread", "cached", 8, 4),
+)
+ALL: Final = tuple(
+    Cell(language, work, cache, depth, clients)
+    for language in (C, BLOCKING, ASYNCIO)
+    for work in WORKS
+    for cache in ("cached", "direct")
+    for depth in (1, 8, 32, 128)
+    for clients in (1, 4)
+)
+
+
+def selected(selection: str) -> tuple[list[Cell], dict[str, list[Cell]]]:
+    """The cells of "few", "some" or "all", those of the curves among them; and each curve's own, by its title."""
+    cells = {"few": FEW, "some": SOME, "all": ALL}[selection]
+    curves = {
+        curve.title: [curve.cell(point) for point in (curve.few if selection == "few" else curve.points)]
+        for curve in CURVES
+    }
+    points = [cell for curve in curves.values() for cell in curve]
+    return list(dict.fromkeys([*cells, *points])), {title: ones for title, ones in curves.items() if ones}
+
+
+def as_json(cell: Cell) -> dict[str, Any]:
+    """Its fields."""
+    return cell._asdict()
