@@ -37,7 +37,8 @@ FAULTS = ("pread", "pwrite", "zero", "trim")
 _GET_SIZE = "stat --format=%s $image"
 _HOLD = "while [ -e $faults/hold-{0} ]; do sleep 0.01; done"
 _PREAD = f"{_HOLD.format('pread')}; dd if=$image bs=1M skip=$4 count=$3 iflag=count_bytes,skip_bytes status=none"
-_PWRITE = """
+_PWRITE = f"""
+{_HOLD.format("pwrite")}
 if [ -e $faults/bad-from ] && [ $(($3 + $4)) -gt "$(cat $faults/bad-from)" ]; then echo EIO bad blocks >&2; exit 1; fi
 dd of=$image bs=1M seek=$4 conv=notrunc oflag=seek_bytes iflag=fullblock status=none"""
 _FLUSH = f"""
@@ -67,8 +68,8 @@ class FaultyDisk:
 
     @contextlib.contextmanager
     def holding(self, command: str) -> Iterator[None]:
-        """All commands of that name that arrive (pread, flush) stall until the end."""
-        assert command in ("pread", "flush")
+        """All commands of that name that arrive (pread, pwrite, flush) stall until the end."""
+        assert command in ("pread", "pwrite", "flush")
         with self._marked(f"hold-{command}"):
             yield
 

@@ -6,8 +6,12 @@ import asyncio
 import errno
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -205,6 +209,33 @@ def test_a_restart_in_order_leaves_no_doubt(daemon: Any, transport: Any) -> None
             file.flush()
 
 
+def test_nor_for_those_who_wait_for_each_write(daemon: Any, transport: Any) -> None:
+    counts = [0, 0]
+    ending = threading.Event()
+
+    def write(number: int) -> None:
+        while not ending.is_set():
+            assert file.pwrite(block(number, counts[number]), number * BLOCK) == BLOCK
+            counts[number] += 1
+
+    with (
+        connect(daemon, transport) as client,
+        client.open("scratch/file", "w+") as file,
+        ThreadPoolExecutor(len(counts)) as pool,
+    ):
+        writers = [pool.submit(write, number) for number in range(len(counts))]
+        for _ in range(KILLS):
+            before = list(counts)
+            wait_until(lambda: all(now > b + WORK for now, b in zip(counts, before, strict=True)), "they write")
+            daemon.stop()
+            daemon.start()
+        ending.set()
+        for writer in writers:
+            writer.result()
+        file.flush()
+        assert [file.pread(BLOCK, n * BLOCK) for n in range(2)] == [block(n, counts[n] - 1) for n in range(2)]
+
+
 def test_a_restart_in_order_leaves_no_doubt_awaited(daemon: Any, transport: Any) -> None:
     async def work() -> None:
         async with (
@@ -217,6 +248,49 @@ def test_a_restart_in_order_leaves_no_doubt_awaited(daemon: Any, transport: Any)
             await file.flush()
 
     asyncio.run(work())
+
+
+SLEEPER = """
+import os, signal, sys, aiod_client
+with aiod_client.connect(sys.argv[1], transport=sys.argv[2], reconnect_timeout=60) as client:
+    with client.open("scratch/file", "w+") as file:
+        print("open", flush=True)
+        sys.stdin.readline()
+        futures = file.submit([("write", b"late", 0), ("read", 4, 4)])
+        print("submitted", flush=True)
+        for future in futures:
+            try:
+                print(future.result(), flush=True)
+            except OSError as error:
+                print(error, flush=True)
+        print(file.pread(4, 0), file.pwrite(b"next", 8), flush=True)
+"""
+
+
+def test_one_that_comes_back_after_the_grace(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+    """What it had written without an answer is not written over what another has had acknowledged since."""
+    command = [sys.executable, "-c", SLEEPER, daemon.endpoint, transport]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sleeper:
+        assert sleeper.stdout is not None
+        assert sleeper.stdin is not None
+        assert sleeper.stdout.readline() == "open\n"
+        os.kill(daemon.engine["pid"], signal.SIGSTOP)  # so that nothing is answered
+        sleeper.stdin.write("\n")
+        sleeper.stdin.flush()
+        assert sleeper.stdout.readline() == "submitted\n"
+        pid = sleeper.pid
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", "it sleeps")
+        kill_engine(daemon)
+        with connect(daemon, transport) as other, other.open("scratch/file", "r+") as file:  # after the grace
+            file.pwrite(b"new data", 0)
+            file.flush()
+        os.kill(pid, signal.SIGCONT)
+        write, read, after = (sleeper.stdout.readline() for _ in range(3))
+    assert sleeper.returncode == 0
+    assert "too late: unknown whether done" in write
+    assert read == "b'data'\n"
+    assert after == "b'new ' 4\n"
 
 
 def test_one_that_does_not_come_back(daemon: Any, transport: Any) -> None:

@@ -13,7 +13,7 @@ from aiod_client import operations
 from aiod_client.aio_link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost
+from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ class File:
             return found
         request = operations.read_request(self._handle, length, offset)
         if type(found) is tuple:
-            if not is_lost(found) or not self._link.goes_on_without_ring(request):
+            request.sent = may_be_done(ring, found)
+            if not is_lost(found) or not self._link.goes_on_without_ring():
                 raise failed(found, request, self.name, timeout_s, self._link.ended)
             found = None
         self._check()

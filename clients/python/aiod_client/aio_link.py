@@ -26,7 +26,7 @@ from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.dial import RETRY_S as ANSWER_RETRY_S
 from aiod_client.errors import NOT_SENT, AiodError, closed, timed_out
 from aiod_client.handshake import goodbye
-from aiod_client.redial import RETRY_S, Connection, last_words
+from aiod_client.redial import RETRY_S, Connection, last_words, telling
 from aiod_client.requests import Call, Request
 from aiod_client.ring_lane import LOST, Lane, memory_of
 from aiod_client.session import GRACE_S, HOLD_S, Session
@@ -92,11 +92,10 @@ class Link:
         """Of the engine."""
         return self._dealer.endpoint
 
-    def goes_on_without_ring(self, request: Request) -> bool:
-        """Whether another engine may be asked for the read `request`, on which the ring has ended."""
+    def goes_on_without_ring(self) -> bool:
+        """Whether another engine may be asked for what the ring has ended with."""
         if self._lane is not None and self._lane.ring.ended:
             self._reap_ring()
-        request.sent = True
         return self._session.resumable and self._session.ended is None
 
     def _watch(self) -> None:
@@ -364,13 +363,15 @@ class Link:
         self._session.hear(word)
         deadline_s = time.monotonic() + self._redial.timeout_s
         found: Connection | OSError | None = final
+        failure: OSError | None = None
         while found is None:
             try:
                 session = self._session
                 found = self._redial(session.welcome.token, dict(session.files), deadline_s, self._check_going_on)
             except OSError as error:
+                failure = telling(failure, error)
                 if not self._open or time.monotonic() >= deadline_s:
-                    found = error
+                    found = failure
                 else:
                     time.sleep(RETRY_S)
         try:

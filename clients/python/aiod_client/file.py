@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from aiod_client import fileobj, operations
 from aiod_client.errors import closed, other_session, timed_out
 from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost
+from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
 
-    from aiod_client._ring import Failure
+    from aiod_client._ring import Failure, Ring
     from aiod_client.blocking import Client
     from aiod_client.fileobj import RawFile
     from aiod_client.link import Link
@@ -133,7 +133,7 @@ class File:
                 return data
             if data is not None:
                 request = operations.read_request(self._handle, length, offset)
-                return bytes(self._again(data, request, timeout_s))  # type: ignore[arg-type]
+                return bytes(self._again(ring, data, request, timeout_s))  # type: ignore[arg-type]
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
@@ -147,7 +147,7 @@ class File:
                 return done
             if done is not None:
                 request = operations.read_into_request(self._handle, buffer, offset)
-                return int(self._again(done, request, timeout_s))  # type: ignore[arg-type]
+                return int(self._again(ring, done, request, timeout_s))  # type: ignore[arg-type]
         result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
@@ -166,11 +166,12 @@ class File:
             timeout_s = self._client.timeout_s if timeout is None else timeout
             done = ring.write(self._handle, data, offset, OpFlag.FUA if fua else 0, timeout_s)
             if type(done) is int:
-                self._opened.changes += 1
+                if not fua:
+                    self._opened.dirty.add(self._opened.epoch)
                 return done
             if done is not None:
                 request = operations.write_request(self._handle, data, offset, fua)
-                return int(self._again(done, request, timeout_s))  # type: ignore[arg-type]
+                return int(self._again(ring, done, request, timeout_s))  # type: ignore[arg-type]
         result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
 
@@ -345,8 +346,9 @@ class File:
             raise closed(f"file {self.name}")
         self._client._check()  # noqa: SLF001
 
-    def _again(self, failure: Failure, request: Request, timeout_s: float) -> Any:
-        """What the ring has ended with `failure`: by another engine, if the session goes on with one."""
+    def _again(self, ring: Ring, failure: Failure, request: Request, timeout_s: float) -> Any:
+        """What `ring` has ended with `failure`: by another engine, if the session goes on with one."""
+        request.sent = may_be_done(ring, failure)
         if not is_lost(failure) or not self._link.goes_on_without_ring(request):
             raise failed(failure, request, self.name, timeout_s, self._link.ended)
         return self._link.perform(request, timeout_s, self.name)

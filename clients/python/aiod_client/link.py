@@ -46,7 +46,7 @@ from aiod_client.errors import AiodError, cancelled, closed, forked, reentered, 
 from aiod_client.handshake import goodbye
 from aiod_client.open_files import CHANGES, OpenFile
 from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
-from aiod_client.redial import RETRY_S, last_words
+from aiod_client.redial import RETRY_S, last_words, telling
 from aiod_client.requests import Call, Pending, Request
 from aiod_client.ring_lane import LOST, Lane, memory_of
 from aiod_client.session import GRACE_S, Session
@@ -152,8 +152,7 @@ class Link:
                 self._reap_ring()
             if not self._session.resumable or self._session.ended is not None:
                 return False
-            request.sent = True
-            if request.op in CHANGES:
+            if request.sent and request.op in CHANGES:
                 request.flags |= OpFlag.REPEAT
             return True
 
@@ -264,11 +263,14 @@ class Link:
 
     def _wait_for_ring(self, pending: Request | Call) -> bool:
         """Have a CLOSE wait for what the ring has in flight on its handle; False: it need not."""
-        if self._lane is None or not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
+        lane = self._lane
+        if lane is None or not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
             return False
         self._reap_ring()
-        self._lane.names.pop(pending.handle, None)
-        waits = self._lane.after(pending.handle, functools.partial(self._add_late_close, pending))
+        if self._lane is not lane:  # the engine has gone
+            return False
+        lane.names.pop(pending.handle, None)
+        waits = lane.after(pending.handle, functools.partial(self._add_late_close, pending))
         if waits:
             self._watch()
         return waits
@@ -287,10 +289,11 @@ class Link:
         """Take what the ring has done. Lock held."""
         if self._lane is None:
             return
-        self._finish(self._lane.reap(time.monotonic()))
+        lane = self._lane
+        self._finish(lane.reap(time.monotonic()))
         self._send_overflow()
-        if (self._lane.ended is not None or self._lane.ring.ended) and self._session.ended is None:
-            self._session.hear(self._lane.last_word)
+        if (lane.ended is not None or lane.ring.ended) and self._session.ended is None:
+            self._session.hear(lane.last_word)
             self._finish(self._session.interrupt(str(LOST.strerror)))
             self._go_down()
         if self._unpumped:
@@ -638,17 +641,19 @@ class Link:
                 self._finish(self._session.lose(f"the daemon ended the session: {final.strerror}"))
         deadline_s = time.monotonic() + self._redial.timeout_s
         bell = poll_of(self._keeper_bell.fd)
+        failure: OSError | None = None
         while self._may_go_on():
             try:
                 session = self._session
                 connection = self._redial(session.welcome.token, dict(session.files), deadline_s, self._check_going_on)
             except OSError as error:
+                failure = telling(failure, error)
                 if time.monotonic() < deadline_s:
                     bell.poll(milliseconds(RETRY_S))
                     continue
                 with self.lock:
                     self._finish(
-                        self._session.lose(f"{why}; no other engine for {self._redial.timeout_s:g} s: {error}")
+                        self._session.lose(f"{why}; no other engine for {self._redial.timeout_s:g} s: {failure}")
                     )
             else:
                 self._go_on(connection)
@@ -733,10 +738,12 @@ class Link:
 
     def _ring_chores(self) -> None:
         """Reap for those who wait by other means than wait(), and give up what is late."""
-        if self._lane is None or not self._lane.pending:
+        lane = self._lane
+        if lane is None or not lane.pending:
             return
         self._reap_ring()
-        self._finish(self._lane.give_up_late(time.monotonic()))
+        if self._lane is lane:  # else the engine has gone
+            self._finish(lane.give_up_late(time.monotonic()))
 
     def _dispose(self) -> None:
         with self.condition:

@@ -5,7 +5,7 @@ Protected by whatever protects the session.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.wire import Op, OpFlag
@@ -40,17 +40,17 @@ class OpenFile:
     """wire.OpenFlag."""
     identity: tuple[int, ...]
     """Device, inode and generation, as the engine says; (): it does not."""
-    changes: int = 0
-    """Acknowledged."""
-    flushed: int = 0
-    """How many of them an acknowledged flush has covered."""
+    epoch: int = 0
+    """How many flushes have been submitted."""
+    dirty: set[int] = field(default_factory=set)
+    """Epochs with acknowledged changes that no acknowledged flush covers; a set, since File adds without a lock."""
     settled: bool = False
     """The engine has said, as its last word, that all of them are on disk."""
 
     @property
     def changed(self) -> bool:
         """Whether there are acknowledged changes that no flush is known to cover."""
-        return self.changes > self.flushed and not self.settled
+        return bool(self.dirty) and not self.settled
 
 
 class OpenFiles(dict[int, OpenFile]):
@@ -77,7 +77,8 @@ class OpenFiles(dict[int, OpenFile]):
         """From now on another engine acknowledges."""
         for file in self.values():
             if file.settled:
-                file.flushed, file.settled = file.changes, False
+                file.dirty.clear()
+                file.settled = False
 
     def closed(self, handle: int) -> None:
         """A CLOSE was answered."""
@@ -87,7 +88,9 @@ class OpenFiles(dict[int, OpenFile]):
     def begin_flush(self, request: Request) -> None:
         """A FLUSH is submitted: it covers what has been acknowledged by now."""
         file = self.get(request.handle)
-        request.covers = file.changes if file is not None else 0
+        if file is not None:
+            request.covers = file.epoch
+            file.epoch += 1
 
     def completed(self, request: Request) -> None:
         """A request other than a READ was answered."""
@@ -95,9 +98,10 @@ class OpenFiles(dict[int, OpenFile]):
         if file is None:
             return
         if request.op in CHANGES:
-            file.changes += not (request.flags & _FUA and request.error is None)
+            if request.error is not None or not request.flags & _FUA:
+                file.dirty.add(file.epoch)
         elif request.op == _FLUSH and request.error is None:
-            file.flushed = max(file.flushed, request.covers)
+            file.dirty.difference_update([epoch for epoch in file.dirty.copy() if epoch <= request.covers])
 
     def may_repeat(self, request: Request) -> bool:
         """Whether a request that was sent may be sent again, though it may have been done."""

@@ -44,6 +44,11 @@ def is_away(error: OSError) -> bool:
     return isinstance(error, DaemonUnreachableError) or error.errno in {errno.EIO, errno.ESHUTDOWN}
 
 
+def telling(before: OSError | None, now: OSError) -> OSError:
+    """Which of two attempts' errors says more: the last one's time was up, maybe, when it had hardly begun."""
+    return before if before is not None and isinstance(now, TimeoutError) else now
+
+
 def last_words(dealer: Dealer) -> tuple[OSError | None, LastWord]:
     """What a daemon says by message when the ring has ended: why no other engine is to be looked for, and the rest.
 

@@ -357,14 +357,22 @@ def is_lost(failure: Failure) -> bool:
     return reason == STOPPING or (reason == BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
 
 
+def may_be_done(ring: Ring, failure: Failure) -> bool:
+    """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
+    return failure[2] != STOPPING and not ring.last_word & RingLastWord.DRAINED
+
+
 def failed(failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None) -> OSError:
-    """The exception for what the native ring said of `request`; `ended` is why the session has, if it has."""
+    """The exception for what the native ring said of `request` (`sent`: it may have been executed).
+
+    `ended` is why the session has, if it has.
+    """
     result, written, reason = failure
     if reason < 0:
         return timed_out(f"{name}: {request}", timeout_s, sent=True)
     if is_lost(failure):
         why = ended or LOST
-        return type(why)(why.errno, f"{request}: {UNKNOWN}: {why.strerror}")
+        return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
     error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
     tell_written(error, written)
     return error

@@ -1,0 +1,161 @@
+"""Write-back that fails about the time when an engine dies: the client's next flush must say so, not the kernel's yes.
+
+A block device over a faulty disk: what is written waits in the page cache, and fails when the kernel writes it back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+import aiod_client
+from tests.service.faulty_disk import FaultyDisk, faulty_disk
+from tests.service.file_systems import loop_device
+from tests.service.records import refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SOON = {"heartbeat_s": 0.2, "session_timeout_s": 3.0}
+"""A connection with an engine that is killed, and inside the kernel, stays; its silence is what a client notices."""
+
+DATA = bytes(range(1, 256)) * 256
+
+
+class Served(NamedTuple):
+    """A daemon that serves the block device `device` over `disk` as the export `device`."""
+
+    disk: FaultyDisk
+    device: Path
+    daemon: Any
+
+    def kill_engine(self) -> int:
+        """Its pid."""
+        pid = int(self.daemon.engine["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def is_replaced(self, pid: int) -> bool:
+        """Whether there is another engine than `pid`."""
+        engine = self.daemon.engine
+        return bool(engine["pid"] != pid and engine["state"] == "serving")
+
+    def write_back(self) -> None:
+        """As any other process may, with what comes of it: by its fdatasync."""
+        kernel = os.open(self.device, os.O_RDWR)
+        try:
+            os.fdatasync(kernel)
+        finally:
+            os.close(kernel)
+
+
+@pytest.fixture
+def served(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Served]:
+    """A daemon, its device, and its disk."""
+    with faulty_disk(disk_path) as disk, loop_device(disk.path, 512) as device:
+        daemon = new_daemon(**{"exports.device": {"path": str(device)}, "sessions": SOON})
+        daemon.start()
+        yield Served(disk, device, daemon)
+        daemon.stop()
+
+
+@pytest.fixture(params=["zmq", "ring"])
+def file(request: pytest.FixtureRequest, served: Served) -> Iterator[aiod_client.File]:
+    """The device, of a client that goes on with the next engine."""
+    with (
+        aiod_client.connect(served.daemon.endpoint, transport=request.param, reconnect_timeout=30) as client,
+        client.open("device", "r+") as opened,
+    ):
+        yield opened
+
+
+def is_poisoned(file: aiod_client.File) -> bool:
+    return refused(file.flush) == errno.EIO and refused(lambda: file.pwrite(b"x", 0, fua=True)) == errno.EIO
+
+
+def test_it_fails_unseen_between_two_engines(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+    """Another process is told of it, so the kernel would tell no file opened afterwards."""
+    file.pwrite(DATA, 0)
+    with served.disk.failing("pwrite"):
+        pid = served.kill_engine()
+        with pytest.raises(OSError, match="Input/output error"):
+            served.write_back()
+    served.write_back()  # as if nothing had been
+    wait_until(lambda: served.is_replaced(pid), "another engine")
+    assert not any(served.disk.image.read_bytes())
+    assert is_poisoned(file)
+
+
+def test_it_fails_while_the_engine_lives_and_nobody_asks(served: Served, file: Any) -> None:
+    file.pwrite(DATA, 0)
+    with served.disk.failing("pwrite"), pytest.raises(OSError, match="Input/output error"):
+        served.write_back()
+    served.kill_engine()
+    assert is_poisoned(file)
+
+
+def test_the_engine_dies_in_the_flush_that_fails(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+    """It was told, and did not live to pass it on."""
+    file.pwrite(DATA, 0)
+    with served.disk.bad_from(0):
+        with served.disk.holding("pwrite"):
+            before = served.disk.arrived("Write")
+            (flush,) = file.submit([("flush",)])
+            wait_until(lambda: served.disk.arrived("Write") > before, "the flush is at the disk")
+            pid = served.kill_engine()
+        wait_until(lambda: served.is_replaced(pid), "another engine")
+    assert isinstance(error := flush.exception(60), OSError)
+    assert error.errno == errno.EIO
+    assert is_poisoned(file)
+
+
+def test_none_fails(served: Served, file: Any) -> None:
+    """And then a flush after a death succeeds, and means it."""
+    file.pwrite(DATA, 0)
+    served.kill_engine()
+    file.flush()
+    assert served.disk.image.read_bytes()[: len(DATA)] == DATA
+
+
+def test_one_that_cannot_die_is_waited_for(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+    """Its worker is inside the kernel: until it is gone nothing is sent again, and nobody gets another engine."""
+    file.pwrite(DATA, 0)
+    with served.disk.holding("pwrite"):
+        before = served.disk.arrived("Write")
+        flushes = file.submit([("flush",)])
+        wait_until(lambda: served.disk.arrived("Write") > before, "the flush is at the disk")
+        pid = served.kill_engine()
+        wait_until(lambda: served.daemon.engine["state"] != "serving", "it is known to be dead")
+        impatient = aiod_client.connect(served.daemon.endpoint)
+        with impatient, pytest.raises(OSError, match=f"engine main \\(pid {pid}\\)"):
+            impatient.open("device")
+        flushes += file.submit([("write", b"new", 0)])
+        assert not any(flush.done() for flush in flushes)
+        assert served.daemon.engine["restarts"] == 0
+    assert [flush.result(60) for flush in flushes] == [0, 3]
+    assert served.is_replaced(pid)
+    file.flush()
+    assert served.disk.image.read_bytes()[: len(DATA)] == b"new" + DATA[3:]
+
+
+def test_its_clients_are_told_in_time(served: Served, wait_until: Callable[..., None]) -> None:
+    with (
+        aiod_client.connect(served.daemon.endpoint, reconnect_timeout=1) as client,
+        client.open("device", "r+") as opened,
+    ):
+        opened.pwrite(DATA, 0)
+        with served.disk.holding("pwrite"):
+            before = served.disk.arrived("Write")
+            futures = opened.submit([("flush",)])
+            wait_until(lambda: served.disk.arrived("Write") > before, "the flush is at the disk")
+            pid = served.kill_engine()
+            futures += opened.submit([("write", b"new", 0)])
+            said = [str(future.exception(60)) for future in futures]
+        for each in said:
+            assert f"no other engine for 1 s: [Errno 5] engine main (pid {pid})" in each
+        assert served.disk.image.read_bytes()[:3] != b"new"
