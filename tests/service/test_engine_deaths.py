@@ -226,7 +226,7 @@ def test_nor_for_those_who_wait_for_each_write(daemon: Any, transport: Any) -> N
         writers = [pool.submit(write, number) for number in range(len(counts))]
         for _ in range(KILLS):
             before = list(counts)
-            wait_until(lambda: all(now > b + WORK for now, b in zip(counts, before, strict=True)), "they write")
+            wait_until(lambda: all(now > b + WORK for now, b in zip(counts, before, strict=True)), "they write")  # noqa: B023
             daemon.stop()
             daemon.start()
         ending.set()
