@@ -140,7 +140,7 @@ class Engine:
         self._keeping = Keeping(core, self._keeper, self._inherited)
         self._grace = Grace(core, self._keeping.clients, self._grace_over, unclean=settings.unclean)
         self._sessions = Sessions(settings, core, self._is_deaf, self._session_ended)
-        self._admission = Admission(settings, descriptors_max() // 4)
+        self._admission = Admission(settings, descriptors_max() // 2)
         self._rates = ExportRates(core)
         self._rates.apply(settings)
         self._handles = Handles(settings, core, self._admission.admit_open, self._reply, self._keeping, self._rates.of)

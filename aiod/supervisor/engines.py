@@ -28,6 +28,7 @@ from aiod import logs
 from aiod.channel import Channel, ChannelError
 from aiod.config import new_incarnation
 from aiod.launch import engine_main
+from aiod.limits import descriptors_max
 from aiod.supervisor.keeper import Keeper
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Engine:
         self._reaped = asyncio.Event()
         self._supervision: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._keeper = Keeper()
+        self._keeper = Keeper(descriptors_max() // 2 // len(config.engines))
         self._unclean = unclean
         self._log = logging.LoggerAdapter(log, logs.about(engine=name))
 

@@ -28,14 +28,14 @@ _closer: Final = ThreadPoolExecutor(1, "aiod-closer")
 class Keeper:
     """What one engine has open, in the order in which it was opened."""
 
-    def __init__(self) -> None:
+    def __init__(self, count_max: int) -> None:
+        """`count_max`: what is opened beyond so many is not kept, and is opened again by its name."""
+        self.count = 0
+        """Of witnesses."""
+        self._count_max = count_max
+        self._told = False
         self._kept: dict[bytes, dict[int, Witness]] = {}  # by token and handle
         self._end: socket.socket | None = None
-
-    @property
-    def count(self) -> int:
-        """Of witnesses."""
-        return sum(map(len, self._kept.values()))
 
     async def serve(self, end: socket.socket) -> None:
         """Give the engine at the other end all there is, and take what it has kept, until `let_go`."""
@@ -83,20 +83,29 @@ class Keeper:
         match message:
             case ["keep", token, handle, _]:
                 self._close(self._kept.setdefault(token, {}).pop(handle, None))
-                if fd >= 0:
+                if fd >= 0 and self.count < self._count_max:
                     self._kept[token][handle] = witnesses.unpack(message, fd)
+                    self.count += 1
+                elif fd >= 0:
+                    _closer.submit(os.close, fd)
+                    self._tell_full()
             case ["drop", token, handle]:
                 self._close(self._kept.get(token, {}).pop(handle, None))
             case ["end", token]:
                 self._forget_session(token)
 
+    def _tell_full(self) -> None:
+        if not self._told:
+            self._told = True
+            log.warning("more than %d open files of an engine: they are kept no more over its death", self._count_max)
+
     def _forget_session(self, token: bytes) -> None:
         for witness in self._kept.pop(token, {}).values():
             self._close(witness)
 
-    @staticmethod
-    def _close(witness: Witness | None) -> None:
+    def _close(self, witness: Witness | None) -> None:
         if witness is not None:
+            self.count -= 1
             _closer.submit(os.close, witness.fd)
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -367,3 +368,19 @@ def test_many_clients_and_files(daemon: Any, transport: Any, wait_until: Callabl
     for client in clients:
         client.close()
     wait_until(lambda: daemon.engine["files"] == 0, "all are closed")
+
+
+def test_more_files_than_the_supervisor_keeps(new_daemon: Callable[..., Any], transport: Any) -> None:
+    """A share of its descriptors is for each engine; the rest of the files are opened again by their names."""
+    daemon = new_daemon(**{"exports.other": {"path": tempfile.gettempdir(), "engine": "other"}, "engine.other": {}})
+    daemon.start(prefix=["prlimit", "--nofile=200:200"])
+    with connect(daemon, transport) as client:
+        files = [client.open(f"scratch/{number}", "w+") for number in range(60)]
+        for number, file in enumerate(files):
+            file.pwrite(bytes([number]), 0)
+            file.flush()
+        assert daemon.log.count("more than 50 open files of an engine") == 1
+        os.kill(next(each["pid"] for each in daemon.json("stats")["engines"] if each["name"] == "main"), signal.SIGKILL)
+        assert [file.pread(1, 0)[0] for file in files] == [*range(60)]
+        for file in files:
+            file.flush()
