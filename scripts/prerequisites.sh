@@ -4,8 +4,8 @@
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's headers
 #          core    a C compiler
 #          deb     Debian's own Python as PYTHON, and what makes a package
-#          test    spin, which checks the models; mandoc; file systems to make; nbdkit and nbdfuse for a disk that errs;
-#                  systemd-nspawn
+#          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
+#                  that err and that log; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
 # What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
@@ -59,7 +59,7 @@ deb)
 test)
     need spin spin; need mandoc mandoc
     need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
-    need nbdkit nbdkit; need libnbd-bin nbdfuse
+    need nbdkit nbdkit; need libnbd-bin nbdfuse; need qemu-utils qemu-nbd
     # Only root can boot a systemd beside the machine's own.
     [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
     ;;

@@ -130,13 +130,13 @@ class FaultyDisk:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _wait_for(socket, server)
+            wait_for(socket, server)
             yield socket
         finally:
             for marker in self._faults.iterdir():  # a script must not wait for ever
                 marker.unlink()
             server.terminate()
-            _end(server)
+            end(server)
 
     @contextlib.contextmanager
     def served(self) -> Iterator[FaultyDisk]:
@@ -146,14 +146,14 @@ class FaultyDisk:
                 ["nbdfuse", str(self.path), "--unix", str(socket)], stderr=subprocess.PIPE, text=True
             )
             try:
-                _wait_for(self.path, mount)
+                wait_for(self.path, mount)
                 yield self
             finally:
                 unmount(self.point)
-                _end(mount)
+                end(mount)
 
 
-def _end(process: subprocess.Popen[Any]) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
     """Wait for its end; it is killed when somebody still has the disk open."""
     try:
         process.wait(STOP_TIMEOUT_S)
@@ -162,7 +162,7 @@ def _end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def _wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
     end_s = time.monotonic() + START_TIMEOUT_S
     while not path.exists():
         if process.poll() is not None or time.monotonic() > end_s:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import secrets
+import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-from tests.soak.soak import Soak
+from tests.soak.failing_disk import NEEDS, failing_disk
+from tests.soak.soak import DISK_BYTES, MUST_BE_EMPTY, Soak
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -22,10 +26,18 @@ def main(seconds: float, clients: int, seed: int | None, directory: str) -> None
     """Verify what clients get while engines, the daemon and clients are killed; exit with 1 if something is wrong."""
     seed = secrets.randbelow(1 << 30) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
-    with tempfile.TemporaryDirectory(dir=directory) as base:
-        report = Soak(Path(base), seed, clients).run(seconds, lambda event: click.echo(event, err=True))
+    with contextlib.ExitStack() as stack:
+        below, above = (
+            Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory))) for _ in ("below", "above")
+        )
+        failing = None
+        if os.getuid() == 0 and all(map(shutil.which, NEEDS)):
+            failing = stack.enter_context(failing_disk(below, DISK_BYTES))
+        else:
+            click.echo(f"without a disk that fails: that needs root, and {' and '.join(NEEDS)}", err=True)
+        report = Soak(above, seed, clients, failing).run(seconds, lambda event: click.echo(event, err=True))
     click.echo(json.dumps({"seed": seed} | report, indent=2))
-    sys.exit(1 if report["wrong"] or report["leaked"] else 0)
+    sys.exit(1 if any(report[what] for what in MUST_BE_EMPTY) else 0)
 
 
 if __name__ == "__main__":

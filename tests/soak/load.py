@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import threading
 import time
@@ -14,13 +15,15 @@ from tests.soak.blocks import BLOCK_BYTES, Oracle
 BLOCKS = 256
 BATCH_MAX = 16
 RECONNECT_S = 60.0
+ANSWER_S = 2 * RECONNECT_S
+"""What has no answer by then is lost."""
 
 
 class Load(threading.Thread):
     """One client with one file of its own."""
 
-    def __init__(self, endpoint: str, path: str, transport: Any, seed: int) -> None:
-        """Use the file `path` by `transport`; `seed` is of what it does."""
+    def __init__(self, endpoint: str, path: str, transport: Any, seed: int, *, fails: bool = False) -> None:
+        """Use the file `path` by `transport`; `seed` is of what it does. `fails`: the disk below may, with EIO."""
         super().__init__(name=path)
         self.path = path
         self.requests = 0
@@ -28,15 +31,27 @@ class Load(threading.Thread):
         self.doubts = 0
         """Flushes that said that what was written before may be lost."""
         self.unknown = 0
+        self.faults = 0
+        """Of the disk."""
         self.longest_pause_s = 0.0
-        self.wrong: list[str] = []
-        """What must not be."""
+        self.mismatches: list[str] = []
+        """Blocks that are not as they must be."""
+        self.lost: list[str] = []
+        """Requests without an answer."""
+        self.errors: list[str] = []
+        """That nothing which is done here explains."""
         self._endpoint = endpoint
         self._transport = transport
+        self._fails = fails
         self._random = random.Random(seed)  # noqa: S311 - a load
         self._oracle = Oracle(BLOCKS)
         self._generation = 0
         self._ending = threading.Event()
+
+    @property
+    def wrong(self) -> list[str]:
+        """What must not be."""
+        return [*self.mismatches, *self.lost, *self.errors]
 
     def end(self) -> None:
         """Come to an end soon; a last look at every block is part of it."""
@@ -47,16 +62,17 @@ class Load(threading.Thread):
         try:
             with (
                 aiod_client.connect(
-                    self._endpoint, transport=self._transport, timeout=RECONNECT_S, reconnect_timeout=RECONNECT_S
+                    self._endpoint, transport=self._transport, timeout=ANSWER_S, reconnect_timeout=RECONNECT_S
                 ) as client,
-                client.open(self.path, "w+") as file,
+                client.open(self.path, "r+" if self._fails else "w+") as file,
             ):
-                file.truncate(BLOCKS * BLOCK_BYTES)
+                if not self._fails:
+                    file.truncate(BLOCKS * BLOCK_BYTES)
                 while not self._ending.is_set():
                     self._do(self._random.choice([self._write, self._write, self._read, self._flush]), file)
                 self._do(self._read_all, file)
         except OSError as error:
-            self.wrong.append(f"{self.path}: {error!r}")
+            self.errors.append(f"{self.path}: {error!r}")
 
     def _do(self, work: Any, file: aiod_client.File) -> None:
         began_s = time.monotonic()
@@ -66,38 +82,62 @@ class Load(threading.Thread):
     def _some(self) -> list[int]:
         return self._random.sample(range(BLOCKS), self._random.randint(1, BATCH_MAX))
 
+    def _error_of(self, future: Any) -> OSError | None:
+        """How the request has ended; None: well."""
+        self.requests += 1
+        try:
+            future.result(ANSWER_S)
+        except TimeoutError as error:
+            self.lost.append(f"{self.path}: {error!r}")
+            return error
+        except OSError as error:
+            return error
+        return None
+
+    def _is_fault(self, error: OSError) -> bool:
+        if not self._fails or error.errno != errno.EIO or isinstance(error, aiod_client.SessionLostError):
+            return False
+        self.faults += 1
+        return True
+
     def _write(self, file: aiod_client.File) -> None:
         self._generation += 1
         generation, addresses = self._generation, self._some()
         batch = [("write", blocks.make(address, generation), address * BLOCK_BYTES) for address in addresses]
         for address, future in zip(addresses, file.submit(batch), strict=True):
-            self.requests += 1
-            try:
-                future.result()
-            except aiod_client.SessionLostError:  # sent again too late: unknown whether done
-                self.unknown += 1
-                self._oracle.unknown(address, generation)
-            except OSError as error:
-                self.unknown += 1
-                self._oracle.unknown(address, generation)
-                if "unknown whether done" not in str(error):
-                    self.wrong.append(f"{self.path}: {error}")
-            else:
+            error = self._error_of(future)
+            if error is None:
                 self._oracle.acknowledged(address, generation)
+                continue
+            self._oracle.unknown(address, generation)
+            if "unknown whether done" in str(error):  # sent again too late
+                self.unknown += 1
+            elif not self._is_fault(error):
+                self.errors.append(f"{self.path}: {error}")
 
     def _read(self, file: aiod_client.File) -> None:
         self._verify(file, self._some())
 
     def _read_all(self, file: aiod_client.File) -> None:
-        self._verify(file, list(range(BLOCKS)))
+        addresses = list(range(BLOCKS))
+        while addresses:
+            addresses = self._verify(file, addresses)
 
-    def _verify(self, file: aiod_client.File, addresses: list[int]) -> None:
+    def _verify(self, file: aiod_client.File, addresses: list[int]) -> list[int]:
+        """Read and check these; those that the disk has failed to read."""
+        failed = []
         futures = file.submit([("read", BLOCK_BYTES, address * BLOCK_BYTES) for address in addresses])
         for address, future in zip(addresses, futures, strict=True):
-            self.requests += 1
-            wrong = self._oracle.check(address, future.result())
-            if wrong:
-                self.wrong.append(f"{self.path}: {wrong}")
+            error = self._error_of(future)
+            if error is None:
+                wrong = self._oracle.check(address, future.result())
+                if wrong:
+                    self.mismatches.append(f"{self.path}: {wrong}")
+            elif self._is_fault(error):
+                failed.append(address)
+            else:
+                self.errors.append(f"{self.path}: {error}")
+        return failed
 
     def _flush(self, file: aiod_client.File) -> None:
         self.requests += 1
@@ -106,5 +146,5 @@ class Load(threading.Thread):
             self.flushes += 1
         except OSError as error:
             if "the daemon was started again" not in str(error):
-                self.wrong.append(f"{self.path}: {error}")
+                self.errors.append(f"{self.path}: {error}")
             self.doubts += 1

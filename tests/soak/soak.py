@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
+import logging
 import os
 import random
 import signal
@@ -12,13 +16,21 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import aiod_client
 from tests.conftest import Daemon, wait_until
-from tests.soak.load import Load
+from tests.soak.blocks import BLOCK_BYTES
+from tests.soak.load import BLOCKS, Load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+ONCE_BYTES = 2**20
+"""For more than 64 KiB pyzmq has a thread with sockets of its own, from then on."""
+DISK_BYTES = BLOCKS * BLOCK_BYTES
+MUST_BE_EMPTY = ("mismatches", "lost", "errors", "leaked")
+"""Of a report."""
 VICTIM_GONE_S = 2.0
 PROGRESS_S = 60.0
 VICTIM = """
@@ -31,26 +43,43 @@ with aiod_client.connect(sys.argv[1], transport=sys.argv[2]) as client, client.o
 """
 
 
+class Reconnects(logging.Handler):
+    """Counts them, by what the clients log."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One of any of them."""
+        self.count += "goes on" in record.getMessage()
+
+
 class Soak:
     """One run."""
 
-    def __init__(self, base: Path, seed: int, clients: int) -> None:
-        """In the directory `base`; `seed` decides what is done, and when."""
+    def __init__(self, base: Path, seed: int, clients: int, failing: Path | None) -> None:
+        """In the directory `base`; `seed` decides what is done, and when.
+
+        `failing`: a file of DISK_BYTES on a disk that now and then fails; an engine and a client more use it.
+        """
         self._random = random.Random(seed)  # noqa: S311 - a schedule
         other = base / "other"
         other.mkdir()
-        self._daemon = Daemon(base, **{"exports.other": {"path": str(other), "engine": "other"}, "engine.other": {}})
+        sections: dict[str, Any] = {"exports.other": {"path": str(other), "engine": "other"}, "engine.other": {}}
+        if failing is not None:
+            sections |= {"exports.failing": {"path": str(failing), "engine": "failing"}, "engine.failing": {}}
+        self._daemon = Daemon(base, **sections)
         self._daemon.start()
         self._loads = [
-            Load(
-                self._daemon.endpoint,
-                f"{'scratch' if number % 2 else 'other'}/{number}",
-                "ring" if number // 2 % 2 else "zmq",
-                self._random.randrange(1 << 30),
-            )
+            self._load(f"{'scratch' if number % 2 else 'other'}/{number}", "ring" if number // 2 % 2 else "zmq")
             for number in range(clients)
         ]
-        self._kills: Counter[str] = Counter()
+        if failing is not None:
+            self._loads.append(self._load("failing", self._random.choice(["zmq", "ring"]), fails=True))
+        self._reconnects = Reconnects()
+        self._daemon_before = self._used_once()
+        self._events_done: Counter[str] = Counter()
         self._leaks: list[str] = []
         self._events: dict[str, Callable[[], None]] = {
             "engine killed": self._kill_engine,
@@ -61,9 +90,15 @@ class Soak:
             "configuration reloaded": self._reload,
         }
 
+    def _load(self, path: str, transport: str, *, fails: bool = False) -> Load:
+        return Load(self._daemon.endpoint, path, transport, self._random.randrange(1 << 30), fails=fails)
+
     def run(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
         """Go on for so many seconds; the report. `tell` is told each event."""
         end_s = time.monotonic() + seconds
+        before = own_resources()
+        logger = logging.getLogger("aiod_client")
+        logger.addHandler(self._reconnects)
         for load in self._loads:
             load.start()
         try:
@@ -71,7 +106,7 @@ class Soak:
                 self._let_work()
                 name = self._random.choice([*self._events, "engine killed"])
                 self._events[name]()
-                self._kills[name] += 1
+                self._events_done[name] += 1
                 tell(name)
             self._let_work()
         finally:
@@ -79,7 +114,8 @@ class Soak:
                 load.end()
             for load in self._loads:
                 load.join()
-        self._look_for_leaks()
+            logger.removeHandler(self._reconnects)
+        self._look_for_leaks(before)
         self._daemon.stop()
         self._look_for_remains()
         self._daemon.destroy()
@@ -102,12 +138,17 @@ class Soak:
     def _report(self) -> dict[str, Any]:
         return {
             "requests": sum(load.requests for load in self._loads),
+            "kills": sum(count for event, count in self._events_done.items() if "killed" in event),
+            "reconnects": self._reconnects.count,
             "flushes": sum(load.flushes for load in self._loads),
             "flushes in doubt": sum(load.doubts for load in self._loads),
             "unknown whether done": sum(load.unknown for load in self._loads),
             "longest pause (s)": round(max(load.longest_pause_s for load in self._loads), 2),
-            "events": dict(self._kills),
-            "wrong": self._wrong(),
+            "faults of the disk": sum(load.faults for load in self._loads),
+            "events": dict(self._events_done),
+            "mismatches": [each for load in self._loads for each in load.mismatches],
+            "lost": [each for load in self._loads for each in load.lost],
+            "errors": [each for load in self._loads for each in load.errors],
             "leaked": self._leaks,
         }
 
@@ -162,15 +203,57 @@ class Soak:
 
     # ---- what must not be left --------------------------------------------------------------------------------------
 
-    def _look_for_leaks(self) -> None:
+    def _look_for_leaks(self, before: dict[str, int]) -> None:
         for engine in self._stats()["engines"]:
             for what in ("files", "rings", "inflight", "bytes_inflight"):
                 if engine[what]:
                     self._leaks.append(f"engine {engine['name']}: {what} is {engine[what]}")
+        self._look_for_leaks_of("the clients", own_resources, before)
+        for name, pid in self._processes().items():
+            self._look_for_leaks_of(name, functools.partial(resources, pid), self._daemon_before[name])
+
+    def _look_for_leaks_of(self, whose: str, now: Callable[[], dict[str, int]], before: dict[str, int]) -> None:
+        def more() -> list[str]:
+            return [f"{whose}: {n - before[what]} {what}" for what, n in now().items() if n > before.get(what, n)]
+
+        with contextlib.suppress(pytest.fail.Exception):
+            wait_until(lambda: not more(), "nothing is left")
+        self._leaks += more()
+
+    def _processes(self) -> dict[str, int]:
+        return {"supervisor": self._daemon.pid} | {e["name"]: e["pid"] for e in self._stats()["engines"]}
+
+    def _used_once(self) -> dict[str, dict[str, int]]:
+        """What each process of a daemon has that was used once; no threads, since pools have some when they like."""
+        for export in ("scratch/once", "other/once"):
+            for transport in ("zmq", "ring"):
+                endpoint: Any = self._daemon.endpoint
+                with aiod_client.connect(endpoint, transport=transport) as client, client.open(export, "w+") as file:
+                    file.pwrite(bytes(ONCE_BYTES), 0)
+                    file.pread(ONCE_BYTES, 0)
+        wait_until(lambda: not any(engine["rings"] for engine in self._stats()["engines"]), "they have gone")
+        held = {name: resources(pid) for name, pid in self._processes().items()}
+        return {name: {what: n for what, n in each.items() if what != "threads"} for name, each in held.items()}
 
     def _look_for_remains(self) -> None:
         remains = {path.name for path in self._daemon.runtime_dir.iterdir()}
         self._leaks += [f"{name} is left" for name in remains if not name.endswith(".lock")]
+
+
+def resources(pid: int) -> dict[str, int]:
+    """What the process has of what may leak."""
+    process = Path(f"/proc/{pid}")
+    return {
+        "descriptors": len([*(process / "fd").iterdir()]),
+        "threads": len([*(process / "task").iterdir()]),
+        "shared memories": (process / "maps").read_text().count("/memfd:aiod"),
+    }
+
+
+def own_resources() -> dict[str, int]:
+    """Of this process."""
+    gc.collect()
+    return resources(os.getpid())
 
 
 def _lives(pid: int) -> bool:

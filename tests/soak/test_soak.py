@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.service.file_systems import run
 from tests.soak import blocks
 from tests.soak.blocks import Oracle
-from tests.soak.soak import Soak
+from tests.soak.failing_disk import NEEDS, failing_disk
+from tests.soak.soak import DISK_BYTES, MUST_BE_EMPTY, Soak
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,10 +22,15 @@ SECONDS = float(os.environ.get("AIOD_SOAK_SECONDS", "15"))
 @pytest.mark.timeout(SECONDS + 120)
 def test_nothing_acknowledged_is_lost(disk_path: Path) -> None:
     seed = int.from_bytes(os.urandom(3))
-    report = Soak(disk_path, seed, 4).run(SECONDS, lambda _: None)
+    for command in NEEDS:
+        run(command, "--version")
+    below, above = disk_path / "below", disk_path / "above"
+    below.mkdir()
+    above.mkdir()
+    with failing_disk(below, DISK_BYTES) as failing:
+        report = Soak(above, seed, 4, failing).run(SECONDS, lambda _: None)
     print(f"seed {seed}: {report}")  # noqa: T201 - shown when it fails
-    assert report["wrong"] == []
-    assert report["leaked"] == []
+    assert [report[what] for what in MUST_BE_EMPTY] == [[]] * len(MUST_BE_EMPTY)
     assert report["requests"] > 0
 
 
