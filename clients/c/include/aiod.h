@@ -10,6 +10,10 @@
  *
  * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
  * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
+ *
+ * A session ends with its engine, and no other is looked for: requests in flight end with -ECONNRESET, aiod_ended() says
+ * why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A program that goes
+ * on connects again, and writes once more what no flush had covered, unless the last word was AIOD_RING_FLUSHED.
  */
 #ifndef AIOD_H
 #define AIOD_H
