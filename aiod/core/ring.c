@@ -247,12 +247,17 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     struct aiod_handle *source = request->io.source;
     enum aiod_op op = request->io.op;
     uint64_t bytes = aiod_op_moved_bytes(op, request->io.length, end->result);
+    struct aiod_ring_end said = *end;
     bool handle_left;
     bool source_left;
     bool drained;
 
+    if (end->reason == AIOD_REASON_CANCELLED && atomic_load_explicit(&ring->ended, memory_order_acquire)) {
+        said.result = -ESHUTDOWN; /* by aiod_ring_end(), not by the client, who may ask the next engine */
+        said.reason = AIOD_REASON_STOPPING;
+    }
     pthread_mutex_lock(&ring->lock);
-    aiod_ring_publish(ring, end);
+    aiod_ring_publish(ring, &said);
     aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
     handle_left = leave_handle(handle);
     source_left = leave_handle(source);

@@ -77,10 +77,16 @@ def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[Fi
         unmount(point)
 
 
-def _mount(command: Sequence[str]) -> None:
-    """Two at once may be given the same loop device: of our own one waits; of the machine's others one tries again."""
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _mount(command: Sequence[str]) -> None:
+    """Two at once may be given the same loop device: of our own one waits; of the machine's others one tries again."""
+    with _alone():
         for _ in range(_MOUNT_ATTEMPTS - 1):
             with contextlib.suppress(pytest.skip.Exception):
                 run(*command)
@@ -97,7 +103,8 @@ def unmount(point: Path) -> None:
 @contextlib.contextmanager
 def loop_device(file: Path, block_bytes: int) -> Iterator[Path]:
     """A block device over `file` with logical blocks of `block_bytes`."""
-    device = run("losetup", "--find", "--show", "--sector-size", str(block_bytes), str(file))
+    with _alone():
+        device = run("losetup", "--find", "--show", "--sector-size", str(block_bytes), str(file))
     try:
         yield type(file)(device)
     finally:
