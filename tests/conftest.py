@@ -191,11 +191,21 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def alive(pid: int) -> bool:
     """Whether a process of that pid exists and is no zombie."""
+    return _state(Path(f"/proc/{pid}")) not in {"Z", None}
+
+
+def freeze(pid: int) -> None:
+    """SIGSTOP, and wait until none of its threads runs any more: the signal alone leaves them a moment."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()} == {"T"}, f"{pid} stops")
+
+
+def _state(process: Path) -> str | None:
+    """A letter, as ps has it; None: it has gone."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rsplit(")", 1)[1].split()[0] != "Z"
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def kill(pid: int, number: int = signal.SIGKILL) -> None:

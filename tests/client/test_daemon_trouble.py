@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import aiod_client
+from tests.conftest import freeze
 
 PATIENCE_S = 20.0
 
@@ -49,7 +50,7 @@ def test_a_frozen_daemon_times_out_and_goes_on_when_it_thaws(daemon: Any) -> Non
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/x", "w+") as file:
         file.pwrite(b"kept", 0)
         pid = daemon.engine["pid"]
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         try:
             with pytest.raises(TimeoutError, match="unknown whether done"):
                 file.pread(4, 0, timeout=0.3)

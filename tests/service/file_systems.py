@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 MIB = 2**20
 IMAGE_BYTES = 300 * MIB
@@ -62,19 +62,17 @@ def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[Fi
     """A new file system of type `name`, mounted at base/`name`."""
     point = base / name
     point.mkdir(exist_ok=True)
-    if name == "tmpfs":
-        command: Sequence[str] = ("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(point))
-    else:
-        image = base / f"{name}.img"
-        with image.open("wb") as file:
-            file.truncate(size_bytes)
-        run(*MKFS[name], str(image))
-        command = ("mount", "-t", name, "-o", "loop", str(image), str(point))
-    _mount(command)
-    try:
+    with contextlib.ExitStack() as stack:
+        if name == "tmpfs":
+            run("mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "none", str(point))
+        else:
+            image = base / f"{name}.img"
+            with image.open("wb") as file:
+                file.truncate(size_bytes)
+            run(*MKFS[name], str(image))
+            _mount_image(name, image, point, stack)
+        stack.callback(unmount, point)
         yield FileSystem(name, point)
-    finally:
-        unmount(point)
 
 
 @contextlib.contextmanager
@@ -84,14 +82,13 @@ def _alone() -> Iterator[None]:
         yield
 
 
-def _mount(command: Sequence[str]) -> None:
-    """Two at once may be given the same loop device: of our own one waits; of the machine's others one tries again."""
-    with _alone():
-        for _ in range(_MOUNT_ATTEMPTS - 1):
-            with contextlib.suppress(pytest.skip.Exception):
-                run(*command)
-                return
-        run(*command)
+def _mount_image(name: str, image: Path, point: Path, stack: contextlib.ExitStack) -> None:
+    """Somebody else may be using the loop device: it is kept until `stack` ends, so that the next is another."""
+    for _ in range(_MOUNT_ATTEMPTS - 1):
+        with contextlib.suppress(pytest.skip.Exception):
+            run("mount", "-t", name, str(stack.enter_context(loop_device(image))), str(point))
+            return
+    run("mount", "-t", name, str(stack.enter_context(loop_device(image))), str(point))
 
 
 def unmount(point: Path) -> None:
@@ -101,7 +98,7 @@ def unmount(point: Path) -> None:
 
 
 @contextlib.contextmanager
-def loop_device(file: Path, block_bytes: int) -> Iterator[Path]:
+def loop_device(file: Path, block_bytes: int = 512) -> Iterator[Path]:
     """A block device over `file` with logical blocks of `block_bytes`."""
     with _alone():
         device = run("losetup", "--find", "--show", "--sector-size", str(block_bytes), str(file))

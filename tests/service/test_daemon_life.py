@@ -18,6 +18,7 @@ import zmq
 
 import aiod_client
 from aiod_client import wire
+from tests.conftest import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ def test_a_second_signal_ends_it_at_once(new_daemon: Callable[..., Any], wait_un
     daemon = new_daemon(**{"": {"drain_timeout_s": 600.0}})
     daemon.start()
     pid = engine_pid(daemon)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     daemon.process.send_signal(signal.SIGTERM)
     wait_until(lambda: "draining" in daemon.log, "the first signal is noticed")
     assert daemon.stop() == 1
@@ -87,7 +88,7 @@ def test_the_drain_timeout_ends_it(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"": {"drain_timeout_s": 0.2}})
     daemon.start()
     pid = engine_pid(daemon)
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     assert daemon.stop() == 1
     assert "killing it" in daemon.log
     assert not alive(pid)

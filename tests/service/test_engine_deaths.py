@@ -12,13 +12,12 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import aiod_client
-from tests.conftest import alive, wait_until
+from tests.conftest import alive, freeze, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,20 +267,19 @@ with aiod_client.connect(sys.argv[1], transport=sys.argv[2], reconnect_timeout=6
 """
 
 
-def test_one_that_comes_back_after_the_grace(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+def test_one_that_comes_back_after_the_grace(daemon: Any, transport: Any) -> None:
     """What it had written without an answer is not written over what another has had acknowledged since."""
     command = [sys.executable, "-c", SLEEPER, daemon.endpoint, transport]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sleeper:
         assert sleeper.stdout is not None
         assert sleeper.stdin is not None
         assert sleeper.stdout.readline() == "open\n"
-        os.kill(daemon.engine["pid"], signal.SIGSTOP)  # so that nothing is answered
+        freeze(daemon.engine["pid"])  # so that nothing is answered
         sleeper.stdin.write("\n")
         sleeper.stdin.flush()
         assert sleeper.stdout.readline() == "submitted\n"
         pid = sleeper.pid
-        os.kill(pid, signal.SIGSTOP)
-        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", "it sleeps")
+        freeze(pid)
         kill_engine(daemon)
         with connect(daemon, transport) as other, other.open("scratch/file", "r+") as file:  # after the grace
             file.pwrite(b"new data", 0)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.conftest import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,7 +145,7 @@ def test_an_engine_that_died_meanwhile_serves_by_the_new_file(daemon: Any, wait_
 
 def test_an_engine_that_does_not_answer_is_named_and_told_later(daemon: Any, wait_until: Callable[..., None]) -> None:
     pid = daemon.engine["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     assert reload(daemon, {"engine.main": {"max_threads": 13}})["late"] == ["main"]
     os.kill(pid, signal.SIGCONT)
     wait_until(lambda: daemon.engine["pool"]["max_threads"] == 13 and daemon.engine["pid"] == pid, "it was told")

@@ -16,6 +16,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
+from tests.conftest import freeze
 from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
     pid = daemon.engine["pid"]
 
     def stop() -> int:
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         return int(pid)
 
     yield stop

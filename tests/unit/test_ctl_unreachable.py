@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from aiod.ctl import daemon as asking
 from aiod.ctl.__main__ import main
 from aiod.ctl.daemon import Address
+from tests.conftest import freeze
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +80,7 @@ def test_each_attempt_keeps_within_what_is_left_of_the_wait(monkeypatch: pytest.
 
 
 def test_a_stopped_daemon_is_status_3(daemon: Any) -> None:
-    os.kill(daemon.pid, signal.SIGSTOP)
+    freeze(daemon.pid)
     try:
         done = daemon.ctl("--timeout", "0.3", "stats", check=False)
     finally:
@@ -90,7 +91,7 @@ def test_a_stopped_daemon_is_status_3(daemon: Any) -> None:
 
 def test_a_stopped_engine_is_unresponsive_and_the_rest_is_told(daemon: Any) -> None:
     pid = daemon.engine["pid"]
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     try:
         engine = daemon.engine
         clients = json.loads(daemon.ctl("clients", "--json").stdout)
