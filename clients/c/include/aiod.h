@@ -10,6 +10,26 @@
  *
  * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
  * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
+ *
+ * When the engine goes (it has died, or the daemon is stopped), the session has ended, and what is in flight ends with
+ * -ECONNRESET; unless reconnect_timeout_ms was given. Then libaiod attaches to the next engine that serves the export, in
+ * whichever thread waits, reaps or calls meanwhile, opens the files again, and goes on: handles keep their numbers, buffers
+ * stay what and where they are, and what is submitted meanwhile waits. Of what is in flight:
+ *
+ *   - what changes nothing (READ, FLUSH, SIZE, PREFETCH, CANCEL) is submitted again, and its deadline_ms begins anew;
+ *   - so is all that was not executed: submitted meanwhile, refused by a daemon that stops, or unfinished when one that has
+ *     stopped in order said that what is unfinished was not executed;
+ *   - anything else ends with -EIO and AIOD_RING_UNKNOWN: it may have been done, in part, or not.
+ *
+ * If the engine has not stopped in order, the first flush of a handle with acknowledged changes that no flush has covered fails
+ * once, with -EIO and AIOD_RING_RESTARTED: a disk may have failed to take them, with nobody there to hear of it. Write them
+ * again, then flush. A file that cannot be opened again under its name, or that is another one by now (-ESTALE), is lost:
+ * its requests end with that errno and AIOD_RING_NOT_REOPENED. An OPEN with EXCLUSIVE or TRUNCATE whose answer is lost is -EIO.
+ *
+ * With no engine in time, or one that has not gone but has ended the session (aiodctl kick), the session has ended as above;
+ * what ends with -ECONNRESET then was not executed, or changes nothing. A wait with a timeout, and aiod_reap() and
+ * aiod_disarm(), can take as long as attaching and opening the files does, reconnect_timeout_ms at most; without an engine
+ * they do not. The engine has another process id and serves who was there before by message first: 2 seconds at most.
  */
 #ifndef AIOD_H
 #define AIOD_H
@@ -38,6 +58,9 @@ struct aiod_options {
     bool never_spin;       /* sleeps at once */
     const char *software;  /* for the daemon's log; NULL: "libaiod" */
     const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: of a session that there is; NULL: begin one */
+    uint32_t
+        reconnect_timeout_ms; /* how long another engine is looked for when this one has gone; 0: not at all. See below.
+                                      Not with `ticket` */
 };
 
 /* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
@@ -64,6 +87,7 @@ struct aiod_op {
     uint64_t cookie;
     uint32_t state;
     bool listed;
+    bool sent;
     struct aiod_op *next;
 };
 
@@ -84,7 +108,7 @@ void aiod_disconnect(struct aiod_client *client);
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
 int aiod_ended(struct aiod_client *client);
 
-/* What the engine has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
+/* What the engine that there is has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
 unsigned aiod_last_word(const struct aiod_client *client);
 
 /* Most bytes of one request. */
@@ -114,7 +138,7 @@ void aiod_free(struct aiod_client *client, void *buffer);
 uint64_t aiod_alloc_max(const struct aiod_client *client);
 
 /* Do the `bytes` at `data` lie in it, so that they can be a request's buffer? */
-bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t bytes);
+bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes);
 
 /* ---- requests ----------------------------------------------------------------------------------------------------------- */
 
@@ -163,7 +187,7 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
 
 /* ---- event loops -------------------------------------------------------------------------------------------------------- */
 
-/* Readable when completions have come since aiod_arm(), and when the session has ended. */
+/* Readable when completions have come since aiod_arm(), when the session has ended, and when it is time to look for an engine. */
 int aiod_fd(const struct aiod_client *client);
 
 /* Before sleeping on aiod_fd(). False: do not sleep, aiod_reap() has something. */
