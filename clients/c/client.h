@@ -161,6 +161,9 @@ void aiod_resume_lost(struct aiod_client *client);
 /* While away: try once more when it is time for it, or sleep until `deadline_ns` at most. Lock not held meanwhile. */
 void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns);
 
+/* Has the engine gone? Looks at most every millisecond. */
+void aiod_resume_look(struct aiod_client *client);
+
 /* For who does not sleep here: see whether the engine has gone, and try once more when it is time for it. Likewise. */
 void aiod_resume_tick(struct aiod_client *client);
 

@@ -223,6 +223,9 @@ int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned
     int ended;
 
     pthread_mutex_lock(&client->lock);
+    if (client->resume != NULL) { /* or a write would be in doubt that an engine long dead has never seen */
+        aiod_resume_look(client);
+    }
     ended = client->ended;
     if (ended == 0 && client->inflight + count > client->entries) {
         aiod_drain(client);

@@ -30,7 +30,7 @@
 
 #define RETRY_NS (AIOD_RETRY_MS * UINT64_C(1000000))
 #define BUSY_NS UINT64_C(5000000) /* before looking again whether another thread has gone on */
-#define LOOK_NS UINT64_C(100000000)
+#define LOOK_NS UINT64_C(1000000)
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
@@ -441,16 +441,20 @@ void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns)
     client->leading = false;
 }
 
-void aiod_resume_tick(struct aiod_client *client)
+void aiod_resume_look(struct aiod_client *client)
 {
-    struct aiod_resume *resume = client->resume;
     uint64_t now = aiod_now_ns();
 
-    if (!client->away && now - resume->looked_ns > LOOK_NS) {
-        resume->looked_ns = now;
+    if (!client->away && client->ended == 0 && now - client->resume->looked_ns > LOOK_NS) {
+        client->resume->looked_ns = now;
         aiod_look_at_socket(client);
     }
-    if (client->away && client->ended == 0 && !client->leading && now >= resume->next_ns) {
+}
+
+void aiod_resume_tick(struct aiod_client *client)
+{
+    aiod_resume_look(client);
+    if (client->away && client->ended == 0 && !client->leading && aiod_now_ns() >= client->resume->next_ns) {
         aiod_resume_step(client, UINT64_MAX);
     }
 }

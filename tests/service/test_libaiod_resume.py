@@ -160,7 +160,7 @@ def test_nobody_comes_in_time(daemon: Any, run: Callable[..., Program]) -> None:
 def test_a_session_that_was_kicked_has_ended(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     handle = program.say("open", "scratch/file", RDWR)
-    (client,) = [c["client"] for c in daemon.json("clients")["clients"] if c["software"] == "libaiod"]
+    (client,) = [c["id"] for c in daemon.json("clients")["clients"] if c["software"] == "libaiod"]
     daemon.ctl("kick", client)
     began_s = time.monotonic()
     program.send("read", "x", handle, 1)
