@@ -133,6 +133,9 @@ void aiod_settle(struct aiod_client *client, struct aiod_op *op);
 /* The session has ended with errno `error` (positive): what is in flight ends so. */
 void aiod_end_session(struct aiod_client *client, int error);
 
+/* Nobody leads now, maybe: one who is parked is to. */
+void aiod_let_lead(struct aiod_client *client);
+
 /* Whoever sleeps for completions looks again. */
 void aiod_wake_all(struct aiod_client *client);
 

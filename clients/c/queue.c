@@ -382,6 +382,14 @@ static void park(struct aiod_client *client, struct aiod_op *op, uint64_t deadli
     pthread_cond_destroy(&parked.cond);
 }
 
+void aiod_let_lead(struct aiod_client *client)
+{
+    if (!client->leading && client->parked != NULL) {
+        client->parked->woken = true;
+        pthread_cond_signal(&client->parked->cond);
+    }
+}
+
 /* `op` (NULL: anything more than `seen`) is done. */
 static bool is_there(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
 {
@@ -404,10 +412,7 @@ static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t see
         }
         aiod_drain(client);
     }
-    if (!client->leading && client->parked != NULL) {
-        client->parked->woken = true;
-        pthread_cond_signal(&client->parked->cond);
-    }
+    aiod_let_lead(client);
     return is_there(client, op, seen) ? 0 : -ETIMEDOUT;
 }
 

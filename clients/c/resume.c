@@ -456,6 +456,7 @@ void aiod_resume_tick(struct aiod_client *client)
     aiod_resume_look(client);
     if (client->away && client->ended == 0 && !client->leading && aiod_now_ns() >= client->resume->next_ns) {
         aiod_resume_step(client, UINT64_MAX);
+        aiod_let_lead(client);
     }
 }
 

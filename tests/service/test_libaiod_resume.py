@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import aiod_client
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ class Program:
         )
 
     def send(self, *words: object) -> None:
+        """A line."""
         assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> str:
+        """The line that it says."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -166,6 +169,18 @@ def test_a_session_that_was_kicked_has_ended(daemon: Any, run: Callable[..., Pro
     program.send("read", "x", handle, 1)
     assert program.answer().startswith(f"{-errno.ECONNRESET} ")
     assert time.monotonic() - began_s < 5
+
+
+def test_it_waits_for_those_who_were_there_by_message(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    assert program.say("write", "x", handle, 3) == 3
+    with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
+        client.open("scratch/file")
+        kill_engine(daemon)
+        began_s = time.monotonic()
+        assert program.say("read", "x", handle, 5) == 3
+        assert time.monotonic() - began_s > 0.5, "it does not come back"
 
 
 def test_a_flush_is_honest(daemon: Any, run: Callable[..., Program]) -> None:
