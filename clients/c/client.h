@@ -148,7 +148,7 @@ void aiod_look_at_socket(struct aiod_client *client);
 /* Submit all that has a place and was not submitted to this engine. */
 void aiod_submit_again(struct aiod_client *client);
 
-uint64_t aiod_now_ns(void);
+uint64_t aiod_clock_ns(void);
 
 /* resume.c: why the session has ended, as far as it is known. Lock held. */
 const char *aiod_why(const struct aiod_client *client);

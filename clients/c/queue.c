@@ -18,7 +18,7 @@
 #define CHECK_NS                                                                                                       \
     UINT64_C(100000000) /* how often a sleeper looks whether the engine is still there: a futex cannot tell */
 
-uint64_t aiod_now_ns(void)
+uint64_t aiod_clock_ns(void)
 {
     struct timespec now;
 
@@ -296,7 +296,7 @@ static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t un
         if (until_ns != 0) {
             sched_yield();
         }
-    } while (aiod_now_ns() < until_ns);
+    } while (aiod_clock_ns() < until_ns);
     return false;
 }
 
@@ -347,7 +347,7 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
 
     client->leading = true;
     pthread_mutex_unlock(&client->lock);
-    started_ns = aiod_now_ns();
+    started_ns = aiod_clock_ns();
     if (spin_ns == 0 || !look_on(client, seen, started_ns + spin_ns)) {
         uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
 
@@ -355,7 +355,7 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
     }
     pthread_mutex_lock(&client->lock);
     client->leading = false;
-    adapt(client, aiod_now_ns() - started_ns);
+    adapt(client, aiod_clock_ns() - started_ns);
     if (unheard) {
         aiod_look_at_socket(client);
     }
@@ -399,10 +399,10 @@ static bool is_there(const struct aiod_client *client, const struct aiod_op *op,
 /* Until `op` is done (NULL: until anything more than `seen` is). Lock held on entry and return. */
 static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
 {
-    uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : aiod_now_ns() + (uint64_t)timeout_ns;
+    uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : aiod_clock_ns() + (uint64_t)timeout_ns;
 
     aiod_drain(client);
-    while (!is_there(client, op, seen) && (timeout_ns < 0 || aiod_now_ns() < deadline_ns)) {
+    while (!is_there(client, op, seen) && (timeout_ns < 0 || aiod_clock_ns() < deadline_ns)) {
         if (client->leading) {
             park(client, op, deadline_ns);
         } else if (client->away) {

@@ -286,7 +286,7 @@ void aiod_resume_lost(struct aiod_client *client)
 
     aiod_drain(client);
     client->away = true;
-    resume->next_ns = aiod_now_ns();
+    resume->next_ns = aiod_clock_ns();
     resume->until_ns = resume->next_ns + resume->timeout_ns;
     aiod_files_left(resume, last_word);
     for (uint32_t place = 0; place < client->entries; place++) {
@@ -390,7 +390,7 @@ static int attempt(struct aiod_client *client, uint64_t timeout_ns, bool *final)
 static void try_now(struct aiod_client *client)
 {
     struct aiod_resume *resume = client->resume;
-    uint64_t now = aiod_now_ns();
+    uint64_t now = aiod_clock_ns();
     uint64_t timeout_ns = resume->until_ns > now + RETRY_NS ? resume->until_ns - now : RETRY_NS;
     bool final = false;
     int error;
@@ -405,7 +405,7 @@ static void try_now(struct aiod_client *client)
         return;
     }
     snprintf(resume->said, sizeof(resume->said), "%s", aiod_error());
-    now = aiod_now_ns();
+    now = aiod_clock_ns();
     resume->next_ns = now + RETRY_NS;
     if (final || now >= resume->until_ns) {
         aiod_end_session(client, ECONNRESET);
@@ -421,7 +421,7 @@ static void sleep_ns(uint64_t ns)
 
 void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns)
 {
-    uint64_t now = aiod_now_ns();
+    uint64_t now = aiod_clock_ns();
     uint64_t due_ns = client->resume->next_ns;
     uint64_t until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
 
@@ -443,7 +443,7 @@ void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns)
 
 void aiod_resume_look(struct aiod_client *client)
 {
-    uint64_t now = aiod_now_ns();
+    uint64_t now = aiod_clock_ns();
 
     if (!client->away && client->ended == 0 && now - client->resume->looked_ns > LOOK_NS) {
         client->resume->looked_ns = now;
@@ -454,7 +454,7 @@ void aiod_resume_look(struct aiod_client *client)
 void aiod_resume_tick(struct aiod_client *client)
 {
     aiod_resume_look(client);
-    if (client->away && client->ended == 0 && !client->leading && aiod_now_ns() >= client->resume->next_ns) {
+    if (client->away && client->ended == 0 && !client->leading && aiod_clock_ns() >= client->resume->next_ns) {
         aiod_resume_step(client, UINT64_MAX);
         aiod_let_lead(client);
     }
@@ -466,7 +466,7 @@ int aiod_resume_await(struct aiod_client *client)
 
     pthread_mutex_lock(&client->lock);
     while (client->away && client->ended == 0) {
-        uint64_t now = aiod_now_ns();
+        uint64_t now = aiod_clock_ns();
         uint64_t due_ns = client->resume->next_ns;
 
         if (due_ns > now) {
