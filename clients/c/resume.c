@@ -61,12 +61,13 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const struct 
     resume->timeout_ns = options->reconnect_timeout_ms * UINT64_C(1000000);
     resume->engine = engine_of(client->socket);
     resume->path = strdup(path);
-    resume->options = (struct aiod_options){.entries = client->entries, .area_bytes = client->area_bytes};
-    resume->options.software = strdup(options->software != NULL ? options->software : "libaiod");
+    resume->software = strdup(options->software != NULL ? options->software : "libaiod");
+    resume->options = (struct aiod_options){
+        .entries = client->entries, .area_bytes = client->area_bytes, .software = resume->software};
     resume->covers = calloc(client->entries, sizeof(*resume->covers));
     resume->epoll = epoll_create1(EPOLL_CLOEXEC);
     resume->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (resume->path == NULL || resume->options.software == NULL || resume->covers == NULL) {
+    if (resume->path == NULL || resume->software == NULL || resume->covers == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
     if (resume->epoll < 0 || resume->timer < 0 || listen_to(resume, client->socket) < 0 ||
@@ -95,7 +96,7 @@ void aiod_resume_destroy(struct aiod_client *client)
         close(resume->timer);
     }
     free(resume->path);
-    free((void *)(uintptr_t)resume->options.software);
+    free(resume->software);
     free(resume->covers);
     free(resume);
 }

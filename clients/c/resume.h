@@ -35,6 +35,7 @@ struct aiod_old_area {
 struct aiod_resume {
     /* Constant. */
     char *path;
+    char *software;
     struct aiod_options options;
     uint64_t timeout_ns;
     int epoll; /* what aiod_fd() is: the socket, while there is one, and `timer` */

@@ -244,6 +244,29 @@ static void perform_kept(uint16_t code, uint32_t handle, uint64_t offset)
     printf("%" PRId64 " %u\n", op.result, op.reason);
 }
 
+/* One that is not waited for at once; what it is of `code`, from the beginning of the file. */
+static struct aiod_op *begin(uint16_t code, uint32_t handle, uint64_t bytes, char filling)
+{
+    static struct aiod_op ops[16];
+    static unsigned count;
+    struct aiod_op *op = &ops[count++];
+
+    *op = (struct aiod_op){
+        .op = code, .handle = handle, .length = bytes, .buffer = aiod_alloc(client, bytes), .awaited = true};
+    memset(op->buffer, filling, bytes);
+    if (aiod_submit(client, &op, 1) != 1) {
+        die("begin");
+    }
+    return op;
+}
+
+static void end(struct aiod_op *op)
+{
+    aiod_wait(client, op, AIOD_NO_TIMEOUT);
+    printf("%" PRId64 " %u\n", op->result, op->reason);
+    aiod_free(client, op->buffer);
+}
+
 static bool all_are(const char *data, uint64_t bytes, char wanted)
 {
     for (uint64_t i = 0; i < bytes; i++) {
@@ -257,6 +280,9 @@ static bool all_are(const char *data, uint64_t bytes, char wanted)
 static void obey(const char *word, const char *name, uint64_t one, uint64_t two)
 {
     static char data[1 << 16];
+    static struct aiod_op *begun[16];
+    static unsigned ended_count;
+    static unsigned begun_count;
     uint32_t handle = (uint32_t)one;
     int64_t result = 0;
 
@@ -274,6 +300,13 @@ static void obey(const char *word, const char *name, uint64_t one, uint64_t two)
         }
     } else if (strcmp(word, "flush") == 0) {
         result = aiod_flush(client, handle, AIOD_NO_TIMEOUT);
+    } else if (strcmp(word, "begin-write") == 0) {
+        begun[begun_count++] = begin(AIOD_RING_WRITE, handle, two, name[0]);
+    } else if (strcmp(word, "begin-read") == 0) {
+        begun[begun_count++] = begin(AIOD_RING_READ, handle, two, 0);
+    } else if (strcmp(word, "end") == 0) { /* the one begun first */
+        end(begun[ended_count++]);
+        return;
     } else if (strcmp(word, "wait") == 0) {
         result = aiod_wait_any(client, (int64_t)one);
     } else if (strcmp(word, "ended") == 0) {

@@ -25,6 +25,8 @@ RECONNECT_MS = 30_000
 KILLS = 3
 WORK_S = 0.5
 
+UNKNOWN = 100
+"""AIOD_RING_UNKNOWN"""
 READ, WRITE, CREATE = 1, 2, 4
 RDWR = READ | WRITE | CREATE
 
@@ -203,6 +205,49 @@ def test_a_flush_is_honest(daemon: Any, run: Callable[..., Program]) -> None:
     assert program.say("flush", "-", dirty) == 0, "the daemon has flushed before it ended"
     assert program.say("close", "-", dirty) == 0
     assert program.say("flush", "-", dirty) == -errno.EBADF
+
+
+def test_a_write_without_an_answer_is_not_sent_again(daemon: Any, run: Callable[..., Program]) -> None:
+    (daemon.path / "file").write_bytes(b"before")
+    config = daemon.config_path.read_text()
+    daemon.config_path.write_text(
+        config.replace("[exports.scratch]", "[exports.scratch]\niops_max = 1\nburst_s = 0.01")
+    )
+    daemon.ctl("reload")
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    pid = daemon.engine["pid"]
+    for word in ("begin-read", "begin-read", "begin-write"):  # each waits a second for the one before it
+        program.say(word, "w", handle, 6)
+    os.kill(pid, signal.SIGKILL)
+    program.send("end")
+    program.send("end")
+    program.send("end")
+    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", f"{-errno.EIO} {UNKNOWN}"]
+    assert (daemon.path / "file").read_bytes() == b"before"
+    program.say("begin-read", "-", handle, 6)
+    program.say("begin-write", "a", handle, 6)
+    assert daemon.stop() == 0
+    daemon.start()
+    program.say("begin-write", "z", handle, 6)
+    program.send("end")
+    program.send("end")
+    program.send("end")
+    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", "6 0"], "in order there is no doubt"
+    assert set((daemon.path / "file").read_bytes()) <= set(b"az")
+
+
+def test_what_is_submitted_meanwhile_waits(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    daemon.stop()
+    assert program.say("wait", "-", 200_000_000) == -errno.ETIMEDOUT, "by now it knows"
+    program.say("begin-write", "m", handle, 6)
+    assert program.say("wait", "-", 100_000_000) == -errno.ETIMEDOUT
+    daemon.start()
+    program.send("end")
+    assert program.answer() == "6 0"
+    assert (daemon.path / "file").read_bytes() == b"m" * 6
 
 
 def test_buffers_stay_what_they_are(daemon: Any, run: Callable[..., Program]) -> None:

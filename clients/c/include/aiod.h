@@ -27,9 +27,9 @@
  * its requests end with that errno and AIOD_RING_NOT_REOPENED. An OPEN with EXCLUSIVE or TRUNCATE whose answer is lost is -EIO.
  *
  * With no engine in time, or one that has not gone but has ended the session (aiodctl kick), the session has ended as above;
- * what ends with -ECONNRESET then was not executed, or changes nothing. A wait with a timeout, and aiod_reap() and
- * aiod_disarm(), can take as long as attaching and opening the files does, reconnect_timeout_ms at most; without an engine
- * they do not. The engine has another process id and serves who was there before by message first: 2 seconds at most.
+ * what ends with -ECONNRESET then was not executed, or changes nothing. While there is no engine, waits keep their timeouts. When
+ * there is one, the thread that goes on is in it until the files are open again, reconnect_timeout_ms at most; so
+ * may be aiod_reap() and aiod_disarm(). aiod_fd() stays the same descriptor.
  */
 #ifndef AIOD_H
 #define AIOD_H
@@ -58,9 +58,9 @@ struct aiod_options {
     bool never_spin;       /* sleeps at once */
     const char *software;  /* for the daemon's log; NULL: "libaiod" */
     const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: of a session that there is; NULL: begin one */
-    uint32_t
-        reconnect_timeout_ms; /* how long another engine is looked for when this one has gone; 0: not at all. See below.
-                                      Not with `ticket` */
+
+    /* How long another engine is looked for when this one has gone, see above; 0: not at all. Not used with a ticket. */
+    uint32_t reconnect_timeout_ms;
 };
 
 /* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
