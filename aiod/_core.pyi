@@ -234,6 +234,7 @@ class Core:
         name: str,
         wanted: int = 0,
         suspect: bool = False,
+        poisoned: bool = False,
         flush_fd: int = -1,
         rate: Rate | None = None,
         ioprio: int = 0,
@@ -255,6 +256,9 @@ class Core:
 
     def adopt(self, tag: int, fd: int, flags: int) -> None:
         """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open()."""
+
+    poison_teller: int
+    """A socket on which workers say ["poisoned", dev, ino] (msgpack) when a file's first flush has failed; -1: none."""
 
     takes_repeats: bool
     """Whether requests with the flag REPEAT are carried out; else they fail with EIO."""

@@ -37,6 +37,7 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
+    core->files.teller_fd = -1;
     core->inline_read_max = config->inline_read_max;
     aiod_buffers_init(&core->buffers, config->buffer_cache_max);
     *result = core;
@@ -217,6 +218,9 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
 
     if (file == NULL) {
         return -ENOMEM;
+    }
+    if (resumed != NULL && resumed->poisoned) {
+        aiod_flushes_poison(&file->flushes);
     }
     number = aiod_handle_add(session, fd, file, use, resumed);
     if (number < 0) {

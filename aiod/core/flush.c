@@ -1,12 +1,16 @@
 #include "flush.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include "worker_io.h"
 
+#define TELL_TIMEOUT_MS 1000 /* a supervisor that is stopped */
+
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
 {
-    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd};
+    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd, .teller_fd = -1};
     pthread_mutex_init(&flushes->lock, NULL);
 }
 
@@ -20,9 +24,33 @@ bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
     return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
 }
 
-static void poison(struct aiod_flushes *flushes)
+static uint8_t *put_number(uint8_t *at, uint64_t number)
 {
-    __atomic_store_n(&flushes->poisoned, true, __ATOMIC_RELEASE);
+    *at++ = 0xcf; /* msgpack: uint 64, big endian */
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        *at++ = (uint8_t)(number >> shift);
+    }
+    return at;
+}
+
+static void tell(const struct aiod_flushes *flushes)
+{
+    uint8_t message[28] = "\x93\xa8poisoned";
+    struct pollfd writable = {.fd = flushes->teller_fd, .events = POLLOUT};
+
+    put_number(put_number(message + 10, flushes->dev), flushes->ino);
+    while (send(flushes->teller_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+        if (errno == EAGAIN ? poll(&writable, 1, TELL_TIMEOUT_MS) == 0 : errno != EINTR) {
+            return;
+        }
+    }
+}
+
+void aiod_flushes_poison(struct aiod_flushes *flushes)
+{
+    if (!__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL) && flushes->teller_fd >= 0) {
+        tell(flushes);
+    }
 }
 
 /*
@@ -61,7 +89,7 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
     }
     result = aiod_io_flush(flushes->fd);
     if (result < 0) {
-        poison(flushes);
+        aiod_flushes_poison(flushes);
     }
     return result;
 }
@@ -163,7 +191,7 @@ int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *reques
     struct aiod_request *parked;
 
     if (may_have_lost(result)) {
-        poison(flushes);
+        aiod_flushes_poison(flushes);
     }
     parked = take_parked(flushes);
     aiod_pool_finish(pool, request, result);

@@ -27,6 +27,9 @@ struct aiod_flushes {
     struct aiod_pool *pool;
     int fd;        /* of the handle opened first */
     bool poisoned; /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
+    uint64_t dev;
+    uint64_t ino;
+    int teller_fd; /* of the file's table */
     pthread_mutex_t lock;
 
     /* Protected by lock. */
@@ -36,6 +39,12 @@ struct aiod_flushes {
 
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd);
 void aiod_flushes_destroy(struct aiod_flushes *flushes);
+
+/*
+ * A flush has failed, here or in an engine before this one. The first time it is said on `teller_fd` (-1: nowhere) as the msgpack
+ * array ["poisoned", dev, ino], before anybody hears of the failure: the supervisor knows it when this process dies next.
+ */
+void aiod_flushes_poison(struct aiod_flushes *flushes);
 
 /* Has a flush or FUA failed? Any thread. */
 bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);

@@ -526,10 +526,10 @@ void core_name(Core &core, uint64_t tag, int verb, const std::string &root, cons
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
                          bool append, const nb::object &alignment, const nb::sequence &ioctls, uint64_t size_max,
-                         const std::string &name, uint32_t wanted, bool suspect, int flush_fd, const Rate *rate,
-                         int ioprio)
+                         const std::string &name, uint32_t wanted, bool suspect, bool poisoned, int flush_fd,
+                         const Rate *rate, int ioprio)
 {
-    const aiod_resumed resumed = {wanted, suspect, flush_fd};
+    const aiod_resumed resumed = {wanted, suspect, poisoned, flush_fd};
     std::vector<aiod_ioctl> allowed;
     aiod_handle_use use = {};
     int64_t number;
@@ -729,13 +729,17 @@ NB_MODULE(_core, m)
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
              nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"), nb::arg("wanted") = 0, nb::arg("suspect") = false,
-             nb::arg("flush_fd") = -1, nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
+             nb::arg("poisoned") = false, nb::arg("flush_fd") = -1, nb::arg("rate").none() = nb::none(),
+             nb::arg("ioprio") = 0)
         .def(
             "adopt",
             [](Core &self, uint64_t tag, int fd, unsigned flags) {
                 Core::check(aiod_core_adopt(self.core, tag, fd, flags));
             },
             nb::arg("tag"), nb::arg("fd"), nb::arg("flags"))
+        .def_prop_rw(
+            "poison_teller", [](const Core &self) { return self.core->files.teller_fd; },
+            [](Core &self, int fd) { self.core->files.teller_fd = fd; })
         .def_prop_rw(
             "takes_repeats", [](const Core &self) { return self.core->takes_repeats; },
             [](Core &self, bool takes) { self.core->takes_repeats = takes; })

@@ -75,7 +75,8 @@ struct aiod_handle {
 struct aiod_resumed {
     uint32_t number; /* its client's word for it; 0: a new one */
     bool suspect;
-    int flush_fd; /* of the file, opened before all others; taken over. -1: none */
+    bool poisoned; /* a flush of the file has failed */
+    int flush_fd;  /* of the file, opened before all others; taken over. -1: none */
 };
 
 struct aiod_handle_slot {

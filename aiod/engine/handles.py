@@ -74,6 +74,9 @@ class Keeping(Protocol):
     def take(self, token: bytes, handle: int) -> Witness | None:
         """The file that the session had open under that number; its descriptor is the caller's."""
 
+    def is_poisoned(self, dev: int, ino: int) -> bool:
+        """Whether a flush of that file had failed in an engine before."""
+
     def first_of(self, dev: int, ino: int) -> int:
         """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
 
@@ -260,6 +263,7 @@ class Handles:
                 rate=self._rate_of(opening.export_name),
                 ioprio=opening.export.ioprio,
                 wanted=again.handle if again is not None else 0,
+                poisoned=again is not None and again.by_witness and self._keeping.is_poisoned(dev, ino),
                 suspect=again is not None and again.opened.changed and not again.by_witness,
                 flush_fd=self._keeping.first_of(dev, ino) if again is not None else -1,
             )

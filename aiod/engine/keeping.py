@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiod import witnesses
 
@@ -23,24 +23,38 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def receive_all(end: socket.socket) -> list[Witness]:
-    """What the engine before this one has left, in the order in which it was opened. Blocks."""
-    found = []
+class Inherited(NamedTuple):
+    """What the engine before this one has left."""
+
+    witnesses: list[Witness]
+    """In the order in which they were opened."""
+    poisoned: set[tuple[int, int]]
+    """Files, by device and inode, of which a flush has failed."""
+
+
+def receive_all(end: socket.socket) -> Inherited:
+    """Take it from the supervisor. Blocks."""
+    found = Inherited([], set())
     while (received := witnesses.receive(end)) is not None and received[0][0] != "all":
-        if received[1] >= 0:
-            found.append(witnesses.unpack(*received))
+        message, fd = received
+        if message[0] == "poisoned":
+            found.poisoned.add((message[1], message[2]))
+        elif fd >= 0:
+            found.witnesses.append(witnesses.unpack(message, fd))
     return found
 
 
 class Keeping:
     """Main loop thread only."""
 
-    def __init__(self, core: Core, end: socket.socket, inherited: list[Witness]) -> None:
+    def __init__(self, core: Core, end: socket.socket, inherited: Inherited) -> None:
         """`end` leads to the supervisor, `inherited` is of receive_all()."""
         self._core = core
         self._end = end
         end.settimeout(0)
-        self._inherited = {(witness.token, witness.handle): witness for witness in inherited}
+        core.poison_teller = end.fileno()
+        self._inherited = {(witness.token, witness.handle): witness for witness in inherited.witnesses}
+        self._poisoned = inherited.poisoned
         self._unsent: deque[tuple[bytes, int, Callable[[], None] | None]] = deque()
 
     @property
@@ -62,6 +76,10 @@ class Keeping:
             if (witness.dev, witness.ino) == (dev, ino):
                 return os.dup(witness.fd)
         return -1
+
+    def is_poisoned(self, dev: int, ino: int) -> bool:
+        """Whether a flush of that file had failed in an engine before."""
+        return (dev, ino) in self._poisoned
 
     def abandon(self) -> None:
         """Whoever has not come back by now does not get its files again."""

@@ -31,7 +31,7 @@ from aiod.engine.dispatch import Dispatch
 from aiod.engine.frontend import Frontend
 from aiod.engine.grace import Grace
 from aiod.engine.handles import Handles
-from aiod.engine.keeping import Keeping, receive_all
+from aiod.engine.keeping import Inherited, Keeping, receive_all
 from aiod.engine.names import Names
 from aiod.engine.rates import ExportRates
 from aiod.engine.rings import Rings
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from aiod.curve import Curve
     from aiod.engine.model import Reopening, Session
     from aiod.peer import Peer
-    from aiod.witnesses import Witness
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +77,7 @@ _LEFT_BEHIND_MAX: Final = 20
 class Engine:
     """The stages, wired; and what the supervisor asks of them. Main loop thread only."""
 
-    def __init__(
-        self, settings: EngineSettings, channel: Channel, keeper: socket.socket, inherited: list[Witness]
-    ) -> None:
+    def __init__(self, settings: EngineSettings, channel: Channel, keeper: socket.socket, inherited: Inherited) -> None:
         """Bind the endpoint and make the pool. Raises OSError when either cannot be.
 
         `keeper` leads to who keeps the witnesses of open files; those of the engine before are `inherited`.
@@ -566,9 +563,7 @@ def _take_lock(settings: EngineSettings) -> None:
     os.write(fd, f"{os.getpid()}\n".encode())
 
 
-async def _serve(
-    settings: EngineSettings, control: socket.socket, keeper: socket.socket, inherited: list[Witness]
-) -> None:
+async def _serve(settings: EngineSettings, control: socket.socket, keeper: socket.socket, inherited: Inherited) -> None:
     channel = await Channel.open(control)
     engine = Engine(settings, channel, keeper, inherited)
     # What was imported lives as long as the process: no collection need look at it again.

@@ -35,6 +35,7 @@ class Keeper:
         self._count_max = count_max
         self._told = False
         self._kept: dict[bytes, dict[int, Witness]] = {}  # by token and handle
+        self._poisoned: set[tuple[int, int]] = set()  # files of these by device and inode, a flush of which has failed
         self._end: socket.socket | None = None
 
     async def serve(self, end: socket.socket) -> None:
@@ -42,7 +43,7 @@ class Keeper:
         end.settimeout(_HAND_OVER_TIMEOUT_S)
         ordered = [witness for session in self._kept.values() for witness in session.values()]
         with contextlib.suppress(OSError):  # it has died, which others notice
-            await asyncio.to_thread(_hand_over, end, ordered)
+            await asyncio.to_thread(_hand_over, end, ordered, [*self._poisoned])
         end.settimeout(0)
         self._end = end
         asyncio.get_running_loop().add_reader(end.fileno(), self._drain)
@@ -93,6 +94,12 @@ class Keeper:
                 self._close(self._kept.get(token, {}).pop(handle, None))
             case ["end", token]:
                 self._forget_session(token)
+            case ["poisoned", dev, ino] if self._has(dev, ino):
+                self._poisoned.add((dev, ino))
+
+    def _has(self, dev: int, ino: int) -> bool:
+        kept = (witness for session in self._kept.values() for witness in session.values())
+        return any((witness.dev, witness.ino) == (dev, ino) for witness in kept)
 
     def _tell_full(self) -> None:
         if not self._told:
@@ -106,10 +113,15 @@ class Keeper:
     def _close(self, witness: Witness | None) -> None:
         if witness is not None:
             self.count -= 1
+            file = witness.dev, witness.ino
+            if file in self._poisoned and not self._has(*file):
+                self._poisoned.discard(file)
             _closer.submit(os.close, witness.fd)
 
 
-def _hand_over(end: socket.socket, kept: list[Witness]) -> None:
+def _hand_over(end: socket.socket, kept: list[Witness], poisoned: list[tuple[int, int]]) -> None:
     for witness in kept:
         socket.send_fds(end, [witnesses.pack(witness)], [witness.fd])
+    for dev, ino in poisoned:
+        end.send(witnesses.packed("poisoned", dev, ino))
     end.send(witnesses.packed("all"))

@@ -29,6 +29,8 @@ AIOD: Final = "aiod, ring"
 """Of each language: what the others are compared with."""
 AIOD_ZMQ: Final = "aiod, ZeroMQ"
 ECHO: Final = "pyzmq echo"
+LIMITS: Final = ("fio psync", "fio io_uring", "os.pread")
+"""What asks the kernel itself, without a daemon."""
 EXPORTS: Final = ("first", "second")
 """aiod's exports by engine; O_DIRECT has "direct"."""
 

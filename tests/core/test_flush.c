@@ -2,6 +2,9 @@
 #include "check.h"
 
 #include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "flush.h"
 
@@ -222,6 +225,32 @@ static void its_refusal_does_not(void)
     }
 }
 
+/* The first failure is said once, as a msgpack array; what else fails on the file is known by it. */
+static void it_is_told(void)
+{
+    static const uint8_t wanted[28] = "\x93\xa8poisoned\xcf\0\0\0\0\0\0\1\2\xcf\0\0\0\0\0\0\0\3";
+    uint8_t said[64];
+    int ends[2];
+
+    CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends) == 0);
+    aiod_flushes_init(&flushes, NULL, FD);
+    flushes.dev = 0x102;
+    flushes.ino = 3;
+    flushes.teller_fd = ends[0];
+    aiod_flushes_poison(&flushes);
+    aiod_flushes_poison(&flushes);
+    CHECK(recv(ends[1], said, sizeof(said), 0) == sizeof(wanted) && memcmp(said, wanted, sizeof(wanted)) == 0);
+    CHECK(recv(ends[1], said, sizeof(said), 0) < 0);
+    close(ends[1]);
+    aiod_flushes_destroy(&flushes);
+    aiod_flushes_init(&flushes, NULL, FD);
+    flushes.teller_fd = ends[0];
+    aiod_flushes_poison(&flushes); /* nobody is there any more */
+    CHECK(aiod_flushes_poisoned(&flushes));
+    aiod_flushes_destroy(&flushes);
+    close(ends[0]);
+}
+
 int main(void)
 {
     struct aiod_os os;
@@ -238,5 +267,6 @@ int main(void)
     its_error_stays_too();
     its_refusal_does_not();
     those_in_the_queue_share_one_too();
+    it_is_told();
     return 0;
 }

@@ -65,10 +65,16 @@ def served(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(params=["zmq", "ring"])
-def file(request: pytest.FixtureRequest, served: Served) -> Iterator[aiod_client.File]:
+def transport(request: pytest.FixtureRequest) -> Any:
+    """Both ways."""
+    return request.param
+
+
+@pytest.fixture
+def file(transport: Any, served: Served) -> Iterator[aiod_client.File]:
     """The device, of a client that goes on with the next engine."""
     with (
-        aiod_client.connect(served.daemon.endpoint, transport=request.param, reconnect_timeout=30) as client,
+        aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client,
         client.open("device", "r+") as opened,
     ):
         yield opened
@@ -89,6 +95,32 @@ def test_it_fails_unseen_between_two_engines(served: Served, file: Any, wait_unt
     wait_until(lambda: served.is_replaced(pid), "another engine")
     assert not any(served.disk.image.read_bytes())
     assert is_poisoned(file)
+
+
+def test_it_is_remembered_over_one_death_after_another(served: Served, file: Any) -> None:
+    """The kernel tells it once for each file that is open: the second engine has the last of them."""
+    with served.disk.failing("pwrite"):
+        file.pwrite(DATA, 0)
+        assert refused(file.flush) == errno.EIO
+    for _ in range(3):
+        served.kill_engine()
+        assert is_poisoned(file)
+    (handle,) = served.daemon.json("handles")["handles"]
+    assert handle["poisoned"]
+
+
+def test_and_forgotten_when_all_handles_are_closed(served: Served, transport: Any) -> None:
+    with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
+        with client.open("device", "r+") as file, served.disk.failing("pwrite"):
+            file.pwrite(DATA, 0)
+            assert refused(file.flush) == errno.EIO
+            served.kill_engine()
+            assert is_poisoned(file)
+        with client.open("device", "r+") as file:
+            file.pwrite(DATA, 0)
+            served.kill_engine()
+            file.flush()
+    assert served.disk.image.read_bytes()[: len(DATA)] == DATA
 
 
 def test_it_fails_while_the_engine_lives_and_nobody_asks(served: Served, file: Any) -> None:

@@ -11,8 +11,12 @@
  * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
  * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
  *
- * When the engine goes (it has died, or the daemon is stopped), the session has ended, and what is in flight ends with
- * -ECONNRESET; unless reconnect_timeout_ms was given. Then libaiod attaches to the next engine that serves the export, in
+ * A session ends with its engine (it has died, or the daemon is stopped): requests in flight end with -ECONNRESET,
+ * aiod_ended() says why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A
+ * program that goes on connects again, and writes once more what no flush had covered, unless the last word was
+ * AIOD_RING_FLUSHED.
+ *
+ * With reconnect_timeout_ms the library does that, as far as it can. It attaches to the next engine that serves the export, in
  * whichever thread waits, reaps or calls meanwhile, opens the files again, and goes on: handles keep their numbers, buffers
  * stay what and where they are, and what is submitted meanwhile waits. Of what is in flight:
  *
