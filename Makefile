@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
                   clients/python/aiod_client/*.cpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
-C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] clients/c/*.[ch] clients/c/include/*.h \
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c clients/c/*.[ch] clients/c/include/*.h \
            clients/python/aiod_client/*.cpp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c)
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiod import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from aiod._core import Session as CoreSession
     from aiod.engine.accounts import Account
     from aiod.engine_settings import ExportSettings
@@ -43,8 +45,8 @@ class RingConnection(Protocol):
     def close(self) -> None:
         """End it."""
 
-    def reply(self, cookie: int, result: int, text: str | None) -> None:
-        """Answer OPEN or CLOSE."""
+    def reply(self, cookie: int, result: int, text: str | None, file: Iterable[int] | None = None) -> None:
+        """Answer OPEN or CLOSE. `file`: device, inode, generation of what was opened."""
 
 
 @dataclass(slots=True, eq=False)

@@ -261,7 +261,7 @@ class Engine:
         """Answer an open or a close where it was asked for."""
         if session.by_socket:
             if session.ring is not None:
-                session.ring.reply(cookie, result, sentence)
+                session.ring.reply(cookie, result, sentence, body["file"] if result >= 0 and body else None)
         else:
             self._frontend.reply(session, cookie, result, sentence, body)
 

@@ -72,9 +72,11 @@ class Connection:
         self.socket.close()
         self._rings.forget(self)
 
-    def reply(self, cookie: int, result: int, text: str | None) -> None:
-        """Answer OPEN, CLOSE or an ATTACH that is refused."""
+    def reply(self, cookie: int, result: int, text: str | None, file: Iterable[int] | None = None) -> None:
+        """Answer OPEN, CLOSE or an ATTACH that is refused. `file`: device, inode, generation of what was opened."""
         said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
+        if file is not None:
+            said = ring_wire.FILE.pack(*file)
         message = ring_wire.REPLY.pack(RingMessage.REPLY, 0, cookie, result) + said
         try:
             self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

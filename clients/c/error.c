@@ -38,7 +38,11 @@ const char *aiod_reason_text(uint32_t reason)
         [AIOD_RING_TOO_LARGE] = "the file would be larger than the export's max_file_bytes",
         [AIOD_RING_LATE] = "sent again too late: unknown whether done",
         [AIOD_RING_RESTARTED] = "the daemon was started again: write what was not flushed once more, then flush",
+        [AIOD_RING_UNKNOWN] = "the engine has gone: unknown whether done",
+        [AIOD_RING_NOT_REOPENED] = "the file could not be opened again at the next engine",
     };
 
-    return reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : "for a reason that this library does not know";
+    const char *text = reason < sizeof(texts) / sizeof(texts[0]) ? texts[reason] : NULL;
+
+    return text != NULL ? text : "for a reason that this library does not know";
 }

@@ -18,7 +18,7 @@
 #define CHECK_NS                                                                                                       \
     UINT64_C(100000000) /* how often a sleeper looks whether the engine is still there: a futex cannot tell */
 
-static uint64_t now_ns(void)
+uint64_t aiod_clock_ns(void)
 {
     struct timespec now;
 
@@ -41,7 +41,7 @@ static void pause_a_little(void)
 static void free_op(struct aiod_client *client, struct aiod_op *op)
 {
     if (op->buffer != NULL) {
-        aiod_area_put(&client->area, (uint64_t)((char *)op->buffer - client->area_base));
+        aiod_put_buffer(client, op->buffer);
     }
     free(op);
 }
@@ -55,8 +55,7 @@ static void put_done(struct aiod_client *client, struct aiod_op *op)
     client->done_tail = &op->next;
 }
 
-/* The request has ended. */
-static void settle(struct aiod_client *client, struct aiod_op *op)
+void aiod_settle(struct aiod_client *client, struct aiod_op *op)
 {
     bool awaited = op->state == OP_AWAITED;
     uint32_t place = (uint32_t)op->cookie;
@@ -81,8 +80,7 @@ static void settle(struct aiod_client *client, struct aiod_op *op)
     __atomic_store_n(&op->state, OP_DONE, __ATOMIC_RELEASE);
 }
 
-/* Take all completions that are there. */
-static void drain(struct aiod_client *client)
+void aiod_drain(struct aiod_client *client)
 {
     uint32_t tail = __atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST);
     uint32_t head = client->cq_head;
@@ -101,7 +99,9 @@ static void drain(struct aiod_client *client)
         op->result = cqe->result;
         op->written = cqe->written;
         op->reason = cqe->reason;
-        settle(client, op);
+        if (client->resume == NULL || aiod_resume_completed(client, op)) {
+            aiod_settle(client, op);
+        }
     }
     __atomic_store_n(&client->cq_head, head, __ATOMIC_RELAXED); /* aiod_look_for() looks without the lock */
     __atomic_store_n(&client->header->cq_head, head, __ATOMIC_RELEASE);
@@ -112,8 +112,9 @@ void aiod_end_session(struct aiod_client *client, int error)
     if (client->ended != 0) {
         return;
     }
-    drain(client);
+    aiod_drain(client);
     client->ended = error;
+    client->away = false;
     for (uint32_t place = 0; place < client->entries; place++) {
         struct aiod_op *op = client->places[place];
 
@@ -121,9 +122,17 @@ void aiod_end_session(struct aiod_client *client, int error)
             op->result = -error;
             op->written = 0;
             op->reason = AIOD_RING_BY_KERNEL;
-            settle(client, op);
+            aiod_settle(client, op);
         }
     }
+    if (client->resume != NULL) {
+        aiod_resume_ended(client);
+    }
+    aiod_wake_all(client);
+}
+
+void aiod_wake_all(struct aiod_client *client)
+{
     for (struct parked *parked = client->parked; parked != NULL; parked = parked->next) {
         parked->woken = true;
         pthread_cond_signal(&parked->cond);
@@ -133,14 +142,26 @@ void aiod_end_session(struct aiod_client *client, int error)
     syscall(SYS_futex, &client->header->client_waits, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
-/* Has the engine closed the socket? Its end is the session's. */
-static void look_at_socket(struct aiod_client *client)
+void aiod_lose_session(struct aiod_client *client)
+{
+    if (client->ended != 0 || client->away) {
+        return;
+    }
+    if (client->resume != NULL) {
+        aiod_resume_lost(client);
+    } else {
+        aiod_end_session(client, ECONNRESET);
+    }
+}
+
+/* Its end is the session's. */
+void aiod_look_at_socket(struct aiod_client *client)
 {
     char byte;
     ssize_t got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
 
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        aiod_end_session(client, ECONNRESET);
+        aiod_lose_session(client);
     }
 }
 
@@ -155,11 +176,15 @@ static void put_entry(struct aiod_client *client, struct aiod_op *op)
         .handle = op->handle,
         .offset = op->offset,
         .length = op->length,
-        .buffer = op->buffer == NULL ? 0 : (uint64_t)((char *)op->buffer - client->area_base),
+        .buffer = op->buffer == NULL ? 0 : aiod_offset_of(client, op->buffer),
         .source_offset = op->source_offset,
         .source = op->source,
         .deadline_ms = op->deadline_ms,
     };
+    op->sent = true;
+    if (client->resume != NULL) {
+        aiod_resume_put(client, op, sqe);
+    }
 }
 
 /* Tell the engine of what was put, if it sleeps. */
@@ -173,15 +198,37 @@ static void publish(struct aiod_client *client)
     }
 }
 
+/* Those that are to be submitted again; cancels last, so that they find what they are for. */
+static void put_again(struct aiod_client *client, bool cancels)
+{
+    for (uint32_t place = 0; place < client->entries; place++) {
+        struct aiod_op *op = client->places[place];
+
+        if (op != NULL && !op->sent && (op->op == AIOD_RING_CANCEL) == cancels) {
+            put_entry(client, op);
+        }
+    }
+}
+
+void aiod_submit_again(struct aiod_client *client)
+{
+    put_again(client, false);
+    put_again(client, true);
+    publish(client);
+}
+
 int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count)
 {
     unsigned submitted = 0;
     int ended;
 
     pthread_mutex_lock(&client->lock);
+    if (client->resume != NULL) { /* or a write would be in doubt that an engine long dead has never seen */
+        aiod_resume_look(client);
+    }
     ended = client->ended;
     if (ended == 0 && client->inflight + count > client->entries) {
-        drain(client);
+        aiod_drain(client);
     }
     while (ended == 0 && submitted < count && client->inflight < client->entries) {
         struct aiod_op *op = ops[submitted++];
@@ -191,14 +238,16 @@ int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned
         op->cookie = client->next_number++ << 32 | place;
         op->state = op->awaited ? OP_AWAITED : OP_INFLIGHT;
         client->places[place] = op;
-        put_entry(client, op);
+        op->sent = false;
+        if (!client->away) {
+            put_entry(client, op);
+        }
     }
-    if (submitted > 0) {
+    if (submitted > 0 && !client->away) {
         publish(client);
     }
     pthread_mutex_unlock(&client->lock);
-    return ended != 0 ? aiod_fail(-ended, "the session has ended: the engine has closed it, or is gone")
-                      : (int)submitted;
+    return ended != 0 ? aiod_fail(-ended, "the session has ended: %s", aiod_why(client)) : (int)submitted;
 }
 
 unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned max)
@@ -206,7 +255,10 @@ unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned m
     unsigned count = 0;
 
     pthread_mutex_lock(&client->lock);
-    drain(client);
+    aiod_drain(client);
+    if (client->done == NULL && client->resume != NULL) {
+        aiod_resume_tick(client);
+    }
     while (count < max && client->done != NULL) {
         done[count] = client->done;
         client->done->listed = false;
@@ -244,7 +296,7 @@ static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t un
         if (until_ns != 0) {
             sched_yield();
         }
-    } while (now_ns() < until_ns);
+    } while (aiod_clock_ns() < until_ns);
     return false;
 }
 
@@ -295,7 +347,7 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
 
     client->leading = true;
     pthread_mutex_unlock(&client->lock);
-    started_ns = now_ns();
+    started_ns = aiod_clock_ns();
     if (spin_ns == 0 || !look_on(client, seen, started_ns + spin_ns)) {
         uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
 
@@ -303,9 +355,9 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
     }
     pthread_mutex_lock(&client->lock);
     client->leading = false;
-    adapt(client, now_ns() - started_ns);
+    adapt(client, aiod_clock_ns() - started_ns);
     if (unheard) {
-        look_at_socket(client);
+        aiod_look_at_socket(client);
     }
 }
 
@@ -330,6 +382,14 @@ static void park(struct aiod_client *client, struct aiod_op *op, uint64_t deadli
     pthread_cond_destroy(&parked.cond);
 }
 
+void aiod_let_lead(struct aiod_client *client)
+{
+    if (!client->leading && client->parked != NULL) {
+        client->parked->woken = true;
+        pthread_cond_signal(&client->parked->cond);
+    }
+}
+
 /* `op` (NULL: anything more than `seen`) is done. */
 static bool is_there(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
 {
@@ -339,21 +399,20 @@ static bool is_there(const struct aiod_client *client, const struct aiod_op *op,
 /* Until `op` is done (NULL: until anything more than `seen` is). Lock held on entry and return. */
 static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
 {
-    uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : now_ns() + (uint64_t)timeout_ns;
+    uint64_t deadline_ns = timeout_ns < 0 ? (uint64_t)INT64_MAX : aiod_clock_ns() + (uint64_t)timeout_ns;
 
-    drain(client);
-    while (!is_there(client, op, seen) && (timeout_ns < 0 || now_ns() < deadline_ns)) {
+    aiod_drain(client);
+    while (!is_there(client, op, seen) && (timeout_ns < 0 || aiod_clock_ns() < deadline_ns)) {
         if (client->leading) {
             park(client, op, deadline_ns);
+        } else if (client->away) {
+            aiod_resume_step(client, deadline_ns);
         } else {
             lead(client, deadline_ns);
         }
-        drain(client);
+        aiod_drain(client);
     }
-    if (!client->leading && client->parked != NULL) {
-        client->parked->woken = true;
-        pthread_cond_signal(&client->parked->cond);
-    }
+    aiod_let_lead(client);
     return is_there(client, op, seen) ? 0 : -ETIMEDOUT;
 }
 
@@ -362,7 +421,7 @@ int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
     int error = 0;
 
     pthread_mutex_lock(&client->lock);
-    drain(client);
+    aiod_drain(client);
     while (client->done == NULL && client->ended == 0 && error == 0) {
         error = wait_for(client, NULL, client->done_count, timeout_ns);
     }
@@ -452,7 +511,7 @@ int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks
             bool done;
 
             pthread_mutex_lock(&client->lock);
-            drain(client);
+            aiod_drain(client);
             done = op->state == OP_DONE;
             if (done) {
                 take_done(client, op);
@@ -508,7 +567,7 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
 
 int aiod_fd(const struct aiod_client *client)
 {
-    return client->socket;
+    return client->resume != NULL ? aiod_resume_fd(client) : client->socket;
 }
 
 bool aiod_arm(struct aiod_client *client)
@@ -517,7 +576,7 @@ bool aiod_arm(struct aiod_client *client)
 
     pthread_mutex_lock(&client->lock);
     __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_SOCKET, __ATOMIC_SEQ_CST);
-    drain(client);
+    aiod_drain(client);
     nothing = client->done == NULL && client->ended == 0;
     if (!nothing) {
         __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
@@ -533,6 +592,9 @@ void aiod_disarm(struct aiod_client *client)
 
     pthread_mutex_lock(&client->lock);
     __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
+    if (client->resume != NULL) {
+        aiod_resume_disarm(client);
+    }
     /* A longer message is the answer to a call of another thread's. */
     while ((got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 1) {
         recv(client->socket, &byte, 1, MSG_DONTWAIT);
@@ -542,7 +604,10 @@ void aiod_disarm(struct aiod_client *client)
         return;
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        aiod_end_session(client, ECONNRESET);
+        aiod_lose_session(client);
+    }
+    if (client->away) {
+        aiod_resume_tick(client);
     }
     pthread_mutex_unlock(&client->lock);
 }

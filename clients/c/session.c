@@ -1,5 +1,5 @@
 /*
- * session.c - the socket: attach, open, close; and the end.
+ * session.c - a session's birth and end: where the socket is, what comes by it, and what is given back.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -56,7 +56,17 @@ static int runtime_dir(char *path, size_t size, const char *endpoint)
 
 /* ---- attaching ------------------------------------------------------------------------------------------------------ */
 
-static int connect_socket(const char *path)
+void aiod_set_timeout(int socket, uint64_t timeout_ns)
+{
+    struct timeval timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
+                              .tv_usec = (suseconds_t)(timeout_ns / 1000u % 1000000u)};
+
+    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
+    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)); /* of connect() as well */
+}
+
+/* Connected; what is sent and received on it takes `timeout_ns` at most, 0: as long as it takes. */
+static int connect_socket(const char *path, uint64_t timeout_ns)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd;
@@ -69,6 +79,7 @@ static int connect_socket(const char *path)
     if (fd < 0) {
         return aiod_fail(-errno, "no socket: %s", strerror(errno));
     }
+    aiod_set_timeout(fd, timeout_ns);
     if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
         int error = errno;
 
@@ -95,15 +106,7 @@ static int send_attach(int socket, const struct aiod_options *options)
                                                                    : 0;
 }
 
-union answer {
-    uint32_t type;
-    struct aiod_ring_attached attached;
-    struct aiod_ring_reply reply;
-    char bytes[sizeof(struct aiod_ring_reply) + AIOD_RING_SENTENCE_MAX];
-};
-
-/* What the engine said no with. */
-static int refused(const union answer *answer, size_t length)
+int aiod_refused(const union aiod_answer *answer, size_t length)
 {
     if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
         return aiod_fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
@@ -113,7 +116,7 @@ static int refused(const union answer *answer, size_t length)
 }
 
 /* The engine's answer to ATTACH: two descriptors come along, or none. */
-static int receive_attached(int socket, union answer *answer, int fds[2])
+static int receive_attached(int socket, union aiod_answer *answer, int fds[2])
 {
     union {
         struct cmsghdr header;
@@ -129,38 +132,101 @@ static int receive_attached(int socket, union answer *answer, int fds[2])
         return aiod_fail(got < 0 ? -errno : -ECONNRESET, "the engine has not answered ATTACH");
     }
     if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
-        return refused(answer, (size_t)got);
+        return aiod_refused(answer, (size_t)got);
     }
     memcpy(fds, CMSG_DATA(header), 2 * sizeof(int));
     if ((size_t)got < sizeof(answer->attached) || answer->type != AIOD_RING_ATTACHED) {
         close(fds[0]);
         close(fds[1]);
-        return refused(answer, (size_t)got);
+        return aiod_refused(answer, (size_t)got);
     }
     return 0;
 }
 
-/* Take over the memory. */
-static int map_memory(struct aiod_client *client, int memory_fd, uint64_t bytes)
+/* Map the memory, and look whether it is what we know. */
+static int map_memory(struct aiod_attachment *attachment, int memory_fd)
 {
-    struct aiod_ring_header *header;
+    const struct aiod_ring_header *header;
 
-    client->bytes = bytes;
-    client->base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
-    if (client->base == MAP_FAILED) {
+    attachment->base = mmap(NULL, attachment->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
+    if (attachment->base == MAP_FAILED) {
         return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
     }
-    header = (struct aiod_ring_header *)(void *)client->base;
-    if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION || header->memory_bytes != bytes) {
+    header = (const struct aiod_ring_header *)(const void *)attachment->base;
+    if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION ||
+        header->memory_bytes != attachment->bytes) {
         return aiod_fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
     }
+    return 0;
+}
+
+static int take_over(struct aiod_attachment *attachment, const struct aiod_options *options)
+{
+    union aiod_answer answer;
+    int fds[2];
+    int error = send_attach(attachment->socket, options);
+
+    if (error == 0) {
+        error = receive_attached(attachment->socket, &answer, fds);
+    }
+    if (error < 0) {
+        return error;
+    }
+    attachment->doorbell = fds[1];
+    attachment->bytes = answer.attached.memory_bytes;
+    attachment->request_bytes_max = answer.attached.request_bytes_max;
+    error = map_memory(attachment, fds[0]);
+    close(fds[0]);
+    return error;
+}
+
+int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const struct aiod_options *options,
+                      uint64_t timeout_ns)
+{
+    int error;
+
+    *attachment = (struct aiod_attachment){.doorbell = -1, .base = MAP_FAILED};
+    error = attachment->socket = connect_socket(path, timeout_ns);
+    if (error >= 0) {
+        error = take_over(attachment, options);
+    }
+    if (error < 0) {
+        aiod_give_back(attachment);
+        return error;
+    }
+    return 0;
+}
+
+void aiod_give_back(const struct aiod_attachment *attachment)
+{
+    if (attachment->socket >= 0) {
+        close(attachment->socket);
+    }
+    if (attachment->doorbell >= 0) {
+        close(attachment->doorbell);
+    }
+    if (attachment->base != MAP_FAILED) {
+        munmap(attachment->base, attachment->bytes);
+    }
+}
+
+/* ---- birth and end -------------------------------------------------------------------------------------------------- */
+
+static void adopt(struct aiod_client *client, const struct aiod_attachment *attachment)
+{
+    struct aiod_ring_header *header = (struct aiod_ring_header *)(void *)attachment->base;
+
+    client->socket = attachment->socket;
+    client->doorbell = attachment->doorbell;
+    client->base = attachment->base;
+    client->request_bytes_max = attachment->request_bytes_max;
     client->header = header;
     client->entries = header->entries;
     client->sqes = (struct aiod_ring_sqe *)(void *)(client->base + header->sq_offset);
     client->cqes = (struct aiod_ring_cqe *)(void *)(client->base + header->cq_offset);
+    client->queue_bytes = header->area_offset;
     client->area_base = client->base + header->area_offset;
     client->area_bytes = header->area_bytes;
-    return 0;
 }
 
 static int make_books(struct aiod_client *client)
@@ -168,6 +234,7 @@ static int make_books(struct aiod_client *client)
     client->places = calloc(client->entries, sizeof(struct aiod_op *));
     client->free_places = calloc(client->entries, sizeof(*client->free_places));
     if (client->places == NULL || client->free_places == NULL || !aiod_area_init(&client->area, client->area_bytes)) {
+        client->entries = 0; /* for the end */
         return aiod_fail(-ENOMEM, "no memory");
     }
     for (uint32_t i = 0; i < client->entries; i++) {
@@ -177,43 +244,29 @@ static int make_books(struct aiod_client *client)
     return 0;
 }
 
-static int take_over(struct aiod_client *client, const struct aiod_options *options)
-{
-    union answer answer;
-    int fds[2];
-    int error = send_attach(client->socket, options);
-
-    if (error == 0) {
-        error = receive_attached(client->socket, &answer, fds);
-    }
-    if (error < 0) {
-        return error;
-    }
-    client->doorbell = fds[1];
-    client->request_bytes_max = answer.attached.request_bytes_max;
-    error = map_memory(client, fds[0], answer.attached.memory_bytes);
-    close(fds[0]);
-    return error < 0 ? error : make_books(client);
-}
-
 int aiod_attach(struct aiod_client **result, const char *socket_path, const struct aiod_options *given)
 {
     const struct aiod_options defaults = {0};
     const struct aiod_options *options = given != NULL ? given : &defaults;
     struct aiod_client *client = calloc(1, sizeof(*client));
+    struct aiod_attachment attachment;
     int error;
 
     if (client == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
-    client->base = MAP_FAILED;
-    client->doorbell = -1;
+    error = aiod_get_attached(&attachment, socket_path, options, 0);
+    if (error < 0) {
+        free(client);
+        return error;
+    }
+    adopt(client, &attachment);
     client->spin_max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
     pthread_mutex_init(&client->lock, NULL);
     pthread_mutex_init(&client->socket_lock, NULL);
-    error = client->socket = connect_socket(socket_path);
-    if (error >= 0) {
-        error = take_over(client, options);
+    error = make_books(client);
+    if (error == 0 && options->reconnect_timeout_ms != 0 && options->ticket == NULL) {
+        error = aiod_resume_init(client, socket_path, options);
     }
     if (error < 0) {
         aiod_disconnect(client);
@@ -243,27 +296,24 @@ void aiod_shutdown(struct aiod_client *client)
 {
     struct aiod_ring_goodbye goodbye = {.type = AIOD_RING_GOODBYE};
 
+    /* Under the lock: else it might be another engine's socket by the time that the session is said to have ended. */
+    pthread_mutex_lock(&client->lock);
     (void)!send(client->socket, &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
     shutdown(client->socket, SHUT_RDWR);
-    pthread_mutex_lock(&client->lock);
     aiod_end_session(client, ESHUTDOWN);
     pthread_mutex_unlock(&client->lock);
 }
 
 void aiod_disconnect(struct aiod_client *client)
 {
-    if (client->header != NULL) {
-        aiod_shutdown(client);
+    aiod_shutdown(client);
+    if (client->resume != NULL) {
+        aiod_resume_destroy(client);
     }
-    if (client->socket >= 0) {
-        close(client->socket);
-    }
-    if (client->doorbell >= 0) {
-        close(client->doorbell);
-    }
-    if (client->base != MAP_FAILED) {
-        munmap(client->base, client->bytes);
-    }
+    close(client->socket);
+    close(client->doorbell);
+    munmap(client->area_base, client->area_bytes);
+    munmap(client->base, client->queue_bytes);
     if (client->area.blocks != NULL) {
         aiod_area_destroy(&client->area);
     }
@@ -294,104 +344,4 @@ uint64_t aiod_request_bytes_max(const struct aiod_client *client)
     uint64_t largest = aiod_area_largest(&client->area);
 
     return client->request_bytes_max < largest ? client->request_bytes_max : largest;
-}
-
-/* ---- calls ---------------------------------------------------------------------------------------------------------- */
-
-/* The answer with `cookie`. Words that only wake, and answers to calls given up, are passed over. */
-static int64_t receive_reply(struct aiod_client *client, uint64_t cookie)
-{
-    union answer answer;
-    ssize_t got;
-
-    for (;;) {
-        got = recv(client->socket, &answer, sizeof(answer), 0);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            pthread_mutex_lock(&client->lock);
-            aiod_end_session(client, ECONNRESET);
-            pthread_mutex_unlock(&client->lock);
-            return aiod_fail(-ECONNRESET, "the session has ended: the engine has closed it, or is gone");
-        }
-        if ((size_t)got >= sizeof(answer.reply) && answer.type == AIOD_RING_REPLY && answer.reply.cookie == cookie) {
-            return answer.reply.result < 0 ? refused(&answer, (size_t)got) : answer.reply.result;
-        }
-    }
-}
-
-static int64_t call(struct aiod_client *client, const void *message, size_t length, uint64_t cookie)
-{
-    if (send(client->socket, message, length, MSG_NOSIGNAL) < 0) {
-        return aiod_fail(-errno, "the session has ended: %s", strerror(errno));
-    }
-    return receive_reply(client, cookie);
-}
-
-int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode)
-{
-    struct {
-        struct aiod_ring_open open;
-        char path[AIOD_RING_PATH_MAX];
-    } message = {.open = {.type = AIOD_RING_OPEN, .flags = flags, .mode = mode}};
-    size_t length = strlen(path);
-    int64_t result;
-
-    if (length > sizeof(message.path)) {
-        return aiod_fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
-    }
-    memcpy(message.path, path, length);
-    pthread_mutex_lock(&client->socket_lock);
-    message.open.cookie = client->next_cookie++;
-    result = call(client, &message, sizeof(message.open) + length, message.open.cookie);
-    pthread_mutex_unlock(&client->socket_lock);
-    return result;
-}
-
-int aiod_close(struct aiod_client *client, uint32_t handle)
-{
-    struct aiod_ring_close message = {.type = AIOD_RING_CLOSE, .handle = handle};
-    int64_t result;
-
-    pthread_mutex_lock(&client->socket_lock);
-    message.cookie = client->next_cookie++;
-    result = call(client, &message, sizeof(message), message.cookie);
-    pthread_mutex_unlock(&client->socket_lock);
-    return (int)result;
-}
-
-/* ---- buffers -------------------------------------------------------------------------------------------------------- */
-
-void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
-{
-    uint64_t offset;
-
-    pthread_mutex_lock(&client->lock);
-    offset = aiod_area_get(&client->area, bytes);
-    pthread_mutex_unlock(&client->lock);
-    return offset == UINT64_MAX ? NULL : client->area_base + offset;
-}
-
-void aiod_free(struct aiod_client *client, void *buffer)
-{
-    if (buffer == NULL) {
-        return;
-    }
-    pthread_mutex_lock(&client->lock);
-    aiod_area_put(&client->area, (uint64_t)((char *)buffer - client->area_base));
-    pthread_mutex_unlock(&client->lock);
-}
-
-bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t bytes)
-{
-    const char *first = data;
-
-    return first >= client->area_base && first <= client->area_base + client->area_bytes &&
-           bytes <= (uint64_t)(client->area_base + client->area_bytes - first);
-}
-
-uint64_t aiod_alloc_max(const struct aiod_client *client)
-{
-    return aiod_area_largest(&client->area);
 }

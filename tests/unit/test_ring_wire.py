@@ -26,6 +26,7 @@ int main(void)
     SIZE("OPEN", struct aiod_ring_open);
     SIZE("CLOSE", struct aiod_ring_close);
     SIZE("REPLY", struct aiod_ring_reply);
+    SIZE("FILE", struct aiod_ring_file);
     SIZE("GOODBYE", struct aiod_ring_goodbye);
     NUMBER("attach.ticket", offsetof(struct aiod_ring_attach, ticket));
     NUMBER("attach.area_bytes", offsetof(struct aiod_ring_attach, area_bytes));
@@ -65,7 +66,7 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in said.splitlines())}
 
 
-@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "GOODBYE"])
+@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "FILE", "GOODBYE"])
 def test_sizes(numbers: dict[str, int], name: str) -> None:
     assert numbers[name] == getattr(ring_wire, name).size
 

@@ -11,9 +11,29 @@
  * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
  * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
  *
- * A session ends with its engine, and no other is looked for: requests in flight end with -ECONNRESET, aiod_ended() says
- * why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A program that goes
- * on connects again, and writes once more what no flush had covered, unless the last word was AIOD_RING_FLUSHED.
+ * A session ends with its engine (it has died, or the daemon is stopped): requests in flight end with -ECONNRESET,
+ * aiod_ended() says why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A
+ * program that goes on connects again, and writes once more what no flush had covered, unless the last word was
+ * AIOD_RING_FLUSHED.
+ *
+ * With reconnect_timeout_ms the library does that, as far as it can. It attaches to the next engine that serves the export, in
+ * whichever thread waits, reaps or calls meanwhile, opens the files again, and goes on: handles keep their numbers, buffers
+ * stay what and where they are, and what is submitted meanwhile waits. Of what is in flight:
+ *
+ *   - what changes nothing (READ, FLUSH, SIZE, PREFETCH, CANCEL) is submitted again, and its deadline_ms begins anew;
+ *   - so is all that was not executed: submitted meanwhile, refused by a daemon that stops, or unfinished when one that has
+ *     stopped in order said that what is unfinished was not executed;
+ *   - anything else ends with -EIO and AIOD_RING_UNKNOWN: it may have been done, in part, or not.
+ *
+ * If the engine has not stopped in order, the first flush of a handle with acknowledged changes that no flush has covered fails
+ * once, with -EIO and AIOD_RING_RESTARTED: a disk may have failed to take them, with nobody there to hear of it. Write them
+ * again, then flush. A file that cannot be opened again under its name, or that is another one by now (-ESTALE), is lost:
+ * its requests end with that errno and AIOD_RING_NOT_REOPENED. An OPEN with EXCLUSIVE or TRUNCATE whose answer is lost is -EIO.
+ *
+ * With no engine in time, or one that has not gone but has ended the session (aiodctl kick), the session has ended as above;
+ * what ends with -ECONNRESET then was not executed, or changes nothing. While there is no engine, waits keep their timeouts. When
+ * there is one, the thread that goes on is in it until the files are open again, reconnect_timeout_ms at most; so
+ * may be aiod_reap() and aiod_disarm(). aiod_fd() stays the same descriptor.
  */
 #ifndef AIOD_H
 #define AIOD_H
@@ -42,6 +62,9 @@ struct aiod_options {
     bool never_spin;       /* sleeps at once */
     const char *software;  /* for the daemon's log; NULL: "libaiod" */
     const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: of a session that there is; NULL: begin one */
+
+    /* How long another engine is looked for when this one has gone, see above; 0: not at all. Not used with a ticket. */
+    uint32_t reconnect_timeout_ms;
 };
 
 /* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
@@ -68,6 +91,7 @@ struct aiod_op {
     uint64_t cookie;
     uint32_t state;
     bool listed;
+    bool sent;
     struct aiod_op *next;
 };
 
@@ -88,7 +112,7 @@ void aiod_disconnect(struct aiod_client *client);
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
 int aiod_ended(struct aiod_client *client);
 
-/* What the engine has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
+/* What the engine that there is has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
 unsigned aiod_last_word(const struct aiod_client *client);
 
 /* Most bytes of one request. */
@@ -118,7 +142,7 @@ void aiod_free(struct aiod_client *client, void *buffer);
 uint64_t aiod_alloc_max(const struct aiod_client *client);
 
 /* Do the `bytes` at `data` lie in it, so that they can be a request's buffer? */
-bool aiod_in_area(const struct aiod_client *client, const void *data, uint64_t bytes);
+bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes);
 
 /* ---- requests ----------------------------------------------------------------------------------------------------------- */
 
@@ -167,7 +191,7 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
 
 /* ---- event loops -------------------------------------------------------------------------------------------------------- */
 
-/* Readable when completions have come since aiod_arm(), and when the session has ended. */
+/* Readable when completions have come since aiod_arm(), when the session has ended, and when it is time to look for an engine. */
 int aiod_fd(const struct aiod_client *client);
 
 /* Before sleeping on aiod_fd(). False: do not sleep, aiod_reap() has something. */

@@ -109,6 +109,10 @@ enum aiod_ring_reason {
     AIOD_RING_TOO_LARGE,     /* EFBIG: beyond the export's max_file_bytes */
     AIOD_RING_LATE,          /* EIO: sent again to another engine, too late; not by a ring */
     AIOD_RING_RESTARTED,     /* EIO: of a flush, once: earlier writes may be lost */
+
+    /* libaiod's own words; no engine says them. */
+    AIOD_RING_UNKNOWN = 100, /* EIO: the engine has gone; unknown whether done */
+    AIOD_RING_NOT_REOPENED,  /* the next engine could not open the file; the errno says why */
 };
 
 enum aiod_ring_waits {
@@ -174,7 +178,7 @@ enum aiod_ring_message {
     AIOD_RING_ATTACHED,   /* engine -> client: aiod_ring_attached, with the memory's and the doorbell's descriptors */
     AIOD_RING_OPEN,       /* client -> engine: aiod_ring_open and the path */
     AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
-    AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply and its sentence */
+    AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply and its sentence, or aiod_ring_file */
     AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, last of all: the session ends in order */
 };
 
@@ -214,6 +218,16 @@ struct aiod_ring_close {
 struct aiod_ring_goodbye {
     uint32_t type;
     uint32_t reserved;
+};
+
+/*
+ * Follows the reply to an OPEN that succeeded. Engines of before have not sent it: who wants it looks how long the message is.
+ * Zeros: unknown.
+ */
+struct aiod_ring_file {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t generation; /* of the inode number, so far as the file system tells */
 };
 
 /* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */

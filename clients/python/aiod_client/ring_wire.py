@@ -48,4 +48,6 @@ CLOSE: Final = struct.Struct("<IIQ")
 GOODBYE: Final = struct.Struct("<II")
 """type, reserved."""
 REPLY: Final = struct.Struct("<IIQq")
-"""type, reserved, cookie, result; the sentence follows."""
+"""type, reserved, cookie, result; the sentence follows, or FILE."""
+FILE: Final = struct.Struct("<QQQ")
+"""Of a file that was opened: device, inode, generation."""

@@ -1,0 +1,373 @@
+/*
+ * resuming.c - a program of libaiod's whose engines go: told by its standard input what to do, or under load until that ends.
+ *
+ *     resuming TIMEOUT_MS            a line in, a line out
+ *     resuming TIMEOUT_MS threads    some threads that wait, each with a file of its own
+ *     resuming TIMEOUT_MS loop       an event loop with requests in flight
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "aiod.h"
+
+#define BLOCK 4096u
+#define BLOCKS 8u
+#define THREADS 3u
+#define WORDS (BLOCK / sizeof(uint64_t))
+
+static struct aiod_client *client;
+static atomic_bool stopping;
+static atomic_ulong writes, unknowns, reads, flushes, restarted;
+
+static void die(const char *what)
+{
+    printf("{\"failed\": \"%s: %s\"}\n", what, aiod_error());
+    fflush(stdout);
+    _exit(1);
+}
+
+/* ---- a block and what is known of it -------------------------------------------------------------------------------- */
+
+struct block {
+    uint32_t handle;
+    uint64_t offset;
+    uint64_t was; /* of its words before a write that is not known to be done; else `is` */
+    uint64_t is;
+    uint64_t *buffer;
+    struct aiod_op op;
+};
+
+static void ask(struct block *block, uint16_t op)
+{
+    struct aiod_op *ops[1] = {&block->op};
+
+    if (op == AIOD_RING_WRITE) {
+        block->is++;
+        for (unsigned i = 0; i < WORDS; i++) {
+            block->buffer[i] = block->is;
+        }
+    }
+    block->op = (struct aiod_op){.op = op,
+                                 .handle = block->handle,
+                                 .offset = op == AIOD_RING_FLUSH ? 0 : block->offset,
+                                 .length = op == AIOD_RING_FLUSH ? 0 : BLOCK,
+                                 .buffer = op == AIOD_RING_FLUSH ? NULL : block->buffer,
+                                 .user = block};
+    if (aiod_submit(client, ops, 1) != 1) {
+        die("submit");
+    }
+}
+
+static void wrote(struct block *block)
+{
+    writes++;
+    if (block->op.result == BLOCK) {
+        block->was = block->is;
+    } else if (block->op.result == -EIO && block->op.reason == AIOD_RING_UNKNOWN) {
+        unknowns++;
+    } else {
+        die(aiod_reason_text(block->op.reason));
+    }
+}
+
+static void has_read(struct block *block)
+{
+    reads++;
+    if (block->op.result != BLOCK) {
+        die(aiod_reason_text(block->op.reason));
+    }
+    for (unsigned i = 0; i < WORDS; i++) {
+        if (block->buffer[i] != block->is && block->buffer[i] != block->was) {
+            die("another's data");
+        }
+    }
+}
+
+static void has_flushed(const struct block *block)
+{
+    flushes++;
+    if (block->op.result == -EIO && block->op.reason == AIOD_RING_RESTARTED) {
+        restarted++;
+    } else if (block->op.result != 0) {
+        die(aiod_reason_text(block->op.reason));
+    }
+}
+
+/* After a write whose fate is unknown another one is; so never are two of them in doubt. */
+static uint16_t next_of(const struct block *block)
+{
+    switch (block->op.op) {
+    case AIOD_RING_WRITE:
+        return AIOD_RING_READ;
+    case AIOD_RING_READ:
+        return block->was == block->is ? AIOD_RING_FLUSH : AIOD_RING_WRITE;
+    default:
+        return AIOD_RING_WRITE;
+    }
+}
+
+static void ended(struct block *block)
+{
+    switch (block->op.op) {
+    case AIOD_RING_WRITE:
+        wrote(block);
+        break;
+    case AIOD_RING_READ:
+        has_read(block);
+        if (block->was != block->is) { /* now it is known: what is there may be half of each, so nothing is */
+            block->was = block->is;
+            memset(block->buffer, 0, BLOCK);
+        }
+        break;
+    default:
+        has_flushed(block);
+    }
+}
+
+static void open_blocks(struct block *blocks, const char *path)
+{
+    int64_t handle = aiod_open(client, path, AIOD_OPEN_READ | AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, 0644);
+
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        blocks[i] =
+            (struct block){.handle = (uint32_t)handle, .offset = i * BLOCK, .buffer = aiod_alloc(client, BLOCK)};
+        if (handle < 0 || blocks[i].buffer == NULL) {
+            die("open");
+        }
+    }
+}
+
+/* ---- load ----------------------------------------------------------------------------------------------------------- */
+
+static void *wait_for_ever(void *name)
+{
+    struct block blocks[BLOCKS];
+
+    open_blocks(blocks, name);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        ask(&blocks[i], AIOD_RING_WRITE);
+    }
+    while (!stopping) {
+        for (unsigned i = 0; i < BLOCKS; i++) {
+            while (aiod_wait(client, &blocks[i].op, 1000000) == -ETIMEDOUT) {
+            }
+            ended(&blocks[i]);
+            ask(&blocks[i], next_of(&blocks[i]));
+        }
+    }
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        aiod_wait(client, &blocks[i].op, AIOD_NO_TIMEOUT);
+        ended(&blocks[i]);
+        aiod_free(client, blocks[i].buffer);
+    }
+    if (aiod_close(client, blocks[0].handle) < 0) {
+        die("close");
+    }
+    return NULL;
+}
+
+static void *stop_at_end(void *nothing)
+{
+    while (getchar() != EOF) {
+    }
+    stopping = true;
+    return nothing;
+}
+
+static void run_threads(void)
+{
+    static char names[THREADS][32];
+    pthread_t threads[THREADS];
+
+    for (unsigned i = 0; i < THREADS; i++) {
+        snprintf(names[i], sizeof(names[i]), "scratch/thread%u", i);
+        pthread_create(&threads[i], NULL, wait_for_ever, names[i]);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+static void run_loop(void)
+{
+    struct block blocks[BLOCKS];
+    struct aiod_op *done[4];
+    unsigned inflight = BLOCKS;
+
+    open_blocks(blocks, "scratch/loop");
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        ask(&blocks[i], AIOD_RING_WRITE);
+    }
+    while (inflight > 0) {
+        struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
+        unsigned count;
+
+        if (aiod_arm(client) && poll(&fd, 1, 30000) == 0) {
+            die("nothing for 30 s");
+        }
+        aiod_disarm(client);
+        count = aiod_reap(client, done, 4);
+        for (unsigned i = 0; i < count; i++) {
+            struct block *block = done[i]->user;
+
+            ended(block);
+            if (stopping) {
+                inflight--;
+            } else {
+                ask(block, next_of(block));
+            }
+        }
+    }
+}
+
+/* ---- a line at a time ----------------------------------------------------------------------------------------------- */
+
+static char *kept; /* a buffer */
+static uint64_t kept_bytes;
+
+static void perform_kept(uint16_t code, uint32_t handle, uint64_t offset)
+{
+    struct aiod_op op = {
+        .op = code, .handle = handle, .offset = offset, .length = kept_bytes, .buffer = kept, .awaited = true};
+    struct aiod_op *ops[1] = {&op};
+
+    if (aiod_submit(client, ops, 1) != 1 || aiod_wait(client, &op, AIOD_NO_TIMEOUT) < 0) {
+        die("kept");
+    }
+    printf("%" PRId64 " %u\n", op.result, op.reason);
+}
+
+/* One that is not waited for at once; what it is of `code`, from the beginning of the file. */
+static struct aiod_op *begin(uint16_t code, uint32_t handle, uint64_t bytes, char filling)
+{
+    static struct aiod_op ops[16];
+    static unsigned count;
+    struct aiod_op *op = &ops[count++];
+
+    *op = (struct aiod_op){
+        .op = code, .handle = handle, .length = bytes, .buffer = aiod_alloc(client, bytes), .awaited = true};
+    memset(op->buffer, filling, bytes);
+    if (aiod_submit(client, &op, 1) != 1) {
+        die("begin");
+    }
+    return op;
+}
+
+static void end(struct aiod_op *op)
+{
+    aiod_wait(client, op, AIOD_NO_TIMEOUT);
+    printf("%" PRId64 " %u\n", op->result, op->reason);
+    aiod_free(client, op->buffer);
+}
+
+static bool all_are(const char *data, uint64_t bytes, char wanted)
+{
+    for (uint64_t i = 0; i < bytes; i++) {
+        if (data[i] != wanted) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void obey(const char *word, const char *name, uint64_t one, uint64_t two)
+{
+    static char data[1 << 16];
+    static struct aiod_op *begun[16];
+    static unsigned ended_count;
+    static unsigned begun_count;
+    uint32_t handle = (uint32_t)one;
+    int64_t result = 0;
+
+    if (strcmp(word, "open") == 0) {
+        result = aiod_open(client, name, (unsigned)one, 0644);
+    } else if (strcmp(word, "close") == 0) {
+        result = aiod_close(client, handle);
+    } else if (strcmp(word, "write") == 0) {
+        memset(data, name[0], sizeof(data));
+        result = aiod_pwrite(client, handle, data, two, 0, AIOD_NO_TIMEOUT);
+    } else if (strcmp(word, "read") == 0) {
+        result = aiod_pread(client, handle, data, two, 0, AIOD_NO_TIMEOUT);
+        if (result > 0 && !all_are(data, (uint64_t)result, name[0])) {
+            die("read");
+        }
+    } else if (strcmp(word, "flush") == 0) {
+        result = aiod_flush(client, handle, AIOD_NO_TIMEOUT);
+    } else if (strcmp(word, "begin-write") == 0) {
+        begun[begun_count++] = begin(AIOD_RING_WRITE, handle, two, name[0]);
+    } else if (strcmp(word, "begin-read") == 0) {
+        begun[begun_count++] = begin(AIOD_RING_READ, handle, two, 0);
+    } else if (strcmp(word, "end") == 0) { /* the one begun first */
+        end(begun[ended_count++]);
+        return;
+    } else if (strcmp(word, "wait") == 0) {
+        result = aiod_wait_any(client, (int64_t)one);
+    } else if (strcmp(word, "ended") == 0) {
+        result = aiod_ended(client);
+    } else if (strcmp(word, "alloc") == 0) {
+        kept_bytes = one;
+        kept = aiod_alloc(client, one);
+        result = kept != NULL && aiod_in_area(client, kept, one);
+        if (kept != NULL) {
+            memset(kept, name[0], one);
+        }
+    } else if (strcmp(word, "is") == 0) {
+        result = all_are(kept, kept_bytes, name[0]) && aiod_in_area(client, kept, kept_bytes);
+    } else if (strcmp(word, "free") == 0) {
+        aiod_free(client, kept);
+    } else if (strcmp(word, "kwrite") == 0) {
+        perform_kept(AIOD_RING_WRITE, handle, two);
+        return;
+    } else if (strcmp(word, "kread") == 0) {
+        perform_kept(AIOD_RING_READ, handle, two);
+        return;
+    } else {
+        die(word);
+    }
+    printf("%" PRId64 " %s\n", result, result < 0 ? aiod_error() : "");
+}
+
+static void run_lines(void)
+{
+    char line[256];
+    char word[32];
+    char name[128];
+    uint64_t one;
+    uint64_t two;
+
+    while (fgets(line, sizeof(line), stdin) != NULL) {
+        name[0] = '\0';
+        one = two = 0;
+        sscanf(line, "%31s %127s %" SCNu64 " %" SCNu64, word, name, &one, &two);
+        obey(word, name, one, two);
+        fflush(stdout);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct aiod_options options = {.reconnect_timeout_ms = (uint32_t)atoi(argv[1]), .area_bytes = 1 << 20};
+    pthread_t stopper;
+
+    if (aiod_connect(&client, "scratch", &options) < 0) {
+        die("connect");
+    }
+    if (argc == 2) {
+        run_lines();
+    } else {
+        pthread_create(&stopper, NULL, stop_at_end, NULL);
+        (strcmp(argv[2], "loop") == 0 ? run_loop : run_threads)();
+        pthread_join(stopper, NULL);
+        printf("{\"writes\": %lu, \"unknowns\": %lu, \"reads\": %lu, \"flushes\": %lu, \"restarted\": %lu}\n", writes,
+               unknowns, reads, flushes, restarted);
+    }
+    aiod_disconnect(client);
+    return 0;
+}

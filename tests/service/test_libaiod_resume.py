@@ -1,0 +1,309 @@
+"""C programs over libaiod whose engine, or daemon, goes: they go on, or are told honestly why not."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LIBRARY = Path(__file__).parents[2] / "clients" / "c"
+SOURCE = Path(__file__).with_name("resuming.c")
+RECONNECT_MS = 30_000
+KILLS = 3
+WORK_S = 0.5
+
+UNKNOWN = 100
+"""AIOD_RING_UNKNOWN"""
+READ, WRITE, CREATE = 1, 2, 4
+RDWR = READ | WRITE | CREATE
+
+
+@pytest.fixture(scope="module", name="build")
+def build_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """resuming.c as a program, with a sanitizer or none ("")."""
+    directory = tmp_path_factory.mktemp("resuming")
+
+    def make(sanitizer: str) -> Path:
+        program = directory / f"resuming-{sanitizer}"
+        if not program.exists():
+            library = [str(path) for path in sorted(LIBRARY.glob("*.c")) if path.name != "aiod-bench.c"]
+            flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra", "-Werror"]
+            flags += [f"-fsanitize={sanitizer}"] if sanitizer else []
+            command = [os.environ.get("CC", "cc"), *flags, f"-I{LIBRARY / 'include'}", str(SOURCE), *library]
+            subprocess.run([*command, "-o", str(program)], check=True)
+        return program
+
+    return make
+
+
+class Program:
+    """It runs, and does what it is told."""
+
+    def __init__(self, program: Path, daemon: Any, *arguments: str) -> None:
+        """With `arguments` of its command line."""
+        self.process = subprocess.Popen(
+            [program, *arguments],
+            env=os.environ | {"AIOD_ENDPOINT": daemon.endpoint},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def send(self, *words: object) -> None:
+        """A line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> str:
+        """The line that it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def say(self, *words: object) -> int:
+        """The number that it answers with."""
+        self.send(*words)
+        return int(self.answer().split()[0])
+
+    def finish(self) -> dict[str, int]:
+        """Have it end; what it counted."""
+        out, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, out
+        return dict(json.loads(out))
+
+
+@pytest.fixture(name="run")
+def run_fixture(build: Callable[[str], Path], daemon: Any) -> Iterator[Callable[..., Program]]:
+    """Starts one; it ends with the test."""
+    programs: list[Program] = []
+
+    def run(*arguments: object, sanitizer: str = "") -> Program:
+        programs.append(Program(build(sanitizer), daemon, *map(str, arguments)))
+        return programs[-1]
+
+    yield run
+    for program in programs:
+        program.process.kill()
+        program.process.communicate()
+
+
+def kill_engine(daemon: Any) -> None:
+    """Kill it, and return when there is another."""
+    pid = daemon.engine["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: (now := daemon.engine)["pid"] != pid and now["state"] == "serving", "another engine")
+
+
+@pytest.mark.parametrize("sanitizer", ["", "thread", "address,undefined"])
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_under_load_when_engines_die(daemon: Any, run: Callable[..., Program], how: str, sanitizer: str) -> None:
+    program = run(RECONNECT_MS, how, sanitizer=sanitizer)
+    for _ in range(KILLS):
+        time.sleep(WORK_S)
+        kill_engine(daemon)
+    time.sleep(WORK_S)
+    counted = program.finish()
+    assert counted["restarted"] > 0, "a flush has told"
+    assert counted["unknowns"] < counted["writes"] / 2
+    assert counted["reads"] > KILLS
+    assert daemon.engine["ops"]["read"]["count"] > 0, "the last engine has worked"
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+def test_under_load_when_the_daemon_stops_in_order(daemon: Any, run: Callable[..., Program], how: str) -> None:
+    program = run(RECONNECT_MS, how)
+    for _ in range(KILLS):
+        time.sleep(WORK_S)
+        assert daemon.stop() == 0
+        daemon.start()
+    time.sleep(WORK_S)
+    counted = program.finish()
+    assert (counted["unknowns"], counted["restarted"]) == (0, 0)
+    assert daemon.engine["ops"]["write"]["count"] > 0
+
+
+def test_without_a_timeout_it_ends_at_once(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(0)
+    handle = program.say("open", "scratch/file", RDWR)
+    os.kill(daemon.engine["pid"], signal.SIGKILL)
+    began_s = time.monotonic()
+    assert program.say("read", "x", handle, 1) == -errno.ECONNRESET
+    assert time.monotonic() - began_s < 1
+    assert program.say("ended") == errno.ECONNRESET
+
+
+def test_nobody_comes_in_time(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(500)
+    handle = program.say("open", "scratch/file", RDWR)
+    daemon.stop(signal.SIGTERM)
+    began_s = time.monotonic()
+    assert program.say("wait", "-", 1_000_000) == -errno.ETIMEDOUT, "a wait keeps its time while there is nobody"
+    assert time.monotonic() - began_s < 0.4
+    assert program.say("read", "x", handle, 1) == -errno.ECONNRESET
+    assert 0.3 < time.monotonic() - began_s < 3
+    program.send("write", "x", handle, 1)
+    said = program.answer()
+    assert said.startswith(f"{-errno.ECONNRESET} ")
+    assert "start aiod" in said
+    assert program.say("open", "scratch/file", READ) == -errno.ECONNRESET
+    assert program.say("ended") == errno.ECONNRESET
+
+
+def test_a_session_that_was_kicked_has_ended(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    (client,) = [c["id"] for c in daemon.json("clients")["clients"] if c["software"] == "libaiod"]
+    daemon.ctl("kick", client)
+    began_s = time.monotonic()
+    program.send("read", "x", handle, 1)
+    assert program.answer().startswith(f"{-errno.ECONNRESET} ")
+    assert time.monotonic() - began_s < 5
+
+
+def test_it_waits_for_those_who_were_there_by_message(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    assert program.say("write", "x", handle, 3) == 3
+    with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
+        client.open("scratch/file")
+        kill_engine(daemon)
+        began_s = time.monotonic()
+        assert program.say("read", "x", handle, 5) == 3
+        assert time.monotonic() - began_s > 0.5, "it does not come back"
+
+
+def test_a_flush_is_honest(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    dirty, clean = (program.say("open", f"scratch/{name}", RDWR) for name in ("dirty", "clean"))
+    assert program.say("write", "c", clean, 5000) == 5000
+    assert program.say("flush", "-", clean) == 0
+    assert program.say("write", "d", dirty, 5000) == 5000
+    kill_engine(daemon)
+    assert program.say("flush", "-", clean) == 0
+    program.send("flush", "-", dirty)
+    said = program.answer()
+    assert said.startswith(f"{-errno.EIO} ")
+    assert "write what was not flushed once more" in said
+    assert program.say("flush", "-", dirty) == 0, "once"
+    assert program.say("read", "d", dirty, 5000) == 5000
+    assert program.say("write", "e", dirty, 5000) == 5000
+    daemon.stop()
+    daemon.start()
+    assert program.say("flush", "-", dirty) == 0, "the daemon has flushed before it ended"
+    assert program.say("close", "-", dirty) == 0
+    assert program.say("flush", "-", dirty) == -errno.EBADF
+
+
+def test_a_write_without_an_answer_is_not_sent_again(daemon: Any, run: Callable[..., Program]) -> None:
+    (daemon.path / "file").write_bytes(b"before")
+    config = daemon.config_path.read_text()
+    daemon.config_path.write_text(
+        config.replace("[exports.scratch]", "[exports.scratch]\niops_max = 1\nburst_s = 0.01")
+    )
+    daemon.ctl("reload")
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    pid = daemon.engine["pid"]
+    for word in ("begin-read", "begin-read", "begin-write"):  # each waits a second for the one before it
+        program.say(word, "w", handle, 6)
+    os.kill(pid, signal.SIGKILL)
+    program.send("end")
+    program.send("end")
+    program.send("end")
+    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", f"{-errno.EIO} {UNKNOWN}"]
+    assert (daemon.path / "file").read_bytes() == b"before"
+    program.say("begin-read", "-", handle, 6)
+    program.say("begin-write", "a", handle, 6)
+    assert daemon.stop() == 0
+    daemon.start()
+    program.say("begin-write", "z", handle, 6)
+    program.send("end")
+    program.send("end")
+    program.send("end")
+    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", "6 0"], "in order there is no doubt"
+    assert set((daemon.path / "file").read_bytes()) <= set(b"az")
+
+
+def test_what_is_submitted_meanwhile_waits(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    daemon.stop()
+    assert program.say("wait", "-", 200_000_000) == -errno.ETIMEDOUT, "by now it knows"
+    program.say("begin-write", "m", handle, 6)
+    assert program.say("wait", "-", 100_000_000) == -errno.ETIMEDOUT
+    daemon.start()
+    program.send("end")
+    assert program.answer() == "6 0"
+    assert (daemon.path / "file").read_bytes() == b"m" * 6
+
+
+def test_buffers_stay_what_they_are(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS, sanitizer="address,undefined")
+    handle = program.say("open", "scratch/file", RDWR)
+    assert program.say("alloc", "a", 1 << 20) == 1, "all there is"
+    for offset in (0, 1 << 20):
+        kill_engine(daemon)
+        assert program.say("is", "a") == 1
+        assert program.say("kwrite", "-", handle, offset) == 1 << 20
+    assert (daemon.path / "file").read_bytes() == b"a" * (2 << 20)
+    (daemon.path / "file").write_bytes(b"b" * (1 << 20))
+    assert program.say("kread", "-", handle, 0) == 1 << 20
+    assert program.say("is", "b") == 1
+    assert program.say("read", "b", handle, 1) == -errno.ENOBUFS, "the caller has it all"
+    program.say("free")
+    assert program.say("read", "b", handle, 5000) == 5000
+    assert program.say("alloc", "c", 1 << 20) == 1
+    assert program.say("kwrite", "-", handle, 0) == 1 << 20
+    assert (daemon.path / "file").read_bytes() == b"c" * (1 << 20)
+
+
+def test_another_file_of_that_name(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    changed, gone, same = (program.say("open", f"scratch/{name}", RDWR) for name in ("changed", "gone", "same"))
+    assert program.say("write", "s", same, 5) == 5
+    (daemon.path / "changed").rename(daemon.path / "moved")
+    (daemon.path / "changed").write_bytes(b"x")
+    (daemon.path / "gone").unlink()
+    kill_engine(daemon)
+    program.send("read", "x", changed, 1)
+    said = program.answer()
+    assert said.startswith(f"{-errno.ESTALE} ")
+    assert "could not be opened again" in said
+    assert program.say("write", "x", gone, 1) == -errno.ENOENT
+    assert program.say("read", "s", same, 5) == 5
+    assert program.say("close", "-", gone) == 0
+    assert program.say("close", "-", gone) == -errno.EBADF
+    assert program.say("open", "scratch/gone", RDWR) > 0
+    wait_until(lambda: daemon.engine["files"] == 2, "what was opened again in vain is closed")
+
+
+def test_calls_wait_for_the_next_engine(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    daemon.stop()
+    program.send("open", "scratch/other", RDWR)
+    time.sleep(0.2)
+    daemon.start()
+    other = int(program.answer().split()[0])
+    assert other > 0
+    assert other != handle
+    daemon.stop()
+    program.send("close", "-", handle)
+    time.sleep(0.2)
+    daemon.start()
+    assert program.answer() == "0"
+    assert program.say("write", "o", other, 3) == 3
+    assert (daemon.path / "other").read_bytes() == b"ooo"
