@@ -78,7 +78,7 @@ class Soak:
         if failing is not None:
             self._loads.append(self._load("failing", self._random.choice(["zmq", "ring"]), fails=True))
         self._reconnects = Reconnects()
-        self._daemon_before = self._used_once()
+        self._daemon_before = self._used_once(*(() if failing is None else ("failing",)))
         self._events_done: Counter[str] = Counter()
         self._leaks: list[str] = []
         self._events: dict[str, Callable[[], None]] = {
@@ -223,17 +223,23 @@ class Soak:
     def _processes(self) -> dict[str, int]:
         return {"supervisor": self._daemon.pid} | {e["name"]: e["pid"] for e in self._stats()["engines"]}
 
-    def _used_once(self) -> dict[str, dict[str, int]]:
+    def _used_once(self, *failing: str) -> dict[str, dict[str, int]]:
         """What each process of a daemon has that was used once; no threads, since pools have some when they like."""
-        for export in ("scratch/once", "other/once"):
+        for path in ("scratch/once", "other/once", *failing):
             for transport in ("zmq", "ring"):
-                endpoint: Any = self._daemon.endpoint
-                with aiod_client.connect(endpoint, transport=transport) as client, client.open(export, "w+") as file:
-                    file.pwrite(bytes(ONCE_BYTES), 0)
-                    file.pread(ONCE_BYTES, 0)
+                self._use(path, transport, "r+" if path in failing else "w+")
         wait_until(lambda: not any(engine["rings"] for engine in self._stats()["engines"]), "they have gone")
         held = {name: resources(pid) for name, pid in self._processes().items()}
         return {name: {what: n for what, n in each.items() if what != "threads"} for name, each in held.items()}
+
+    def _use(self, path: str, transport: Any, mode: str) -> None:
+        with (
+            aiod_client.connect(self._daemon.endpoint, transport=transport) as client,
+            client.open(path, mode) as file,
+        ):
+            for operation in (("write", bytes(ONCE_BYTES), 0), ("read", ONCE_BYTES, 0)):
+                with contextlib.suppress(OSError):  # of the disk that fails
+                    file.submit([operation])[0].result()
 
     def _look_for_remains(self) -> None:
         remains = {path.name for path in self._daemon.runtime_dir.iterdir()}
