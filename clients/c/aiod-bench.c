@@ -56,6 +56,7 @@ static const char usage[] =
     "usage: aiod-bench --file EXPORT/PATH [OPTION]...\n"
     "Read or write a file of aiod's by the shared-memory ring, and say how fast that is.\n"
     "\n"
+    "  --file PATH     EXPORT/PATH, or the EXPORT alone that is a file or a device\n"
     "  --endpoint EP   of the daemon, as ipc:///run/aiod/aiod.sock (default: AIOD_ENDPOINT, else the usual places)\n"
     "  --rw KIND       randread, read, randwrite, write, randrw or rw: the last two read in 70 % (default: randread)\n"
     "  --bs BYTES      of one request (default: 4096)\n"

@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-MAN = Path(__file__).parents[2] / "docs" / "man"
+ROOT = Path(__file__).parents[2]
+MAN = ROOT / "docs" / "man"
+BENCH = ROOT / "clients" / "c" / "aiod-bench.c"
+DEFAULT_PRINTED = r"\(default: (\w+)\)"
 SECTIONS: dict[str, type[BaseModel]] = {
     "": Config,
     "exports.*.": ExportConfig,
@@ -102,6 +105,20 @@ def test_environment_of_the_options() -> None:
         assert {str(param.envvar) for param in known.params if param.envvar} <= documented
 
 
+def test_aiod_bench() -> None:
+    """Against what its --help prints: the options, and their defaults that are a word."""
+    printed = dict(re.findall(r'^    "  (--[a-z-]+)( .*)$', BENCH.read_text(), re.MULTILINE))
+    defaults = {option: found[1] for option, text in printed.items() if (found := re.search(DEFAULT_PRINTED, text))}
+    told = {}
+    for item in section("aiod-bench.1", "OPTIONS").split("\n.It ")[1:]:
+        if found := re.search(r"^Default:(?:\n\.Cm)? (\w+) ?\.$", item, re.MULTILINE):
+            told[flags(item.splitlines()[0]).pop()] = found[1]
+    assert told == defaults
+    assert len(defaults) == 5
+    assert items("aiod-bench.1", "OPTIONS") == set(printed)
+    assert flags(section("aiod-bench.1", "SYNOPSIS")) == set(printed)
+
+
 def keys() -> Iterator[tuple[str, str, str]]:
     """Each documented key, what its line says, and its text."""
     for part in section("aiod.toml.5", "KEYS").split("\n.Ss "):
@@ -143,7 +160,7 @@ def test_what_needs_a_restart() -> None:
     assert {name for name, _, text in keys() if "\nNeeds a restart." in text} == _RESTART
 
 
-@pytest.mark.parametrize("page", ["aiod.8", "aiodctl.1", "aiod.toml.5"])
+@pytest.mark.parametrize("page", sorted(page.name for page in MAN.iterdir()))
 def test_they_are_well_formed(page: str) -> None:
     """By mandoc where it is there; whether a page that is referred to is installed is not asked."""
     mandoc = shutil.which("mandoc")
