@@ -101,6 +101,8 @@ class Session:
         """Open handles."""
     def describe_handles(self) -> list[dict[str, Any]]:
         """Of each: handle, readable, writable, append, direct, inflight (requests), closing, poisoned."""
+    def retire_handle(self, number: int) -> None:
+        """What an earlier engine had open as `number` is not open here: no new handle gets that number."""
     @property
     def inflight(self) -> int:
         """Requests admitted and not yet completed."""

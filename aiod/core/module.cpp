@@ -555,6 +555,11 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     return static_cast<uint32_t>(number);
 }
 
+void session_retire_handle(Session &session, uint32_t number)
+{
+    aiod_handle_retire(session.session, number);
+}
+
 void core_close_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
 {
     Core::check(aiod_core_close_handle(core.core, tag, session.session, handle));
@@ -700,6 +705,7 @@ NB_MODULE(_core, m)
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
         .def("describe_handles", session_describe_handles)
+        .def("retire_handle", session_retire_handle, nb::arg("number"))
         .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
         .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })
         .def_prop_ro("unacknowledged", [](const Session &self) { return aiod_session_unacknowledged(self.session); })

@@ -225,6 +225,15 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
     return handle->number;
 }
 
+void aiod_handle_retire(struct aiod_session *session, uint32_t number)
+{
+    int64_t index = slot_of(session, number);
+
+    if (index >= 0) {
+        session->slots[index].generation++;
+    }
+}
+
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number)
 {
     uint32_t index = (number & 0xffff) - 1;

@@ -147,6 +147,9 @@ void aiod_session_complete(struct aiod_session *session, uint64_t length);
 int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
                         const struct aiod_resumed *resumed);
 
+/* A handle of an earlier engine's will not be made again, or not yet: no new one gets its number. */
+void aiod_handle_retire(struct aiod_session *session, uint32_t number);
+
 /* The open handle of that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);
 

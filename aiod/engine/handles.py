@@ -128,7 +128,11 @@ class Handles:
         self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
 
     def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
-        """REOPEN: what the supervisor has kept, else what has the name now, if it is the same file."""
+        """REOPEN: what the supervisor has kept, else what has the name now, if it is the same file.
+
+        If it fails the number stays unknown: a client may still use it, and must not meet another file.
+        """
+        session.core.retire_handle(handle)
         files = self._core.files + self._opening
         flags = opened.flags & int(_KEPT_FLAGS)
         try:

@@ -98,7 +98,8 @@ class File:
         if type(found) is tuple:
             request.sent = may_be_done(ring, found)
             if not is_lost(found) or not self._link.goes_on_without_ring():
-                raise failed(found, request, self.name, timeout_s, self._link.ended)
+                link = self._link
+                raise failed(found, request, self.name, timeout_s, link.ended, link.why_lost(request))
             found = None
         self._check()
         read: bytes = await perform(self._link, request, timeout_s, self.name, found)  # type: ignore[arg-type]

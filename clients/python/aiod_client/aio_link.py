@@ -87,6 +87,10 @@ class Link:
         """Why the session ended, or None."""
         return self._session.ended
 
+    def why_lost(self, request: Request) -> OSError | None:
+        """Why a file of `request` could not be opened again at this engine; None: it could."""
+        return self._session.files.why_lost(request)
+
     @property
     def endpoint(self) -> str:
         """Of the engine."""

@@ -350,7 +350,8 @@ class File:
         """What `ring` has ended with `failure`: by another engine, if the session goes on with one."""
         request.sent = may_be_done(ring, failure)
         if not is_lost(failure) or not self._link.goes_on_without_ring(request):
-            raise failed(failure, request, self.name, timeout_s, self._link.ended)
+            link = self._link
+            raise failed(failure, request, self.name, timeout_s, link.ended, link.why_lost(request))
         return self._link.perform(request, timeout_s, self.name)
 
     def _perform(self, request: Request, timeout: float | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from aiod_client.requests import Call
 from aiod_client.wire import Op, OpFlag
 
 if TYPE_CHECKING:
@@ -80,10 +81,16 @@ class OpenFiles(dict[int, OpenFile]):
                 file.dirty.clear()
                 file.settled = False
 
-    def closed(self, handle: int) -> None:
-        """A CLOSE was answered."""
+    def closed(self, handle: int) -> bool:
+        """A CLOSE was answered. Returns whether the file was lost, so that there was nothing to close."""
         self.pop(handle, None)
-        self.lost.pop(handle, None)
+        return self.lost.pop(handle, None) is not None
+
+    def why_lost(self, pending: Request | Call) -> OSError | None:
+        """Why a file that `pending` needs could not be opened again; None: it needs none that was lost."""
+        if isinstance(pending, Call):
+            return None  # a lost file may be closed
+        return self.lost.get(pending.handle) or self.lost.get(pending.source)
 
     def begin_flush(self, request: Request) -> None:
         """A FLUSH is submitted: it covers what has been acknowledged by now."""

@@ -204,6 +204,8 @@ class Lane:
             self._put_off(request, start)
             return
         sentence = self._sentence(request, start, length, -result, reason) if result < 0 else None
+        if result == -errno.EBADF and (lost := self._files.why_lost(request)) is not None:
+            result, sentence = -(lost.errno or errno.EBADF), f"{request}: {NOT_EXECUTED}: {lost.strerror}"
         split = request.split
         if split is None:
             if data is None and request.op == _READ and result >= 0:
@@ -362,10 +364,12 @@ def may_be_done(ring: Ring, failure: Failure) -> bool:
     return failure[2] != STOPPING and not ring.last_word & RingLastWord.DRAINED
 
 
-def failed(failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None) -> OSError:
+def failed(
+    failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
+) -> OSError:
     """The exception for what the native ring said of `request` (`sent`: it may have been executed).
 
-    `ended` is why the session has, if it has.
+    `ended` is why the session has, if it has, and `lost` why a file of `request` could not be opened again.
     """
     result, written, reason = failure
     if reason < 0:
@@ -373,6 +377,8 @@ def failed(failure: Failure, request: Request, name: str, timeout_s: float, ende
     if is_lost(failure):
         why = ended or LOST
         return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
+    if result == -errno.EBADF and lost is not None:
+        return type(lost)(lost.errno, f"{request}: {NOT_EXECUTED}: {lost.strerror}")
     error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
     tell_written(error, written)
     return error

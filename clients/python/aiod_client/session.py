@@ -155,7 +155,7 @@ class Session:
         """Queue a request or a call. Raises the like of what ended the session, if it has ended."""
         if self.ended is not None:
             raise type(self.ended)(self.ended.errno, f"{pending}: {NOT_SENT}: {self.ended.strerror}")
-        if self.files.lost and (lost := self.files.lost.get(getattr(pending, "handle", 0))) is not None:
+        if self.files.lost and self.suspended is None and (lost := self.files.why_lost(pending)) is not None:
             raise type(lost)(lost.errno, f"{pending}: {NOT_SENT}: {lost.strerror}")
         if isinstance(pending, Call):
             # Only a CLOSE has to wait for what stands before it.
@@ -444,8 +444,8 @@ class Session:
     def _reply(self, header: list[Any], finished: list[Pending]) -> None:
         result, sentence, body = parse_reply(header)
         call = self._calls.pop(header[1])
-        if call.kind == MessageType.CLOSE:
-            self.files.closed(call.handle)
+        if call.kind == MessageType.CLOSE and self.files.closed(call.handle) and result == -errno.EBADF:
+            result, sentence = 0, None
         if call.done:
             if call.kind == MessageType.OPEN and result >= 0:
                 self._backlog.append(Call(MessageType.CLOSE, result, handle=result))  # nobody is there to close it
@@ -621,7 +621,7 @@ class Session:
         self.welcome = welcome
         self._set_limits(welcome)
         self.suspended, self._drained = None, False
-        self.files.lost |= lost
+        self.files.lost = lost
         self.files.resumed()
         self._last_sent_s, self._asked_s = now_s, -math.inf
         if welcome.grace:
@@ -630,12 +630,12 @@ class Session:
             self._backlog.extendleft(reversed(self._repeats))
             self._repeats.clear()
             self._queue = self._backlog
-        return self._fail_lost(lost) if lost else []
+        return self._fail_lost() if lost else []
 
-    def _fail_lost(self, lost: dict[int, OSError]) -> list[Pending]:
+    def _fail_lost(self) -> list[Pending]:
         failed: list[Pending] = []
         for pending in [*self._repeats, *self._backlog]:
-            error = lost.get(getattr(pending, "handle", 0))
+            error = self.files.why_lost(pending)
             if error is not None:
                 state = UNKNOWN if pending.sent else NOT_SENT
                 self._splits.discard(pending)
