@@ -208,14 +208,15 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
                              const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
     int flush_fd = resumed != NULL ? resumed->flush_fd : -1;
+    bool given = flush_fd >= 0;
     struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd);
     int64_t number;
     int unused[2];
 
     if (flush_fd >= 0) {
         aiod_core_close_fd(core, 0, flush_fd); /* the file has a descriptor for its flushes */
+        given = false;
     }
-
     if (file == NULL) {
         return -ENOMEM;
     }
@@ -228,7 +229,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, unused[1]);
         }
     } else {
-        core->descriptor_count++;
+        core->descriptor_count += given ? 2 : 1;
         if (session->ring != NULL) {
             aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
         }

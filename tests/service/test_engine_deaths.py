@@ -368,6 +368,21 @@ def test_many_clients_and_files(daemon: Any, transport: Any, wait_until: Callabl
     wait_until(lambda: daemon.engine["files"] == 0, "all are closed")
 
 
+def test_a_file_that_is_open_twice(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+    """Its descriptors are counted once each: what is closed afterwards leaves none."""
+    with connect(daemon, transport) as client:
+        first, second = client.open("scratch/file", "w+"), client.open("scratch/file", "r+")
+        first.pwrite(b"data", 0)
+        kill_engine(daemon)
+        assert second.pread(4, 0) == b"data"
+        assert daemon.engine["files"] == 3  # one of them is for flushes, which have to be the first that was opened
+        for file in (first, second):
+            file.flush()
+            file.close()
+        wait_until(lambda: daemon.engine["files"] == 0, "all are closed")
+        client.open("scratch/other", "w+").close()
+
+
 def test_more_files_than_the_supervisor_keeps(new_daemon: Callable[..., Any], transport: Any) -> None:
     """A share of its descriptors is for each engine; the rest of the files are opened again by their names."""
     daemon = new_daemon(**{"exports.other": {"path": tempfile.gettempdir(), "engine": "other"}, "engine.other": {}})
