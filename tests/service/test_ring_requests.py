@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -317,6 +318,27 @@ def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[],
             file.pread(1, 0, timeout=-1)
         with pytest.raises(TimeoutError):
             file.pwrite(b"x", 0, timeout=-1)
+
+
+def test_a_request_whose_error_refers_to_it_keeps_no_ring(daemon: Any, stopped: Callable[[], int]) -> None:
+    """The error's traceback has the frame that waited, and that the request: the garbage collector has to see it."""
+
+    async def go() -> None:
+        async with aio.connect(daemon.endpoint, transport="ring") as client:
+            file = await client.open("scratch/requests", "w+")
+            stopped()
+            asked = asyncio.gather(*(file.pread(1, 0) for _ in range(8)), return_exceptions=True)
+            await asyncio.sleep(0)
+            await client.close()
+            assert all(isinstance(error, OSError) for error in await asked)
+
+    def rings() -> int:
+        gc.collect()
+        return Path("/proc/self/maps").read_text().count("/memfd:aiod")
+
+    before = rings()
+    asyncio.run(go())
+    assert rings() == before
 
 
 @pytest.mark.parametrize("killed", [False, True])

@@ -234,6 +234,39 @@ struct Pending {
 };
 
 /*
+ * For the garbage collector: a Pending may be part of a cycle, as when its owner's future has an exception whose traceback
+ * has a frame with the Pending in it.
+ */
+int pending_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    if (nb::inst_ready(self)) {
+        const Pending *pending = nb::inst_ptr<Pending>(self);
+
+        if (pending->flight != nullptr) {
+            Py_VISIT(pending->flight->owner.ptr());
+        }
+    }
+    return 0;
+}
+
+int pending_clear(PyObject *self)
+{
+    Pending *pending = nb::inst_ptr<Pending>(self);
+
+    if (pending->flight != nullptr) {
+        const nb::object owner = std::move(pending->flight->owner); /* gone from there before it is let go of */
+    }
+    return 0;
+}
+
+PyType_Slot pending_slots[] = {
+    {Py_tp_traverse, reinterpret_cast<void *>(pending_traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(pending_clear)},
+    {0, nullptr},
+};
+
+/*
  * Let go of the orphans that are done. Each is off the list before its buffer is let go of: that may run a finalizer, which
  * comes here too, or let another thread.
  */
@@ -693,7 +726,9 @@ nb::list ring_reap(Ring &ring)
             }
             flight.submitted = false;
             data = take_data(flight);
-            reaped.append(nb::make_tuple(flight.owner, done[i]->result, done[i]->written, done[i]->reason, data));
+            if (flight.owner.is_valid()) { /* else it is being collected */
+                reaped.append(nb::make_tuple(flight.owner, done[i]->result, done[i]->written, done[i]->reason, data));
+            }
             flight.owner.reset();
             release(*ring.client, flight);
         }
@@ -767,7 +802,7 @@ NB_MODULE(_ring, m)
         return buffer.length;
     });
 
-    nb::class_<Pending>(m, "Pending")
+    nb::class_<Pending>(m, "Pending", nb::type_slots(pending_slots))
         .def_prop_rw(
             "owner", [](const Pending &pending) { return pending.flight->owner; },
             [](Pending &pending, nb::object owner) { pending.flight->owner = std::move(owner); },
