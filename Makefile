@@ -61,7 +61,7 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt $(NATIVE
 .PHONY: test
 test: setup core-test  ## every test: the core plain and under the sanitizers, then pytest
 	@scripts/prerequisites.sh test
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
 VARIANTS := plain tsan asan
