@@ -22,7 +22,6 @@ from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 MIB = 2**20
 
