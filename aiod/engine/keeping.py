@@ -82,17 +82,16 @@ class Keeping:
         return (dev, ino) in self._poisoned
 
     def abandon(self) -> None:
-        """Whoever has not come back by now does not get its files again."""
+        """What nobody has come back for by now, nobody gets again."""
         if self._inherited:
-            log.info("%d files of sessions that did not come back are closed", len(self._inherited))
-        for token in self.clients:
-            self.end(token)
-        for witness in self._inherited.values():
-            self._core.close_fd(0, witness.fd)
-        self._inherited.clear()
+            log.info("%d files that nobody has come back for are closed", len(self._inherited))
+        for token, handle in [*self._inherited]:
+            self.drop(token, handle)
+            self._forget(token, handle)
 
     def keep(self, witness: Witness, then: Callable[[], None]) -> None:
         """Have it kept, and call `then`; its descriptor is closed."""
+        self._forget(witness.token, witness.handle)  # a file of that number whose client never heard that it was open
         self._send(witnesses.pack(witness), witness.fd, then)
 
     def drop(self, token: bytes, handle: int) -> None:
@@ -102,6 +101,11 @@ class Keeping:
     def end(self, token: bytes) -> None:
         """The session has ended."""
         self._send(witnesses.packed("end", token), -1, None)
+
+    def _forget(self, token: bytes, handle: int) -> None:
+        witness = self.take(token, handle)
+        if witness is not None:
+            self._core.close_fd(0, witness.fd)
 
     def _send(self, message: bytes, fd: int, then: Callable[[], None] | None) -> None:
         self._unsent.append((message, fd, then))

@@ -29,7 +29,7 @@ from aiod.engine.admission import Admission
 from aiod.engine.completion import Completion
 from aiod.engine.dispatch import Dispatch
 from aiod.engine.frontend import Frontend
-from aiod.engine.grace import Grace
+from aiod.engine.grace import GRACE_S, Grace
 from aiod.engine.handles import Handles
 from aiod.engine.keeping import Inherited, Keeping, receive_all
 from aiod.engine.names import Names
@@ -228,8 +228,6 @@ class Engine:
         for session in self._sessions:
             if session.resumed:
                 self._let_go_on(session)
-        period_s = self._settings.session_timeout_ms / 1000
-        self._abandon_timer = asyncio.get_running_loop().call_later(period_s, self._keeping.abandon)
 
     def _session_ended(self, token: bytes) -> None:
         self._keeping.end(token)
@@ -298,6 +296,8 @@ class Engine:
             router.start()
         self._rings.start()
         self._grace.start()
+        patience_s = GRACE_S + self._settings.session_timeout_ms / 1000
+        self._abandon_timer = asyncio.get_running_loop().call_later(patience_s, self._keeping.abandon)
         self._watch_memory()
         await self._tell_serving()
         async for message in self._channel:

@@ -90,8 +90,10 @@ class Keeper:
                 elif fd >= 0:
                     _closer.submit(os.close, fd)
                     self._tell_full()
-            case ["drop", token, handle]:
-                self._close(self._kept.get(token, {}).pop(handle, None))
+            case ["drop", token, handle] if token in self._kept:
+                self._close(self._kept[token].pop(handle, None))
+                if not self._kept[token]:
+                    del self._kept[token]
             case ["end", token]:
                 self._forget_session(token)
             case ["poisoned", dev, ino] if self._has(dev, ino):

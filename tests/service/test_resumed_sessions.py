@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +17,7 @@ import pytest
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
 from aiod_client.wire import MessageType, Op
-from tests.conftest import alive
+from tests.conftest import alive, freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,6 +25,12 @@ if TYPE_CHECKING:
 READ, WRITE, FLUSH = int(Op.READ), int(Op.WRITE), int(Op.FLUSH)
 REPEAT = 0x8000
 ALL = 7  # READ, WRITE, CREATE
+DIES = """
+import sys, aiod_client
+with aiod_client.connect(sys.argv[1]) as client, client.open("scratch/file", "w+"):
+    print("open", flush=True)
+    sys.stdin.readline()
+"""
 
 
 def record(op: int, handle: int, offset: int = 0, length: int = 0, *, flags: int = 0) -> tuple[int, ...]:
@@ -36,6 +45,14 @@ class Crash:
         self._connect = connect
         self._locate = locate
         self._endpoint = locate(daemon.endpoint)
+
+    def fds(self) -> list[str]:
+        """What the supervisor has open."""
+        found = []
+        for path in Path(f"/proc/{self.daemon.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(path.readlink()))
+        return found
 
     def client(self) -> Any:
         """A new session with the engine that there is."""
@@ -195,6 +212,54 @@ def test_nothing_is_kept_of_what_is_closed(crash: Crash, wait_until: Callable[..
     wait_until(lambda: held() == before + 9, "and lets go of one that is closed")
     client.send(MessageType.GOODBYE, client.token, 2)
     wait_until(lambda: held() == before, "and of all when the session ends")
+
+
+@pytest.fixture
+def impatient(new_daemon: Callable[..., Any], connect: Callable[..., Any], locate: Callable[[str], str]) -> Crash:
+    """A daemon that waits for nobody for long."""
+    daemon = new_daemon(sessions={"heartbeat_s": 0.2, "session_timeout_s": 1.0})
+    daemon.start()
+    return Crash(daemon, connect, locate)
+
+
+def test_of_what_a_client_opens_no_more_nothing_is_kept_but_of_the_rest(
+    impatient: Crash, wait_until: Callable[..., None]
+) -> None:
+    """An OPEN whose answer was lost leaves a file that its client knows nothing of."""
+
+    def held() -> int:
+        return len([path for path in impatient.fds() if "/scratch/" in path])
+
+    def beats_and_holds(count: int) -> bool:
+        again.send(MessageType.HEARTBEAT, again.token)
+        return bool(again.answer()[0] == MessageType.HEARTBEAT and held() == count)
+
+    client = impatient.client()
+    handle, _, body = client.open("file", ALL)
+    client.open("unknown", ALL)
+    wait_until(lambda: held() == 2, "the supervisor keeps both")
+    impatient.happens(wait_until)
+    again, _ = impatient.resume(client)
+    assert reopen(again, handle, "file", body)[0] == handle
+    again.send(MessageType.REPEATED, again.token)
+    assert again.answer()[0] == MessageType.GO
+    assert held() == 2
+    wait_until(lambda: beats_and_holds(1), "it keeps one of them")
+    (impatient.daemon.path / "file").rename(impatient.daemon.path / "elsewhere")
+    impatient.happens(wait_until)
+    once_more, _ = impatient.resume(again)
+    assert reopen(once_more, handle, "file", body)[0] == handle
+
+
+def test_of_clients_that_die_with_the_engine_nothing_is_kept(impatient: Crash, wait_until: Callable[..., None]) -> None:
+    command = [sys.executable, "-c", DIES, impatient.daemon.endpoint]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdout is not None
+        assert client.stdout.readline() == b"open\n"
+        freeze(impatient.daemon.engine["pid"])  # so that it does not hear of it
+        client.kill()
+    impatient.happens(wait_until)
+    wait_until(lambda: not [path for path in impatient.fds() if "/scratch/" in path], "nothing is kept")
 
 
 def test_who_comes_by_the_ring_socket_meanwhile_is_asked_to_come_again(

@@ -9,10 +9,8 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import random
 import secrets
-import signal
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -23,7 +21,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
-from tests.conftest import Daemon, wait_until
+from tests.conftest import Daemon, kill, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -192,7 +190,7 @@ class Ends:
         self._kill_engine()
 
     def _kill_engine(self) -> None:
-        os.kill(self._daemon.engine["pid"], signal.SIGKILL)
+        kill(self._daemon.engine["pid"])
 
     def _kill_daemon(self) -> None:
         assert self._daemon.process is not None
