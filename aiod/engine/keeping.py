@@ -53,29 +53,41 @@ class Keeping:
         self._end = end
         end.settimeout(0)
         core.poison_teller = end.fileno()
-        self._inherited = {(witness.token, witness.handle): witness for witness in inherited.witnesses}
+        self._inherited: dict[bytes, dict[int, Witness]] = {}  # by token and handle
+        self._of_file: dict[tuple[int, int], list[Witness]] = {}  # the same, by device and inode
+        for witness in inherited.witnesses:
+            self._inherited.setdefault(witness.token, {})[witness.handle] = witness
+            self._of_file.setdefault((witness.dev, witness.ino), []).append(witness)
         self._poisoned = inherited.poisoned
         self._unsent: deque[tuple[bytes, int, Callable[[], None] | None]] = deque()
 
     @property
     def clients(self) -> dict[bytes, int]:
         """Sessions that had files open with the engine before: token to the client's pid."""
-        return {token: witness.pid for (token, _), witness in self._inherited.items()}
+        return {token: next(iter(kept.values())).pid for token, kept in self._inherited.items()}
 
     def is_whose(self, token: bytes, who: str) -> bool:
         """Whether there is such a session, and it was of `who`."""
-        return any(witness.token == token and witness.who == who for witness in self._inherited.values())
+        return any(witness.who == who for witness in self._inherited.get(token, {}).values())
 
     def take(self, token: bytes, handle: int) -> Witness | None:
         """The file that the session had open under that number; its descriptor is the caller's."""
-        return self._inherited.pop((token, handle), None)
+        kept = self._inherited.get(token, {})
+        witness = kept.pop(handle, None)
+        if witness is None:
+            return None
+        if not kept:
+            del self._inherited[token]
+        file = witness.dev, witness.ino
+        self._of_file[file].remove(witness)
+        if not self._of_file[file]:
+            del self._of_file[file]
+        return witness
 
     def first_of(self, dev: int, ino: int) -> int:
         """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
-        for witness in self._inherited.values():
-            if (witness.dev, witness.ino) == (dev, ino):
-                return os.dup(witness.fd)
-        return -1
+        kept = self._of_file.get((dev, ino))
+        return os.dup(kept[0].fd) if kept else -1
 
     def is_poisoned(self, dev: int, ino: int) -> bool:
         """Whether a flush of that file had failed in an engine before."""
@@ -83,9 +95,10 @@ class Keeping:
 
     def abandon(self) -> None:
         """What nobody has come back for by now, nobody gets again."""
-        if self._inherited:
-            log.info("%d files that nobody has come back for are closed", len(self._inherited))
-        for token, handle in [*self._inherited]:
+        left = [(token, handle) for token, kept in self._inherited.items() for handle in kept]
+        if left:
+            log.info("%d files that nobody has come back for are closed", len(left))
+        for token, handle in left:
             self.drop(token, handle)
             self._forget(token, handle)
 
