@@ -8,7 +8,6 @@ import gc
 import logging
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from tests.conftest import Daemon, wait_until
+from tests.conftest import Daemon, kill, wait_until
 from tests.soak.blocks import BLOCK_BYTES
 from tests.soak.load import BLOCKS, Load
 
@@ -160,7 +159,8 @@ class Soak:
 
     def _kill_engine(self) -> None:
         engine = self._random.choice(self._stats()["engines"])
-        os.kill(engine["pid"], signal.SIGKILL)
+        if engine["state"] == "serving":  # else that is the pid of one that has gone
+            kill(engine["pid"])
 
     def _kill_daemon(self) -> None:
         pids = [engine["pid"] for engine in self._stats()["engines"]]

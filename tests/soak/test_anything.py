@@ -190,7 +190,9 @@ class Ends:
         self._kill_engine()
 
     def _kill_engine(self) -> None:
-        kill(self._daemon.engine["pid"])
+        engine = self._daemon.engine
+        if engine["state"] == "serving":  # else that is the pid of one that has gone
+            kill(engine["pid"])
 
     def _kill_daemon(self) -> None:
         assert self._daemon.process is not None
