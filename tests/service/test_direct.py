@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 from pathlib import Path
@@ -23,12 +24,13 @@ BYTES = 200_003
 
 
 def open_flags(pid: int, path: Path) -> set[int]:
-    """The flags of the process's descriptors of that file."""
+    """The flags of the process's descriptors of that file. A descriptor that the process closes meanwhile is left out."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
-        if entry.readlink() == path:
-            info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
-            found.add(int(info.partition("flags:")[2].split()[0], 8))
+        with contextlib.suppress(FileNotFoundError):
+            if entry.readlink() == path:
+                info = Path(f"/proc/{pid}/fdinfo/{entry.name}").read_text()
+                found.add(int(info.partition("flags:")[2].split()[0], 8))
     return found
 
 
