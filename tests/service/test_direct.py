@@ -24,7 +24,7 @@ BYTES = 200_003
 
 
 def open_flags(pid: int, path: Path) -> set[int]:
-    """The flags of the process's descriptors of that file. A descriptor that the process closes meanwhile is left out."""
+    """The flags of the process's descriptors of that file, without those that it closes meanwhile."""
     found = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
