@@ -20,6 +20,7 @@ from aiod.ctl.completion import engine_names, export_names
 from aiod.ctl.daemon import Address, ask, ask_until
 from aiod.ctl.daemon import drain as drain_daemon
 from aiod.ctl.keygen import keygen
+from aiod.ctl.printable import printable_body, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -270,15 +271,16 @@ def _answer(
         click.echo(f"aiodctl: no daemon reached{where}: {error.strerror or error}", err=True)
         sys.exit(EXIT_UNREACHABLE)
     except OSError as error:
-        click.echo(f"aiodctl: {error.strerror or error}", err=True)
+        click.echo(f"aiodctl: {printable_lines(str(error.strerror or error))}", err=True)
         sys.exit(EXIT_REFUSED)
     if as_json:
         click.echo(json.dumps(body, indent=2))
         return body
-    console = Console(highlight=False)
+    # Names that clients chose are data, not markup.
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=_TABLE_COLUMNS_MIN)
-    for part in show(body):
+        console = Console(highlight=False, markup=False, emoji=False, width=_TABLE_COLUMNS_MIN)
+    for part in show(printable_body(body)):
         console.print(part)
     return body
 
