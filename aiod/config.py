@@ -58,7 +58,14 @@ User = Annotated[str, _known(uid_of)]
 Group = Annotated[str, _known(gid_of)]
 Owner = Annotated[str, _known(owner_of)]
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
+
+def _no_directory_link(name: str) -> str:
+    if name in {".", ".."}:
+        raise ValueError(f'"{name}" cannot be a name: names become parts of paths')
+    return name
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_no_directory_link)]
 
 
 class ConfigError(Exception):
@@ -591,7 +598,7 @@ def load_config(path: Path) -> Config:
     """The configuration in the file `path`. Raises ConfigError."""
     try:
         with path.open("rb") as file:
-            document = tomllib.load(file)
+            document = tomllib.loads(file.read().decode("utf-8-sig"))  # some editors put a byte order mark in front
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

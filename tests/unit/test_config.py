@@ -10,6 +10,7 @@ from aiod.config import Config, ConfigError, default_config, load_config, make_c
 from aiod.engine_settings import EngineSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 BLKGETSIZE64 = {"number": 0x80081272, "bytes": 8}
@@ -107,6 +108,26 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     broken.write_text("runtime_dir = \n")
     with pytest.raises(ConfigError, match=r"broken\.toml: not TOML: .*line 1"):
         load_config(broken)
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "aiod.toml"
+    path.write_text('runtime_dir = "/run/aiod"\n[exports.scratch]\npath = "/srv/scratch"\n', encoding="utf-8-sig")
+    assert list(load_config(path).exports) == ["scratch"]
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+@pytest.mark.parametrize(
+    "sections",
+    [
+        lambda name: {"exports": {name: {"path": "/srv/scratch"}}},
+        lambda name: {"engine": {name: {}}},
+    ],
+    ids=["export", "engine"],
+)
+def test_a_name_is_no_directory_link(name: str, sections: Callable[[str], dict[str, Any]]) -> None:
+    with pytest.raises(ConfigError, match="cannot be a name"):
+        make(**sections(name))
 
 
 def test_main_is_there_without_being_written() -> None:
