@@ -11,8 +11,21 @@ import sys
 import time
 from typing import Any, Final
 
+from aiod.printable import printable_lines
+
 _HELD_BACK: Final = "held back %d log lines like: %s"
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
+
+
+class PrintableFormatter(logging.Formatter):
+    """Escapes control characters: records contain names that clients chose.
+
+    The lines after the first (a traceback, or a line feed in a name) are indented, so that none can pass for a record.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record's text, by the format string given to the constructor. Thread-safe."""
+        return printable_lines(super().format(record)).replace("\n", "\n    ")
 
 
 class AlikeFilter(logging.Filter):
@@ -57,7 +70,7 @@ def configure(level: str, **fields: str) -> AlikeFilter:
     handler = _journal(fields) if _stderr_is_the_journal() else None
     if handler is None:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_FORMAT))
+        handler.setFormatter(PrintableFormatter(_FORMAT))
     handler.addFilter(alike)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     return alike
@@ -104,5 +117,5 @@ def _journal(fields: dict[str, str]) -> logging.Handler | None:
         send(*message, **record)
 
     handler: logging.Handler = JournalHandler(sender_function=send_known, SYSLOG_IDENTIFIER="aiod", **fields)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(PrintableFormatter("%(message)s"))
     return handler

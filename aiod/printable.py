@@ -1,4 +1,4 @@
-"""Escapes what a client chose (names, paths) before it reaches the administrator's terminal."""
+"""Escapes what a client chose (names, paths) before it reaches a terminal or a log."""
 
 from __future__ import annotations
 
