@@ -58,9 +58,12 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt $(NATIVE
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
+JOBS ?= $(shell nproc)
+
 .PHONY: test
-test: setup core-test  ## every test: the core plain and under the sanitizers, then pytest
+test: setup  ## every test: the core plain and under the sanitizers, then pytest
 	@scripts/prerequisites.sh test
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target core-test
 	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
