@@ -85,7 +85,7 @@ CORE_HEADERS := $(wildcard aiod/core/*.h clients/c/*.h clients/c/include/*.h tes
 core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)
 
 define VARIANT_RULES
-build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile
+build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile | core-compiler
 	@mkdir -p $$(@D)
 	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) -c $$< -o $$@
 
@@ -93,7 +93,7 @@ build/core/$(1)/test_%: build/core/$(1)/tests/core/test_%.o \
         $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(LIBAIOD_SOURCES) $(CORE_TEST_HELPERS))
 	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -o $$@
 
-core-test-$(1): core-compiler $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
+core-test-$(1): $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
 	@tests/core/run.sh $(1) $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call VARIANT_RULES,$(variant))))
