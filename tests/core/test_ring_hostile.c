@@ -76,7 +76,8 @@ static void attach(struct attached *ring)
     struct {
         struct aiod_ring_open open;
         char path[6];
-    } open = {.open = {.type = AIOD_RING_OPEN, .flags = AIOD_OPEN_READ | AIOD_OPEN_WRITE}, .path = "x/prey"};
+    } open = {.open = {.type = AIOD_RING_OPEN, .flags = AIOD_OPEN_READ | AIOD_OPEN_WRITE},
+              .path = {'x', '/', 'p', 'r', 'e', 'y'}};
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct aiod_ring_reply reply;
 
