@@ -31,7 +31,7 @@ help:  ## this list
 # ---- set-up ---------------------------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: $(VENV)/.installed  ## .venv with aiod, aiodctl, the client and the development tools (editable)
+setup: $(VENV)/.installed $(VENV)/.dev  ## .venv with aiod, aiodctl, the client and the development tools (editable)
 
 # Made anew when its Python has gone.
 $(VENV)/.created:
@@ -39,22 +39,29 @@ $(VENV)/.created:
 	@$(BIN)/python -c '' 2>/dev/null || { echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 	@touch $@
 
-# aiod is built without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds.
-# What it depends on is installed here, with isolation: it may have build requirements of its own.
+# $(call pip_install_extras,EXTRA...): install what the extras of pyproject.toml name. With isolation: a requirement may
+# have build requirements of its own.
+define pip_install_extras
+@echo "installing the packages of $(1) into $(VENV)"
+@$(BIN)/python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+    print(*p["dependencies"], *(q for extra in sys.argv[1:] for q in p["optional-dependencies"][extra]), sep="\n")' $(1) | \
+    $(PIP) install --quiet --requirement /dev/stdin
+@touch $@
+endef
+
 $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 	@scripts/prerequisites.sh build
-	@echo "installing the requirements into $(VENV)"
-	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); q = p["project"]; \
-	    extras = q["optional-dependencies"]; wanted = [extras[name] for name in ("daemon", "systemd", "dev")]; \
-	    print(*p["build-system"]["requires"], *q["dependencies"], *sum(wanted, []), sep="\n")' | \
-	    $(PIP) install --quiet --requirement /dev/stdin
-	@touch $@
+	$(call pip_install_extras,build daemon systemd)
 
-# The editable install maps every module by name: a directory that got a new file has to be looked at again.
+# Without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds. The editable
+# install maps every module by name: a directory that got a new file has to be looked at again.
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
-	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd,dev]'
+	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd]'
 	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed pyproject.toml
+	$(call pip_install_extras,dev fuzz)
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
@@ -145,16 +152,12 @@ format: setup  ## lay out Python and C as lint wants it
 # ---- to see it at work ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: setup  ## a daemon of its own carries Python's standard library, and every file is compared
+demo: $(VENV)/.installed  ## a daemon of its own carries Python's standard library, and every file is compared
 	@$(BIN)/python clients/python/examples/demo.py
 
 # The peers that are Python packages.
 $(VENV)/.bench: $(VENV)/.installed pyproject.toml
-	@echo "installing the packages that are measured beside aiod into $(VENV)"
-	@$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb")); \
-	    print(*p["project"]["optional-dependencies"]["bench"], sep="\n")' | \
-	    $(PIP) install --quiet --requirement /dev/stdin
-	@touch $@
+	$(call pip_install_extras,bench)
 
 .PHONY: soak
 SECONDS_OF_SOAK ?= 300

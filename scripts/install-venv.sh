@@ -24,7 +24,7 @@ if [ "$(cat "$tools/.made-by" 2>/dev/null)" != "$made_by" ]; then
     echo "$made_by" >"$tools/.made-by"
 fi
 "$tools/bin/python" -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))
-print(*p["build-system"]["requires"], *(d for d in p["project"]["optional-dependencies"]["dev"] if d.startswith(("cmake", "ninja"))), sep="\n")' |
+print(*p["project"]["optional-dependencies"]["build"], sep="\n")' |
     pip install --quiet --requirement /dev/stdin
 rm -rf "$wheels"
 PATH=$PWD/$tools/bin:$PATH pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$wheels" \
