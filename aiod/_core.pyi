@@ -75,6 +75,9 @@ class Buffer:
 def may_set_ioprio() -> bool:
     """Whether this process may set its threads' I/O priority (a unit's SystemCallFilter= may say no)."""
 
+def probe_open_beneath() -> int:
+    """0 if this process may open files by openat2, else the negative errno (ENOSYS, EPERM). Any thread."""
+
 class Rate:
     """A token bucket of requests and of bytes, for what is picked from the pool's queue; no limits at first."""
 

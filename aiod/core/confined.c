@@ -28,3 +28,20 @@ int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode
     } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
     return fd < 0 ? -errno : (int)fd;
 }
+
+int aiod_probe_open_beneath(void)
+{
+    int root_fd = aiod_open_root("/", O_DIRECTORY);
+    int fd;
+
+    if (root_fd < 0) {
+        return root_fd;
+    }
+    fd = aiod_open_beneath(root_fd, ".", O_PATH | O_DIRECTORY, 0, false);
+    close(root_fd);
+    if (fd < 0) {
+        return fd;
+    }
+    close(fd);
+    return 0;
+}

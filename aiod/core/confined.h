@@ -21,4 +21,10 @@ int aiod_open_root(const char *root, int flags);
  */
 int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode, bool links);
 
+/*
+ * Can this process open files so at all? 0, or -errno of openat2: ENOSYS before Linux 5.6, EPERM or ENOSYS where a seccomp
+ * filter forbids it.
+ */
+int aiod_probe_open_beneath(void);
+
 #endif

@@ -17,6 +17,7 @@
 #include <vector>
 
 extern "C" {
+#include "confined.h"
 #include "core.h"
 #include "ioprio.h"
 #include "poller.h"
@@ -694,6 +695,7 @@ NB_MODULE(_core, m)
     });
 
     m.def("may_set_ioprio", aiod_may_set_ioprio);
+    m.def("probe_open_beneath", aiod_probe_open_beneath);
 
     nb::class_<Rate>(m, "Rate").def(nb::init<>());
 

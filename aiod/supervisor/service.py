@@ -24,6 +24,7 @@ from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
 from aiod.supervisor.health import Health
+from aiod.supervisor.kernel_check import why_unfit
 from aiod.supervisor.reload import plan
 from aiod.supervisor.status_line import StatusLine
 from aiod.supervisor.systemd import Notifier
@@ -285,6 +286,10 @@ def serve(config: Config, config_path: Path | None) -> int:
     """
     alike = logs.configure(config.log_level)
     notifier = Notifier()
+    if (unfit := why_unfit()) is not None:
+        log.critical("%s", unfit)
+        notifier.status(unfit)
+        return EXIT_FAILED
     try:
         runtime_dir.prepare(config.runtime_dir)
         lock_fd = runtime_dir.take_lock(config.runtime_dir)
