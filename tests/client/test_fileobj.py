@@ -17,6 +17,7 @@ import pytest
 
 import aiod_client
 from aiod_client import fileobj
+from aiod_client.wire import Op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -179,19 +180,20 @@ def test_a_failed_append_in_pieces_tells_of_all_of_them(
 ) -> None:
     with fileobj.open(client, "scratch/pieces", "a", 0) as raw:
         file, step = raw._file, raw._file.request_bytes_max
-        usual = file.append
+        usual = file._perform
 
-        def full(data: memoryview) -> int:
-            if file.size():
+        def full(request: Any, timeout: float | None) -> Any:
+            if request.op == Op.APPEND and file.size():
                 error = OSError(errno.ENOSPC, "no room")
                 error.written = 7  # type: ignore[attr-defined]
                 raise error
-            return usual(data)
+            return usual(request, timeout)
 
-        monkeypatch.setattr(file, "append", full)
-        with pytest.raises(OSError, match="no room") as caught:
-            raw.write(bytes(step + 100))
-        assert caught.value.written == step + 7  # type: ignore[attr-defined]
+        monkeypatch.setattr(file, "_perform", full)
+        assert raw.write(bytes(step + 100)) == step + 7
+        assert raw.tell() == step + 7
+        with pytest.raises(OSError, match="no room"):
+            raw.flush()
 
 
 def test_reading_all_takes_few_requests(client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:

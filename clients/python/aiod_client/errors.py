@@ -14,6 +14,26 @@ NOT_SENT: Final = "not sent"
 NOT_EXECUTED: Final = "not executed"
 UNKNOWN: Final = "unknown whether done"
 
+_REFUSALS: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EAGAIN,
+        errno.EBADF,
+        errno.ECANCELED,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.EINVAL,
+        errno.EMSGSIZE,
+        errno.ENOMEM,
+        errno.ENOSPC,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ESHUTDOWN,
+        errno.ETXTBSY,
+    }
+)
+
 _ERRNO_MAX: Final = 4095
 """What the kernel itself takes for an errno (MAX_ERRNO, linux/err.h)."""
 
@@ -52,6 +72,23 @@ def tell_written(error: BaseException, written: int) -> None:
     """Have a request's `error` say how many bytes, from the request's beginning on, are known to be done."""
     if isinstance(error, OSError):
         error.written = written  # type: ignore[attr-defined]
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether what a daemon has answered with `error` is known to be undone, but for what `written` counts.
+
+    Not so of EIO and the like: a device or a server may have done what it then failed to report.
+    """
+    return error.errno in _REFUSALS and not isinstance(error, AiodError)
+
+
+def append_in_doubt(name: str, cause: str) -> AiodError:
+    """The exception for writing on where nobody knows whether an append was done that has ended with `cause`."""
+    return AiodError(
+        errno.EIO,
+        f"{name}: {UNKNOWN}: an earlier append ({cause}): nothing more is appended by this file object; "
+        "look at the file, and open it anew to go on",
+    )
 
 
 def refused(code: int, sentence: str | None) -> AiodError:

@@ -6,6 +6,13 @@
         tar.add("documents")
 
 What is written is in the daemon's hands after flush(), as with Python's own files; safe on disk only after sync().
+
+Writes that fail. A write that fails part-way is a short write, as of Python's own raw files: write() returns what is
+known to be done, and the next write(), truncate(), flush(), sync() or close() raises the error, so that a caller that
+looks at no counts (shutil.copyfileobj) hears of it too. What io's buffers keep is then exactly what is not written, and
+a later flush() or close() writes that and nothing twice. In append mode an append of which nobody can know whether it
+was done (the session was lost, the time was up, the device failed, a signal handler raised) is never repeated: every
+write() from then on raises AiodError (EIO). Look at the file, and open it anew to go on.
 """
 
 from __future__ import annotations
@@ -16,12 +23,28 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, overload
 
+from aiod_client import operations
+from aiod_client.errors import append_in_doubt, is_refusal
+
 if TYPE_CHECKING:
     from aiod_client.blocking import Client
     from aiod_client.file import File
+    from aiod_client.requests import Request
 
 BUFFER_BYTES: Final = 256 * 1024
 """Default size of a buffer: a round trip costs as much as the copying of some of it."""
+
+
+class _Append:
+    """How far one write() in append mode has come."""
+
+    __slots__ = ("done", "request")
+
+    def __init__(self) -> None:
+        self.done = 0
+        """Bytes known to be appended."""
+        self.request: Request | None = None
+        """The piece under way; None: there is none, or it is known what became of it."""
 
 
 class RawFile(io.RawIOBase):
@@ -34,6 +57,8 @@ class RawFile(io.RawIOBase):
         self._lock = threading.RLock()  # of the position; reentrant, so that a signal handler gets EDEADLK and no hang
         self._appends = "a" in file.mode
         self._position = file.size() if self._appends else 0
+        self._failure: OSError | None = None  # why a write was short; told once
+        self._doubt = ""  # what an append has ended with of which nobody knows whether it was done
         self._readable = "r" in file.mode or "+" in file.mode
         self._writable = "r" not in file.mode or "+" in file.mode
 
@@ -81,30 +106,79 @@ class RawFile(io.RawIOBase):
                     return b"".join(pieces)
 
     def write(self, data: Any) -> int:
-        """Write all of `data` at the position; in append mode at the end of the file. Returns its length in bytes.
+        """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
 
-        In append mode what is longer than the daemon takes at once lands in several pieces.
+        Fewer than there are only if the rest has failed, of which the next call tells. In append mode what is longer
+        than the daemon takes at once lands in several pieces.
         """
         self._check("write", allowed=self._writable)
         # A copy: io's buffered classes lend their memory by views that do not keep it, and reuse or free it once they
         # are told of a timeout, when the write may still be on its way.
         payload = data if type(data) is bytes else memoryview(data).tobytes()
-        with self._lock:
-            if self._appends:
-                self._append(memoryview(payload))
-            else:
-                self._position += self._file.pwrite(payload, self._position)
-        return len(payload)
+        if not self._appends:
+            with self._lock:
+                self._tell_failure()
+                return self._write(payload)
+        append = _Append()
+        try:
+            with self._lock:
+                count = self._append(memoryview(payload), append)
+        except BaseException as error:
+            # Whoever is above would append all of it again.
+            if append.done or (append.request is not None and append.request.sent):
+                self._doubt = "interrupted"  # before the calls below, which may be interrupted again
+                self._doubt = str(error) or type(error).__name__
+            raise
+        else:
+            # A buffer above takes the count before a signal handler can run again: no call may stand here.
+            return count
 
-    def _append(self, payload: memoryview) -> None:
+    def _write(self, payload: bytes) -> int:
+        try:
+            count = self._file.pwrite(payload, self._position)
+        except OSError as error:
+            count = getattr(error, "written", 0)
+            if not count:
+                raise
+            self._failure = error.with_traceback(None)
+        self._position += count
+        return count
+
+    def _append(self, payload: memoryview, append: _Append) -> int:
+        """Append in pieces; returns the bytes done, and keeps what the rest has failed with."""
+        if self._doubt:
+            raise append_in_doubt(self.name, self._doubt)
+        self._tell_failure()
         step = self._file.request_bytes_max
         for start in range(0, len(payload), step):
             piece = payload[start : start + step]
+            append.request = operations.append_request(self._file._handle, piece)  # noqa: SLF001 - one module
             try:
-                self._position = self._file.append(piece) + len(piece)
+                self._position = self._file._perform(append.request, None) + len(piece)  # noqa: SLF001
+                append.done += len(piece)
             except OSError as error:
-                error.written = start + getattr(error, "written", 0)  # type: ignore[attr-defined]
-                raise
+                if append.request.sent and not is_refusal(error):
+                    raise
+                written = getattr(error, "written", 0)
+                append.done += written
+                append.request = None
+                if not append.done:
+                    raise
+                self._position += written
+                self._failure = error.with_traceback(None)
+                return append.done
+        return len(payload)
+
+    def _tell_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def flush(self) -> None:
+        """Raise what a write was short for, if nobody has been told yet. Nothing is buffered here."""
+        super().flush()
+        with self._lock:
+            self._tell_failure()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position; returns it. Raises ValueError for one that is negative."""
@@ -131,6 +205,7 @@ class RawFile(io.RawIOBase):
         """Set the file's size, by default to the position, which stays where it is; returns the size."""
         self._check("truncate", allowed=self._writable)
         with self._lock:
+            self._tell_failure()
             size = self._position if size is None else operator.index(size)
             self._file.truncate(size)
             return size
@@ -138,12 +213,16 @@ class RawFile(io.RawIOBase):
     def sync(self) -> None:
         """Make what was written safe on disk: what os.fsync() is for Python's own files, which need a file number."""
         self._check()
+        self.flush()
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
-        if not self.closed:
-            super().close()
+        """Close the file, then raise what a write was short for, if nobody has been told yet. Idempotent."""
+        if self.closed:
+            return
+        try:
+            super().close()  # flushes
+        finally:
             self._file.close()
 
     def __repr__(self) -> str:
