@@ -9,10 +9,10 @@ Failure = tuple[int, int, int, int, int, int, int]
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
-Control = tuple[int, int, int, int, int, int, int, int, int, int]
-"""(tag, result, reason, size, dev, ino, generation, witness, memory alignment, offset alignment) of an `open` or
-`adopt` (result: fd or -errno; reason: one of REASON_*; witness: the same file opened once more, -1: there is none; the
-alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
+Control = tuple[int, int, int, int, int, int, int, int, int, int, int]
+"""(tag, result, reason, size, dev, ino, generation, witness, flush_fd, memory alignment, offset alignment) of an `open`
+or `adopt` (result: fd or -errno; reason: one of REASON_*; witness and flush_fd: the file opened once more, -1: there is
+none; the alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
 Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
 """((name, bytes if it is not UTF-8; kind: "file", "dir", "link", "block" or "other"; size in bytes) of each entry, at
@@ -249,7 +249,9 @@ class Core:
         `rate`: of its export; the same one for all of it. `ioprio`: I/O priority of who works for it (0: none).
 
         Of one that an earlier engine had: `wanted` is its number then (EEXIST: it is taken), the first flush of a
-        `suspect` one fails, and `flush_fd` (taken over; -1: none) is the file's descriptor that was opened first.
+        `suspect` one fails.
+
+        `flush_fd` (taken over, also if this raises; -1: none) is the file for flushes alone; the first one stays so.
 
         `append`: written by APPEND only. `alignment`: (memory, offset) in bytes of one opened DIRECT. `ioctls`: the
         (number, bytes of the argument) that are allowed. `size_max`: no byte is written beyond it (0: no limit).
@@ -260,7 +262,10 @@ class Core:
         """Give it other limits (0: none); `burst_ms`: what may be saved up of either."""
 
     def adopt(self, tag: int, fd: int, flags: int) -> None:
-        """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open()."""
+        """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open().
+
+        `fd` is the result's flush_fd then, if the file could be opened once more; it is closed if this fails.
+        """
 
     poison_teller: int
     """A socket on which workers say ["poisoned", dev, ino] (msgpack) when a file's first flush has failed; -1: none."""
@@ -300,7 +305,10 @@ class Core:
         """Requests and controls in flight."""
     @property
     def files(self) -> int:
-        """Descriptors held for handles."""
+        """Open handles."""
+    @property
+    def descriptors(self) -> int:
+        """Descriptors held for handles: one each, and one for the flushes of a file that is written."""
 
     def spawn(self) -> None:
         """The main loop's spawn step; call when doorbell_fd is readable (clears it)."""

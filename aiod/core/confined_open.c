@@ -158,14 +158,34 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         .ino = status.st_ino,
         .generation = aiod_file_generation(fd),
         .witness_fd = -1,
+        .flush_fd = -1,
         .alignment = alignment,
     };
     return 0;
 }
 
+/* For flushes (flush.h): one that nobody writes through serves itself. -1: none is needed, or its mode does not let it in. */
+static int open_for_flushes(int fd, unsigned flags)
+{
+    int again = (flags & AIOD_OPEN_WRITE) != 0 ? reopen(fd, flags, true) : -1;
+
+    return again < 0 ? -1 : again;
+}
+
 int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened)
 {
-    return describe(fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);
+    int again = open_for_flushes(fd, flags);
+    int error = describe(again >= 0 ? again : fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);
+
+    if (error < 0) {
+        close(fd);
+        if (again >= 0) {
+            close(again);
+        }
+        return error;
+    }
+    opened->flush_fd = again >= 0 ? fd : -1;
+    return 0;
 }
 
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
@@ -182,6 +202,7 @@ int aiod_confined_open(const char *root, const char *path, unsigned flags, const
         close(fd);
         return error;
     }
+    opened->flush_fd = open_for_flushes(fd, flags);
     opened->witness_fd = reopen(fd, flags, true);
     if (opened->witness_fd < 0) { /* a mode that would not let it in again */
         opened->witness_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -32,6 +32,7 @@ struct aiod_opened {
     uint64_t ino;
     uint64_t generation; /* file_id.h */
     int witness_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
+    int flush_fd; /* the same file opened once more, for flushes alone (flush.h); -1: it could not be, or is read-only */
     struct aiod_alignment alignment; /* with DIRECT */
 };
 
@@ -44,7 +45,11 @@ struct aiod_opened {
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
                        struct aiod_opened *opened);
 
-/* What aiod_confined_open() tells, of the open `fd`, which is the result's then; without a witness. 0, or -errno. */
+/*
+ * What aiod_confined_open() tells, of a file that an earlier engine had open: `fd` becomes the flush_fd, since it is told of
+ * what the kernel has failed to write for that engine, and the file is opened once more for all else. If it cannot be, `fd`
+ * is for both; one that is read-only is so anyway. Without a witness. 0, or -errno: then `fd` is closed.
+ */
 int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened);
 
 #endif

@@ -204,12 +204,11 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *nam
     return submit_control_as(core, control, timeout_ns);
 }
 
-int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
+int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
+                             uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
-    int flush_fd = resumed != NULL ? resumed->flush_fd : -1;
     bool given = flush_fd >= 0;
-    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd);
+    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable);
     int64_t number;
     int unused[2];
 
@@ -229,6 +228,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, unused[1]);
         }
     } else {
+        core->handle_count++;
         core->descriptor_count += given ? 2 : 1;
         if (session->ring != NULL) {
             aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
@@ -245,6 +245,7 @@ static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
     unsigned count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
     aiod_handle_remove(handle);
+    core->handle_count--;
     core->descriptor_count -= count;
     aiod_core_close_fd(core, tag, unneeded[0]);
     if (count == 2) {

@@ -40,9 +40,10 @@ struct aiod_core {
     bool takes_repeats; /* requests with AIOD_REPEAT: set by who knows when (engine/grace.py) */
     bool draining;      /* by atomic operations, where the poller may be looking */
     bool stopped;
-    uint64_t bytes_inflight;   /* of messages */
-    uint32_t inflight;         /* requests by message, and controls */
-    uint32_t descriptor_count; /* held for handles */
+    uint64_t bytes_inflight; /* of messages */
+    uint32_t inflight;       /* requests by message, and controls */
+    uint32_t handle_count;
+    uint32_t descriptor_count; /* held for them: one each, and one for the flushes of a file that is written */
     struct aiod_poller *poller;
     struct aiod_opener *opener;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
@@ -91,12 +92,16 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
 int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as,
                    uint64_t timeout_ns);
 
-/* Find out about a descriptor that is open already, alike; it is closed by nobody when that fails. 0, or -ENOMEM. */
+/* Find out about a descriptor that an earlier engine had open (aiod_adopt()), alike. 0, or -ENOMEM. */
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, int fd, unsigned flags);
 
-/* Give `fd` to the session; `resumed` (NULL: it is a new one) says what it was to an earlier engine. A handle's number, or -EMFILE, -ENOMEM (then `fd` is still the caller's). */
-int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, uint64_t dev, uint64_t ino,
-                             const struct aiod_handle_use *use, const struct aiod_resumed *resumed);
+/*
+ * Give `fd` to the session; `resumed` (NULL: it is a new one) says what it was to an earlier engine. `flush_fd` (-1: none) is
+ * the file for flushes alone, an open file description of its own; taken over in any case. A handle's number, or -EMFILE,
+ * -ENOMEM (then `fd` is still the caller's).
+ */
+int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
+                             uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed);
 
 /* Close a descriptor on a worker, which has nothing to do when `fd` is negative. */
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd);

@@ -36,7 +36,7 @@ static void destroy(struct aiod_file *file)
 }
 
 struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
-                                int *flush_fd)
+                                int *flush_fd, bool writable)
 {
     struct aiod_file **chain = chain_of(files, dev, ino);
     struct aiod_file *file = *chain;
@@ -49,7 +49,8 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         if (file == NULL) {
             return NULL;
         }
-        file->first_closed = *flush_fd >= 0;
+        file->owns_flush_fd = *flush_fd >= 0;
+        file->flushes.shares_description = *flush_fd < 0 && writable;
         *flush_fd = -1;
         file->next = *chain;
         *chain = file;
@@ -64,14 +65,14 @@ unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd,
     unsigned count = 0;
 
     if (--file->refs > 0 && fd == file->flushes.fd) {
-        file->first_closed = true;
+        file->owns_flush_fd = true;
         return 0;
     }
     close[count++] = fd;
     if (file->refs > 0) {
         return count;
     }
-    if (file->first_closed) {
+    if (file->owns_flush_fd) {
         close[count++] = file->flushes.fd;
     }
     while (*link != file) {

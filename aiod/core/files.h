@@ -26,7 +26,7 @@ struct aiod_file {
     struct aiod_ranges ranges;
     pthread_mutex_t position; /* held by who uses the file position of a descriptor: appends, and looks for holes */
 
-    bool first_closed; /* its handle is, so the descriptor of flushes is nobody's but the file's */
+    bool owns_flush_fd; /* the descriptor of flushes is no handle's, or its handle is closed */
 };
 
 struct aiod_files {
@@ -36,14 +36,15 @@ struct aiod_files {
 
 /*
  * The file, with one more reference, for a handle of `fd`; NULL without memory. If it is new, it flushes on `*flush_fd`, which
- * is its own then and becomes -1 here; or on `fd`, if that is -1.
+ * is its own then and becomes -1 here; or on `fd`, if that is -1: then, if the handle is `writable`, writes share its open
+ * file description.
  */
 struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
-                                int *flush_fd);
+                                int *flush_fd, bool writable);
 
 /*
  * The handle of `fd` is closed. Puts into `close` the descriptors that nobody needs any more, and returns how many (0 to
- * 2): flushes go on the descriptor opened first, so that one stays until the last handle is closed.
+ * 2): the descriptor of flushes stays until the last handle is closed, also if it was that of a handle.
  */
 unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2]);
 

@@ -54,12 +54,12 @@ void aiod_flushes_poison(struct aiod_flushes *flushes)
 }
 
 /*
- * May a durable write that ended with `result` have lost what others had written? Not if it was refused; but a disk has
- * more words than EIO: ENODATA (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and what else its driver says.
+ * Is that what a write is refused with, before anything is synced? A disk fails with other errors than EIO as well: ENODATA
+ * (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and what else its driver says.
  */
-static bool may_have_lost(int64_t result)
+static bool may_be_refusal(int64_t error)
 {
-    switch (-result) {
+    switch (-error) {
     case ENOSPC:
     case EDQUOT:
     case EFBIG:
@@ -72,9 +72,9 @@ static bool may_have_lost(int64_t result)
     case ENOMEM:
     case EAGAIN:
     case EOPNOTSUPP:
-        return false;
+        return true;
     default:
-        return result < 0;
+        return false;
     }
 }
 
@@ -182,7 +182,22 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
 
 bool aiod_flush_begin(struct aiod_flushes *flushes)
 {
-    return take_turn(flushes, NULL);
+    return !flushes->shares_description && take_turn(flushes, NULL);
+}
+
+/*
+ * A durable write has failed with `error`. ENOSPC may mean that there was no room for it, or that the sync met pages of
+ * others for which there was none (delayed allocation, a thin device): a flush knows, since it goes by another description.
+ */
+static void settle(struct aiod_flushes *flushes, int64_t error)
+{
+    enum aiod_reason reason;
+
+    if (may_be_refusal(error)) {
+        flush_once(flushes, &reason);
+    } else {
+        aiod_flushes_poison(flushes);
+    }
 }
 
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
@@ -190,8 +205,8 @@ int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *reques
     struct aiod_pool *pool = flushes->pool;
     struct aiod_request *parked;
 
-    if (may_have_lost(result)) {
-        aiod_flushes_poison(flushes);
+    if (result < 0) {
+        settle(flushes, result);
     }
     parked = take_parked(flushes);
     aiod_pool_finish(pool, request, result);

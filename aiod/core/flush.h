@@ -1,9 +1,15 @@
 /*
  * flush.h - the flushes of one file take turns, and those that waited share one (group commit).
  *
- * One fdatasync() at a time, on the descriptor opened first: the kernel reports a write-back error once for each open file, so
- * of two at once one may take the error and the other return 0 for the same lost page; and a descriptor opened later may
- * not be told of an earlier error. Flushes that arrive meanwhile are parked, which costs no worker and no wake-up, and
+ * One fdatasync() at a time: the kernel reports a write-back error once for each open file description (errseq_t), so of two
+ * at once one may take the error and the other return 0 for the same lost page.
+ *
+ * It goes by an open file description of its own, made with the file's first handle and never written through. Whatever
+ * syncs takes the error as well: a write with RWF_DSYNC (FUA), on NFS a plain write, too. Its error is the write's result, and
+ * says nothing about what others have written; by another description, the next flush is still told. A description opened
+ * later than the first would not be told of an error that somebody has seen before.
+ *
+ * Flushes that arrive meanwhile are parked, which costs no worker and no wake-up, and
  * share one fdatasync() that starts after the last of them arrived; so do those that wait in the pool's queue, as the
  * group of that name (aiod_request.group is the file's aiod_flushes).
  *
@@ -25,8 +31,10 @@
 
 struct aiod_flushes {
     struct aiod_pool *pool;
-    int fd;        /* of the handle opened first */
-    bool poisoned; /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
+    int fd;
+    bool
+        shares_description; /* with a handle, since the file could not be opened once more: no write may sync by itself */
+    bool poisoned;          /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
     uint64_t dev;
     uint64_t ino;
     int teller_fd; /* of the file's table */
@@ -57,14 +65,14 @@ bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);
 int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success);
 
 /*
- * On a worker: take the turn for a write that is a flush of its own (RWF_DSYNC). False: a flush is under way; write, then
- * aiod_flushes_flush(). Whoever got it calls aiod_flush_end().
+ * On a worker: take the turn for a write that is a flush of its own (RWF_DSYNC). False: a flush is under way, or the write
+ * would take an error that flushes have to report; write, then aiod_flushes_flush(). Whoever got it calls aiod_flush_end().
  */
 bool aiod_flush_begin(struct aiod_flushes *flushes);
 
 /*
- * Give the turn back, and end `request` with `result`; a failure poisons the file, but not a refusal (ENOSPC, EFBIG, ...). As
- * aiod_flushes_flush() otherwise.
+ * Give the turn back, and end `request` with `result`. A failure poisons the file, unless it may be this write's refusal
+ * (ENOSPC, EFBIG, ...) and a flush then succeeds. As aiod_flushes_flush() otherwise.
  */
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
 

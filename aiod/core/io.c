@@ -213,6 +213,7 @@ static int64_t run_open(struct aiod_control *control)
     int error;
 
     control->opened.witness_fd = -1;
+    control->opened.flush_fd = -1;
     if (control->root == NULL) {
         error = aiod_adopt(control->fd, control->flags, &control->opened);
     } else {

@@ -384,7 +384,8 @@ nb::tuple control_tuple(const aiod_control &control)
 {
     return nb::make_tuple(control.tag, control.task.request.result, static_cast<int>(control.task.request.reason),
                           control.opened.size, control.opened.dev, control.opened.ino, control.opened.generation,
-                          control.opened.witness_fd, control.opened.alignment.memory, control.opened.alignment.offset);
+                          control.opened.witness_fd, control.opened.flush_fd, control.opened.alignment.memory,
+                          control.opened.alignment.offset);
 }
 
 nb::tuple core_reap(nb::handle self)
@@ -530,7 +531,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
                          const std::string &name, uint32_t wanted, bool suspect, bool poisoned, int flush_fd,
                          const Rate *rate, int ioprio)
 {
-    const aiod_resumed resumed = {wanted, suspect, poisoned, flush_fd};
+    const aiod_resumed resumed = {wanted, suspect, poisoned};
     std::vector<aiod_ioctl> allowed;
     aiod_handle_use use = {};
     int64_t number;
@@ -551,7 +552,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     use.rate = rate != nullptr ? rate->rate : nullptr;
     use.ioprio = ioprio;
     use.name = name.c_str();
-    number = aiod_core_add_handle(core.core, session.session, fd, dev, ino, &use, &resumed);
+    number = aiod_core_add_handle(core.core, session.session, fd, flush_fd, dev, ino, &use, &resumed);
     Core::check(number);
     return static_cast<uint32_t>(number);
 }
@@ -766,7 +767,8 @@ NB_MODULE(_core, m)
         .def_prop_ro("bytes_inflight", [](const Core &self) { return aiod_core_bytes_inflight(self.core); })
         .def_prop_ro("message_bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
         .def_prop_ro("inflight", [](const Core &self) { return aiod_core_inflight(self.core); })
-        .def_prop_ro("files", [](const Core &self) { return self.core->descriptor_count; })
+        .def_prop_ro("files", [](const Core &self) { return self.core->handle_count; })
+        .def_prop_ro("descriptors", [](const Core &self) { return self.core->descriptor_count; })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
         .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
         .def("tick_wanted", [](Core &self) { return milliseconds(aiod_pool_tick_wanted(self.core->pool)); })

@@ -76,7 +76,6 @@ struct aiod_resumed {
     uint32_t number; /* its client's word for it; 0: a new one */
     bool suspect;
     bool poisoned; /* a flush of the file has failed */
-    int flush_fd;  /* of the file, opened before all others; taken over. -1: none */
 };
 
 struct aiod_handle_slot {

@@ -37,10 +37,10 @@ _CHANGES_NOTHING: Final = frozenset({"list", "stat", "sync"})
 class Admission:
     """The engine's exports and limits, as a door. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, files_max: int) -> None:
-        """`files_max`: descriptors that the engine may hold for handles."""
+    def __init__(self, settings: EngineSettings, descriptors_max: int) -> None:
+        """`descriptors_max`: descriptors that the engine may hold for handles."""
         self._settings = settings
-        self._files_max = files_max
+        self._descriptors_max = descriptors_max
         self._draining = False
 
     def apply(self, settings: EngineSettings) -> None:
@@ -51,13 +51,15 @@ class Admission:
         """Refuse every open and every name from now on."""
         self._draining = True
 
-    def admit_open(self, session: Session, export: str, path: str, flags: int, mode: int, *, files: int) -> Opening:
-        """The open that may be tried; `files` are the descriptors held or being opened.
+    def admit_open(
+        self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int
+    ) -> Opening:
+        """The open that may be tried; `descriptors`: those held or being opened.
 
         Raises OSError with the errno and a sentence when it is refused.
         """
         name = object_name(export, path)
-        self._check_room(session, name, files)
+        self._check_room(session, name, descriptors)
         settings = self._find_export(session, f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
         _check_path(f"open {name}", path)
@@ -124,7 +126,7 @@ class Admission:
             raise refused(errno.EACCES, f"{what}: the export {export} is not for {session.peer.who}")
         return settings
 
-    def _check_room(self, session: Session, name: str, files: int) -> None:
+    def _check_room(self, session: Session, name: str, descriptors: int) -> None:
         limits = self._settings
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"open {name}: the daemon is stopping")
@@ -133,8 +135,9 @@ class Admission:
         if session.core.handles + session.opens_inflight >= limits.handles_max:
             raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
         session.account.check_handle(f"open {name}")
-        if files >= self._files_max:
-            raise refused(errno.ENFILE, f"open {name}: the engine has {self._files_max} files open; try again later")
+        if descriptors >= self._descriptors_max:
+            text = f"open {name}: the engine has {self._descriptors_max} descriptors for open files; try again later"
+            raise refused(errno.ENFILE, text)
 
 
 def _key_of(session: Session) -> str:

@@ -38,7 +38,7 @@ _KEPT_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag
 class AdmitOpen(Protocol):
     """Says what may be opened."""
 
-    def __call__(self, session: Session, export: str, path: str, flags: int, mode: int, *, files: int) -> Opening:
+    def __call__(self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int) -> Opening:
         """The open to try, or OSError."""
 
 
@@ -77,8 +77,8 @@ class Keeping(Protocol):
     def is_poisoned(self, dev: int, ino: int) -> bool:
         """Whether a flush of that file had failed in an engine before."""
 
-    def first_of(self, dev: int, ino: int) -> int:
-        """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
+    def earlier_than(self, token: bytes, handle: int, dev: int, ino: int) -> int:
+        """A descriptor, the caller's, of the file's first witness still here; -1: the handle was opened before."""
 
 
 class Handles:
@@ -119,9 +119,9 @@ class Handles:
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """OPEN: let a worker try it, or refuse."""
-        files = self._core.files + self._opening
+        descriptors = self._core.descriptors + self._opening
         try:
-            opening = self._admit_open(session, export, path, flags, mode, files=files)
+            opening = self._admit_open(session, export, path, flags, mode, descriptors=descriptors)
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
@@ -133,10 +133,10 @@ class Handles:
         If it fails the number stays unknown: a client may still use it, and must not meet another file.
         """
         session.core.retire_handle(handle)
-        files = self._core.files + self._opening
+        descriptors = self._core.descriptors + self._opening
         flags = opened.flags & int(_KEPT_FLAGS)
         try:
-            opening = self._admit_open(session, opened.export, opened.path, flags, 0, files=files)
+            opening = self._admit_open(session, opened.export, opened.path, flags, 0, descriptors=descriptors)
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
@@ -238,19 +238,24 @@ class Handles:
 
     def _close_all(self, control: Control) -> None:
         """What was opened is of no use."""
-        for fd in (control[1], control[7]):
+        self._close_fds(control[1], control[7], control[8])
+
+    def _close_fds(self, *fds: int) -> None:
+        for fd in fds:
             if fd >= 0:
                 self._core.close_fd(0, fd)
 
     def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
         session, flags, again = waiting.session, opening.flags, waiting.again
-        _, fd, _, size, dev, ino, generation, witness_fd, *alignment = control
+        _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, *alignment = control
         file = (dev, ino, generation)
         if again is not None and not again.by_witness and file != _file_of(again.opened):
             self._close_all(control)
             text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): another file has this name now"
             self._reply(session, waiting.cookie, -errno.ESTALE, text)
             return
+        if again is not None:
+            flush_fd = self._first_of(session, again, dev, ino, flush_fd)
         try:
             handle = self._core.add_handle(
                 session.core,
@@ -269,10 +274,10 @@ class Handles:
                 wanted=again.handle if again is not None else 0,
                 poisoned=again is not None and again.by_witness and self._keeping.is_poisoned(dev, ino),
                 suspect=again is not None and again.opened.changed and not again.by_witness,
-                flush_fd=self._keeping.first_of(dev, ino) if again is not None else -1,
+                flush_fd=flush_fd,
             )
         except OSError as error:
-            self._close_all(control)
+            self._close_fds(fd, witness_fd)
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
@@ -297,6 +302,14 @@ class Handles:
             ino,
         )
         self._keeping.keep(witness, answer)
+
+    def _first_of(self, session: Session, again: _Again, dev: int, ino: int, flush_fd: int) -> int:
+        """Of `flush_fd` and what the engine before had open, what was opened first; the other is closed."""
+        earlier = self._keeping.earlier_than(session.token, again.handle, dev, ino)
+        if earlier < 0:
+            return flush_fd
+        self._close_fds(flush_fd)
+        return earlier
 
     def _not_opened(self, waiting: _Waiting, number: int, reason: int) -> None:
         if waiting.session.ended:

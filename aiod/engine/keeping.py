@@ -55,7 +55,9 @@ class Keeping:
         core.poison_teller = end.fileno()
         self._inherited: dict[bytes, dict[int, Witness]] = {}  # by token and handle
         self._of_file: dict[tuple[int, int], list[Witness]] = {}  # the same, by device and inode
-        for witness in inherited.witnesses:
+        self._order: dict[tuple[bytes, int], int] = {}  # in which they were opened, by token and handle
+        for number, witness in enumerate(inherited.witnesses):
+            self._order[witness.token, witness.handle] = number
             self._inherited.setdefault(witness.token, {})[witness.handle] = witness
             self._of_file.setdefault((witness.dev, witness.ino), []).append(witness)
         self._poisoned = inherited.poisoned
@@ -84,10 +86,17 @@ class Keeping:
             del self._of_file[file]
         return witness
 
-    def first_of(self, dev: int, ino: int) -> int:
-        """A descriptor, the caller's, of the witness of that file that was opened first; -1: there is none."""
+    def earlier_than(self, token: bytes, handle: int, dev: int, ino: int) -> int:
+        """A descriptor, the caller's, of the file's first witness still here; -1: the handle was opened before.
+
+        A handle that is not known here was opened after all that are.
+        """
         kept = self._of_file.get((dev, ino))
-        return os.dup(kept[0].fd) if kept else -1
+        if not kept:
+            return -1
+        first = kept[0]
+        own = self._order.get((token, handle), len(self._order))
+        return os.dup(first.fd) if self._order[first.token, first.handle] < own else -1
 
     def is_poisoned(self, dev: int, ino: int) -> bool:
         """Whether a flush of that file had failed in an engine before."""

@@ -344,6 +344,7 @@ class Engine:
             "slow_requests": self._watch.slow_requests,
             "bytes_inflight": self._core.bytes_inflight,
             "files": self._core.files,
+            "descriptors": self._core.descriptors,
             "rings": self._core.rings,
             "ring_bytes": self._core.ring_bytes,
             "rss_bytes": resident_bytes(),

@@ -110,7 +110,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
         }
         fd = open_again(engine.fds[i], O_RDWR);
         CHECK(fd >= 0 && fstat(fd, &status) == 0);
-        handle = aiod_core_add_handle(engine.core, session, fd, status.st_dev, status.st_ino, &use, NULL);
+        handle = aiod_core_add_handle(engine.core, session, fd, -1, status.st_dev, status.st_ino, &use, NULL);
         if (handle < 0) {
             close(fd);
         }

@@ -47,11 +47,17 @@ static void lay_out(void)
 
 static const struct aiod_creation plain = {.mode = 0640, .uid = (uid_t)-1, .gid = (gid_t)-1};
 
-static void close_both(const struct aiod_opened *opened)
+/* Its descriptors are different ones; that for flushes is only there where something can be written. */
+static void close_all(const struct aiod_opened *opened, unsigned flags)
 {
     CHECK(opened->witness_fd >= 0 && opened->witness_fd != opened->fd);
+    CHECK((opened->flush_fd >= 0) == ((flags & AIOD_OPEN_WRITE) != 0));
+    CHECK(opened->flush_fd != opened->fd && opened->flush_fd != opened->witness_fd);
     close(opened->fd);
     close(opened->witness_fd);
+    if (opened->flush_fd >= 0) {
+        close(opened->flush_fd);
+    }
 }
 
 static int attempt_at(const char *where, const char *path, unsigned flags)
@@ -61,7 +67,7 @@ static int attempt_at(const char *where, const char *path, unsigned flags)
 
     if (error == 0) {
         CHECK(fcntl(opened.fd, F_GETFD) == FD_CLOEXEC);
-        close_both(&opened);
+        close_all(&opened, flags);
     }
     return error;
 }
@@ -80,7 +86,7 @@ static void what_is_beneath_opens(void)
     CHECK(fstat(opened.fd, &status) == 0);
     CHECK(opened.size == 6 && opened.dev == status.st_dev && opened.ino == status.st_ino);
     CHECK(write(opened.fd, "x", 1) < 0 && errno == EBADF);
-    close_both(&opened);
+    close_all(&opened, AIOD_OPEN_READ);
     CHECK(attempt("dir/staying", AIOD_OPEN_READ) == 0);
     CHECK(attempt("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
 }
@@ -125,7 +131,7 @@ static void creating_and_truncating(void)
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 9);
     CHECK(aiod_confined_open(root, "made", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, &plain, &opened) == 0);
     CHECK(opened.size == 0);
-    close_both(&opened);
+    close_all(&opened, AIOD_OPEN_WRITE);
     CHECK(stat(in_base("root/made"), &status) == 0 && status.st_size == 0);
 }
 
@@ -159,7 +165,7 @@ static void an_export_that_is_a_file(void)
 
     CHECK(aiod_confined_open(in_base("root/file"), "", AIOD_OPEN_READ, &plain, &opened) == 0);
     CHECK(opened.size == 6);
-    close_both(&opened);
+    close_all(&opened, AIOD_OPEN_READ);
     CHECK(aiod_confined_open(in_base("root/file"), "x", AIOD_OPEN_READ, &plain, &opened) == -ENOTDIR);
     CHECK(aiod_confined_open(in_base("gone"), "", AIOD_OPEN_READ, &plain, &opened) == -ENOENT);
     CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, &plain, &opened) == -EINVAL);
@@ -257,17 +263,17 @@ static void a_new_file_is_as_it_was_asked_for(void)
 
     CHECK(aiod_confined_open(root, "exact", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) == 0);
     CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666);
-    close_both(&opened);
+    close_all(&opened, AIOD_OPEN_WRITE);
     creation.mode = 0600;
     CHECK(aiod_confined_open(root, "exact", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) == 0);
     CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666); /* it was there */
-    close_both(&opened);
+    close_all(&opened, AIOD_OPEN_WRITE);
     creation.uid = creation.gid = 12345;
     CHECK(aiod_confined_open(root, "given", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) ==
           (geteuid() == 0 ? 0 : -EPERM));
     if (geteuid() == 0) {
         CHECK(fstat(opened.fd, &status) == 0 && status.st_uid == 12345 && status.st_gid == 12345);
-        close_both(&opened);
+        close_all(&opened, AIOD_OPEN_WRITE);
     }
     umask(before);
 }

@@ -24,14 +24,19 @@ static struct gate disk;
 static _Atomic unsigned syncs;
 static _Atomic unsigned failing_sync; /* which one fails, counted from 1; once, as the kernel tells */
 
-static int slow_fdatasync(int fd)
+static int sync_once(void)
 {
     unsigned number = ++syncs;
 
-    CHECK(fd == FD);
     gate_pass(&disk);
     errno = EIO;
     return number == failing_sync ? -1 : 0;
+}
+
+static int slow_fdatasync(int fd)
+{
+    CHECK(fd == FD);
+    return sync_once();
 }
 
 /* ---- requests ---------------------------------------------------------------------------------------------------------- */
@@ -43,13 +48,22 @@ static int64_t run_flush(struct aiod_request *request)
 
 static int64_t fua_error = -EIO;
 
-/* A write that is a flush of its own, and waits at the disk as they do. */
+/* A write that is a flush of its own, by the descriptor of its handle, and waits at the disk as they do. */
 static int64_t run_fua(struct aiod_request *request)
 {
     bool mine = aiod_flush_begin(&flushes);
 
     CHECK(mine);
-    return aiod_flush_end(&flushes, request, slow_fdatasync(FD) < 0 ? fua_error : SUCCESS);
+    return aiod_flush_end(&flushes, request, sync_once() < 0 ? fua_error : SUCCESS);
+}
+
+/* One that fails before it reaches the disk. */
+static int64_t run_refused_fua(struct aiod_request *request)
+{
+    bool mine = aiod_flush_begin(&flushes);
+
+    CHECK(mine);
+    return aiod_flush_end(&flushes, request, fua_error);
 }
 
 static void submit(struct job *job, int64_t (*run)(struct aiod_request *))
@@ -209,7 +223,35 @@ static void its_error_stays_too(void)
     }
 }
 
-/* What the kernel says before it writes anything. */
+/* An errno of a refusal that came from the sync: the flush that looks for lost writes of others finds one. */
+static void a_refusal_poisons_if_a_flush_then_fails(void)
+{
+    static const int64_t errors[] = {-ENOSPC, -EDQUOT, -EFBIG, -EROFS, -ENOMEM};
+
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        fua_error = errors[i];
+        crowd(run_refused_fua, 1);
+        let_go();
+        CHECK(jobs[0].request.result == errors[i]);
+        check_all_but_first(-EIO, AIOD_REASON_POISONED);
+        CHECK(aiod_flushes_poisoned(&flushes));
+        CHECK(syncs == 1);
+        end();
+    }
+}
+
+/* Without a description of its own for flushes no write may sync by itself: it would take their error. */
+static void a_shared_description_is_for_flushes_alone(void)
+{
+    aiod_flushes_init(&flushes, NULL, FD);
+    flushes.shares_description = true;
+    CHECK(!aiod_flush_begin(&flushes));
+    flushes.shares_description = false;
+    CHECK(aiod_flush_begin(&flushes));
+    aiod_flushes_destroy(&flushes);
+}
+
+/* What the kernel says before it writes anything; a flush confirms that nothing of others is lost. */
 static void its_refusal_does_not(void)
 {
     static const int64_t errors[] = {-ENOSPC, -EDQUOT, -EFBIG, -EINVAL, -EPERM, -ENOMEM};
@@ -266,6 +308,8 @@ int main(void)
     a_write_may_have_the_turn();
     its_error_stays_too();
     its_refusal_does_not();
+    a_refusal_poisons_if_a_flush_then_fails();
+    a_shared_description_is_for_flushes_alone();
     those_in_the_queue_share_one_too();
     it_is_told();
     return 0;

@@ -163,7 +163,7 @@ static void begin(uint64_t inline_read_max)
     aiod_core_watch(core, 1, 0);
     session = aiod_session_create(&limits, NULL);
     CHECK(session != NULL);
-    handle = (uint32_t)aiod_core_add_handle(core, session, fd, 1, 1, &both, NULL);
+    handle = (uint32_t)aiod_core_add_handle(core, session, fd, -1, 1, 1, &both, NULL);
     CHECK(handle > 0);
 }
 
@@ -257,7 +257,7 @@ static void refusals_one_by_one(void)
     int64_t read_only;
 
     begin(65536);
-    read_only = aiod_core_add_handle(core, session, dup(fd), 1, 1, &reading, NULL);
+    read_only = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &reading, NULL);
     records[0] = read_of(0, 0, 1);
     records[0].handle = handle + (1u << 16); /* another generation */
     records[1] = write_of(1, 0, 1);
@@ -347,7 +347,7 @@ static void a_failed_flush_stays_failed(void)
     int64_t other;
 
     begin(0);
-    other = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both, NULL);
+    other = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &both, NULL);
     faults.flush_error = EIO;
     records[0] = flush_of(1, handle);
     submit(records, 1);
@@ -364,7 +364,7 @@ static void a_failed_flush_stays_failed(void)
     while (control_count < 2) {
         turn();
     }
-    other = aiod_core_add_handle(core, session, dup(0), 1, 1, &both, NULL); /* all closed: forgotten */
+    other = aiod_core_add_handle(core, session, dup(0), -1, 1, 1, &both, NULL); /* all closed: forgotten */
     CHECK(!aiod_flushes_poisoned(&aiod_handle_find(session, (uint32_t)other)->file->flushes));
     end();
 }
@@ -383,7 +383,7 @@ static void the_first_descriptor_stays(void)
 
     begin(0);
     second_fd = dup(fd);
-    second = (uint32_t)aiod_core_add_handle(core, session, second_fd, 1, 1, &both, NULL);
+    second = (uint32_t)aiod_core_add_handle(core, session, second_fd, -1, 1, 1, &both, NULL);
     CHECK(aiod_core_close_handle(core, 1, session, handle) == 0);
     wait_controls(1);
     CHECK(is_open(fd) && core->descriptor_count == 2);
@@ -441,7 +441,7 @@ static void a_copy_keeps_both_handles(void)
     begin(0);
     source_fd = dup(fd);
     copy.handle = handle;
-    copy.frame = (uint32_t)aiod_core_add_handle(core, session, source_fd, 1, 1, &reading, NULL);
+    copy.frame = (uint32_t)aiod_core_add_handle(core, session, source_fd, -1, 1, 1, &reading, NULL);
     copy.frame_offset = 3;
     submit(&copy, 1);
     CHECK(aiod_core_close_handle(core, 1, session, copy.frame) == 0);
@@ -514,15 +514,15 @@ static void handles_run_out_and_come_back(void)
 
     begin(0);
     for (size_t i = 0; i < 3; i++) {
-        numbers[i] = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both, NULL);
+        numbers[i] = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &both, NULL);
         CHECK(numbers[i] > 0);
     }
-    CHECK(aiod_core_add_handle(core, session, fd, 1, 1, &both, NULL) == -EMFILE);
+    CHECK(aiod_core_add_handle(core, session, fd, -1, 1, 1, &both, NULL) == -EMFILE);
     CHECK(aiod_core_close_handle(core, 1, session, (uint32_t)numbers[1]) == 0);
     while (control_count < 1) {
         turn();
     }
-    numbers[0] = aiod_core_add_handle(core, session, dup(fd), 1, 1, &both, NULL);
+    numbers[0] = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &both, NULL);
     CHECK(numbers[0] > 0 && numbers[0] != numbers[1]); /* the place is used again, the number is not */
     CHECK(aiod_handle_find(session, (uint32_t)numbers[1]) == NULL);
     end();

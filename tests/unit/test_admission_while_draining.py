@@ -40,7 +40,7 @@ def session() -> Session:
 @pytest.fixture
 def admission() -> Admission:
     config = make_config({"runtime_dir": "/run/aiod", "exports": {"scratch": {"path": "/srv/scratch"}}}, "FILE")
-    return Admission(config.engine_settings("main", 1), files_max=4)
+    return Admission(config.engine_settings("main", 1), descriptors_max=4)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_no_name_any_more(admission: Admission, session: Session, verb: str, arg
 
 
 def test_no_file_any_more(admission: Admission, session: Session) -> None:
-    assert admission.admit_open(session, "scratch", "path", 1, 0, files=0).path == "path"
+    assert admission.admit_open(session, "scratch", "path", 1, 0, descriptors=0).path == "path"
     admission.drain()
     with pytest.raises(OSError, match="daemon is stopping") as caught:
-        admission.admit_open(session, "scratch", "path", 1, 0, files=0)
+        admission.admit_open(session, "scratch", "path", 1, 0, descriptors=0)
     assert caught.value.errno == errno.ESHUTDOWN
