@@ -36,6 +36,7 @@ from zmq.utils.monitor import recv_monitor_message
 from aiod.limits import connections_max
 from aiod.peer import Peer
 from aiod.unix_listener import listen, stop_listening
+from aiod_client.zmq_calls import monitor_of, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -352,7 +353,7 @@ class Router:
                 router.setsockopt(option, value)
             if self._curve is not None:
                 self._curve.protect(router)
-        self._monitor = router.get_monitor_socket(_OPENED | _CLOSED)
+        self._monitor = monitor_of(router, _OPENED | _CLOSED)
         router.setsockopt(zmq.USE_FD, os.dup(self._listener.fileno()))
         router.bind(self.endpoint)
         self._peers.clear()
@@ -398,7 +399,7 @@ def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]
         dealer.connect(endpoint)
         dealer.send(b"")
         routing_id = router.recv_multipart()[0]
-    router.unbind(endpoint)
+    repeated(lambda: router.unbind(endpoint))
     return int.from_bytes(routing_id[1:])
 
 

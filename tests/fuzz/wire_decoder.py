@@ -213,7 +213,8 @@ def to_client(frames: list[bytes]) -> None:
 
 def to_greeting(frames: list[bytes]) -> None:
     """The conversations of the handshake get an answer."""
-    for conversation in (handshake.greet_engine(), handshake.locate("export"), handshake.control("ping", {})):
+    resume, locate = handshake.resume_session(b"", {}), handshake.locate("export")
+    for conversation in (resume, locate, handshake.control("ping", {})):
         next(conversation)
         with contextlib.suppress(StopIteration, AiodError, OSError):
             conversation.send(frames)

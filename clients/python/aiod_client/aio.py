@@ -28,8 +28,8 @@ from aiod_client.aio_file import File, RequestFuture
 from aiod_client.aio_link import Link, converse, perform, within
 from aiod_client.blocking import TIMEOUT_S, Entries, check_transport
 from aiod_client.dealer import LINGER_MS
-from aiod_client.errors import AiodError, closed, forked, other_export
-from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
+from aiod_client.errors import AiodError, SpoiltSessionError, closed, forked, other_export
+from aiod_client.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.keys import StrPath, find_keys
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import FileStat, parse_page, parse_stat_body
@@ -287,17 +287,22 @@ class Client:
 
     async def _connect_engine(self, endpoint: str, export: str) -> Link:
         redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
-        dealer, welcome = await converse(endpoint, self._keys, greet_engine())
-        try:
-            ring = None
-            if self._transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
-                ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, self._transport)
-            return Link(dealer, welcome, ring, redial)
-        except BaseException:
-            dealer.send(goodbye(welcome))
-            # In a thread: it may have to wait for a daemon that does not read.
-            asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
-            raise
+        token, transport = b"", self._transport
+        while True:
+            dealer, (welcome, _) = await converse(endpoint, self._keys, resume_session(token, {}))
+            try:
+                ring = None
+                if transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
+                    ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, transport)
+                return Link(dealer, welcome, ring, redial)
+            except SpoiltSessionError:
+                # As redial.connect_engine(), and below: in a thread, as it may wait for a daemon that does not read.
+                asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
+                token, transport = welcome.token, "zmq"
+            except BaseException:
+                dealer.send(goodbye(welcome))
+                asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
+                raise
 
     async def _link(self, export: str, timeout_s: float) -> Link:
         """The session with the engine that serves `export`: the one there is, else a new one.

@@ -21,19 +21,20 @@ from aiod_client.dealer import LINGER_MS
 from aiod_client.dial import converse
 from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
 from aiod_client.file import File
-from aiod_client.handshake import Conversation, control, goodbye, greet_engine, greet_front, locate
+from aiod_client.handshake import Conversation, control, goodbye, greet_front, locate
 from aiod_client.keys import StrPath, find_keys
 from aiod_client.link import Link
 from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
-from aiod_client.redial import RETRY_S, Redial, is_away, reconnect_time
+from aiod_client.redial import RETRY_S, Redial, connect_engine, is_away, reconnect_time
 from aiod_client.requests import Call
-from aiod_client.ring_attach import Transport, attach
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
+
+    from aiod_client.ring_attach import Transport
 
 T = TypeVar("T")
 Entries = list[Entry]
@@ -326,12 +327,12 @@ class Client:
 
     def _connect_engine(self, endpoint: str, export: str, deadline_s: float) -> Link:
         redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
-        dealer, welcome = converse(endpoint, self._keys, greet_engine(), deadline_s, self._check)
+        found = connect_engine(endpoint, self._keys, b"", {}, self._transport, deadline_s, self._check)
         try:
-            return Link(dealer, welcome, attach(welcome, self._transport), redial)
+            return Link(found.dealer, found.welcome, found.ring, redial)
         except BaseException:
-            dealer.send(goodbye(welcome))
-            dealer.close(LINGER_MS)
+            found.dealer.send(goodbye(found.welcome))
+            found.dealer.close(LINGER_MS)
             raise
 
     def _ask(self, conversation: Conversation[T], deadline_s: float) -> T:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
+from aiod_client import zmq_calls
 from aiod_client.errors import AiodError, gone, key_unknown, no_handshake
 
 if TYPE_CHECKING:
@@ -83,14 +84,16 @@ class Dealer:
         self._ended = False
         self._refused: zmq.Event | None = None
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
         try:
+            self._socket = self._context.socket(zmq.DEALER)
             self._connect(endpoint, keys)
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
+            self.fd = int(self._socket.getsockopt(zmq.FD))
+            self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
+        except BaseException as error:
+            zmq_calls.end(self._context, 0)
+            if not isinstance(error, zmq.ZMQError):
+                raise
             raise AiodError(error.errno or errno.EINVAL, f"cannot connect to {endpoint}: {error.strerror}") from error
-        self.fd = int(self._socket.getsockopt(zmq.FD))
-        self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
 
     def _connect(self, endpoint: str, keys: Keys | None) -> None:
         socket = self._socket
@@ -104,8 +107,8 @@ class Dealer:
         socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES_MAX)
         socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what can come
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
-        self._monitor = socket.get_monitor_socket(_ENDINGS)
-        socket.connect(endpoint)
+        self._monitor = zmq_calls.monitor_of(socket, _ENDINGS)
+        zmq_calls.repeated(lambda: socket.connect(endpoint))
 
     def send(self, message: Sequence[bytes | memoryview]) -> bool:
         """Queue `message`; False: the queue is full, try again later (or the connection is known to have ended).
@@ -161,6 +164,8 @@ class Dealer:
         """
         if self._pid != os.getpid() or self._context.closed:
             return
-        with contextlib.suppress(zmq.ZMQError):  # the monitor's end of a dead socket may be gone already
-            self._socket.disable_monitor()
-        self._context.destroy(linger=0 if self._ended else linger_ms)
+        try:
+            with contextlib.suppress(zmq.ZMQError):  # the monitor's end of a dead socket may be gone already
+                self._socket.disable_monitor()
+        finally:  # also when the handler of a signal raises
+            zmq_calls.end(self._context, 0 if self._ended else linger_ms)

@@ -53,6 +53,10 @@ class SessionLostError(AiodError, ConnectionError):
     """The session ended under its handles and requests (errno ECONNRESET); the text says what had been sent."""
 
 
+class SpoiltSessionError(AiodError):
+    """An attempt to attach a ring has failed when the engine may have attached it: with its socket the session ends."""
+
+
 class ProtocolError(AiodError):
     """The daemon broke docs/protocol.md (EPROTO), or speaks no version that we do (EPROTONOSUPPORT)."""
 

@@ -95,13 +95,8 @@ def greet_front() -> Conversation[None]:
     _welcome_body((yield hello()))
 
 
-def greet_engine() -> Conversation[Welcome]:
-    """HELLO to an engine: what it grants."""
-    return parse_welcome((yield hello()))
-
-
 def resume_session(token: bytes, files: Mapping[int, OpenFile]) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
-    """HELLO to the engine that has come for another, and REOPEN of `files`.
+    """HELLO to an engine, and REOPEN of `files`; `token`: of a session before, b"" where there was none.
 
     What it grants, and which handles cannot be had again, and why.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from aiod_client import endpoint as endpoints
 from aiod_client.dealer import LINGER_MS
 from aiod_client.dial import converse
-from aiod_client.errors import DaemonUnreachableError
+from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError
 from aiod_client.handshake import LastWord, final_refusal, goodbye, is_refusal, last_word, locate, resume_session
 from aiod_client.polling import milliseconds, poll_of
 from aiod_client.ring_attach import attach
@@ -98,10 +98,27 @@ class Redial(NamedTuple):
         dealer, location = converse(self.front, self.keys, locate(self.export), deadline_s, check)
         dealer.close()
         endpoint = endpoints.of_engine(self.front, location.endpoint)
-        dealer, (welcome, lost) = converse(endpoint, self.keys, resume_session(token, files), deadline_s, check)
-        try:
-            return Connection(dealer, welcome, attach(welcome, self.transport), lost)
-        except BaseException:
-            dealer.send(goodbye(welcome))
-            dealer.close(LINGER_MS)
-            raise
+        return connect_engine(endpoint, self.keys, token, files, self.transport, deadline_s, check)
+
+
+def connect_engine(
+    endpoint: str,
+    keys: Keys | None,
+    token: bytes,
+    files: Mapping[int, OpenFile],
+    transport: Transport,
+    deadline_s: float,
+    check: Callable[[], None],
+) -> Connection:
+    """A session with the engine at `endpoint`: the one of `token` with its `files`, or a new one (b"")."""
+    dealer, (welcome, lost) = converse(endpoint, keys, resume_session(token, files), deadline_s, check)
+    try:
+        return Connection(dealer, welcome, attach(welcome, transport), lost)
+    except SpoiltSessionError:
+        dealer.close(LINGER_MS)
+        # By its token: the engine ends what is left of it before it begins another, so that both never count at once.
+        return connect_engine(endpoint, keys, welcome.token, files, "zmq", deadline_s, check)
+    except BaseException:
+        dealer.send(goodbye(welcome))
+        dealer.close(LINGER_MS)
+        raise

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Literal
 
 from aiod_client import _ring, ring_wire
-from aiod_client.errors import AiodError
+from aiod_client.errors import AiodError, SpoiltSessionError
 from aiod_client.handshake import software
 
 if TYPE_CHECKING:
@@ -21,14 +21,34 @@ ENTRIES: Final = 256
 AREA_BYTES: Final = 8 * 1024 * 1024
 
 
+_REFUSALS: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EAGAIN,
+        errno.ECONNREFUSED,
+        errno.ENOBUFS,
+        errno.ENOENT,
+        errno.EOPNOTSUPP,
+        errno.EPROTONOSUPPORT,
+    }
+)
+"""Nothing was asked of the engine, or it has said no: the session is as it was."""
+
+
 def attach(welcome: Welcome, transport: Transport) -> _ring.Ring | None:
-    """The session's ring; None: it does without one. Raises AiodError if `transport` is "ring" and there is none."""
+    """The session's ring; None: it does without one. Raises AiodError if `transport` is "ring" and there is none.
+
+    Raises SpoiltSessionError where the engine may have attached a ring that we have not: then the end of its socket is
+    the end of the session, which must not be used; whoever has begun it begins it again, without a ring.
+    """
     try:
         return None if transport == "zmq" else _attach(welcome)
     except OSError as error:
         if transport == "ring":
             raise AiodError(error.errno or errno.EIO, f"transport ring: {error.strerror}") from error
         log.debug("engine %s: no ring (%s): going on by ZeroMQ", welcome.engine, error.strerror)
+        if error.errno not in _REFUSALS:
+            raise SpoiltSessionError(error.errno or errno.EIO, str(error.strerror)) from error
         return None
 
 
