@@ -6,6 +6,7 @@
 
 #include "iov.h"
 #include "os.h"
+#include "ring_faults.h"
 #include "worker_io.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -145,6 +146,7 @@ static int64_t write_bounced(const struct aiod_direct *file, struct aiod_iov *le
     uint64_t start = aiod_align_down(offset, file->alignment.offset);
     uint64_t blocks = aiod_align_up(offset + length, file->alignment.offset) - start;
     struct aiod_buffer *bounce = aiod_buffer_get(file->buffers, blocks);
+    const void *from = left->entries->iov_base;
     int64_t result;
 
     *written = 0;
@@ -154,10 +156,11 @@ static int64_t write_bounced(const struct aiod_direct *file, struct aiod_iov *le
     result = read_edges(file, bounce->data, offset, length);
     if (result == 0) {
         struct iovec whole = {.iov_base = bounce->data, .iov_len = blocks};
-        uint64_t put;
+        uint64_t put = 0;
 
         aiod_iov_gather(left, bounce->data + (offset - start), length);
-        result = aiod_io_write(file->fd, &whole, 1, start, flags, &put);
+        /* A copy that met a hole has carried on with a spare page: a system call would have said EFAULT. */
+        result = aiod_ring_lost_at(from) ? -EFAULT : aiod_io_write(file->fd, &whole, 1, start, flags, &put);
         *written = part_of(put, offset - start, length);
     }
     aiod_buffer_put(bounce);

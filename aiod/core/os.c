@@ -14,6 +14,11 @@ static int ioctl_pointer(int fd, unsigned long request, void *argument)
     return ioctl(fd, request, argument);
 }
 
+static int add_seals(int fd, unsigned seals)
+{
+    return fcntl(fd, F_ADD_SEALS, seals);
+}
+
 const struct aiod_os aiod_os_real = {
     .thread_create = pthread_create,
     .preadv2 = preadv2,
@@ -28,6 +33,7 @@ const struct aiod_os aiod_os_real = {
     .copy_file_range = copy_file_range,
     .posix_fadvise = posix_fadvise,
     .ioctl = ioctl_pointer,
+    .add_seals = add_seals,
     .renameat2 = renameat2,
 };
 

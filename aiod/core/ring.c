@@ -170,6 +170,15 @@ void aiod_ring_break(struct aiod_ring *ring, const char *why)
     aiod_pool_notify(ring->pool, &ring->broken_notice.request);
 }
 
+bool aiod_ring_is_lost(struct aiod_ring *ring)
+{
+    if (!aiod_ring_guard_lost(&ring->memory.guard)) {
+        return false;
+    }
+    aiod_ring_break(ring, "a page of its ring's memory was gone, and none could be had for it");
+    return true;
+}
+
 /* ---- handles -------------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_add_handle(struct aiod_ring *ring, struct aiod_handle *handle)
@@ -268,6 +277,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     pthread_mutex_unlock(&ring->lock);
 
     aiod_ring_wake_client(ring);
+    aiod_ring_is_lost(ring); /* here, since another thread may be taking, and have looked already */
     if (handle_left) {
         tell_left(ring, handle);
     }

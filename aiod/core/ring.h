@@ -8,7 +8,8 @@
  * call.
  *
  * Nothing in the memory is trusted: an entry is copied once, then checked, then used; the indices that the engine writes it
- * keeps for itself; a client that breaks the rules of aiod_ring.h loses its session.
+ * keeps for itself; a client that breaks the rules of aiod_ring.h, or whose memory has a hole that cannot be filled, loses
+ * its session.
  *
  * Its end: references are held by the session, by the poller, by each request in flight and by the notice that it is
  * broken. The last one gone unmaps the memory and tells the main loop, by the pool's list of what is done.
@@ -161,5 +162,11 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
 
 /* The client has broken the rules, `why` says which one: the main loop is told, once. */
 void aiod_ring_break(struct aiod_ring *ring, const char *why);
+
+/*
+ * Is a page of its memory gone (ring_faults.h)? Then it is broken by this. To be asked after the memory has been used: what
+ * was read there is void, what was written there has reached nobody.
+ */
+bool aiod_ring_is_lost(struct aiod_ring *ring);
 
 #endif

@@ -27,7 +27,8 @@ static uint32_t sq_tail_of(const struct aiod_ring *ring)
 
 bool aiod_ring_has_entries(const struct aiod_ring *ring)
 {
-    return sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) &&
+    return (sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) ||
+            aiod_ring_guard_lost(&ring->memory.guard)) &&
            !atomic_load_explicit(&ring->ended, memory_order_relaxed);
 }
 
@@ -341,7 +342,7 @@ static unsigned take(struct aiod_ring *ring)
     uint32_t count = sq_tail_of(ring) - head;
     unsigned taken = 0;
 
-    if (count == 0 || atomic_load_explicit(&ring->ended, memory_order_acquire)) {
+    if (aiod_ring_is_lost(ring) || count == 0 || atomic_load_explicit(&ring->ended, memory_order_acquire)) {
         return 0;
     }
     if (count > ring->memory.entries) {
@@ -353,6 +354,9 @@ static unsigned take(struct aiod_ring *ring)
     while (taken < count && taken < AIOD_RING_BATCH && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
         struct aiod_ring_sqe entry = copy_entry(ring, head + taken);
 
+        if (aiod_ring_is_lost(ring)) {
+            break; /* the entry may not be what the client wrote */
+        }
         if (!admit(&batch, &entry)) {
             aiod_ring_break(ring, "it has more in its ring than it may");
             break;
@@ -361,6 +365,7 @@ static unsigned take(struct aiod_ring *ring)
         __atomic_store_n(&ring->sq_head, head + taken, __ATOMIC_RELAXED);
     }
     submit(&batch);
+    aiod_ring_is_lost(ring);
     return taken;
 }
 

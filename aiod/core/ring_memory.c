@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "os.h"
+
 #define PAGE_BYTES UINT64_C(4096)
 #define AREA_BYTES_MAX (UINT64_C(1) << 40)
 
@@ -43,10 +45,13 @@ uint64_t aiod_ring_memory_bytes(uint32_t entries, uint64_t area_bytes)
     return header.memory_bytes;
 }
 
-/* Its size cannot change any more: so no access to the mapping can fault because a client has cut the file. */
+/*
+ * Its size cannot change any more: so no access to the mapping can fault because a client has cut the file, and it can have
+ * no more memory than it was given. What a hole does that a client punches: ring_faults.h.
+ */
 static int seal(int fd)
 {
-    return fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ? -errno : 0;
+    return aiod_os->add_seals(fd, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0 ? -errno : 0;
 }
 
 static int make_file(uint64_t bytes)
@@ -61,7 +66,7 @@ static int make_file(uint64_t bytes)
         return -errno;
     }
     /* All of it now: what cannot be had is refused here, rather than by a signal later. */
-    error = fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : seal(fd);
+    error = aiod_os->fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : seal(fd);
     if (error < 0) {
         close(fd);
         return error;
@@ -74,14 +79,17 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
     uint64_t bytes = aiod_ring_memory_bytes(entries, area_bytes);
     int fd = make_file(bytes);
     char *base;
+    int error;
 
     if (fd < 0) {
         return fd;
     }
     base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (base == MAP_FAILED) {
-        int error = -errno;
-
+    error = base == MAP_FAILED ? -errno : aiod_ring_guard(&memory->guard, base, bytes);
+    if (error < 0) {
+        if (base != MAP_FAILED) {
+            munmap(base, bytes);
+        }
         close(fd);
         return error;
     }
@@ -99,6 +107,7 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
 
 void aiod_ring_memory_destroy(struct aiod_ring_memory *memory)
 {
+    aiod_ring_unguard(&memory->guard);
     munmap(memory->header, memory->bytes);
     close(memory->fd);
 }

@@ -203,6 +203,11 @@ static int faulty_fdatasync(int fd)
     return errno != 0 ? -1 : fdatasync(fd);
 }
 
+static int faulty_add_seals(int fd, unsigned seals)
+{
+    return faults.unsealed ? 0 : aiod_os_real.add_seals(fd, seals);
+}
+
 static struct aiod_os faulty_os;
 
 void faults_install(void)
@@ -212,6 +217,7 @@ void faults_install(void)
     faulty_os.preadv2 = faulty_preadv2;
     faulty_os.pwritev2 = faulty_pwritev2;
     faulty_os.fdatasync = faulty_fdatasync;
+    faulty_os.add_seals = faulty_add_seals;
     aiod_os = &faulty_os;
     faults_reset();
 }
@@ -226,6 +232,7 @@ void faults_reset(void)
     faults.transfer_max = 0;
     faults.error_after = 0;
     faults.error = 0;
+    faults.unsealed = false;
     faults.flush_error = 0;
     pthread_mutex_lock(&creators_lock);
     creators_count = 0;

@@ -97,8 +97,12 @@ static void attach(struct served *client, const struct aiod_ring_attach *message
 
 static int64_t open_file(struct aiod_session *session, const char *path, unsigned flags)
 {
-    struct aiod_handle_use use = {
-        .readable = (flags & 1) != 0, .writable = (flags & 2) != 0, .append = (flags & 32) != 0, .alignment = {1, 1}};
+    uint32_t alignment = engine.config.alignment;
+    struct aiod_handle_use use = {.readable = (flags & 1) != 0,
+                                  .writable = (flags & 2) != 0,
+                                  .append = (flags & 32) != 0,
+                                  .direct = alignment != 0,
+                                  .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
 
     for (unsigned i = 0; i < engine.file_count; i++) {
         struct stat status;

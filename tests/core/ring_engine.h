@@ -17,6 +17,7 @@ struct engine_config {
     uint64_t poll_max_ns;
     unsigned max_threads;
     uint32_t handles_max;
+    uint32_t alignment; /* of files, as if they were open with O_DIRECT; 0: they are not */
 };
 
 /* Start it; the path of its socket. */

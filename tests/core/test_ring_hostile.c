@@ -1,5 +1,6 @@
 /*
- * A client that scribbles over its ring while the engine uses it, for AIOD_FUZZ_SECONDS (3), beside one that behaves.
+ * A client that scribbles over its ring, and punches holes in it, while the engine uses it, for AIOD_FUZZ_SECONDS (3), beside one
+ * that behaves.
  *
  * The engine must survive (under the sanitizers), end the sessions that break a rule, answer the other client rightly all
  * the time, and get everything back.
@@ -8,11 +9,10 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "aiod.h"
 #include "check.h"
+#include "raw_ring.h"
 #include "ring_engine.h"
 #include "scratch.h"
 
@@ -23,16 +23,6 @@
 static const char *path;
 static uint64_t end_ns;
 static char contents[FILE_BYTES];
-
-struct attached {
-    int socket;
-    int doorbell;
-    char *base;
-    size_t bytes;
-    struct aiod_ring_header *header;
-    struct aiod_ring_sqe *sqes;
-    uint32_t handle;
-};
 
 /* xorshift64*: each thread its own row. */
 static uint64_t next_random(uint64_t *state)
@@ -45,63 +35,8 @@ static uint64_t next_random(uint64_t *state)
 
 /* ---- the hostile client ------------------------------------------------------------------------------------------------ */
 
-static void receive_fds(struct attached *ring)
-{
-    struct aiod_ring_attached answer;
-    union {
-        struct cmsghdr header;
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
-    } control;
-    struct iovec iov = {.iov_base = &answer, .iov_len = sizeof(answer)};
-    struct msghdr message = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    int fds[2];
-
-    CHECK(recvmsg(ring->socket, &message, 0) == sizeof(answer));
-    memcpy(fds, CMSG_DATA(&control.header), sizeof(fds));
-    ring->doorbell = fds[1];
-    ring->bytes = answer.memory_bytes;
-    ring->base = mmap(NULL, ring->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fds[0], 0);
-    CHECK(ring->base != MAP_FAILED);
-    /* What is sealed stays. */
-    CHECK(ftruncate(fds[0], 4096) < 0 && ftruncate(fds[0], 1 << 30) < 0 &&
-          fcntl(fds[0], F_ADD_SEALS, F_SEAL_WRITE) < 0);
-    close(fds[0]);
-}
-
-static void attach(struct attached *ring)
-{
-    struct aiod_ring_attach attach = {
-        .type = AIOD_RING_ATTACH, .version = AIOD_RING_VERSION, .entries = ENTRIES, .area_bytes = AREA_BYTES};
-    struct {
-        struct aiod_ring_open open;
-        char path[6];
-    } open = {.open = {.type = AIOD_RING_OPEN, .flags = AIOD_OPEN_READ | AIOD_OPEN_WRITE},
-              .path = {'x', '/', 'p', 'r', 'e', 'y'}};
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    struct aiod_ring_reply reply;
-
-    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-    ring->socket = socket(AF_UNIX, SOCK_SEQPACKET, 0);
-    CHECK(connect(ring->socket, (const struct sockaddr *)&address, sizeof(address)) == 0);
-    CHECK(send(ring->socket, &attach, sizeof(attach), 0) == sizeof(attach));
-    receive_fds(ring);
-    ring->header = (struct aiod_ring_header *)(void *)ring->base;
-    ring->sqes = (struct aiod_ring_sqe *)(void *)(ring->base + ring->header->sq_offset);
-    CHECK(send(ring->socket, &open, sizeof(open.open) + sizeof(open.path), 0) > 0);
-    CHECK(recv(ring->socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.result > 0);
-    ring->handle = (uint32_t)reply.result;
-}
-
-static void detach(struct attached *ring)
-{
-    close(ring->socket);
-    close(ring->doorbell);
-    munmap(ring->base, ring->bytes);
-}
-
 /* Entries that are nearly right get furthest. */
-static struct aiod_ring_sqe strange_entry(const struct attached *ring, uint64_t *state)
+static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint64_t *state)
 {
     static const uint16_t ops[] = {1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255, 77};
     static const uint64_t numbers[] = {
@@ -124,30 +59,17 @@ static struct aiod_ring_sqe strange_entry(const struct attached *ring, uint64_t 
     return entry;
 }
 
-/* Word by word: the scribbler writes there too. */
-static void put_entry(const struct attached *ring, uint32_t tail, uint64_t *state)
-{
-    struct aiod_ring_sqe entry = strange_entry(ring, state);
-    uint64_t *to = (uint64_t *)(void *)&ring->sqes[tail % ENTRIES];
-    uint64_t words[sizeof(entry) / sizeof(uint64_t)];
-
-    memcpy(words, &entry, sizeof(entry));
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        __atomic_store_n(&to[i], words[i], __ATOMIC_RELAXED);
-    }
-}
-
 /* Another thread of the same client: it writes where it may not, at any moment. */
 static void *scribble(void *argument)
 {
-    const struct attached *ring = argument;
+    const struct raw_ring *ring = argument;
     uint64_t state = (uintptr_t)ring->base | 1;
     uint64_t *words = (uint64_t *)(void *)ring->base;
     /* ThreadSanitizer would see two writers of a completion, which is what we are here for. */
 #ifdef __SANITIZE_THREAD__
-    size_t queues = ring->header->cq_offset / sizeof(uint64_t);
+    size_t queues = (size_t)((char *)ring->cqes - ring->base) / sizeof(uint64_t);
 #else
-    size_t queues = ring->header->area_offset / sizeof(uint64_t);
+    size_t queues = (size_t)((char *)(ring->cqes + ring->entries) - ring->base) / sizeof(uint64_t);
 #endif
 
     for (unsigned i = 0; i < 2000; i++) {
@@ -161,44 +83,56 @@ static void *scribble(void *argument)
     return NULL;
 }
 
-static bool ended(const struct attached *ring)
+/* A hole anywhere: in what the engine reads, in what it writes, and in buffers. The next touch makes a page of zeroes there. */
+static void punch(const struct raw_ring *ring, uint64_t dice)
 {
-    char byte;
-    ssize_t got = recv(ring->socket, &byte, 1, MSG_DONTWAIT);
+    off_t page = (off_t)(dice % (ring->bytes / 4096)) * 4096;
 
-    return got == 0 || (got < 0 && errno != EAGAIN);
+    CHECK(fallocate(ring->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page, 4096) == 0);
+}
+
+/* What is sealed stays. */
+static void check_seals(int memory)
+{
+    CHECK(ftruncate(memory, 4096) < 0 && ftruncate(memory, 1 << 30) < 0 &&
+          fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE) < 0);
 }
 
 /* One session, until the engine ends it or it has done its worst. */
 static void attack(uint64_t *state)
 {
-    struct attached ring;
+    struct raw_ring ring;
     pthread_t scribbler;
-    uint64_t one = 1;
     uint32_t tail = 0;
     bool scribbles = (next_random(state) & 1) != 0;
+    bool punches = (next_random(state) & 1) != 0;
 
-    attach(&ring);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    check_seals(ring.memory);
     if (scribbles) {
         CHECK(pthread_create(&scribbler, NULL, scribble, &ring) == 0);
     }
-    for (unsigned i = 0; i < 500 && !ended(&ring); i++) {
+    for (unsigned i = 0; i < 500 && !raw_has_ended(&ring); i++) {
         uint64_t dice = next_random(state);
+        struct aiod_ring_sqe entry = strange_entry(&ring, state);
 
-        put_entry(&ring, tail, state);
+        raw_put(&ring, tail, &entry);
         tail += (dice & 255) == 0 ? (uint32_t)next_random(state) : 1;
         if ((dice >> 8 & 63) != 0) { /* take its completions, mostly */
             __atomic_store_n(&ring.header->cq_head, __atomic_load_n(&ring.header->cq_tail, __ATOMIC_ACQUIRE),
                              __ATOMIC_RELEASE);
         }
         __atomic_store_n(&ring.header->client_waits, (uint32_t)(dice >> 16 & 3), __ATOMIC_RELAXED);
-        __atomic_store_n(&ring.header->sq_tail, tail, __ATOMIC_SEQ_CST);
-        CHECK(write(ring.doorbell, &one, sizeof(one)) == sizeof(one));
+        raw_submit(&ring, tail);
+        if (punches && (dice >> 20 & 7) == 0) {
+            punch(&ring, dice >> 24);
+        }
+        raw_ring_doorbell(&ring);
     }
     if (scribbles) {
         pthread_join(scribbler, NULL);
     }
-    detach(&ring);
+    raw_detach(&ring);
 }
 
 static void *attack_on(void *argument)

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import mmap
+import os
+import random
 import re
+import select
+import socket
+import struct
+import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -13,7 +22,8 @@ import pytest
 import zmq
 
 import aiod_client
-from aiod_client import wire
+from aiod_client import ring_wire, wire
+from aiod_client.ring_wire import RingMessage
 from aiod_client.wire import MessageType, Op
 from tests.service.access import open_to_all, run_as
 
@@ -22,6 +32,35 @@ if TYPE_CHECKING:
 
 ALICE, MALLORY = 12001, 12003
 SWAPS_MIN = 2000
+HOLES_MIN = 2000
+LOST_RINGS = 16
+PAGE = mmap.PAGESIZE
+RING_ENTRIES = 64  # so that each queue has a page of its own
+PUNCH_HOLE = 3  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+NO_SEALS = """
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static int seal_nothing(int fd, int command, va_list arguments)
+{
+    return command == F_ADD_SEALS ? 0 : (int)syscall(SYS_fcntl, fd, command, va_arg(arguments, long));
+}
+
+#define WITHOUT_SEALS(name) \\
+    int name(int fd, int command, ...) \\
+    { \\
+        va_list arguments; \\
+        va_start(arguments, command); \\
+        int result = seal_nothing(fd, command, arguments); \\
+        va_end(arguments); \\
+        return result; \\
+    }
+WITHOUT_SEALS(fcntl)
+WITHOUT_SEALS(fcntl64)
+"""
 
 
 def test_a_link_that_is_swapped_during_the_open_leads_nowhere_else(daemon: Any) -> None:
@@ -151,3 +190,123 @@ def test_more_handles_than_there_may_be(
         files[0].close()
         client.open("scratch/file")
     wait_until(lambda: len([*descriptors.iterdir()]) <= before, "all are closed")
+
+
+class Ring:
+    """A ring whose client writes into it by hand."""
+
+    def __init__(self, daemon: Any, path: str, area_bytes: int = 2**20) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.settimeout(20)
+        self._socket.connect(str(daemon.runtime_dir / "ring" / "scratch"))
+        attach = ring_wire.ATTACH.pack(RingMessage.ATTACH, 1, bytes(16), RING_ENTRIES, 0, area_bytes, b"hostile")
+        self._socket.send(attach)
+        _, (self.memory_fd, self._doorbell_fd), _, _ = socket.recv_fds(self._socket, 8192, 2)
+        self.memory = mmap.mmap(self.memory_fd, os.fstat(self.memory_fd).st_size)
+        self._socket.send(ring_wire.OPEN.pack(RingMessage.OPEN, 3, 1, 0, 0) + path.encode())
+        self.handle = ring_wire.REPLY.unpack_from(self._socket.recv(8192))[3]
+        assert self.handle > 0
+
+    def submit(self, tail: int, op: Op) -> None:
+        """Say that there are entries up to `tail`, the last one `op` of a page of the file."""
+        entry = struct.pack("<QHHIQQQQIIQ", tail, op, 0, self.handle, 0, PAGE, tail % 32 * PAGE, 0, 0, 0, 0)
+        place = PAGE + (tail - 1) % RING_ENTRIES * 64
+        self.memory[place : place + 64] = entry
+        self.memory[64:68] = tail.to_bytes(4, "little")
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake the engine."""
+        os.write(self._doorbell_fd, (1).to_bytes(8, "little"))
+
+    def has_ended(self) -> bool:
+        """Whether the engine has ended the session."""
+        return bool(select.select([self._socket], [], [], 0)[0])
+
+    def wait_ended(self) -> None:
+        """Wait until it has."""
+        with contextlib.suppress(ConnectionError):
+            assert self._socket.recv(1) == b""
+
+    def close(self) -> None:
+        """Give everything back."""
+        self._socket.close()
+        os.close(self.memory_fd)
+        os.close(self._doorbell_fd)
+        self.memory.close()
+
+
+@contextlib.contextmanager
+def served_meanwhile(daemon: Any) -> Any:
+    """Another client reads and compares all the time; the engine is the same one afterwards."""
+    before = daemon.engine
+    data = os.urandom(64 * PAGE)
+    (daemon.path / "others").write_bytes(data)
+    reads = Counter[str]()
+    stop = threading.Event()
+
+    def read() -> None:
+        with aiod_client.connect(daemon.endpoint, transport="ring") as client, client.open("scratch/others") as file:
+            while not stop.is_set():
+                at = reads["right"] % 64 * PAGE
+                if file.pread(PAGE, at) != data[at : at + PAGE]:
+                    reads["wrong"] += 1
+                reads["right"] += 1
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield reads
+    finally:
+        stop.set()
+        reader.join()
+    assert reads["right"] > 0
+    assert not reads["wrong"]
+    after = daemon.engine
+    assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
+
+
+def test_holes_in_a_ring_under_load(daemon: Any, wait_until: Callable[..., None]) -> None:
+    """Pages of its indices, queues and buffers are taken away at any moment, and come back as zeroes."""
+    (daemon.path / "prey").write_bytes(bytes(PAGE))
+    libc = ctypes.CDLL(None, use_errno=True)
+    dice = random.Random(19)  # noqa: S311 - no secret
+    punched = 0
+    with served_meanwhile(daemon) as reads:
+        while punched < HOLES_MIN or not reads["right"]:
+            ring = Ring(daemon, "scratch/prey")
+            for tail in range(1, 200):
+                ring.submit(tail, dice.choice([Op.READ, Op.WRITE, Op.FLUSH]))
+                page = dice.choice([0, 1, 2, dice.randrange(3, 35)])
+                offset = ctypes.c_long(page * PAGE)
+                assert libc.fallocate(ring.memory_fd, PUNCH_HOLE, offset, ctypes.c_long(PAGE)) == 0
+                punched += 1
+                if ring.has_ended():
+                    break
+            ring.close()
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+
+
+def test_a_ring_whose_pages_cannot_be_had_again(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+    """The engine meets SIGBUS, which ends that session alone.
+
+    As a hole does when the memory is used up: here the engine's seals come to nothing, and the client cuts its file.
+    """
+    source, shim = tmp_path / "no_seals.c", tmp_path / "no_seals.so"
+    source.write_text(NO_SEALS)
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O", str(source), "-o", str(shim)], check=True)
+    daemon = new_daemon()
+    daemon.start(env=os.environ | {"LD_PRELOAD": str(shim)})
+    (daemon.path / "prey").write_bytes(bytes(PAGE))
+    with served_meanwhile(daemon):
+        for number in range(LOST_RINGS):
+            ring = Ring(daemon, "scratch/prey")
+            ring.submit(1, Op.READ)
+            os.ftruncate(ring.memory_fd, number % 2 * PAGE)
+            if number % 2:
+                ring.memory[64:68] = (2).to_bytes(4, "little")
+            ring.ring()
+            ring.wait_ended()
+            ring.close()
+    assert daemon.log.count("a page of its ring's memory was gone") == LOST_RINGS

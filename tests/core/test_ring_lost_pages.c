@@ -1,0 +1,313 @@
+/*
+ * Pages of a ring's memory that are gone, with none to be had in their place: SIGBUS in the engine, EFAULT in its system calls.
+ *
+ * A hole that a client punches does that once the memory is used up. Here the seals are left out and the client cuts its file,
+ * so that no page can come back, whatever memory there is.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+#include "aiod.h"
+#include "aiod_ring.h"
+#include "check.h"
+#include "raw_ring.h"
+#include "ring_engine.h"
+#include "ring_faults.h"
+#include "scratch.h"
+
+#define ENTRIES 64u /* so that each queue has a page of its own */
+#define AREA_BYTES (256u << 10)
+#define FILE_BYTES (1u << 20)
+#define PAGE 4096
+
+static const char *path;
+static char contents[FILE_BYTES];
+static int prey;
+
+static void start(unsigned max_threads, uint64_t inline_read_max, uint32_t alignment)
+{
+    path = engine_start(&(struct engine_config){.inline_read_max = inline_read_max,
+                                                .poll_max_ns = 50000,
+                                                .max_threads = max_threads,
+                                                .handles_max = 16,
+                                                .alignment = alignment});
+    prey = scratch_file(O_RDWR);
+    CHECK(pwrite(prey, contents, FILE_BYTES, 0) == FILE_BYTES);
+    engine_add_file("prey", prey);
+}
+
+static void stop(void)
+{
+    engine_stop();
+    close(prey);
+}
+
+/* Another client of the same engine is served as ever. */
+static void check_others(void)
+{
+    struct aiod_client *client;
+    char data[PAGE];
+    int64_t handle;
+
+    CHECK(aiod_attach(&client, path, NULL) == 0);
+    handle = aiod_open(client, "x/prey", AIOD_OPEN_READ, 0);
+    CHECK(handle > 0);
+    for (uint64_t at = 0; at < FILE_BYTES; at += sizeof(data)) {
+        CHECK(aiod_pread(client, (uint32_t)handle, data, sizeof(data), at, AIOD_NO_TIMEOUT) == sizeof(data));
+        CHECK(memcmp(data, contents + at, sizeof(data)) == 0);
+    }
+    aiod_disconnect(client);
+}
+
+/* `count` requests of `length` bytes each, which are with the workers when this returns. */
+static uint32_t submit(const struct raw_ring *ring, uint16_t op, uint32_t count, uint64_t offset, uint64_t length)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        raw_put(
+            ring, i,
+            &(struct aiod_ring_sqe){
+                .cookie = i, .op = op, .handle = ring->handle, .offset = offset, .length = length, .buffer = i * PAGE});
+    }
+    raw_submit(ring, count);
+    raw_ring_doorbell(ring);
+    return count;
+}
+
+static void cut(const struct raw_ring *ring, uint64_t offset)
+{
+    CHECK(ftruncate(ring->memory, (off_t)offset) == 0);
+}
+
+/* The engine writes completions into a page that is gone. */
+static void test_completions(void)
+{
+    struct raw_ring ring;
+    struct gate gate;
+
+    start(1, 0, 0);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    engine_block_worker(&gate);
+    engine_wait_taken(submit(&ring, AIOD_RING_READ, 16, 0, PAGE));
+    cut(&ring, ring.header->cq_offset);
+    gate_open(&gate);
+    raw_wait_ended(&ring);
+    CHECK(engine_broken() == 1);
+    raw_detach(&ring);
+    check_others();
+    stop();
+}
+
+/* The engine reads submissions from pages that are gone: the poller does. */
+static void test_submissions(void)
+{
+    struct raw_ring ring;
+
+    start(1, PAGE, 0);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    cut(&ring, ring.header->sq_offset);
+    raw_submit(&ring, 1);
+    raw_ring_doorbell(&ring);
+    raw_wait_ended(&ring);
+    CHECK(engine_broken() == 1);
+    raw_detach(&ring);
+    check_others();
+    stop();
+}
+
+/* Everything is gone, the indices too; requests are in flight, and end. */
+static void test_everything(void)
+{
+    struct raw_ring ring;
+    struct gate gate;
+
+    start(4, 0, 0);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    engine_block_worker(&gate);
+    submit(&ring, AIOD_RING_READ, 32, 0, PAGE);
+    cut(&ring, 0);
+    raw_ring_doorbell(&ring);
+    gate_open(&gate);
+    raw_wait_ended(&ring);
+    CHECK(engine_broken() == 1);
+    raw_detach(&ring);
+    check_others();
+    stop();
+}
+
+/* Buffers that system calls read and write: their requests fail, and the session goes on. */
+static void test_buffers_in_system_calls(void)
+{
+    struct raw_ring ring;
+    struct gate gate;
+    uint32_t count;
+
+    start(1, 0, 0);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    engine_block_worker(&gate);
+    count = submit(&ring, AIOD_RING_WRITE, 16, 0, PAGE);
+    engine_wait_taken(count);
+    cut(&ring, ring.header->area_offset);
+    gate_open(&gate);
+    raw_wait_completed(&ring, count);
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK(ring.cqes[i].result == -EFAULT);
+    }
+    raw_put(&ring, count, &(struct aiod_ring_sqe){.op = AIOD_RING_SIZE, .handle = ring.handle});
+    raw_submit(&ring, count + 1);
+    raw_ring_doorbell(&ring);
+    raw_wait_completed(&ring, count + 1);
+    CHECK(ring.cqes[count].result == FILE_BYTES && engine_broken() == 0);
+    raw_detach(&ring);
+    check_others();
+    stop();
+}
+
+/* Buffers that the engine itself copies, to align them: what a hole had instead of the client's bytes is not written. */
+static void test_buffers_in_copies(uint16_t op)
+{
+    struct raw_ring ring;
+    struct gate gate;
+    char data[2 * PAGE];
+
+    start(1, 0, 512);
+    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    engine_block_worker(&gate);
+    engine_wait_taken(submit(&ring, op, 16, 100, 1000));
+    cut(&ring, ring.header->area_offset);
+    gate_open(&gate);
+    raw_wait_ended(&ring);
+    CHECK(engine_broken() == 1);
+    raw_detach(&ring);
+    engine_wait_empty();
+    CHECK(pread(prey, data, sizeof(data), 0) == sizeof(data) && memcmp(data, contents, sizeof(data)) == 0);
+    check_others();
+    stop();
+}
+
+/* Cut anywhere at any moment, by one session after the other, beside a client that is served. */
+static void *cut_all_the_time(void *argument)
+{
+    for (unsigned round = 0; round < 200; round++) {
+        struct raw_ring ring;
+
+        raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+        submit(&ring, round % 2 != 0 ? AIOD_RING_READ : AIOD_RING_SIZE, ENTRIES, 0, round % 2 != 0 ? PAGE : 0);
+        cut(&ring, round % 5 * PAGE);
+        raw_ring_doorbell(&ring);
+        raw_detach(&ring);
+    }
+    atomic_store((atomic_bool *)argument, true);
+    return NULL;
+}
+
+static void test_under_load(void)
+{
+    atomic_bool done = false;
+    pthread_t cutter;
+
+    start(4, PAGE, 0);
+    CHECK(pthread_create(&cutter, NULL, cut_all_the_time, &done) == 0);
+    do {
+        check_others();
+    } while (!atomic_load(&done));
+    pthread_join(cutter, NULL);
+    stop();
+}
+
+/* ---- the guard alone ---------------------------------------------------------------------------------------------------- */
+
+#define RINGS 150u       /* more than one table of them */
+#define MANY_PAGES 3000u /* more than are replaced singly */
+
+static char *mapping(uint64_t bytes)
+{
+    int fd = memfd_create("lost", MFD_CLOEXEC);
+    char *start;
+
+    CHECK(fd >= 0 && ftruncate(fd, (off_t)bytes) == 0);
+    start = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    CHECK(start != MAP_FAILED && ftruncate(fd, 0) == 0);
+    close(fd);
+    return start;
+}
+
+static void test_each_has_its_own(void)
+{
+    static struct aiod_ring_guard guards[RINGS];
+
+    for (unsigned i = 0; i < RINGS; i++) {
+        CHECK(aiod_ring_guard(&guards[i], mapping(2 * PAGE), 2 * PAGE) == 0);
+    }
+    for (unsigned i = 0; i < RINGS; i += 2) {
+        *(volatile char *)(guards[i].start + PAGE + 7) = 'x';
+        CHECK(guards[i].start[PAGE + 7] == 'x' && aiod_ring_lost_at(guards[i].start));
+    }
+    for (unsigned i = 0; i < RINGS; i++) {
+        CHECK(aiod_ring_guard_lost(&guards[i]) == (i % 2 == 0));
+        aiod_ring_unguard(&guards[i]);
+        CHECK(!aiod_ring_lost_at(guards[i].start));
+        munmap(guards[i].start, 2 * PAGE);
+    }
+}
+
+static void test_many_pages(void)
+{
+    struct aiod_ring_guard guard;
+
+    CHECK(aiod_ring_guard(&guard, mapping(MANY_PAGES * PAGE), MANY_PAGES * PAGE) == 0);
+    for (unsigned i = 0; i < MANY_PAGES; i++) {
+        *(volatile char *)(guard.start + i * PAGE) = 1;
+    }
+    aiod_ring_unguard(&guard);
+    munmap(guard.start, MANY_PAGES * PAGE);
+}
+
+static void touch_another_mapping(void)
+{
+    *(volatile char *)mapping(PAGE) = 1;
+}
+
+static void send_itself_one(void)
+{
+    raise(SIGBUS);
+}
+
+/* Any other SIGBUS ends the process, as if there were no handler. */
+static void check_ends(void (*act)(void))
+{
+    pid_t child = fork();
+    int status;
+
+    CHECK(child >= 0);
+    if (child == 0) {
+        CHECK(freopen("/dev/null", "w", stderr) != NULL); /* a sanitizer's report */
+        act();
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && (WIFSIGNALED(status) || WEXITSTATUS(status) != 0));
+}
+
+int main(void)
+{
+    faults_install();
+    faults.unsealed = true;
+    for (size_t i = 0; i < FILE_BYTES; i++) {
+        contents[i] = pattern(i);
+    }
+    test_each_has_its_own();
+    test_many_pages();
+    check_ends(touch_another_mapping);
+    check_ends(send_itself_one);
+    test_completions();
+    test_submissions();
+    test_everything();
+    test_buffers_in_system_calls();
+    test_buffers_in_copies(AIOD_RING_WRITE);
+    test_buffers_in_copies(AIOD_RING_READ);
+    test_under_load();
+    return 0;
+}
