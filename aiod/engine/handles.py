@@ -249,9 +249,9 @@ class Handles:
         session, flags, again = waiting.session, opening.flags, waiting.again
         _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, *alignment = control
         file = (dev, ino, generation)
-        if again is not None and not again.by_witness and file != _file_of(again.opened):
+        if again is not None and not again.by_witness and (doubt := _doubt(file, _file_of(again.opened))):
             self._close_all(control)
-            text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): another file has this name now"
+            text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {doubt}"
             self._reply(session, waiting.cookie, -errno.ESTALE, text)
             return
         if again is not None:
@@ -344,6 +344,15 @@ class Handles:
 
     def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
         self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
+
+
+def _doubt(file: tuple[int, int, int], before: tuple[int, int, int]) -> str:
+    """Why a file found by its name, (device, inode, generation), may not be the one that was open before; "": it is."""
+    if file != before:
+        return "another file has this name now"
+    if file[2] == 0:
+        return "its file system does not tell whether it is the same file (no file handles, no birth times)"
+    return ""
 
 
 def _file_of(opened: Reopening) -> tuple[int, int, int]:

@@ -107,9 +107,11 @@ static bool may_pass(int error)
     return error == -ESHUTDOWN || error == -EAGAIN || error == -ETIMEDOUT || error == -EINTR;
 }
 
+/* Generation 0: the file system tells no two files apart. */
 static bool is_same(const struct aiod_ring_file *one, const struct aiod_ring_file *other)
 {
-    return one->device == other->device && one->inode == other->inode && one->generation == other->generation;
+    return one->generation != 0 && one->device == other->device && one->inode == other->inode &&
+           one->generation == other->generation;
 }
 
 static int reopen(struct aiod_client *client, int socket, struct aiod_open_file *file)

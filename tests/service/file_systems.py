@@ -76,6 +76,19 @@ def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[Fi
 
 
 @contextlib.contextmanager
+def overlay_over(path: Path) -> Iterator[Path]:
+    """An overlayfs whose layers are directories below `path`, as a container has one: its root."""
+    lower, upper, work, merged = (path / name for name in ("lower", "upper", "work", "merged"))
+    for directory in (lower, upper, work, merged):
+        directory.mkdir()
+    run("mount", "-t", "overlay", "-o", f"lowerdir={lower},upperdir={upper},workdir={work}", "none", str(merged))
+    try:
+        yield merged
+    finally:
+        unmount(merged)
+
+
+@contextlib.contextmanager
 def _alone() -> Iterator[None]:
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

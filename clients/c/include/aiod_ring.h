@@ -227,7 +227,7 @@ struct aiod_ring_goodbye {
 struct aiod_ring_file {
     uint64_t device;
     uint64_t inode;
-    uint64_t generation; /* of the inode number, so far as the file system tells */
+    uint64_t generation; /* of the inode number; 0: unknown, and no two files are known to be the same */
 };
 
 /* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */

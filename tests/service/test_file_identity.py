@@ -1,0 +1,151 @@
+"""Daemon and engine are killed: the same file is opened again, another one under its name and inode number is not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from tests.conftest import freeze, wait_until
+from tests.service.faulty_disk import faulty_disk
+from tests.service.file_systems import NAMES, mounted, overlay_over
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RECONNECT_S = 30.0
+ATTEMPTS = 32
+"""Files that are made until one gets the inode number of the removed one, where the file system reuses them."""
+
+
+@pytest.fixture(params=NAMES)
+def file_system(request: pytest.FixtureRequest, disk_path: Path) -> Iterator[Path]:
+    """The root of one of each kind."""
+    with mounted(request.param, disk_path) as made:
+        yield made.path
+
+
+@pytest.fixture(params=["plain", "overlay"])
+def directory(request: pytest.FixtureRequest, file_system: Path) -> Iterator[Path]:
+    """A directory on it, and one on an overlayfs over it."""
+    if request.param == "plain":
+        yield file_system
+        return
+    with overlay_over(file_system) as merged:
+        yield merged
+
+
+@pytest.fixture(params=["zmq", "ring"])
+def transport(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def kill_all(daemon: Any) -> None:
+    """Nothing that holds the file is left, and nobody has flushed."""
+    engine = daemon.engine["pid"]
+    freeze(engine)
+    daemon.stop(signal.SIGKILL)
+    os.kill(engine, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{engine}").exists(), "the engine has gone")
+
+
+def replace(path: Path) -> None:
+    """Another file of that name, if possible with the same inode number."""
+    number = path.stat().st_ino
+    path.unlink()
+    for attempt in range(ATTEMPTS):
+        path.write_bytes(b"another")
+        if path.stat().st_ino == number:
+            return
+        path.rename(path.with_name(f"not{attempt}"))
+    path.write_bytes(b"another")
+
+
+def test_the_same_file_is_opened_again(directory: Path, transport: Any, new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(**{"exports.here": {"path": str(directory)}})
+    daemon.start()
+    with (
+        aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
+        client.open("here/file", "w+") as file,
+    ):
+        file.pwrite(b"data", 0)
+        file.flush()
+        kill_all(daemon)
+        daemon.start()
+        assert file.pread(4, 0) == b"data"
+        assert file.pwrite(b"more", 4) == 4
+        file.flush()
+    assert (directory / "file").read_bytes() == b"datamore"
+
+
+def test_another_file_with_its_name_and_inode_number_is_refused(
+    directory: Path, transport: Any, new_daemon: Callable[..., Any]
+) -> None:
+    daemon = new_daemon(**{"exports.here": {"path": str(directory)}})
+    daemon.start()
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client:
+        file = client.open("here/file", "w+")
+        file.pwrite(b"data", 0)
+        file.flush()
+        kill_all(daemon)
+        replace(directory / "file")
+        daemon.start()
+        with pytest.raises(OSError, match="another file has this name now") as caught:
+            file.pwrite(b"wrong", 0)
+        assert caught.value.errno == errno.ESTALE
+        file.close()
+    assert (directory / "file").read_bytes() == b"another"
+
+
+def test_on_fuse_the_same_mount_has_the_same_file(
+    disk_path: Path, transport: Any, new_daemon: Callable[..., Any]
+) -> None:
+    with faulty_disk(disk_path) as disk:
+        daemon = new_daemon(**{"exports.disk": {"path": str(disk.path)}})
+        daemon.start()
+        with (
+            aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
+            client.open("disk", "r+") as file,
+        ):
+            file.pwrite(b"data", 0)
+            file.flush()
+            kill_all(daemon)
+            daemon.start()
+            assert file.pread(4, 0) == b"data"
+
+
+def test_on_fuse_another_mount_has_another_file(
+    disk_path: Path, transport: Any, new_daemon: Callable[..., Any]
+) -> None:
+    """The second mount has the device number and the inode numbers of the first."""
+    current = disk_path / "current"
+    first, second = disk_path / "first", disk_path / "second"
+    first.mkdir()
+    second.mkdir()
+    daemon = new_daemon(**{"exports.disk": {"path": str(current / "nbd")}})
+    with faulty_disk(first) as disk:
+        current.symlink_to(disk.point)
+        before = disk.path.stat()
+        daemon.start()
+        client = aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S)
+        file = client.open("disk", "r+")
+        file.pwrite(b"data", 0)
+        file.flush()
+        kill_all(daemon)
+    with faulty_disk(second) as disk, client:
+        current.unlink()
+        current.symlink_to(disk.point)
+        now = disk.path.stat()
+        assert (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
+        daemon.start()
+        with pytest.raises(OSError, match="another file has this name now") as caught:
+            file.pread(4, 0)
+        assert caught.value.errno == errno.ESTALE
+        file.close()
+        client.close()
+        daemon.stop()

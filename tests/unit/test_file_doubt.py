@@ -1,0 +1,26 @@
+"""Which file found by its name is the one that was open before."""
+
+from __future__ import annotations
+
+import pytest
+
+from aiod.engine.handles import _doubt
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "said"),
+    [
+        ((1, 2, 3), (1, 2, 3), ""),
+        ((1, 2, 3), (1, 2, 4), "another file"),
+        ((1, 2, 3), (1, 3, 3), "another file"),
+        ((1, 2, 3), (2, 2, 3), "another file"),
+        ((1, 2, 0), (1, 2, 0), "does not tell"),
+        ((1, 2, 3), (1, 2, 0), "another file"),
+    ],
+)
+def test_only_a_known_identity_that_is_equal_is_no_doubt(
+    file: tuple[int, int, int], before: tuple[int, int, int], said: str
+) -> None:
+    doubt = _doubt(file, before)
+    assert said in doubt
+    assert bool(doubt) is bool(said)
