@@ -134,8 +134,8 @@ def attach_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     """As EINTR did when the engine had attached already: its socket is closed, and that is the session's end."""
     usual = ring_attach._attach
 
-    def attach(welcome: Any) -> _ring.Ring:
-        usual(welcome)
+    def attach(welcome: Any, endpoint: str) -> _ring.Ring:
+        usual(welcome, endpoint)
         raise InterruptedError(4, "Interrupted system call")
 
     monkeypatch.setattr(ring_attach, "_attach", attach)

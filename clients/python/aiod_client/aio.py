@@ -293,7 +293,7 @@ class Client:
             try:
                 ring = None
                 if transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
-                    ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, transport)
+                    ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, transport, endpoint)
                 return Link(dealer, welcome, ring, redial)
             except SpoiltSessionError:
                 # As redial.connect_engine(), and below: in a thread, as it may wait for a daemon that does not read.

@@ -63,8 +63,9 @@ def connect(
     (None: AIOD_RECONNECT_TIMEOUT, else 30; 0: not at all). Files stay open, and what was not answered is sent again;
     what cannot be done twice (append, truncate, rename, ...) fails with SessionLostError (EIO), "unknown whether done".
 
-    Raises DaemonUnreachableError where no daemon is, AiodError for an endpoint of another kind and for keys that do not
-    fit (EACCES), ValueError for an unknown transport, TimeoutError.
+    Raises DaemonUnreachableError where no daemon is, AiodError for an endpoint of another kind, for keys that do not
+    fit and, with no endpoint named, for a socket that a stranger may have made (EACCES), ValueError for an unknown
+    transport, TimeoutError.
     """
     return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 

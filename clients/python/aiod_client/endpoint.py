@@ -1,14 +1,25 @@
-"""Where the daemon is found, and whether anything listens there. Safe from any thread."""
+"""Where the daemon is found, whether anything listens there, and whose it is. Safe from any thread.
+
+An endpoint that the user names is the user's choice. One that we find ourselves (DefaultEndpoint) may be a trap:
+anybody can make /tmp/aiod-UID before its user does. So nothing is said to what listens there unless nobody else can
+have put it there: by the owner and mode of its directory, and by the uid of the process that listens (SO_PEERCRED).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import socket
+import stat
+import struct
 from pathlib import Path
 from typing import Final
 
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError
+
+log = logging.getLogger("aiod_client")
 
 SYSTEM_DIR: Final = "/run/aiod"
 FRONT_NAME: Final = "aiod.sock"
@@ -17,6 +28,14 @@ _IPC: Final = "ipc://"
 _TCP: Final = "tcp://"
 _ANY_HOST: Final = "tcp://*"
 _TRANSPORTS: Final = (_IPC, _TCP)
+_CREDENTIALS: Final = struct.Struct("iII")
+"""pid, uid, gid: of SO_PEERCRED."""
+
+
+class DefaultEndpoint(str):
+    """An endpoint, or a socket's path, that no user has named: probe() and check_server() look whose it is."""
+
+    __slots__ = ()
 
 
 def default_runtime_dir() -> str:
@@ -33,14 +52,67 @@ def front_endpoint(runtime_dir: str) -> str:
 
 
 def default_endpoint() -> str:
-    """AIOD_ENDPOINT if set, else this user's daemon, else (where this user has none) the system's daemon."""
+    """AIOD_ENDPOINT if set, else this user's daemon, else (where this user has none) the system's daemon.
+
+    A directory that others could have made, or may write to, is passed over. Raises AiodError (EACCES) if that leaves
+    nothing.
+    """
     if named := os.environ.get("AIOD_ENDPOINT"):
         return named
-    own = front_endpoint(default_runtime_dir())
-    system = front_endpoint(SYSTEM_DIR)
-    if not Path(own.removeprefix(_IPC)).exists() and Path(system.removeprefix(_IPC)).exists():
-        return system
-    return own
+    distrusted: AiodError | None = None
+    for directory in dict.fromkeys((default_runtime_dir(), SYSTEM_DIR)):
+        if not os.path.lexists(f"{directory}/{FRONT_NAME}"):
+            continue
+        try:
+            _check_directory(directory)
+        except AiodError as error:
+            log.warning("%s", error.strerror)
+            distrusted = distrusted or error
+        else:
+            return DefaultEndpoint(front_endpoint(directory))
+    if distrusted is not None:
+        raise distrusted
+    return DefaultEndpoint(front_endpoint(default_runtime_dir()))
+
+
+def _check_directory(directory: str) -> int:
+    """The uid of its owner. Raises AiodError (EACCES) if others than root and this user can have put sockets there.
+
+    The system's belongs to the daemon's user, whoever that is: where only root can make directories, that is root's
+    choice.
+    """
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode):
+        raise _not_ours(directory, "is no directory (symbolic links are not followed here)")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _not_ours(directory, f"may be written to by others (mode {stat.S_IMODE(status.st_mode):04o})")
+    if status.st_uid not in {os.getuid(), 0}:
+        parent = Path(directory).parent.stat()
+        if parent.st_uid != 0 or parent.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise _not_ours(directory, f"belongs to uid {status.st_uid}, and others than root can have made it")
+    return status.st_uid
+
+
+def _not_ours(path: str, why: str) -> AiodError:
+    return AiodError(errno.EACCES, f"{path} {why}: not used; if it is your daemon's all the same, set AIOD_ENDPOINT")
+
+
+def check_server(path: str, kind: socket.SocketKind) -> None:
+    """Raise AiodError (EACCES) if a stranger may listen at `path` with a socket of `kind`; for a DefaultEndpoint's.
+
+    Raises OSError if nobody listens there. Never waits.
+    """
+    directory = str(Path(path).parent)
+    owner = _check_directory(directory)
+    with socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK) as connection:
+        try:
+            connection.connect(path)
+        except BlockingIOError:
+            return  # Somebody listens, whom the directory's owner has let; the backlog is full at the moment.
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(credentials)
+    if uid not in {os.getuid(), 0, owner}:
+        raise _not_ours(path, f"is served by uid {uid}, who is neither you, nor root, nor the owner of {directory}")
 
 
 def check(endpoint: str) -> None:
@@ -59,26 +131,37 @@ def of_engine(front: str, engine: str) -> str:
         raise ProtocolError(errno.EPROTO, f"the daemon at {front} names an engine at {engine!r}")
     if transport == _TCP and engine.startswith(_ANY_HOST):
         return front.rpartition(":")[0] + engine.removeprefix(_ANY_HOST)
-    return engine
+    return DefaultEndpoint(engine) if isinstance(front, DefaultEndpoint) else engine
 
 
 def probe(endpoint: str) -> None:
     """Raise DaemonUnreachableError at once if nothing listens at `endpoint`; never waits.
 
-    libzmq itself would go on trying in silence. Says nothing about other transports than ipc: the answer to HELLO does.
+    Raises AiodError (EACCES) if it is a DefaultEndpoint, and a stranger may listen there. libzmq itself would go on
+    trying in silence. Says nothing about other transports than ipc: the answer to HELLO does.
     """
     if not endpoint.startswith(_IPC):
         return
     path = endpoint.removeprefix(_IPC)
+    try:
+        if isinstance(endpoint, DefaultEndpoint):
+            check_server(path, socket.SOCK_STREAM)
+        else:
+            _connect(path)
+    except AiodError:
+        raise
+    except OSError as error:
+        raise DaemonUnreachableError(
+            errno.ECONNREFUSED,
+            f"no aiod at {endpoint} ({error.strerror or error}): start aiod, or set AIOD_ENDPOINT",
+        ) from error
+
+
+def _connect(path: str) -> None:
     # "@name" is libzmq's word for the abstract name space.
     address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
-        try:
-            connection.connect(address)
-        except BlockingIOError:
-            pass  # Somebody listens; the backlog is full at the moment.
-        except OSError as error:
-            raise DaemonUnreachableError(
-                errno.ECONNREFUSED,
-                f"no aiod at {endpoint} ({error.strerror or error}): start aiod, or set AIOD_ENDPOINT",
-            ) from error
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection,
+        contextlib.suppress(BlockingIOError),  # Somebody listens; the backlog is full at the moment.
+    ):
+        connection.connect(address)

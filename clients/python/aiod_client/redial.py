@@ -113,7 +113,7 @@ def connect_engine(
     """A session with the engine at `endpoint`: the one of `token` with its `files`, or a new one (b"")."""
     dealer, (welcome, lost) = converse(endpoint, keys, resume_session(token, files), deadline_s, check)
     try:
-        return Connection(dealer, welcome, attach(welcome, transport), lost)
+        return Connection(dealer, welcome, attach(welcome, transport, endpoint), lost)
     except SpoiltSessionError:
         dealer.close(LINGER_MS)
         # By its token: the engine ends what is left of it before it begins another, so that both never count at once.

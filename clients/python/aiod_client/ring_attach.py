@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from typing import TYPE_CHECKING, Final, Literal
 
 from aiod_client import _ring, ring_wire
+from aiod_client.endpoint import DefaultEndpoint, check_server
 from aiod_client.errors import AiodError, SpoiltSessionError
 from aiod_client.handshake import software
 
@@ -35,14 +37,16 @@ _REFUSALS: Final = frozenset(
 """Nothing was asked of the engine, or it has said no: the session is as it was."""
 
 
-def attach(welcome: Welcome, transport: Transport) -> _ring.Ring | None:
+def attach(welcome: Welcome, transport: Transport, endpoint: str) -> _ring.Ring | None:
     """The session's ring; None: it does without one. Raises AiodError if `transport` is "ring" and there is none.
+
+    `endpoint` is the engine's: by it the server of the ring's socket is looked at, or not (endpoint.check_server()).
 
     Raises SpoiltSessionError where the engine may have attached a ring that we have not: then the end of its socket is
     the end of the session, which must not be used; whoever has begun it begins it again, without a ring.
     """
     try:
-        return None if transport == "zmq" else _attach(welcome)
+        return None if transport == "zmq" else _attach(welcome, endpoint)
     except OSError as error:
         if transport == "ring":
             raise AiodError(error.errno or errno.EIO, f"transport ring: {error.strerror}") from error
@@ -52,7 +56,7 @@ def attach(welcome: Welcome, transport: Transport) -> _ring.Ring | None:
         return None
 
 
-def _attach(welcome: Welcome) -> _ring.Ring:
+def _attach(welcome: Welcome, endpoint: str) -> _ring.Ring:
     offer = welcome.ring
     if offer is None:
         raise OSError(
@@ -61,5 +65,7 @@ def _attach(welcome: Welcome) -> _ring.Ring:
     if offer.version != ring_wire.VERSION:
         sentence = f"the engine's rings are of version {offer.version}, this client's of {ring_wire.VERSION}"
         raise OSError(errno.EPROTONOSUPPORT, sentence)
+    if isinstance(endpoint, DefaultEndpoint):
+        check_server(offer.path, socket.SOCK_SEQPACKET)
     entries = min(ENTRIES, 1 << (welcome.depth_max.bit_length() - 1))
     return _ring.attach(offer.path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES)

@@ -1,0 +1,209 @@
+"""Where nobody has named an endpoint: a stranger who sits where the daemon should be is told nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import aiod_client
+from aiod_client import aio, endpoint, handshake, ring_attach
+from aiod_client.dial import converse
+from aiod_client.endpoint import DefaultEndpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="makes sockets of other users")
+
+STRANGER = 2
+USER = 54321
+
+
+class Stranger:
+    """A socket on which a process of another user listens: who made it decides what SO_PEERCRED says."""
+
+    def __init__(self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
+        """At `path`, whoever owns the directory."""
+        self.socket = socket.socket(socket.AF_UNIX, kind)
+        self.socket.bind(str(path))
+        path.chmod(0o777)
+        listening = os.fork()
+        if listening == 0:
+            os.setuid(STRANGER)
+            self.socket.listen()
+            os._exit(0)
+        assert os.waitpid(listening, 0)[1] == 0
+        self.socket.settimeout(0)
+
+    def has_heard(self) -> bytes:
+        """What those have said who connected."""
+        heard = b""
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except BlockingIOError:
+                return heard
+            with connection:
+                heard += connection.recv(4096)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Of root's, like /run: other users may enter it."""
+    path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/run"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def connect_as_user() -> str:
+    """What a program of USER gets, which names no endpoint. Forked: that user may have no way to the interpreter."""
+    reading, writing = os.pipe()
+    connecting = os.fork()
+    if connecting == 0:
+        os.setuid(USER)
+        try:
+            aiod_client.connect(timeout=5)
+        except OSError as error:
+            os.write(writing, f"{error.errno} {error.strerror}".encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        text = said.read()
+    os.waitpid(connecting, 0)
+    return text
+
+
+@pytest.fixture
+def squatted() -> Iterator[Stranger]:
+    """USER's directory in /tmp, made by somebody else before USER's daemon did."""
+    path = Path(f"/tmp/aiod-{USER}")
+    path.mkdir(mode=0o755)
+    os.chown(path, STRANGER, STRANGER)
+    yield Stranger(path / "aiod.sock")
+    shutil.rmtree(path)
+
+
+def test_a_directory_of_another_users_is_not_used(squatted: Stranger) -> None:
+    said = connect_as_user()
+    assert said.startswith(f"{errno.EACCES} /tmp/aiod-{USER} belongs to uid {STRANGER}")
+    assert "set AIOD_ENDPOINT" in said
+    with pytest.raises(BlockingIOError):  # nobody has so much as connected
+        squatted.socket.accept()
+
+
+def test_the_systems_daemon_is_used_instead(
+    squatted: Stranger, monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    system = directory / "aiod"
+    system.mkdir(mode=0o755)
+    os.chown(system, STRANGER, STRANGER)  # as /run/aiod belongs to the daemon's user
+    (system / "aiod.sock").touch()
+    monkeypatch.setattr(endpoint, "SYSTEM_DIR", str(system))
+    monkeypatch.setattr(os, "getuid", lambda: USER)
+    assert endpoint.default_endpoint() == f"ipc://{system}/aiod.sock"
+    assert squatted.has_heard() == b""
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
+def test_a_directory_that_others_may_write_to_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, mode: int
+) -> None:
+    own = directory / "aiod"
+    own.mkdir()
+    own.chmod(mode)
+    stranger = Stranger(own / "aiod.sock")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    with pytest.raises(aiod_client.AiodError, match=f"may be written to by others .mode {mode:04o}") as caught:
+        aiod_client.connect()
+    assert caught.value.errno == errno.EACCES
+    assert stranger.has_heard() == b""
+
+
+def test_a_symbolic_link_is_not_followed(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    elsewhere = directory / "elsewhere"
+    elsewhere.mkdir()
+    stranger = Stranger(elsewhere / "aiod.sock")
+    (directory / "aiod").symlink_to(elsewhere)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    with pytest.raises(aiod_client.AiodError, match="is no directory"):
+        aiod_client.connect()
+    assert stranger.has_heard() == b""
+
+
+def test_a_strangers_socket_in_a_good_directory_is_told_nothing(
+    monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    (directory / "aiod").mkdir()
+    stranger = Stranger(directory / "aiod/aiod.sock")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    with pytest.raises(aiod_client.AiodError, match=f"is served by uid {STRANGER}, ") as caught:
+        aiod_client.connect()
+    assert caught.value.errno == errno.EACCES
+    assert stranger.has_heard() == b""
+
+
+def test_the_choice_of_who_names_an_endpoint_is_respected(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    (directory / "aiod").mkdir()
+    stranger = Stranger(directory / "aiod/aiod.sock")
+    monkeypatch.setenv("AIOD_ENDPOINT", f"ipc://{directory}/aiod/aiod.sock")
+    with pytest.raises(TimeoutError):
+        aiod_client.connect(timeout=0.2)
+    assert stranger.has_heard()
+
+
+@pytest.fixture
+def own_daemon(monkeypatch: pytest.MonkeyPatch, new_daemon: Callable[..., Any], directory: Path) -> Any:
+    """One that is found without an endpoint."""
+    daemon = new_daemon(**{"": {"runtime_dir": f"{directory}/aiod"}})
+    daemon.endpoint = f"ipc://{directory}/aiod/aiod.sock"
+    daemon.start()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    return daemon
+
+
+def test_ones_own_daemon_is_found(own_daemon: Any) -> None:
+    with aiod_client.connect(transport="ring") as client, client.open("scratch/file", "w+") as file:
+        assert file.pwrite(b"data", 0) == 4
+        assert client.endpoint == own_daemon.endpoint
+        assert isinstance(file._link.endpoint, DefaultEndpoint)
+
+
+async def found_awaited() -> int:
+    async with aio.connect(transport="ring") as client, await client.open("scratch/file", "w+") as file:
+        return await file.pwrite(b"data", 0)
+
+
+@pytest.mark.usefixtures("own_daemon")
+def test_ones_own_daemon_is_found_awaited() -> None:
+    assert asyncio.run(found_awaited()) == 4
+
+
+def test_a_strangers_ring_socket_gets_no_ticket(own_daemon: Any, directory: Path) -> None:
+    end_s = float("inf")
+    front = DefaultEndpoint(own_daemon.endpoint)
+    dealer, location = converse(front, None, handshake.locate("scratch"), end_s, lambda: None)
+    dealer.close()
+    engine = endpoint.of_engine(front, location.endpoint)
+    dealer, (welcome, _) = converse(engine, None, handshake.resume_session(b"", {}), end_s, lambda: None)
+    path = directory / "aiod/stranger.ring"
+    stranger = Stranger(path, socket.SOCK_SEQPACKET)
+    assert welcome.ring is not None
+    trap = dataclasses.replace(welcome, ring=dataclasses.replace(welcome.ring, path=str(path)))
+    with pytest.raises(aiod_client.AiodError, match=f"transport ring: .* is served by uid {STRANGER}"):
+        ring_attach.attach(trap, "ring", engine)
+    assert ring_attach.attach(trap, "auto", engine) is None
+    assert stranger.has_heard() == b""
+    ring = ring_attach.attach(welcome, "ring", engine)  # the ticket is as good as before
+    assert ring is not None
+    ring.close()
+    dealer.close()
