@@ -215,6 +215,32 @@ def test_reading_all_takes_few_requests(client: aiod_client.Client, monkeypatch:
         assert len(asked) == 2
 
 
+def count_reads(monkeypatch: pytest.MonkeyPatch, raw: fileobj.RawFile) -> list[int]:
+    """The lengths that `raw` asks for from now on."""
+    asked: list[int] = []
+    usual = raw._file.pread
+
+    def counted(length: int, offset: int) -> bytes:
+        asked.append(length)
+        return usual(length, offset)
+
+    monkeypatch.setattr(raw._file, "pread", counted)
+    return asked
+
+
+def test_reading_all_of_a_file_that_grows_takes_few_requests(
+    client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = random.Random(3).randbytes(20_000_000)  # noqa: S311
+    with client.open("scratch/grows", "w+") as file:
+        file.pwrite(data, 0)
+        monkeypatch.setattr(file, "size", lambda: 10)  # as it was a moment before
+        raw = file.raw
+        asked = count_reads(monkeypatch, raw)
+        assert raw.readall() == data
+        assert len(asked) <= 12
+
+
 def test_a_write_given_up_does_not_use_the_buffers_memory(
     client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

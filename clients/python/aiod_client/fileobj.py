@@ -34,6 +34,12 @@ if TYPE_CHECKING:
 BUFFER_BYTES: Final = 256 * 1024
 """Default size of a buffer: a round trip costs as much as the copying of some of it."""
 
+UNKNOWN_BYTES: Final = 64 * 1024
+"""What readall() asks for first where the size says nothing."""
+
+GROWTH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What it asks for at most beyond the size: it need not come, and has its memory all the same."""
+
 
 class _Append:
     """How far one write() in append mode has come."""
@@ -97,13 +103,16 @@ class RawFile(io.RawIOBase):
         self._check("read", allowed=self._readable)
         pieces: list[bytes] = []
         with self._lock:
+            left = self._file.size() - self._position
+            # One byte more than there should be: if it does not come, that was the end. But files whose size says 0
+            # have contents (/proc), and files grow: then more each time, as io.FileIO.readall() does.
+            asked = left + 1 if left > 0 else UNKNOWN_BYTES
             while True:
-                # One byte more than there should be: if it does not come, that was the end.
-                asked = max(0, self._file.size() - self._position) + 1
                 pieces.append(self._file.pread(asked, self._position))
                 self._position += len(pieces[-1])
                 if len(pieces[-1]) < asked:
                     return b"".join(pieces)
+                asked = min(max(2 * asked, UNKNOWN_BYTES), GROWTH_BYTES_MAX)
 
     def write(self, data: Any) -> int:
         """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
