@@ -149,12 +149,14 @@ struct View {
             PyBuffer_Release(&view);
         }
     }
-    void take(nb::handle data, int flags)
+    /* False: it is not contiguous, or not writable; operations.py says so, the same by ring and by message. */
+    bool take(nb::handle data, int flags)
     {
-        if (PyObject_GetBuffer(data.ptr(), &view, flags) < 0) {
-            throw nb::python_error();
+        held = PyObject_GetBuffer(data.ptr(), &view, flags) == 0;
+        if (!held) {
+            PyErr_Clear();
         }
-        held = true;
+        return held;
     }
     void give_back()
     {
@@ -294,7 +296,7 @@ bool is_read(const aiod_op &op)
     return op.op == AIOD_RING_READ;
 }
 
-/* Give the request its buffer: the caller's own in the area, or a new one. False: there is none so large now. */
+/* Give the request its buffer: the caller's own in the area, or a new one. False: there is none so large now, or not so. */
 bool give_buffer(Pending &pending, nb::handle data)
 {
     Flight &flight = *pending.flight;
@@ -302,7 +304,9 @@ bool give_buffer(Pending &pending, nb::handle data)
     bool reads = is_read(op);
 
     if (!data.is_none()) {
-        flight.view.take(data, reads ? PyBUF_WRITABLE : PyBUF_SIMPLE);
+        if (!flight.view.take(data, reads ? PyBUF_WRITABLE : PyBUF_SIMPLE)) {
+            return false;
+        }
         op.length = static_cast<uint64_t>(flight.view.view.len);
         if (aiod_in_area(pending.client->client, flight.view.view.buf, op.length)) {
             op.buffer = flight.view.view.buf;
@@ -811,8 +815,9 @@ NB_MODULE(_ring, m)
 
     nb::class_<Ring>(m, "Ring")
         .def("read", ring_read, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
-        .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer"), nb::arg("offset"), nb::arg("timeout_s"))
-        .def("write", ring_write, nb::arg("handle"), nb::arg("data"), nb::arg("offset"), nb::arg("flags"),
+        .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset"),
+             nb::arg("timeout_s"))
+        .def("write", ring_write, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset"), nb::arg("flags"),
              nb::arg("timeout_s"))
         .def("read_soon", ring_read_soon, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
         .def("start", ring_start, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("offset"),

@@ -1,6 +1,7 @@
 """The requests that the operations' arguments make, checked at the door; docs/operations.md says what each means.
 
-All raise TypeError for arguments of the wrong type, OSError (EINVAL) for ranges that make no sense.
+All raise TypeError for arguments of the wrong type, and for a read into what is read-only, BufferError for a buffer
+that is not C-contiguous, OSError (EINVAL) for ranges that make no sense.
 """
 
 from __future__ import annotations
@@ -228,7 +229,10 @@ def _bytes_of(data: Any) -> memoryview:
     view = memoryview(data)
     if view.nbytes == 0:
         return memoryview(b"" if view.readonly else bytearray())  # cast() refuses a shape with zeros in it
-    return view if view.format == "B" and view.ndim == 1 and view.contiguous else view.cast("B")
+    if not view.c_contiguous:
+        name = type(data).__name__
+        raise BufferError(f"{name} is not C-contiguous: copy it, by bytes() or numpy.ascontiguousarray() say")
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
 def _bad_range(operation: str, length: int, offset: int) -> OSError:
