@@ -324,11 +324,21 @@ class Engine:
         if verb is None:
             answer |= {"ok": False, "error": f"unknown verb {message.get('verb')!r}"}
         else:
-            answer["body"] = await verb(**message.get("arguments", {}))
+            try:
+                answer["body"] = await verb(**message.get("arguments", {}))
+            except Exception as error:
+                log.exception("control verb %s failed", message.get("verb"))
+                answer |= {"ok": False, "error": f"{message.get('verb')} failed: {type(error).__name__}: {error}"}
+        await self._send_answer(answer, str(message.get("verb")))
+
+    async def _send_answer(self, answer: dict[str, Any], verb: str) -> None:
         try:
             await self._channel.send(answer)
         except ConnectionError as error:
-            log.warning("no answer to the supervisor's %s: %s", message.get("verb"), error)
+            log.warning("no answer to the supervisor's %s: %s", verb, error)
+        except (OSError, TypeError, ValueError) as error:  # too long, or not to be packed
+            log.exception("the answer to %s cannot be sent", verb)
+            await self._channel.send(answer | {"ok": False, "body": None, "error": f"the answer to {verb}: {error}"})
 
     # ---- the supervisor's verbs
 
@@ -373,8 +383,20 @@ class Engine:
         return self._core.pool_stats()
 
     async def _reload(self, settings: dict[str, Any]) -> None:
-        """Serve by other settings from now on. What is open, in flight or promised to a session stays as it is."""
-        self._settings = settings_now = EngineSettings.from_message(settings)
+        """Serve by other settings from now on. What is open, in flight or promised to a session stays as it is.
+
+        Whatever a stage raises, all of them serve by the settings of before again.
+        """
+        before = self._settings
+        wanted = EngineSettings.from_message(settings)
+        try:
+            self._apply(wanted)
+        except Exception:
+            self._apply(before)
+            raise
+
+    def _apply(self, settings_now: EngineSettings) -> None:
+        self._settings = settings_now
         logs.set_level(settings_now.log_level)
         self._core.resize(settings_now.max_threads, settings_now.min_threads)
         self._share_workers()

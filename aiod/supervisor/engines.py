@@ -63,6 +63,10 @@ class EngineUnavailableError(OSError):
     """The engine does not answer: it is not there, or it is stuck."""
 
 
+class EngineRefusedError(EngineUnavailableError):
+    """The engine has answered that it cannot do what it was asked for."""
+
+
 class Engine:
     """One engine: its process now, and the ones before. Main loop thread only."""
 
@@ -83,6 +87,7 @@ class Engine:
         self.max_threads = engine.max_threads
         self.min_threads = engine.min_threads
         self._told: Config | None = None  # by which its process serves
+        self._refusal: EngineRefusedError | None = None  # why it does not serve by the last one
         self._process: SpawnProcess | None = None
         self._channel: Channel | None = None
         self._ids = itertools.count(1)
@@ -201,8 +206,8 @@ class Engine:
         try:
             async for message in channel:
                 self._take(message)
-        except ChannelError as error:
-            self._log.critical("engine %s (pid %d): %s: killing it", self.name, self.pid, error)
+        except (ChannelError, KeyError, TypeError) as error:
+            self._log.critical("engine %s (pid %d): %r: killing it", self.name, self.pid, error)
             self.kill()
         finally:
             channel.close()
@@ -241,7 +246,7 @@ class Engine:
         if message.get("ok"):
             answer.set_result(message.get("body"))
         else:
-            answer.set_exception(EngineUnavailableError(f"engine {self.name}: {message.get('error')}"))
+            answer.set_exception(EngineRefusedError(f"engine {self.name}: {message.get('error')}"))
 
     def _lost(self, how: str) -> None:
         """It serves no more: nobody is sent there, and nobody waits for its answers."""
@@ -295,7 +300,7 @@ class Engine:
     # ---- verbs
 
     async def ask(self, verb: str, timeout_s: float, **arguments: Any) -> Any:
-        """The body of its answer to `verb`. Raises EngineUnavailableError."""
+        """The body of its answer to `verb`. Raises EngineUnavailableError, EngineRefusedError."""
         channel = self._channel
         if channel is None or self.state in {"starting", "failed"}:
             raise EngineUnavailableError(self.why_unavailable())
@@ -326,8 +331,10 @@ class Engine:
     async def reload(self, config: Config) -> bool:
         """Serve by `config`, which differs only in what needs no restart; at once if it serves, else when it does.
 
-        False when it did not answer: then it is told later.
+        False when it did not answer: then it is told later. Raises EngineRefusedError when it cannot; then it goes on
+        with the configuration of before.
         """
+        previous = self._config, self.max_threads, self.min_threads
         before, after = self._config.engines[self.name], config.engines[self.name]
         # Limits that `resize` has set stay, unless the file has others now.
         if before.max_threads != after.max_threads or before.min_threads != after.min_threads:
@@ -335,16 +342,24 @@ class Engine:
         self._config = config
         self._telling = asyncio.create_task(self._tell_config())
         await asyncio.wait({self._telling}, timeout=_RELOAD_TIMEOUT_S)
+        if self._telling.done() and self._refusal is not None:
+            self._config, self.max_threads, self.min_threads = previous
+            raise self._refusal
         return self._telling.done()
 
     async def _tell_config(self) -> None:
         """Until it has been told; one that is stuck is ended by others, and its successor needs no telling."""
+        self._refusal = None
         while self._told is not self._config and self.state == "serving":
             config = self._config
             try:
                 await self.ask("reload", _RELOAD_TIMEOUT_S, settings=self._settings().to_message())
+            except EngineRefusedError as error:
+                self._log.error("%s: continuing with the previous configuration", error)
+                self._refusal = error
+                return
             except EngineUnavailableError as error:
-                self._log.error("%s: it serves by the old configuration", error)
+                self._log.error("%s: continuing with the previous configuration until it answers", error)
                 await self._pause(_RETRY_S)
             else:
                 self._told = config

@@ -19,7 +19,13 @@ from aiod.config import ConfigError, load_config
 from aiod.limits import raise_descriptors
 from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
-from aiod.supervisor.engines import STOP_MARGIN_S, Engine, EngineUnavailableError, end_helpers
+from aiod.supervisor.engines import (
+    STOP_MARGIN_S,
+    Engine,
+    EngineRefusedError,
+    EngineUnavailableError,
+    end_helpers,
+)
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
@@ -109,10 +115,16 @@ class Service:
         return EXIT_DONE if drained and not self._failed else EXIT_FAILED
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have `work` done beside everything else, until the daemon stops."""
+        """Have `work` done beside everything else, until the daemon stops; if it fails, the daemon stops."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("internal error in the supervisor: stopping", exc_info=error)
+            self._engine_failed()
 
     def _engine_failed(self) -> None:
         """An engine that nobody watches any more: better a daemon that ends, and is started again."""
@@ -148,6 +160,8 @@ class Service:
             pass  # it has been logged
         except OSError as error:
             log.error("SIGHUP: %s", error.strerror or error)
+        except Exception:
+            log.exception("SIGHUP: internal error in the reload")
 
     # ---- starting
 
@@ -213,10 +227,10 @@ class Service:
         # Not on the main loop: the file may lie anywhere.
         wanted = await asyncio.to_thread(load_config, path)
         config, changed, restart = plan(self._config, wanted, str(path))
+        late = await self._tell_engines(config)
         self._config = config
         warn_of_exports({change.key[1]: config.exports[change.key[1]] for change in changed if _is_export(change)})
         self._take_away({*self._engines} - {*config.engines})
-        late = await self._tell_engines(config)
         self._add({*config.engines} - {*self._engines})
         if self._tcp is not None:
             self._tcp.apply(config)
@@ -231,10 +245,28 @@ class Service:
         return {"changed": [*map(str, changed)], "restart": [*map(str, restart)], "late": late}
 
     async def _tell_engines(self, config: Config) -> list[str]:
-        """Have every engine serve by `config`; the names of those that did not answer."""
-        engines = list(self._engines.values())
-        told = await asyncio.gather(*(engine.reload(config) for engine in engines))
-        return [engine.name for engine, answered in zip(engines, told, strict=True) if not answered]
+        """Have every engine that stays serve by `config`; the names of those that did not answer.
+
+        Raises ConfigError when one cannot; then all serve by the configuration of before.
+        """
+        engines = [engine for name, engine in self._engines.items() if name in config.engines]
+        told = await asyncio.gather(*(engine.reload(config) for engine in engines), return_exceptions=True)
+        refusals = [answer for answer in told if isinstance(answer, BaseException)]
+        if not refusals:
+            return [engine.name for engine, answered in zip(engines, told, strict=True) if not answered]
+        others = [engine for engine, answer in zip(engines, told, strict=True) if not isinstance(answer, BaseException)]
+        await self._roll_back(others)
+        for refusal in refusals:
+            if not isinstance(refusal, EngineRefusedError):
+                raise refusal
+        raise ConfigError("; ".join(map(str, refusals)))
+
+    async def _roll_back(self, engines: list[Engine]) -> None:
+        for answer in await asyncio.gather(
+            *(engine.reload(self._config) for engine in engines), return_exceptions=True
+        ):
+            if isinstance(answer, Exception):
+                log.critical("reload: the configuration of before cannot be restored: %s", answer)
 
     def _take_away(self, names: set[str]) -> None:
         for name in names:

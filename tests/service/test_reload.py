@@ -53,6 +53,47 @@ def test_exports_come_change_and_go(daemon: Any, tmp_path: Path) -> None:
         assert not (daemon.runtime_dir / "ring" / "images").is_symlink()
 
 
+def test_an_engine_that_cannot_take_it_changes_nothing(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+    """The link of the new export cannot be made: something else has its name there."""
+    images = tmp_path / "images"
+    images.mkdir()
+    second = {"exports.second": {"path": str(tmp_path / "second"), "engine": "other"}, "engine.other": {}}
+    (tmp_path / "second").mkdir()
+    daemon = new_daemon(**second)
+    daemon.start()
+    in_the_way = daemon.runtime_dir / "ring" / "images"
+    (in_the_way / "full").mkdir(parents=True)
+    with aiod_client.connect(daemon.endpoint) as client:
+        kept = client.open("scratch/kept", "w+")
+        wanted = {
+            **second,
+            SCRATCH: {"read_only": True},
+            "exports.images": {"path": str(images)},
+            "exports.second": {"path": str(tmp_path / "second"), "engine": "other", "read_only": True},
+        }
+        for _ in range(2):  # an engine that has failed once answers the next time, too
+            daemon.write_config(wanted)
+            done = daemon.ctl("reload", check=False)
+            assert done.returncode == 1
+            assert "nothing was changed: engine main: reload failed: " in done.stderr
+            assert [export["name"] for export in daemon.json("exports")["exports"]] == ["scratch", "second"]
+            client.open("scratch/still", "w+").close()
+            client.open("second/still", "w+").close()
+            with pytest.raises(FileNotFoundError):
+                client.open("images/new", "w+")
+        assert kept.pwrite(b"data", 0) == 4
+        assert {engine["state"] for engine in daemon.json("stats")["engines"]} == {"serving"}
+
+        (in_the_way / "full").rmdir()
+        in_the_way.rmdir()
+        assert daemon.json("reload")["late"] == []
+        client.open("images/new", "w+").close()
+        for name in ("scratch", "second"):
+            with pytest.raises(OSError, match="read-only"):
+                client.open(f"{name}/refused", "w+")
+        assert (daemon.runtime_dir / "ring" / "images").is_symlink()
+
+
 def test_limits_change_under_load_and_no_request_fails(daemon: Any) -> None:
     with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
         file = client.open("scratch/loaded", "w+")
