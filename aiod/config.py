@@ -37,6 +37,7 @@ BYTES_LIMIT: Final = 1024 * 1024 * MIB
 THREADS_MAX: Final = 4096
 """Most workers of one pool (AIOD_THREADS_MAX in core/pool.h)."""
 
+_KERNEL_DIRS: Final = ("/proc", "/sys")
 _CPUS_ONLINE: Final = Path("/sys/devices/system/cpu/online")
 _CPU_LIMIT: Final = 8192
 """Linux knows no CPU number from here on; a range is checked before it is counted out."""
@@ -412,7 +413,13 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        problems = [*self._unknown_engines(), *self._overlaps(), *self._long_socket_paths(), *self._wrong_keys()]
+        problems = [
+            *self._unknown_engines(),
+            *self._overlaps(),
+            *self._dangerous_exports(),
+            *self._long_socket_paths(),
+            *self._wrong_keys(),
+        ]
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -442,6 +449,24 @@ class Config(_Section):
                 yield (
                     f"exports.{one}.path ({a.path}) and exports.{other}.path ({b.path}) overlap, with different "
                     "engines; allowed: paths apart from each other, or one engine for both"
+                )
+
+    def _dangerous_exports(self) -> Iterator[str]:
+        """Places in which a client that may write could take over the daemon, or set up the kernel."""
+        runtime_dir = PurePosixPath(os.path.realpath(self.runtime_dir))
+        for name, export in self.exports.items():
+            path = PurePosixPath(os.path.realpath(export.path))
+            if export.read_only:
+                continue
+            if runtime_dir.is_relative_to(path) or path.is_relative_to(runtime_dir):
+                yield (
+                    f"exports.{name}.path ({export.path}): the daemon's sockets in runtime_dir ({self.runtime_dir}) "
+                    "could be replaced through it; allowed: a path apart from runtime_dir, or read_only = true"
+                )
+            elif any(path.is_relative_to(kernel) for kernel in _KERNEL_DIRS):
+                yield (
+                    f"exports.{name}.path ({export.path}): writes there change the kernel's settings; "
+                    "allowed: another path, or read_only = true"
                 )
 
     def _long_socket_paths(self) -> Iterator[str]:

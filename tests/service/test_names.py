@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,14 +280,14 @@ def test_arguments_of_other_verbs_are_ignored(raw: Any, tree: Path) -> None:
 
 
 def test_exports_of_other_kinds(new_daemon: Callable[..., Any], connect: Any, locate: Any, disk_path: Path) -> None:
-    """Read-only, a file, and one with two file systems in it: nothing can be moved out of /proc, whoever asks."""
+    """Read-only, a file, and one with two file systems in it: nothing can be moved out of /dev/shm, whoever asks."""
     single = disk_path / "single"
     single.write_text("data")
     daemon = new_daemon(
         **{
             "exports.scratch": {"read_only": True},
             "exports.single": {"path": str(single)},
-            "exports.root": {"path": "/"},
+            "exports.devices": {"path": "/dev"},
         }
     )
     (daemon.path / "dir").mkdir()
@@ -303,7 +304,9 @@ def test_exports_of_other_kinds(new_daemon: Callable[..., Any], connect: Any, lo
         for path in ("", "x"):
             result, sentence, _ = ask(raw, verb, path, export="single", to="new")
             assert (result, "no directory" in sentence) == (-errno.ENOTDIR, True)
-    result, sentence, _ = ask(raw, "rename", "proc/self/stat", export="root", to="aiod-test", replace=True)
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        path = file.name.removeprefix("/dev/")
+        result, sentence, _ = ask(raw, "rename", path, export="devices", to="aiod-test", replace=True)
     assert (result, "different file systems" in sentence) == (-errno.EXDEV, True)
     assert daemon.engine["ops"]["name"]["errors"] == 15
 

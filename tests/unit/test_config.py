@@ -130,6 +130,23 @@ def test_a_name_is_no_directory_link(name: str, sections: Callable[[str], dict[s
         make(**sections(name))
 
 
+@pytest.mark.parametrize("path", ["/", "/run", "/run/aiod", "/run/aiod/ring", "/proc", "/proc/sys/vm", "/sys/block"])
+def test_an_export_through_which_the_daemon_could_be_taken_over(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"exports.a.path .*read_only = true"):
+        make(exports={"a": {"path": path}})
+    make(exports={"a": {"path": path, "read_only": True}})
+
+
+def test_an_export_that_is_a_link_to_such_a_place(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("/run")
+    with pytest.raises(ConfigError, match="could be replaced"):
+        make(exports={"a": {"path": str(tmp_path / "link")}})
+
+
+def test_a_neighbour_of_the_runtime_directory_may_be_written() -> None:
+    make(exports={"a": {"path": "/run/aiod-files"}, "b": {"path": "/processes"}})
+
+
 def test_main_is_there_without_being_written() -> None:
     assert list(make().engines) == ["main"]
     both = make(engine={"other": {}})
