@@ -9,8 +9,8 @@ Failure = tuple[int, int, int, int, int, int, int]
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
-Control = tuple[int, int, int, int, int, int, int, int, int, int, int]
-"""(tag, result, reason, size, dev, ino, generation, witness, flush_fd, memory alignment, offset alignment) of an `open`
+Control = tuple[int, int, int, int, int, int, int, int, int, bool, int, int]
+"""(tag, result, reason, size, dev, ino, generation, witness, flush_fd, on FUSE, memory, offset alignment) of an `open`
 or `adopt` (result: fd or -errno; reason: one of REASON_*; witness and flush_fd: the file opened once more, -1: there is
 none; the alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
@@ -233,6 +233,7 @@ class Core:
         readable: bool,
         writable: bool,
         append: bool,
+        on_fuse: bool = False,
         alignment: tuple[int, int] | None,
         ioctls: Sequence[tuple[int, int]],
         size_max: int,

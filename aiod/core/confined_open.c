@@ -9,6 +9,7 @@
 
 #include "confined.h"
 #include "file_id.h"
+#include "on_fuse.h"
 #include "worker_io.h"
 
 #define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
@@ -160,6 +161,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         .witness_fd = -1,
         .flush_fd = -1,
         .alignment = alignment,
+        .on_fuse = aiod_on_fuse(fd),
     };
     return 0;
 }

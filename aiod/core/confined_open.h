@@ -34,6 +34,7 @@ struct aiod_opened {
     int witness_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
     int flush_fd; /* the same file opened once more, for flushes alone (flush.h); -1: it could not be, or is read-only */
     struct aiod_alignment alignment; /* with DIRECT */
+    bool on_fuse;
 };
 
 /*

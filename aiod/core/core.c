@@ -204,11 +204,20 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *nam
     return submit_control_as(core, control, timeout_ns);
 }
 
+/* On FUSE the file's flushes go by it, too, if it can write. */
+static void enter_writer(struct aiod_handle *handle)
+{
+    if (handle->use.on_fuse && handle->use.writable) {
+        aiod_writer_enter(&handle->file->flushes.writers, &handle->writer, handle->fd);
+    }
+}
+
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
     bool given = flush_fd >= 0;
-    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable);
+    struct aiod_file *file =
+        aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable, use->on_fuse);
     int64_t number;
     int unused[2];
 
@@ -228,6 +237,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, unused[1]);
         }
     } else {
+        enter_writer(aiod_handle_find(session, (uint32_t)number));
         core->handle_count++;
         core->descriptor_count += given ? 2 : 1;
         if (session->ring != NULL) {
@@ -237,12 +247,43 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     return number;
 }
 
-/* Nothing is in flight on a handle that is being closed: let a worker close what nobody needs any more. */
-static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
+/* Have the handle's file flushed; ends as a control. 0, or -ENOMEM. */
+static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
+{
+    struct aiod_control *control = calloc(1, sizeof(*control));
+
+    if (control == NULL) {
+        return -ENOMEM;
+    }
+    control->op = AIOD_FLUSH;
+    control->tag = tag;
+    control->handle = handle;
+    control->task.request.group = &handle->file->flushes;
+    handle->inflight++;
+    submit_control(core, control);
+    return 0;
+}
+
+/*
+ * On FUSE, a later flush by another handle cannot reach what the server keeps for this one (flush_writers.h). Once: a failure
+ * poisons the file.
+ */
+static bool needs_last_flush(struct aiod_handle *handle)
+{
+    bool needed = !handle->flushed_last && handle->file->refs > 1 && aiod_writer_has_changes(&handle->writer);
+
+    handle->flushed_last |= needed;
+    return needed;
+}
+
+static void close_now(struct aiod_core *core, struct aiod_handle *handle)
 {
     uint64_t tag = handle->close_tag;
     int unneeded[2] = {-1, -1};
-    unsigned count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
+    unsigned count;
+
+    aiod_writer_leave(&handle->file->flushes.writers, &handle->writer);
+    count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
     aiod_handle_remove(handle);
     core->handle_count--;
@@ -251,6 +292,15 @@ static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
     if (count == 2) {
         aiod_core_close_fd(core, 0, unneeded[1]);
     }
+}
+
+/* Nothing is in flight on a handle that is being closed: let a worker close what nobody needs any more. */
+static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
+{
+    if (needs_last_flush(handle) && submit_flush(core, 0, handle) == 0) {
+        return; /* comes back when it is done */
+    }
+    close_now(core, handle);
 }
 
 static void close_handle(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
@@ -279,7 +329,6 @@ int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
 int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number)
 {
     struct aiod_handle *handle = aiod_handle_find(session, number);
-    struct aiod_control *control;
 
     if (handle == NULL) {
         return -EBADF;
@@ -287,17 +336,7 @@ int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     if (__atomic_load_n(&handle->suspect, __ATOMIC_ACQUIRE)) {
         return -EIO;
     }
-    control = calloc(1, sizeof(*control));
-    if (control == NULL) {
-        return -ENOMEM;
-    }
-    control->op = AIOD_FLUSH;
-    control->tag = tag;
-    control->handle = handle;
-    control->task.request.group = &handle->file->flushes;
-    handle->inflight++;
-    submit_control(core, control);
-    return 0;
+    return submit_flush(core, tag, handle);
 }
 
 /* ---- cancelling ---------------------------------------------------------------------------------------------------- */

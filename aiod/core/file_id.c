@@ -6,8 +6,9 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
+
+#include "on_fuse.h"
 
 #ifndef AT_HANDLE_FID
 #define AT_HANDLE_FID 0x200 /* Linux 6.5: a handle to compare, not to open by */
@@ -18,7 +19,6 @@
 #endif
 
 #define STX_MNT_ID 144 /* offset of statx.stx_mnt_id, which older headers lack */
-#define FUSE_MAGIC 0x65735546
 #define FNV_START UINT64_C(0xcbf29ce484222325)
 
 union file_handle_room {
@@ -77,19 +77,11 @@ static bool mix_mount(int fd, uint64_t *hash)
     return true;
 }
 
-/* There a handle has numbers that the server has made up, beginning anew with each mount. */
-static bool is_fuse(int fd)
-{
-    struct statfs found;
-
-    return fstatfs(fd, &found) == 0 && found.f_type == FUSE_MAGIC;
-}
-
 static bool mix_all(int fd, uint64_t *hash)
 {
     bool known;
 
-    if (is_fuse(fd)) {
+    if (aiod_on_fuse(fd)) { /* a handle has numbers that the server has made up, beginning anew with each mount */
         return mix_birth(fd, hash) || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
     }
     if (mix_handle(fd, 0, hash)) {

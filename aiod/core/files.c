@@ -36,7 +36,7 @@ static void destroy(struct aiod_file *file)
 }
 
 struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
-                                int *flush_fd, bool writable)
+                                int *flush_fd, bool writable, bool on_fuse)
 {
     struct aiod_file **chain = chain_of(files, dev, ino);
     struct aiod_file *file = *chain;
@@ -51,6 +51,8 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         }
         file->owns_flush_fd = *flush_fd >= 0;
         file->flushes.shares_description = *flush_fd < 0 && writable;
+        file->flushes.by_writers = on_fuse;
+        file->flushes.fd_is_read = *flush_fd < 0 && !writable;
         *flush_fd = -1;
         file->next = *chain;
         *chain = file;

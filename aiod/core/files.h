@@ -40,7 +40,7 @@ struct aiod_files {
  * file description.
  */
 struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
-                                int *flush_fd, bool writable);
+                                int *flush_fd, bool writable, bool on_fuse);
 
 /*
  * The handle of `fd` is closed. Puts into `close` the descriptors that nobody needs any more, and returns how many (0 to

@@ -12,10 +12,12 @@ void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int
 {
     *flushes = (struct aiod_flushes){.pool = pool, .fd = fd, .teller_fd = -1};
     pthread_mutex_init(&flushes->lock, NULL);
+    aiod_flush_writers_init(&flushes->writers);
 }
 
 void aiod_flushes_destroy(struct aiod_flushes *flushes)
 {
+    aiod_flush_writers_destroy(&flushes->writers);
     pthread_mutex_destroy(&flushes->lock);
 }
 
@@ -78,6 +80,14 @@ static bool may_be_refusal(int64_t error)
     }
 }
 
+static int64_t sync_all(struct aiod_flushes *flushes)
+{
+    if (flushes->by_writers) {
+        return aiod_flush_writers_sync(&flushes->writers, flushes->fd_is_read ? -1 : flushes->fd);
+    }
+    return aiod_io_flush(flushes->fd);
+}
+
 /* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */
 static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason)
 {
@@ -87,7 +97,7 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
         *reason = AIOD_REASON_POISONED;
         return -EIO;
     }
-    result = aiod_io_flush(flushes->fd);
+    result = sync_all(flushes);
     if (result < 0) {
         aiod_flushes_poison(flushes);
     }
@@ -182,7 +192,7 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
 
 bool aiod_flush_begin(struct aiod_flushes *flushes)
 {
-    return !flushes->shares_description && take_turn(flushes, NULL);
+    return !flushes->shares_description && !flushes->by_writers && take_turn(flushes, NULL);
 }
 
 /*

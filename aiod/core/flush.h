@@ -27,11 +27,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "flush_writers.h"
 #include "pool.h"
 
 struct aiod_flushes {
     struct aiod_pool *pool;
     int fd;
+    bool
+        by_writers; /* on FUSE: a flush goes by each descriptor that was written through, and no write syncs by itself */
+    bool fd_is_read; /* that of a handle that cannot write: nothing is synced by it on FUSE */
+    struct aiod_flush_writers writers;
     bool
         shares_description; /* with a handle, since the file could not be opened once more: no write may sync by itself */
     bool poisoned;          /* by atomic operations: module.cpp includes this, and C++ has other atomic types */

@@ -31,6 +31,13 @@ static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
     return aiod_io_read(file->fd, io->data, io->length, io->offset, io->have);
 }
 
+/* What a request that changes the file has come to; a flush afterwards knows by which handle (flush_writers.h). */
+static int64_t changed(struct aiod_io *io, int64_t result)
+{
+    aiod_writer_note(&io->handle->writer);
+    return result;
+}
+
 /* A write that is to be on disk when it ends (FUA): as a flush of its own, or with those that wait for one. */
 static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *file)
 {
@@ -46,7 +53,7 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
         result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, RWF_DSYNC, &io->written);
         return aiod_flush_end(flushes, request, result);
     }
-    result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written);
+    result = changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
@@ -55,13 +62,13 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
     if ((io->flags & AIOD_FUA) != 0) {
         return run_durable_write(io, file);
     }
-    return aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written);
+    return changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
 }
 
 static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)
 {
     bool unmap = (io->flags & AIOD_UNMAP) != 0;
-    int64_t result = aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written);
+    int64_t result = changed(io, aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written));
 
     if (result < 0 || (io->flags & AIOD_FUA) == 0) {
         return result;
@@ -184,25 +191,25 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_SIZE:
         return run_size(&file);
     case AIOD_DISCARD:
-        return aiod_range_discard(&file, io->offset, io->length);
+        return changed(io, aiod_range_discard(&file, io->offset, io->length));
     case AIOD_WRITE_ZEROES:
         return run_write_zeroes(io, &file);
     case AIOD_TRUNCATE:
-        return aiod_range_truncate(&file, io->length);
+        return changed(io, aiod_range_truncate(&file, io->length));
     case AIOD_ALLOCATE:
-        return aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0);
+        return changed(io, aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
     case AIOD_EXTENTS:
         return run_extents(io, &file);
     case AIOD_COPY_RANGE:
-        return run_copy_range(io, &file);
+        return changed(io, run_copy_range(io, &file));
     case AIOD_PREFETCH:
         return aiod_inspect_prefetch(file.fd, io->offset, io->length);
     case AIOD_STAT:
         return run_stat(io, &file);
     case AIOD_IOCTL:
-        return run_ioctl(io, &file);
+        return changed(io, run_ioctl(io, &file));
     case AIOD_APPEND:
-        return run_append(io, &file);
+        return changed(io, run_append(io, &file));
     default:
         return -EINVAL; /* which admission has not let pass */
     }

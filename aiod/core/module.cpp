@@ -384,8 +384,8 @@ nb::tuple control_tuple(const aiod_control &control)
 {
     return nb::make_tuple(control.tag, control.task.request.result, static_cast<int>(control.task.request.reason),
                           control.opened.size, control.opened.dev, control.opened.ino, control.opened.generation,
-                          control.opened.witness_fd, control.opened.flush_fd, control.opened.alignment.memory,
-                          control.opened.alignment.offset);
+                          control.opened.witness_fd, control.opened.flush_fd, control.opened.on_fuse,
+                          control.opened.alignment.memory, control.opened.alignment.offset);
 }
 
 nb::tuple core_reap(nb::handle self)
@@ -527,9 +527,9 @@ void core_name(Core &core, uint64_t tag, int verb, const std::string &root, cons
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
-                         bool append, const nb::object &alignment, const nb::sequence &ioctls, uint64_t size_max,
-                         const std::string &name, uint32_t wanted, bool suspect, bool poisoned, int flush_fd,
-                         const Rate *rate, int ioprio)
+                         bool append, bool on_fuse, const nb::object &alignment, const nb::sequence &ioctls,
+                         uint64_t size_max, const std::string &name, uint32_t wanted, bool suspect, bool poisoned,
+                         int flush_fd, const Rate *rate, int ioprio)
 {
     const aiod_resumed resumed = {wanted, suspect, poisoned};
     std::vector<aiod_ioctl> allowed;
@@ -542,6 +542,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     use.readable = readable;
     use.writable = writable;
     use.append = append;
+    use.on_fuse = on_fuse;
     use.direct = !alignment.is_none();
     use.alignment = {1, 1};
     if (use.direct) {
@@ -736,10 +737,10 @@ NB_MODULE(_core, m)
              nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"),
              nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
-             nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("alignment").none(),
-             nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"), nb::arg("wanted") = 0, nb::arg("suspect") = false,
-             nb::arg("poisoned") = false, nb::arg("flush_fd") = -1, nb::arg("rate").none() = nb::none(),
-             nb::arg("ioprio") = 0)
+             nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
+             nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
+             nb::arg("wanted") = 0, nb::arg("suspect") = false, nb::arg("poisoned") = false, nb::arg("flush_fd") = -1,
+             nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
         .def(
             "adopt",
             [](Core &self, uint64_t tag, int fd, unsigned flags) {

@@ -39,6 +39,7 @@ struct aiod_handle_use {
     bool writable;
     bool append; /* written by APPEND only */
     bool direct; /* O_DIRECT, with this alignment */
+    bool on_fuse;
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
     struct aiod_rate *rate; /* the export's; NULL: none */
@@ -61,8 +62,10 @@ struct aiod_handle {
     uint32_t number;
     uint32_t inflight; /* requests */
     struct aiod_handle_use use;
-    bool suspect; /* what was written may be lost, and its next flush says so; by atomic operations */
-    bool closing; /* no new requests; closed by a worker when inflight becomes 0 */
+    bool suspect;              /* what was written may be lost, and its next flush says so; by atomic operations */
+    struct aiod_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
+    bool flushed_last;         /* since it is closing (core.c) */
+    bool closing;              /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
 
     /* Protected by the ring's lock, if the session has one. */

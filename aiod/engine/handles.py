@@ -247,7 +247,7 @@ class Handles:
 
     def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
         session, flags, again = waiting.session, opening.flags, waiting.again
-        _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, *alignment = control
+        _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, on_fuse, *alignment = control
         file = (dev, ino, generation)
         if again is not None and not again.by_witness and (doubt := _doubt(file, _file_of(again.opened))):
             self._close_all(control)
@@ -265,6 +265,7 @@ class Handles:
                 readable=OpenFlag.READ in flags,
                 writable=OpenFlag.WRITE in flags,
                 append=OpenFlag.APPEND in flags,
+                on_fuse=on_fuse,
                 alignment=(alignment[0], alignment[1]) if OpenFlag.DIRECT in flags else None,
                 ioctls=opening.export.ioctls,
                 size_max=opening.export.max_file_bytes,

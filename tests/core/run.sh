@@ -1,5 +1,5 @@
 #!/bin/sh
-# run.sh VARIANT PROGRAM... - run the core's test programs one after the other, each for at most 120 s.
+# run.sh VARIANT PROGRAM... - run the core's test programs one after the other, each for at most 300 s (it finds what hangs).
 #
 # VARIANT is plain, tsan or asan (how the programs were built). A program's output is shown when it fails; what it said
 # stays in PROGRAM.log. A program that exits with 77 was skipped; its last line says why, and is shown. The last line is
@@ -23,7 +23,7 @@ passed=0 failed=0 skipped=0
 for program in "$@"; do
     status=0
     # shellcheck disable=SC2086 # the wrapper is a command and its arguments
-    timeout 120 $wrapper "$program" >"$program.log" 2>&1 </dev/null || status=$?
+    timeout 300 $wrapper "$program" >"$program.log" 2>&1 </dev/null || status=$?
     if [ "$status" = 0 ]; then
         passed=$((passed + 1))
         echo "core/$variant  $(basename "$program")  ok"
@@ -32,7 +32,7 @@ for program in "$@"; do
         echo "core/$variant  $(basename "$program")  skipped: $(tail -n 1 "$program.log")"
     else
         failed=$((failed + 1))
-        [ "$status" != 124 ] || echo "no end within 120 s" >>"$program.log"
+        [ "$status" != 124 ] || echo "no end within 300 s" >>"$program.log"
         echo "core/$variant  $(basename "$program")  FAILED (exit status $status):"
         sed 's/^/    /' "$program.log"
     fi
