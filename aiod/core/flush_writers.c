@@ -111,5 +111,11 @@ int64_t aiod_flush_writers_sync(struct aiod_flush_writers *writers, int fd)
         any = true;
         first = first < 0 ? first : result;
     }
-    return any || fd < 0 ? first : aiod_io_flush(fd);
+    if (fd >= 0 && (!any || !writers->asked)) {
+        int64_t result = aiod_io_flush(fd);
+
+        first = first < 0 ? first : result;
+        writers->asked = true;
+    }
+    return first;
 }

@@ -30,8 +30,7 @@ static int which(int fd)
 
     CHECK(fstat(fd, &wanted) == 0);
     for (int i = 0; i <= WRITERS; i++) {
-        CHECK(fstat(fds[i], &status) == 0);
-        if (status.st_ino == wanted.st_ino) {
+        if (fstat(fds[i], &status) == 0 && status.st_ino == wanted.st_ino) { /* one may be closed */
             return i;
         }
     }
@@ -75,7 +74,10 @@ static void those_that_have_changed_it_are_synced_once(void)
     aiod_writer_note(&handles[2]);
     aiod_writer_note(&handles[2]);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
-    check_syncs(1, 0, 1, 0);
+    check_syncs(1, 0, 1, 1); /* the first time: it may know of what another engine has lost */
+    aiod_writer_note(&handles[1]);
+    CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
+    check_syncs(0, 1, 0, 0);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     check_syncs(0, 0, 0, 1);
     CHECK(aiod_flush_writers_sync(&writers, -1) == 0);
@@ -86,6 +88,8 @@ static void those_that_have_changed_it_are_synced_once(void)
 static void an_error_of_one_keeps_none_from_being_synced(void)
 {
     begin();
+    CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
+    check_syncs(0, 0, 0, 1);
     for (failing = 0; failing <= OWN; failing++) {
         aiod_writer_note(&handles[0]);
         aiod_writer_note(&handles[1]);
@@ -136,7 +140,7 @@ static void a_handle_may_be_closed_meanwhile(void)
     in_sync = close_it;
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     CHECK(dup2(kept, fds[0]) == fds[0] && close(kept) == 0);
-    check_syncs(1, 0, 0, 0);
+    check_syncs(1, 0, 0, 1);
     aiod_flush_writers_destroy(&writers);
 }
 
