@@ -22,6 +22,9 @@ NamingResult = tuple[int, int, int, bool, Listing | bytes | None]
 """(tag, 0 or -errno, one of REASON_*, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
 a `name`."""
 
+AttachResult = tuple[Session, int, int, int]
+"""(session, 0 or errno, descriptor of the memory, of the doorbell) of an `attach`; the descriptors are the core's."""
+
 VERB_LIST: int
 VERB_STAT: int
 VERB_REMOVE: int
@@ -154,17 +157,25 @@ class Core:
 
     def reap(
         self,
-    ) -> tuple[list[tuple[Session, Completions]], list[Control], list[NamingResult], list[tuple[Session, str]]]:
+    ) -> tuple[
+        list[tuple[Session, Completions]],
+        list[Control],
+        list[NamingResult],
+        list[tuple[Session, str]],
+        list[AttachResult],
+    ]:
         """Everything that has completed, grouped by session. Clears completion_fd. Never blocks.
 
-        Last the sessions to be ended since their client broke a rule by its ring, and which one.
+        Last but one the sessions to be ended since their client broke a rule by its ring, and which one.
         """
 
-    def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> tuple[int, int, int]:
-        """Give the session a ring (docs/ring.md): memory's and doorbell's descriptors (the core's), and its bytes.
+    def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> int:
+        """Begin to make a ring for the session (docs/ring.md); the bytes of its memory.
+
+        It counts from now on; how it ends comes from reap() as an AttachResult, unless the session ends before.
 
         wake_fd: the socket that wakes the client (it is duplicated). entries: a power of two up to 4096. Raises
-        OSError: EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread, or rings_max), ENOMEM, EMFILE.
+        OSError: EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread), ENOMEM, EMFILE.
         """
 
     @property

@@ -8,6 +8,7 @@
 #include "os.h"
 #include "poller.h"
 #include "ring.h"
+#include "ring_maker.h"
 
 /* ---- birth and end ------------------------------------------------------------------------------------------------- */
 
@@ -28,7 +29,13 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
     if (error == 0) {
         error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
     }
+    if (error == 0) {
+        error = aiod_ring_maker_create(&core->maker, config->pool.name);
+    }
     if (error < 0) {
+        if (core->poller != NULL) {
+            aiod_poller_destroy(core->poller);
+        }
         if (core->opener != NULL) {
             aiod_opener_destroy(core->opener);
         }
@@ -46,12 +53,14 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
 
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
 {
-    bool opener_stopped;
+    bool others_stopped;
 
+    core->stopping = true;
     aiod_core_drain(core);
     aiod_poller_stop(core->poller);
-    opener_stopped = aiod_opener_stop(core->opener, timeout_ns);
-    core->stopped = aiod_pool_stop(core->pool, timeout_ns) && opener_stopped;
+    others_stopped = aiod_opener_stop(core->opener, timeout_ns);
+    others_stopped = aiod_ring_maker_stop(core->maker, timeout_ns) && others_stopped;
+    core->stopped = aiod_pool_stop(core->pool, timeout_ns) && others_stopped;
     return core->stopped;
 }
 
@@ -83,6 +92,7 @@ void aiod_core_destroy(struct aiod_core *core)
     }
     discard_done(core);
     aiod_poller_destroy(core->poller);
+    aiod_ring_maker_destroy(core->maker);
     aiod_opener_destroy(core->opener);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
@@ -405,7 +415,7 @@ static void link_ring(struct aiod_core *core, struct aiod_ring *ring)
     core->ring_bytes += ring->memory.bytes;
 }
 
-/* Its memory is free. */
+/* It has no memory, any more or at all. */
 static void finish_ring(struct aiod_core *core, struct aiod_ring *ring)
 {
     if (ring->previous != NULL) {
@@ -422,11 +432,12 @@ static void finish_ring(struct aiod_core *core, struct aiod_ring *ring)
 }
 
 int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int wake_fd, uint32_t entries,
-                     uint64_t area_bytes, struct aiod_attached *attached)
+                     uint64_t area_bytes, uint64_t *memory_bytes)
 {
     struct aiod_ring_config config = {
         .session = session,
         .pool = core->pool,
+        .maker = core->maker,
         .buffers = &core->buffers,
         .draining = &core->draining,
         .inline_read_max = core->inline_read_max,
@@ -437,10 +448,11 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
     struct aiod_ring *ring;
     int error;
 
-    if (session->ring != NULL) {
+    if (session->ring != NULL || session->attaching) {
         return -EEXIST;
     }
-    if (aiod_ring_memory_bytes(entries, area_bytes) == 0) {
+    *memory_bytes = aiod_ring_memory_bytes(entries, area_bytes);
+    if (*memory_bytes == 0) {
         return -EINVAL;
     }
     error = aiod_ring_create(&ring, &config);
@@ -448,14 +460,59 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
         return error;
     }
     link_ring(core, ring);
-    error = aiod_poller_add(core->poller, ring);
+    error = aiod_ring_maker_make(core->maker, ring);
     if (error < 0) {
-        aiod_ring_end(ring);
+        finish_ring(core, ring);
         return error;
     }
-    session->ring = ring;
-    *attached = (struct aiod_attached){ring->memory.fd, ring->doorbell_fd, ring->memory.bytes};
+    session->attaching = true;
     return 0;
+}
+
+/* Give the session its ring, which is made. 0, or -errno. */
+static int use_ring(struct aiod_core *core, struct aiod_session *session, struct aiod_ring *ring)
+{
+    int error;
+
+    aiod_ring_add_handles(ring);
+    error = aiod_poller_add(core->poller, ring);
+    if (error == 0) {
+        session->ring = ring;
+    }
+    return error;
+}
+
+/*
+ * The maker is done with it. A session that has ended meanwhile has no use for it, nor has one whose poller has stopped, and
+ * nobody waits to hear of that.
+ */
+static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct aiod_reaped *reaped)
+{
+    struct aiod_session *session = ring->session;
+    bool wanted = !session->ended && session->owner != NULL && !core->stopping;
+    int error = ring->make_error;
+
+    session->attaching = false;
+    if (error == 0 && wanted) {
+        error = use_ring(core, session, ring);
+    }
+    if (wanted) { /* so it stays when the ring's reference has gone */
+        session->attach_error = error;
+        session->next_attached = reaped->attached;
+        reaped->attached = session;
+    }
+    if (!ring->made) {
+        finish_ring(core, ring);
+    } else if (error < 0 || !wanted) {
+        aiod_ring_end(ring);
+    }
+}
+
+struct aiod_attached aiod_core_attached(const struct aiod_session *session)
+{
+    const struct aiod_ring *ring = session->ring;
+
+    return (struct aiod_attached){ring->memory.fd, ring->doorbell_fd, ring->memory.bytes};
 }
 
 void aiod_core_drain(struct aiod_core *core)
@@ -507,11 +564,15 @@ void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod
 
 int aiod_core_follow(struct aiod_core *core)
 {
-    pid_t poller = aiod_poller_tid(core->poller);
+    pid_t others[] = {aiod_poller_tid(core->poller), aiod_ring_maker_tid(core->maker)};
     int moved = aiod_pool_follow(core->pool);
-    int also = moved >= 0 && poller != 0 ? aiod_affinity_move(poller) : 0;
 
-    return also < 0 ? also : moved + also;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]) && moved >= 0; i++) {
+        int also = others[i] != 0 ? aiod_affinity_move(others[i]) : 0;
+
+        moved = also < 0 ? also : moved + also;
+    }
+    return moved;
 }
 
 /* ---- what is in service ------------------------------------------------------------------------------------------------ */
@@ -738,6 +799,9 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
     switch (task->kind) {
     case AIOD_TASK_HANDLE_LEFT:
         leave_handle(core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, left)));
+        break;
+    case AIOD_TASK_RING_MADE:
+        finish_attach(core, aiod_ring_of_made(task), reaped);
         break;
     case AIOD_TASK_RING_BROKEN:
         ring = aiod_ring_of_broken(task);

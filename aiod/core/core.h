@@ -39,12 +39,14 @@ struct aiod_core {
     uint64_t slow_ns;   /* 0: nothing is ever slow */
     bool takes_repeats; /* requests with AIOD_REPEAT: set by who knows when (engine/grace.py) */
     bool draining;      /* by atomic operations, where the poller may be looking */
+    bool stopping;
     bool stopped;
     uint64_t bytes_inflight; /* of messages */
     uint32_t inflight;       /* requests by message, and controls */
     uint32_t handle_count;
     uint32_t descriptor_count; /* held for them: one each, and one for the flushes of a file that is written */
     struct aiod_poller *poller;
+    struct aiod_ring_maker *maker;
     struct aiod_opener *opener;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
     uint32_t ring_count;
@@ -71,6 +73,7 @@ struct aiod_reaped {
     struct aiod_reply *replies;    /* grouped by session, each session's in order */
     struct aiod_control *controls; /* with a tag */
     struct aiod_session *broken;   /* linked by next_broken: to be ended, `broken` says why */
+    struct aiod_session *attached; /* linked by next_attached: aiod_core_attach() has ended, `attach_error` says how */
 };
 
 /* Take what has completed. Returns how much that was, things for the core itself included. */
@@ -135,11 +138,17 @@ struct aiod_attached {
 };
 
 /*
- * Give the session a ring (core/ring.h); `wake_fd` is its socket, -1: none. 0, -EEXIST: it has one; -EINVAL: no ring is like
- * that; -EAGAIN: there are rings_max; or another -errno.
+ * Begin to give the session a ring (core/ring.h), which takes as long as its memory is large; `wake_fd` is its socket, of which
+ * a duplicate is used, -1: none. 0: it counts from now on, as *memory_bytes, and the end comes by aiod_core_reap(), unless the
+ * session ends before; -EEXIST: it has one; -EINVAL: no ring is like that; or another -errno.
+ *
+ * aiod_session.attach_error is 0 then, or -EAGAIN: there are rings_max; or another -errno.
  */
 int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int wake_fd, uint32_t entries,
-                     uint64_t area_bytes, struct aiod_attached *attached);
+                     uint64_t area_bytes, uint64_t *memory_bytes);
+
+/* Of a session that has a ring. */
+struct aiod_attached aiod_core_attached(const struct aiod_session *session);
 
 /* Requests and controls in flight, those of rings included. */
 uint32_t aiod_core_inflight(struct aiod_core *core);
@@ -150,7 +159,7 @@ uint32_t aiod_core_session_inflight(const struct aiod_session *session);
 void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats);
 void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats);
 
-/* aiod_pool_follow(), and the poller with it. */
+/* aiod_pool_follow(), and the poller and the maker of rings with it. */
 int aiod_core_follow(struct aiod_core *core);
 
 /* aiod_pool_watch(), and the opener with it. */
@@ -176,7 +185,10 @@ size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, siz
  */
 size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max);
 
-/* Stop the poller and the pool; false after `timeout_ns`: workers are still inside a system call. Reap once more afterwards. */
+/*
+ * Stop the poller, the pool, and what else has a thread, each for up to `timeout_ns`; false: one is still inside a system call.
+ * Reap once more afterwards.
+ */
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);
 
 #endif

@@ -388,6 +388,18 @@ nb::tuple control_tuple(const aiod_control &control)
                           control.opened.alignment.memory, control.opened.alignment.offset);
 }
 
+/* aiod_core_reap() has seen to it that the session has an owner. */
+nb::tuple attached_tuple(const aiod_session &session)
+{
+    aiod_attached attached = {-1, -1, 0};
+
+    if (session.attach_error == 0) {
+        attached = aiod_core_attached(&session);
+    }
+    return nb::make_tuple(nb::find(static_cast<Session *>(session.owner)), -session.attach_error, attached.memory_fd,
+                          attached.doorbell_fd);
+}
+
 nb::tuple core_reap(nb::handle self)
 {
     Core &core = nb::cast<Core &>(self);
@@ -395,6 +407,7 @@ nb::tuple core_reap(nb::handle self)
     nb::list controls;
     nb::list namings;
     nb::list broken;
+    nb::list attached;
     aiod_reaped reaped;
     aiod_reply *reply;
     aiod_control *control;
@@ -408,6 +421,9 @@ nb::tuple core_reap(nb::handle self)
         if (owner != nullptr) {
             broken.append(nb::make_tuple(nb::find(owner), session->broken));
         }
+    }
+    for (aiod_session *session = reaped.attached; session != nullptr; session = session->next_attached) {
+        attached.append(attached_tuple(*session));
     }
     while (reply != nullptr) {
         Reply taken(reply);
@@ -429,7 +445,7 @@ nb::tuple core_reap(nb::handle self)
         aiod_control_destroy(control);
         control = next;
     }
-    return nb::make_tuple(replies, controls, namings, broken);
+    return nb::make_tuple(replies, controls, namings, broken, attached);
 }
 
 size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
@@ -442,15 +458,15 @@ size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
     return aiod_core_cancel(core.core, session.session, numbers.data(), numbers.size());
 }
 
-nb::tuple core_attach(Core &core, Session &session, int wake_fd, uint32_t entries, uint64_t area_bytes)
+uint64_t core_attach(Core &core, Session &session, int wake_fd, uint32_t entries, uint64_t area_bytes)
 {
-    aiod_attached attached;
-    int error = aiod_core_attach(core.core, session.session, wake_fd, entries, area_bytes, &attached);
+    uint64_t memory_bytes;
+    int error = aiod_core_attach(core.core, session.session, wake_fd, entries, area_bytes, &memory_bytes);
 
     if (error < 0) {
         raise_os_error(-error);
     }
-    return nb::make_tuple(attached.memory_fd, attached.doorbell_fd, attached.memory_bytes);
+    return memory_bytes;
 }
 
 nb::dict core_stats(Core &core)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ const struct aiod_os aiod_os_real = {
     .copy_file_range = copy_file_range,
     .posix_fadvise = posix_fadvise,
     .ioctl = ioctl_pointer,
+    .munmap = munmap,
     .add_seals = add_seals,
     .renameat2 = renameat2,
 };

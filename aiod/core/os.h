@@ -27,6 +27,7 @@ struct aiod_os {
     ssize_t (*copy_file_range)(int from, off_t *from_offset, int to, off_t *offset, size_t length, unsigned flags);
     int (*posix_fadvise)(int fd, off_t offset, off_t length, int advice); /* returns the errno, 0: none */
     int (*ioctl)(int fd, unsigned long request, void *argument);
+    int (*munmap)(void *address, size_t length);
     int (*add_seals)(int fd, unsigned seals);
     int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 };

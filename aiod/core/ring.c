@@ -21,14 +21,14 @@ static_assert((int)AIOD_RING_STOPPING == (int)AIOD_REASON_STOPPING &&
 
 static void add_places(struct aiod_ring *ring)
 {
-    for (uint32_t i = ring->memory.entries; i-- > 0;) {
+    for (uint32_t i = ring->entries; i-- > 0;) {
         ring->requests[i].ring = ring;
         ring->requests[i].next_free = ring->free;
         ring->free = &ring->requests[i];
     }
 }
 
-static void add_handles(struct aiod_ring *ring)
+void aiod_ring_add_handles(struct aiod_ring *ring)
 {
     const struct aiod_session *session = ring->session;
 
@@ -41,34 +41,26 @@ static void add_handles(struct aiod_ring *ring)
     }
 }
 
-/* What can fail: descriptors and memory. 0, or -errno, having given everything back. */
+static void close_descriptors(struct aiod_ring *ring)
+{
+    if (ring->doorbell_fd >= 0) {
+        close(ring->doorbell_fd);
+    }
+    if (ring->wake_fd >= 0) {
+        close(ring->wake_fd);
+    }
+}
+
+/* What can fail and takes no time; the descriptors are the caller's, who may close his while the memory is made. */
 static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
 {
-    int error = aiod_ring_memory_create(&ring->memory, config->entries, config->area_bytes);
-
-    if (error < 0) {
-        return error;
-    }
     ring->handles = calloc(ring->handles_max, sizeof(struct aiod_handle *));
     ring->doorbell_fd = aiod_eventfd_create();
     ring->wake_fd = config->wake_fd < 0 ? -1 : fcntl(config->wake_fd, F_DUPFD_CLOEXEC, 0);
-    error = ring->handles == NULL ? -ENOMEM : 0;
-    if (ring->doorbell_fd < 0) {
-        error = ring->doorbell_fd;
-    } else if (ring->wake_fd < 0 && config->wake_fd >= 0) {
-        error = -errno;
+    if (ring->wake_fd < 0 && config->wake_fd >= 0) {
+        return -errno;
     }
-    if (error < 0) {
-        aiod_ring_memory_destroy(&ring->memory);
-        free(ring->handles);
-        if (ring->doorbell_fd >= 0) {
-            close(ring->doorbell_fd);
-        }
-        if (ring->wake_fd >= 0) {
-            close(ring->wake_fd);
-        }
-    }
-    return error;
+    return ring->handles == NULL ? -ENOMEM : ring->doorbell_fd < 0 ? ring->doorbell_fd : 0;
 }
 
 int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
@@ -81,26 +73,41 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     }
     ring->session = config->session;
     ring->pool = config->pool;
+    ring->maker = config->maker;
     ring->buffers = config->buffers;
     ring->draining = config->draining;
     ring->inline_read_max = config->inline_read_max;
     ring->request_bytes_max = config->session->limits.request_bytes_max;
     ring->handles_max = config->session->limits.handles_max;
+    ring->entries = config->entries;
+    ring->area_bytes = config->area_bytes;
+    ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
+    ring->made_notice.kind = AIOD_TASK_RING_MADE;
     ring->broken_notice.kind = AIOD_TASK_RING_BROKEN;
     ring->gone_notice.kind = AIOD_TASK_RING_GONE;
     error = acquire(ring, config);
     if (error < 0) {
+        close_descriptors(ring);
+        free(ring->handles);
         free(ring);
         return error;
     }
     atomic_init(&ring->refs, 1);
     pthread_mutex_init(&ring->lock, NULL);
     pthread_mutex_init(&ring->taking, NULL);
-    add_places(ring);
-    add_handles(ring);
     aiod_session_ref(ring->session);
     *result = ring;
     return 0;
+}
+
+void aiod_ring_make(struct aiod_ring *ring)
+{
+    ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
+    ring->made = ring->make_error == 0;
+    if (ring->made) {
+        add_places(ring);
+    }
+    aiod_pool_notify(ring->pool, &ring->made_notice.request);
 }
 
 /* ---- end ------------------------------------------------------------------------------------------------------------ */
@@ -112,14 +119,15 @@ void aiod_ring_get(struct aiod_ring *ring)
 
 void aiod_ring_put(struct aiod_ring *ring)
 {
-    if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) != 1) {
-        return;
+    if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) == 1) {
+        aiod_ring_maker_unmake(ring->maker, ring);
     }
-    aiod_ring_memory_destroy(&ring->memory); /* not on the main loop: it takes its time */
-    close(ring->doorbell_fd);
-    if (ring->wake_fd >= 0) {
-        close(ring->wake_fd);
-    }
+}
+
+void aiod_ring_unmake(struct aiod_ring *ring)
+{
+    aiod_ring_memory_destroy(&ring->memory);
+    ring->made = false;
     aiod_pool_notify(ring->pool, &ring->gone_notice.request);
 }
 
@@ -146,8 +154,14 @@ void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
     aiod_session_unref(ring->session);
     pthread_mutex_destroy(&ring->lock);
     pthread_mutex_destroy(&ring->taking);
+    close_descriptors(ring);
     free(ring->handles);
     free(ring);
+}
+
+struct aiod_ring *aiod_ring_of_made(struct aiod_task *notice)
+{
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, made_notice));
 }
 
 struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice)

@@ -11,8 +11,12 @@
  * keeps for itself; a client that breaks the rules of aiod_ring.h, or whose memory has a hole that cannot be filled, loses
  * its session.
  *
+ * Its birth: the main loop creates it, the maker's thread (ring_maker.h) makes its memory and tells the main loop, which gives
+ * it to the session and the poller then, unless the session has ended meanwhile.
+ *
  * Its end: references are held by the session, by the poller, by each request in flight and by the notice that it is
- * broken. The last one gone unmaps the memory and tells the main loop, by the pool's list of what is done.
+ * broken. When the last one has gone the maker's thread gives the memory back and tells the main loop, by the pool's list of
+ * what is done.
  */
 #ifndef AIOD_RING_H
 #define AIOD_RING_H
@@ -26,6 +30,7 @@
 #include "io.h"
 #include "op_stats.h"
 #include "pool.h"
+#include "ring_maker.h"
 #include "ring_memory.h"
 #include "session.h"
 
@@ -47,6 +52,7 @@ struct aiod_ring {
     struct aiod_ring_memory memory;
     struct aiod_session *session; /* one reference, the main loop's to give back */
     struct aiod_pool *pool;
+    struct aiod_ring_maker *maker;
     struct aiod_buffers *buffers;
     const bool *draining; /* new requests are refused; read by atomic operations */
     int doorbell_fd;      /* eventfd: the client writes, nobody reads */
@@ -54,6 +60,14 @@ struct aiod_ring {
     uint64_t inline_read_max;
     uint64_t request_bytes_max;
     uint32_t handles_max;
+
+    /* The maker's from aiod_ring_maker_make() or _unmake() until its notice. */
+    uint32_t entries;
+    uint64_t area_bytes;
+    bool made;      /* there is memory */
+    int make_error; /* 0, or -errno: there is none */
+    struct aiod_ring *next_job;
+    struct aiod_task made_notice;
 
     struct aiod_ring *next; /* the main loop's: the engine's rings */
     struct aiod_ring *previous;
@@ -86,6 +100,7 @@ struct aiod_ring {
 struct aiod_ring_config {
     struct aiod_session *session;
     struct aiod_pool *pool;
+    struct aiod_ring_maker *maker;
     struct aiod_buffers *buffers;
     const bool *draining;
     uint64_t inline_read_max;
@@ -96,10 +111,14 @@ struct aiod_ring_config {
 
 /* ---- the main loop's thread --------------------------------------------------------------------------------------- */
 
-/* With one reference, the session's; knows the session's handles. 0, or -errno. */
+/* Without memory yet, and with one reference, the session's; aiod_ring_memory_bytes() was not 0. 0, or -errno. */
 int aiod_ring_create(struct aiod_ring **ring, const struct aiod_ring_config *config);
 
+/* It is made: let it know the session's handles. */
+void aiod_ring_add_handles(struct aiod_ring *ring);
+
 /* The ring whose notice it is. */
+struct aiod_ring *aiod_ring_of_made(struct aiod_task *notice);
 struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice);
 struct aiod_ring *aiod_ring_of_gone(struct aiod_task *notice);
 
@@ -115,8 +134,16 @@ void aiod_ring_end(struct aiod_ring *ring);
 /* Before aiod_ring_end(): what the client may know of it (enum aiod_ring_last_word). */
 void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word);
 
-/* After AIOD_TASK_RING_GONE: free what is left, counts going to `stats`. */
+/* After AIOD_TASK_RING_GONE, or of one that was not made: free what is left, counts going to `stats`. */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);
+
+/* ---- the maker's thread ------------------------------------------------------------------------------------------- */
+
+/* Make the memory, and tell the main loop: `make_error` says how it went. */
+void aiod_ring_make(struct aiod_ring *ring);
+
+/* Nobody refers to it: give the memory back, and tell the main loop. */
+void aiod_ring_unmake(struct aiod_ring *ring);
 
 /* ---- any thread ----------------------------------------------------------------------------------------------------- */
 

@@ -108,6 +108,6 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
 void aiod_ring_memory_destroy(struct aiod_ring_memory *memory)
 {
     aiod_ring_unguard(&memory->guard);
-    munmap(memory->header, memory->bytes);
+    aiod_os->munmap(memory->header, memory->bytes);
     close(memory->fd);
 }

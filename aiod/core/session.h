@@ -115,7 +115,10 @@ struct aiod_session {
     struct aiod_rate *rate; /* its user's; NULL: none */
 
     struct aiod_ring *ring; /* NULL: none */
-    const char *broken;     /* the rule that its client has broken by its ring */
+    bool attaching;         /* its ring is being made */
+    int attach_error;       /* how that ended: 0, or -errno */
+    struct aiod_session *next_attached;
+    const char *broken; /* the rule that its client has broken by its ring */
     struct aiod_session *next_broken;
 
     struct aiod_stats stats;

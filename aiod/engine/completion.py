@@ -15,7 +15,7 @@ from aiod_client.wire import MessageType
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiod._core import Completions, Control, Core, Failure, NamingResult
+    from aiod._core import AttachResult, Completions, Control, Core, Failure, NamingResult
     from aiod.engine.model import Session
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
@@ -33,17 +33,19 @@ class Completion:
         control_finished: Callable[[Control], None],
         naming_finished: Callable[[NamingResult], None],
         end_session: Callable[[Session, str], None],
+        ring_finished: Callable[[AttachResult], None],
         reaped: Callable[[], None],
     ) -> None:
         """`send_to` sends to a session, the next two get opens and closes, and names; `reaped` follows each reap.
 
-        `end_session` gets those that broke a rule by their ring.
+        `end_session` gets those that broke a rule by their ring, `ring_finished` rings that are made, or cannot be.
         """
         self._core = core
         self._send_to = send_to
         self._control_finished = control_finished
         self._naming_finished = naming_finished
         self._end_session = end_session
+        self._ring_finished = ring_finished
         self._reaped = reaped
 
     def start(self) -> None:
@@ -56,7 +58,7 @@ class Completion:
 
     def reap(self) -> None:
         """Take what has completed, and send it off."""
-        replies, controls, namings, broken = self._core.reap()
+        replies, controls, namings, broken, attached = self._core.reap()
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:
@@ -68,6 +70,8 @@ class Completion:
         for core_session, why in broken:
             if core_session.tag is not None:
                 self._end_session(core_session.tag, why)
+        for result in attached:
+            self._ring_finished(result)
         self._reaped()
 
     def send(self, session: Session, completions: Completions) -> None:

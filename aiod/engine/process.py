@@ -153,6 +153,7 @@ class Engine:
             self._handles.finished,
             self._names.finished,
             self._sessions.end,
+            self._rings.finished,
             self._reaped,
         )
         self._dispatch = Dispatch(

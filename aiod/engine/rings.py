@@ -27,7 +27,7 @@ from aiod_client.sentences import sentence
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aiod._core import Core
+    from aiod._core import AttachResult, Core
     from aiod.engine.model import Session, SessionBook
     from aiod.engine_settings import EngineSettings
 
@@ -85,9 +85,15 @@ class Connection:
             log.info("%s: an answer was not sent (%s)", self.session or self.peer, error.strerror, extra=about)
             self._end("it does not read its replies, or is gone")
 
+    def attaches(self, session: Session) -> None:
+        """It has sent ATTACH. Nothing is read until attached(): what it sends meanwhile waits in the socket."""
+        self._timer.cancel()
+        self.session = session
+        asyncio.get_running_loop().remove_reader(self.socket)
+
     def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
         """Answer ATTACH. Raises OSError when the client is gone."""
-        self._timer.cancel()
+        asyncio.get_running_loop().add_reader(self.socket, self._readable)
         message = ring_wire.ATTACHED.pack(
             RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, 0
         )
@@ -109,7 +115,7 @@ class Connection:
                 self._end("")
                 return
             self._rings.receive(self, message)
-            if self.socket.fileno() < 0:
+            if self.socket.fileno() < 0 or self._rings.is_attaching(self):
                 return
 
     def _end(self, reason: str) -> None:
@@ -130,6 +136,7 @@ class Rings:
         self._close = close
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
+        self._attaching: dict[Session, Connection] = {}  # whose memory is being made
 
     # ---- life
 
@@ -183,6 +190,12 @@ class Rings:
     def forget(self, connection: Connection) -> None:
         """It is closed."""
         self._connections.discard(connection)
+        if connection.session is not None:
+            self._attaching.pop(connection.session, None)
+
+    def is_attaching(self, connection: Connection) -> bool:
+        """Whether its ring's memory is being made."""
+        return connection.session in self._attaching
 
     def ended(self, session: Session, reason: str) -> None:
         """The connection of `session` has ended."""
@@ -241,25 +254,38 @@ class Rings:
             self._refuse(connection, error)
             return
         try:
-            memory_fd, doorbell_fd, memory_bytes = self._core.attach(
-                session.core, connection.socket.fileno(), entries, area_bytes
-            )
+            memory_bytes = self._core.attach(session.core, connection.socket.fileno(), entries, area_bytes)
         except OSError as error:
-            if session.by_socket:
-                self._sessions.end(session, "no ring could be made for it")
-            number = error.errno or errno.EIO
-            self._refuse(connection, OSError(number, sentence("attach a ring", number)))
+            self._not_attached(connection, session, error.errno or errno.EIO)
             return
-        connection.session = session
+        connection.attaches(session)
+        self._attaching[session] = connection
         session.ring, session.ring_entries, session.ring_bytes = connection, entries, memory_bytes
-        fds = [memory_fd, doorbell_fd]
+
+    def finished(self, result: AttachResult) -> None:
+        """The ring of a session is made, or cannot be."""
+        session: Session | None = result[0].tag
+        connection = self._attaching.pop(session, None) if session is not None else None
+        if session is None or connection is None:
+            return  # it has ended a moment ago, and its connection was closed with it
+        _, number, *fds = result
+        if number:
+            session.ring, session.ring_entries, session.ring_bytes = None, 0, 0
+            connection.session = None  # which goes on without it, if it was begun by ZeroMQ
+            self._not_attached(connection, session, number)
+            return
         try:
-            connection.attached(memory_bytes, session.request_bytes_max, entries, fds)
+            connection.attached(session.ring_bytes, session.request_bytes_max, session.ring_entries, fds)
         except OSError:
             self.ended(session, "it was gone before it had its ring")
             connection.close()
             return
-        log.debug("%s has a ring of %d entries, %d bytes", session, entries, memory_bytes)
+        log.debug("%s has a ring of %d entries, %d bytes", session, session.ring_entries, session.ring_bytes)
+
+    def _not_attached(self, connection: Connection, session: Session, number: int) -> None:
+        if session.by_socket:
+            self._sessions.end(session, "no ring could be made for it")
+        self._refuse(connection, OSError(number, sentence("attach a ring", number)))
 
     def _check_attach(self, connection: Connection, message: bytes) -> tuple[int, int, Session]:
         """(entries, bytes of the area, session). Raises OSError with a sentence for what is refused."""

@@ -8,6 +8,7 @@ import psutil
 
 _WORKER_PREFIX: Final = "aiod-w/"
 _POLLER_PREFIX: Final = "aiod-p/"
+_MAKER_PREFIX: Final = "aiod-m/"
 _ZMQ_PREFIX: Final = "ZMQbg/"
 
 
@@ -48,4 +49,6 @@ def _role(name: str) -> str:
         return "worker"
     if name.startswith(_POLLER_PREFIX):
         return "poller"
+    if name.startswith(_MAKER_PREFIX):
+        return "ring maker"
     return "zmq" if name.startswith(_ZMQ_PREFIX) else "other"

@@ -4,6 +4,9 @@
 #include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/uio.h>
 
 #include "pool_state.h"
@@ -203,6 +206,51 @@ static int faulty_fdatasync(int fd)
     return errno != 0 ? -1 : fdatasync(fd);
 }
 
+static pthread_mutex_t allocators_lock = PTHREAD_MUTEX_INITIALIZER;
+static char allocators[2][16]; /* the first one, and another one */
+
+static void note_allocator(void)
+{
+    char name[16] = "";
+
+    prctl(PR_GET_NAME, name);
+    pthread_mutex_lock(&allocators_lock);
+    if (allocators[0][0] == '\0') {
+        memcpy(allocators[0], name, sizeof(name));
+    } else if (strcmp(allocators[0], name) != 0) {
+        memcpy(allocators[1], name, sizeof(name));
+    }
+    pthread_mutex_unlock(&allocators_lock);
+}
+
+const char *allocator(void)
+{
+    const char *only;
+
+    pthread_mutex_lock(&allocators_lock);
+    only = allocators[1][0] == '\0' ? allocators[0] : NULL;
+    pthread_mutex_unlock(&allocators_lock);
+    return only;
+}
+
+static int faulty_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    struct gate *gate = faults.allocations_gate;
+
+    note_allocator();
+    if (gate != NULL) {
+        gate_pass(gate);
+    }
+    errno = atomic_exchange(&faults.allocation_error, 0);
+    return errno != 0 ? -1 : fallocate(fd, mode, offset, length);
+}
+
+static int faulty_munmap(void *address, size_t length)
+{
+    note_allocator();
+    return munmap(address, length);
+}
+
 static int faulty_add_seals(int fd, unsigned seals)
 {
     return faults.unsealed ? 0 : aiod_os_real.add_seals(fd, seals);
@@ -217,6 +265,8 @@ void faults_install(void)
     faulty_os.preadv2 = faulty_preadv2;
     faulty_os.pwritev2 = faulty_pwritev2;
     faulty_os.fdatasync = faulty_fdatasync;
+    faulty_os.fallocate = faulty_fallocate;
+    faulty_os.munmap = faulty_munmap;
     faulty_os.add_seals = faulty_add_seals;
     aiod_os = &faulty_os;
     faults_reset();
@@ -233,6 +283,11 @@ void faults_reset(void)
     faults.error_after = 0;
     faults.error = 0;
     faults.unsealed = false;
+    faults.allocations_gate = NULL;
+    faults.allocation_error = 0;
+    pthread_mutex_lock(&allocators_lock);
+    memset(allocators, 0, sizeof(allocators));
+    pthread_mutex_unlock(&allocators_lock);
     faults.flush_error = 0;
     pthread_mutex_lock(&creators_lock);
     creators_count = 0;

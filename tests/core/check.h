@@ -46,16 +46,18 @@ void gate_wait_for(struct gate *gate, unsigned count);
 /* ---- faults: the system calls that lie, after cowsql/raft's countdown ----------------------------------------------- */
 
 struct faults {
-    _Atomic int creations_good;          /* this many thread creations succeed, ... */
-    _Atomic int creations_bad;           /* ... then this many fail with EAGAIN */
-    struct gate *_Atomic creations_gate; /* where newborns wait before they create; the main loop does not */
-    _Atomic int interrupts;              /* the next transfers and flushes fail with EINTR */
-    _Atomic int empty_writes;            /* the next writes carry nothing, and say so */
-    _Atomic size_t transfer_max;         /* bytes that one transfer carries at most; 0: no limit */
-    _Atomic size_t error_after;          /* with `error`: transfers fail once this many bytes have gone */
-    _Atomic int error;                   /* errno; 0: none */
-    _Atomic bool unsealed;               /* add_seals() does nothing, and says that it has */
-    _Atomic int flush_error;             /* errno of the next flush; then 0 again */
+    _Atomic int creations_good;            /* this many thread creations succeed, ... */
+    _Atomic int creations_bad;             /* ... then this many fail with EAGAIN */
+    struct gate *_Atomic allocations_gate; /* where fallocate() waits before it allocates */
+    _Atomic int allocation_error;          /* errno of the next fallocate(); then 0 again */
+    struct gate *_Atomic creations_gate;   /* where newborns wait before they create; the main loop does not */
+    _Atomic int interrupts;                /* the next transfers and flushes fail with EINTR */
+    _Atomic int empty_writes;              /* the next writes carry nothing, and say so */
+    _Atomic size_t transfer_max;           /* bytes that one transfer carries at most; 0: no limit */
+    _Atomic size_t error_after;            /* with `error`: transfers fail once this many bytes have gone */
+    _Atomic int error;                     /* errno; 0: none */
+    _Atomic bool unsealed;                 /* add_seals() does nothing, and says that it has */
+    _Atomic int flush_error;               /* errno of the next flush; then 0 again */
 };
 
 extern struct faults faults;
@@ -68,6 +70,9 @@ void faults_reset(void);
 size_t creations_by(pid_t tid);
 size_t creations_total(void);
 uint64_t creation_failed_ns(size_t index);
+
+/* The names of the threads that called fallocate() and munmap() since faults_reset(), if they are all the same; else NULL. */
+const char *allocator(void);
 
 /* ---- a main loop as the engine's -------------------------------------------------------------------------------------- */
 

@@ -53,7 +53,7 @@ static void open_file(struct raw_ring *ring, const char *name)
     ring->handle = (uint32_t)reply.result;
 }
 
-void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes, const char *name)
+void raw_begin_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes)
 {
     struct aiod_ring_attach attach = {
         .type = AIOD_RING_ATTACH, .version = AIOD_RING_VERSION, .entries = entries, .area_bytes = area_bytes};
@@ -64,8 +64,28 @@ void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint6
     ring->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     CHECK(connect(ring->socket, (const struct sockaddr *)&address, sizeof(address)) == 0);
     CHECK(send(ring->socket, &attach, sizeof(attach), 0) == sizeof(attach));
+}
+
+void raw_finish_attach(struct raw_ring *ring, const char *name)
+{
     receive_fds(ring);
     open_file(ring, name);
+}
+
+void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes, const char *name)
+{
+    raw_begin_attach(ring, path, entries, area_bytes);
+    raw_finish_attach(ring, name);
+}
+
+int raw_refused(struct raw_ring *ring)
+{
+    struct aiod_ring_reply reply;
+
+    CHECK(recv(ring->socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.type == AIOD_RING_REPLY &&
+          reply.result < 0);
+    close(ring->socket);
+    return (int)-reply.result;
 }
 
 void raw_put(const struct raw_ring *ring, uint32_t index, const struct aiod_ring_sqe *entry)

@@ -26,6 +26,13 @@ struct raw_ring {
 /* Begin a session at the socket `path`, with the file "x/NAME" open for reading and writing. */
 void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes, const char *name);
 
+/* The same in two parts, of which the first does not wait for an answer. */
+void raw_begin_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes);
+void raw_finish_attach(struct raw_ring *ring, const char *name);
+
+/* The errno that the attach which has begun is refused with; closes the socket. */
+int raw_refused(struct raw_ring *ring);
+
 /* The entry at `index` of the submission queue; word by word, since others may write there, too. */
 void raw_put(const struct raw_ring *ring, uint32_t index, const struct aiod_ring_sqe *entry);
 

@@ -19,6 +19,7 @@
 struct served {
     int socket; /* negative: free */
     struct aiod_session *session;
+    uint32_t entries; /* of its ring */
 };
 
 static struct {
@@ -81,18 +82,30 @@ static void attach(struct served *client, const struct aiod_ring_attach *message
                                  .handles_max = engine.config.handles_max,
                                  .bytes_max = 32 << 20,
                                  .request_bytes_max = 1 << 20};
-    struct aiod_attached attached;
+    uint64_t memory_bytes;
     int error;
 
     client->session = aiod_session_create(&limits, NULL);
     client->session->owner = client;
+    client->entries = message->entries;
     error = aiod_core_attach(engine.core, client->session, client->socket, message->entries, message->area_bytes,
-                             &attached);
+                             &memory_bytes);
     if (error < 0) {
         say(client->socket, 0, error);
+    }
+}
+
+static void finish_attach(const struct aiod_session *session)
+{
+    const struct served *client = session->owner;
+    struct aiod_attached attached;
+
+    if (session->attach_error < 0) {
+        say(client->socket, 0, session->attach_error);
         return;
     }
-    send_attached(client->socket, &attached, message->entries);
+    attached = aiod_core_attached(session);
+    send_attached(client->socket, &attached, client->entries);
 }
 
 static int64_t open_file(struct aiod_session *session, const char *path, unsigned flags)
@@ -219,6 +232,9 @@ static void reap(void)
         }
         aiod_control_destroy(reaped.controls);
         reaped.controls = next;
+    }
+    for (struct aiod_session *session = reaped.attached; session != NULL; session = session->next_attached) {
+        finish_attach(session);
     }
     for (struct aiod_session *session = reaped.broken; session != NULL; session = session->next_broken) {
         if (session->owner != NULL) {
@@ -412,6 +428,25 @@ void engine_wait_empty(void)
         CHECK(aiod_now_ns() < end_ns);
         engine_run(look_whether_empty, &empty);
     }
+}
+
+static void count_rings(struct aiod_core *core, void *argument)
+{
+    unsigned *counts = argument;
+
+    counts[0] = core->ring_count;
+    counts[1] = engine.client_count;
+}
+
+void engine_wait_rings(unsigned rings, unsigned clients)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+    unsigned counts[2];
+
+    do {
+        CHECK(aiod_now_ns() < end_ns);
+        engine_run(count_rings, counts);
+    } while (counts[0] != rings || counts[1] != clients);
 }
 
 unsigned engine_broken(void)

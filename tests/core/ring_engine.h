@@ -38,6 +38,9 @@ void engine_drain(void);
 /* Wait until there is no session and no ring any more. */
 void engine_wait_empty(void);
 
+/* Wait until there are `rings` rings, those that are being made or unmade included, and `clients` sessions. */
+void engine_wait_rings(unsigned rings, unsigned clients);
+
 /* Sessions ended because their client broke a rule. */
 unsigned engine_broken(void);
 

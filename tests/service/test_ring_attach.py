@@ -232,3 +232,60 @@ def test_the_links_of_exports(daemon: Any) -> None:
     assert link.resolve().is_socket()
     daemon.stop()
     assert not (daemon.runtime_dir / "ring").exists()
+
+
+LARGE = 512 * MIB
+"""The engine is at work on such memory for a while."""
+
+
+def test_what_is_sent_before_the_ring_is_made(daemon: Any) -> None:
+    """OPEN in the wake of ATTACH is answered after it."""
+    (daemon.path / "file").write_bytes(b"data")
+    with raw_socket(daemon) as connection:
+        connection.send(attach_message(area_bytes=LARGE))
+        connection.send(ring_wire.OPEN.pack(RingMessage.OPEN, 1, 7, 0, 0) + b"scratch/file")
+        message, fds, _, _ = socket.recv_fds(connection, 8192, 2)
+        for fd in fds:
+            os.close(fd)
+        assert ring_wire.HEAD.unpack_from(message)[0] == RingMessage.ATTACHED
+        kind, _, cookie, handle = ring_wire.REPLY.unpack_from(connection.recv(8192))
+        assert (kind, cookie) == (RingMessage.REPLY, 7)
+        assert handle > 0
+
+
+def test_who_leaves_before_the_ring_is_made(daemon: Any, wait_until: Callable[..., None]) -> None:
+    for area_bytes in (MIB, LARGE) * 4:
+        with raw_socket(daemon) as connection:
+            connection.send(attach_message(area_bytes=area_bytes))
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["sessions"]) == (0, 0), "all has been given back")
+    assert daemon.engine["ring_bytes"] == 0
+    assert use(daemon, "ring")
+
+
+def test_what_is_being_made_counts(new_daemon: Callable[..., Any]) -> None:
+    """Of two that come together, and do not fit together, one is refused."""
+    daemon = new_daemon(**{"engine.main": {"ring_bytes_max": LARGE + MIB}})
+    daemon.start()
+    kinds = []
+    with raw_socket(daemon) as first, raw_socket(daemon) as second:
+        for connection in (first, second):
+            connection.send(attach_message(area_bytes=LARGE))
+        for connection in (first, second):
+            message, fds, _, _ = socket.recv_fds(connection, 8192, 2)
+            for fd in fds:
+                os.close(fd)
+            kinds.append(ring_wire.HEAD.unpack_from(message)[0])
+    assert sorted(kinds) == [RingMessage.ATTACHED, RingMessage.REPLY]
+
+
+def test_a_session_kicked_and_a_daemon_stopped_while_a_ring_is_made(daemon: Any) -> None:
+    with raw_socket(daemon) as kicked, raw_socket(daemon) as stopped:
+        kicked.send(attach_message(area_bytes=LARGE))
+        for client in daemon.json("clients")["clients"]:
+            daemon.ctl("kick", client["id"], check=False)
+        stopped.send(attach_message(area_bytes=LARGE))
+        assert daemon.stop() == 0
+        for connection in (kicked, stopped):
+            while connection.recv(8192):
+                pass
+    assert "Traceback" not in daemon.log
