@@ -214,8 +214,8 @@ static struct aiod_message_io *make_io(struct batch *batch, const struct aiod_su
  * Try the read here (RWF_NOWAIT). True: done. False: a worker has to do it, or what is left of it: `*have` bytes are in
  * `*buffer`. A short one says nothing about the end of the file.
  */
-static bool read_inline(struct batch *batch, const struct aiod_submission *record, int fd, struct aiod_buffer **buffer,
-                        uint64_t *have)
+static bool read_inline(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
+                        struct aiod_buffer **buffer, uint64_t *have)
 {
     bool small = record->length < AIOD_SHARED_PAYLOAD_MAX;
     uint64_t started_ns = batch->now_ns;
@@ -230,7 +230,7 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
     if (data == NULL) {
         return false;
     }
-    got = aiod_io_read_nowait(fd, data, record->length, record->offset);
+    got = aiod_io_read_nowait(handle->fd, data, record->length, record->offset, &handle->never_nowait);
     batch->now_ns = aiod_now_ns();
     if (got < record->length) {
         if (small && got > 0) {
@@ -255,9 +255,8 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
 static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record,
                             const struct aiod_handle *handle)
 {
-    return record->op == AIOD_READ && !handle->use.direct && !aiod_flow_limited(handle->flow) &&
-           record->length <= batch->core->inline_read_max &&
-           batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
+    return record->op == AIOD_READ && record->length <= batch->core->inline_read_max &&
+           aiod_handle_reads_inline(handle) && batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
 }
 
 /* An admitted record: carried out here, or put in the row for the pool. 0, or an errno. */
@@ -273,7 +272,7 @@ static int carry_on(struct batch *batch, const struct aiod_submission *record, s
         aiod_reply_add(batch->reply, record->cookie, 0, 0);
         return 0;
     }
-    if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle->fd, &buffer, &have)) {
+    if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle, &buffer, &have)) {
         return 0;
     }
     message = make_io(batch, record, handle, buffer);

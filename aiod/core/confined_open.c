@@ -131,6 +131,21 @@ static int open_any(const char *root, const char *path, unsigned flags, const st
     return fd;
 }
 
+/*
+ * Reads do not set the access time: that is an update of the inode, which may wait for the journal, and would do so on the
+ * poller and the main loop, where cached reads are answered. Allowed to the file's owner and CAP_FOWNER; for others it stays
+ * as it is. Not by open(2): there a file system that gives a new file to somebody else (all_squash) has made it already when
+ * it refuses.
+ */
+static void leave_access_time(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0) {
+        (void)!fcntl(fd, F_SETFL, flags | O_NOATIME);
+    }
+}
+
 /* What the caller wants to know; truncation only now, when nothing else can refuse the open. */
 static int describe(int fd, unsigned flags, struct aiod_opened *opened)
 {
@@ -142,6 +157,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
     if (error < 0) {
         return error;
     }
+    leave_access_time(fd);
     if (fstat(fd, &status) < 0) {
         return -errno;
     }

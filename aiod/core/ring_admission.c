@@ -242,11 +242,10 @@ static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *requ
         finish_inline(batch, request, 0);
         return true;
     }
-    if (io->op != AIOD_READ || io->handle->use.direct || aiod_flow_limited(io->handle->flow) ||
-        io->length > batch->ring->inline_read_max) {
+    if (io->op != AIOD_READ || io->length > batch->ring->inline_read_max || !aiod_handle_reads_inline(io->handle)) {
         return false;
     }
-    io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset);
+    io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset, &io->handle->never_nowait);
     batch->inline_bytes += io->have;
     if (io->have < io->length) {
         return false; /* says nothing about the end of the file: the rest is a worker's */

@@ -242,6 +242,12 @@ struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_
     return handle != NULL && handle->number == number && !handle->closing ? handle : NULL;
 }
 
+bool aiod_handle_reads_inline(const struct aiod_handle *handle)
+{
+    return !handle->use.direct && !aiod_flow_limited(handle->flow) &&
+           !__atomic_load_n(&handle->never_nowait, __ATOMIC_RELAXED);
+}
+
 void aiod_handle_remove(struct aiod_handle *handle)
 {
     struct aiod_session *session = handle->session;

@@ -62,6 +62,7 @@ struct aiod_handle {
     uint32_t number;
     uint32_t inflight; /* requests */
     struct aiod_handle_use use;
+    bool never_nowait;         /* RWF_NOWAIT is not known there; by atomic operations */
     bool suspect;              /* what was written may be lost, and its next flush says so; by atomic operations */
     struct aiod_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
     bool flushed_last;         /* since it is closing (core.c) */
@@ -157,6 +158,9 @@ void aiod_handle_retire(struct aiod_session *session, uint32_t number);
 
 /* The open handle of that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);
+
+/* Are reads of it to be tried at once, from the page cache? */
+bool aiod_handle_reads_inline(const struct aiod_handle *handle);
 
 /* The number means nothing any more; the handle itself is freed. */
 void aiod_handle_remove(struct aiod_handle *handle);

@@ -48,11 +48,14 @@ int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset
     return (int64_t)have;
 }
 
-uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset)
+uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never)
 {
     struct iovec whole = {.iov_base = data, .iov_len = length};
     ssize_t got = aiod_os->preadv2(fd, &whole, 1, (off_t)offset, RWF_NOWAIT);
 
+    if (got < 0 && errno == EOPNOTSUPP) {
+        __atomic_store_n(never, true, __ATOMIC_RELAXED);
+    }
     return got > 0 ? (uint64_t)got : 0;
 }
 

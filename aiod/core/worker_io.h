@@ -25,8 +25,9 @@ int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset
 /*
  * Try a read without ever blocking (RWF_NOWAIT): what the page cache holds. Returns the bytes got, 0 when none (also at
  * the end of the file, and where the file system cannot say): less than `length` means nothing about the file's end.
+ * *never becomes true, atomically, where the file does not know such reads (tmpfs, FUSE): there is no need to try again.
  */
-uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset);
+uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never);
 
 /*
  * Write the `count` parts of `iov` (which is consumed) at `offset`, with `flags` of pwritev2 (RWF_DSYNC). Bytes in

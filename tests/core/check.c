@@ -183,6 +183,7 @@ static ssize_t faulty_transfer(transfer *real, int fd, const struct iovec *iov, 
 
 static ssize_t faulty_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
+    faults.nowait_reads += (flags & RWF_NOWAIT) != 0;
     return faulty_transfer(preadv2, fd, iov, count, offset, flags);
 }
 
@@ -282,6 +283,7 @@ void faults_reset(void)
     faults.transfer_max = 0;
     faults.error_after = 0;
     faults.error = 0;
+    faults.nowait_reads = 0;
     faults.unsealed = false;
     faults.allocations_gate = NULL;
     faults.allocation_error = 0;

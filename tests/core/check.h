@@ -56,6 +56,7 @@ struct faults {
     _Atomic size_t transfer_max;           /* bytes that one transfer carries at most; 0: no limit */
     _Atomic size_t error_after;            /* with `error`: transfers fail once this many bytes have gone */
     _Atomic int error;                     /* errno; 0: none */
+    _Atomic unsigned nowait_reads;         /* how many reads with RWF_NOWAIT there were */
     _Atomic bool unsealed;                 /* add_seals() does nothing, and says that it has */
     _Atomic int flush_error;               /* errno of the next flush; then 0 again */
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -278,6 +279,37 @@ static void a_new_file_is_as_it_was_asked_for(void)
     umask(before);
 }
 
+static bool leaves_access_time(const char *path, unsigned flags)
+{
+    struct aiod_opened opened;
+    struct aiod_opened adopted;
+    bool leaves;
+
+    CHECK(aiod_confined_open(root, path, flags, &plain, &opened) == 0);
+    leaves = (fcntl(opened.fd, F_GETFL) & O_NOATIME) != 0;
+    CHECK((fcntl(opened.fd, F_GETFL) & O_ACCMODE) == ((flags & AIOD_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY));
+    CHECK(aiod_adopt(opened.witness_fd, flags, &adopted) == 0);
+    CHECK(((fcntl(adopted.fd, F_GETFL) & O_NOATIME) != 0) == leaves);
+    close_both(&opened);
+    return leaves;
+}
+
+/* Where the kernel lets us; and where it does not the file opens all the same. */
+static void access_times_are_left(void)
+{
+    uid_t own = geteuid();
+
+    CHECK(leaves_access_time("file", AIOD_OPEN_READ | AIOD_OPEN_WRITE));
+    CHECK(leaves_access_time("fresh", AIOD_OPEN_READ | AIOD_OPEN_WRITE | AIOD_OPEN_CREATE));
+    CHECK(unlink(in_base("root/fresh")) == 0);
+    if (own == 0) {
+        CHECK(chmod(in_base("root/file"), 0644) == 0 && chmod(base, 0755) == 0);
+        setfsuid(12345);
+        CHECK(!leaves_access_time("file", AIOD_OPEN_READ));
+        setfsuid(own);
+    }
+}
+
 int main(void)
 {
     int free_fd = next_fd();
@@ -295,6 +327,7 @@ int main(void)
     links_to_nothing();
     links_are_followed_only_where_they_may_be();
     a_new_file_is_as_it_was_asked_for();
+    access_times_are_left();
     CHECK(next_fd() == free_fd); /* no failure has kept a descriptor */
     clear_away();
     return 0;

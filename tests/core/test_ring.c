@@ -1,6 +1,7 @@
 /* A client of libaiod and an engine: every request ends once, with its result or its errno. */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -440,6 +441,28 @@ static void waiting_by_the_socket(void)
     end();
 }
 
+/* A handle is asked once whether it knows reads that never block. */
+static void reads_that_cannot_be_tried(void)
+{
+    int memory = memfd_create("no RWF_NOWAIT", MFD_CLOEXEC);
+    char data[100];
+    int64_t opened;
+
+    CHECK(memory >= 0 && pwrite(memory, contents, FILE_BYTES, 0) == FILE_BYTES);
+    begin(65536);
+    engine_add_file("memory", memory);
+    for (unsigned round = 1; round <= 2; round++) {
+        opened = aiod_open(client, "x/memory", AIOD_OPEN_READ, 0);
+        CHECK(opened > 0);
+        for (unsigned i = 0; i < 10; i++) {
+            CHECK(aiod_pread(client, (uint32_t)opened, data, sizeof(data), i, AIOD_NO_TIMEOUT) == sizeof(data));
+            CHECK(memcmp(data, contents + i, sizeof(data)) == 0 && faults.nowait_reads == round);
+        }
+    }
+    end();
+    close(memory);
+}
+
 int main(void)
 {
     faults_install();
@@ -458,5 +481,6 @@ int main(void)
     a_handle_closed_under_requests();
     a_draining_engine();
     waiting_by_the_socket();
+    reads_that_cannot_be_tried();
     return 0;
 }

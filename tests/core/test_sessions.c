@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core.h"
 
@@ -528,6 +529,20 @@ static void handles_run_out_and_come_back(void)
     end();
 }
 
+/* A handle is asked once whether it knows reads that never block. */
+static void reads_that_cannot_be_tried(void)
+{
+    begin(65536);
+    CHECK(dup2(memfd_create("no RWF_NOWAIT", MFD_CLOEXEC), fd) == fd && pwrite(fd, "0123456789", 10, 0) == 10);
+    for (unsigned i = 1; i <= 5; i++) {
+        submit(&(struct aiod_submission[]){read_of(i, 2, 4)}[0], 1);
+        wait_completions(i);
+        CHECK(completions[i - 1].result == 4 && memcmp(payload_of[i - 1], "2345", 4) == 0);
+        CHECK(faults.nowait_reads == 1);
+    }
+    end();
+}
+
 int main(void)
 {
     faults_install();
@@ -545,5 +560,6 @@ int main(void)
     the_end_of_a_session_with_requests_in_flight();
     draining();
     handles_run_out_and_come_back();
+    reads_that_cannot_be_tried();
     return 0;
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import aiod_client
 from tests.service.conftest import FIGETBSZ
 from tests.service.file_systems import run
 from tests.service.records import refused
@@ -101,6 +102,28 @@ def test_stat_is_the_kernels(place: Any, file: Any) -> None:
     assert times == (kernel.st_atime_ns, kernel.st_mtime_ns, kernel.st_ctime_ns)
     assert says.io_size == kernel.st_blksize
     assert says.block_size in {1 << shift for shift in range(17)}
+
+
+@pytest.mark.parametrize("transport", ["ring", "zmq"])
+@pytest.mark.parametrize("inline_read_max", [0, MIB], ids=["by a worker", "inline"])
+def test_reads_leave_the_access_time(new_daemon: Callable[..., Any], transport: Any, inline_read_max: int) -> None:
+    """Of a file of the daemon's user, also where the content has changed since it was read."""
+    daemon = new_daemon(**{"engine.main": {"inline_read_max": inline_read_max}})
+    daemon.start()
+    path, other = daemon.path / "file", daemon.path / "other"
+    for each in (path, other):
+        each.write_bytes(PATTERN)
+        os.utime(each, ns=(1, 2))
+    other.read_bytes()
+    if other.stat().st_atime_ns == 1:
+        pytest.skip("mounted noatime")
+    with aiod_client.connect(daemon.endpoint, transport=transport) as client, client.open("scratch/file", "r+") as file:
+        for offset in range(0, 64 * KIB, 4 * KIB):
+            assert file.pread(KIB, offset) == PATTERN[offset : offset + KIB]
+        file.pwrite(b"x", 0)
+        assert file.pread(1, 0) == b"x"
+        assert file.stat().atime_ns == 1
+    assert path.stat().st_atime_ns == 1
 
 
 # ---- room -----------------------------------------------------------------------------------------------------------
