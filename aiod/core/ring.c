@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,16 +52,32 @@ static void close_descriptors(struct aiod_ring *ring)
     }
 }
 
-/* What can fail and takes no time; the descriptors are the caller's, who may close his while the memory is made. */
+/* Clients must not know it, or they could make chains of cookies as long as they like. */
+static uint64_t draw_factor(void)
+{
+    uint64_t factor = 0;
+
+    if (getrandom(&factor, sizeof(factor), GRND_NONBLOCK) != sizeof(factor)) { /* a kernel without a seed, at boot */
+        factor = aiod_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return factor;
+}
+
+/* What can fail and takes no time. The caller may close wake_fd while the memory is made: hence the duplicate. */
 static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
 {
+    int error = aiod_cookies_init(&ring->cookies, ring->entries, draw_factor());
+
     ring->handles = calloc(ring->handles_max, sizeof(struct aiod_handle *));
     ring->doorbell_fd = aiod_eventfd_create();
     ring->wake_fd = config->wake_fd < 0 ? -1 : fcntl(config->wake_fd, F_DUPFD_CLOEXEC, 0);
     if (ring->wake_fd < 0 && config->wake_fd >= 0) {
         return -errno;
     }
-    return ring->handles == NULL ? -ENOMEM : ring->doorbell_fd < 0 ? ring->doorbell_fd : 0;
+    if (ring->doorbell_fd < 0) {
+        return ring->doorbell_fd;
+    }
+    return ring->handles == NULL ? -ENOMEM : error;
 }
 
 int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
@@ -88,6 +105,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     error = acquire(ring, config);
     if (error < 0) {
         close_descriptors(ring);
+        aiod_cookies_destroy(&ring->cookies);
         free(ring->handles);
         free(ring);
         return error;
@@ -155,6 +173,7 @@ void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
     pthread_mutex_destroy(&ring->lock);
     pthread_mutex_destroy(&ring->taking);
     close_descriptors(ring);
+    aiod_cookies_destroy(&ring->cookies);
     free(ring->handles);
     free(ring);
 }
@@ -285,6 +304,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     handle_left = leave_handle(handle);
     source_left = leave_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
+    aiod_cookies_remove(&request->cookie);
     request->next_free = ring->free;
     ring->free = request;
     drained = --ring->inflight == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);

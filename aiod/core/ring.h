@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "buffers.h"
+#include "cookies.h"
 #include "io.h"
 #include "op_stats.h"
 #include "pool.h"
@@ -43,7 +44,7 @@ struct aiod_ring;
 struct aiod_ring_request {
     struct aiod_io io; /* first */
     struct aiod_ring *ring;
-    uint64_t cookie;
+    struct aiod_cookie cookie;
     struct aiod_ring_request *next_free;
 };
 
@@ -87,6 +88,7 @@ struct aiod_ring {
     uint64_t bytes_inflight;      /* of reads and writes */
     struct aiod_handle **handles; /* by index, as the session's slots */
     struct aiod_ring_request *free;
+    struct aiod_cookies cookies; /* of what was queued and has not ended */
     struct aiod_stats stats;
 
     /* Written once, before broken_notice is handed to the main loop. */

@@ -4,6 +4,7 @@
 #include "ring.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "operations.h"
@@ -150,7 +151,7 @@ static struct aiod_ring_request *place(struct aiod_ring *ring, const struct aiod
     if (source != NULL) {
         source->ring_inflight++;
     }
-    request->cookie = entry->cookie;
+    request->cookie.value = entry->cookie;
     request->io.handle = handle;
     request->io.source = source;
     request->io.op = (enum aiod_op)entry->op;
@@ -179,7 +180,7 @@ static void complete(struct aiod_request *done)
     struct aiod_timing timing = aiod_timing_of(done);
 
     aiod_ring_finish(request,
-                     &(struct aiod_ring_end){.cookie = request->cookie,
+                     &(struct aiod_ring_end){.cookie = request->cookie.value,
                                              .result = done->result,
                                              .written = done->result < 0 ? request->io.written : 0,
                                              .reason = done->reason},
@@ -230,7 +231,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
         .started = true,
         .inlined = true,
     };
-    aiod_ring_finish(request, &(struct aiod_ring_end){.cookie = request->cookie, .result = result}, &timing);
+    aiod_ring_finish(request, &(struct aiod_ring_end){.cookie = request->cookie.value, .result = result}, &timing);
 }
 
 /* Try it here: what needs no I/O, and reads from the page cache (RWF_NOWAIT). False: a worker has to. */
@@ -256,7 +257,12 @@ static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *requ
 
 static void queue(struct batch *batch, struct aiod_ring_request *request)
 {
-    aiod_ring_get(batch->ring);
+    struct aiod_ring *ring = batch->ring;
+
+    aiod_ring_get(ring);
+    pthread_mutex_lock(&ring->lock);
+    aiod_cookies_add(&ring->cookies, &request->cookie);
+    pthread_mutex_unlock(&ring->lock);
     request->io.task.request.next = NULL;
     *batch->tail = &request->io.task.request;
     batch->tail = &request->io.task.request.next;
@@ -275,19 +281,32 @@ static void submit(struct batch *batch)
     batch->pooled = 0;
 }
 
-/* End what has `entry->offset` for a cookie, if it is still queued. Only who takes gives places to requests. */
+static struct aiod_ring_request *find_queued(struct aiod_ring *ring, uint64_t value)
+{
+    struct aiod_cookie *cookie;
+
+    pthread_mutex_lock(&ring->lock);
+    cookie = aiod_cookies_find(&ring->cookies, value, NULL);
+    pthread_mutex_unlock(&ring->lock);
+    return cookie == NULL
+               ? NULL
+               : (struct aiod_ring_request *)(void *)((char *)cookie - offsetof(struct aiod_ring_request, cookie));
+}
+
+/*
+ * End what has `entry->offset` for a cookie, if it is still queued; of several the one that came last. It may end by itself
+ * meanwhile, and is not another one then: only who takes gives places to requests.
+ */
 static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
 {
     struct aiod_ring *ring = batch->ring;
+    struct aiod_ring_request *request;
     int64_t cancelled = 0;
 
     submit(batch); /* it may be in this very batch */
-    for (uint32_t i = 0; i < ring->memory.entries && cancelled == 0; i++) {
-        struct aiod_ring_request *request = &ring->requests[i];
-
-        if (request->cookie == entry->offset) {
-            cancelled = aiod_pool_cancel(ring->pool, &request->io.task.request);
-        }
+    request = find_queued(ring, entry->offset);
+    if (request != NULL) {
+        cancelled = aiod_pool_cancel(ring->pool, &request->io.task.request);
     }
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &(struct aiod_ring_end){.cookie = entry->cookie, .result = cancelled});

@@ -130,7 +130,7 @@ void raw_wait_completed(const struct raw_ring *ring, uint32_t tail)
 {
     uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
 
-    while (__atomic_load_n(&ring->header->cq_tail, __ATOMIC_SEQ_CST) != tail) {
+    while ((int32_t)(__atomic_load_n(&ring->header->cq_tail, __ATOMIC_SEQ_CST) - tail) < 0) {
         CHECK(aiod_now_ns() < end_ns);
         sched_yield();
     }

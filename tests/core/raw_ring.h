@@ -47,7 +47,7 @@ bool raw_has_ended(const struct raw_ring *ring);
 /* Wait until it has. */
 void raw_wait_ended(const struct raw_ring *ring);
 
-/* Wait until there are completions up to `tail`. */
+/* Wait until there are completions up to `tail`, or beyond it. */
 void raw_wait_completed(const struct raw_ring *ring, uint32_t tail);
 
 void raw_detach(struct raw_ring *ring);
