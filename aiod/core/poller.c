@@ -9,16 +9,16 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "halt_poll.h"
 #include "os.h"
 #include "ring.h"
 
-#define POLL_MIN_NS UINT64_C(10000) /* the first while; below it there is none */
-#define LOOKS_PER_CLOCK 16          /* a look at the clock costs as much as some looks at the rings */
+#define LOOKS_PER_CLOCK 16                /* a look at the clock costs as much as some looks at the rings */
+#define CPUS_KNOWN_NS UINT64_C(500000000) /* how long affinities are taken to be what they were */
 
 struct aiod_poller {
     /* Constant after creation. */
     char name[16];
-    uint64_t poll_max_ns;
     unsigned rings_max;
     int epoll_fd;
     int bell_fd;
@@ -39,7 +39,9 @@ struct aiod_poller {
     struct aiod_ring **rings; /* a reference of each */
     unsigned ring_count;
     unsigned changes_seen;
-    uint64_t poll_ns;
+    struct aiod_halt_poll poll;
+    bool one_cpu;           /* is all that it and its clients can run on */
+    uint64_t cpus_known_ns; /* until then */
 };
 
 /* ---- its thread ------------------------------------------------------------------------------------------------------ */
@@ -60,6 +62,7 @@ static void follow_changes(struct aiod_poller *poller)
         return;
     }
     poller->changes_seen = changes;
+    poller->cpus_known_ns = 0;
     let_go(poller);
     pthread_mutex_lock(&poller->lock);
     memcpy(poller->rings, poller->wanted, poller->wanted_count * sizeof(poller->rings[0]));
@@ -144,19 +147,35 @@ static void sleep_until_rung(struct aiod_poller *poller)
     set_sleeping(poller, false);
 }
 
-/* Something came `idle_ns` after there had been nothing to do: was looking on worth it, and would more have been? */
-static void adapt(struct aiod_poller *poller, uint64_t idle_ns)
+/* Do this thread and all clients have one CPU between them? Of a client that cannot be asked nothing is known: it may have others. */
+static bool share_one_cpu(const struct aiod_poller *poller)
 {
-    if (idle_ns <= poller->poll_ns) {
-        return;
-    }
-    if (idle_ns < poller->poll_max_ns) {
-        uint64_t grown = poller->poll_ns * 2 > POLL_MIN_NS ? poller->poll_ns * 2 : POLL_MIN_NS;
+    cpu_set_t all, theirs;
 
-        poller->poll_ns = grown < poller->poll_max_ns ? grown : poller->poll_max_ns;
-    } else {
-        poller->poll_ns = poller->poll_ns / 2 >= POLL_MIN_NS ? poller->poll_ns / 2 : 0;
+    if (sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) != 1) {
+        return false;
     }
+    for (unsigned i = 0; i < poller->ring_count; i++) {
+        pid_t client = poller->rings[i]->client_pid;
+
+        if (client == 0 || sched_getaffinity(client, sizeof(theirs), &theirs) < 0 || !CPU_EQUAL(&all, &theirs)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Affinities change seldom, and looking them up is a system call each. */
+static bool may_look(struct aiod_poller *poller, uint64_t now_ns)
+{
+    if (poller->poll.max_ns == 0) {
+        return false;
+    }
+    if (now_ns >= poller->cpus_known_ns) {
+        poller->one_cpu = share_one_cpu(poller);
+        poller->cpus_known_ns = now_ns + CPUS_KNOWN_NS;
+    }
+    return !poller->one_cpu;
 }
 
 /*
@@ -177,14 +196,19 @@ static void be_idle(struct aiod_poller *poller)
 {
     uint64_t since_ns = aiod_now_ns();
 
-    if (has_inflight(poller)) {
+    uint64_t look_ns;
+    bool found;
+
+    if (has_inflight(poller) || !may_look(poller, since_ns)) {
         sleep_until_rung(poller);
         return;
     }
-    if (poller->poll_ns == 0 || !look_on(poller, since_ns + poller->poll_ns)) {
+    look_ns = aiod_halt_poll_begin(&poller->poll);
+    found = look_ns > 0 && look_on(poller, since_ns + look_ns);
+    if (!found) {
         sleep_until_rung(poller);
     }
-    adapt(poller, aiod_now_ns() - since_ns);
+    aiod_halt_poll_end(&poller->poll, look_ns, found, aiod_now_ns() - since_ns);
 }
 
 static void *run(void *argument)
@@ -217,7 +241,7 @@ int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t p
         return -ENOMEM;
     }
     snprintf(poller->name, sizeof(poller->name), "%s", name);
-    poller->poll_max_ns = poll_max_ns;
+    poller->poll.max_ns = poll_max_ns;
     poller->rings_max = rings_max;
     pthread_mutex_init(&poller->lock, NULL);
     poller->wanted = calloc(rings_max, sizeof(struct aiod_ring *));

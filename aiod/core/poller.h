@@ -4,8 +4,8 @@
  * One an engine, created by the main loop's thread with the first ring, so that it has that thread's affinity. It never
  * creates workers: what it submits rings the pool's doorbell, and the main loop starts the chain, as for any submitter.
  *
- * Before it sleeps it looks on for a while, as KVM's halt polling does (virt/kvm/kvm_main.c, kvm_vcpu_halt): the while
- * grows when something came soon after it had gone to sleep, and shrinks when nothing did.
+ * Before it sleeps it looks on for a while (halt_poll.h), but not where it and all its clients can only run on one and the same
+ * CPU: nobody can submit there while it looks.
  */
 #ifndef AIOD_POLLER_H
 #define AIOD_POLLER_H

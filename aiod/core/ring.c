@@ -63,6 +63,15 @@ static uint64_t draw_factor(void)
     return factor;
 }
 
+/* 0 also where the client lives in a pid namespace that cannot be seen from here. */
+static pid_t pid_at(int socket)
+{
+    struct ucred peer = {.pid = 0};
+    socklen_t length = sizeof(peer);
+
+    return socket >= 0 && getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
 /* What can fail and takes no time. The caller may close wake_fd while the memory is made: hence the duplicate. */
 static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
 {
@@ -99,6 +108,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->entries = config->entries;
     ring->area_bytes = config->area_bytes;
     ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
+    ring->client_pid = pid_at(config->wake_fd);
     ring->made_notice.kind = AIOD_TASK_RING_MADE;
     ring->broken_notice.kind = AIOD_TASK_RING_BROKEN;
     ring->gone_notice.kind = AIOD_TASK_RING_GONE;

@@ -58,6 +58,7 @@ struct aiod_ring {
     const bool *draining; /* new requests are refused; read by atomic operations */
     int doorbell_fd;      /* eventfd: the client writes, nobody reads */
     int wake_fd;          /* the socket, a descriptor of the ring's own; -1: none */
+    pid_t client_pid;     /* at the other end of it; 0: unknown */
     uint64_t inline_read_max;
     uint64_t request_bytes_max;
     uint32_t handles_max;
