@@ -238,6 +238,9 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     if (file == NULL) {
         return -ENOMEM;
     }
+    if (file->refs == 1) {
+        file->flushes.writers.inherited = resumed != NULL && resumed->number != 0;
+    }
     if (resumed != NULL && resumed->poisoned) {
         aiod_flushes_poison(&file->flushes);
     }

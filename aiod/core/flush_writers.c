@@ -111,11 +111,11 @@ int64_t aiod_flush_writers_sync(struct aiod_flush_writers *writers, int fd)
         any = true;
         first = first < 0 ? first : result;
     }
-    if (fd >= 0 && (!any || !writers->asked)) {
+    if (fd >= 0 && (!any || writers->inherited)) {
         int64_t result = aiod_io_flush(fd);
 
         first = first < 0 ? first : result;
-        writers->asked = true;
+        writers->inherited = false;
     }
     return first;
 }

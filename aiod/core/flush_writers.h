@@ -4,7 +4,7 @@
  * A FUSE server may keep what was written in the open file that it was written by, and store it at that file's own FSYNC or
  * FLUSH: a sync by another descriptor of the same file does not reach it. So the handles that can write are a list, each
  * says when it has changed the file, and a flush syncs those; if there is none, the file's own descriptor for flushes
- * (flush.h), which is asked once in any case: it may have an error that an engine before this one was not told of. A handle that has changed the file is flushed before it is closed, if others of the file stay open (core.c).
+ * (flush.h), which is asked once if it is of an engine before this one: that may have left an error. A handle that has changed the file is flushed before it is closed, if others of the file stay open (core.c).
  */
 #ifndef AIOD_FLUSH_WRITERS_H
 #define AIOD_FLUSH_WRITERS_H
@@ -25,7 +25,7 @@ struct aiod_writer {
 };
 
 struct aiod_flush_writers {
-    bool asked; /* the file's own descriptor was synced; of whoever syncs */
+    bool inherited; /* the file's own descriptor is of an engine before, and was not synced yet; of whoever syncs */
     pthread_mutex_t lock;
 
     /* Protected by lock. */
@@ -49,7 +49,7 @@ void aiod_writer_note(struct aiod_writer *writer);
 bool aiod_writer_has_changes(const struct aiod_writer *writer);
 
 /*
- * Sync by all that have changed the file, and by `fd` (-1: by nothing) if none has, or it never was. One thread at a time. 0, or the first -errno; the
+ * Sync by all that have changed the file, and by `fd` (-1: by nothing) if none has, or if it is inherited. One thread at a time. 0, or the first -errno; the
  * others are synced all the same.
  */
 int64_t aiod_flush_writers_sync(struct aiod_flush_writers *writers, int fd);

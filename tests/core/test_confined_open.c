@@ -290,7 +290,10 @@ static bool leaves_access_time(const char *path, unsigned flags)
     CHECK((fcntl(opened.fd, F_GETFL) & O_ACCMODE) == ((flags & AIOD_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY));
     CHECK(aiod_adopt(opened.witness_fd, flags, &adopted) == 0);
     CHECK(((fcntl(adopted.fd, F_GETFL) & O_NOATIME) != 0) == leaves);
-    close_both(&opened);
+    if (adopted.fd != opened.witness_fd) {
+        close(adopted.fd);
+    }
+    close_all(&opened, flags);
     return leaves;
 }
 

@@ -89,6 +89,26 @@ def overlay_over(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def thin_ext4(base: Path, store_bytes: int) -> Iterator[FileSystem]:
+    """An ext4 that promises more than the store below it has, a tmpfs of `store_bytes` at base/tmpfs.
+
+    When that is full write-back gets ENOSPC; EIO where it becomes full in the middle of a request of the loop device.
+    Without a journal: one that does not reach the store makes the file system read-only, and fdatasync() says 0 there.
+    """
+    point = base / "thin"
+    point.mkdir()
+    with mounted("tmpfs", base, store_bytes) as store, contextlib.ExitStack() as stack:
+        image = store.path / "ext4.img"
+        with image.open("wb") as file:
+            file.truncate(IMAGE_BYTES)
+        run(*MKFS["ext4"], "-O", "^has_journal", str(image))
+        run("tune2fs", "-E", "mount_opts=dioread_lock", str(image))  # else a lost block may be EIO, of its extent
+        _mount_image("ext4", image, point, stack)
+        stack.callback(unmount, point)
+        yield FileSystem("ext4", point)
+
+
+@contextlib.contextmanager
 def _alone() -> Iterator[None]:
     with _LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -68,6 +68,23 @@ def test_the_disk_while_it_is_well(served: Served) -> None:
         ]  # nor does it know
 
 
+def test_a_flush_goes_by_each_handle_that_was_written_through(served: Served) -> None:
+    """The disk is a file of a FUSE server, which may keep what was written until that very open file is synced."""
+    arrived = served.disk.arrived
+    with served.client.open("disk", "r") as reader, served.open() as first, served.open() as second:
+        before = arrived("Flush")
+        first.pwrite(b"1", 0)
+        second.pwrite(b"2", 512)
+        reader.flush()
+        assert arrived("Flush") == before + 2
+        first.pwrite(b"1", 0, fua=True)
+        assert arrived("Flush") == before + 3
+        second.pwrite(b"2", 512)
+        with served.disk.failing("flush"):
+            second.close()  # nobody could flush by it any more
+        assert refused(first.flush) == errno.EIO
+
+
 def test_reads_and_writes_that_fail(served: Served) -> None:
     with served.open() as file:
         with served.disk.failing("pread"):
