@@ -260,8 +260,8 @@ class Core:
 
         `rate`: of its export; the same one for all of it. `ioprio`: I/O priority of who works for it (0: none).
 
-        Of one that an earlier engine had: `wanted` is its number then (EEXIST: it is taken), the first flush of a
-        `suspect` one fails.
+        Of one that an earlier engine had: `wanted` is its number then (EEXIST: it is taken), after a `suspect`
+        one the first flush of each handle of the file fails.
 
         `flush_fd` (taken over, also if this raises; -1: none) is the file for flushes alone; the first one stays so.
 

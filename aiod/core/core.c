@@ -214,11 +214,20 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *nam
     return submit_control_as(core, control, timeout_ns);
 }
 
-/* On FUSE the file's flushes go by it, too, if it can write. */
-static void enter_writer(struct aiod_handle *handle)
+static enum aiod_comer comer_of(const struct aiod_resumed *resumed)
 {
+    if (resumed == NULL || resumed->number == 0) {
+        return AIOD_COMER_NEW;
+    }
+    return resumed->suspect ? AIOD_COMER_SUSPECT : AIOD_COMER_BACK;
+}
+
+/* On FUSE the file's flushes go by the handle, too, if it can write. */
+static void enter_file(struct aiod_handle *handle, enum aiod_comer comer)
+{
+    aiod_doubt_enter(&handle->file->doubt, &handle->doubter, comer);
     if (handle->use.on_fuse && handle->use.writable) {
-        aiod_writer_enter(&handle->file->flushes.writers, &handle->writer, handle->fd);
+        aiod_writer_enter(&handle->writer, handle->fd);
     }
 }
 
@@ -250,7 +259,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, unused[1]);
         }
     } else {
-        enter_writer(aiod_handle_find(session, (uint32_t)number));
+        enter_file(aiod_handle_find(session, (uint32_t)number), comer_of(resumed));
         core->handle_count++;
         core->descriptor_count += given ? 2 : 1;
         if (session->ring != NULL) {
@@ -283,7 +292,8 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
  */
 static bool needs_last_flush(struct aiod_handle *handle)
 {
-    bool needed = !handle->flushed_last && handle->file->refs > 1 && aiod_writer_has_changes(&handle->writer);
+    bool needed = !handle->flushed_last && handle->file->refs > 1 &&
+                  aiod_writer_has_changes(&handle->file->flushes.writers, &handle->writer);
 
     handle->flushed_last |= needed;
     return needed;
@@ -346,7 +356,7 @@ int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     if (handle == NULL) {
         return -EBADF;
     }
-    if (__atomic_load_n(&handle->suspect, __ATOMIC_ACQUIRE)) {
+    if (aiod_doubt_is(&handle->file->doubt, &handle->doubter)) {
         return -EIO;
     }
     return submit_flush(core, tag, handle);

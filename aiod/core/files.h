@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "doubt.h"
 #include "flush.h"
 #include "ranges.h"
 
@@ -23,6 +24,7 @@ struct aiod_file {
     struct aiod_file *next;
 
     struct aiod_flushes flushes;
+    struct aiod_doubt doubt;
     struct aiod_ranges ranges;
     pthread_mutex_t position; /* held by who uses the file position of a descriptor: appends, and looks for holes */
 

@@ -18,69 +18,101 @@ void aiod_flush_writers_destroy(struct aiod_flush_writers *writers)
     pthread_mutex_destroy(&writers->lock);
 }
 
-void aiod_writer_enter(struct aiod_flush_writers *writers, struct aiod_writer *writer, int fd)
+/* ---- the list, with the lock held ------------------------------------------------------------------------------------ */
+
+static void append(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+{
+    writer->listed = true;
+    writer->round = writers->round;
+    writer->next = NULL;
+    writer->previous = writers->last;
+    *(writers->last != NULL ? &writers->last->next : &writers->first) = writer;
+    writers->last = writer;
+}
+
+static void take_out(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+{
+    *(writer->previous != NULL ? &writer->previous->next : &writers->first) = writer->next;
+    *(writer->next != NULL ? &writer->next->previous : &writers->last) = writer->previous;
+    writer->listed = false;
+}
+
+/* ---- handles ----------------------------------------------------------------------------------------------------------- */
+
+void aiod_writer_enter(struct aiod_writer *writer, int fd)
 {
     *writer = (struct aiod_writer){.fd = fd, .entered = true};
-    pthread_mutex_lock(&writers->lock);
-    writer->round = writers->round;
-    writer->next = writers->first;
-    writers->first = writer;
-    pthread_mutex_unlock(&writers->lock);
 }
 
 void aiod_writer_leave(struct aiod_flush_writers *writers, struct aiod_writer *writer)
 {
-    struct aiod_writer **link = &writers->first;
-
     if (!writer->entered) {
         return;
     }
     pthread_mutex_lock(&writers->lock);
-    while (*link != writer) {
-        link = &(*link)->next;
+    if (writer->listed) {
+        take_out(writers, writer);
     }
-    *link = writer->next;
     pthread_mutex_unlock(&writers->lock);
 }
 
-void aiod_writer_note(struct aiod_writer *writer)
+void aiod_writer_note(struct aiod_flush_writers *writers, struct aiod_writer *writer)
 {
-    if (writer->entered) {
-        __atomic_store_n(&writer->changed, true, __ATOMIC_RELEASE);
+    if (!writer->entered) {
+        return;
     }
+    pthread_mutex_lock(&writers->lock);
+    if (!writer->listed) {
+        append(writers, writer);
+    }
+    pthread_mutex_unlock(&writers->lock);
 }
 
-bool aiod_writer_has_changes(const struct aiod_writer *writer)
+bool aiod_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_writer *writer)
 {
-    return __atomic_load_n(&writer->changed, __ATOMIC_ACQUIRE);
+    bool listed;
+
+    if (!writer->entered) {
+        return false;
+    }
+    pthread_mutex_lock(&writers->lock);
+    listed = writer->listed;
+    pthread_mutex_unlock(&writers->lock);
+    return listed;
 }
+
+/* ---- a flush ------------------------------------------------------------------------------------------------------------ */
 
 /*
- * The next one that has changed the file, as a descriptor of the caller's own, since the handle may be closed meanwhile: a
- * duplicate is the same open file to the server. -1: there is none; else -errno.
+ * A descriptor of the caller's own, since the handle may be closed meanwhile: a duplicate is the same open file to the server.
+ * -errno: then the changes are the next flush's. Lock held.
  */
-static int take_next(struct aiod_flush_writers *writers, bool *found)
+static int take(struct aiod_flush_writers *writers, struct aiod_writer *writer)
 {
-    int fd = -1;
+    int fd = fcntl(writer->fd, F_DUPFD_CLOEXEC, 0);
 
-    *found = false;
+    take_out(writers, writer);
+    if (fd < 0) {
+        fd = -errno;
+        append(writers, writer);
+    }
+    return fd;
+}
+
+/* Of the next one that had changed the file when the round began; false: there is none. */
+static bool take_next(struct aiod_flush_writers *writers, int *fd)
+{
+    struct aiod_writer *writer;
+    bool found;
+
     pthread_mutex_lock(&writers->lock);
-    for (struct aiod_writer *writer = writers->first; writer != NULL && !*found; writer = writer->next) {
-        if (writer->round == writers->round) {
-            continue;
-        }
-        writer->round = writers->round;
-        if (__atomic_exchange_n(&writer->changed, false, __ATOMIC_ACQ_REL)) {
-            *found = true;
-            fd = fcntl(writer->fd, F_DUPFD_CLOEXEC, 0);
-            if (fd < 0) {
-                fd = -errno;
-                __atomic_store_n(&writer->changed, true, __ATOMIC_RELEASE);
-            }
-        }
+    writer = writers->first;
+    found = writer != NULL && writer->round != writers->round;
+    if (found) {
+        *fd = take(writers, writer);
     }
     pthread_mutex_unlock(&writers->lock);
-    return fd;
+    return found;
 }
 
 static void begin_round(struct aiod_flush_writers *writers)
@@ -100,12 +132,12 @@ static int64_t sync_and_close(int fd)
 
 int64_t aiod_flush_writers_sync(struct aiod_flush_writers *writers, int fd)
 {
-    bool found;
     bool any = false;
     int64_t first = 0;
+    int next;
 
     begin_round(writers);
-    for (int next = take_next(writers, &found); found; next = take_next(writers, &found)) {
+    while (take_next(writers, &next)) {
         int64_t result = next < 0 ? next : sync_and_close(next);
 
         any = true;

@@ -34,7 +34,7 @@ static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
 /* What a request that changes the file has come to; a flush afterwards knows by which handle (flush_writers.h). */
 static int64_t changed(struct aiod_io *io, int64_t result)
 {
-    aiod_writer_note(&io->handle->writer);
+    aiod_writer_note(&io->handle->file->flushes.writers, &io->handle->writer);
     return result;
 }
 
@@ -78,7 +78,7 @@ static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *fi
 
 static int64_t run_flush(struct aiod_io *io)
 {
-    if (__atomic_exchange_n(&io->handle->suspect, false, __ATOMIC_ACQ_REL)) {
+    if (aiod_doubt_tell(&io->handle->file->doubt, &io->handle->doubter)) {
         io->task.request.reason = AIOD_REASON_RESTARTED;
         return -EIO;
     }

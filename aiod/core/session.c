@@ -218,7 +218,6 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
     handle->file = file;
     handle->fd = fd;
     handle->number = (uint32_t)session->slots[index].generation << 16 | (uint32_t)(index + 1);
-    handle->suspect = resumed != NULL && resumed->suspect;
     session->slots[index].handle = handle;
     session->handle_count++;
     aiod_session_ref(session);

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "alignment.h"
+#include "doubt.h"
 #include "files.h"
 #include "flows.h"
 #include "ioctls.h"
@@ -62,8 +63,8 @@ struct aiod_handle {
     uint32_t number;
     uint32_t inflight; /* requests */
     struct aiod_handle_use use;
-    bool never_nowait;         /* RWF_NOWAIT is not known there; by atomic operations */
-    bool suspect;              /* what was written may be lost, and its next flush says so; by atomic operations */
+    bool never_nowait; /* RWF_NOWAIT is not known there; by atomic operations */
+    struct aiod_doubter doubter;
     struct aiod_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
     bool flushed_last;         /* since it is closing (core.c) */
     bool closing;              /* no new requests; closed by a worker when inflight becomes 0 */

@@ -200,6 +200,28 @@ def test_after_the_daemon_itself_was_killed(crash: Crash, wait_until: Callable[.
         assert first == (0, "")
 
 
+def test_a_doubt_is_of_the_file_whoever_has_written(crash: Crash, wait_until: Callable[..., None]) -> None:
+    """A flush covers the file: one of who has written nothing must not say that all is well."""
+    writer, reader = crash.client(), crash.client()
+    handle, _, body = writer.open("file", ALL)
+    other, _, other_body = reader.open("file", ALL)
+    assert writer.submit(record(WRITE, handle, 0, 4), payloads=[b"data"])[1][0] == 4
+    pid = crash.daemon.engine["pid"]
+    crash.daemon.process.kill()
+    crash.daemon.process.wait()
+    wait_until(lambda: not alive(pid), "the engine ends with its supervisor")
+    crash.daemon.start()
+    crash._endpoint = crash._locate(crash.daemon.endpoint)
+    reader, _ = crash.resume(reader)
+    assert reopen(reader, other, "file", other_body)[0] == other
+    writer, _ = crash.resume(writer)
+    assert reopen(writer, handle, "file", body, changed=True)[0] == handle
+    for client, number in ((reader, other), (writer, handle)):
+        told, then = (client.submit(record(FLUSH, number))[1] for _ in range(2))
+        assert (told[0], then) == (-errno.EIO, (0, ""))
+        assert "the daemon was started again" in told[1]
+
+
 def test_nothing_is_kept_of_what_is_closed(crash: Crash, wait_until: Callable[..., None]) -> None:
     def held() -> int:
         return len([*Path(f"/proc/{crash.daemon.pid}/fd").iterdir()])
