@@ -379,9 +379,9 @@ class Core:
         """Kernel thread ids of the living workers."""
 
     def follow(self) -> int:
-        """Give every living worker, and the poller, the calling thread's affinity; returns how many had another.
+        """Give every living worker, the poller and the maker of rings the calling thread's affinity.
 
-        Main loop's thread. Raises OSError when one could not be moved."""
+        Returns how many had another. Main loop's thread. Raises OSError when one could not be moved."""
 
     def stats(self) -> dict[str, Any]:
         """Per operation ("read", "write", ... as wire.Op, and "open", "close", "name"):

@@ -166,9 +166,11 @@ void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word)
 
 void aiod_ring_end(struct aiod_ring *ring)
 {
+    uint32_t in_use = aiod_ring_inflight(ring) > 0 ? ring->entries : 0;
+
     atomic_store_explicit(&ring->ended, true, memory_order_release);
     /* What somebody queues at this very moment is carried out, and its completion goes to nobody. */
-    for (uint32_t i = 0; i < ring->memory.entries; i++) {
+    for (uint32_t i = 0; i < in_use; i++) {
         aiod_pool_cancel(ring->pool, &ring->requests[i].io.task.request);
     }
     aiod_ring_put(ring);

@@ -129,6 +129,7 @@ def test_follow_moves_the_living_workers(new_daemon: Callable[..., Any], wait_un
     os.sched_setaffinity(daemon.pid, {ALL[-1]})
     wait_until(lambda: masks(daemon, "worker") == [[ALL[-1]]] * 4, "all have been moved")
     wait_until(lambda: masks(daemon, "poller") == [[ALL[-1]]], "and the poller")
+    wait_until(lambda: masks(daemon, "ring maker") == [[ALL[-1]]], "and the maker of rings")
 
 
 def test_cpus_pins_the_engine(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
