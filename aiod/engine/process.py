@@ -282,7 +282,7 @@ class Engine:
         if self._is_deaf() and self._core.message_bytes_inflight <= self._settings.bytes_inflight_max // 2:
             for router in self._routers:
                 router.resume()
-        if self._core.inflight == 0:
+        if not self._idle.is_set() and self._core.inflight == 0:  # which asks every ring
             self._idle.set()
 
     # ---- life
