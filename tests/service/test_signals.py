@@ -1,12 +1,16 @@
-"""Programs with interval timers: a handler that does nothing is noticed by nobody, in whatever it interrupts."""
+"""Programs with timers: nobody notices a handler that does nothing; one that raises ends what it interrupts only."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
+import random
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +21,7 @@ from aiod_client import _ring, aio, ring_attach
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.usefixtures("_no_descriptor_is_left")
 
@@ -175,3 +179,143 @@ def test_a_failed_attach_after_the_engines_death_too(daemon: Any, monkeypatch: p
         wait_until(lambda: daemon.engine["sessions"] == 1 and daemon.engine["rings"] == 0, "what is left has gone")
         assert file.pwrite(BLOCK, len(BLOCK)) == len(BLOCK)
         assert file.pread(len(BLOCK), 0) == BLOCK
+
+
+# ---- handlers that raise --------------------------------------------------------------------------------------------
+
+INTERRUPTIONS = 400
+
+
+class InterruptionError(Exception):
+    """Of the handler."""
+
+
+class Alarm:
+    """Raises InterruptionError once, somewhere in the midst of what is done in its `with` block."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(5)  # noqa: S311 - no secret
+        self._armed = False
+        self._took_s = 0.0
+        signal.signal(signal.SIGALRM, self._handle)
+
+    def _handle(self, *_: object) -> None:
+        if self._armed:
+            raise InterruptionError
+
+    def interrupts(self, use: Callable[[], object]) -> bool:
+        """Whether it did."""
+        began_s = time.monotonic()
+        try:
+            self._armed = True
+            signal.setitimer(signal.ITIMER_REAL, 1e-6 + self._random.random() * self._took_s)
+            use()
+            self._armed = False
+        except InterruptionError:
+            self._armed = False
+            return True
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._took_s = time.monotonic() - began_s
+        return False
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    """Off in the end."""
+    usual = signal.getsignal(signal.SIGALRM)
+    yield Alarm()
+    signal.signal(signal.SIGALRM, usual)
+
+
+class Reader(threading.Thread):
+    """Uses the client too, and must not notice: no signal's handler runs in its thread."""
+
+    def __init__(self, file: aiod_client.File) -> None:
+        super().__init__()
+        self.ends = False
+        self.reads = 0
+        self.failure: BaseException | None = None
+        self._file = file
+        self.start()
+
+    def run(self) -> None:
+        """Read until told to end."""
+        try:
+            while not self.ends:
+                assert self._file.pread(len(BLOCK), 0) == BLOCK
+                (future,) = self._file.submit([("read", len(BLOCK), 0)])
+                assert future.result() == BLOCK
+                self.reads += 1
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            self.failure = error
+
+
+def batch(file: aiod_client.File) -> None:
+    futures = file.submit([("write", BLOCK, number * len(BLOCK)) for number in range(10)] + [("size",)] * 10)
+    for future in futures:
+        future.result()
+
+
+def open_another(client: aiod_client.Client) -> None:
+    with client.open("scratch/other", "w+") as file:
+        file.pwrite(BLOCK, 0)
+
+
+def connect_another(endpoint: str, transport: Any) -> None:
+    with aiod_client.connect(endpoint, transport=transport, timeout=20) as client:
+        open_another(client)
+
+
+@pytest.mark.parametrize(
+    "what", ["pread", "pread_into", "pwrite", "flush", "size", "stat", "batch", "list", "open", "connect"]
+)
+def test_a_handler_that_raises(daemon: Any, transport: Any, alarm: Alarm, what: str) -> None:
+    with (
+        aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
+        client.open("scratch/file", "w+") as file,
+    ):
+        file.pwrite(BLOCK, 0)
+        uses: dict[str, Callable[[], object]] = {
+            "pread": lambda: file.pread(len(BLOCK), 0),
+            "pread_into": lambda: file.pread_into(bytearray(len(BLOCK)), 0),
+            "pwrite": lambda: file.pwrite(BLOCK, 0),
+            "flush": file.flush,
+            "size": file.size,
+            "stat": file.stat,
+            "batch": lambda: batch(file),
+            "list": lambda: client.list("scratch"),
+            "open": lambda: open_another(client),
+            "connect": lambda: connect_another(daemon.endpoint, transport),
+        }
+        reader = Reader(file)
+        interrupted = 0
+        try:
+            for _ in range(INTERRUPTIONS if what != "connect" else INTERRUPTIONS // 4):
+                interrupted += alarm.interrupts(uses[what])
+                assert file.pread(len(BLOCK), 0) == BLOCK
+                (future,) = file.submit([("read", len(BLOCK), 0)])
+                assert future.result() == BLOCK
+        finally:
+            reader.ends = True
+            reader.join()
+        assert reader.failure is None
+        assert reader.reads
+        assert interrupted
+        wait_until(lambda: len(daemon.json("handles")["handles"]) == 1, "no file but this one is left open")
+    wait_until(lambda: daemon.engine["sessions"] == 0, "no session is left")
+
+
+def test_a_handler_that_raises_in_an_append(daemon: Any, transport: Any, alarm: Alarm) -> None:
+    """It is done or not, and never twice."""
+    with (
+        aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
+        client.open("scratch/log", "a+") as file,
+    ):
+        records = [f"<{number}>".encode() for number in range(INTERRUPTIONS)]
+        interrupted = {record for record in records if alarm.interrupts(functools.partial(file.append, record))}
+        assert interrupted
+        file.flush()
+        content = (daemon.path / "log").read_bytes()
+        for record in records:
+            assert content.count(record) in ({0, 1} if record in interrupted else {1})

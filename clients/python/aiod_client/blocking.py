@@ -131,8 +131,15 @@ class Client:
         """
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
-        link, (handle, _) = self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
-        return File(self, link, handle, os.fspath(path), mode)
+        call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=os.fspath(path))
+        try:
+            return File(self, self._perform(call, export, timeout), call, mode)
+        except BaseException:
+            # A signal's handler has raised after the answer: nobody else knows of the handle.
+            link = self._links.get(export)
+            if link is not None and call.error is None and call.result is not None:
+                link.orphans.append(call.result[0])
+            raise
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
         """Writable memory of `nbytes`, zeroed, that an engine reads into and writes from without a copy.
@@ -202,21 +209,18 @@ class Client:
     def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
         """Have the engine carry out `verb`: the body of its answer."""
         export, inside = parse_path(path)
-        _, (_, body) = self._call(MessageType.NAME, path, (verb, export, inside, arguments), timeout)
-        return body
+        call = Call(MessageType.NAME, verb, export, inside, arguments, filename=os.fspath(path))
+        self._perform(call, export, timeout)
+        return call.result[1]
 
-    def _call(
-        self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None
-    ) -> tuple[Link, Any]:
-        """Ask the engine that serves `path`: the session, and what it answers."""
+    def _perform(self, call: Call, export: str, timeout: float | None) -> Link:
+        """Ask the engine that serves `export`: the session. `call` has the answer."""
         self._check()
-        name = os.fspath(path)
-        export, _ = parse_path(path)
         timeout_s = self.timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
         link = self._link(export, deadline_s)
-        call = Call(kind, *arguments, filename=name)
-        return link, link.perform(call, max(0.0, deadline_s - time.monotonic()), name)
+        link.perform(call, max(0.0, deadline_s - time.monotonic()), call.filename or export)
+        return link
 
     def control(self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """Ask the supervisor what aiodctl asks ("stats", "threads", ...): the body of its answer."""
@@ -234,10 +238,15 @@ class Client:
         with self._guard:
             self.closed = True
             links = list(self._links_at.values())
-            self._links.clear()
-            self._links_at.clear()
-        for link in links:
-            link.close()
+        try:
+            for link in links:
+                link.close()
+        except BaseException:
+            for link in links:
+                link.dropped = True  # and their keepers close them, soon
+            raise
+        self._links.clear()
+        self._links_at.clear()
 
     def __enter__(self) -> Self:
         """The client; it is closed at the end."""
@@ -276,6 +285,7 @@ class Client:
         """
         link = self._link_of(export)
         if link is not None:
+            link.begin()  # a signal's handler may have raised before it was begun
             return link
         with _within(self._turn(export), deadline_s):
             link = self._link_of(export)
@@ -292,6 +302,7 @@ class Client:
                 with _within(self._turn(endpoint), deadline_s):
                     link = self._link_at(endpoint) or self._connect_engine(endpoint, export, deadline_s)
                     if self._keep_link(export, endpoint, link):
+                        link.begin()
                         return link
                 link.close()
                 raise closed("the client")

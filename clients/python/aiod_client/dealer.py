@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import struct
+import traceback
 from typing import TYPE_CHECKING, Final
 
 import zmq
@@ -83,14 +84,18 @@ class Dealer:
         self._pid = os.getpid()
         self._ended = False
         self._refused: zmq.Event | None = None
+        self._sockets: list[zmq.Socket[bytes]] = []
         self._context = zmq.Context()
         try:
             self._socket = self._context.socket(zmq.DEALER)
+            self._sockets.append(self._socket)
             self._connect(endpoint, keys)
             self.fd = int(self._socket.getsockopt(zmq.FD))
             self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         except BaseException as error:
-            zmq_calls.end(self._context, 0)
+            # Its traceback may have a socket that the context does not know of yet, and would wait for.
+            traceback.clear_frames(error.__traceback__)
+            zmq_calls.end(self._context, self._sockets, 0)
             if not isinstance(error, zmq.ZMQError):
                 raise
             raise AiodError(error.errno or errno.EINVAL, f"cannot connect to {endpoint}: {error.strerror}") from error
@@ -108,6 +113,7 @@ class Dealer:
         socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what can come
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         self._monitor = zmq_calls.monitor_of(socket, _ENDINGS)
+        self._sockets.append(self._monitor)
         zmq_calls.repeated(lambda: socket.connect(endpoint))
 
     def send(self, message: Sequence[bytes | memoryview]) -> bool:
@@ -168,4 +174,4 @@ class Dealer:
             with contextlib.suppress(zmq.ZMQError):  # the monitor's end of a dead socket may be gone already
                 self._socket.disable_monitor()
         finally:  # also when the handler of a signal raises
-            zmq_calls.end(self._context, 0 if self._ended else linger_ms)
+            zmq_calls.end(self._context, self._sockets, 0 if self._ended else linger_ms)

@@ -95,6 +95,12 @@ def append_in_doubt(name: str, cause: str) -> AiodError:
     )
 
 
+def told_not_sent(error: OSError) -> OSError:
+    """`error`, known to come from the client's own look at a request, not from the handler of a signal."""
+    error.not_sent = True  # type: ignore[attr-defined]
+    return error
+
+
 def refused(code: int, sentence: str | None) -> AiodError:
     """The exception for a REFUSAL."""
     if code > _ERRNO_MAX:

@@ -82,6 +82,8 @@ class RequestFuture(concurrent.futures.Future[Any]):
     def settle(self) -> Callable[[], None] | None:
         """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
         request = self._request
+        if not request.done:
+            return None  # a signal's handler raised between the two notes that it is
         request.waiter = None  # or a future and its request would be a cycle
         if self._state != "PENDING":
             return None
@@ -102,6 +104,11 @@ class RequestFuture(concurrent.futures.Future[Any]):
         file, request = self._file, self._request
         if not file._link.wait(request, timeout_s):  # noqa: SLF001
             raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent, written=request.written)
+        if self._state == "PENDING":  # a signal's handler raised in the thread that should have settled it
+            with file._link.lock:  # noqa: SLF001 - not the condition, whose __enter__() may be interrupted
+                callbacks = self.settle()
+            if callbacks is not None:
+                callbacks()
 
 
 class File:
@@ -111,17 +118,21 @@ class File:
     alone until the request has completed, also after a timeout or cancel().
     """
 
-    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
-        """Made by Client.open()."""
-        self.name = name
+    def __init__(self, client: Client, link: Link, opened: Call, mode: str) -> None:
+        """Made by Client.open(), of an OPEN that was answered."""
+        self.closed = True  # until it is its file's: __del__
+        handle: int = opened.result[0]
+        self.name = name = opened.filename or ""
         self.mode = mode
-        self.closed = False
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
         self._rings: RingHolder = link  # until it is closed; a ring that has ended says no itself
         self._opened = link.opened(handle)
         link.name_handle(handle, name)
+        # From here on the handle is closed by this, not by open(). Between the two a signal's handler cannot run.
+        self.closed = False
+        opened.result = None
 
     def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Up to `length` bytes from `offset` on; fewer only at the end of the file."""

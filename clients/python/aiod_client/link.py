@@ -25,6 +25,10 @@ concurrent.futures takes the conditions of many futures at once, and they are on
 - A thread that leads has let go of the lock, and what interrupts its poll() may do everything but wait: EDEADLK again,
   as nobody else would lead meanwhile. One that is parked may be interrupted by anything. That is why the turn to lead
   goes to who was parked last: the interrupter, not what it has interrupted.
+- Handlers that raise: what is raised while a thread waits without the lock ends its own request. What is raised under
+  the lock may have been so in mid-message, and with the books half kept: _repair() gives the connection up, and the
+  session goes on over another, as after the engine's death, but that nothing acknowledged is in doubt. Everything under
+  the lock is done within a `try` that leads there, but for the keeper, in whose thread no handler runs.
 - Not caught: concurrent.futures.wait() and as_completed() in such a place wait without asking the link.
 """
 
@@ -39,11 +43,11 @@ import queue
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from aiod_client.dealer import LINGER_MS, Dealer
 from aiod_client.errors import AiodError, cancelled, closed, forked, reentered, timed_out
-from aiod_client.handshake import goodbye
+from aiod_client.handshake import LastWord, goodbye
 from aiod_client.open_files import CHANGES, OpenFile
 from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
 from aiod_client.redial import RETRY_S, last_words, telling
@@ -60,6 +64,8 @@ if TYPE_CHECKING:
     from aiod_client.redial import Connection, Redial
 
 log = logging.getLogger("aiod_client")
+
+T = TypeVar("T")
 
 WATCH_S: Final = 0.005
 """The keeper leads when requests are in flight and no thread has submitted or led for so long."""
@@ -85,7 +91,7 @@ class Link:
     def __init__(
         self, dealer: Dealer, welcome: Welcome, ring: Ring | None = None, redial: Redial | None = None
     ) -> None:
-        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`.
+        """Take over `dealer`, on which the engine has said `welcome`, and the session's `ring`. begin() comes next.
 
         `redial` finds the engine that comes for it; None: the session ends with its engine.
         """
@@ -118,8 +124,24 @@ class Link:
         self._watching = False
         self._keeper_sleeps_until_s = 0.0  # it looks again then, or when its bell rings
         self._said_goodbye = False
+        self._interruption: BaseException | None = None  # what a signal's handler has raised in a thread that waited
+        self._broken_off = False  # the connection was given up in mid-message, maybe
         self._keeper = threading.Thread(target=self._keep, name="aiod-keeper", daemon=True)
-        self._keeper.start()
+        self._beginning, self._begun = threading.RLock(), False
+        self._owned = threading.Lock()  # taken once, by who will dispose: the keeper, or close() if that has not begun
+
+    def begin(self) -> None:
+        """Start the keeper. Idempotent; only once the link is where close() finds it: a keeper keeps its link alive."""
+        if self._begun:
+            return
+        with self._beginning:
+            if not self._begun:
+                try:
+                    self._keeper.start()
+                except RuntimeError:
+                    if self._keeper.ident is None:
+                        raise  # else a signal's handler has raised when it had been started
+                self._begun = True
 
     @property
     def ended(self) -> OSError | None:
@@ -152,8 +174,12 @@ class Link:
     def goes_on_without_ring(self, request: Request) -> bool:
         """Whether another engine may be asked for `request`, on which the ring has ended: it will be by perform()."""
         with self.lock:
-            if self._session.ended is None and self._lane is not None and self._lane.ring.ended:
-                self._reap_ring()
+            try:
+                if self._session.ended is None and self._lane is not None and self._lane.ring.ended:
+                    self._reap_ring()
+            except BaseException as error:
+                self._repair(error)
+                raise
             if not self._session.resumable or self._session.ended is not None:
                 return False
             if request.sent and request.op in CHANGES:
@@ -189,13 +215,14 @@ class Link:
             if self._lane is not None and self._lane.carries(pending):
                 return self._perform_by_ring(pending, timeout_s, what)
         with self.lock:
-            if not self._wait_for_ring(pending):
-                self._session.add(pending)
             try:
+                if not self._wait_for_ring(pending):
+                    self._session.add(pending)
                 self._wait(pending, deadline_s)
                 if not pending.done and isinstance(pending, Request) and pending.sent:
                     self._wait(pending, deadline_s + GRACE_S)
             except BaseException as error:
+                self._repair(error)
                 self._abandon(pending, error)
                 raise
             if not pending.done:
@@ -204,9 +231,13 @@ class Link:
         return pending.outcome()
 
     def _perform_by_ring(self, request: Request, timeout_s: float, what: str) -> Any:
-        with self.lock:
-            self._add_all([request])
         try:
+            with self.lock:
+                try:
+                    self._add_all([request])
+                except BaseException as error:
+                    self._repair(error)
+                    raise
             done = self._wait_by_ring(request, request.deadline_s + GRACE_S)
         except BaseException as error:
             self.abandon(request, error)
@@ -223,12 +254,16 @@ class Link:
             ring = self.ring
             seen = ring.done_count if ring is not None else 0  # before the look: what others settle after it is counted
             with self.lock:
-                self._reap_ring()
-                if request.done:
-                    return True
-                if not request.by_ring or ring is None:  # the ring had no room for it, or has gone
-                    self._wait(request, deadline_s)
-                    return request.done
+                try:
+                    self._reap_ring()
+                    if request.done:
+                        return True
+                    if not request.by_ring or ring is None:  # the ring had no room for it, or has gone
+                        self._wait(request, deadline_s)
+                        return request.done
+                except BaseException as error:
+                    self._repair(error)
+                    raise
             remaining_s = deadline_s - time.monotonic()
             if remaining_s <= 0:
                 return False
@@ -240,11 +275,15 @@ class Link:
             self._leave_errand(functools.partial(self._submit_late, requests))
             return
         with self.lock:
-            self._add_all(requests)
-            self._pump()
-            self._quiet_since_s = time.monotonic()
-            if not self._watching:
-                self._watch()
+            try:
+                self._add_all(requests)
+                self._pump()
+                self._quiet_since_s = time.monotonic()
+                if not self._watching:
+                    self._watch()
+            except BaseException as error:
+                self._repair(error)
+                raise
 
     def _add_all(self, requests: list[Request]) -> None:
         now_s = time.monotonic()
@@ -313,7 +352,11 @@ class Link:
         if isinstance(pending, Request) and pending.by_ring:
             return self._wait_by_ring(pending, deadline_s)
         with self.lock:
-            self._wait(pending, deadline_s)
+            try:
+                self._wait(pending, deadline_s)
+            except BaseException as error:
+                self._repair(error)
+                raise
             return pending.done
 
     def cancel(self, request: Request, timeout_s: float) -> bool:
@@ -331,7 +374,11 @@ class Link:
                 return False
             request.cancelling = True
             if not request.sent:
-                self._abandon(request, cancelled(str(request)))
+                try:
+                    self._abandon(request, cancelled(str(request)))
+                except BaseException as error:
+                    self._repair(error)
+                    raise
                 return True
             at_work = self._lane.pending_of(request) if self._lane is not None and request.by_ring else None
         if at_work is not None:
@@ -350,7 +397,11 @@ class Link:
             self._leave_errand(functools.partial(self._abandon, pending, error))
             return
         with self.lock:
-            self._abandon(pending, error)
+            try:
+                self._abandon(pending, error)
+            except BaseException as interruption:
+                self._repair(interruption)
+                raise
 
     def want_callbacks(self) -> None:
         """A callback is about to be added: the keeper leads as soon as nobody else does."""
@@ -376,9 +427,17 @@ class Link:
             self._keeper_bell.ring()
             return
         with self.lock:
-            self._say_goodbye()
-            self._keeper_bell.ring()
-        if threading.current_thread() is not self._keeper and not self._is_leader():
+            try:
+                self._say_goodbye()
+            except BaseException as error:
+                self.dropped = True  # the keeper says goodbye
+                self._repair(error)
+                raise
+            finally:
+                self._keeper_bell.ring()
+        if self._owned.acquire(blocking=False):
+            self._dispose()
+        elif threading.current_thread() is not self._keeper and not self._is_leader() and self._keeper.ident:
             self._keeper.join()
 
     # ---- for those who interrupt ------------------------------------------------------------------------------------
@@ -428,26 +487,38 @@ class Link:
         pumps first.
         """
         session, dealer = self._session, self._dealer
-        try:
-            while session.ended is None and session.suspended is None and not until.done:
-                self._unsent += session.messages_to_send(time.monotonic())
-                self._finish(session.take_failed())
-                while self._unsent and dealer.send(self._unsent[0]):
-                    self._unsent.popleft()
-                frames = dealer.receive()
-                if frames is None:
-                    break
-                self._finish(session.receive(frames))
-            if session.suspended is not None:
-                self._go_down()
-            elif self._next_ring is not None and session.goes_on:
-                self._use_ring()
-            if session.held_until_s + WATCH_S < self._keeper_sleeps_until_s:
-                self._watch()
-        except BaseException as error:
-            # Ctrl-C here leaves the books half kept: better a lost session than one that waits for ever.
-            self._finish(session.lose(f"interrupted by {error!r}"))
-            raise
+        while session.ended is None and session.suspended is None and not until.done:
+            self._unsent += session.messages_to_send(time.monotonic())
+            self._finish(session.take_failed())
+            while self._unsent and dealer.send(self._unsent[0]):
+                self._unsent.popleft()
+            frames = dealer.receive()
+            if frames is None:
+                break
+            self._finish(session.receive(frames))
+        if session.suspended is not None:
+            self._go_down()
+        elif self._next_ring is not None and session.goes_on:
+            self._use_ring()
+        if session.held_until_s + WATCH_S < self._keeper_sleeps_until_s:
+            self._watch()
+
+    def _repair(self, error: BaseException) -> None:
+        """`error` has left a method that has the lock: a signal's handler has raised it, and anything may be half done.
+
+        Then the connection is given up (it may be in mid-message), and the session goes on over another, of the same
+        engine, with what its tables say was asked and not answered. Not so where the session said no itself, nor where
+        the handler ran while its thread waited without the lock, as it mostly does.
+        """
+        interruption, self._interruption = self._interruption, None
+        if error is interruption or getattr(error, "not_sent", False):
+            return
+        session = self._session
+        self._broken_off = True
+        finished = [*session.finished, *session.take_failed(), *session.interrupt(f"interrupted by {error!r}")]
+        self._finish(finished)
+        self._go_down()
+        self._keeper_bell.ring()
 
     def _go_down(self) -> None:
         """The session is suspended: nothing is sent any more, and what the ring had waits with the rest."""
@@ -544,14 +615,12 @@ class Link:
 
     def _lead(self, pending: Pending, remaining_s: float) -> None:
         """Poll once. Leading on means to call this again before the lock is let go."""
-        self._leader = threading.current_thread()
-        self._led_for = pending
-        alone = self._session.pending == 1
-        self.lock.release()
         try:
-            events = self._leader_poll.wait(remaining_s, alone=alone)
+            self._leader = threading.current_thread()
+            self._led_for = pending
+            alone = self._session.pending == 1
+            events = self._without_lock(lambda: self._leader_poll.wait(remaining_s, alone=alone))
         finally:
-            self.lock.acquire()
             self._leader = self._led_for = None
             self._quiet_since_s = time.monotonic()
             if self._session.suspended is not None:
@@ -563,14 +632,32 @@ class Link:
         turn = threading.Lock()
         turn.acquire()
         self._parked[turn] = pending
-        if self._leader is self._keeper:
-            self._keeper_bell.ring()
-        self.lock.release()
         try:
-            turn.acquire(timeout=min(remaining_s, threading.TIMEOUT_MAX))
+            if self._leader is self._keeper:
+                self._keeper_bell.ring()
+            self._without_lock(lambda: turn.acquire(timeout=min(remaining_s, threading.TIMEOUT_MAX)))
         finally:
-            self.lock.acquire()
             self._parked.pop(turn, None)
+
+    def _without_lock(self, wait: Callable[[], T]) -> T:
+        """What `wait` returns. The lock is let go of meanwhile, and held again whatever a signal's handler raises."""
+        try:
+            self.lock.release()
+            return wait()
+        except BaseException as error:
+            self._interruption = error
+            raise
+        finally:
+            interruption: BaseException | None = None
+            while True:
+                try:
+                    if self._interrupts():
+                        break
+                    self.lock.acquire()
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    self._interruption = interruption = error
+            if interruption is not None:
+                raise interruption
 
     def _hand_over(self) -> bool:
         """Have a parked thread lead, if nobody does; returns whether one will."""
@@ -589,6 +676,8 @@ class Link:
     # ---- the keeper -----------------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
+        if not self._owned.acquire(blocking=False):
+            return
         try:
             self._keep_until_ended()
         except BaseException as error:
@@ -637,7 +726,9 @@ class Link:
         with self.condition:
             self.condition.wait_for(lambda: self._leader in (None, self._keeper))
         # Nobody polls the socket any more, and nobody uses it while the session is suspended.
-        final, word = last_words(self._dealer)
+        left = self._dealer.endpoint if self._broken_off else None
+        final, word = (None, LastWord()) if self._broken_off else last_words(self._dealer)
+        self._broken_off = False
         self._dealer.close(LINGER_MS)
         with self.lock:
             self._session.hear(word)
@@ -649,7 +740,9 @@ class Link:
         while self._may_go_on():
             try:
                 session = self._session
-                connection = self._redial(session.welcome.token, dict(session.files), deadline_s, self._check_going_on)
+                connection = self._redial(
+                    session.welcome.token, dict(session.files), deadline_s, self._check_going_on, left
+                )
             except OSError as error:
                 failure = telling(failure, error)
                 if time.monotonic() < deadline_s:

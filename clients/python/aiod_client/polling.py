@@ -20,6 +20,7 @@ class Bell:
 
     def __init__(self) -> None:
         """Make it."""
+        self.fd = -1  # for __del__(), should there be no descriptor
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def ring(self) -> None:
@@ -33,9 +34,14 @@ class Bell:
             os.eventfd_read(self.fd)
 
     def close(self) -> None:
-        """Close the descriptor."""
+        """Close the descriptor. Idempotent."""
         fd, self.fd = self.fd, -1
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Of a link that has come to nothing."""
+        self.close()
 
 
 class AdaptivePoll:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiod_client import endpoint as endpoints
@@ -89,15 +90,25 @@ class Redial(NamedTuple):
     """How long a session looks for another engine; 0: not at all."""
 
     def __call__(
-        self, token: bytes, files: Mapping[int, OpenFile], deadline_s: float, check: Callable[[], None]
+        self,
+        token: bytes,
+        files: Mapping[int, OpenFile],
+        deadline_s: float,
+        check: Callable[[], None],
+        left: str | None = None,
     ) -> Connection:
         """The session `token` with its `files` at the engine that serves the export now.
+
+        `left` is the endpoint of an engine whose connection the client has given up itself. If that is the one, nothing
+        was lost with it: what it has acknowledged is in the kernel's hands, and need not be doubted.
 
         Raises OSError when it is not there yet, and what `check` raises, which is called now and then.
         """
         dealer, location = converse(self.front, self.keys, locate(self.export), deadline_s, check)
         dealer.close()
         endpoint = endpoints.of_engine(self.front, location.endpoint)
+        if endpoint == left:
+            files = {handle: replace(file, settled=True) for handle, file in files.items()}
         return connect_engine(endpoint, self.keys, token, files, self.transport, deadline_s, check)
 
 

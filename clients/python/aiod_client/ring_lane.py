@@ -148,6 +148,7 @@ class Lane:
         start, length = 0, request.length
         if split is not None:
             start, length = split.asked, min(split.part_max, split.end - split.asked)
+        before, request.sent = request.sent, True  # before it is: a signal's handler may raise in between
         pending = self.ring.start(
             request.op,
             request.flags,
@@ -161,12 +162,12 @@ class Lane:
             (request, start, length),
         )
         if pending is None:
+            request.sent = before
             if not self._inflight and not self.ring.ended:
                 self._overflow.append(self._backlog.popleft())
                 request.by_ring, request.split = False, None
                 self._forget(request)
             return False
-        request.sent = True
         self._inflight.setdefault(request, []).append(pending)
         if split is None:
             self._backlog.popleft()

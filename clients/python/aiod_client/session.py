@@ -13,6 +13,10 @@ Rules, whatever drives it:
   answered is sent again where that does no harm, before anything new; the rest fails: nobody knows whether it was done.
   What is added meanwhile waits. `resumable` says whether a link does so.
 
+A signal's handler may raise in the midst of a method here, in the blocking client: then suspend() or lose() comes
+next. So what is asked is always in one of the tables that these go through, in two of them rather than in none, and
+`finished` has what was done before a return that never came.
+
 Nothing here is thread-safe or reentrant. One lock (blocking) or one event loop (aio) protects a session and its
 requests, and the link keeps out the finalizers that the garbage collector runs in the midst of a method here.
 """
@@ -37,6 +41,7 @@ from aiod_client.errors import (
     SessionLostError,
     deadline_passed,
     from_wire,
+    told_not_sent,
     too_long,
 )
 from aiod_client.handshake import (
@@ -99,7 +104,7 @@ class Session:
 
     def __init__(self, welcome: Welcome, now_s: float) -> None:
         self.welcome = welcome
-        self.ended: OSError | None = None
+        self.ended: AiodError | None = None
         self.resumable = False
         """Whether the loss of the connection suspends the session instead of ending it."""
         self.suspended: OSError | None = None
@@ -118,6 +123,8 @@ class Session:
         self._calls: dict[int, Call] = {}
         self._outbox: list[Message] = []
         self._failed: list[Pending] = []  # see take_failed()
+        self.finished: list[Pending] = []
+        """What receive() or take_failed() has returned last."""
         self._deadlines: list[tuple[float, int, Request]] = []  # heap of those that nobody waits for
         self._bytes_inflight = 0
         self._cookie = 0
@@ -153,10 +160,11 @@ class Session:
 
     def add(self, pending: Request | Call) -> None:
         """Queue a request or a call. Raises the like of what ended the session, if it has ended."""
-        if self.ended is not None:
-            raise type(self.ended)(self.ended.errno, f"{pending}: {NOT_SENT}: {self.ended.strerror}")
-        if self.files.lost and self.suspended is None and (lost := self.files.why_lost(pending)) is not None:
-            raise type(lost)(lost.errno, f"{pending}: {NOT_SENT}: {lost.strerror}")
+        why: OSError | None = self.ended
+        if why is None and self.files.lost and self.suspended is None:
+            why = self.files.why_lost(pending)
+        if why is not None:
+            raise told_not_sent(type(why)(why.errno, f"{pending}: {NOT_SENT}: {why.strerror}"))
         if isinstance(pending, Call):
             # Only a CLOSE has to wait for what stands before it.
             (self._backlog.append if pending.kind == MessageType.CLOSE else self._backlog.appendleft)(pending)
@@ -197,7 +205,8 @@ class Session:
 
     def take_failed(self) -> list[Pending]:
         """What add() and messages_to_send() have found too long, or too late, since the last call."""
-        failed, self._failed = self._failed, []
+        self.finished = failed = self._failed
+        self._failed = []
         return failed
 
     # ---- sending ----------------------------------------------------------------------------------------------------
@@ -212,7 +221,6 @@ class Session:
         while backlog:
             head = backlog[0]
             if isinstance(head, Call):
-                backlog.popleft()
                 self._send_call(head, messages)
                 continue
             free = self._depth_max - len(self._inflight)
@@ -243,11 +251,12 @@ class Session:
     def _send_call(self, call: Call, messages: list[Message]) -> None:
         # A CLOSE must not overtake its handle's parts, which may stand behind it. A handle is never 0.
         if call.kind == MessageType.CLOSE and any(call.handle in (part.handle, part.source) for part in self._splits):
-            self._backlog.append(call)
+            self._queue.rotate(-1)
             return
         call.cookie = self._cookie = self._cookie + 1
         call.sent = True
         self._calls[call.cookie] = call
+        self._queue.popleft()
         messages.append([wire.pack(call.kind, self.welcome.token, call.cookie, *call.arguments)])
 
     def _submission(self, count_max: int, now_s: float) -> Message | None:
@@ -276,15 +285,15 @@ class Session:
                 deadline_ms = (
                     0 if deadline_s == math.inf else min(math.ceil((deadline_s - now_s) * 1000), _DEADLINE_MS_MAX)
                 )
-            backlog.popleft()
             bytes_free -= charge
             cookie += 1
             inflight[cookie] = request
+            request.sent = True
             if split is None:
                 request.cookie = cookie
+                backlog.popleft()
             else:
                 self._part_sent(request, split, cookie, start, length)
-            request.sent = True
             frame = frame_offset = high = 0
             if request.op == _COPY_RANGE:
                 frame, frame_offset, high = _source_of(request, start)
@@ -321,8 +330,8 @@ class Session:
                 break
             if head.deadline_s > now_s:
                 return head
-            self._failed.append(head)
             self.abandon(head, deadline_passed(str(head), sent=head.sent))
+            self._failed.append(head)
         return None
 
     def _part_sent(self, request: Request, split: Split, cookie: int, start: int, length: int) -> None:
@@ -330,8 +339,9 @@ class Session:
         split.asked += length
         if split.all_asked():
             self._splits.discard(request)
+            self._queue.popleft()
         else:
-            self._queue.append(request)
+            self._queue.rotate(-1)
 
     # ---- receiving --------------------------------------------------------------------------------------------------
 
@@ -343,6 +353,7 @@ class Session:
         """
         self._silent_since_s = None
         finished: list[Pending] = []
+        self.finished = finished
         if self.ended is not None:
             return finished
         try:
@@ -370,35 +381,40 @@ class Session:
     def _complete(self, records: bytes, sentences: dict[int, str], frames: Frames, finished: list[Pending]) -> None:
         if type(records) is not bytes or type(sentences) is not dict:
             raise wire.WireError("COMPLETE of other things than records and sentences")
-        pop = self._inflight.pop
-        request: Request | None = None
-        cookie = 0
-        try:
-            for index, (cookie, result, frame, start, written, _) in enumerate(COMPLETION.iter_unpack(records)):
-                request = pop(cookie)  # KeyError: nothing with this cookie is in flight
-                self._received += 1
-                data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
-                sentence = sentences.get(index) if result < 0 else None
-                if result < 0 and self._puts_off(request, cookie, -result, sentence):
-                    continue
-                if request.split is not None:
-                    self._part_done(request, request.split, cookie, result, data, sentence, written)
-                    if request.split.parts or request in self._splits or request.done:
-                        continue
-                    request.split.join(request, result)
-                else:
-                    self._bytes_inflight -= request.charge
-                    request.complete(result, data, sentence, written)
-                if request.op != _READ:
-                    self.files.completed(request)
-                if not request.done:  # else abandoned
-                    request.buffer = None
-                    request.done = True
-                    finished.append(request)
-        except BaseException:
-            if request is not None and not request.done:
-                self._inflight[cookie] = request  # back, so that it ends with the session
-            raise
+        inflight = self._inflight
+        for index, (cookie, result, frame, start, written, _) in enumerate(COMPLETION.iter_unpack(records)):
+            request = inflight[cookie]  # KeyError: nothing with this cookie is in flight
+            self._received += 1
+            data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
+            sentence = sentences.get(index) if result < 0 else None
+            if not (result < 0 and self._puts_off(request, cookie, -result, sentence)):
+                self._completed(request, cookie, result, data, sentence, written, finished)
+            del inflight[cookie]
+
+    def _completed(
+        self,
+        request: Request,
+        cookie: int,
+        result: int,
+        data: bytes | memoryview,
+        sentence: str | None,
+        written: int,
+        finished: list[Pending],
+    ) -> None:
+        if request.split is not None:
+            self._part_done(request, request.split, cookie, result, data, sentence, written)
+            if request.split.parts or request in self._splits or request.done:
+                return
+            request.split.join(request, result)
+        else:
+            self._bytes_inflight -= request.charge
+            request.complete(result, data, sentence, written)
+        if request.op != _READ:
+            self.files.completed(request)
+        if not request.done:  # else abandoned
+            request.buffer = None
+            finished.append(request)
+            request.done = True
 
     def put_off(self, request: Request) -> None:
         """Have `request`, which a daemon that is stopping has not executed, wait for the next one."""
@@ -443,7 +459,10 @@ class Session:
 
     def _reply(self, header: list[Any], finished: list[Pending]) -> None:
         result, sentence, body = parse_reply(header)
-        call = self._calls.pop(header[1])
+        self._take_reply(self._calls[header[1]], result, sentence, body, finished)
+        del self._calls[header[1]]
+
+    def _take_reply(self, call: Call, result: int, sentence: str | None, body: Any, finished: list[Pending]) -> None:
         if call.kind == MessageType.CLOSE and self.files.closed(call.handle) and result == -errno.EBADF:
             result, sentence = 0, None
         if call.done:
@@ -459,8 +478,8 @@ class Session:
             call.result = (result, body)
             if call.kind == MessageType.OPEN:
                 self.files.opened(result, call.arguments, body)
-        call.done = True
         finished.append(call)
+        call.done = True
 
     # ---- giving up --------------------------------------------------------------------------------------------------
 
@@ -496,6 +515,12 @@ class Session:
             with contextlib.suppress(ValueError):  # its link may not have added it yet
                 queue.remove(pending)
 
+    def _drop_all(self, pendings: set[Request | Call]) -> None:
+        for queue in (self._backlog, self._repeats):
+            kept = [pending for pending in queue if pending not in pendings]
+            queue.clear()
+            queue.extend(kept)
+
     def cancel(self, request: Request) -> None:
         """Tell the daemon to end `request` if it is still queued there. It is in flight until its completion comes."""
         if request.sent and request.split is None:
@@ -511,9 +536,9 @@ class Session:
         self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
     ) -> list[Pending]:
         """End the session for `reason`. Returns what is done by that: everything that was not; none the second time."""
-        if self.ended is not None:
-            return []
-        self.ended = kind(code, reason)
+        # Not at once back where it has ended: a signal's handler may have raised before all of it was told.
+        self.ended = self.ended or kind(code, reason)
+        kind, code, reason = type(self.ended), self.ended.errno or code, self.ended.strerror or reason
         unfinished = [*self.take_failed(), *self._inflight.values(), *self._calls.values(), *self._backlog]
         unfinished += [*self._repeats, *self._put_off]
         for pending in unfinished:
@@ -554,6 +579,7 @@ class Session:
         self.suspended = SessionLostError(errno.EIO, reason)
         unanswered = list(dict.fromkeys(self._inflight.values()))
         calls = list(self._calls.values())
+        self._drop_all({*unanswered, *calls})
         self._inflight.clear()
         self._calls.clear()
         self._outbox.clear()

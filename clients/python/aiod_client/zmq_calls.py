@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import zmq
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     Socket = zmq.Socket[bytes]
 
@@ -41,8 +41,8 @@ def monitor_of(socket: Socket, events: int) -> Socket:
     return monitor
 
 
-def end(context: zmq.Context[Socket], linger_ms: int) -> None:
-    """Close the sockets of `context` and end it, whatever the handlers of signals raise; that is raised afterwards.
+def end(context: zmq.Context[Socket], sockets: Sequence[Socket], linger_ms: int) -> None:
+    """Close `sockets` and end their `context`, whatever the handlers of signals raise; that is raised afterwards.
 
     No signal interrupts the waiting for what is still to be sent, for `linger_ms`: its handler runs then.
     """
@@ -50,13 +50,16 @@ def end(context: zmq.Context[Socket], linger_ms: int) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while not context.closed:
-            try:
-                context.destroy(linger=linger_ms)
-            except zmq.ZMQError:
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below
-                raised = raised or error
+        # One by one: the context forgets a socket before it is closed, and would wait for ever for one that is not.
+        closes: list[tuple[Socket | zmq.Context[Socket], Callable[[int], None]]] = [(s, s.close) for s in sockets]
+        for what, close in [*closes, (context, context.destroy)]:
+            while not what.closed:
+                try:
+                    close(linger_ms)
+                except zmq.ZMQError:
+                    raise
+                except BaseException as error:  # noqa: BLE001 - raised below
+                    raised = raised or error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if raised is not None:
