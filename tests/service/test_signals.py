@@ -183,7 +183,7 @@ def test_a_failed_attach_after_the_engines_death_too(daemon: Any, monkeypatch: p
 
 # ---- handlers that raise --------------------------------------------------------------------------------------------
 
-INTERRUPTIONS = 400
+INTERRUPTIONS = 200
 
 
 class InterruptionError(Exception):
