@@ -41,7 +41,8 @@ static int check_kind(int fd, bool device_allowed)
 
 /*
  * From a path descriptor to one for I/O. The kind is looked at first: opening a FIFO would block, opening a device may do
- * things.
+ * things. EAGAIN: somebody has a lease on the file, and has been asked to give it up. Waiting for that would let a
+ * client with a lease on a file of its own hold the opener's only thread, for lease-break-time (45 s) an open.
  */
 static int reopen(int path_fd, unsigned flags, bool device_allowed)
 {

@@ -494,11 +494,19 @@ const char *c_path(const std::string &path)
     return path.c_str();
 }
 
+/* The core takes an identity over; until then this owns it, as what else is to be made of the arguments may throw. */
+struct IdentityDeleter {
+    void operator()(aiod_identity *identity) const
+    {
+        std::free(identity);
+    }
+};
+using Identity = std::unique_ptr<aiod_identity, IdentityDeleter>;
+
 /* (uid, gid, groups), or None for the daemon itself. */
-aiod_identity *identity_of(const nb::object &as)
+Identity identity_of(const nb::object &as)
 {
     std::vector<gid_t> groups;
-    aiod_identity *identity;
 
     if (as.is_none()) {
         return nullptr;
@@ -506,8 +514,9 @@ aiod_identity *identity_of(const nb::object &as)
     for (nb::handle group : nb::cast<nb::sequence>(as[2])) {
         groups.push_back(nb::cast<gid_t>(group));
     }
-    identity = aiod_identity_create(nb::cast<uid_t>(as[0]), nb::cast<gid_t>(as[1]), groups.data(), groups.size());
-    if (identity == nullptr) {
+    Identity identity(
+        aiod_identity_create(nb::cast<uid_t>(as[0]), nb::cast<gid_t>(as[1]), groups.data(), groups.size()));
+    if (!identity) {
         throw std::bad_alloc();
     }
     return identity;
@@ -519,27 +528,30 @@ void core_open(Core &core, uint64_t tag, const std::string &root, const std::str
 {
     const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
 
+    const char *c_root = c_path(root);
+    const char *c_name = c_path(path);
+    Identity identity = identity_of(as);
+
     flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
-    Core::check(aiod_core_open(core.core, tag, c_path(root), c_path(path), flags, &creation, identity_of(as),
-                               timeout_ms * 1000000));
+    Core::check(
+        aiod_core_open(core.core, tag, c_root, c_name, flags, &creation, identity.release(), timeout_ms * 1000000));
 }
 
 void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
                const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as,
                uint64_t timeout_ms)
 {
-    aiod_identity *identity = identity_of(as);
+    Identity identity = identity_of(as);
     aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
 
     if (naming == nullptr) {
-        std::free(identity);
         throw std::bad_alloc();
     }
     naming->cursor = cursor;
     naming->mode = mode;
     naming->replace = replace;
     naming->no_links = !links;
-    Core::check(aiod_core_name(core.core, tag, naming, identity, timeout_ms * 1000000));
+    Core::check(aiod_core_name(core.core, tag, naming, identity.release(), timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,

@@ -323,6 +323,8 @@ class Handles:
         if number == errno.EXDEV:
             number = errno.EACCES
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
+        elif number == errno.EAGAIN:
+            advice = "a program has a lease on the file (fcntl F_SETLEASE), and has been asked to give it up; try again"
         elif number == errno.EINVAL:
             advice = "only regular files can be opened, and block devices as an export of their own"
             if waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +119,24 @@ def test_no_permission(new_daemon: Callable[..., Any]) -> None:
     daemon.start(prefix=powerless)
     with aiod_client.connect(daemon.endpoint) as client, pytest.raises(PermissionError, match="no permission"):
         client.open("scratch/secret")
+
+
+def test_a_file_under_a_lease(shared_daemon: Any, tree: Path) -> None:
+    """The holder is asked to give it up, and the client is told to come again."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGIO, lambda *_: asked.set())
+    holder = os.open(tree / "leased", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        with aiod_client.connect(shared_daemon.endpoint) as client:
+            with pytest.raises(BlockingIOError, match="has a lease on the file"):
+                client.open("scratch/leased")
+            assert asked.wait(10)
+            fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            client.open("scratch/leased").close()
+    finally:
+        os.close(holder)
+        signal.signal(signal.SIGIO, before)
 
 
 def test_too_many_handles(new_daemon: Callable[..., Any]) -> None:
