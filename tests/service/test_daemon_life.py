@@ -186,7 +186,7 @@ def test_another_users_runtime_directory(tmp_path: Path, disk_path: Path) -> Non
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
     config = tmp_path / "aiod.toml"
-    config.write_text(f'runtime_dir = "{theirs}"\n[exports.x]\npath = "/"\n')
+    config.write_text(f'runtime_dir = "{theirs}"\n[exports.x]\npath = "{tmp_path}"\n')
     done = run_aiod("--config", str(config))
     assert (done.returncode, "belongs to uid 65534" in done.stderr) == (1, True), done.stderr
 

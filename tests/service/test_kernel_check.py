@@ -15,10 +15,10 @@ LAUNCHER = Path(__file__).with_name("seccomp.py")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EPERM])
-def test_without_openat2_the_daemon_refuses_to_start(number: int, tmp_path: Path) -> None:
-    (tmp_path / "files").mkdir()
+def test_without_openat2_the_daemon_refuses_to_start(number: int, tmp_path: Path, disk_path: Path) -> None:
+    runtime_dir = disk_path / "run"  # whose path is short
     config = tmp_path / "aiod.toml"
-    config.write_text(f'runtime_dir = "{tmp_path}/run"\n[exports.scratch]\npath = "{tmp_path}/files"\n')
+    config.write_text(f'runtime_dir = "{runtime_dir}"\n[exports.scratch]\npath = "{tmp_path}"\n')
     done = subprocess.run(
         [
             sys.executable,
@@ -41,4 +41,4 @@ def test_without_openat2_the_daemon_refuses_to_start(number: int, tmp_path: Path
     assert f"openat2(2) cannot be used here: {os.strerror(number)}" in line
     assert "seccomp" in line
     assert "Linux 5.6" in line
-    assert not (tmp_path / "run").exists()
+    assert not runtime_dir.exists()

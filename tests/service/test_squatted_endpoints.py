@@ -67,15 +67,19 @@ def directory() -> Iterator[Path]:
 
 def connect_as_user() -> str:
     """What a program of USER gets, which names no endpoint. Forked: that user may have no way to the interpreter."""
+    handshake.software()  # imports, and remembers the answer
     reading, writing = os.pipe()
     connecting = os.fork()
     if connecting == 0:
-        os.setuid(USER)
         try:
+            os.setuid(USER)
             aiod_client.connect(timeout=5)
         except OSError as error:
             os.write(writing, f"{error.errno} {error.strerror}".encode())
-        os._exit(0)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, this process ends here
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as said:
         text = said.read()
@@ -112,6 +116,19 @@ def test_the_systems_daemon_is_used_instead(
     monkeypatch.setattr(os, "getuid", lambda: USER)
     assert endpoint.default_endpoint() == f"ipc://{system}/aiod.sock"
     assert squatted.has_heard() == b""
+
+
+def test_who_may_not_look_into_the_systems_directory_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    system = directory / "aiod"
+    system.mkdir(mode=0o750)  # as /run/aiod for who is not of the daemon's group
+    (system / "aiod.sock").touch()
+    monkeypatch.setattr(endpoint, "SYSTEM_DIR", str(system))
+    said = connect_as_user()
+    assert said.startswith(f"{errno.ECONNREFUSED} the aiod at ipc://{system}/aiod.sock is not for this user")
+    assert "Permission denied" in said
+    assert "group" in said
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])

@@ -61,7 +61,7 @@ def default_endpoint() -> str:
         return named
     distrusted: AiodError | None = None
     for directory in dict.fromkeys((default_runtime_dir(), SYSTEM_DIR)):
-        if not os.path.lexists(f"{directory}/{FRONT_NAME}"):
+        if not _may_exist(f"{directory}/{FRONT_NAME}"):
             continue
         try:
             _check_directory(directory)
@@ -73,6 +73,17 @@ def default_endpoint() -> str:
     if distrusted is not None:
         raise distrusted
     return DefaultEndpoint(front_endpoint(default_runtime_dir()))
+
+
+def _may_exist(path: str) -> bool:
+    """Whether there is a file at `path`, or this user may not know: what refuses a stranger is the better answer."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _check_directory(directory: str) -> int:
@@ -150,6 +161,12 @@ def probe(endpoint: str) -> None:
             _connect(path)
     except AiodError:
         raise
+    except PermissionError as error:
+        raise DaemonUnreachableError(
+            errno.ECONNREFUSED,
+            f"the aiod at {endpoint} is not for this user ({error.strerror}): become a member of the group of its"
+            " directory, or set AIOD_ENDPOINT",
+        ) from error
     except OSError as error:
         raise DaemonUnreachableError(
             errno.ECONNREFUSED,
