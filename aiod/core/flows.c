@@ -1,9 +1,13 @@
 #include "flows.h"
 
+#include <stddef.h>
+
 #define QUANTUM (UINT64_C(64) * 1024) /* bytes a turn */
 #define OVERHEAD UINT64_C(4096)       /* what a request costs beside its bytes */
 #define SHARED_NS UINT64_C(100000000) /* two have asked within this time: neither is alone */
-#define VISITS_MAX 256u               /* how long a turn is looked for: the pool's lock is held meanwhile */
+#define VISITS_MAX 256u               /* how long the fairest is looked for: the pool's lock is held meanwhile */
+#define CALLED_MAX 16u            /* flows that a rate calls at once, if those before them are held back otherwise */
+#define CALL_NS UINT64_C(5000000) /* the next is called after this, should the one called before not take anything */
 
 static struct aiod_flow *flow_of(struct aiod_flows *flows, const struct aiod_request *request)
 {
@@ -12,7 +16,7 @@ static struct aiod_flow *flow_of(struct aiod_flows *flows, const struct aiod_req
 
 static bool is_held(const struct aiod_flows *flows, const struct aiod_flow *flow)
 {
-    if (flow->waits) {
+    if (flow->waits_for != NULL) {
         return true;
     }
     if (!flows->shared) {
@@ -25,18 +29,21 @@ static bool is_held(const struct aiod_flows *flows, const struct aiod_flow *flow
 /* Before a flow changes its counts are taken out of the sums, and put back afterwards. */
 static void leave_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
+    flows->waiting -= flow->waits_for != NULL ? flow->queued : 0;
     flows->held -= is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh -= flow->active == 0 && !flow->waits ? flow->queued : 0;
+    flows->fresh -= flow->active == 0 && flow->waits_for == NULL ? flow->queued : 0;
 }
 
 static void enter_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
+    flows->waiting += flow->waits_for != NULL ? flow->queued : 0;
     flows->held += is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh += flow->active == 0 && !flow->waits ? flow->queued : 0;
+    flows->fresh += flow->active == 0 && flow->waits_for == NULL ? flow->queued : 0;
 }
 
 /* ---- the round ------------------------------------------------------------------------------------------------------ */
 
+/* As the last one. */
 static void join(struct aiod_flows *flows, struct aiod_flow *flow)
 {
     if (flows->turn == NULL) {
@@ -48,12 +55,7 @@ static void join(struct aiod_flows *flows, struct aiod_flow *flow)
         flow->previous->next = flow;
         flow->next->previous = flow;
     }
-    flow->deficit = 0;
-    flow->waits = false;
-    if (flow->active == 0) {
-        flow->deficit = QUANTUM;
-        flows->turn = flow;
-    }
+    flows->round++;
 }
 
 static void part(struct aiod_flows *flows, struct aiod_flow *flow)
@@ -63,6 +65,31 @@ static void part(struct aiod_flows *flows, struct aiod_flow *flow)
     }
     flow->previous->next = flow->next;
     flow->next->previous = flow->previous;
+    flows->round--;
+}
+
+/* It has something queued again. */
+static void come(struct aiod_flows *flows, struct aiod_flow *flow)
+{
+    join(flows, flow);
+    flow->ticket = ++flows->tickets;
+    flow->deficit = 0;
+    if (flow->active == 0) {
+        flow->deficit = QUANTUM;
+        flows->turn = flow;
+    }
+}
+
+/* Its turn is over, and the next one begins behind the others'. */
+static void next_turn(struct aiod_flows *flows, struct aiod_flow *flow)
+{
+    flow->deficit += QUANTUM;
+    flow->ticket = ++flows->tickets;
+}
+
+static uint64_t cost_of_first(const struct aiod_flow *flow)
+{
+    return flow->first->cost + OVERHEAD;
 }
 
 static void set_shared(struct aiod_flows *flows, bool shared)
@@ -70,7 +97,7 @@ static void set_shared(struct aiod_flows *flows, bool shared)
     struct aiod_flow *flow = flows->turn;
 
     flows->shared = shared;
-    flows->held = 0;
+    flows->held = flows->waiting;
     if (flow != NULL) {
         do {
             flows->held += is_held(flows, flow) ? flow->queued : 0;
@@ -116,9 +143,192 @@ void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request)
     }
     flow->last = request;
     if (flow->queued++ == 0) {
-        join(flows, flow);
+        come(flows, flow);
     }
     enter_sums(flows, flow);
+}
+
+/* ---- rates ---------------------------------------------------------------------------------------------------------- */
+
+bool aiod_flow_limited(const struct aiod_flow *flow)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL && aiod_rate_is_limited(flow->rates[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct aiod_flow *flow_at(struct aiod_heap_node *place)
+{
+    return (struct aiod_flow *)((char *)place - offsetof(struct aiod_flow, place));
+}
+
+/* It waits for `rate` no more; whether it joins the round is the caller's to say. */
+static void stop_waiting(struct aiod_flows *flows, struct aiod_flow *flow)
+{
+    struct aiod_rate *rate = flow->waits_for;
+
+    leave_sums(flows, flow);
+    aiod_heap_remove(&rate->waiting, &flow->place);
+    flow->waits_for = NULL;
+    enter_sums(flows, flow);
+    if (rate->waiting.root == NULL) {
+        aiod_heap_remove(&flows->rates, &rate->ready);
+    }
+}
+
+/* Of those that wait for `rate`, whose turn it is: the oldest ticket that may take its first request in this turn. */
+static struct aiod_flow *first_waiting(struct aiod_flows *flows, struct aiod_rate *rate)
+{
+    struct aiod_flow *flow = flow_at(rate->waiting.root);
+
+    for (unsigned i = 0; i < VISITS_MAX && flow->deficit < cost_of_first(flow); i++) {
+        next_turn(flows, flow);
+        aiod_heap_set(&rate->waiting, &flow->place, flow->ticket);
+        flow = flow_at(rate->waiting.root);
+    }
+    return flow;
+}
+
+/* `rate` is ready: whose turn it is joins the round, and the next one too while that one has as much in service as it may. */
+static void call(struct aiod_flows *flows, struct aiod_rate *rate, uint64_t now_ns)
+{
+    struct aiod_flow *flow = NULL;
+
+    for (unsigned i = 0; i < CALLED_MAX && rate->waiting.root != NULL && (flow == NULL || is_held(flows, flow)); i++) {
+        flow = first_waiting(flows, rate);
+        stop_waiting(flows, flow);
+        join(flows, flow);
+    }
+    if (rate->waiting.root != NULL) {
+        aiod_heap_set(&flows->rates, &rate->ready, now_ns + CALL_NS);
+    }
+}
+
+/* Whoever waits for `rate` is called: now if it is ready, or when it will be. */
+static void look_at(struct aiod_flows *flows, struct aiod_rate *rate, uint64_t now_ns)
+{
+    uint64_t ready_ns = aiod_rate_ready_ns(rate, now_ns);
+
+    if (rate->waiting.root == NULL) {
+        return;
+    }
+    if (ready_ns == 0) {
+        call(flows, rate, now_ns);
+    } else {
+        aiod_heap_set(&flows->rates, &rate->ready, ready_ns);
+    }
+}
+
+static void wait_for(struct aiod_flows *flows, struct aiod_flow *flow, struct aiod_rate *rate, uint64_t ready_ns)
+{
+    leave_sums(flows, flow);
+    part(flows, flow);
+    flow->waits_for = rate;
+    enter_sums(flows, flow);
+    if (rate->waiting.root == NULL) {
+        aiod_heap_insert(&flows->rates, &rate->ready, ready_ns);
+    }
+    aiod_heap_insert(&rate->waiting, &flow->place, flow->ticket);
+}
+
+/* When `flow` may pass by its `rate`, perhaps NULL: not before an older ticket that waits for it. 0: at once. */
+static uint64_t passes_ns(const struct aiod_flow *flow, const struct aiod_rate *rate, uint64_t now_ns)
+{
+    uint64_t ready_ns = rate != NULL ? aiod_rate_ready_ns(rate, now_ns) : 0;
+
+    return rate != NULL && ready_ns == 0 && aiod_heap_least(&rate->waiting) < flow->ticket ? now_ns + CALL_NS
+                                                                                           : ready_ns;
+}
+
+/* Have it wait for that of its rates that is ready last, if it has to. */
+static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
+{
+    struct aiod_rate *rate = NULL;
+    uint64_t ready_ns = 0;
+
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
+        uint64_t at_ns = passes_ns(flow, flow->rates[i], now_ns);
+
+        if (at_ns > ready_ns) {
+            ready_ns = at_ns;
+            rate = flow->rates[i];
+        }
+    }
+    if (ready_ns == 0) {
+        return false;
+    }
+    wait_for(flows, flow, rate, ready_ns);
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL && flow->rates[i] != rate) {
+            look_at(flows, flow->rates[i], now_ns); /* which may have called it: the next one's turn */
+        }
+    }
+    return true;
+}
+
+/* The first request of it passes, paid for with what there is. */
+static struct aiod_request *take_first(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
+{
+    uint64_t cost = cost_of_first(flow);
+
+    flow->deficit -= flow->deficit < cost ? flow->deficit : cost;
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL) {
+            aiod_rate_take(flow->rates[i], now_ns, flow->first->cost);
+            look_at(flows, flow->rates[i], now_ns);
+        }
+    }
+    return flow->first;
+}
+
+uint64_t aiod_flows_wake_ns(const struct aiod_flows *flows)
+{
+    return aiod_heap_least(&flows->rates);
+}
+
+static struct aiod_rate *rate_at(struct aiod_heap_node *ready)
+{
+    return (struct aiod_rate *)((char *)ready - offsetof(struct aiod_rate, ready));
+}
+
+void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns)
+{
+    while (flows->rates.root != NULL && flows->rates.root->key <= now_ns) {
+        look_at(flows, rate_at(flows->rates.root), now_ns);
+    }
+}
+
+void aiod_flows_release(struct aiod_flows *flows, struct aiod_rate *rate)
+{
+    while (rate->waiting.root != NULL) {
+        struct aiod_flow *flow = flow_at(rate->waiting.root);
+
+        stop_waiting(flows, flow);
+        join(flows, flow);
+    }
+}
+
+void aiod_flows_unlimit(struct aiod_flows *flows)
+{
+    flows->unlimited = true;
+    while (flows->rates.root != NULL) {
+        aiod_flows_release(flows, rate_at(flows->rates.root));
+    }
+}
+
+/* ---- whose turn it is ------------------------------------------------------------------------------------------------ */
+
+/* It has nothing queued any more. */
+static void go(struct aiod_flows *flows, struct aiod_flow *flow)
+{
+    if (flow->waits_for != NULL) {
+        stop_waiting(flows, flow);
+    } else {
+        part(flows, flow);
+    }
 }
 
 void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request)
@@ -137,113 +347,71 @@ void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request)
         flow->last = request->flow_previous;
     }
     if (--flow->queued == 0) {
-        part(flows, flow);
+        go(flows, flow);
     }
     enter_sums(flows, flow);
 }
 
-/* ---- rates ---------------------------------------------------------------------------------------------------------- */
+/* What `flow`, which is in the round, may do in its turn. */
+enum outlook {
+    NOTHING, /* it is held back by what it has in service */
+    TAKE,
+    LATER,   /* its turn is over: something, if nobody else may */
+    WAITING, /* it has left the round for a rate */
+};
 
-bool aiod_flow_limited(const struct aiod_flow *flow)
+static enum outlook look_for(struct aiod_flows *flows, struct aiod_flow *flow, bool only_fresh, uint64_t now_ns)
 {
-    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
-        if (flow->rates[i] != NULL && aiod_rate_is_limited(flow->rates[i])) {
-            return true;
-        }
+    if (is_held(flows, flow) || (only_fresh && flow->active > 0)) {
+        return NOTHING;
     }
-    return false;
-}
-
-/* Have it wait for its rates, if it has to. */
-static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
-{
-    uint64_t ready_ns = 0;
-
-    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
-        uint64_t at_ns = flow->rates[i] != NULL ? aiod_rate_ready_ns(flow->rates[i], now_ns) : 0;
-
-        ready_ns = at_ns > ready_ns ? at_ns : ready_ns;
+    if (has_to_wait(flows, flow, now_ns)) {
+        return WAITING;
     }
-    if (ready_ns == 0) {
-        return false;
+    if (flow->deficit >= cost_of_first(flow)) {
+        return TAKE;
     }
-    leave_sums(flows, flow);
-    flow->waits = true;
-    flow->ready_ns = ready_ns;
-    enter_sums(flows, flow);
-    flows->wake_ns = ready_ns < flows->wake_ns ? ready_ns : flows->wake_ns;
-    return true;
+    next_turn(flows, flow);
+    return LATER;
 }
 
-static struct aiod_request *take_first(struct aiod_flow *flow, uint64_t now_ns)
-{
-    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
-        if (flow->rates[i] != NULL) {
-            aiod_rate_take(flow->rates[i], now_ns, flow->first->cost);
-        }
-    }
-    return flow->first;
-}
-
-static void stop_waiting(struct aiod_flows *flows, struct aiod_flow *flow)
-{
-    leave_sums(flows, flow);
-    flow->waits = false;
-    enter_sums(flows, flow);
-}
-
-/* One that has left the round meanwhile, having nothing queued any more, looks again when it comes back. */
-void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns)
-{
-    struct aiod_flow *flow = flows->turn;
-
-    flows->wake_ns = UINT64_MAX;
-    if (flow == NULL) {
-        return;
-    }
-    do {
-        if (flow->waits && flow->ready_ns <= now_ns) {
-            stop_waiting(flows, flow);
-        } else if (flow->waits && flow->ready_ns < flows->wake_ns) {
-            flows->wake_ns = flow->ready_ns;
-        }
-        flow = flow->next;
-    } while (flow != flows->turn);
-}
-
-void aiod_flows_unlimit(struct aiod_flows *flows)
-{
-    flows->unlimited = true;
-    aiod_flows_wake(flows, UINT64_MAX);
-}
-
+/*
+ * While nobody is found who may take something all of the round is looked at. Those held back have something in service: there
+ * are hardly more of them than workers.
+ */
 struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns)
 {
     struct aiod_flow *flow = flows->turn;
     struct aiod_flow *possible = NULL;
+    size_t visits = 0;
 
-    for (unsigned visits = 0; flow != NULL && visits < VISITS_MAX; visits++) {
-        if (!is_held(flows, flow) && (!only_fresh || flow->active == 0) && !has_to_wait(flows, flow, now_ns)) {
-            uint64_t cost = flow->first->cost + OVERHEAD;
+    while (flows->round > 0 && visits < (possible != NULL ? VISITS_MAX : flows->round)) {
+        struct aiod_flow *previous = flow->previous;
 
-            if (flow->next == flow) {
-                return take_first(flow, now_ns); /* nobody else waits */
-            }
-            if (flow->deficit >= cost) {
-                flow->deficit -= cost;
-                flows->turn = flow;
-                return take_first(flow, now_ns);
-            }
-            flow->deficit += QUANTUM; /* for its next turn */
+        switch (look_for(flows, flow, only_fresh, now_ns)) {
+        case TAKE:
+            flows->turn = flow;
+            return take_first(flows, flow, now_ns);
+        case WAITING: /* others may have come in its place */
+            flow = previous != flow ? previous->next : flows->turn;
+            visits += possible != NULL;
+            continue;
+        case LATER:
             possible = possible != NULL ? possible : flow;
+            if (flows->round == 1) {
+                return take_first(flows, flow, now_ns);
+            }
+            break;
+        case NOTHING:
+            break;
         }
+        visits++;
         flow = flow->next;
-        if (possible == NULL && flow == flows->turn) {
-            return NULL; /* all are held back */
-        }
     }
-    return possible != NULL ? take_first(possible, now_ns)
-                            : NULL; /* very large requests among very many flows: no fairer than this */
+    if (possible != NULL && possible->waits_for == NULL) {
+        flows->turn = possible->next;
+    }
+    return possible != NULL ? take_first(flows, possible, now_ns) : NULL; /* large requests among very many flows */
 }
 
 /* ---- in service ----------------------------------------------------------------------------------------------------- */

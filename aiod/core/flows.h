@@ -9,9 +9,14 @@
  * only so much in service (active_max, active_bytes_max); and the last workers are for flows that have nothing in service
  * (aiod_pool_share).
  *
- * A flow whose rate is used up (rate.h: that of its export, and of its user) is passed over until its time has come.
+ * A flow whose rate is used up (rate.h: that of its export, and of its user) leaves the round, and waits for that rate in the
+ * order of tickets: a flow gets one when it comes, and a new one at the end of each of its turns. When the rate is ready it
+ * calls the flow of the oldest ticket back into the round; when a request of that one has passed and the rate is ready still,
+ * the next one. A flow does not pass by a rate that an older ticket waits for. So thousands that wait cost those in the round
+ * nothing, and none of them waits for ever.
  *
- * Private to the pool: everything here with its lock held. A step costs the same however long the queue is.
+ * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
+ * flows that wait.
  */
 #ifndef AIOD_FLOWS_H
 #define AIOD_FLOWS_H
@@ -34,33 +39,43 @@ struct aiod_flow {
     uint64_t active_bytes;
     uint64_t deficit;                         /* bytes it may take in this turn */
     struct aiod_rate *rates[AIOD_FLOW_RATES]; /* NULL: none */
-    bool waits;                               /* for its rates, until: */
-    uint64_t ready_ns;
-    struct aiod_flow *next; /* the round of those with something queued */
+    uint64_t ticket;                          /* when its turn began; the higher, the later */
+    struct aiod_rate *waits_for;              /* NULL: it is in the round, if it has something queued */
+    struct aiod_heap_node place;              /* among those that wait for the same rate */
+    struct aiod_flow *next;                   /* the round */
     struct aiod_flow *previous;
 };
 
 struct aiod_flows {
     struct aiod_flow own;   /* requests of nobody's: never held back */
-    struct aiod_flow *turn; /* whose it is; NULL: nothing is queued */
-    size_t held;            /* queued in flows that have as much in service as they may */
+    struct aiod_flow *turn; /* the round of those that need not wait: whose it is; NULL: there are none */
+    size_t round;           /* flows in it */
+    size_t waiting;         /* queued in flows that wait for a rate */
+    size_t held;            /* queued in those, and in flows that have as much in service as they may */
     size_t fresh;           /* queued in flows that have nothing in service, and need not wait */
     unsigned active_max;    /* requests; 0: no limit */
     uint64_t active_bytes_max;
     const struct aiod_flow *latest; /* who has asked last; compared only */
     uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
     bool shared;
-    uint64_t wake_ns; /* when the first of those that wait for their rates is ready; UINT64_MAX: none waits */
-    bool unlimited;   /* rates are not heeded any more */
+    uint64_t tickets;       /* given out so far */
+    struct aiod_heap rates; /* those that somebody waits for, by when they are ready */
+    bool unlimited;         /* rates are not heeded any more */
 };
 
 /* Is it limited by a rate? Then nothing of it passes without having been picked. */
 bool aiod_flow_limited(const struct aiod_flow *flow);
 
-/* Those whose time has come wait no more. */
+/* When aiod_flows_wake() is wanted: the first of the rates that are waited for is ready; UINT64_MAX: none is waited for. */
+uint64_t aiod_flows_wake_ns(const struct aiod_flows *flows);
+
+/* Each rate that is ready calls the flow whose turn it is. */
 void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns);
 
-/* Nor does anybody else, from now on. */
+/* `rate` has other limits: whoever waits for it looks again. */
+void aiod_flows_release(struct aiod_flows *flows, struct aiod_rate *rate);
+
+/* Nobody waits for any rate any more. */
 void aiod_flows_unlimit(struct aiod_flows *flows);
 
 void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request);

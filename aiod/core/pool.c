@@ -11,17 +11,10 @@
 #include "pool_state.h"
 #include "spawner.h"
 
-#define LOST_WAKEUP_NS 5000000ull    /* nothing taken for this long beside a sleeper: the belt wakes one */
-#define DEADLINE_SCAN_NS 50000000ull /* between two searches of the queue: how late a deadline may be noticed */
+#define LOST_WAKEUP_NS 5000000ull /* nothing taken for this long beside a sleeper: the belt wakes one */
+#define ENDED_AT_ONCE 256u        /* requests that end unstarted; others get the lock then */
 
 /* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
-
-static void note_deadline(struct aiod_pool *pool, const struct aiod_request *request)
-{
-    if (pool->queued_with_deadline == 0 || request->deadline_ns < pool->deadline_ns) {
-        pool->deadline_ns = request->deadline_ns;
-    }
-}
 
 static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
 {
@@ -37,8 +30,7 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     pool->queued++;
     aiod_flows_add(&pool->flows, request);
     if (request->deadline_ns != 0) {
-        note_deadline(pool, request);
-        pool->queued_with_deadline++;
+        aiod_heap_insert(&pool->deadlines, &request->late, request->deadline_ns);
     }
 }
 
@@ -56,7 +48,9 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
     }
     pool->queued--;
     aiod_flows_remove(&pool->flows, request);
-    pool->queued_with_deadline -= request->deadline_ns != 0;
+    if (request->deadline_ns != 0) {
+        aiod_heap_remove(&pool->deadlines, &request->late);
+    }
     request->state = AIOD_ACTIVE;
 }
 
@@ -65,25 +59,38 @@ size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
     return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
 }
 
-/* Unlink what `ended` picks, as a list linked by `next`, in the queue's order. */
-static struct aiod_request *unlink_if(struct aiod_pool *pool, bool (*ended)(const struct aiod_request *, uint64_t),
-                                      uint64_t argument)
+static struct aiod_request *late_request(struct aiod_heap_node *late)
+{
+    return (struct aiod_request *)((char *)late - offsetof(struct aiod_request, late));
+}
+
+/* Unlink what was queued until `limit_ns`, at most ENDED_AT_ONCE, as a list linked by `next`, oldest first. */
+static struct aiod_request *unlink_oldest(struct aiod_pool *pool, uint64_t limit_ns)
 {
     struct aiod_request *taken = NULL;
     struct aiod_request **tail = &taken;
-    struct aiod_request *request = pool->queue_first;
 
-    while (request != NULL) {
-        struct aiod_request *next = request->next;
-
-        if (ended(request, argument)) {
-            aiod_pool_unlink(pool, request);
-            request->next = NULL;
-            *tail = request;
-            tail = &request->next;
-        }
-        request = next;
+    for (unsigned i = 0; i < ENDED_AT_ONCE && pool->queued > 0 && pool->queue_first->queued_ns <= limit_ns; i++) {
+        *tail = pool->queue_first;
+        aiod_pool_unlink(pool, *tail);
+        tail = &(*tail)->next;
     }
+    *tail = NULL;
+    return taken;
+}
+
+/* Unlink what is past its deadline, alike, the earliest first. */
+static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
+{
+    struct aiod_request *taken = NULL;
+    struct aiod_request **tail = &taken;
+
+    for (unsigned i = 0; i < ENDED_AT_ONCE && aiod_heap_least(&pool->deadlines) <= now_ns; i++) {
+        *tail = late_request(pool->deadlines.root);
+        aiod_pool_unlink(pool, *tail);
+        tail = &(*tail)->next;
+    }
+    *tail = NULL;
     return taken;
 }
 
@@ -115,51 +122,9 @@ struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *gr
     return taken;
 }
 
-static bool always(const struct aiod_request *request, uint64_t unused)
-{
-    (void)request;
-    (void)unused;
-    return true;
-}
-
 bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns)
 {
     return request->deadline_ns != 0 && now_ns >= request->deadline_ns;
-}
-
-static bool queued_before(const struct aiod_request *request, uint64_t limit_ns)
-{
-    return request->queued_ns <= limit_ns;
-}
-
-/*
- * When to search the queue for passed deadlines: nearly every request has one, and the lock is held meanwhile, so not before
- * one can have passed.
- */
-static uint64_t deadline_scan_at_ns(const struct aiod_pool *pool)
-{
-    uint64_t earliest_ns = pool->deadline_scan_ns + DEADLINE_SCAN_NS;
-
-    return pool->deadline_ns > earliest_ns ? pool->deadline_ns : earliest_ns;
-}
-
-/* Unlink what is past its deadline, and find the earliest of the others. */
-static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
-{
-    struct aiod_request *late;
-
-    if (pool->queued_with_deadline == 0 || now_ns < deadline_scan_at_ns(pool)) {
-        return NULL;
-    }
-    pool->deadline_scan_ns = now_ns;
-    late = unlink_if(pool, aiod_pool_deadline_passed, now_ns);
-    pool->deadline_ns = UINT64_MAX;
-    for (const struct aiod_request *request = pool->queue_first; request != NULL; request = request->next) {
-        if (request->deadline_ns != 0 && request->deadline_ns < pool->deadline_ns) {
-            pool->deadline_ns = request->deadline_ns;
-        }
-    }
-    return late;
 }
 
 /* ---- the done list: lock not held --------------------------------------------------------------------------------- */
@@ -314,11 +279,11 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
     if (pool->queued > 0 && pool->asleep_threads > 0) {
         wanted_ns = LOST_WAKEUP_NS;
     }
-    if (pool->queued_with_deadline > 0) {
-        wanted_ns = sooner_ns(wanted_ns, deadline_scan_at_ns(pool), now_ns);
+    if (pool->deadlines.root != NULL) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_heap_least(&pool->deadlines), now_ns);
     }
-    if (pool->flows.wake_ns != UINT64_MAX) {
-        wanted_ns = sooner_ns(wanted_ns, pool->flows.wake_ns, now_ns);
+    if (aiod_flows_wake_ns(&pool->flows) != UINT64_MAX) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_flows_wake_ns(&pool->flows), now_ns);
     }
     if (pool->retry_at_ns != 0) {
         wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
@@ -372,14 +337,14 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     aiod_spawner_retry(pool, now_ns);
     pthread_mutex_lock(&pool->lock);
     wake = catch_lost_wakeup(pool, chosen, now_ns);
-    if (pool->flows.wake_ns <= now_ns) {
+    if (aiod_flows_wake_ns(&pool->flows) <= now_ns) {
         aiod_flows_wake(&pool->flows, now_ns);
         ring = aiod_spawner_owe(pool);
         wake = wake == 0 && pool->waking_threads == 0 ? aiod_pool_choose_sleepers(pool, chosen, 1) : wake;
     }
     late = unlink_late(pool, now_ns);
     if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
-        forlorn = unlink_if(pool, queued_before, now_ns - pool->spawn_retry_ns);
+        forlorn = unlink_oldest(pool, now_ns - pool->spawn_retry_ns);
     }
     pthread_mutex_unlock(&pool->lock);
 
@@ -410,48 +375,42 @@ static void set_reserve(struct aiod_pool *pool)
     pool->reserve_threads = pool->reserve_wanted < room ? pool->reserve_wanted : room;
 }
 
-void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max)
+/* What is queued may be taken by more than before: owe them, and wake one. Lock held; drops it. */
+static void unlock_and_supply(struct aiod_pool *pool)
 {
     struct aiod_worker *chosen[1];
-    unsigned wake;
-    bool ring;
+    bool ring = aiod_spawner_owe(pool);
+    unsigned wake = aiod_pool_choose_sleepers(pool, chosen, 1);
 
-    pthread_mutex_lock(&pool->lock);
-    pool->reserve_wanted = reserve_threads;
-    set_reserve(pool);
-    aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
-    ring = aiod_spawner_owe(pool);
-    wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     pthread_mutex_unlock(&pool->lock);
     aiod_pool_post_chosen(chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
+}
+
+void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->reserve_wanted = reserve_threads;
+    set_reserve(pool);
+    aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
+    unlock_and_supply(pool);
 }
 
 void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const struct aiod_rate_limits *limits)
 {
     pthread_mutex_lock(&pool->lock);
     aiod_rate_set(rate, limits);
-    pool->flows.wake_ns = 0; /* who waits looks again, at the next tick */
-    pthread_mutex_unlock(&pool->lock);
+    aiod_flows_release(&pool->flows, rate);
+    unlock_and_supply(pool);
 }
 
 void aiod_pool_unlimit(struct aiod_pool *pool)
 {
-    struct aiod_worker *chosen[1];
-    unsigned wake;
-    bool ring;
-
     pthread_mutex_lock(&pool->lock);
     aiod_flows_unlimit(&pool->flows);
-    ring = aiod_spawner_owe(pool);
-    wake = aiod_pool_choose_sleepers(pool, chosen, 1);
-    pthread_mutex_unlock(&pool->lock);
-    aiod_pool_post_chosen(chosen, wake);
-    if (ring) {
-        aiod_eventfd_ring(pool->doorbell_fd);
-    }
+    unlock_and_supply(pool);
 }
 
 /* The limits are others: owe no more than they allow, and send surplus sleepers home. Lock held; returns how many. */
@@ -619,7 +578,6 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
     pool->spawn_retry_ns = config->spawn_retry_ns;
     pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
     pool->timer_at_ns = AIOD_POOL_NEVER;
-    pool->flows.wake_ns = UINT64_MAX;
     error = init_doorbells(pool);
     if (error != 0) {
         free(pool);
@@ -651,23 +609,34 @@ static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
     return pool->cur_threads == 0;
 }
 
+/* End what is queued. No worker takes anything any more. */
+static void cancel_all(struct aiod_pool *pool)
+{
+    struct aiod_request *cancelled;
+
+    do {
+        pthread_mutex_lock(&pool->lock);
+        cancelled = unlink_oldest(pool, UINT64_MAX);
+        pthread_mutex_unlock(&pool->lock);
+        end_unstarted(pool, cancelled, -ECANCELED, AIOD_REASON_CANCELLED);
+    } while (cancelled != NULL);
+}
+
 bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns)
 {
     struct aiod_worker *chosen[AIOD_THREADS_MAX];
-    struct aiod_request *cancelled;
     unsigned wake;
     bool all_left;
 
     pthread_mutex_lock(&pool->lock);
     pool->stopping = true;
-    cancelled = unlink_if(pool, always, 0);
     pool->cur_threads -= pool->new_threads;
     pool->new_threads = 0;
     wake = choose_any(pool, chosen, AIOD_THREADS_MAX);
     pthread_mutex_unlock(&pool->lock);
 
     aiod_pool_post_chosen(chosen, wake);
-    end_unstarted(pool, cancelled, -ECANCELED, AIOD_REASON_CANCELLED);
+    cancel_all(pool);
 
     pthread_mutex_lock(&pool->lock);
     all_left = wait_all_left(pool, timeout_ns);

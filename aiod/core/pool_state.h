@@ -66,10 +66,8 @@ struct aiod_pool {
     size_t queued;
     struct aiod_flows flows; /* the same requests, by whose they are */
     unsigned reserve_wanted;
-    unsigned reserve_threads; /* as many of them as max_threads has room for */
-    size_t queued_with_deadline;
-    uint64_t deadline_ns;      /* none of those is earlier; it may have left the queue */
-    uint64_t deadline_scan_ns; /* when the queue was last searched for them */
+    unsigned reserve_threads;   /* as many of them as max_threads has room for */
+    struct aiod_heap deadlines; /* the same requests, by their deadlines, if they have one */
     uint64_t last_taken_ns;
     uint64_t timer_at_ns; /* what the main loop was told last about aiod_pool_tick(); AIOD_POOL_NEVER */
     bool stopping;

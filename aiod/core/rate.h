@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "heap.h"
+
 struct aiod_rate_limits {
     uint64_t per_second;       /* requests; 0: no limit */
     uint64_t bytes_per_second; /* 0: no limit */
@@ -24,6 +26,10 @@ struct aiod_rate {
     struct aiod_rate_limits limits;
     uint64_t requests_until_ns; /* when the tokens of what has passed are there */
     uint64_t bytes_until_ns;
+
+    /* Of flows.c. */
+    struct aiod_heap waiting;    /* flows, by their tickets: the oldest is next */
+    struct aiod_heap_node ready; /* while some wait: among the rates, by when the next of them may pass */
 };
 
 /* No limits, one reference. NULL: no memory. */

@@ -7,6 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "heap.h"
+
 struct aiod_flow;
 struct aiod_worker;
 
@@ -62,6 +64,7 @@ struct aiod_request {
     struct aiod_request *previous;
     struct aiod_request *flow_next;
     struct aiod_request *flow_previous;
+    struct aiod_heap_node late; /* while it is queued and has a deadline */
 
     /* Protected by the pool's lock while it is in service (in_service.c). */
     struct aiod_request *service_next;

@@ -212,10 +212,11 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
 /* Somebody waits for a rate, and the main loop's timer comes too late for that: it has to be told. Lock held. */
 static bool wants_timer(struct aiod_pool *pool)
 {
-    bool wants = pool->flows.wake_ns < pool->timer_at_ns;
+    uint64_t wake_ns = aiod_flows_wake_ns(&pool->flows);
+    bool wants = wake_ns < pool->timer_at_ns;
 
     if (wants) {
-        pool->timer_at_ns = pool->flows.wake_ns; /* as it will be */
+        pool->timer_at_ns = wake_ns; /* as it will be */
     }
     return wants;
 }

@@ -170,6 +170,43 @@ static void one_deadline_after_the_other(void)
     end_pool(pool);
 }
 
+/* As many as the defaults let clients queue: they end, in the order of their deadlines, some at a time, and late ones alone. */
+static void very_many_deadlines(void)
+{
+    enum {
+        COUNT = 262144,
+        LATE = 1000
+    };
+    struct aiod_pool *pool = make_pool(1, 0, 10000);
+    struct job *jobs = calloc(COUNT, sizeof(*jobs));
+    struct job blocker = {0};
+    struct gate gate;
+    size_t at_once;
+
+    gate_init(&gate, false);
+    submit_jobs(pool, &blocker, 1, &gate);
+    loop_until_waiting(pool, &gate, 1);
+    for (size_t i = 0; i < COUNT; i++) {
+        jobs[i].request.deadline_ns = i % (COUNT / LATE) == 0 && i / (COUNT / LATE) < LATE ? 1 + i : UINT64_MAX;
+    }
+    submit_jobs(pool, jobs, COUNT, NULL);
+    CHECK(aiod_pool_tick(pool) == 0); /* there are more */
+    at_once = COUNT - check_invariants(pool).queued;
+    CHECK(at_once > 0 && at_once < LATE);
+    loop_until_reaped(pool, LATE);
+    CHECK(check_invariants(pool).queued == COUNT - LATE);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(jobs[i].reaps == (jobs[i].request.deadline_ns != UINT64_MAX));
+    }
+    CHECK(!aiod_pool_stop(pool, 1)); /* the blocker is at its gate */
+    CHECK(check_invariants(pool).queued == 0);
+    gate_open(&gate);
+    CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
+    loop_until_reaped(pool, COUNT + 1);
+    aiod_pool_destroy(pool);
+    free(jobs);
+}
+
 static void past_the_deadline_when_taken(void)
 {
     struct aiod_pool *pool = make_pool(1, 1, 10000);
@@ -246,6 +283,7 @@ int main(void)
     from_several_threads();
     past_the_deadline();
     one_deadline_after_the_other();
+    very_many_deadlines();
     past_the_deadline_when_taken();
     shutdown_under_load();
     shutdown_in_the_middle_of_a_chain();

@@ -107,7 +107,7 @@ static void add(struct aiod_flows *flows, struct aiod_request *request, struct a
 
 static void one_that_waits_delays_nobody_else(void)
 {
-    struct aiod_flows flows = {.wake_ns = UINT64_MAX};
+    struct aiod_flows flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
     struct aiod_flow limited = {.rates = {rate}}, other = {0};
     struct aiod_request mine[2], others[2];
@@ -117,24 +117,24 @@ static void one_that_waits_delays_nobody_else(void)
     }
     CHECK(next(&flows, START) == &mine[0]);
     CHECK(next(&flows, START) == NULL);
-    CHECK(limited.waits && flows.held == 1 && flows.fresh == 0);
-    CHECK(flows.wake_ns == START + SECOND - MS);
+    CHECK(limited.waits_for == rate && flows.held == 1 && flows.fresh == 0);
+    CHECK(aiod_flows_wake_ns(&flows) == START + SECOND - MS);
     for (int i = 0; i < 2; i++) {
         add(&flows, &others[i], &other);
     }
     CHECK(next(&flows, START) == &others[0] && next(&flows, START) == &others[1]);
     CHECK(next(&flows, START) == NULL);
     aiod_flows_wake(&flows, START + SECOND / 2);
-    CHECK(limited.waits && flows.wake_ns == START + SECOND - MS);
+    CHECK(limited.waits_for == rate && aiod_flows_wake_ns(&flows) == START + SECOND - MS);
     aiod_flows_wake(&flows, START + SECOND);
-    CHECK(!limited.waits && flows.held == 0 && flows.wake_ns == UINT64_MAX);
+    CHECK(limited.waits_for == NULL && flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
     CHECK(next(&flows, START + SECOND) == &mine[1]);
     aiod_rate_unref(rate);
 }
 
 static void both_rates_count(void)
 {
-    struct aiod_flows flows = {.wake_ns = UINT64_MAX};
+    struct aiod_flows flows = {0};
     struct aiod_rate *of_export = rate_of(1000, 0, MS), *of_user = rate_of(1, 0, MS);
     struct aiod_flow flow = {.rates = {of_export, of_user}};
     struct aiod_request requests[2];
@@ -142,7 +142,7 @@ static void both_rates_count(void)
     add(&flows, &requests[0], &flow);
     add(&flows, &requests[1], &flow);
     CHECK(next(&flows, START) == &requests[0] && next(&flows, START) == NULL);
-    CHECK(flow.ready_ns == START + SECOND - MS);
+    CHECK(flow.waits_for == of_user && aiod_flows_wake_ns(&flows) == START + SECOND - MS);
     CHECK(of_export->requests_until_ns == START + MS); /* nothing was taken of it in vain */
     aiod_rate_unref(of_export);
     aiod_rate_unref(of_user);
@@ -150,7 +150,7 @@ static void both_rates_count(void)
 
 static void at_the_end_nobody_waits(void)
 {
-    struct aiod_flows flows = {.wake_ns = UINT64_MAX};
+    struct aiod_flows flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
     struct aiod_flow flow = {.rates = {rate}};
     struct aiod_request requests[3];
@@ -160,7 +160,155 @@ static void at_the_end_nobody_waits(void)
     }
     CHECK(next(&flows, START) == &requests[0] && next(&flows, START) == NULL);
     aiod_flows_unlimit(&flows);
+    CHECK(flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
     CHECK(next(&flows, START) == &requests[1] && next(&flows, START) == &requests[2]);
+    aiod_rate_unref(rate);
+}
+
+enum {
+    FLOWS = 1000,
+    EACH = 4
+};
+
+static struct aiod_flow many[FLOWS];
+static struct aiod_request requests[FLOWS][EACH];
+
+/* Flows with EACH requests of `bytes`, all of which wait for `rate` but what passes at once: how many do. */
+static unsigned have_many_wait(struct aiod_flows *flows, struct aiod_rate *rate, uint64_t bytes)
+{
+    unsigned count = 0;
+
+    for (int i = 0; i < FLOWS; i++) {
+        many[i] = (struct aiod_flow){.rates = {rate}};
+        for (int k = 0; k < EACH; k++) {
+            requests[i][k] = (struct aiod_request){.flow = &many[i], .cost = bytes, .queued_ns = START};
+            aiod_flows_add(flows, &requests[i][k]);
+        }
+    }
+    while (next(flows, START) != NULL) {
+        count++;
+    }
+    CHECK(flows->round == 0 && flows->held == (size_t)FLOWS * EACH - count && flows->fresh == 0);
+    return count;
+}
+
+/* More that wait for a rate than are ever looked at: nobody else waits, nor do they, more than the rate says. */
+static void thousands_that_wait_hide_nobody(void)
+{
+    struct aiod_flows flows = {0};
+    struct aiod_rate *rate = rate_of(1000, 0, MS);
+    struct aiod_flow other = {0};
+    struct aiod_request others;
+    uint64_t now_ns = START;
+    unsigned passed_now = have_many_wait(&flows, rate, 4096);
+
+    CHECK(passed_now == 2);
+    add(&flows, &others, &other);
+    CHECK(flows.fresh == 1 && next(&flows, START) == &others && next(&flows, START) == NULL);
+    for (unsigned count = passed_now; count < FLOWS * EACH; count++) {
+        CHECK(aiod_flows_wake_ns(&flows) > now_ns && aiod_flows_wake_ns(&flows) <= now_ns + MS);
+        now_ns = aiod_flows_wake_ns(&flows);
+        aiod_flows_wake(&flows, now_ns);
+        CHECK(flows.round == 1 && next(&flows, now_ns) != NULL && next(&flows, now_ns) == NULL);
+    }
+    CHECK(flows.held == 0 && flows.waiting == 0 && flows.turn == NULL && flows.rates.root == NULL);
+    aiod_rate_unref(rate);
+}
+
+static size_t queued_most(void)
+{
+    size_t most = 0;
+
+    for (int i = 0; i < FLOWS; i++) {
+        most = many[i].queued > most ? many[i].queued : most;
+    }
+    return most;
+}
+
+/* The whole burst passes: how many. */
+static unsigned after_a_second(struct aiod_flows *flows, uint64_t *now_ns)
+{
+    unsigned count = 0;
+
+    *now_ns += SECOND;
+    aiod_flows_wake(flows, *now_ns);
+    while (next(flows, *now_ns) != NULL) {
+        count++;
+    }
+    return count;
+}
+
+/* Of large requests, which take several turns, everybody has had one before all have had theirs. */
+static void each_has_its_turn(uint64_t bytes, uint64_t burst_ns)
+{
+    struct aiod_flows flows = {0};
+    struct aiod_rate *rate = rate_of(1000, 0, burst_ns);
+    unsigned count = have_many_wait(&flows, rate, bytes);
+    uint64_t now_ns = START;
+
+    while (count < FLOWS * (EACH - 1)) {
+        count += after_a_second(&flows, &now_ns);
+    }
+    CHECK(bytes < 65536 || queued_most() < EACH);
+    while (flows.held > 0) {
+        count += after_a_second(&flows, &now_ns);
+    }
+    CHECK(count == FLOWS * EACH && queued_most() == 0);
+    aiod_rate_unref(rate);
+}
+
+/* Two rates each, crosswise, both used up at once: everything passes in the end, and every look ends. */
+static void two_rates_that_call_each_others_flows(void)
+{
+    struct aiod_flows flows = {0};
+    struct aiod_rate *rates[3] = {rate_of(1000, 0, MS), rate_of(700, 0, 3 * MS), rate_of(300, 0, 2 * MS)};
+    uint64_t now_ns = START;
+    unsigned count = 0;
+
+    for (int i = 0; i < FLOWS; i++) {
+        many[i] = (struct aiod_flow){.rates = {rates[i % 3], rates[(i + 1) % 3]}};
+        for (int k = 0; k < EACH; k++) {
+            add(&flows, &requests[i][k], &many[i]);
+        }
+    }
+    while (count < FLOWS * EACH) {
+        while (next(&flows, now_ns) != NULL) {
+            count++;
+        }
+        CHECK(flows.held == 0 || aiod_flows_wake_ns(&flows) > now_ns);
+        now_ns = aiod_flows_wake_ns(&flows);
+        aiod_flows_wake(&flows, now_ns);
+    }
+    for (int i = 0; i < 3; i++) {
+        aiod_rate_unref(rates[i]);
+    }
+}
+
+/* What waits may be cancelled, all of it; and other limits are heeded at once. */
+static void what_waits_may_leave(void)
+{
+    struct aiod_flows flows = {0};
+    struct aiod_rate *rate = rate_of(1, 0, MS);
+    const struct aiod_rate_limits none = {0};
+    struct aiod_flow flow[2] = {{.rates = {rate}}, {.rates = {rate}}};
+    struct aiod_request mine[2], last;
+
+    add(&flows, &mine[0], &flow[0]);
+    add(&flows, &mine[1], &flow[1]);
+    add(&flows, &last, &flow[1]);
+    CHECK(next(&flows, START) != NULL && next(&flows, START) == NULL && flows.waiting == 2);
+    aiod_flows_remove(&flows, flow[1].first);
+    if (flow[0].queued > 0) {
+        aiod_flows_remove(&flows, flow[0].first);
+    } else {
+        aiod_flows_remove(&flows, flow[1].first);
+    }
+    CHECK(flows.waiting == 0 && flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
+    add(&flows, &mine[0], &flow[0]);
+    CHECK(next(&flows, START) == NULL && flow[0].waits_for == rate);
+    aiod_rate_set(rate, &none);
+    aiod_flows_release(&flows, rate);
+    CHECK(next(&flows, START) == &mine[0]);
     aiod_rate_unref(rate);
 }
 
@@ -173,5 +321,12 @@ int main(void)
     one_that_waits_delays_nobody_else();
     both_rates_count();
     at_the_end_nobody_waits();
+    thousands_that_wait_hide_nobody();
+    each_has_its_turn(4096, MS);
+    each_has_its_turn(4096, 50 * MS);
+    each_has_its_turn(1 << 20, MS);
+    each_has_its_turn(1 << 20, 50 * MS);
+    two_rates_that_call_each_others_flows();
+    what_waits_may_leave();
     return 0;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -69,6 +70,27 @@ def test_other_exports_do_not_wait(new_daemon: Callable[..., Any], tmp_path: Any
             future.result()
 
 
+def test_hundreds_of_sessions_that_wait_hide_nobody(
+    new_daemon: Callable[..., Any], tmp_path: Any, wait_until: Callable[..., None]
+) -> None:
+    sessions = 270  # more than the core looks at when it searches for the fairest request
+    daemon = limited(new_daemon, tmp_path, iops_max=1)
+    with contextlib.ExitStack() as stack:
+        files = []
+        for _ in range(sessions):
+            client = stack.enter_context(aiod_client.connect(daemon.endpoint, transport="zmq"))
+            files.append(client.open("slow/file", "w+"))
+        waiting = [future for file in files for future in file.submit([("write", b"x", 0)] * 2)]
+        wait_until(lambda: daemon.engine["pool"]["queued"] > sessions, "they wait")
+        other = stack.enter_context(aiod_client.connect(daemon.endpoint, transport="zmq"))
+        with other.open("scratch/file", "w+") as file:
+            for number in range(100):
+                assert file.submit([("write", b"x", number)])[0].result(timeout=10) == 1
+        assert not all(future.done() for future in waiting)
+        daemon.stop()  # which heeds no rate
+        assert {future.result() for future in waiting} == {1}
+
+
 def test_a_reload_lets_them_go(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
     daemon = limited(new_daemon, tmp_path, iops_max=1)
     with aiod_client.connect(daemon.endpoint, transport=transport) as client, client.open("slow/file", "w+") as file:
@@ -108,7 +130,7 @@ def test_deadlines_pass_and_a_stop_lets_all_go(
                 future.result()
             assert late.value.errno == errno.ETIMEDOUT
         waiting = file.submit([("write", b"x", 0)] * 20)
-        wait_until(lambda: daemon.engine["pool"]["queued"] == 20, "they wait")
+        wait_until(lambda: daemon.engine["pool"]["queued"] > 0, "they wait")
         daemon.stop()  # which heeds no rate
         assert [future.result() for future in waiting] == [1] * 20
 
