@@ -14,6 +14,7 @@
 #include "ring.h"
 
 #define LOOKS_PER_CLOCK 16                /* a look at the clock costs as much as some looks at the rings */
+#define PASSES_PER_FULL 16u               /* of how many passes over the awake rings one looks at the dormant, too */
 #define CPUS_KNOWN_NS UINT64_C(500000000) /* how long affinities are taken to be what they were */
 
 struct aiod_poller {
@@ -36,8 +37,10 @@ struct aiod_poller {
     unsigned wanted_count;
 
     /* The thread's. */
-    struct aiod_ring **rings; /* a reference of each */
+    struct aiod_ring **rings; /* a reference of each; the awake first */
     unsigned ring_count;
+    unsigned awake;  /* the others are dormant: their clients ring the doorbell */
+    unsigned passes; /* until the dormant are looked at, too */
     unsigned changes_seen;
     struct aiod_halt_poll poll;
     bool one_cpu;           /* is all that it and its clients can run on */
@@ -66,18 +69,41 @@ static void follow_changes(struct aiod_poller *poller)
     let_go(poller);
     pthread_mutex_lock(&poller->lock);
     memcpy(poller->rings, poller->wanted, poller->wanted_count * sizeof(poller->rings[0]));
-    poller->ring_count = poller->wanted_count;
+    poller->ring_count = poller->awake = poller->wanted_count;
     for (unsigned i = 0; i < poller->ring_count; i++) {
         aiod_ring_get(poller->rings[i]);
     }
     pthread_mutex_unlock(&poller->lock);
 }
 
+static void swap_rings(struct aiod_poller *poller, unsigned one, unsigned other)
+{
+    struct aiod_ring *ring = poller->rings[one];
+
+    poller->rings[one] = poller->rings[other];
+    poller->rings[other] = ring;
+}
+
+/* A look at each of the dormant: memory alone. */
+static void wake_dormant(struct aiod_poller *poller)
+{
+    for (unsigned i = poller->awake; i < poller->ring_count; i++) {
+        if (aiod_ring_has_entries(poller->rings[i])) {
+            aiod_ring_set_sleeping(poller->rings[i], false);
+            swap_rings(poller, i, poller->awake++);
+        }
+    }
+}
+
 static bool take_all(struct aiod_poller *poller)
 {
     unsigned taken = 0;
 
-    for (unsigned i = 0; i < poller->ring_count; i++) {
+    if (poller->passes-- == 0) {
+        poller->passes = PASSES_PER_FULL;
+        wake_dormant(poller);
+    }
+    for (unsigned i = 0; i < poller->awake; i++) {
         taken += aiod_ring_take(poller->rings[i]);
     }
     return taken > 0;
@@ -91,7 +117,7 @@ static bool has_changes(const struct aiod_poller *poller)
 
 static bool has_work(const struct aiod_poller *poller)
 {
-    for (unsigned i = 0; i < poller->ring_count; i++) {
+    for (unsigned i = 0; i < poller->awake; i++) {
         if (aiod_ring_has_entries(poller->rings[i])) {
             return true;
         }
@@ -109,9 +135,10 @@ static void pause_a_little(void)
 }
 
 /* Look on until `until_ns`. True: there is work. */
-static bool look_on(const struct aiod_poller *poller, uint64_t until_ns)
+static bool look_on(struct aiod_poller *poller, uint64_t until_ns)
 {
     do {
+        wake_dormant(poller);
         for (unsigned i = 0; i < LOOKS_PER_CLOCK; i++) {
             if (has_work(poller)) {
                 return true;
@@ -125,8 +152,27 @@ static bool look_on(const struct aiod_poller *poller, uint64_t until_ns)
 
 static void set_sleeping(struct aiod_poller *poller, bool sleeping)
 {
-    for (unsigned i = 0; i < poller->ring_count; i++) {
+    for (unsigned i = 0; i < poller->awake; i++) {
         aiod_ring_set_sleeping(poller->rings[i], sleeping);
+    }
+}
+
+/*
+ * A ring from which nothing has been taken between two sleeps, and that has nothing in flight, stays asleep: so the many that
+ * are idle cost nothing while a few are in use. They have been told already.
+ */
+static void let_idle_sleep(struct aiod_poller *poller)
+{
+    for (unsigned i = 0; i < poller->awake;) {
+        struct aiod_ring *ring = poller->rings[i];
+        uint32_t head = aiod_ring_taken(ring);
+
+        if (head == ring->slept_head && aiod_ring_inflight(ring) == 0) {
+            swap_rings(poller, i, --poller->awake);
+        } else {
+            ring->slept_head = head;
+            i++;
+        }
     }
 }
 
@@ -142,7 +188,9 @@ static void sleep_until_rung(struct aiod_poller *poller)
     if (has_work(poller)) {
         sched_yield(); /* a worker may be taking what there is */
     } else {
+        let_idle_sleep(poller);
         epoll_wait(poller->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), -1);
+        poller->passes = 0;
     }
     set_sleeping(poller, false);
 }
@@ -184,7 +232,7 @@ static bool may_look(struct aiod_poller *poller, uint64_t now_ns)
  */
 static bool has_inflight(const struct aiod_poller *poller)
 {
-    for (unsigned i = 0; i < poller->ring_count; i++) {
+    for (unsigned i = 0; i < poller->awake; i++) {
         if (aiod_ring_inflight(poller->rings[i]) > 0) {
             return true;
         }

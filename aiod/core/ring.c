@@ -355,6 +355,11 @@ uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)
     return bytes;
 }
 
+uint32_t aiod_ring_taken(const struct aiod_ring *ring)
+{
+    return __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED);
+}
+
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats)
 {
     pthread_mutex_lock(&ring->lock);

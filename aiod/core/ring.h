@@ -77,6 +77,8 @@ struct aiod_ring {
     pthread_mutex_t taking; /* held by who takes submissions; only tried, never waited for */
     uint32_t sq_head;       /* written by who takes, with atomic operations */
 
+    uint32_t slept_head; /* the poller's: sq_head when it went to sleep last */
+
     atomic_uint refs;
     atomic_bool ended; /* nothing is taken any more */
 
@@ -155,6 +157,9 @@ void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);
 uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring);
+
+/* How many submissions have been taken, modulo 2^32. */
+uint32_t aiod_ring_taken(const struct aiod_ring *ring);
 
 /* Add what was counted to `stats`, which is the caller's. */
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);

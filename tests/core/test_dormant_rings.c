@@ -1,0 +1,108 @@
+/*
+ * Of many rings the poller attends to those in use: the others stay told that the engine sleeps, so that their clients ring, and
+ * are served as soon as they do.
+ */
+#include <fcntl.h>
+#include <sched.h>
+
+#include "check.h"
+#include "raw_ring.h"
+#include "ring_engine.h"
+#include "scratch.h"
+
+enum {
+    RINGS = 8,
+    ROUNDS = 400
+};
+
+static struct raw_ring rings[RINGS];
+static uint32_t tails[RINGS];
+
+static bool engine_sleeps(const struct raw_ring *ring)
+{
+    return __atomic_load_n(&ring->header->engine_sleeps, __ATOMIC_SEQ_CST) != 0;
+}
+
+static void wait_asleep(const struct raw_ring *ring)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+
+    while (!engine_sleeps(ring)) {
+        CHECK(aiod_now_ns() < end_ns);
+        sched_yield();
+    }
+}
+
+static void submit(unsigned number)
+{
+    struct raw_ring *ring = &rings[number];
+
+    raw_put(ring, tails[number]++, &(struct aiod_ring_sqe){.op = AIOD_RING_READ, .handle = ring->handle});
+    raw_submit(ring, tails[number]);
+    if (engine_sleeps(ring)) {
+        raw_ring_doorbell(ring);
+    }
+}
+
+static void finish(unsigned number)
+{
+    raw_wait_completed(&rings[number], tails[number]);
+    __atomic_store_n(&rings[number].header->cq_head, tails[number], __ATOMIC_RELEASE);
+}
+
+static bool is_finished(unsigned number)
+{
+    return __atomic_load_n(&rings[number].header->cq_tail, __ATOMIC_ACQUIRE) == tails[number];
+}
+
+/* The engine sleeps and wakes for one ring; the others hear nothing of that once it has slept twice. */
+static void idle_rings_are_left_alone(void)
+{
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        wait_asleep(&rings[0]);
+        submit(0);
+        finish(0);
+        for (unsigned i = 1; i < RINGS && round >= 3; i++) {
+            CHECK(engine_sleeps(&rings[i]));
+        }
+    }
+}
+
+/* Each is served, whether the engine sleeps or works for another one; and again when it has been idle. */
+static void a_dormant_ring_is_served(void)
+{
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        unsigned number = 1 + round % (RINGS - 1);
+
+        submit(number);
+        while (!is_finished(number)) {
+            submit(0);
+            finish(0);
+        }
+        finish(number);
+    }
+}
+
+int main(void)
+{
+    const char *path;
+    int file;
+
+    faults_install();
+    path = engine_start(&(struct engine_config){.inline_read_max = 4096, .max_threads = 1, .handles_max = 16});
+    file = scratch_file(O_RDWR);
+    engine_add_file("file", file);
+    for (unsigned i = 0; i < RINGS; i++) {
+        raw_attach(&rings[i], path, 16, 4096, "file");
+        submit(i);
+        finish(i);
+    }
+    idle_rings_are_left_alone();
+    a_dormant_ring_is_served();
+    for (unsigned i = 0; i < RINGS; i++) {
+        raw_detach(&rings[i]);
+    }
+    engine_stop();
+    close(file);
+    return 0;
+}
