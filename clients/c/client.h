@@ -1,7 +1,7 @@
 /*
  * client.h - a session's state, private to libaiod.
  *
- * Lock order: `socket_lock`, then `lock`; neither is held while a thread sleeps for a completion. Leader and followers: of
+ * Lock order: `socket_lock`, then `lock`; `lock` is not held while a thread sleeps. Leader and followers: of
  * the threads that wait, one looks at the memory (the leader), the others are parked; whoever leaves lets one of those
  * lead.
  */
@@ -9,6 +9,7 @@
 #define AIOD_CLIENT_H
 
 #include <pthread.h>
+#include <sys/types.h>
 
 #include "aiod.h"
 #include "area.h"
@@ -29,6 +30,8 @@ struct parked {
 };
 
 struct aiod_resume;
+struct aiod_call;
+struct msghdr;
 
 struct aiod_client {
     /* Constant. That the memory at `base` and what the descriptors refer to may be another engine's: see resume.c. */
@@ -45,8 +48,10 @@ struct aiod_client {
     uint64_t spin_max_ns;
     struct aiod_resume *resume; /* NULL: when the engine has gone the session has ended */
 
-    pthread_mutex_t socket_lock; /* a call and its answer */
-    uint64_t next_cookie;
+    uint64_t call_timeout_ns;
+
+    pthread_mutex_t socket_lock; /* another engine is attached to */
+    uint64_t next_cookie;        /* of calls; atomic */
 
     pthread_mutex_t lock;
 
@@ -64,7 +69,16 @@ struct aiod_client {
     struct aiod_op **done_tail;
     uint64_t done_count;
     bool leading;
+    uint32_t wake_ups; /* of the leader by aiod_wake_all(); loaded without the lock, too */
     struct parked *parked;
+    int epoll; /* what aiod_fd() is: the socket while there is an engine, `bell`, and a timer of resume.c's; -1: not used */
+    int bell;                /* an eventfd; -1 */
+    bool armed;              /* an event loop sleeps on aiod_fd(), or is about to */
+    bool told;               /* it was woken: by `bell`, or by the byte that the engine sends */
+    bool rung;               /* `bell` is readable */
+    bool left;               /* the loop has left an answer on the socket to the thread that receives */
+    struct aiod_call *calls; /* not answered */
+    bool receiving;          /* a thread that waits for an answer looks at the socket */
     struct area area;
     uint64_t spin_ns; /* how long the next leader looks before it sleeps: adapted as the engine's poller does */
 };
@@ -88,31 +102,64 @@ union aiod_answer {
 /* error.c: keep the sentence, printf-like; returns `error`, which is negative. */
 int aiod_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* ---- wire.c: the socket; results are negative errnos; -ETIMEDOUT: not until `deadline_ns` ---- */
+
+#define AIOD_NEVER ((uint64_t)INT64_MAX)
+
+/* So long from now; AIOD_NEVER: never. */
+uint64_t aiod_deadline(uint64_t timeout_ns);
+
+/* Until `socket` has one of `events`. */
+int aiod_poll(int socket, short events, uint64_t deadline_ns);
+
+/* Connected to the socket at `path`. Keeps a sentence. */
+int aiod_dial(const char *path, uint64_t deadline_ns);
+
+/* A message; aiod_send_now() does not wait: -EAGAIN. */
+int aiod_send(int socket, const void *message, size_t length, uint64_t deadline_ns);
+int aiod_send_now(int socket, const void *message, size_t length);
+
+/* Its bytes; 0: the connection has ended. aiod_receive_now() does not wait: -EAGAIN. */
+ssize_t aiod_receive_by(int socket, struct msghdr *message, uint64_t deadline_ns);
+ssize_t aiod_receive_now(int socket, struct msghdr *message, int flags);
+
 /* ---- session.c ---- */
 
-/* Connect and attach; nothing on the way takes longer than `timeout_ns` (0: any time). 0, or -errno with nothing to give back. */
+/* Connect and attach. 0, or -errno with nothing to give back. */
 int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const struct aiod_options *options,
-                      uint64_t timeout_ns);
+                      uint64_t deadline_ns);
 void aiod_give_back(const struct aiod_attachment *attachment);
-
-/* Of what is sent and received on it from now on; 0: none. */
-void aiod_set_timeout(int socket, uint64_t timeout_ns);
 
 /* What the engine said no with. */
 int aiod_refused(const union aiod_answer *answer, size_t length);
 
-/* ---- calls.c: socket_lock held ---- */
+/* ---- calls.c ---- */
+
+/* OPEN as it goes by the socket, and its length. The path is one of AIOD_RING_PATH_MAX bytes at most. */
+struct aiod_open_message {
+    struct aiod_ring_open open;
+    char path[AIOD_RING_PATH_MAX];
+};
+size_t aiod_put_open(struct aiod_open_message *message, const char *path, unsigned flags, unsigned mode,
+                     uint64_t cookie);
+
+uint64_t aiod_next_cookie(struct aiod_client *client);
 
 /*
- * Send a call and wait for its answer. `file` (may be NULL) is what was opened, zeros if the engine does not say. *lost: there
- * is no answer, the connection has ended; then the result is an errno all the same.
+ * Send a call by a socket that no other thread uses, and wait for its answer. `file` (may be NULL) is what was opened, zeros if
+ * the engine does not say. -ECONNRESET, -EPIPE: the connection has ended.
  */
 int64_t aiod_ask(int socket, const void *message, size_t length, uint64_t cookie, struct aiod_ring_file *file,
-                 bool *lost);
+                 uint64_t deadline_ns);
 
-/* OPEN, as aiod_ask(). `length` is the path's. */
-int64_t aiod_ask_open(struct aiod_client *client, int socket, const char *path, size_t length, unsigned flags,
-                      unsigned mode, struct aiod_ring_file *file, bool *lost);
+/*
+ * Receive what is there; the connection's end is the session's. False: the next message is left to the thread that receives.
+ * Lock held.
+ */
+bool aiod_receive(struct aiod_client *client);
+
+/* No call will be answered any more. Lock held. */
+void aiod_lose_calls(struct aiod_client *client);
 
 /* ---- buffers.c: lock held ---- */
 
@@ -136,19 +183,39 @@ void aiod_end_session(struct aiod_client *client, int error);
 /* Nobody leads now, maybe: one who is parked is to. */
 void aiod_let_lead(struct aiod_client *client);
 
+/* Around a leader's sleep. The completions are to be looked at after aiod_end_leading(): a loop waits for them, maybe. */
+void aiod_begin_leading(struct aiod_client *client);
+void aiod_end_leading(struct aiod_client *client);
+
 /* Whoever sleeps for completions looks again. */
 void aiod_wake_all(struct aiod_client *client);
 
 /* The engine has gone, or has ended the session: another is looked for, or the session has ended. */
 void aiod_lose_session(struct aiod_client *client);
 
-/* Is the connection still there? */
-void aiod_look_at_socket(struct aiod_client *client);
-
 /* Submit all that has a place and was not submitted to this engine. */
 void aiod_submit_again(struct aiod_client *client);
 
 uint64_t aiod_clock_ns(void);
+
+/* ---- loop.c: lock held, or nobody else knows the client ---- */
+
+void aiod_loop_destroy(struct aiod_client *client);
+
+/* The socket is an engine's again; or it would only say for ever that the engine has gone. */
+void aiod_loop_watch_socket(const struct aiod_client *client);
+void aiod_loop_leave_socket(const struct aiod_client *client);
+
+/* Have aiod_fd() readable. */
+void aiod_loop_ring(struct aiod_client *client);
+
+/* A completion, or the engine's byte on the socket, was taken that an armed loop sleeps for. */
+void aiod_loop_pass_on(struct aiod_client *client);
+void aiod_loop_pass_byte_on(struct aiod_client *client);
+
+/* `client_waits` is a leader's from now on; or nobody leads, and it is the loop's, who looks again after that. */
+void aiod_loop_yield_word(struct aiod_client *client);
+void aiod_loop_take_word(struct aiod_client *client);
 
 /* resume.c: why the session has ended, as far as it is known. Lock held. */
 const char *aiod_why(const struct aiod_client *client);
@@ -173,19 +240,16 @@ void aiod_resume_tick(struct aiod_client *client);
 /* socket_lock held too: until there is an engine, or none in time. 0, or -errno of the end. Lock not held meanwhile. */
 int aiod_resume_await(struct aiod_client *client);
 
-/* The session has ended: who sleeps on aiod_fd() has to know. */
-void aiod_resume_ended(struct aiod_client *client);
-
 /* The entry of `op` for the engine there is. */
 void aiod_resume_put(struct aiod_client *client, struct aiod_op *op, struct aiod_ring_sqe *sqe);
 
 /* A completion has come. False: it is none for the caller, the next engine has to do it. */
 bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op);
 
-/* Descriptor for event loops. */
-int aiod_resume_fd(const struct aiod_client *client);
+/* A timer that an event loop is woken by while away. */
+int aiod_resume_timer(const struct aiod_client *client);
 
-/* aiod_fd() need not be readable any more. */
+/* aiod_fd() need not be readable on its account any more. */
 void aiod_resume_disarm(struct aiod_client *client);
 
 #endif

@@ -50,10 +50,7 @@ int64_t aiod_files_add(struct aiod_client *client, const char *path, unsigned fl
 {
     char *copy = strdup(path);
     int64_t handle = -ENOMEM;
-    uint32_t index;
-
-    pthread_mutex_lock(&client->lock);
-    index = find_slot(client->resume);
+    uint32_t index = find_slot(client->resume);
     if (copy != NULL && index < FILES_MAX) {
         struct aiod_open_file *slot = &client->resume->files[index];
         uint32_t generation = (slot->generation + 1) & 0x7fff;
@@ -64,47 +61,37 @@ int64_t aiod_files_add(struct aiod_client *client, const char *path, unsigned fl
                                         .identity = *file,
                                         .engine_handle = engine_handle};
         handle = (int64_t)generation << 16 | (index + 1);
-    }
-    pthread_mutex_unlock(&client->lock);
-    if (handle < 0) { /* the engine's handle stays open until the session ends */
+    } else { /* the engine's handle stays open until the session ends */
         free(copy);
-        return aiod_fail(-ENOMEM, "no memory for an open file");
     }
     return handle;
 }
 
 bool aiod_files_remove(struct aiod_client *client, uint32_t handle)
 {
-    struct aiod_open_file *file;
+    struct aiod_open_file *file = aiod_files_find(client->resume, handle);
 
-    pthread_mutex_lock(&client->lock);
-    file = aiod_files_find(client->resume, handle);
     if (file != NULL) {
         free(file->path);
         file->path = NULL;
     }
-    pthread_mutex_unlock(&client->lock);
     return file != NULL;
 }
 
 uint32_t aiod_files_engine_handle(struct aiod_client *client, uint32_t handle)
 {
-    const struct aiod_open_file *file;
-    uint32_t number;
+    const struct aiod_open_file *file = aiod_files_find(client->resume, handle);
 
-    pthread_mutex_lock(&client->lock);
-    file = aiod_files_find(client->resume, handle);
-    number = file != NULL ? file->engine_handle : 0;
-    pthread_mutex_unlock(&client->lock);
-    return number;
+    return file != NULL ? file->engine_handle : 0;
 }
 
 /* ---- going on ------------------------------------------------------------------------------------------------------- */
 
-/* Errnos of an engine that stops, has no worker free or has too much to do: the next attempt may go. */
+/* Errnos of an engine that stops, goes, has no worker free or has too much to do: the next attempt may go. */
 static bool may_pass(int error)
 {
-    return error == -ESHUTDOWN || error == -EAGAIN || error == -ETIMEDOUT || error == -EINTR;
+    return error == -ESHUTDOWN || error == -EAGAIN || error == -ETIMEDOUT || error == -EINTR || error == -ECONNRESET ||
+           error == -EPIPE;
 }
 
 /* Generation 0: the file system tells no two files apart. */
@@ -114,27 +101,29 @@ static bool is_same(const struct aiod_ring_file *one, const struct aiod_ring_fil
            one->generation == other->generation;
 }
 
-static int reopen(struct aiod_client *client, int socket, struct aiod_open_file *file)
+static int reopen(struct aiod_client *client, int socket, struct aiod_open_file *file, uint64_t deadline_ns)
 {
+    struct aiod_open_message message;
     struct aiod_ring_file now;
-    bool lost;
-    int64_t result = aiod_ask_open(client, socket, file->path, strlen(file->path), file->flags, 0, &now, &lost);
+    uint64_t cookie = aiod_next_cookie(client);
+    size_t length = aiod_put_open(&message, file->path, file->flags, 0, cookie);
+    int64_t result = aiod_ask(socket, &message, length, cookie, &now, deadline_ns);
 
-    if (lost || (result < 0 && may_pass((int)result))) {
+    if (result < 0 && may_pass((int)result)) {
         return (int)result;
     }
     file->next_lost = result < 0 ? (int)result : is_same(&now, &file->identity) ? 0 : -ESTALE;
     file->next_handle = file->next_lost == 0 ? (uint32_t)result : 0;
     if (result >= 0 && file->next_lost != 0) {
-        struct aiod_ring_close message = {
-            .type = AIOD_RING_CLOSE, .handle = (uint32_t)result, .cookie = client->next_cookie++};
+        struct aiod_ring_close close_it = {
+            .type = AIOD_RING_CLOSE, .handle = (uint32_t)result, .cookie = aiod_next_cookie(client)};
 
-        aiod_ask(socket, &message, sizeof(message), message.cookie, NULL, &lost);
+        aiod_ask(socket, &close_it, sizeof(close_it), close_it.cookie, NULL, deadline_ns);
     }
     return 0;
 }
 
-int aiod_files_reopen(struct aiod_client *client, int socket)
+int aiod_files_reopen(struct aiod_client *client, int socket, uint64_t deadline_ns)
 {
     struct aiod_resume *resume = client->resume;
 
@@ -143,7 +132,7 @@ int aiod_files_reopen(struct aiod_client *client, int socket)
         int error = 0;
 
         if (file->path != NULL && file->lost == 0) {
-            error = reopen(client, socket, file);
+            error = reopen(client, socket, file, deadline_ns);
         }
         if (error < 0) {
             return error;

@@ -6,7 +6,6 @@
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +52,7 @@ static void put_done(struct aiod_client *client, struct aiod_op *op)
     op->next = NULL;
     *client->done_tail = op;
     client->done_tail = &op->next;
+    aiod_loop_pass_on(client);
 }
 
 void aiod_settle(struct aiod_client *client, struct aiod_op *op)
@@ -125,9 +125,8 @@ void aiod_end_session(struct aiod_client *client, int error)
             aiod_settle(client, op);
         }
     }
-    if (client->resume != NULL) {
-        aiod_resume_ended(client);
-    }
+    aiod_lose_calls(client);
+    aiod_loop_ring(client);
     aiod_wake_all(client);
 }
 
@@ -137,7 +136,11 @@ void aiod_wake_all(struct aiod_client *client)
         parked->woken = true;
         pthread_cond_signal(&parked->cond);
     }
-    /* The leader sleeps on it; the engine will not wake it any more. */
+    if (!client->leading) {
+        return;
+    }
+    /* The leader may be about to sleep: so it looks at wake_ups once more when it has said so. */
+    __atomic_store_n(&client->wake_ups, client->wake_ups + 1, __ATOMIC_SEQ_CST);
     __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &client->header->client_waits, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
@@ -151,17 +154,6 @@ void aiod_lose_session(struct aiod_client *client)
         aiod_resume_lost(client);
     } else {
         aiod_end_session(client, ECONNRESET);
-    }
-}
-
-/* Its end is the session's. */
-void aiod_look_at_socket(struct aiod_client *client)
-{
-    char byte;
-    ssize_t got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
-
-    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        aiod_lose_session(client);
     }
 }
 
@@ -300,13 +292,14 @@ static bool look_on(const struct aiod_client *client, uint32_t seen, uint64_t un
     return false;
 }
 
-/* Sleep until cq_tail is not `seen`, or for so long. True: the engine was not heard of. */
-static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint64_t sleep_ns)
+/* Sleep until cq_tail is not `seen`, aiod_wake_all(), or for so long. True: the engine was not heard of. */
+static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t wake_ups, uint64_t sleep_ns)
 {
     struct timespec timeout = {.tv_sec = (time_t)(sleep_ns / 1000000000u), .tv_nsec = (long)(sleep_ns % 1000000000u)};
 
     __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_FUTEX, __ATOMIC_SEQ_CST);
-    if (__atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST) == seen) {
+    if (__atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST) == seen &&
+        __atomic_load_n(&client->wake_ups, __ATOMIC_SEQ_CST) == wake_ups) {
         syscall(SYS_futex, &client->header->client_waits, FUTEX_WAIT, AIOD_RING_WAITS_FUTEX, &timeout, NULL, 0);
     }
     __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
@@ -337,27 +330,40 @@ static bool engine_is_awake(const struct aiod_client *client)
     return __atomic_load_n(&client->header->engine_sleeps, __ATOMIC_RELAXED) == 0;
 }
 
+void aiod_begin_leading(struct aiod_client *client)
+{
+    aiod_loop_yield_word(client);
+    client->leading = true;
+}
+
+void aiod_end_leading(struct aiod_client *client)
+{
+    client->leading = false;
+    aiod_loop_take_word(client);
+}
+
 /* Look for a completion, at most until `deadline_ns`. Lock held on entry and return, not meanwhile. */
 static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->cq_head;
+    uint32_t wake_ups = client->wake_ups;
     uint64_t spin_ns = engine_is_awake(client) ? client->spin_ns : 0;
     uint64_t started_ns;
     bool unheard = false;
 
-    client->leading = true;
+    aiod_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
     started_ns = aiod_clock_ns();
     if (spin_ns == 0 || !look_on(client, seen, started_ns + spin_ns)) {
         uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
 
-        unheard = sleep_on_memory(client, seen, left_ns < CHECK_NS ? left_ns : CHECK_NS);
+        unheard = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
     }
     pthread_mutex_lock(&client->lock);
-    client->leading = false;
+    aiod_end_leading(client);
     adapt(client, aiod_clock_ns() - started_ns);
     if (unheard) {
-        aiod_look_at_socket(client);
+        aiod_receive(client);
     }
 }
 
@@ -561,53 +567,4 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
     result = (int)cancel->result;
     free(cancel);
     return result < 0 ? aiod_fail(result, "the session has ended") : result;
-}
-
-/* ---- event loops ---------------------------------------------------------------------------------------------------- */
-
-int aiod_fd(const struct aiod_client *client)
-{
-    return client->resume != NULL ? aiod_resume_fd(client) : client->socket;
-}
-
-bool aiod_arm(struct aiod_client *client)
-{
-    bool nothing;
-
-    pthread_mutex_lock(&client->lock);
-    __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_SOCKET, __ATOMIC_SEQ_CST);
-    aiod_drain(client);
-    nothing = client->done == NULL && client->ended == 0;
-    if (!nothing) {
-        __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
-    }
-    pthread_mutex_unlock(&client->lock);
-    return nothing;
-}
-
-void aiod_disarm(struct aiod_client *client)
-{
-    char byte;
-    ssize_t got;
-
-    pthread_mutex_lock(&client->lock);
-    __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
-    if (client->resume != NULL) {
-        aiod_resume_disarm(client);
-    }
-    /* A longer message is the answer to a call of another thread's. */
-    while ((got = recv(client->socket, &byte, 1, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC)) == 1) {
-        recv(client->socket, &byte, 1, MSG_DONTWAIT);
-    }
-    if (got > 0) {
-        pthread_mutex_unlock(&client->lock);
-        return;
-    }
-    if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-        aiod_lose_session(client);
-    }
-    if (client->away) {
-        aiod_resume_tick(client);
-    }
-    pthread_mutex_unlock(&client->lock);
 }

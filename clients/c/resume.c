@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -43,13 +42,6 @@ static pid_t engine_of(int socket)
     return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;
 }
 
-static int listen_to(const struct aiod_resume *resume, int fd)
-{
-    struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP};
-
-    return epoll_ctl(resume->epoll, EPOLL_CTL_ADD, fd, &event);
-}
-
 int aiod_resume_init(struct aiod_client *client, const char *path, const struct aiod_options *options)
 {
     struct aiod_resume *resume = calloc(1, sizeof(*resume));
@@ -65,14 +57,12 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const struct 
     resume->options = (struct aiod_options){
         .entries = client->entries, .area_bytes = client->area_bytes, .software = resume->software};
     resume->covers = calloc(client->entries, sizeof(*resume->covers));
-    resume->epoll = epoll_create1(EPOLL_CLOEXEC);
     resume->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (resume->path == NULL || resume->software == NULL || resume->covers == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
-    if (resume->epoll < 0 || resume->timer < 0 || listen_to(resume, client->socket) < 0 ||
-        listen_to(resume, resume->timer) < 0) {
-        return aiod_fail(-errno, "no descriptors: %s", strerror(errno));
+    if (resume->timer < 0) {
+        return aiod_fail(-errno, "no timer: %s", strerror(errno));
     }
     return 0;
 }
@@ -89,9 +79,6 @@ void aiod_resume_destroy(struct aiod_client *client)
         resume->old_areas = next;
     }
     aiod_files_destroy(resume);
-    if (resume->epoll >= 0) {
-        close(resume->epoll);
-    }
     if (resume->timer >= 0) {
         close(resume->timer);
     }
@@ -109,31 +96,24 @@ const char *aiod_why(const struct aiod_client *client)
 
 /* ---- event loops ---------------------------------------------------------------------------------------------------- */
 
-int aiod_resume_fd(const struct aiod_client *client)
+/* Have aiod_fd() readable as often; 0: no more. */
+static void wake_every(const struct aiod_resume *resume, uint64_t period_ns)
 {
-    return client->resume->epoll;
-}
-
-/* Have aiod_fd() readable after so long, and then as often. */
-static void wake_after(const struct aiod_resume *resume, uint64_t first_ns, uint64_t period_ns)
-{
-    struct itimerspec spec = {.it_value.tv_nsec = (long)first_ns, .it_interval.tv_nsec = (long)period_ns};
+    struct itimerspec spec = {.it_value.tv_nsec = (long)period_ns, .it_interval.tv_nsec = (long)period_ns};
 
     timerfd_settime(resume->timer, 0, &spec, NULL);
+}
+
+int aiod_resume_timer(const struct aiod_client *client)
+{
+    return client->resume->timer;
 }
 
 void aiod_resume_disarm(struct aiod_client *client)
 {
     uint64_t times;
 
-    if (client->ended == 0) {
-        (void)!read(client->resume->timer, &times, sizeof(times));
-    }
-}
-
-void aiod_resume_ended(struct aiod_client *client)
-{
-    wake_after(client->resume, 1, 0);
+    (void)!read(client->resume->timer, &times, sizeof(times));
 }
 
 /* ---- areas ---------------------------------------------------------------------------------------------------------- */
@@ -295,8 +275,10 @@ void aiod_resume_lost(struct aiod_client *client)
             sort_out(client, client->places[place], (last_word & AIOD_RING_DRAINED) != 0);
         }
     }
-    epoll_ctl(resume->epoll, EPOLL_CTL_DEL, client->socket, NULL); /* it would be readable all the time */
-    wake_after(resume, 1, RETRY_NS);
+    aiod_loop_leave_socket(client); /* it would be readable all the time */
+    wake_every(resume, RETRY_NS);
+    aiod_lose_calls(client);
+    aiod_loop_ring(client);
     aiod_wake_all(client);
 }
 
@@ -321,7 +303,7 @@ static int exchange(struct aiod_client *client, struct aiod_attachment *new)
     new->base = MAP_FAILED; /* ours */
     dup3(new->socket, client->socket, O_CLOEXEC);
     dup3(new->doorbell, client->doorbell, O_CLOEXEC);
-    listen_to(client->resume, client->socket);
+    aiod_loop_watch_socket(client);
     client->sq_tail = 0;
     __atomic_store_n(&client->cq_head, 0, __ATOMIC_RELAXED);
     return 0;
@@ -332,7 +314,6 @@ static int go_on(struct aiod_client *client, struct aiod_attachment *new)
 {
     int error;
 
-    aiod_set_timeout(new->socket, 0);
     pthread_mutex_lock(&client->lock);
     error = exchange(client, new);
     if (error == 0) {
@@ -340,7 +321,8 @@ static int go_on(struct aiod_client *client, struct aiod_attachment *new)
         aiod_files_commit(client->resume);
         client->away = false;
         aiod_submit_again(client);
-        wake_after(client->resume, 1, 0); /* an event loop may sleep that has told the engine before to wake it */
+        wake_every(client->resume, 0);
+        aiod_loop_ring(client); /* an event loop may sleep that has told the engine before to wake it */
     }
     pthread_mutex_unlock(&client->lock);
     return error;
@@ -360,11 +342,11 @@ static int check_layout(const struct aiod_client *client, const struct aiod_atta
 }
 
 /* One attempt. socket_lock held. 0; -errno; *final: there is no use in another one. */
-static int attempt(struct aiod_client *client, uint64_t timeout_ns, bool *final)
+static int attempt(struct aiod_client *client, uint64_t deadline_ns, bool *final)
 {
     struct aiod_attachment new;
     pid_t engine;
-    int error = aiod_get_attached(&new, client->resume->path, &client->resume->options, timeout_ns);
+    int error = aiod_get_attached(&new, client->resume->path, &client->resume->options, deadline_ns);
 
     if (error < 0) {
         return error;
@@ -378,7 +360,7 @@ static int attempt(struct aiod_client *client, uint64_t timeout_ns, bool *final)
         error = check_layout(client, &new);
     }
     if (error == 0) {
-        error = aiod_files_reopen(client, new.socket);
+        error = aiod_files_reopen(client, new.socket, deadline_ns);
     }
     if (error == 0) {
         error = go_on(client, &new);
@@ -392,7 +374,7 @@ static void try_now(struct aiod_client *client)
 {
     struct aiod_resume *resume = client->resume;
     uint64_t now = aiod_clock_ns();
-    uint64_t timeout_ns = resume->until_ns > now + RETRY_NS ? resume->until_ns - now : RETRY_NS;
+    uint64_t deadline_ns = resume->until_ns > now + RETRY_NS ? resume->until_ns : now + RETRY_NS;
     bool final = false;
     int error;
 
@@ -400,7 +382,7 @@ static void try_now(struct aiod_client *client)
         return;
     }
     pthread_mutex_unlock(&client->lock);
-    error = attempt(client, timeout_ns, &final);
+    error = attempt(client, deadline_ns, &final);
     pthread_mutex_lock(&client->lock);
     if (error == 0) {
         return;
@@ -426,7 +408,7 @@ void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns)
     uint64_t due_ns = client->resume->next_ns;
     uint64_t until_ns = due_ns < deadline_ns ? due_ns : deadline_ns;
 
-    client->leading = true;
+    aiod_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
     if (until_ns > now) {
         sleep_ns(until_ns - now < RETRY_NS ? until_ns - now : RETRY_NS);
@@ -439,7 +421,7 @@ void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns)
         sleep_ns(BUSY_NS); /* a thread that calls is at it */
     }
     pthread_mutex_lock(&client->lock);
-    client->leading = false;
+    aiod_end_leading(client);
 }
 
 void aiod_resume_look(struct aiod_client *client)
@@ -448,7 +430,7 @@ void aiod_resume_look(struct aiod_client *client)
 
     if (!client->away && client->ended == 0 && now - client->resume->looked_ns > LOOK_NS) {
         client->resume->looked_ns = now;
-        aiod_look_at_socket(client);
+        aiod_receive(client);
     }
 }
 
@@ -457,6 +439,7 @@ void aiod_resume_tick(struct aiod_client *client)
     aiod_resume_look(client);
     if (client->away && client->ended == 0 && !client->leading && aiod_clock_ns() >= client->resume->next_ns) {
         aiod_resume_step(client, UINT64_MAX);
+        aiod_drain(client);
         aiod_let_lead(client);
     }
 }

@@ -38,12 +38,11 @@ struct aiod_resume {
     char *software;
     struct aiod_options options;
     uint64_t timeout_ns;
-    int epoll; /* what aiod_fd() is: the socket, while there is one, and `timer` */
-    int timer;
+    int timer; /* while away, an event loop is woken by it */
 
     pid_t engine; /* protected by socket_lock; 0: unknown */
 
-    /* Added, removed and opened again with socket_lock and lock; else protected by lock. */
+    /* Protected by lock; but while away nobody adds or removes, and who holds socket_lock opens them again. */
     struct aiod_open_file *files;
     uint32_t file_count; /* slots */
 
@@ -59,21 +58,21 @@ struct aiod_resume {
 
 /* ---- open_files.c ---- */
 
-/* A handle for what was opened, or -ENOMEM. socket_lock held. */
+/* A handle for what was opened, or -ENOMEM. Lock held. */
 int64_t aiod_files_add(struct aiod_client *client, const char *path, unsigned flags, const struct aiod_ring_file *file,
                        uint32_t engine_handle);
 
-/* False: there is no such handle. socket_lock held. */
+/* False: there is no such handle. Lock held. */
 bool aiod_files_remove(struct aiod_client *client, uint32_t handle);
 
-/* The engine's number of it; 0: none. Takes lock. */
+/* The engine's number of it; 0: none. Lock held. */
 uint32_t aiod_files_engine_handle(struct aiod_client *client, uint32_t handle);
 
 /* NULL: there is no such handle. Lock held. */
 struct aiod_open_file *aiod_files_find(const struct aiod_resume *resume, uint32_t handle);
 
 /* Open all of them at the engine behind `socket`, for aiod_files_commit(). 0, or -errno: it does not go. socket_lock held. */
-int aiod_files_reopen(struct aiod_client *client, int socket);
+int aiod_files_reopen(struct aiod_client *client, int socket, uint64_t deadline_ns);
 
 /* From now on they are that engine's. Lock held. */
 void aiod_files_commit(struct aiod_resume *resume);

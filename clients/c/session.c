@@ -7,7 +7,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -15,6 +14,7 @@
 #define ENTRIES 256u
 #define AREA_BYTES (UINT64_C(8) << 20)
 #define SPIN_MAX_NS UINT64_C(100000)
+#define CALL_TIMEOUT_MS 30000u
 
 /* ---- finding the socket --------------------------------------------------------------------------------------------- */
 
@@ -56,41 +56,9 @@ static int runtime_dir(char *path, size_t size, const char *endpoint)
 
 /* ---- attaching ------------------------------------------------------------------------------------------------------ */
 
-void aiod_set_timeout(int socket, uint64_t timeout_ns)
+static int send_attach(int socket, const struct aiod_options *options, uint64_t deadline_ns)
 {
-    struct timeval timeout = {.tv_sec = (time_t)(timeout_ns / 1000000000u),
-                              .tv_usec = (suseconds_t)(timeout_ns / 1000u % 1000000u)};
-
-    setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)); /* of connect() as well */
-}
-
-/* Connected; what is sent and received on it takes `timeout_ns` at most, 0: as long as it takes. */
-static int connect_socket(const char *path, uint64_t timeout_ns)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd;
-
-    if (strlen(path) >= sizeof(address.sun_path)) {
-        return aiod_fail(-ENAMETOOLONG, "%s is longer than a socket's path may be", path);
-    }
-    memcpy(address.sun_path, path, strlen(path) + 1);
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return aiod_fail(-errno, "no socket: %s", strerror(errno));
-    }
-    aiod_set_timeout(fd, timeout_ns);
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0) {
-        int error = errno;
-
-        close(fd);
-        return aiod_fail(-error, "no aiod at %s (%s): start aiod, or set AIOD_ENDPOINT", path, strerror(error));
-    }
-    return fd;
-}
-
-static int send_attach(int socket, const struct aiod_options *options)
-{
+    int error;
     struct aiod_ring_attach attach = {
         .type = AIOD_RING_ATTACH,
         .version = AIOD_RING_VERSION,
@@ -102,8 +70,8 @@ static int send_attach(int socket, const struct aiod_options *options)
         memcpy(attach.ticket, options->ticket, sizeof(attach.ticket));
     }
     snprintf(attach.software, sizeof(attach.software), "%s", options->software != NULL ? options->software : "libaiod");
-    return send(socket, &attach, sizeof(attach), MSG_NOSIGNAL) < 0 ? aiod_fail(-errno, "ATTACH: %s", strerror(errno))
-                                                                   : 0;
+    error = aiod_send(socket, &attach, sizeof(attach), deadline_ns);
+    return error < 0 ? aiod_fail(error, "ATTACH: %s", strerror(-error)) : 0;
 }
 
 int aiod_refused(const union aiod_answer *answer, size_t length)
@@ -116,7 +84,7 @@ int aiod_refused(const union aiod_answer *answer, size_t length)
 }
 
 /* The engine's answer to ATTACH: two descriptors come along, or none. */
-static int receive_attached(int socket, union aiod_answer *answer, int fds[2])
+static int receive_attached(int socket, union aiod_answer *answer, int fds[2], uint64_t deadline_ns)
 {
     union {
         struct cmsghdr header;
@@ -125,11 +93,11 @@ static int receive_attached(int socket, union aiod_answer *answer, int fds[2])
     struct iovec iov = {.iov_base = answer, .iov_len = sizeof(*answer)};
     struct msghdr message = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-    ssize_t got = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    ssize_t got = aiod_receive_by(socket, &message, deadline_ns);
     struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
     if (got <= 0) {
-        return aiod_fail(got < 0 ? -errno : -ECONNRESET, "the engine has not answered ATTACH");
+        return aiod_fail(got < 0 ? (int)got : -ECONNRESET, "the engine has not answered ATTACH");
     }
     if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
         return aiod_refused(answer, (size_t)got);
@@ -160,14 +128,14 @@ static int map_memory(struct aiod_attachment *attachment, int memory_fd)
     return 0;
 }
 
-static int take_over(struct aiod_attachment *attachment, const struct aiod_options *options)
+static int take_over(struct aiod_attachment *attachment, const struct aiod_options *options, uint64_t deadline_ns)
 {
     union aiod_answer answer;
     int fds[2];
-    int error = send_attach(attachment->socket, options);
+    int error = send_attach(attachment->socket, options, deadline_ns);
 
     if (error == 0) {
-        error = receive_attached(attachment->socket, &answer, fds);
+        error = receive_attached(attachment->socket, &answer, fds, deadline_ns);
     }
     if (error < 0) {
         return error;
@@ -181,14 +149,14 @@ static int take_over(struct aiod_attachment *attachment, const struct aiod_optio
 }
 
 int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const struct aiod_options *options,
-                      uint64_t timeout_ns)
+                      uint64_t deadline_ns)
 {
     int error;
 
     *attachment = (struct aiod_attachment){.doorbell = -1, .base = MAP_FAILED};
-    error = attachment->socket = connect_socket(path, timeout_ns);
+    error = attachment->socket = aiod_dial(path, deadline_ns);
     if (error >= 0) {
-        error = take_over(attachment, options);
+        error = take_over(attachment, options, deadline_ns);
     }
     if (error < 0) {
         aiod_give_back(attachment);
@@ -244,23 +212,33 @@ static int make_books(struct aiod_client *client)
     return 0;
 }
 
+static uint64_t call_timeout(const struct aiod_options *options)
+{
+    uint64_t timeout_ms = options->call_timeout_ms != 0 ? options->call_timeout_ms : CALL_TIMEOUT_MS;
+
+    return timeout_ms == UINT32_MAX ? AIOD_NEVER : timeout_ms * 1000000;
+}
+
 int aiod_attach(struct aiod_client **result, const char *socket_path, const struct aiod_options *given)
 {
     const struct aiod_options defaults = {0};
     const struct aiod_options *options = given != NULL ? given : &defaults;
     struct aiod_client *client = calloc(1, sizeof(*client));
+    uint64_t timeout_ns = call_timeout(options);
     struct aiod_attachment attachment;
     int error;
 
     if (client == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
-    error = aiod_get_attached(&attachment, socket_path, options, 0);
+    error = aiod_get_attached(&attachment, socket_path, options, aiod_deadline(timeout_ns));
     if (error < 0) {
         free(client);
         return error;
     }
+    client->epoll = client->bell = -1;
     adopt(client, &attachment);
+    client->call_timeout_ns = timeout_ns;
     client->spin_max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
     pthread_mutex_init(&client->lock, NULL);
     pthread_mutex_init(&client->socket_lock, NULL);
@@ -298,7 +276,7 @@ void aiod_shutdown(struct aiod_client *client)
 
     /* Under the lock: else it might be another engine's socket by the time that the session is said to have ended. */
     pthread_mutex_lock(&client->lock);
-    (void)!send(client->socket, &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)aiod_send_now(client->socket, &goodbye, sizeof(goodbye));
     shutdown(client->socket, SHUT_RDWR);
     aiod_end_session(client, ESHUTDOWN);
     pthread_mutex_unlock(&client->lock);
@@ -310,6 +288,7 @@ void aiod_disconnect(struct aiod_client *client)
     if (client->resume != NULL) {
         aiod_resume_destroy(client);
     }
+    aiod_loop_destroy(client);
     close(client->socket);
     close(client->doorbell);
     munmap(client->area_base, client->area_bytes);

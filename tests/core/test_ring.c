@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "aiod.h"
+#include "../../clients/c/client.h"
 #include "check.h"
 #include "ring_engine.h"
 #include "scratch.h"
@@ -311,10 +311,15 @@ static void what_is_awaited_is_not_reaped(uint64_t inline_read_max)
 /* The one worker waits at the gate, so that everything else stays queued. */
 static struct gate gate;
 
+static void begin_blocked_with(const struct aiod_options *options)
+{
+    begin_with(0, 0, 1, options);
+    engine_block_worker(&gate);
+}
+
 static void begin_blocked(void)
 {
-    begin_with(0, 0, 1, NULL);
-    engine_block_worker(&gate);
+    begin_blocked_with(NULL);
 }
 
 static void cancelled_and_late(void)
@@ -391,12 +396,60 @@ static void a_handle_closed_under_requests(void)
     CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
     engine_wait_taken(1);
     message = (struct aiod_ring_close){.type = AIOD_RING_CLOSE, .handle = handle, .cookie = 1000};
-    CHECK(send(aiod_fd(client), &message, sizeof(message), 0) == sizeof(message));
+    CHECK(send(client->socket, &message, sizeof(message), 0) == sizeof(message)); /* aiod_close() would wait */
     while (result_of((struct aiod_op){.op = AIOD_RING_FLUSH, .handle = handle, .deadline_ms = 1}, &reason) != -EBADF) {
     }
     CHECK(!aiod_done(&op));
     gate_open(&gate);
     CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
+    end();
+}
+
+static void *close_in_thread(void *result)
+{
+    *(int *)result = aiod_close(client, handle);
+    return NULL;
+}
+
+/* A call that is not answered holds up no other, of its own client neither. */
+static void calls_do_not_wait_for_each_other(void)
+{
+    struct aiod_op op;
+    pthread_t thread;
+    uint32_t reason;
+    int closed = 1;
+
+    begin_blocked();
+    op = read_of(0, 4096);
+    CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
+    engine_wait_taken(1);
+    CHECK(pthread_create(&thread, NULL, close_in_thread, &closed) == 0);
+    while (result_of((struct aiod_op){.op = AIOD_RING_FLUSH, .handle = handle, .deadline_ms = 1}, &reason) != -EBADF) {
+    }
+    for (unsigned i = 0; i < 10; i++) {
+        open_handle(AIOD_OPEN_READ);
+    }
+    CHECK(closed == 1);
+    gate_open(&gate);
+    pthread_join(thread, NULL);
+    CHECK(closed == 0);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
+    end();
+}
+
+static void a_call_is_not_answered_in_time(void)
+{
+    struct aiod_op op;
+
+    begin_blocked_with(&(struct aiod_options){.call_timeout_ms = 20});
+    op = read_of(0, 4096);
+    CHECK(aiod_submit(client, &(struct aiod_op *){&op}, 1) == 1);
+    engine_wait_taken(1);
+    CHECK(aiod_close(client, handle) == -ETIMEDOUT);
+    CHECK(strstr(aiod_error(), "in time") != NULL);
+    gate_open(&gate);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
+    open_handle(AIOD_OPEN_READ); /* the answer that comes too late is nobody's */
     end();
 }
 
@@ -479,6 +532,8 @@ int main(void)
     an_abandoned_request();
     a_client_that_goes();
     a_handle_closed_under_requests();
+    calls_do_not_wait_for_each_other();
+    a_call_is_not_answered_in_time();
     a_draining_engine();
     waiting_by_the_socket();
     reads_that_cannot_be_tried();

@@ -1,7 +1,7 @@
 /*
  * resuming.c - a program of libaiod's whose engines go: told by its standard input what to do, or under load until that ends.
  *
- *     resuming TIMEOUT_MS            a line in, a line out
+ *     resuming TIMEOUT_MS[:CALL_TIMEOUT_MS]   a line in, a line out
  *     resuming TIMEOUT_MS threads    some threads that wait, each with a file of its own
  *     resuming TIMEOUT_MS loop       an event loop with requests in flight
  */
@@ -353,9 +353,10 @@ static void run_lines(void)
 
 int main(int argc, char **argv)
 {
-    struct aiod_options options = {.reconnect_timeout_ms = (uint32_t)atoi(argv[1]), .area_bytes = 1 << 20};
+    struct aiod_options options = {.area_bytes = 1 << 20};
     pthread_t stopper;
 
+    sscanf(argv[1], "%" SCNu32 ":%" SCNu32, &options.reconnect_timeout_ms, &options.call_timeout_ms);
     if (aiod_connect(&client, "scratch", &options) < 0) {
         die("connect");
     }

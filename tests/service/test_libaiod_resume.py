@@ -307,3 +307,24 @@ def test_calls_wait_for_the_next_engine(daemon: Any, run: Callable[..., Program]
     assert program.answer() == "0"
     assert program.say("write", "o", other, 3) == 3
     assert (daemon.path / "other").read_bytes() == b"ooo"
+
+
+@pytest.mark.parametrize("reconnect_ms", [0, RECONNECT_MS])
+def test_an_open_that_is_answered_too_late_leaves_no_file(
+    daemon: Any, run: Callable[..., Program], reconnect_ms: int
+) -> None:
+    program = run(f"{reconnect_ms}:100")
+    handle = program.say("open", "scratch/file", RDWR)
+    os.kill(pid := daemon.engine["pid"], signal.SIGSTOP)
+    try:
+        program.send("open", "scratch/late", RDWR)
+        said = program.answer()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert said.startswith(f"{-errno.ETIMEDOUT} ")
+    assert "unknown whether done" in said
+    wait_until((daemon.path / "late").exists, "it has been opened all the same")
+    while program.say("open", "scratch/file", READ) == -errno.ETIMEDOUT:  # on a slow machine
+        pass
+    wait_until(lambda: daemon.engine["files"] == 2, "the late one is closed")
+    assert program.say("write", "x", handle, 3) == 3

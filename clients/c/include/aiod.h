@@ -65,6 +65,12 @@ struct aiod_options {
 
     /* How long another engine is looked for when this one has gone, see above; 0: not at all. Not used with a ticket. */
     uint32_t reconnect_timeout_ms;
+
+    /*
+     * How long aiod_connect(), aiod_open() and aiod_close() wait for the engine's answer; 0: 30,000; UINT32_MAX: as long as it
+     * takes. The time in which another engine is looked for does not count.
+     */
+    uint32_t call_timeout_ms;
 };
 
 /* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
@@ -118,10 +124,13 @@ unsigned aiod_last_word(const struct aiod_client *client);
 /* Most bytes of one request. */
 uint64_t aiod_request_bytes_max(const struct aiod_client *client);
 
-/* Open "EXPORT/PATH" with `flags` of enum aiod_open_flag; a handle, or -errno. */
+/*
+ * Open "EXPORT/PATH" with `flags` of enum aiod_open_flag; a handle, or -errno. -ETIMEDOUT: unknown whether done (created,
+ * truncated); a file that is opened later is closed at once. Calls of several threads do not wait for each other.
+ */
 int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode);
 
-/* Close a handle when what is in flight on it has completed. */
+/* Close a handle when what is in flight on it has completed. -ETIMEDOUT: that is still to come. */
 int aiod_close(struct aiod_client *client, uint32_t handle);
 
 /* The sentence about the calling thread's last failure. */
@@ -191,8 +200,14 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
 
 /* ---- event loops -------------------------------------------------------------------------------------------------------- */
 
-/* Readable when completions have come since aiod_arm(), when the session has ended, and when it is time to look for an engine. */
-int aiod_fd(const struct aiod_client *client);
+/* Readable when completions have come since aiod_arm(), when the session has ended, and when it is time to look for an engine; or
+ * -errno. The same descriptor for as long as the client lives. */
+int aiod_fd(struct aiod_client *client);
+
+/*
+ * One thread at a time sleeps on aiod_fd(). Others may wait, reap and call meanwhile: what they take off the ring without
+ * reaping it wakes the event loop.
+ */
 
 /* Before sleeping on aiod_fd(). False: do not sleep, aiod_reap() has something. */
 bool aiod_arm(struct aiod_client *client);

@@ -31,6 +31,7 @@
  * The client waits by FUTEX_WAIT on client_waits for as long as it is AIOD_RING_WAITS_FUTEX, not on cq_tail: two threads
  * of the engine may complete at once, and the slower one exchange client_waits for the sake of a completion that the
  * client has taken already. On cq_tail the client would then sleep with nobody knowing; so it wakes, and looks again.
+ * Where several threads of a client wait, one of them at a time has client_waits, and wakes the others.
  */
 #ifndef AIOD_RING_ABI_H
 #define AIOD_RING_ABI_H

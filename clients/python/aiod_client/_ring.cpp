@@ -781,6 +781,17 @@ int pending_cancel(Pending &pending, double timeout_s)
     return pending.flight->op == nullptr ? 0 : aiod_cancel(pending.client->client, pending.flight->op, timeout_ns);
 }
 
+int ring_fd(Ring &ring)
+{
+    int fd = aiod_fd(ring.client->client);
+
+    if (fd < 0) {
+        PyErr_SetObject(PyExc_OSError, nb::make_tuple(-fd, aiod_error()).ptr());
+        throw nb::python_error();
+    }
+    return fd;
+}
+
 nb::object ring_buffer(Ring &ring, size_t bytes)
 {
     void *data;
@@ -831,7 +842,7 @@ NB_MODULE(_ring, m)
         .def_prop_ro("ended", [](const Ring &ring) { return ring.usable() ? aiod_ended(ring.client->client) : EBADF; })
         .def_prop_ro("last_word",
                      [](const Ring &ring) { return ring.usable() ? aiod_last_word(ring.client->client) : 0; })
-        .def_prop_ro("fd", [](const Ring &ring) { return aiod_fd(ring.client->client); })
+        .def_prop_ro("fd", ring_fd)
         .def("arm", [](Ring &ring) { return aiod_arm(ring.client->client); })
         .def("disarm", [](Ring &ring) { aiod_disarm(ring.client->client); })
         .def("close", [](Ring &ring) {

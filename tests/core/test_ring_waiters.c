@@ -1,0 +1,132 @@
+/*
+ * One client, shared by an event loop, threads that wait, and threads that open and close: nobody's wake-up is lost to another.
+ * tests/model/waiters.pml is the same in small, searched exhaustively.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+
+#include "aiod.h"
+#include "check.h"
+#include "ring_engine.h"
+#include "scratch.h"
+
+#define FILE_BYTES (1u << 20)
+#define BYTES 4096u
+#define LOOP_READS 3000u
+#define LOOP_DEPTH_MAX 3u
+#define THREADS 2u
+#define CALLERS 2u
+
+static struct aiod_client *client;
+static uint32_t handle;
+static char contents[FILE_BYTES];
+static _Atomic bool stop;
+
+static void *wait_in_thread(void *argument)
+{
+    uint64_t at = (uintptr_t)argument * 5000;
+    char data[BYTES];
+
+    while (!stop) {
+        at = (at + 12345) % (FILE_BYTES - BYTES);
+        CHECK(aiod_pread(client, handle, data, BYTES, at, AIOD_NO_TIMEOUT) == BYTES);
+        CHECK(memcmp(data, contents + at, BYTES) == 0);
+    }
+    return NULL;
+}
+
+static void *call_in_thread(void *nothing)
+{
+    while (!stop) {
+        int64_t opened = aiod_open(client, "x/file", AIOD_OPEN_READ, 0);
+
+        CHECK(opened > 0 && aiod_close(client, (uint32_t)opened) == 0);
+    }
+    return nothing;
+}
+
+static void submit_read(struct aiod_op *op, uint64_t at)
+{
+    *op = (struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .offset = at, .length = BYTES, .buffer = op->buffer};
+    CHECK(aiod_submit(client, &op, 1) == 1);
+}
+
+/* What is there; after sleeping, if there is nothing. Fails if nobody wakes it. */
+static unsigned sleep_and_reap(struct aiod_op **done, unsigned max)
+{
+    struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
+
+    if (aiod_arm(client)) {
+        CHECK(poll(&fd, 1, (int)WAIT_MS) == 1);
+    }
+    aiod_disarm(client);
+    return aiod_reap(client, done, max);
+}
+
+/* With few in flight, so that no other completion of its own wakes it if the wake-up for one is lost. */
+static void be_a_loop(unsigned depth)
+{
+    struct aiod_op ops[LOOP_DEPTH_MAX];
+    struct aiod_op *done[LOOP_DEPTH_MAX];
+    unsigned submitted = 0;
+    unsigned reaped = 0;
+
+    for (unsigned i = 0; i < depth; i++) {
+        ops[i].buffer = aiod_alloc(client, BYTES);
+        submit_read(&ops[i], submitted++);
+    }
+    while (reaped < LOOP_READS) {
+        unsigned count = sleep_and_reap(done, LOOP_DEPTH_MAX);
+
+        for (unsigned i = 0; i < count; i++, reaped++) {
+            CHECK(done[i]->result == BYTES && memcmp(done[i]->buffer, contents + done[i]->offset, BYTES) == 0);
+            if (submitted < LOOP_READS) {
+                submit_read(done[i], submitted++);
+            }
+        }
+    }
+    for (unsigned i = 0; i < depth; i++) {
+        aiod_free(client, ops[i].buffer);
+    }
+}
+
+static void all_at_once(unsigned depth, uint64_t inline_read_max, bool never_spin)
+{
+    struct engine_config config = {
+        .inline_read_max = inline_read_max, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16};
+    pthread_t threads[THREADS + CALLERS];
+    int file = scratch_file(O_RDWR);
+    int64_t opened;
+
+    CHECK(pwrite(file, contents, FILE_BYTES, 0) == FILE_BYTES);
+    CHECK(aiod_attach(&client, engine_start(&config), &(struct aiod_options){.never_spin = never_spin}) == 0);
+    engine_add_file("file", file);
+    opened = aiod_open(client, "x/file", AIOD_OPEN_READ, 0);
+    CHECK(opened > 0);
+    handle = (uint32_t)opened;
+    stop = false;
+    for (uintptr_t i = 0; i < THREADS + CALLERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, i < THREADS ? wait_in_thread : call_in_thread, (void *)i) == 0);
+    }
+    be_a_loop(depth);
+    stop = true;
+    for (unsigned i = 0; i < THREADS + CALLERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+int main(void)
+{
+    faults_install();
+    for (size_t i = 0; i < FILE_BYTES; i++) {
+        contents[i] = pattern(i);
+    }
+    all_at_once(1, 0, false);
+    all_at_once(1, 65536, true);
+    all_at_once(LOOP_DEPTH_MAX, 65536, false);
+    return 0;
+}
