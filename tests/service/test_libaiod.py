@@ -126,3 +126,19 @@ def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:
     assert run(program, daemon.endpoint, "--help").stdout.startswith("usage: aiod-bench")
     assert run(program, daemon.endpoint).returncode == 2
     assert run(program, daemon.endpoint, "--file", "scratch/none").returncode == 1
+
+
+@pytest.fixture(scope="module", name="signalled")
+def signalled_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """signalled.c."""
+    return build(tmp_path_factory.mktemp("signalled"), "signalled", Path(__file__).with_name("signalled.c"))
+
+
+@pytest.mark.parametrize("interval_us", [10_000, 1000, 300])
+@pytest.mark.parametrize("how", ["restart", "interrupt"])
+def test_a_timer_is_not_noticed(
+    daemon: Any, signalled: Path, interval_us: int, how: str, wait_until: Callable[..., None]
+) -> None:
+    done = run(signalled, daemon.endpoint, str(interval_us), how, "50")
+    assert (done.returncode, done.stdout) == (0, "done\n")
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "everything is given back")
