@@ -123,11 +123,24 @@ int aiod_send_now(int socket, const void *message, size_t length);
 ssize_t aiod_receive_by(int socket, struct msghdr *message, uint64_t deadline_ns);
 ssize_t aiod_receive_now(int socket, struct msghdr *message, int flags);
 
+/* ---- endpoint.c ---- */
+
+#define AIOD_DIRECTORY_BYTES 4096u
+
+/* The directory of the daemon's sockets, at `endpoint` if that is not NULL. *named: the user has said so. */
+int aiod_find_directory(char *directory, const char *endpoint, bool *named);
+
+/* -EACCES: a stranger may listen at `path`, to which `socket` is connected. */
+int aiod_check_server(int socket, const char *path, const char *directory);
+
 /* ---- session.c ---- */
 
-/* Connect and attach. 0, or -errno with nothing to give back. */
-int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const struct aiod_options *options,
-                      uint64_t deadline_ns);
+/*
+ * Connect and attach. 0, or -errno with nothing to give back. `directory` is the daemon's, if nobody has named it: then a
+ * stranger who serves `path` is told nothing.
+ */
+int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const char *directory,
+                      const struct aiod_options *options, uint64_t deadline_ns);
 void aiod_give_back(const struct aiod_attachment *attachment);
 
 /* What the engine said no with. */
@@ -222,7 +235,8 @@ const char *aiod_why(const struct aiod_client *client);
 
 /* ---- resume.c: clients with `resume` only; lock held, but of the first two ---- */
 
-int aiod_resume_init(struct aiod_client *client, const char *path, const struct aiod_options *options);
+int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
+                     const struct aiod_options *options);
 void aiod_resume_destroy(struct aiod_client *client);
 
 /* aiod_lose_session() has been called: what is in flight ends, or keeps its place. */

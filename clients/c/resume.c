@@ -42,7 +42,8 @@ static pid_t engine_of(int socket)
     return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;
 }
 
-int aiod_resume_init(struct aiod_client *client, const char *path, const struct aiod_options *options)
+int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
+                     const struct aiod_options *options)
 {
     struct aiod_resume *resume = calloc(1, sizeof(*resume));
 
@@ -53,12 +54,14 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const struct 
     resume->timeout_ns = options->reconnect_timeout_ms * UINT64_C(1000000);
     resume->engine = engine_of(client->socket);
     resume->path = strdup(path);
+    resume->directory = directory != NULL ? strdup(directory) : NULL;
     resume->software = strdup(options->software != NULL ? options->software : "libaiod");
     resume->options = (struct aiod_options){
         .entries = client->entries, .area_bytes = client->area_bytes, .software = resume->software};
     resume->covers = calloc(client->entries, sizeof(*resume->covers));
     resume->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (resume->path == NULL || resume->software == NULL || resume->covers == NULL) {
+    if (resume->path == NULL || (directory != NULL && resume->directory == NULL) || resume->software == NULL ||
+        resume->covers == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
     if (resume->timer < 0) {
@@ -83,6 +86,7 @@ void aiod_resume_destroy(struct aiod_client *client)
         close(resume->timer);
     }
     free(resume->path);
+    free(resume->directory);
     free(resume->software);
     free(resume->covers);
     free(resume);
@@ -346,7 +350,8 @@ static int attempt(struct aiod_client *client, uint64_t deadline_ns, bool *final
 {
     struct aiod_attachment new;
     pid_t engine;
-    int error = aiod_get_attached(&new, client->resume->path, &client->resume->options, deadline_ns);
+    int error =
+        aiod_get_attached(&new, client->resume->path, client->resume->directory, &client->resume->options, deadline_ns);
 
     if (error < 0) {
         return error;

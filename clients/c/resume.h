@@ -35,6 +35,7 @@ struct aiod_old_area {
 struct aiod_resume {
     /* Constant. */
     char *path;
+    char *directory; /* NULL: as aiod_get_attached() has it */
     char *software;
     struct aiod_options options;
     uint64_t timeout_ns;

@@ -1,12 +1,14 @@
 /*
- * session.c - a session's birth and end: where the socket is, what comes by it, and what is given back.
+ * session.c - a session's birth and end: what comes by the socket, and what is given back.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -15,44 +17,6 @@
 #define AREA_BYTES (UINT64_C(8) << 20)
 #define SPIN_MAX_NS UINT64_C(100000)
 #define CALL_TIMEOUT_MS 30000u
-
-/* ---- finding the socket --------------------------------------------------------------------------------------------- */
-
-/* The directory of the daemon's sockets, as clients in every language find it (docs/protocol.md). */
-static int runtime_dir(char *path, size_t size, const char *endpoint)
-{
-    const char *xdg = getenv("XDG_RUNTIME_DIR");
-    uid_t uid = getuid();
-    char *slash;
-
-    if (endpoint == NULL) {
-        endpoint = getenv("AIOD_ENDPOINT");
-    }
-    if (endpoint != NULL && endpoint[0] != '\0') {
-        if (strncmp(endpoint, "ipc://", 6) != 0) {
-            return aiod_fail(-EINVAL, "endpoint %s: a ring needs a daemon on this host; write ipc:///path/of/socket",
-                             endpoint);
-        }
-        snprintf(path, size, "%s", endpoint + 6);
-        slash = strrchr(path, '/');
-        if (slash == NULL) {
-            return aiod_fail(-EINVAL, "endpoint %s: write ipc:///path/of/socket", endpoint);
-        }
-        *slash = '\0';
-        return 0;
-    }
-    if (xdg != NULL && xdg[0] != '\0') {
-        snprintf(path, size, "%s/aiod", xdg);
-    } else if (uid == 0) {
-        snprintf(path, size, "/run/aiod");
-    } else {
-        snprintf(path, size, "/tmp/aiod-%u", (unsigned)uid);
-    }
-    if (access(path, F_OK) < 0 && access("/run/aiod", F_OK) == 0) {
-        snprintf(path, size, "/run/aiod");
-    }
-    return 0;
-}
 
 /* ---- attaching ------------------------------------------------------------------------------------------------------ */
 
@@ -99,7 +63,12 @@ static int receive_attached(int socket, union aiod_answer *answer, int fds[2], u
     if (got <= 0) {
         return aiod_fail(got < 0 ? (int)got : -ECONNRESET, "the engine has not answered ATTACH");
     }
-    if (header == NULL || header->cmsg_type != SCM_RIGHTS || header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
+    if (header == NULL || header->cmsg_type != SCM_RIGHTS) {
+        return aiod_refused(answer, (size_t)got);
+    }
+    if (header->cmsg_len != CMSG_LEN(2 * sizeof(int))) {
+        memcpy(fds, CMSG_DATA(header), sizeof(int));
+        close(fds[0]);
         return aiod_refused(answer, (size_t)got);
     }
     memcpy(fds, CMSG_DATA(header), 2 * sizeof(int));
@@ -111,21 +80,58 @@ static int receive_attached(int socket, union aiod_answer *answer, int fds[2], u
     return 0;
 }
 
+/* Nobody can cut it or let it grow, and it is as large as was said: so no access can fault because it was cut. */
+static int check_seals(int memory_fd, uint64_t bytes)
+{
+    const int wanted = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW;
+    int seals = fcntl(memory_fd, F_GET_SEALS);
+    struct stat status;
+
+    if (seals < 0 || (seals & wanted) != wanted || fstat(memory_fd, &status) < 0 || (uint64_t)status.st_size != bytes) {
+        return aiod_fail(-EPROTO, "the ring's memory is not sealed, or not as large as the engine says");
+    }
+    return 0;
+}
+
+static bool is_power_of_two(uint32_t number)
+{
+    return number != 0 && (number & (number - 1)) == 0;
+}
+
+/* Do the queues and the area lie in the memory, one after the other? */
+static bool makes_sense(const struct aiod_ring_header *header, uint64_t bytes)
+{
+    return header->memory_bytes == bytes && is_power_of_two(header->entries) &&
+           header->entries <= AIOD_RING_ENTRIES_MAX && header->sq_offset >= sizeof(*header) &&
+           header->sq_offset % AIOD_RING_LINE_BYTES == 0 && header->cq_offset % AIOD_RING_LINE_BYTES == 0 &&
+           header->area_offset % 4096 == 0 && header->area_offset <= bytes &&
+           header->area_bytes <= bytes - header->area_offset && header->cq_offset <= header->area_offset &&
+           header->sq_offset <= header->cq_offset &&
+           header->entries * sizeof(struct aiod_ring_sqe) <= header->cq_offset - header->sq_offset &&
+           header->entries * sizeof(struct aiod_ring_cqe) <= header->area_offset - header->cq_offset;
+}
+
 /* Map the memory, and look whether it is what we know. */
 static int map_memory(struct aiod_attachment *attachment, int memory_fd)
 {
     const struct aiod_ring_header *header;
+    int error = check_seals(memory_fd, attachment->bytes);
 
+    if (error < 0) {
+        return error;
+    }
+    if (attachment->bytes < sizeof(*header)) {
+        return aiod_fail(-EPROTO, "the ring's memory is too small");
+    }
     attachment->base = mmap(NULL, attachment->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
     if (attachment->base == MAP_FAILED) {
         return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
     }
     header = (const struct aiod_ring_header *)(const void *)attachment->base;
-    if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION ||
-        header->memory_bytes != attachment->bytes) {
+    if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION) {
         return aiod_fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
     }
-    return 0;
+    return makes_sense(header, attachment->bytes) ? 0 : aiod_fail(-EPROTO, "the ring's memory makes no sense");
 }
 
 static int take_over(struct aiod_attachment *attachment, const struct aiod_options *options, uint64_t deadline_ns)
@@ -148,13 +154,16 @@ static int take_over(struct aiod_attachment *attachment, const struct aiod_optio
     return error;
 }
 
-int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const struct aiod_options *options,
-                      uint64_t deadline_ns)
+int aiod_get_attached(struct aiod_attachment *attachment, const char *path, const char *directory,
+                      const struct aiod_options *options, uint64_t deadline_ns)
 {
     int error;
 
     *attachment = (struct aiod_attachment){.doorbell = -1, .base = MAP_FAILED};
     error = attachment->socket = aiod_dial(path, deadline_ns);
+    if (error >= 0 && directory != NULL) {
+        error = aiod_check_server(attachment->socket, path, directory);
+    }
     if (error >= 0) {
         error = take_over(attachment, options, deadline_ns);
     }
@@ -219,10 +228,9 @@ static uint64_t call_timeout(const struct aiod_options *options)
     return timeout_ms == UINT32_MAX ? AIOD_NEVER : timeout_ms * 1000000;
 }
 
-int aiod_attach(struct aiod_client **result, const char *socket_path, const struct aiod_options *given)
+static int attach(struct aiod_client **result, const char *socket_path, const char *directory,
+                  const struct aiod_options *options)
 {
-    const struct aiod_options defaults = {0};
-    const struct aiod_options *options = given != NULL ? given : &defaults;
     struct aiod_client *client = calloc(1, sizeof(*client));
     uint64_t timeout_ns = call_timeout(options);
     struct aiod_attachment attachment;
@@ -231,7 +239,7 @@ int aiod_attach(struct aiod_client **result, const char *socket_path, const stru
     if (client == NULL) {
         return aiod_fail(-ENOMEM, "no memory");
     }
-    error = aiod_get_attached(&attachment, socket_path, options, aiod_deadline(timeout_ns));
+    error = aiod_get_attached(&attachment, socket_path, directory, options, aiod_deadline(timeout_ns));
     if (error < 0) {
         free(client);
         return error;
@@ -244,7 +252,7 @@ int aiod_attach(struct aiod_client **result, const char *socket_path, const stru
     pthread_mutex_init(&client->socket_lock, NULL);
     error = make_books(client);
     if (error == 0 && options->reconnect_timeout_ms != 0 && options->ticket == NULL) {
-        error = aiod_resume_init(client, socket_path, options);
+        error = aiod_resume_init(client, socket_path, directory, options);
     }
     if (error < 0) {
         aiod_disconnect(client);
@@ -254,11 +262,20 @@ int aiod_attach(struct aiod_client **result, const char *socket_path, const stru
     return 0;
 }
 
-int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *options)
+static const struct aiod_options defaults;
+
+int aiod_attach(struct aiod_client **client, const char *socket_path, const struct aiod_options *options)
 {
-    char directory[4096];
+    return attach(client, socket_path, NULL, options != NULL ? options : &defaults);
+}
+
+int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *given)
+{
+    const struct aiod_options *options = given != NULL ? given : &defaults;
+    char directory[AIOD_DIRECTORY_BYTES];
     char path[sizeof(directory) + 256];
-    int error = runtime_dir(directory, sizeof(directory), options != NULL ? options->endpoint : NULL);
+    bool named;
+    int error = aiod_find_directory(directory, options->endpoint, &named);
 
     if (error < 0) {
         return error;
@@ -267,7 +284,7 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
         return aiod_fail(-EINVAL, "\"%.128s\" is no export's name", export_name);
     }
     snprintf(path, sizeof(path), "%s/ring/%s", directory, export_name);
-    return aiod_attach(client, path, options);
+    return attach(client, path, named ? NULL : directory, options);
 }
 
 void aiod_shutdown(struct aiod_client *client)

@@ -92,6 +92,13 @@ int aiod_dial(const char *path, uint64_t deadline_ns)
     error = connect_by(fd, &address, deadline_ns);
     if (error < 0) {
         close(fd);
+        if (error == -EACCES) {
+            return aiod_fail(
+                error,
+                "the aiod at %s is not for this user (%s): become a member of the group of its directory, or "
+                "set AIOD_ENDPOINT",
+                path, strerror(-error));
+        }
         return aiod_fail(error, "no aiod at %s (%s): start aiod, or set AIOD_ENDPOINT", path, strerror(-error));
     }
     return fd;

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,6 +114,66 @@ def test_an_unknown_export(shared_daemon: Any, program: Path) -> None:
     assert done.returncode == 1
     assert "ring/nothing" in done.stdout
     assert "no export's name" in run(program, shared_daemon.endpoint, "../x").stdout
+
+
+ENTRIES = 16
+AREA_OFFSET = 4096 * 2
+BYTES = AREA_OFFSET + 4096
+
+
+def header(**fields: int) -> bytes:
+    """The first line of a ring's memory that makes sense, but for `fields`."""
+    line = {
+        "magic": 0x474E4952444F4941,
+        "version": 1 | ENTRIES << 32,
+        "memory_bytes": BYTES,
+        "sq_offset": 4096,
+        "cq_offset": 4096 + 64 * ENTRIES,
+        "area_offset": AREA_OFFSET,
+        "area_bytes": BYTES - AREA_OFFSET,
+    }
+    return struct.pack("<7Q", *(line | fields).values())
+
+
+MEMORIES: dict[str, tuple[bytes, int, int, str]] = {
+    "not sealed": (header(), BYTES, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW, "not sealed"),
+    "too small": (header(), BYTES - 4096, -1, "not as large"),
+    "no entries": (header(version=1), BYTES, -1, "makes no sense"),
+    "odd entries": (header(version=1 | 3 << 32), BYTES, -1, "makes no sense"),
+    "entries beyond": (header(version=1 | 4096 << 32), BYTES, -1, "makes no sense"),
+    "area beyond": (header(area_bytes=8192), BYTES, -1, "makes no sense"),
+    "area that overflows": (header(area_offset=2**64 - 4096), BYTES, -1, "makes no sense"),
+    "queue in the header": (header(sq_offset=64), BYTES, -1, "makes no sense"),
+    "queue beyond": (header(cq_offset=AREA_OFFSET), BYTES, -1, "makes no sense"),
+}
+"""Of an engine that lies: the memory's beginning, its size, its seals (-1: as they should be); what is said of it."""
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_memory_that_is_not_what_it_should_be(program: Path, tmp_path: Path, memory: str) -> None:
+    content, nbytes, seals, sentence = MEMORIES[memory]
+    (tmp_path / "ring").mkdir()
+    environment = os.environ | {"AIOD_ENDPOINT": f"ipc://{tmp_path}/aiod.sock"}
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
+        os.fdopen(os.memfd_create("ring", os.MFD_ALLOW_SEALING), "r+b") as file,
+    ):
+        listener.bind(str(tmp_path / "ring/scratch"))
+        listener.listen()
+        listener.settimeout(20)
+        attaching = subprocess.Popen([program], env=environment, stdout=subprocess.PIPE)
+        os.pwrite(file.fileno(), content, 0)
+        os.truncate(file.fileno(), nbytes)
+        right = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+        fcntl.fcntl(file.fileno(), fcntl.F_ADD_SEALS, right if seals < 0 else seals)
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(4096)
+            attached = struct.pack("<IIQQII", 2, 1, BYTES, 1 << 20, ENTRIES, 0)
+            socket.send_fds(connection, [attached], [file.fileno(), file.fileno()])
+            said = attaching.communicate(timeout=20)[0].decode()
+    assert attaching.returncode == 1
+    assert sentence in said
 
 
 def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -224,3 +225,116 @@ def test_a_strangers_ring_socket_gets_no_ticket(own_daemon: Any, directory: Path
     assert ring is not None
     ring.close()
     dealer.close()
+
+
+# ---- libaiod --------------------------------------------------------------------------------------------------------
+
+LIBAIOD = Path(__file__).parents[2] / "clients" / "c"
+PROGRAM = r"""
+#include <stdio.h>
+#include "aiod.h"
+
+int main(void)
+{
+    struct aiod_client *client;
+    int error = aiod_connect(&client, "scratch", NULL);
+
+    printf("%d %s", -error, error < 0 ? aiod_error() : "");
+    if (error == 0) {
+        aiod_disconnect(client);
+    }
+    return 0;
+}
+"""
+
+
+@pytest.fixture
+def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """What the C program gets that names no endpoint, as this user or another. The system's directory is the test's."""
+    monkeypatch.delenv("AIOD_ENDPOINT", raising=False)
+    (directory / "program.c").write_text(PROGRAM)
+    sources = [str(path) for path in sorted(LIBAIOD.glob("*.c")) if path.name != "aiod-bench.c"]
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-pthread", f"-I{LIBAIOD / 'include'}", f'-DSYSTEM_DIR="{directory}/system"']
+    command = [os.environ.get("CC", "cc"), *flags, str(directory / "program.c"), *sources]
+    subprocess.run([*command, "-o", str(directory / "program")], check=True)
+
+    def connect(user: int | None = None) -> str:
+        identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
+        done = subprocess.run(
+            [directory / "program"], cwd="/", capture_output=True, text=True, timeout=30, check=True, **identity
+        )
+        return done.stdout
+
+    return connect
+
+
+class Ring(Stranger):
+    """A stranger at `DIRECTORY/ring/scratch`; the directory's front socket is a file."""
+
+    def __init__(self, directory: Path) -> None:
+        (directory / "aiod.sock").touch()
+        (directory / "ring").mkdir()
+        super().__init__(directory / "ring/scratch", socket.SOCK_SEQPACKET)
+
+
+def test_c_does_not_use_a_directory_of_another_users(squatted: Stranger, connect_c: Callable[..., str]) -> None:
+    said = connect_c(USER)
+    assert said.startswith(f"{errno.EACCES} /tmp/aiod-{USER} belongs to uid {STRANGER}")
+    assert "set AIOD_ENDPOINT" in said
+    with pytest.raises(BlockingIOError):
+        squatted.socket.accept()
+
+
+@pytest.mark.usefixtures("squatted")
+def test_c_uses_the_systems_daemon_instead(connect_c: Callable[..., str], directory: Path) -> None:
+    (directory / "system").mkdir(mode=0o755)
+    os.chown(directory / "system", STRANGER, STRANGER)  # as /run/aiod belongs to the daemon's user
+    (directory / "system/aiod.sock").touch()
+    assert f"no aiod at {directory}/system/ring/scratch" in connect_c(USER)
+
+
+def test_c_tells_who_may_not_look_into_the_systems_directory(connect_c: Callable[..., str], directory: Path) -> None:
+    (directory / "system").mkdir(mode=0o750)
+    Ring(directory / "system")
+    said = connect_c(USER)
+    assert said.startswith(f"{errno.EACCES} the aiod at {directory}/system/ring/scratch is not for this user")
+    assert "group" in said
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
+def test_c_does_not_use_a_directory_that_others_may_write_to(
+    connect_c: Callable[..., str], monkeypatch: pytest.MonkeyPatch, directory: Path, mode: int
+) -> None:
+    (directory / "aiod").mkdir()
+    (directory / "aiod").chmod(mode)
+    stranger = Ring(directory / "aiod")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    said = connect_c()
+    assert said.startswith(f"{errno.EACCES} {directory}/aiod may be written to by others (mode {mode:04o})")
+    assert stranger.has_heard() == b""
+
+
+def test_c_does_not_follow_a_symbolic_link(
+    connect_c: Callable[..., str], monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    (directory / "elsewhere").mkdir()
+    stranger = Ring(directory / "elsewhere")
+    (directory / "aiod").symlink_to(directory / "elsewhere")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    assert "is no directory" in connect_c()
+    assert stranger.has_heard() == b""
+
+
+def test_c_tells_a_stranger_in_a_good_directory_nothing(
+    connect_c: Callable[..., str], monkeypatch: pytest.MonkeyPatch, directory: Path
+) -> None:
+    (directory / "aiod").mkdir()
+    stranger = Ring(directory / "aiod")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
+    assert f"{directory}/aiod/ring/scratch is served by uid {STRANGER}, " in connect_c()
+    assert stranger.has_heard() == b""
+
+
+@pytest.mark.usefixtures("own_daemon")
+def test_c_finds_ones_own_daemon(connect_c: Callable[..., str]) -> None:
+    assert connect_c() == "0 "

@@ -103,7 +103,10 @@ struct aiod_op {
 
 /* ---- sessions --------------------------------------------------------------------------------------------------------- */
 
-/* Begin a session with the engine that serves `export`. `options` may be NULL. */
+/*
+ * Begin a session with the engine that serves `export`. `options` may be NULL. -EACCES: nobody has named an endpoint, and
+ * somebody else may have put the sockets there that were found.
+ */
 int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *options);
 
 /* The same by the path of the engine's ring socket. */
