@@ -1,5 +1,9 @@
 /*
- * blocking.c - the blocking calls: a request, waited for; long ones in parts, one after the other.
+ * blocking.c - the blocking calls: a request, or a transfer in parts, with a copy, waited for.
+ *
+ * A long transfer has a few parts in flight at once, each with its own buffer, and takes them in order. Who has parts in flight
+ * and finds no room for another waits for the oldest of them; only who has none waits for others. So of those who wait for
+ * each other one always goes on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -7,90 +11,212 @@
 
 #include "client.h"
 
-/* One request with its copy of the data: `in` goes with it, `out` comes back. */
-static int64_t perform(struct aiod_client *client, const struct aiod_op *asked, const void *in, void *out,
-                       int64_t timeout_ns)
-{
-    struct aiod_op *op = malloc(sizeof(*op));
-    int64_t result;
-    int error;
+#define PARTS_MAX 4u   /* in flight */
+#define AREA_PARTS 16u /* a part is this fraction of the area at most: some transfers go on side by side */
 
-    if (op == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
-    }
-    *op = *asked;
-    op->awaited = true; /* or another thread's aiod_reap() may return it */
-    if (asked->length > 0) {
-        op->buffer = aiod_alloc(client, asked->length);
-        if (op->buffer == NULL) {
-            free(op);
-            return aiod_fail(-ENOBUFS,
-                             "the ring's buffer area is used up: wait for others, or attach with more area_bytes");
-        }
-    }
-    if (in != NULL && op->buffer != NULL) {
-        memcpy(op->buffer, in, asked->length);
-    }
-    error = aiod_submit(client, &op, 1);
-    if (error <= 0) {
-        aiod_free(client, op->buffer);
-        free(op);
-        return error < 0 ? error : aiod_fail(-EAGAIN, "as many requests are in flight as the ring has entries");
-    }
-    error = aiod_wait(client, op, timeout_ns);
-    if (error < 0) {
-        aiod_abandon(client, op);
-        return aiod_fail(error, "no answer in time: unknown whether done");
-    }
-    result = op->result;
-    if (result < 0) {
-        aiod_fail((int)result, "%s (%s)", strerror((int)-result), aiod_reason_text(op->reason));
-    } else if (out != NULL && result > 0) {
-        memcpy(out, op->buffer, (size_t)result);
-    }
-    aiod_free(client, op->buffer);
-    free(op);
-    return result;
+static _Thread_local uint64_t written;
+
+struct transfer {
+    struct aiod_client *client;
+    struct aiod_op request; /* what its parts have in common */
+    const char *in;
+    char *out;
+    uint64_t length;
+    uint64_t asked; /* bytes in parts so far */
+    uint64_t done;  /* from the beginning on, without a gap */
+    bool begun;     /* a part is asked for: one without bytes, too */
+    bool ended;     /* no further parts: the end of the file, or an error, has been met */
+    int64_t error;
+    uint64_t deadline_ns;
+    struct aiod_op *parts[PARTS_MAX]; /* in flight; the oldest is number `first`, modulo PARTS_MAX */
+    unsigned first;
+    unsigned count;
+};
+
+static int64_t left_ns(uint64_t deadline_ns)
+{
+    uint64_t now = aiod_clock_ns();
+
+    return deadline_ns == AIOD_NEVER ? AIOD_NO_TIMEOUT : deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
 }
 
-static int64_t transfer(struct aiod_client *client, unsigned op, uint32_t handle, const char *in, char *out,
-                        uint64_t length, uint64_t offset, int64_t timeout_ns)
+/* ---- asking ---------------------------------------------------------------------------------------------------------- */
+
+/* A buffer of *bytes, or of less if there is none so large; NULL: there is none now. */
+static void *borrow(const struct transfer *transfer, uint64_t *bytes)
 {
-    uint64_t part_max = aiod_request_bytes_max(client);
-    uint64_t done = 0;
+    void *buffer = aiod_borrow(transfer->client, *bytes);
 
-    do {
-        uint64_t part = length - done < part_max ? length - done : part_max;
-        struct aiod_op request = {.op = (uint16_t)op, .handle = handle, .offset = offset + done, .length = part};
-        int64_t result =
-            perform(client, &request, in == NULL ? NULL : in + done, out == NULL ? NULL : out + done, timeout_ns);
+    while (buffer == NULL && transfer->count == 0 && *bytes > AREA_PAGE_BYTES) {
+        *bytes = *bytes / 2 > AREA_PAGE_BYTES ? *bytes / 2 : AREA_PAGE_BYTES;
+        buffer = aiod_borrow(transfer->client, *bytes);
+    }
+    return buffer;
+}
 
-        if (result < 0) {
-            return result;
+static uint64_t part_bytes(const struct transfer *transfer)
+{
+    uint64_t max = aiod_request_bytes_max(transfer->client);
+    uint64_t share = transfer->client->area_bytes / AREA_PARTS;
+    uint64_t rest = transfer->length - transfer->asked;
+
+    share = share > AREA_PAGE_BYTES ? share : AREA_PAGE_BYTES;
+    max = share < max ? share : max;
+    return rest < max ? rest : max;
+}
+
+/* 1: it is submitted; 0: there is no room now; or -errno. */
+static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
+{
+    struct aiod_op *op = malloc(sizeof(*op));
+    int submitted;
+
+    if (op == NULL) {
+        aiod_give_back_borrowed(transfer->client, buffer);
+        return aiod_fail(-ENOMEM, "no memory");
+    }
+    *op = transfer->request;
+    op->offset += transfer->asked;
+    op->length = bytes;
+    op->buffer = buffer;
+    op->awaited = true; /* or another thread's aiod_reap() may return it */
+    if (transfer->in != NULL && bytes > 0) {
+        memcpy(buffer, transfer->in + transfer->asked, bytes);
+    }
+    submitted = aiod_submit(transfer->client, &op, 1);
+    if (submitted <= 0) {
+        aiod_give_back_borrowed(transfer->client, buffer);
+        free(op);
+        return submitted;
+    }
+    transfer->parts[(transfer->first + transfer->count++) % PARTS_MAX] = op;
+    transfer->asked += bytes;
+    transfer->begun = true;
+    return 1;
+}
+
+/* As submit_part(). */
+static int ask_part(struct transfer *transfer)
+{
+    uint64_t bytes = part_bytes(transfer);
+    void *buffer = NULL;
+
+    if (bytes > 0) {
+        buffer = borrow(transfer, &bytes);
+        if (buffer == NULL) {
+            return 0;
         }
-        done += (uint64_t)result;
-        if ((uint64_t)result < part) {
-            break;
-        }
-    } while (done < length);
-    return (int64_t)done;
+    }
+    return submit_part(transfer, bytes, buffer);
+}
+
+/* ---- what comes of it ------------------------------------------------------------------------------------------------ */
+
+static void fail(struct transfer *transfer, int64_t error)
+{
+    transfer->ended = true;
+    if (transfer->error == 0) {
+        transfer->error = error;
+    }
+}
+
+/* The parts before it are done in full, or the transfer has ended. */
+static void take_result(struct transfer *transfer, const struct aiod_op *op)
+{
+    if (transfer->ended) {
+        return;
+    }
+    if (op->result < 0) {
+        transfer->done += op->written;
+        fail(transfer, aiod_fail((int)op->result, "%s (%s)", strerror((int)-op->result), aiod_reason_text(op->reason)));
+        return;
+    }
+    if (transfer->out != NULL && op->result > 0) {
+        memcpy(transfer->out + transfer->done, op->buffer, (size_t)op->result);
+    }
+    transfer->done += (uint64_t)op->result;
+    transfer->ended = (uint64_t)op->result < op->length;
+}
+
+static void finish_oldest(struct transfer *transfer)
+{
+    struct aiod_op *op = transfer->parts[transfer->first++ % PARTS_MAX];
+
+    transfer->count--;
+    if (aiod_wait(transfer->client, op, left_ns(transfer->deadline_ns)) < 0) {
+        fail(transfer, aiod_fail(-ETIMEDOUT, "no answer in time: unknown whether done"));
+        aiod_abandon_borrowed(transfer->client, op);
+        return;
+    }
+    take_result(transfer, op);
+    aiod_give_back_borrowed(transfer->client, op->buffer);
+    free(op);
+}
+
+/* Ask for the next part, or wait until that can be done. */
+static void go_on(struct transfer *transfer)
+{
+    uint64_t room = aiod_room_count(transfer->client); /* before looking for some */
+    int asked = transfer->count < PARTS_MAX ? ask_part(transfer) : 0;
+
+    if (asked == 0 && transfer->count > 0) {
+        finish_oldest(transfer);
+        return;
+    }
+    if (asked == 0) {
+        asked = aiod_wait_for_room(transfer->client, room, transfer->deadline_ns);
+    }
+    if (asked < 0) {
+        fail(transfer, asked);
+    }
+}
+
+static int64_t perform(struct transfer *transfer, int64_t timeout_ns)
+{
+    transfer->deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_deadline((uint64_t)timeout_ns);
+    while (!transfer->ended && (transfer->asked < transfer->length || !transfer->begun)) {
+        go_on(transfer);
+    }
+    while (transfer->count > 0) {
+        finish_oldest(transfer);
+    }
+    if (transfer->error < 0) {
+        written = transfer->in != NULL ? transfer->done : 0;
+        return transfer->error;
+    }
+    return (int64_t)transfer->done;
 }
 
 int64_t aiod_pread(struct aiod_client *client, uint32_t handle, void *data, uint64_t length, uint64_t offset,
                    int64_t timeout_ns)
 {
-    return transfer(client, AIOD_RING_READ, handle, NULL, data, length, offset, timeout_ns);
+    struct transfer transfer = {.client = client,
+                                .request = {.op = AIOD_RING_READ, .handle = handle, .offset = offset},
+                                .out = data,
+                                .length = length};
+
+    return perform(&transfer, timeout_ns);
 }
 
 int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *data, uint64_t length, uint64_t offset,
                     int64_t timeout_ns)
 {
-    return transfer(client, AIOD_RING_WRITE, handle, data, NULL, length, offset, timeout_ns);
+    struct transfer transfer = {.client = client,
+                                .request = {.op = AIOD_RING_WRITE, .handle = handle, .offset = offset},
+                                .in = data,
+                                .length = length};
+
+    return perform(&transfer, timeout_ns);
 }
 
 int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns)
 {
-    struct aiod_op request = {.op = AIOD_RING_FLUSH, .handle = handle};
+    struct transfer transfer = {.client = client, .request = {.op = AIOD_RING_FLUSH, .handle = handle}};
 
-    return perform(client, &request, NULL, NULL, timeout_ns);
+    return perform(&transfer, timeout_ns);
+}
+
+uint64_t aiod_written(void)
+{
+    return written;
 }

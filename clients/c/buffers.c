@@ -18,27 +18,43 @@ uint64_t aiod_offset_of(const struct aiod_client *client, const void *buffer)
     return (uint64_t)(data - client->area_base);
 }
 
+void aiod_make_room(struct aiod_client *client)
+{
+    __atomic_store_n(&client->room_count, client->room_count + 1, __ATOMIC_RELEASE);
+}
+
 void aiod_put_buffer(struct aiod_client *client, void *buffer)
 {
+    aiod_make_room(client);
+    if (client->room_waiters > 0) {
+        aiod_wake_all(client);
+    }
     aiod_area_put(&client->area, aiod_offset_of(client, buffer));
     if (client->resume != NULL) {
         aiod_old_area_put(client->resume, client->area_bytes, buffer);
     }
 }
 
+/* Lock held. */
+static void *get_buffer(struct aiod_client *client, uint64_t bytes)
+{
+    uint64_t offset = aiod_area_get(&client->area, bytes);
+
+    if (offset == UINT64_MAX) {
+        return NULL;
+    }
+    if (client->resume != NULL) {
+        client->resume->taken++;
+    }
+    return client->area_base + offset;
+}
+
 void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
 {
-    void *buffer = NULL;
-    uint64_t offset;
+    void *buffer;
 
     pthread_mutex_lock(&client->lock);
-    offset = aiod_area_get(&client->area, bytes);
-    if (offset != UINT64_MAX) {
-        buffer = client->area_base + offset;
-        if (client->resume != NULL) {
-            client->resume->taken++;
-        }
-    }
+    buffer = get_buffer(client, bytes);
     pthread_mutex_unlock(&client->lock);
     return buffer;
 }
@@ -51,6 +67,38 @@ void aiod_free(struct aiod_client *client, void *buffer)
     pthread_mutex_lock(&client->lock);
     aiod_put_buffer(client, buffer);
     pthread_mutex_unlock(&client->lock);
+}
+
+/* ---- of blocking calls ------------------------------------------------------------------------------------------------ */
+
+void *aiod_borrow(struct aiod_client *client, uint64_t bytes)
+{
+    void *buffer;
+
+    pthread_mutex_lock(&client->lock);
+    buffer = get_buffer(client, bytes);
+    client->borrowed += buffer != NULL;
+    pthread_mutex_unlock(&client->lock);
+    return buffer;
+}
+
+void aiod_give_back_borrowed(struct aiod_client *client, void *buffer)
+{
+    if (buffer == NULL) {
+        return;
+    }
+    pthread_mutex_lock(&client->lock);
+    client->borrowed--;
+    aiod_put_buffer(client, buffer);
+    pthread_mutex_unlock(&client->lock);
+}
+
+void aiod_abandon_borrowed(struct aiod_client *client, struct aiod_op *op)
+{
+    pthread_mutex_lock(&client->lock);
+    client->borrowed -= op->buffer != NULL;
+    pthread_mutex_unlock(&client->lock);
+    aiod_abandon(client, op);
 }
 
 static bool lies_in(const char *base, uint64_t area_bytes, const char *first, uint64_t bytes)

@@ -80,7 +80,10 @@ struct aiod_client {
     struct aiod_call *calls; /* not answered */
     bool receiving;          /* a thread that waits for an answer looks at the socket */
     struct area area;
-    uint64_t spin_ns; /* how long the next leader looks before it sleeps: adapted as the engine's poller does */
+    uint64_t room_count;   /* places and buffers given back so far; loaded without the lock, too */
+    uint32_t room_waiters; /* threads that wait for that to change */
+    uint32_t borrowed;     /* buffers of blocking calls, which give them back soon */
+    uint64_t spin_ns;      /* how long the next leader looks before it sleeps: adapted as the engine's poller does */
 };
 
 /* What an engine gives to who attaches. */
@@ -181,6 +184,24 @@ uint64_t aiod_offset_of(const struct aiod_client *client, const void *buffer);
 
 /* Give it back. */
 void aiod_put_buffer(struct aiod_client *client, void *buffer);
+
+/* A place or a buffer was given back. */
+void aiod_make_room(struct aiod_client *client);
+
+/* ---- buffers.c: a blocking call's own buffer; lock not held ---- */
+
+/* NULL: there is none now. */
+void *aiod_borrow(struct aiod_client *client, uint64_t bytes);
+void aiod_give_back_borrowed(struct aiod_client *client, void *buffer);
+
+/* As aiod_abandon(). */
+void aiod_abandon_borrowed(struct aiod_client *client, struct aiod_op *op);
+
+/* ---- queue.c: lock not held ---- */
+
+/* How often places and buffers were given back; and wait until that is not `seen`. -ENOBUFS: nobody will. */
+uint64_t aiod_room_count(const struct aiod_client *client);
+int aiod_wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadline_ns);
 
 /* ---- queue.c: lock held ---- */
 

@@ -63,6 +63,7 @@ void aiod_settle(struct aiod_client *client, struct aiod_op *op)
     client->free_places[client->entries - client->inflight--] = place;
     client->places[place] = NULL;
     client->done_count++;
+    aiod_make_room(client);
     if (op->state == OP_ABANDONED) {
         free_op(client, op);
         return;
@@ -402,6 +403,19 @@ static bool is_there(const struct aiod_client *client, const struct aiod_op *op,
     return op != NULL ? op->state == OP_DONE : client->done_count != seen || client->ended != 0;
 }
 
+/* Sleep once, for `op` (NULL: for anything), and take what is there. Lock held on entry and return. */
+static void wait_once(struct aiod_client *client, struct aiod_op *op, uint64_t deadline_ns)
+{
+    if (client->leading) {
+        park(client, op, deadline_ns);
+    } else if (client->away) {
+        aiod_resume_step(client, deadline_ns);
+    } else {
+        lead(client, deadline_ns);
+    }
+    aiod_drain(client);
+}
+
 /* Until `op` is done (NULL: until anything more than `seen` is). Lock held on entry and return. */
 static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
 {
@@ -409,14 +423,7 @@ static int wait_for(struct aiod_client *client, struct aiod_op *op, uint64_t see
 
     aiod_drain(client);
     while (!is_there(client, op, seen) && (timeout_ns < 0 || aiod_clock_ns() < deadline_ns)) {
-        if (client->leading) {
-            park(client, op, deadline_ns);
-        } else if (client->away) {
-            aiod_resume_step(client, deadline_ns);
-        } else {
-            lead(client, deadline_ns);
-        }
-        aiod_drain(client);
+        wait_once(client, op, deadline_ns);
     }
     aiod_let_lead(client);
     return is_there(client, op, seen) ? 0 : -ETIMEDOUT;
@@ -434,6 +441,47 @@ int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
     if (error == 0 && client->done == NULL) {
         error = -client->ended;
     }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+uint64_t aiod_room_count(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->room_count, __ATOMIC_ACQUIRE);
+}
+
+/* What has not ended gives its place back, or its buffer; and so does a blocking call that is copying. */
+static bool may_get_room(const struct aiod_client *client)
+{
+    return client->inflight > 0 || client->borrowed > 0;
+}
+
+/* Until there may be room. Lock held on entry and return. */
+static int wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadline_ns)
+{
+    aiod_drain(client);
+    while (client->room_count == seen && client->ended == 0) {
+        if (!may_get_room(client)) {
+            return aiod_fail(-ENOBUFS, "the ring's buffer area is used up: give buffers back, or attach with more "
+                                       "area_bytes");
+        }
+        if (aiod_clock_ns() >= deadline_ns) {
+            return aiod_fail(-ETIMEDOUT, "no room in the ring in time: not executed");
+        }
+        wait_once(client, NULL, deadline_ns);
+    }
+    return 0;
+}
+
+int aiod_wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadline_ns)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    client->room_waiters++;
+    error = wait_for_room(client, seen, deadline_ns);
+    client->room_waiters--;
+    aiod_let_lead(client);
     pthread_mutex_unlock(&client->lock);
     return error;
 }

@@ -263,7 +263,7 @@ def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         done = subprocess.run(
             [directory / "program"], cwd="/", capture_output=True, text=True, timeout=30, check=True, **identity
         )
-        return done.stdout
+        return str(done.stdout)
 
     return connect
 

@@ -220,12 +220,19 @@ void aiod_disarm(struct aiod_client *client);
 
 /* ---- blocking, with a copy ------------------------------------------------------------------------------------------------ */
 
-/* Bytes, fewer only at the end of the file; or -errno. -ETIMEDOUT: unknown whether done. */
+/*
+ * Bytes, fewer only at the end of the file; or -errno. -ETIMEDOUT: unknown whether done. Long ones go in parts, of which a few
+ * are in flight at once. While requests in flight, or other blocking calls, have what is needed, they wait for room; -ENOBUFS:
+ * the caller has the whole area itself.
+ */
 int64_t aiod_pread(struct aiod_client *client, uint32_t handle, void *data, uint64_t length, uint64_t offset,
                    int64_t timeout_ns);
 int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *data, uint64_t length, uint64_t offset,
                     int64_t timeout_ns);
 int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns);
+
+/* Of the calling thread's last aiod_pwrite() that failed: bytes from the beginning on that are known to be done. */
+uint64_t aiod_written(void);
 
 #ifdef __cplusplus
 }

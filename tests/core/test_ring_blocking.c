@@ -1,0 +1,153 @@
+/* The blocking calls of several threads wait for room in the ring, and say how far they came. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "aiod.h"
+#include "check.h"
+#include "ring_engine.h"
+#include "scratch.h"
+
+#define THREADS 6u
+#define BYTES ((3u << 20) + 1234)
+#define FILE_BYTES ((uint64_t)THREADS * BYTES)
+
+static struct aiod_client *client;
+static uint32_t handle;
+static int file;
+
+static void begin(unsigned max_threads, const struct aiod_options *options)
+{
+    struct engine_config config = {
+        .inline_read_max = 65536, .poll_max_ns = 50000, .max_threads = max_threads, .handles_max = 16};
+    int64_t opened;
+
+    faults_reset();
+    file = scratch_file(O_RDWR);
+    CHECK(aiod_attach(&client, engine_start(&config), options) == 0);
+    engine_add_file("file", file);
+    opened = aiod_open(client, "x/file", AIOD_OPEN_READ | AIOD_OPEN_WRITE, 0);
+    CHECK(opened > 0);
+    handle = (uint32_t)opened;
+}
+
+static void end(void)
+{
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+static char *block(unsigned number)
+{
+    char *data = malloc(BYTES);
+
+    CHECK(data != NULL);
+    for (size_t i = 0; i < BYTES; i++) {
+        data[i] = pattern(i * 7 + number);
+    }
+    return data;
+}
+
+static void *write_and_read(void *argument)
+{
+    unsigned number = (unsigned)(uintptr_t)argument;
+    uint64_t at = (uint64_t)number * BYTES;
+    char *data = block(number);
+    char *back = malloc(BYTES);
+
+    CHECK(back != NULL);
+    for (unsigned round = 0; round < 4; round++) {
+        CHECK(aiod_pwrite(client, handle, data, BYTES, at, AIOD_NO_TIMEOUT) == BYTES);
+        memset(back, 0, BYTES);
+        CHECK(aiod_pread(client, handle, back, BYTES, at, AIOD_NO_TIMEOUT) == BYTES);
+        CHECK(memcmp(back, data, BYTES) == 0);
+        CHECK(aiod_flush(client, handle, AIOD_NO_TIMEOUT) == 0);
+    }
+    if (number == THREADS - 1) { /* beyond the end */
+        CHECK(aiod_pread(client, handle, back, BYTES, FILE_BYTES - 100000, AIOD_NO_TIMEOUT) == 100000);
+        CHECK(memcmp(back, data + BYTES - 100000, 100000) == 0);
+    }
+    free(data);
+    free(back);
+    return NULL;
+}
+
+/* More threads than there is room for. */
+static void threads_wait_for_room(const struct aiod_options *options)
+{
+    pthread_t threads[THREADS];
+
+    begin(4, options);
+    CHECK(ftruncate(file, (off_t)FILE_BYTES) == 0);
+    for (uintptr_t i = 0; i < THREADS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, write_and_read, (void *)i) == 0);
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    end();
+}
+
+/* What the caller has, nobody else gives back. */
+static void the_caller_has_the_area(void)
+{
+    char data[100];
+    void *all;
+
+    begin(4, &(struct aiod_options){.area_bytes = 1 << 20});
+    all = aiod_alloc(client, 1 << 20);
+    CHECK(all != NULL);
+    CHECK(aiod_pread(client, handle, data, sizeof(data), 0, AIOD_NO_TIMEOUT) == -ENOBUFS);
+    aiod_free(client, all);
+    CHECK(aiod_pread(client, handle, data, sizeof(data), 0, AIOD_NO_TIMEOUT) == 0);
+    end();
+}
+
+/* Or only a page is left: a long transfer goes by that. */
+static void a_page_is_left(void)
+{
+    char *data = block(1);
+    char *back = malloc(BYTES);
+    void *most[2];
+
+    begin(4, &(struct aiod_options){.area_bytes = 3 * 4096});
+    most[0] = aiod_alloc(client, 4096);
+    most[1] = aiod_alloc(client, 4096);
+    CHECK(back != NULL && most[0] != NULL && most[1] != NULL);
+    CHECK(aiod_pwrite(client, handle, data, 50000, 1, AIOD_NO_TIMEOUT) == 50000);
+    CHECK(aiod_pread(client, handle, back, 50000, 1, AIOD_NO_TIMEOUT) == 50000 && memcmp(back, data, 50000) == 0);
+    aiod_free(client, most[0]);
+    aiod_free(client, most[1]);
+    free(data);
+    free(back);
+    end();
+}
+
+static void a_write_that_fails_part_way(void)
+{
+    char *data = block(2);
+
+    begin(1, NULL);
+    faults.transfer_max = 100000;
+    faults.error_after = 1000000;
+    faults.error = ENOSPC;
+    CHECK(aiod_pwrite(client, handle, data, BYTES, 0, AIOD_NO_TIMEOUT) == -ENOSPC);
+    CHECK(aiod_written() == 1000000);
+    faults_reset();
+    check_bytes(file, data, 1000000, 0);
+    free(data);
+    end();
+}
+
+int main(void)
+{
+    faults_install();
+    threads_wait_for_room(NULL);
+    threads_wait_for_room(&(struct aiod_options){.entries = 4, .never_spin = true});
+    threads_wait_for_room(&(struct aiod_options){.area_bytes = 256 << 10});
+    the_caller_has_the_area();
+    a_page_is_left();
+    a_write_that_fails_part_way();
+    return 0;
+}
