@@ -8,11 +8,17 @@
 #ifndef AIOD_CLIENT_H
 #define AIOD_CLIENT_H
 
+#include <assert.h>
 #include <pthread.h>
 #include <sys/types.h>
 
 #include "aiod.h"
 #include "area.h"
+
+static_assert(sizeof(struct aiod_ring_sqe) == 64 && sizeof(struct aiod_ring_cqe) == 32 &&
+                  sizeof(struct aiod_ring_header) == 6 * AIOD_RING_LINE_BYTES,
+              "docs/ring.md");
+static_assert(sizeof(off_t) == sizeof(uint64_t), "offsets are of 64 bits");
 
 enum op_state {
     OP_NEW,

@@ -176,6 +176,16 @@ def test_memory_that_is_not_what_it_should_be(program: Path, tmp_path: Path, mem
     assert sentence in said
 
 
+def test_a_32_bit_program_is_refused() -> None:
+    command = [os.environ.get("CC", "cc"), "-m32", "-ffreestanding", "-fsyntax-only", f"-I{CLIENT / 'include'}", "-xc"]
+    plain = subprocess.run([*command, "-"], input=b"#include <stdint.h>", capture_output=True, check=False)
+    if plain.returncode != 0:
+        pytest.skip("the compiler has no 32 bits")
+    done = subprocess.run([*command, "-"], input=b'#include "aiod.h"', capture_output=True, check=False)
+    assert done.returncode != 0
+    assert b"for 64-bit programs" in done.stderr
+
+
 def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:
     program = build(tmp_path, "aiod-bench", CLIENT / "aiod-bench.c")
     (daemon.path / "load").write_bytes(bytes(1 << 20))

@@ -38,6 +38,10 @@
 
 #include <stdint.h>
 
+#if SIZE_MAX < UINT64_MAX || UINTPTR_MAX < UINT64_MAX
+#error "aiod is for 64-bit programs: a size_t or an off_t of 32 bits would cut lengths and offsets short"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
