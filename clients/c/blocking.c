@@ -173,6 +173,9 @@ static void go_on(struct transfer *transfer)
 
 static int64_t perform(struct transfer *transfer, int64_t timeout_ns)
 {
+    if (aiod_forked(transfer->client)) {
+        return aiod_fail_forked();
+    }
     transfer->deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_deadline((uint64_t)timeout_ns);
     while (!transfer->ended && (transfer->asked < transfer->length || !transfer->begun)) {
         go_on(transfer);

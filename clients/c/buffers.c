@@ -53,6 +53,9 @@ void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
 {
     void *buffer;
 
+    if (aiod_forked(client)) {
+        return NULL;
+    }
     pthread_mutex_lock(&client->lock);
     buffer = get_buffer(client, bytes);
     pthread_mutex_unlock(&client->lock);
@@ -61,7 +64,7 @@ void *aiod_alloc(struct aiod_client *client, uint64_t bytes)
 
 void aiod_free(struct aiod_client *client, void *buffer)
 {
-    if (buffer == NULL) {
+    if (buffer == NULL || aiod_forked(client)) {
         return;
     }
     pthread_mutex_lock(&client->lock);
@@ -111,6 +114,9 @@ bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes)
     const struct aiod_old_area *old;
     bool does;
 
+    if (aiod_forked(client)) {
+        return false;
+    }
     if (client->resume == NULL) {
         return lies_in(client->area_base, client->area_bytes, data, bytes);
     }

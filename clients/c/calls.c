@@ -321,6 +321,9 @@ int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, 
     if (length > AIOD_RING_PATH_MAX) {
         return aiod_fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
     }
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     do {
         call.cookie = aiod_next_cookie(client);
@@ -353,6 +356,9 @@ int aiod_close(struct aiod_client *client, uint32_t handle)
     enum call_state state;
     int64_t result = 0;
 
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     do {
         message.cookie = call.cookie = aiod_next_cookie(client);

@@ -55,6 +55,7 @@ struct aiod_client {
     struct aiod_resume *resume; /* NULL: when the engine has gone the session has ended */
 
     uint64_t call_timeout_ns;
+    unsigned born; /* for aiod_forked() */
 
     pthread_mutex_t socket_lock; /* another engine is attached to */
     uint64_t next_cookie;        /* of calls; atomic */
@@ -110,6 +111,14 @@ union aiod_answer {
 
 /* error.c: keep the sentence, printf-like; returns `error`, which is negative. */
 int aiod_fail(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- forks.c ---- */
+
+/* The client is this process's, for aiod_forked(). */
+void aiod_remember_process(struct aiod_client *client);
+
+/* -EBADF, with its sentence. */
+int aiod_fail_forked(void);
 
 /* ---- wire.c: the socket; results are negative errnos; -ETIMEDOUT: not until `deadline_ns` ---- */
 

@@ -107,6 +107,9 @@ int aiod_fd(struct aiod_client *client)
 {
     int error;
 
+    if (aiod_forked(client)) {
+        return client->epoll >= 0 ? client->epoll : aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     error = client->epoll >= 0 ? 0 : make(client);
     pthread_mutex_unlock(&client->lock);
@@ -125,6 +128,9 @@ bool aiod_arm(struct aiod_client *client)
 {
     bool nothing;
 
+    if (aiod_forked(client)) {
+        return false;
+    }
     pthread_mutex_lock(&client->lock);
     client->armed = true;
     client->told = client->left; /* aiod_fd() is readable */
@@ -158,6 +164,9 @@ static void silence(struct aiod_client *client)
 
 void aiod_disarm(struct aiod_client *client)
 {
+    if (aiod_forked(client)) {
+        return;
+    }
     pthread_mutex_lock(&client->lock);
     disarm(client);
     silence(client);

@@ -215,6 +215,9 @@ int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned
     unsigned submitted = 0;
     int ended;
 
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     if (client->resume != NULL) { /* or a write would be in doubt that an engine long dead has never seen */
         aiod_resume_look(client);
@@ -247,6 +250,9 @@ unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned m
 {
     unsigned count = 0;
 
+    if (aiod_forked(client)) {
+        return 0;
+    }
     pthread_mutex_lock(&client->lock);
     aiod_drain(client);
     if (client->done == NULL && client->resume != NULL) {
@@ -433,6 +439,9 @@ int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
 {
     int error = 0;
 
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     aiod_drain(client);
     while (client->done == NULL && client->ended == 0 && error == 0) {
@@ -490,6 +499,9 @@ uint64_t aiod_done_count(struct aiod_client *client)
 {
     uint64_t count;
 
+    if (aiod_forked(client)) {
+        return 0;
+    }
     pthread_mutex_lock(&client->lock);
     count = client->done_count;
     pthread_mutex_unlock(&client->lock);
@@ -500,6 +512,9 @@ int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_n
 {
     int error;
 
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     error = wait_for(client, NULL, seen, timeout_ns);
     pthread_mutex_unlock(&client->lock);
@@ -528,6 +543,9 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
 {
     int error;
 
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
     pthread_mutex_lock(&client->lock);
     if (op->state == OP_DONE) {
         take_done(client, op);
@@ -545,6 +563,9 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
 
 void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op)
 {
+    if (aiod_forked(client)) {
+        return;
+    }
     pthread_mutex_lock(&client->lock);
     op->awaited = false;
     if (op->state == OP_DONE) {
@@ -557,7 +578,7 @@ void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op)
 
 int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks)
 {
-    if (!engine_is_awake(client)) {
+    if (aiod_forked(client) || !engine_is_awake(client)) {
         return -EAGAIN;
     }
     while (looks-- > 0) {
@@ -582,6 +603,9 @@ int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks
 
 void aiod_abandon(struct aiod_client *client, struct aiod_op *op)
 {
+    if (aiod_forked(client)) {
+        return;
+    }
     pthread_mutex_lock(&client->lock);
     if (op->state == OP_DONE) {
         take_done(client, op);

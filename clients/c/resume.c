@@ -77,7 +77,9 @@ void aiod_resume_destroy(struct aiod_client *client)
     while (resume->old_areas != NULL) {
         struct aiod_old_area *next = resume->old_areas->next;
 
-        munmap(resume->old_areas->base, client->area_bytes);
+        if (!aiod_forked(client)) {
+            munmap(resume->old_areas->base, client->area_bytes);
+        }
         free(resume->old_areas);
         resume->old_areas = next;
     }

@@ -127,6 +127,9 @@ static int map_memory(struct aiod_attachment *attachment, int memory_fd)
     if (attachment->base == MAP_FAILED) {
         return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
     }
+    if (madvise(attachment->base, attachment->bytes, MADV_DONTFORK) < 0) {
+        return aiod_fail(-errno, "the ring's memory cannot be kept from forked children: %s", strerror(errno));
+    }
     header = (const struct aiod_ring_header *)(const void *)attachment->base;
     if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION) {
         return aiod_fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
@@ -245,6 +248,7 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
         return error;
     }
     client->epoll = client->bell = -1;
+    aiod_remember_process(client);
     adopt(client, &attachment);
     client->call_timeout_ns = timeout_ns;
     client->spin_max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
@@ -291,6 +295,9 @@ void aiod_shutdown(struct aiod_client *client)
 {
     struct aiod_ring_goodbye goodbye = {.type = AIOD_RING_GOODBYE};
 
+    if (aiod_forked(client)) {
+        return;
+    }
     /* Under the lock: else it might be another engine's socket by the time that the session is said to have ended. */
     pthread_mutex_lock(&client->lock);
     (void)aiod_send_now(client->socket, &goodbye, sizeof(goodbye));
@@ -308,8 +315,10 @@ void aiod_disconnect(struct aiod_client *client)
     aiod_loop_destroy(client);
     close(client->socket);
     close(client->doorbell);
-    munmap(client->area_base, client->area_bytes);
-    munmap(client->base, client->queue_bytes);
+    if (!aiod_forked(client)) { /* there it may be another mapping's place by now */
+        munmap(client->area_base, client->area_bytes);
+        munmap(client->base, client->queue_bytes);
+    }
     if (client->area.blocks != NULL) {
         aiod_area_destroy(&client->area);
     }
@@ -324,6 +333,9 @@ int aiod_ended(struct aiod_client *client)
 {
     int ended;
 
+    if (aiod_forked(client)) {
+        return EBADF;
+    }
     pthread_mutex_lock(&client->lock);
     ended = client->ended;
     pthread_mutex_unlock(&client->lock);
@@ -332,7 +344,7 @@ int aiod_ended(struct aiod_client *client)
 
 unsigned aiod_last_word(const struct aiod_client *client)
 {
-    return __atomic_load_n(&client->header->last_word, __ATOMIC_ACQUIRE);
+    return aiod_forked(client) ? 0 : __atomic_load_n(&client->header->last_word, __ATOMIC_ACQUIRE);
 }
 
 uint64_t aiod_request_bytes_max(const struct aiod_client *client)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -122,6 +124,46 @@ def test_a_forked_child_gets_an_error_and_does_no_harm(file: aiod_client.File) -
             os._exit(status)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == 0
+    assert file.pread(6, 0) == b"parent"
+
+
+def ends(child: Callable[[], object]) -> int:
+    """How a forked child ends that does so, and then collects all there is."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        faulthandler.disable()  # it would report what is expected
+        try:
+            child()
+            gc.collect()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_child_has_no_buffers(client: aiod_client.Client, file: aiod_client.File) -> None:
+    """They are its parent's: shared memory, maybe about to be written to a file."""
+    buffer = client.buffer(4096)
+    buffer[:6] = b"parent"
+
+    def write() -> None:
+        buffer[:5] = b"child"
+
+    def let_go() -> None:
+        nonlocal buffer, client, file
+        del buffer, client, file
+
+    assert ends(write) == -signal.SIGSEGV
+    assert ends(lambda: None) == 0
+    assert ends(let_go) == 0
+    assert ends(client.close) == 0
+    assert subprocess.run(["true"], check=True).returncode == 0
+    worker = multiprocessing.get_context("fork").Process(target=len, args=(b"",))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
+    assert file.pwrite(buffer[:6], 0) == 6
     assert file.pread(6, 0) == b"parent"
 
 

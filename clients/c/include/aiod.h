@@ -9,7 +9,11 @@
  *     aiod_disconnect(client);
  *
  * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
- * function, but aiod_disconnect() when another is inside one. After fork() the child must not use the client.
+ * function, but aiod_disconnect() when another is inside one.
+ *
+ * After fork() a client is the parent's. In the child its functions fail with -EBADF or do nothing, and aiod_disconnect() gives back
+ * what is the child's: descriptors and plain memory. Buffers are not there in the child (MADV_DONTFORK): to touch one ends it with
+ * SIGSEGV. A child that only exits, or executes another program, need not care.
  *
  * A session ends with its engine (it has died, or the daemon is stopped): requests in flight end with -ECONNRESET,
  * aiod_ended() says why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A
@@ -118,6 +122,9 @@ void aiod_shutdown(struct aiod_client *client);
 /* The same, and free all there is, buffers too. */
 void aiod_disconnect(struct aiod_client *client);
 
+/* Is this process a fork of the one that has connected? */
+bool aiod_forked(const struct aiod_client *client);
+
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
 int aiod_ended(struct aiod_client *client);
 
@@ -144,7 +151,7 @@ const char *aiod_reason_text(uint32_t reason);
 
 /* ---- buffers: memory of the ring, which the engine reads into and writes from --------------------------------------------- */
 
-/* At least `bytes`, aligned to 4096; NULL: there are none so large now. */
+/* At least `bytes`, aligned to 4096; NULL: there are none so large now. Not there in a forked child, see above. */
 void *aiod_alloc(struct aiod_client *client, uint64_t bytes);
 
 /* Give it back; NULL is ignored. Not while a request uses it. */

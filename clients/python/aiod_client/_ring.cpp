@@ -8,10 +8,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
-#include <pthread.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -34,13 +32,6 @@ constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many looks in vain there is one look ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many */
 constexpr unsigned LOOKS = 256;     /* with the GIL held: a few times what a cached read takes */
-
-std::atomic<unsigned> forks{0};
-
-void forked()
-{
-    forks++;
-}
 
 /*
  * The GIL let go of while a thread waits. A daemon thread that comes back when the interpreter ends is ended in the midst of
@@ -92,7 +83,7 @@ struct Flight;
 
 /* Kept by the Ring, and by every buffer of its area. */
 struct Client {
-    explicit Client(aiod_client *taken) : client(taken), born(forks)
+    explicit Client(aiod_client *taken) : client(taken)
     {
     }
     Client(const Client &) = delete;
@@ -100,7 +91,6 @@ struct Client {
     ~Client();
 
     aiod_client *client;
-    unsigned born;
     std::vector<Flight *> orphans; /* in flight, of nobody, but with somebody's buffer */
 };
 using ClientRef = std::shared_ptr<Client>;
@@ -114,9 +104,7 @@ struct Buffer {
     Buffer &operator=(const Buffer &) = delete;
     ~Buffer()
     {
-        if (client->born == forks) {
-            aiod_free(client->client, data);
-        }
+        aiod_free(client->client, data);
     }
 
     ClientRef client;
@@ -185,8 +173,8 @@ struct Flight {
 
 Client::~Client()
 {
-    if (born != forks) {
-        return;
+    if (aiod_forked(client)) {
+        return; /* it is the parent's, with what is in flight */
     }
     aiod_disconnect(client);
     for (Flight *flight : orphans) {
@@ -210,7 +198,7 @@ struct Pending {
     Pending &operator=(const Pending &) = delete;
     ~Pending()
     {
-        if (flight == nullptr || client->born != forks) {
+        if (flight == nullptr || aiod_forked(client->client)) {
             (void)flight.release(); /* after a fork it is the parent's */
             return;
         }
@@ -380,7 +368,7 @@ struct Ring {
 
     bool usable() const
     {
-        return client->born == forks;
+        return !aiod_forked(client->client);
     }
 
     ~Ring()
@@ -773,7 +761,7 @@ int pending_cancel(Pending &pending, double timeout_s)
 {
     int64_t timeout_ns = nanoseconds(timeout_s);
 
-    if (pending.client->born != forks) {
+    if (aiod_forked(pending.client->client)) {
         return 0; /* after a fork it is the parent's */
     }
     Unlocked released;
@@ -811,7 +799,6 @@ nb::object ring_buffer(Ring &ring, size_t bytes)
 NB_MODULE(_ring, m)
 {
     nb::set_leak_warnings(false);
-    pthread_atfork(nullptr, nullptr, forked);
 
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.length;

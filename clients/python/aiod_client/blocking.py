@@ -145,8 +145,9 @@ class Client:
         """Writable memory of `nbytes`, zeroed, that an engine reads into and writes from without a copy.
 
         It is the ring's of the engine that serves `path` ("EXPORT" or "EXPORT/PATH"); None: of the only session there
-        is. Slices and numpy arrays of it serve as well; it is given back with the last of them. Without a ring it is
-        plain memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is
+        is. Slices and numpy arrays of it serve as well; it is given back with the last of them. It is not there
+        in a forked child, which ends with SIGSEGV when it touches it (copy before fork()). Without a ring it is plain
+        memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is
         needed.
         """
         self._check()
