@@ -35,6 +35,14 @@ struct parked {
     struct parked *next;
 };
 
+/* How long the next leader looks before it sleeps; all but max_ns is 0 at first. */
+struct aiod_looking {
+    uint64_t max_ns; /* 0: never */
+    uint64_t now_ns;
+    unsigned failed;   /* looks in a row that saw nothing */
+    unsigned left_out; /* how many more times to sleep at once */
+};
+
 struct aiod_resume;
 struct aiod_call;
 struct msghdr;
@@ -51,11 +59,11 @@ struct aiod_client {
     uint64_t area_bytes;
     uint32_t entries;
     uint64_t request_bytes_max;
-    uint64_t spin_max_ns;
     struct aiod_resume *resume; /* NULL: when the engine has gone the session has ended */
 
     uint64_t call_timeout_ns;
-    unsigned born; /* for aiod_forked() */
+    pid_t engine_pid; /* 0: unknown */
+    unsigned born;    /* for aiod_forked() */
 
     pthread_mutex_t socket_lock; /* another engine is attached to */
     uint64_t next_cookie;        /* of calls; atomic */
@@ -90,7 +98,7 @@ struct aiod_client {
     uint64_t room_count;   /* places and buffers given back so far; loaded without the lock, too */
     uint32_t room_waiters; /* threads that wait for that to change */
     uint32_t borrowed;     /* buffers of blocking calls, which give them back soon */
-    uint64_t spin_ns;      /* how long the next leader looks before it sleeps: adapted as the engine's poller does */
+    struct aiod_looking looking;
 };
 
 /* What an engine gives to who attaches. */
@@ -120,6 +128,18 @@ void aiod_remember_process(struct aiod_client *client);
 /* -EBADF, with its sentence. */
 int aiod_fail_forked(void);
 
+/* ---- looking.c ---- */
+
+/*
+ * May the calling thread look? Not if it keeps the engine from running by that: it is a real-time thread, or both can only run on
+ * one CPU.
+ */
+bool aiod_may_look(const struct aiod_client *client);
+
+/* How long to look before sleeping, 0: not at all; and what came of it: `found` while looking, or something after `waited_ns`. */
+uint64_t aiod_look_begin(struct aiod_looking *looking);
+void aiod_look_end(struct aiod_looking *looking, uint64_t looked_ns, bool found, uint64_t waited_ns);
+
 /* ---- wire.c: the socket; results are negative errnos; -ETIMEDOUT: not until `deadline_ns` ---- */
 
 #define AIOD_NEVER ((uint64_t)INT64_MAX)
@@ -132,6 +152,9 @@ int aiod_poll(int socket, short events, uint64_t deadline_ns);
 
 /* Connected to the socket at `path`. Keeps a sentence. */
 int aiod_dial(const char *path, uint64_t deadline_ns);
+
+/* The process behind it; 0: unknown. */
+pid_t aiod_peer(int socket);
 
 /* A message; aiod_send_now() does not wait: -EAGAIN. */
 int aiod_send(int socket, const void *message, size_t length, uint64_t deadline_ns);

@@ -12,7 +12,6 @@
 
 #include "client.h"
 
-#define SPIN_MIN_NS UINT64_C(2000)
 #define LOOKS_PER_CLOCK 16
 #define CHECK_NS                                                                                                       \
     UINT64_C(100000000) /* how often a sleeper looks whether the engine is still there: a futex cannot tell */
@@ -313,21 +312,6 @@ static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t 
     return cq_tail_of(client) == seen;
 }
 
-/* Was looking on worth it, and would more have been? Lock held. */
-static void adapt(struct aiod_client *client, uint64_t waited_ns)
-{
-    if (waited_ns <= client->spin_ns) {
-        return;
-    }
-    if (waited_ns < client->spin_max_ns) {
-        uint64_t grown = client->spin_ns * 2 > SPIN_MIN_NS ? client->spin_ns * 2 : SPIN_MIN_NS;
-
-        client->spin_ns = grown < client->spin_max_ns ? grown : client->spin_max_ns;
-    } else {
-        client->spin_ns = client->spin_ns / 2 >= SPIN_MIN_NS ? client->spin_ns / 2 : 0;
-    }
-}
-
 /*
  * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and need the CPU that
  * looking on would take.
@@ -354,21 +338,23 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->cq_head;
     uint32_t wake_ups = client->wake_ups;
-    uint64_t spin_ns = engine_is_awake(client) ? client->spin_ns : 0;
+    uint64_t look_ns = engine_is_awake(client) && aiod_may_look(client) ? aiod_look_begin(&client->looking) : 0;
     uint64_t started_ns;
+    bool found = false;
     bool unheard = false;
 
     aiod_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
     started_ns = aiod_clock_ns();
-    if (spin_ns == 0 || !look_on(client, seen, started_ns + spin_ns)) {
+    found = look_ns > 0 && look_on(client, seen, started_ns + look_ns);
+    if (!found) {
         uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
 
         unheard = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
     }
     pthread_mutex_lock(&client->lock);
     aiod_end_leading(client);
-    adapt(client, aiod_clock_ns() - started_ns);
+    aiod_look_end(&client->looking, look_ns, found, aiod_clock_ns() - started_ns);
     if (unheard) {
         aiod_receive(client);
     }
@@ -578,7 +564,7 @@ void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op)
 
 int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks)
 {
-    if (aiod_forked(client) || !engine_is_awake(client)) {
+    if (aiod_forked(client) || !engine_is_awake(client) || !aiod_may_look(client)) {
         return -EAGAIN;
     }
     while (looks-- > 0) {

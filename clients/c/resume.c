@@ -33,15 +33,6 @@
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
 
-/* The process behind it; 0: unknown. */
-static pid_t engine_of(int socket)
-{
-    struct ucred who = {0};
-    socklen_t size = sizeof(who);
-
-    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;
-}
-
 int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
                      const struct aiod_options *options)
 {
@@ -52,7 +43,6 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const char *d
     }
     client->resume = resume;
     resume->timeout_ns = options->reconnect_timeout_ms * UINT64_C(1000000);
-    resume->engine = engine_of(client->socket);
     resume->path = strdup(path);
     resume->directory = directory != NULL ? strdup(directory) : NULL;
     resume->software = strdup(options->software != NULL ? options->software : "libaiod");
@@ -323,7 +313,7 @@ static int go_on(struct aiod_client *client, struct aiod_attachment *new)
     pthread_mutex_lock(&client->lock);
     error = exchange(client, new);
     if (error == 0) {
-        client->resume->engine = engine_of(client->socket);
+        client->engine_pid = aiod_peer(client->socket);
         aiod_files_commit(client->resume);
         client->away = false;
         aiod_submit_again(client);
@@ -358,8 +348,8 @@ static int attempt(struct aiod_client *client, uint64_t deadline_ns, bool *final
     if (error < 0) {
         return error;
     }
-    engine = engine_of(new.socket);
-    if (engine != 0 && engine == client->resume->engine) {
+    engine = aiod_peer(new.socket);
+    if (engine != 0 && engine == client->engine_pid) {
         *final = true; /* its requests may be at work there still; and it had a reason */
         error = aiod_fail(-ECONNRESET, "the engine has not gone, it has ended the session: its log says why");
     }

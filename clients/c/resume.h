@@ -41,8 +41,6 @@ struct aiod_resume {
     uint64_t timeout_ns;
     int timer; /* while away, an event loop is woken by it */
 
-    pid_t engine; /* protected by socket_lock; 0: unknown */
-
     /* Protected by lock; but while away nobody adds or removes, and who holds socket_lock opens them again. */
     struct aiod_open_file *files;
     uint32_t file_count; /* slots */

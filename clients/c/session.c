@@ -198,6 +198,7 @@ static void adopt(struct aiod_client *client, const struct aiod_attachment *atta
 
     client->socket = attachment->socket;
     client->doorbell = attachment->doorbell;
+    client->engine_pid = aiod_peer(client->socket);
     client->base = attachment->base;
     client->request_bytes_max = attachment->request_bytes_max;
     client->header = header;
@@ -251,7 +252,7 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
     aiod_remember_process(client);
     adopt(client, &attachment);
     client->call_timeout_ns = timeout_ns;
-    client->spin_max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
+    client->looking.max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
     pthread_mutex_init(&client->lock, NULL);
     pthread_mutex_init(&client->socket_lock, NULL);
     error = make_books(client);

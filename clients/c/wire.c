@@ -104,6 +104,14 @@ int aiod_dial(const char *path, uint64_t deadline_ns)
     return fd;
 }
 
+pid_t aiod_peer(int socket)
+{
+    struct ucred who = {0};
+    socklen_t size = sizeof(who);
+
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;
+}
+
 int aiod_send_now(int socket, const void *message, size_t length)
 {
     ssize_t sent;

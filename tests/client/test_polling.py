@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiod_client import polling
-from aiod_client.polling import SPIN_MAX_S, SPIN_MIN_S, AdaptivePoll, Bell, next_window_s
+from aiod_client.polling import SPIN_MAX_S, SPIN_MIN_S, AdaptivePoll, Bell, Looks, may_look, next_window_s
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture
@@ -45,6 +45,46 @@ def test_what_is_there_is_seen_without_a_wait(bell: Bell) -> None:
     for alone in (True, False):
         assert [fd for fd, _ in poll.wait(10.0, alone=alone)] == [bell.fd]
     assert poll.window_s == SPIN_MAX_S
+
+
+def test_looks_that_keep_failing_are_left_out() -> None:
+    looks = Looks()
+    looked = 0
+    for _ in range(10_000):
+        if looks.begin():
+            looked += 1
+            looks.end(found=False)
+    assert looked < 30
+    while not looks.begin():
+        pass
+    looks.end(found=True)
+    assert [looks.begin() for _ in range(3)] == [True] * 3
+
+
+def in_a_thread(prepare: Callable[[], None]) -> bool:
+    """Whether a new thread may look that has prepared itself so."""
+    said: list[bool] = []
+
+    def look() -> None:
+        prepare()
+        said.append(may_look(0.0))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    return said[0]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="has one CPU")
+def test_who_has_one_cpu_or_real_time_does_not_look() -> None:
+    one = {min(os.sched_getaffinity(0))}
+    assert in_a_thread(lambda: None)
+    assert not in_a_thread(lambda: os.sched_setaffinity(0, one))
+    try:
+        policies = (os.SCHED_FIFO, os.SCHED_RR)
+        assert not any(in_a_thread(lambda p=p: os.sched_setscheduler(0, p, os.sched_param(1))) for p in policies)  # type: ignore[misc]
+    except (PermissionError, IndexError):
+        pytest.skip("may not become a real-time thread")
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import select
+import threading
 import time
 from typing import Final
 
@@ -13,6 +14,8 @@ POLL_MS_MAX: Final = (1 << 31) - 1
 
 SPIN_MIN_S: Final = 20e-6
 SPIN_MAX_S: Final = 200e-6
+KNOWN_S: Final = 0.5
+"""How long a thread's CPUs and policy are taken to be what they were."""
 
 
 class Bell:
@@ -44,6 +47,55 @@ class Bell:
         self.close()
 
 
+class Looks:
+    """Which looks to leave out, since too many in a row saw nothing: after four one, then two, up to 1024 (looking.c).
+
+    A look can be what keeps the others from answering; then the window alone would only grow. For one thread at a time.
+    """
+
+    _FAILED_MAX: Final = 4
+    _SHIFT_MAX: Final = 10
+
+    def __init__(self) -> None:
+        self._failed = 0
+        self._left_out = 0
+
+    def begin(self) -> bool:
+        """Whether to look this time."""
+        if self._left_out:
+            self._left_out -= 1
+            return False
+        return True
+
+    def end(self, *, found: bool) -> None:
+        """Count a look."""
+        self._failed = 0 if found else min(self._failed + 1, self._FAILED_MAX + self._SHIFT_MAX)
+        if self._failed >= self._FAILED_MAX:
+            self._left_out = 1 << (self._failed - self._FAILED_MAX)
+
+
+class _Known(threading.local):
+    """Of a thread: whether it may look, and until when that is taken to be so."""
+
+    until_s = 0.0
+    may_look = True
+
+
+_known = _Known()
+
+
+def may_look(now_s: float) -> bool:
+    """Whether the calling thread keeps nobody from running by looking: it is no real-time thread, and has several CPUs.
+
+    With one CPU the thread of libzmq that receives is on it too, wherever the daemon is.
+    """
+    if now_s >= _known.until_s:
+        _known.until_s = now_s + KNOWN_S
+        policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+        _known.may_look = policy not in {os.SCHED_FIFO, os.SCHED_RR} and len(os.sched_getaffinity(0)) > 1
+    return _known.may_look
+
+
 class AdaptivePoll:
     """Waits for descriptors by looking again and again for as long as that pays, and only then by sleeping.
 
@@ -55,6 +107,7 @@ class AdaptivePoll:
     def __init__(self, *fds: int) -> None:
         """For `fds` to become readable."""
         self._poll = poll_of(*fds)
+        self._looks = Looks()
         self.window_s = 0.0
         """How long to look before sleeping."""
 
@@ -67,9 +120,12 @@ class AdaptivePoll:
             return self._poll.poll(milliseconds(timeout_s))
         look = self._poll.poll
         began_s = time.monotonic()
-        until_s = began_s + min(self.window_s, timeout_s)
+        looks = self.window_s > 0 and may_look(began_s) and self._looks.begin()
+        until_s = began_s + min(self.window_s, timeout_s) if looks else began_s
         while not (events := look(0)) and time.monotonic() < until_s:
             pass
+        if looks:
+            self._looks.end(found=bool(events))
         if not events:
             events = look(milliseconds(timeout_s))
             self.window_s = next_window_s(self.window_s, time.monotonic() - began_s)
