@@ -27,6 +27,7 @@
 static const char *path;
 static char contents[FILE_BYTES];
 static int prey;
+static pthread_mutex_t attaching = PTHREAD_MUTEX_INITIALIZER;
 
 static void start(unsigned max_threads, uint64_t inline_read_max, uint32_t alignment)
 {
@@ -46,6 +47,27 @@ static void stop(void)
     close(prey);
 }
 
+/* libaiod takes sealed memory only. */
+static struct aiod_client *attach_sealed(void)
+{
+    struct aiod_client *client;
+
+    pthread_mutex_lock(&attaching);
+    faults.unsealed = false;
+    CHECK(aiod_attach(&client, path, NULL) == 0);
+    faults.unsealed = true;
+    pthread_mutex_unlock(&attaching);
+    return client;
+}
+
+/* A ring whose memory can be cut. */
+static void attach_unsealed(struct raw_ring *ring)
+{
+    pthread_mutex_lock(&attaching);
+    raw_attach(ring, path, ENTRIES, AREA_BYTES, "prey");
+    pthread_mutex_unlock(&attaching);
+}
+
 /* Another client of the same engine is served as ever. */
 static void check_others(void)
 {
@@ -53,7 +75,7 @@ static void check_others(void)
     char data[PAGE];
     int64_t handle;
 
-    CHECK(aiod_attach(&client, path, NULL) == 0);
+    client = attach_sealed();
     handle = aiod_open(client, "x/prey", AIOD_OPEN_READ, 0);
     CHECK(handle > 0);
     for (uint64_t at = 0; at < FILE_BYTES; at += sizeof(data)) {
@@ -89,7 +111,7 @@ static void test_completions(void)
     struct gate gate;
 
     start(1, 0, 0);
-    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    attach_unsealed(&ring);
     engine_block_worker(&gate);
     engine_wait_taken(submit(&ring, AIOD_RING_READ, 16, 0, PAGE));
     cut(&ring, ring.header->cq_offset);
@@ -107,7 +129,7 @@ static void test_submissions(void)
     struct raw_ring ring;
 
     start(1, PAGE, 0);
-    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    attach_unsealed(&ring);
     cut(&ring, ring.header->sq_offset);
     raw_submit(&ring, 1);
     raw_ring_doorbell(&ring);
@@ -125,7 +147,7 @@ static void test_everything(void)
     struct gate gate;
 
     start(4, 0, 0);
-    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    attach_unsealed(&ring);
     engine_block_worker(&gate);
     submit(&ring, AIOD_RING_READ, 32, 0, PAGE);
     cut(&ring, 0);
@@ -146,7 +168,7 @@ static void test_buffers_in_system_calls(void)
     uint32_t count;
 
     start(1, 0, 0);
-    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    attach_unsealed(&ring);
     engine_block_worker(&gate);
     count = submit(&ring, AIOD_RING_WRITE, 16, 0, PAGE);
     engine_wait_taken(count);
@@ -174,7 +196,7 @@ static void test_buffers_in_copies(uint16_t op)
     char data[2 * PAGE];
 
     start(1, 0, 512);
-    raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+    attach_unsealed(&ring);
     engine_block_worker(&gate);
     engine_wait_taken(submit(&ring, op, 16, 100, 1000));
     cut(&ring, ring.header->area_offset);
@@ -194,7 +216,7 @@ static void *cut_all_the_time(void *argument)
     for (unsigned round = 0; round < 200; round++) {
         struct raw_ring ring;
 
-        raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
+        attach_unsealed(&ring);
         submit(&ring, round % 2 != 0 ? AIOD_RING_READ : AIOD_RING_SIZE, ENTRIES, 0, round % 2 != 0 ? PAGE : 0);
         cut(&ring, round % 5 * PAGE);
         raw_ring_doorbell(&ring);
