@@ -269,19 +269,38 @@ static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64
     return true;
 }
 
+/* A request of `bytes` of it passes by its rates. */
+static void charge(struct aiod_flows *flows, const struct aiod_flow *flow, uint64_t now_ns, uint64_t bytes)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL) {
+            aiod_rate_take(flow->rates[i], now_ns, bytes);
+            look_at(flows, flow->rates[i], now_ns);
+        }
+    }
+}
+
 /* The first request of it passes, paid for with what there is. */
 static struct aiod_request *take_first(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
 {
     uint64_t cost = cost_of_first(flow);
 
     flow->deficit -= flow->deficit < cost ? flow->deficit : cost;
-    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
-        if (flow->rates[i] != NULL) {
-            aiod_rate_take(flow->rates[i], now_ns, flow->first->cost);
-            look_at(flows, flow->rates[i], now_ns);
+    charge(flows, flow, now_ns, flow->first->cost);
+    return flow->first;
+}
+
+bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *request, uint64_t now_ns)
+{
+    const struct aiod_flow *flow = flow_of(flows, request);
+
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
+        if (flow->rates[i] != NULL && aiod_rate_ready_ns(flow->rates[i], now_ns) != 0) {
+            return false;
         }
     }
-    return flow->first;
+    charge(flows, flow, now_ns, request->cost);
+    return true;
 }
 
 uint64_t aiod_flows_wake_ns(const struct aiod_flows *flows)

@@ -89,6 +89,12 @@ void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns);
 /* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
 struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns);
 
+/*
+ * A worker that carries out another request would do this queued one with it: true if its rates let it pass now, for which they
+ * are charged. It saves work, so that it need not wait for its turn.
+ */
+bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *request, uint64_t now_ns);
+
 /* It is in service from now on; and until now. */
 void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);
 void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request);

@@ -109,7 +109,8 @@ struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *gr
     for (unsigned seen = 0; request != NULL && seen < AIOD_GROUP_SCAN; seen++) {
         struct aiod_request *next = request->next;
 
-        if (request->group == group && !aiod_pool_deadline_passed(request, now_ns)) {
+        if (request->group == group && !aiod_pool_deadline_passed(request, now_ns) &&
+            aiod_flows_take_along(&pool->flows, request, now_ns)) {
             aiod_pool_unlink(pool, request);
             request->started_ns = request->begun_ns = now_ns;
             aiod_in_service_begin(pool, request);

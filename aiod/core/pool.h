@@ -88,7 +88,8 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
 
 /*
  * On a worker that carries out the parked requests `mine`, linked by `next`, of `group` (not NULL): take the group's other
- * requests off the queue, as parked ones. Linked by `next`, NULL when there are none among the AIOD_GROUP_SCAN oldest.
+ * requests off the queue, as parked ones, as far as their rates let them pass. Linked by `next`, NULL when there are none among
+ * the AIOD_GROUP_SCAN oldest.
  */
 struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group, struct aiod_request *mine);
 

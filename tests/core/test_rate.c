@@ -165,6 +165,31 @@ static void at_the_end_nobody_waits(void)
     aiod_rate_unref(rate);
 }
 
+/* What is done with another request counts as that one does, and is left where its rate is used up. */
+static void what_is_taken_along_is_charged(void)
+{
+    struct aiod_flows flows = {0};
+    struct aiod_rate *rate = rate_of(1, 0, SECOND); /* two at once */
+    struct aiod_flow limited = {.rates = {rate}}, other = {0};
+    struct aiod_request mine[3], others;
+
+    for (int i = 0; i < 3; i++) {
+        add(&flows, &mine[i], &limited);
+    }
+    add(&flows, &others, &other);
+    CHECK(aiod_flows_take_along(&flows, &mine[1], START));
+    aiod_flows_remove(&flows, &mine[1]);
+    CHECK(rate->requests_until_ns == START + SECOND);
+    CHECK(aiod_flows_take_along(&flows, &mine[0], START));
+    aiod_flows_remove(&flows, &mine[0]);
+    CHECK(!aiod_flows_take_along(&flows, &mine[2], START));
+    CHECK(aiod_flows_take_along(&flows, &others, START));
+    CHECK(next(&flows, START) == &others && next(&flows, START) == NULL && limited.waits_for == rate);
+    aiod_flows_unlimit(&flows);
+    CHECK(aiod_flows_take_along(&flows, &mine[2], START));
+    aiod_rate_unref(rate);
+}
+
 enum {
     FLOWS = 1000,
     EACH = 4
@@ -321,6 +346,7 @@ int main(void)
     one_that_waits_delays_nobody_else();
     both_rates_count();
     at_the_end_nobody_waits();
+    what_is_taken_along_is_charged();
     thousands_that_wait_hide_nobody();
     each_has_its_turn(4096, MS);
     each_has_its_turn(4096, 50 * MS);

@@ -239,7 +239,7 @@ def test_nothing_is_kept_of_what_is_closed(crash: Crash, wait_until: Callable[..
 @pytest.fixture
 def impatient(new_daemon: Callable[..., Any], connect: Callable[..., Any], locate: Callable[[str], str]) -> Crash:
     """A daemon that waits for nobody for long."""
-    daemon = new_daemon(sessions={"heartbeat_s": 0.2, "session_timeout_s": 1.0})
+    daemon = new_daemon(sessions={"heartbeat_s": 0.2, "session_timeout_s": 3.0})
     daemon.start()
     return Crash(daemon, connect, locate)
 
