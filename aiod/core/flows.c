@@ -14,9 +14,21 @@ static struct aiod_flow *flow_of(struct aiod_flows *flows, const struct aiod_req
     return request->flow != NULL ? request->flow : &flows->own;
 }
 
+/* Hangs as much of its export as may? */
+static bool is_blocked(const struct aiod_flows *flows, const struct aiod_flow *flow)
+{
+    return flows->slow_max != 0 && !flows->unlimited && flow->rates[0] != NULL &&
+           flow->rates[0]->slow >= flows->slow_max;
+}
+
+static bool is_fresh(const struct aiod_flows *flows, const struct aiod_flow *flow)
+{
+    return flow->active == 0 && flow->waits_for == NULL && !is_blocked(flows, flow);
+}
+
 static bool is_held(const struct aiod_flows *flows, const struct aiod_flow *flow)
 {
-    if (flow->waits_for != NULL) {
+    if (flow->waits_for != NULL || is_blocked(flows, flow)) {
         return true;
     }
     if (!flows->shared) {
@@ -31,14 +43,14 @@ static void leave_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
     flows->waiting -= flow->waits_for != NULL ? flow->queued : 0;
     flows->held -= is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh -= flow->active == 0 && flow->waits_for == NULL ? flow->queued : 0;
+    flows->fresh -= is_fresh(flows, flow) ? flow->queued : 0;
 }
 
 static void enter_sums(struct aiod_flows *flows, const struct aiod_flow *flow)
 {
     flows->waiting += flow->waits_for != NULL ? flow->queued : 0;
     flows->held += is_held(flows, flow) ? flow->queued : 0;
-    flows->fresh += flow->active == 0 && flow->waits_for == NULL ? flow->queued : 0;
+    flows->fresh += is_fresh(flows, flow) ? flow->queued : 0;
 }
 
 /* ---- the round ------------------------------------------------------------------------------------------------------ */
@@ -92,18 +104,24 @@ static uint64_t cost_of_first(const struct aiod_flow *flow)
     return flow->first->cost + OVERHEAD;
 }
 
-static void set_shared(struct aiod_flows *flows, bool shared)
+/* The rules have changed for all: make the sums anew. */
+static void add_up(struct aiod_flows *flows)
 {
     struct aiod_flow *flow = flows->turn;
 
-    flows->shared = shared;
     flows->held = flows->waiting;
-    if (flow != NULL) {
-        do {
-            flows->held += is_held(flows, flow) ? flow->queued : 0;
-            flow = flow->next;
-        } while (flow != flows->turn);
+    flows->fresh = 0;
+    for (size_t i = 0; i < flows->round; i++) {
+        flows->held += is_held(flows, flow) ? flow->queued : 0;
+        flows->fresh += is_fresh(flows, flow) ? flow->queued : 0;
+        flow = flow->next;
     }
+}
+
+static void set_shared(struct aiod_flows *flows, bool shared)
+{
+    flows->shared = shared;
+    add_up(flows);
 }
 
 void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns)
@@ -333,6 +351,7 @@ void aiod_flows_release(struct aiod_flows *flows, struct aiod_rate *rate)
 void aiod_flows_unlimit(struct aiod_flows *flows)
 {
     flows->unlimited = true;
+    add_up(flows);
     while (flows->rates.root != NULL) {
         aiod_flows_release(flows, rate_at(flows->rates.root));
     }
@@ -453,6 +472,31 @@ void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request)
         request->flow->active_bytes -= request->cost;
         enter_sums(flows, request->flow);
     }
+}
+
+static void count_slow(struct aiod_flows *flows, const struct aiod_request *request, unsigned change)
+{
+    if (request->flow != NULL && request->flow->rates[0] != NULL) {
+        request->flow->rates[0]->slow += change;
+        add_up(flows);
+    }
+}
+
+void aiod_flows_slow(struct aiod_flows *flows, struct aiod_request *request)
+{
+    aiod_flows_done(flows, request);
+    count_slow(flows, request, 1);
+}
+
+void aiod_flows_slow_done(struct aiod_flows *flows, struct aiod_request *request)
+{
+    count_slow(flows, request, -1u);
+}
+
+void aiod_flows_limit_slow(struct aiod_flows *flows, unsigned slow_max)
+{
+    flows->slow_max = slow_max;
+    add_up(flows);
 }
 
 void aiod_flows_limit(struct aiod_flows *flows, unsigned active_max, uint64_t active_bytes_max)

@@ -15,6 +15,9 @@
  * the next one. A flow does not pass by a rate that an older ticket waits for. So thousands that wait cost those in the round
  * nothing, and none of them waits for ever.
  *
+ * Of an export on which as much hangs as may (slow_max) nothing more is taken until something of it ends: so it leaves workers to
+ * the others.
+ *
  * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
  * flows that wait.
  */
@@ -55,6 +58,7 @@ struct aiod_flows {
     size_t fresh;           /* queued in flows that have nothing in service, and need not wait */
     unsigned active_max;    /* requests; 0: no limit */
     uint64_t active_bytes_max;
+    unsigned slow_max; /* of an export, requests that hang, beside which nothing more of it is taken; 0: no limit */
     const struct aiod_flow *latest; /* who has asked last; compared only */
     uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
     bool shared;
@@ -99,6 +103,14 @@ bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *
 void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);
 void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request);
 
+/* It has been in service for so long that it counts as hanging: no more against its flow, but against its export. */
+void aiod_flows_slow(struct aiod_flows *flows, struct aiod_request *request);
+
+/* It has ended all the same. */
+void aiod_flows_slow_done(struct aiod_flows *flows, struct aiod_request *request);
+
 void aiod_flows_limit(struct aiod_flows *flows, unsigned active_max, uint64_t active_bytes_max);
+
+void aiod_flows_limit_slow(struct aiod_flows *flows, unsigned slow_max);
 
 #endif

@@ -71,7 +71,9 @@ void aiod_in_service_begin(struct aiod_pool *pool, struct aiod_request *request)
 
 void aiod_in_service_end(struct aiod_pool *pool, struct aiod_request *request)
 {
-    if (!request->slow) {
+    if (request->slow) {
+        aiod_flows_slow_done(&pool->flows, request);
+    } else {
         aiod_flows_done(&pool->flows, request);
     }
     if (request->service_previous != NULL) {
@@ -155,7 +157,7 @@ void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod
         }
         if (!request->slow) {
             request->slow = true;
-            aiod_flows_done(&pool->flows, request);
+            aiod_flows_slow(&pool->flows, request);
         }
     }
     find_stuck_workers(pool, now_ns);

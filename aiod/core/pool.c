@@ -369,11 +369,13 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
     return count;
 }
 
-static void set_reserve(struct aiod_pool *pool)
+/* What depends on max_threads: the reserve, and how many workers may hang on one export. */
+static void set_shares(struct aiod_pool *pool)
 {
     unsigned room = pool->max_threads / 16;
 
     pool->reserve_threads = pool->reserve_wanted < room ? pool->reserve_wanted : room;
+    aiod_flows_limit_slow(&pool->flows, (pool->max_threads + 1) / 2);
 }
 
 /* What is queued may be taken by more than before: owe them, and wake one. Lock held; drops it. */
@@ -394,7 +396,7 @@ void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned 
 {
     pthread_mutex_lock(&pool->lock);
     pool->reserve_wanted = reserve_threads;
-    set_reserve(pool);
+    set_shares(pool);
     aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
     unlock_and_supply(pool);
 }
@@ -457,7 +459,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     pool->max_threads = max_threads;
     pool->min_threads = min_threads;
     wake = shrink(pool, chosen);
-    set_reserve(pool);
+    set_shares(pool);
     ring = aiod_spawner_owe(pool);
     pthread_mutex_unlock(&pool->lock);
 

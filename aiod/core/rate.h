@@ -28,6 +28,7 @@ struct aiod_rate {
     uint64_t bytes_until_ns;
 
     /* Of flows.c. */
+    unsigned slow;               /* of the export whose rate it is: requests that hang in service */
     struct aiod_heap waiting;    /* flows, by their tickets: the oldest is next */
     struct aiod_heap_node ready; /* while some wait: among the rates, by when the next of them may pass */
 };

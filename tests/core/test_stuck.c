@@ -212,6 +212,37 @@ static void a_flow_goes_on(void)
     CHECK(one.active == 0 && another.active == 0);
 }
 
+/* More of an export hangs than may: the rest of it waits, by whatever session, and the others have the workers that replace those. */
+static void an_export_leaves_workers(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 3600000);
+    struct aiod_rate *export = aiod_rate_create();
+    struct aiod_flow one = {.rates = {export}}, another = {.rates = {export}}, healthy = {0};
+    struct aiod_pool_stats stats;
+    struct job more[2];
+
+    CHECK(export != NULL);
+    aiod_pool_watch(pool, at_once_ns, 4);
+    gate_init(&gate, false);
+    reaped_total = 0;
+    for (size_t i = 0; i < 4; i++) {
+        submit_of(pool, &hanging[i], &one, &gate);
+    }
+    loop_until_waiting(pool, &gate, 4);
+    submit_of(pool, &more[0], &one, NULL);
+    submit_of(pool, &more[1], &another, NULL);
+    CHECK(find_slow(pool, 64).count == 4 && export->slow == 4);
+    submit_of(pool, &other, &healthy, NULL);
+    loop_until_reaped(pool, 1);
+    aiod_pool_get_stats(pool, &stats); /* some are queued beside idle workers */
+    CHECK(other.reaps == 1 && stats.queued == 2);
+    gate_open(&gate);
+    loop_until_reaped(pool, 7);
+    CHECK(export->slow == 0);
+    end_pool(pool);
+    aiod_rate_unref(export);
+}
+
 /* ---- flushes: parked, and carried out by others --------------------------------------------------------------------------- */
 
 enum {
@@ -339,6 +370,7 @@ int main(void)
     not_yet();
     with_a_resize();
     a_flow_goes_on();
+    an_export_leaves_workers();
     flushes_hold_one_worker();
     under_load();
     return 0;

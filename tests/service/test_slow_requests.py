@@ -181,17 +181,40 @@ def test_no_more_than_so_many_are_replaced(
 ) -> None:
     daemon = serve(stuck_threads_max=1)
     with connected(daemon) as client:
-        file, other = client.open("frozen/a", "w+"), client.open("scratch/other", "w+")
+        files = [client.open("frozen/a", "w+"), client.open("as-client/b", "w+")]
+        other = client.open("scratch/other", "w+")
         frozen.freeze()
-        hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for number in range(4)]
+        hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for file in files for number in range(2)]
         wait_until(lambda: stuck(daemon) == 3, "two workers, and one beyond max_threads")
         (waiting,) = other.submit([("write", BLOCK, 0)])
-        assert daemon.json("requests")["engines"][0]["queued"] == 2
+        wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 2, "one of each export is left")
         daemon.write_config(sections(frozen))
         assert "stuck_threads_max: 1 -> 16" in daemon.ctl("reload").stdout
         assert waiting.result(timeout=30) == len(BLOCK)
         frozen.thaw()
         assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 4
+
+
+@pytest.mark.parametrize("transport", ["ring", "zmq"])
+def test_an_export_that_hangs_leaves_workers_to_the_others(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None], transport: Transport
+) -> None:
+    """Whatever is asked of the others meanwhile, and however much of the one that hangs."""
+    daemon = serve(max_threads=4, stuck_threads_max=2)
+    with connected(daemon, transport) as client, connected(daemon, transport) as healthy:
+        file = client.open("frozen/a", "w+")
+        frozen.freeze()
+        hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for number in range(100)]
+        wait_until(lambda: stuck(daemon) >= 2, "as many as may hang do")
+        for number in range(20):
+            with healthy.open(f"scratch/{number}", "w+") as other:
+                assert other.pwrite(BLOCK, 0) == len(BLOCK)
+                other.flush()
+        assert client.stat("scratch/0").size == len(BLOCK)
+        assert stuck(daemon) <= 4
+        assert not any(future.done() for future in hanging)
+        frozen.thaw()
+        assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 100
 
 
 def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(
