@@ -16,6 +16,9 @@ from tests.systemd.conftest import CONFIG, UNITS, set_up, wait_for_restart
 if TYPE_CHECKING:
     from tests.systemd.conftest import Box
 
+pytestmark = pytest.mark.timeout(900)
+"""The first test sets up the box, which copies a system and installs aiod: minutes on a slow machine."""
+
 EXPOSURE_MAX = 1.2
 
 WRITE_AND_READ = """
