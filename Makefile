@@ -131,11 +131,17 @@ core-compiler:
 # ---- style ----------------------------------------------------------------------------------------------------------
 
 .PHONY: lint
-lint: setup core-lint  ## ruff, mypy, clang-format, import arrows, compiler warnings as errors
+lint: lint-python lint-c  ## ruff, mypy, import contracts; compiler warnings as errors, clang-format
+
+.PHONY: lint-python
+lint-python: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+.PHONY: lint-c
+lint-c: $(VENV)/.dev core-lint
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 
 .PHONY: core-lint
