@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from aiod.engine_settings import RING_DIR, EngineSettings, ExportSettings, KeyOwner, RateLimits, TcpSettings, UserLimits
+from aiod.engine_api.settings import (
+    RING_DIR,
+    EngineSettings,
+    ExportSettings,
+    KeyOwner,
+    RateLimits,
+    TcpSettings,
+    UserLimits,
+)
 from aiod.user_database import gid_of, groups_of_user, may_become_others, owner_of, uid_of
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir, front_endpoint
 from aiod_client.errors import AiodError

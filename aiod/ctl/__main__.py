@@ -20,7 +20,7 @@ from aiod.ctl.completion import engine_names, export_names
 from aiod.ctl.daemon import Address, ask, ask_until
 from aiod.ctl.daemon import drain as drain_daemon
 from aiod.ctl.keygen import keygen
-from aiod.printable import printable_body, printable_lines
+from aiod.util.printable import printable_body, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

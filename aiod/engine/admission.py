@@ -14,7 +14,7 @@ from aiod.engine.model import Identity, Naming, Opening, Session, object_name
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
-    from aiod.engine_settings import EngineSettings, ExportSettings
+    from aiod.engine_api.settings import EngineSettings, ExportSettings
 
 PATH_BYTES_MAX = 4096
 _PERMISSIONS = 0o777

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from aiod._core import Completions, Core
     from aiod.engine.model import Session
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 
 class Dispatch:

@@ -16,9 +16,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aiod import _core, logs
+from aiod import _core
 from aiod.engine.errors import refused
-from aiod.witnesses import Witness
+from aiod.engine_api.fd_store_messages import Witness
+from aiod.util import logs
 from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiod._core import Control, Core, Rate
     from aiod.engine.model import Opening, Reopening, Reply, Session
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class _Waiting:
 
 
 class Keeping(Protocol):
-    """Has open files kept for the engine after this one, and has those of the one before it (engine/keeping.py)."""
+    """Has open files kept for the engine after this one, and has those of the one before it."""
 
     def keep(self, witness: Witness, then: Callable[[], None]) -> None:
         """Have it kept, and call `then`; its descriptor is closed."""

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiod import logs
+from aiod.util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiod._core import Session as CoreSession
-    from aiod.engine.accounts import Account
-    from aiod.engine_settings import ExportSettings
-    from aiod.peer import Peer
-    from aiod.router import Router
+    from aiod.engine.user_quotas import Account
+    from aiod.engine_api.settings import ExportSettings
+    from aiod.net.peer import Peer
+    from aiod.net.router import Router
     from aiod_client import wire
 
 TOKEN_BYTES = 16

@@ -23,26 +23,27 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 import zmq
 
-from aiod import _core, logs
-from aiod.channel import Channel
+from aiod import _core
+from aiod.engine.active_requests import in_words
 from aiod.engine.admission import Admission
 from aiod.engine.completion import Completion
+from aiod.engine.directory_operations import Names
 from aiod.engine.dispatch import Dispatch
-from aiod.engine.frontend import Frontend
+from aiod.engine.export_rate_limits import ExportRates
+from aiod.engine.fd_store_client import Inherited, Keeping, receive_all
 from aiod.engine.grace import GRACE_S, Grace
 from aiod.engine.handles import Handles
-from aiod.engine.keeping import Inherited, Keeping, receive_all
-from aiod.engine.names import Names
-from aiod.engine.rates import ExportRates
+from aiod.engine.message_router import Frontend
+from aiod.engine.pool_maintenance import Spawning
 from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
-from aiod.engine.spawning import Spawning
-from aiod.engine.watch import Watch
-from aiod.engine_settings import EngineSettings
-from aiod.in_service import in_words
-from aiod.limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
-from aiod.router import Router
-from aiod.tcp_listener import endpoint_of, listen_tcp, port_of
+from aiod.engine.slow_requests import Watch
+from aiod.engine_api.control_channel import Channel
+from aiod.engine_api.settings import EngineSettings
+from aiod.net.router import Router
+from aiod.net.tcp_listener import endpoint_of, listen_tcp, port_of
+from aiod.util import logs
+from aiod.util.process_limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
@@ -50,9 +51,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiod.curve import Curve
     from aiod.engine.model import Reopening, Session
-    from aiod.peer import Peer
+    from aiod.net.curve import Curve
+    from aiod.net.peer import Peer
 
 log = logging.getLogger(__name__)
 
@@ -563,7 +564,7 @@ def _curve_of(context: zmq.Context[zmq.Socket[bytes]], settings: EngineSettings)
     """What protects its tcp endpoint; None: nothing does, or there is none."""
     if settings.tcp is None or not settings.tcp.secret_key:
         return None
-    from aiod.curve import Curve  # noqa: PLC0415 - most engines serve this host alone
+    from aiod.net.curve import Curve  # noqa: PLC0415 - most engines serve this host alone
 
     return Curve(context, settings.tcp.secret_key, settings.tcp.owners)
 
@@ -598,7 +599,7 @@ async def _serve(settings: EngineSettings, control: socket.socket, keeper: socke
 def main(settings: EngineSettings, control: socket.socket, keeper: socket.socket) -> None:
     """The engine process. `control` is its end of the control channel; its end of file means stop.
 
-    `keeper` is its end of the socket where open files are kept (aiod/witnesses.py).
+    `keeper` is its end of the socket where open files are kept (aiod/engine_api/fd_store_messages.py).
 
     Signals of the terminal or the control group are the supervisor's business, and ignored here.
     """

@@ -16,10 +16,10 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiod import logs
 from aiod.engine.errors import refused
-from aiod.peer import Peer
-from aiod.peer_groups import credentials_of, groups_of
+from aiod.net.peer import Peer
+from aiod.net.peer_groups import credentials_of, groups_of
+from aiod.util import logs
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
 from aiod_client.sentences import sentence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from aiod._core import AttachResult, Core
     from aiod.engine.model import Session, SessionBook
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
     Open = Callable[[Session, int, str, str, int, int], None]
     Close = Callable[[Session, int, int], None]

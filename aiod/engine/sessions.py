@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiod import __version__
 from aiod._core import Session as CoreSession
-from aiod.engine.accounts import Account
+from aiod.engine.export_rate_limits import set_rate
 from aiod.engine.model import TOKEN_BYTES, Connection, Session, connection_of, short_id_of
-from aiod.engine.rates import set_rate
+from aiod.engine.user_quotas import Account
 from aiod_client import ring_wire
 from aiod_client.wire import MessageType
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aiod._core import Core
-    from aiod.engine_settings import EngineSettings, UserLimits
-    from aiod.peer import Peer
+    from aiod.engine_api.settings import EngineSettings, UserLimits
+    from aiod.net.peer import Peer
 
 log = logging.getLogger(__name__)
 

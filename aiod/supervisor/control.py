@@ -9,12 +9,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod import __version__, stats
+from aiod import __version__
 from aiod.config import ConfigError, check_threads
-from aiod.limits import resident_bytes, trim_memory
-from aiod.router import Router
+from aiod.net.router import Router
+from aiod.supervisor import stats
 from aiod.supervisor.engines import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
+from aiod.util.process_limits import resident_bytes, trim_memory
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     import zmq
 
     from aiod.config import Config
-    from aiod.curve import Curve
-    from aiod.peer import Peer
+    from aiod.net.curve import Curve
+    from aiod.net.peer import Peer
     from aiod.supervisor.engines import Engine
     from aiod.supervisor.front_tcp import FrontTcp
 

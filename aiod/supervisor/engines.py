@@ -24,19 +24,19 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod import logs
-from aiod.channel import Channel, ChannelError
 from aiod.config import new_incarnation
-from aiod.launch import engine_main
-from aiod.limits import descriptors_max
-from aiod.supervisor.keeper import Keeper
+from aiod.engine_api.control_channel import Channel, ChannelError
+from aiod.engine_api.launch import engine_main
+from aiod.supervisor.fd_store import Keeper
+from aiod.util import logs
+from aiod.util.process_limits import descriptors_max
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
     from aiod.config import Config
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

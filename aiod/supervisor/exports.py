@@ -7,8 +7,8 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from aiod import logs
 from aiod.supervisor.systemd import started_by_systemd
+from aiod.util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

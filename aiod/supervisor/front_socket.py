@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiod.unix_listener import listen, path_of, stop_listening
+from aiod.net.unix_listener import listen, path_of, stop_listening
 
 if TYPE_CHECKING:
     import socket

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Self
 
-from aiod.curve import Curve
-from aiod.tcp_listener import endpoint_of, listen_tcp
+from aiod.net.curve import Curve
+from aiod.net.tcp_listener import endpoint_of, listen_tcp
 
 if TYPE_CHECKING:
     import socket

@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
-from aiod.engine_settings import RING_DIR
+from aiod.engine_api.settings import RING_DIR
 
 log = logging.getLogger(__name__)
 

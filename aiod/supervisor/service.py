@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import uvloop
 import zmq
 
-from aiod import __version__, logs
+from aiod import __version__
 from aiod.config import ConfigError, load_config
-from aiod.limits import raise_descriptors
 from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
 from aiod.supervisor.engines import (
@@ -34,6 +33,8 @@ from aiod.supervisor.kernel_check import why_unfit
 from aiod.supervisor.reload import plan
 from aiod.supervisor.status_line import StatusLine
 from aiod.supervisor.systemd import Notifier
+from aiod.util import logs
+from aiod.util.process_limits import raise_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -7,8 +7,8 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod import logs
 from aiod.supervisor.engines import EngineUnavailableError
+from aiod.util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 import atheris
 
 from aiod import _core
-from aiod.engine import dispatch, frontend
-from aiod.engine.accounts import Account
+from aiod.engine import dispatch, message_router
 from aiod.engine.model import Reopening, Session, connection_of
-from aiod.engine_settings import RateLimits, UserLimits
-from aiod.peer import Peer
+from aiod.engine.user_quotas import Account
+from aiod.engine_api.settings import RateLimits, UserLimits
+from aiod.net.peer import Peer
 from aiod_client import handshake, requests, session, split, wire
 from aiod_client.errors import AiodError
 from aiod_client.operations import read_request
@@ -81,7 +81,7 @@ class Engine:
             ring_poll_max_us=0,
         )
         self.core = core
-        self.frontend = frontend.Frontend(self, 16)
+        self.frontend = message_router.Frontend(self, 16)
         self.peer = Peer(b"", -1, "", 0, 0, 0, None, Replies())  # type: ignore[arg-type]
         self.session = self.begin()
         self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None)  # type: ignore[arg-type]
@@ -244,7 +244,7 @@ def instrument(module: ModuleType) -> None:
 def main() -> None:
     """Fuzz."""
     logging.disable(logging.CRITICAL)
-    for module in (wire, handshake, session, split, requests, frontend, dispatch):
+    for module in (wire, handshake, session, split, requests, message_router, dispatch):
         instrument(module)
     engine = Engine()
     ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting]

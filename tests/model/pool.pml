@@ -467,7 +467,7 @@ proctype submitter()
     od
 }
 
-/* ---- the main loop (pool.c, aiod/engine/spawning.py) ----------------------------------------------------------------- */
+/* ---- the main loop (pool.c, aiod/engine/pool_maintenance.py) ----------------------------------------------------------------- */
 
 /* aiod_pool_resize(), until it drops the lock. */
 inline resize(max, min)

@@ -10,11 +10,11 @@ import pytest
 
 from aiod._core import Session as CoreSession
 from aiod.config import make_config
-from aiod.engine.accounts import Account
 from aiod.engine.admission import Admission
 from aiod.engine.model import Session, connection_of
-from aiod.engine_settings import RateLimits, UserLimits
-from aiod.peer import Peer
+from aiod.engine.user_quotas import Account
+from aiod.engine_api.settings import RateLimits, UserLimits
+from aiod.net.peer import Peer
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiod.config import Config, ConfigError, default_config, load_config, make_config, parse_cpus
-from aiod.engine_settings import EngineSettings
+from aiod.engine_api.settings import EngineSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

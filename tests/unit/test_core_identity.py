@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aiod import _core
-from aiod.limits import resident_bytes
+from aiod.util.process_limits import resident_bytes
 
 REFUSALS = 1000
 GROUPS = list(range(60000))

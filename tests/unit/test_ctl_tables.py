@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from aiod import stats
 from aiod.config import parse_cpus
 from aiod.ctl import tables
+from aiod.supervisor import stats
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ def test_contracts() -> None:
 
 def test_an_engine_process_stays_small() -> None:
     """Not even by way of a library: none of these is loaded once the engine's entry has been imported."""
-    program = "import sys, aiod.launch, aiod.engine.process; print(*sys.modules)"
+    program = "import sys, aiod.engine_api.launch, aiod.engine.process; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded.isdisjoint({"pydantic", "pydantic_core", "click", "rich", "psutil"})

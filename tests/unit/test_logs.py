@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
-from aiod.logs import PrintableFormatter
+from aiod.util.logs import PrintableFormatter
 
 FORMATTER = PrintableFormatter("%(levelname)s %(message)s")
 

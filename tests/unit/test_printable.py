@@ -9,7 +9,7 @@ from rich.table import Table
 
 from aiod.ctl import __main__ as ctl
 from aiod.ctl.daemon import Address
-from aiod.printable import printable_body, printable_lines
+from aiod.util.printable import printable_body, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiod import stats
+from aiod.supervisor import stats
 
 VALUES = st.lists(st.integers(0, 10**9), min_size=1, max_size=200)
 

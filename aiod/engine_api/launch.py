@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import socket
 
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 
 def engine_main(settings: EngineSettings, control: socket.socket, keeper: socket.socket) -> None:

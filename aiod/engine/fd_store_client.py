@@ -1,4 +1,4 @@
-"""The supervisor's witnesses of open files: those of the engine before this one, and its own (aiod/witnesses.py).
+"""The supervisor's witnesses of open files: those of the engine before this one, and its own.
 
 An open is answered when its witness is in the supervisor's socket, where the death of the engine does not touch it.
 """
@@ -12,13 +12,13 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiod import witnesses
+from aiod.engine_api import fd_store_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod._core import Core
-    from aiod.witnesses import Witness
+    from aiod.engine_api.fd_store_messages import Witness
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,12 @@ class Inherited(NamedTuple):
 def receive_all(end: socket.socket) -> Inherited:
     """Take it from the supervisor. Blocks."""
     found = Inherited([], set())
-    while (received := witnesses.receive(end)) is not None and received[0][0] != "all":
+    while (received := fd_store_messages.receive(end)) is not None and received[0][0] != "all":
         message, fd = received
         if message[0] == "poisoned":
             found.poisoned.add((message[1], message[2]))
         elif fd >= 0:
-            found.witnesses.append(witnesses.unpack(message, fd))
+            found.witnesses.append(fd_store_messages.unpack(message, fd))
     return found
 
 
@@ -114,15 +114,15 @@ class Keeping:
     def keep(self, witness: Witness, then: Callable[[], None]) -> None:
         """Have it kept, and call `then`; its descriptor is closed."""
         self._forget(witness.token, witness.handle)  # a file of that number whose client never heard that it was open
-        self._send(witnesses.pack(witness), witness.fd, then)
+        self._send(fd_store_messages.pack(witness), witness.fd, then)
 
     def drop(self, token: bytes, handle: int) -> None:
         """The file has been closed."""
-        self._send(witnesses.packed("drop", token, handle), -1, None)
+        self._send(fd_store_messages.packed("drop", token, handle), -1, None)
 
     def end(self, token: bytes) -> None:
         """The session has ended."""
-        self._send(witnesses.packed("end", token), -1, None)
+        self._send(fd_store_messages.packed("end", token), -1, None)
 
     def _forget(self, token: bytes, handle: int) -> None:
         witness = self.take(token, handle)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import zmq
 
     from aiod.engine.model import Session
-    from aiod.peer import Peer
+    from aiod.net.peer import Peer
 
 log = logging.getLogger(__name__)
 

@@ -33,16 +33,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from aiod.limits import connections_max
-from aiod.peer import Peer
-from aiod.unix_listener import listen, stop_listening
+from aiod.net.peer import Peer
+from aiod.net.unix_listener import listen, stop_listening
+from aiod.util.process_limits import connections_max
 from aiod_client.zmq_calls import monitor_of, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiod.curve import Curve
-    from aiod.engine_settings import KeyOwner
+    from aiod.engine_api.settings import KeyOwner
+    from aiod.net.curve import Curve
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod import logs
-from aiod.in_service import in_words
+from aiod.engine.active_requests import in_words
+from aiod.util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aiod._core import Core
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

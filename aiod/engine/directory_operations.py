@@ -18,7 +18,7 @@ from aiod_client.sentences import sentence
 if TYPE_CHECKING:
     from aiod._core import Core, NamingResult
     from aiod.engine.model import Naming, Reply, Session
-    from aiod.engine_settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings
 
 _OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"
 _ADVICE: Final = {

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aiod.in_service import in_words
+from aiod.engine.active_requests import in_words
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from aiod.engine.errors import refused
 
 if TYPE_CHECKING:
     from aiod.engine.model import Session
-    from aiod.engine_settings import UserLimits
+    from aiod.engine_api.settings import UserLimits
 
 _BYTES_MIN: Final = 64 * 1024
 """Less is of no use to a session."""

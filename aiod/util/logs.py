@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any, Final
 
-from aiod.printable import printable_lines
+from aiod.util.printable import printable_lines
 
 _HELD_BACK: Final = "held back %d log lines like: %s"
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"

@@ -13,7 +13,7 @@ import zmq
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 if TYPE_CHECKING:
-    from aiod.engine_settings import KeyOwner
+    from aiod.engine_api.settings import KeyOwner
 
 log = logging.getLogger(__name__)
 

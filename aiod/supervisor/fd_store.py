@@ -1,4 +1,4 @@
-"""Keeps the witnesses of one engine's open files over its death (aiod/witnesses.py). Main loop thread only.
+"""Keeps the witnesses of one engine's open files over its death. Main loop thread only.
 
 Closing a file may block for as long as its disk hangs: a thread of its own does that.
 """
@@ -13,10 +13,10 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod import witnesses
+from aiod.engine_api import fd_store_messages
 
 if TYPE_CHECKING:
-    from aiod.witnesses import Witness
+    from aiod.engine_api.fd_store_messages import Witness
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Keeper:
         assert self._end is not None, "serve() comes first"  # noqa: S101 - a mistake of ours
         for _ in range(_MESSAGES_PER_TURN):
             try:
-                received = witnesses.receive(self._end)
+                received = fd_store_messages.receive(self._end)
             except BlockingIOError:
                 return False
             except OSError as error:
@@ -85,7 +85,7 @@ class Keeper:
             case ["keep", token, handle, _]:
                 self._close(self._kept.setdefault(token, {}).pop(handle, None))
                 if fd >= 0 and self.count < self._count_max:
-                    self._kept[token][handle] = witnesses.unpack(message, fd)
+                    self._kept[token][handle] = fd_store_messages.unpack(message, fd)
                     self.count += 1
                 elif fd >= 0:
                     _closer.submit(os.close, fd)
@@ -123,7 +123,7 @@ class Keeper:
 
 def _hand_over(end: socket.socket, kept: list[Witness], poisoned: list[tuple[int, int]]) -> None:
     for witness in kept:
-        socket.send_fds(end, [witnesses.pack(witness)], [witness.fd])
+        socket.send_fds(end, [fd_store_messages.pack(witness)], [witness.fd])
     for dev, ino in poisoned:
-        end.send(witnesses.packed("poisoned", dev, ino))
-    end.send(witnesses.packed("all"))
+        end.send(fd_store_messages.packed("poisoned", dev, ino))
+    end.send(fd_store_messages.packed("all"))

@@ -8,7 +8,7 @@ from aiod._core import Rate
 
 if TYPE_CHECKING:
     from aiod._core import Core
-    from aiod.engine_settings import EngineSettings, RateLimits
+    from aiod.engine_api.settings import EngineSettings, RateLimits
 
 
 def set_rate(core: Core, rate: Rate, limits: RateLimits) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiod.peer_groups import groups_at
+from aiod.net.peer_groups import groups_at
 
 if TYPE_CHECKING:
-    from aiod.engine_settings import KeyOwner
-    from aiod.router import Router
+    from aiod.engine_api.settings import KeyOwner
+    from aiod.net.router import Router
 
 
 class Peer(NamedTuple):

@@ -1,0 +1,1 @@
+"""What supervisor and engine share to speak with each other: settings, control channel, descriptor store."""

@@ -1,0 +1,1 @@
+"""Helpers of supervisor, engine and aiodctl: logging, printable text, limits of the process."""
