@@ -17,10 +17,11 @@ export PYTHON CC
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-NATIVE_SOURCES := $(wildcard aiod/core/*.c aiod/core/*.h aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
+NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
                   clients/python/aiod_client/*.cpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
-C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c clients/c/*.[ch] clients/c/include/*.h \
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c \
+           clients/c/*.[ch] clients/c/include/*.h \
            clients/python/aiod_client/*.cpp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c)
 
@@ -81,12 +82,12 @@ FLAGS_asan := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sani
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wcast-qual -Wundef -Wformat=2 \
             -Wstrict-prototypes -Wmissing-prototypes
 CORE_CFLAGS := -std=c11 -D_GNU_SOURCE -g -pthread -Iaiod/core -Iclients/c/include $(WARNINGS)
-CORE_SOURCES := $(sort $(wildcard aiod/core/*.c))
+CORE_SOURCES := $(sort $(wildcard aiod/core/*.c aiod/core/*/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c))
-CORE_HEADERS := $(wildcard aiod/core/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h)
+CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h)
 
 .PHONY: core-test $(VARIANTS:%=core-test-%)
 core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)

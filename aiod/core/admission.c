@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "operations.h"
-#include "os.h"
-#include "worker_io.h"
+#include "session/operations.h"
+#include "util/os.h"
+#include "ops/worker_io.h"
 
 #define AIOD_PAYLOADS_MAX 1024u /* frames of one message */
 

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "operations.h"
-#include "os.h"
-#include "poller.h"
-#include "ring.h"
-#include "ring_maker.h"
+#include "session/operations.h"
+#include "util/os.h"
+#include "ring/poller.h"
+#include "ring/ring.h"
+#include "ring/ring_maker.h"
 
 /* ---- birth and end ------------------------------------------------------------------------------------------------- */
 

@@ -10,14 +10,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "buffers.h"
-#include "files.h"
-#include "io.h"
-#include "op_stats.h"
-#include "opener.h"
-#include "pool.h"
-#include "reply.h"
-#include "session.h"
+#include "util/buffers.h"
+#include "ops/files.h"
+#include "session/io.h"
+#include "session/op_stats.h"
+#include "pool/opener.h"
+#include "pool/pool.h"
+#include "session/reply.h"
+#include "session/session.h"
 
 /* What one batch may read inline at most: the main loop must not spend its time on copying. */
 #define AIOD_INLINE_BATCH_BYTES_MAX (2u * 1024u * 1024u)
@@ -85,7 +85,7 @@ void aiod_control_destroy(struct aiod_control *control);
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
 /*
- * Open on a worker or, with `as`, as that client on the opener's thread (core/opener.h); ends as a control. What has not been
+ * Open on a worker or, with `as`, as that client on the opener's thread (core/pool/opener.h); ends as a control. What has not been
  * begun after `timeout_ns` (0: for ever) ends with -ETIMEDOUT. Takes over `as`, also when it fails: 0, or -errno.
  */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
@@ -138,7 +138,7 @@ struct aiod_attached {
 };
 
 /*
- * Begin to give the session a ring (core/ring.h), which takes as long as its memory is large; `wake_fd` is its socket, of which
+ * Begin to give the session a ring (core/ring/ring.h), which takes as long as its memory is large; `wake_fd` is its socket, of which
  * a duplicate is used, -1: none. 0: it counts from now on, as *memory_bytes, and the end comes by aiod_core_reap(), unless the
  * session ends before; -EEXIST: it has one; -EINVAL: no ring is like that; or another -errno.
  *

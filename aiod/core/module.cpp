@@ -17,10 +17,10 @@
 #include <vector>
 
 extern "C" {
-#include "confined.h"
+#include "path/confined.h"
 #include "core.h"
-#include "ioprio.h"
-#include "poller.h"
+#include "util/ioprio.h"
+#include "ring/poller.h"
 }
 
 namespace nb = nanobind;

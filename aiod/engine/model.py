@@ -145,7 +145,7 @@ class Reopening:
     dev: int
     ino: int
     generation: int
-    """Of the file; core/file_id.h."""
+    """Of the file; core/path/file_id.h."""
     changed: bool
     """There were acknowledged writes that no flush was acknowledged for."""
 

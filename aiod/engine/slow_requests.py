@@ -1,6 +1,6 @@
 """What hangs: it is told of once, its workers are replaced, and who waits for an open is answered.
 
-Once a second the core is asked; it keeps who is stuck with what (core/in_service.c).
+Once a second the core is asked; it keeps who is stuck with what (core/pool/in_service.c).
 """
 
 from __future__ import annotations

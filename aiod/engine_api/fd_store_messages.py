@@ -5,8 +5,8 @@ write-back, so one that the dead engine was told of, and did not live to pass on
 the inode in memory too, and an error that nobody was told of with it; and it is there still when the name is not.
 
 Messages on a SOCK_SEQPACKET pair, msgpack arrays: `["keep", token, handle, record]` with the descriptor, `["drop",
-token, handle]`, `["end", token]` from the engine, and from its workers (core/flush.h) `["poisoned", dev, ino]` when a
-flush of a file has failed; to a new engine the first of these for all there are, the last one, and `["all"]`.
+token, handle]`, `["end", token]` from the engine, and from its workers (core/ops/flush.h) `["poisoned", dev, ino]` when
+a flush of a file has failed; to a new engine the first of these for all there are, the last one, and `["all"]`.
 """
 
 from __future__ import annotations

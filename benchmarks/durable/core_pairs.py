@@ -9,17 +9,14 @@ from typing import Final
 
 HERE: Final = Path(__file__).parent
 _CORE: Final = HERE.parents[1] / "aiod" / "core"
-_SOURCES: Final = (
-    "affinity.c", "flush.c", "histogram.c", "iov.c", "os.c", "places.c", "pool.c", "spawner.c", "worker.c",
-    "worker_io.c",
-)  # fmt: skip
+_SOURCES: Final = sorted(source for room in ("ops", "pool", "util") for source in _CORE.glob(f"{room}/*.c"))
 _FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wextra", "-Werror", f"-I{_CORE}")
 
 
 def build(directory: Path) -> Path:
     """The program, in `directory`. Raises CalledProcessError where the compiler does not like it."""
     program = directory / "pairs"
-    sources = [*(str(_CORE / name) for name in _SOURCES), str(HERE / "pairs.c")]
+    sources = [*map(str, _SOURCES), str(HERE / "pairs.c")]
     subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-o", str(program)], check=True)
     return program
 

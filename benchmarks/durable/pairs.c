@@ -1,7 +1,7 @@
 /*
  * pairs.c - pairs of a 4 KiB write and a flush by the core alone: pairs POLICY TASKS SECONDS FILE prints how many per second.
  *
- * POLICY   group   the file's flushes as the product has them (core/flush.c)
+ * POLICY   group   the file's flushes as the product has them (core/ops/flush.c)
  *          own     each flush is its own fdatasync(), at once with the others
  *
  * Each task writes its own block, and has one request at a time. The main loop is the engine's, without Python and wire.
@@ -14,10 +14,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "flush.h"
-#include "os.h"
-#include "pool.h"
-#include "worker_io.h"
+#include "ops/flush.h"
+#include "util/os.h"
+#include "pool/pool.h"
+#include "ops/worker_io.h"
 
 enum {
     BLOCK_BYTES = 4096

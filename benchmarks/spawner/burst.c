@@ -16,10 +16,10 @@
 #include <unistd.h>
 
 #include "lock_watch.h"
-#include "os.h"
+#include "util/os.h"
 #include "policy.h"
-#include "pool.h"
-#include "pool_state.h"
+#include "pool/pool.h"
+#include "pool/pool_state.h"
 
 enum {
     BURST_MAX = 1024

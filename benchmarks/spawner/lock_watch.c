@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
-#include "os.h"
+#include "util/os.h"
 
 enum {
     SAMPLES_MAX = 1 << 16

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 HERE: Final = Path(__file__).parent
 CORE: Final = HERE.parent.parent / "aiod" / "core"
-_CORE_SOURCES: Final = ("affinity.c", "histogram.c", "os.c", "places.c", "pool.c", "spawner.c", "worker.c")
+_CORE_SOURCES: Final = sorted((*CORE.glob("pool/*.c"), *CORE.glob("util/*.c")))
 _REPLACED: Final = {"wake_each.c": "pool.c"}
 _FLAGS: Final = (
     "-std=c11",
@@ -61,7 +61,7 @@ def build(variant: Variant, directory: Path) -> Path:
     """Compile `variant` into `directory`. Raises CalledProcessError where the compiler does not like it."""
     replaced = {_REPLACED.get(policy, "spawner.c") for policy in variant.policies}
     sources = [
-        *(CORE / name for name in _CORE_SOURCES if name not in replaced),
+        *(source for source in _CORE_SOURCES if source.name not in replaced),
         *(HERE / "policies" / name for name in variant.policies),
         HERE / "burst.c",
         HERE / "lock_watch.c",

@@ -1,5 +1,5 @@
 /*
- * looking.c - how long a thread looks for a completion before it sleeps: as the engine's poller (aiod/core/halt_poll.h), by KVM's
+ * looking.c - how long a thread looks for a completion before it sleeps: as the engine's poller (aiod/core/ring/halt_poll.h), by KVM's
  * halt polling and a count of looks in vain.
  */
 #include <sched.h>

@@ -9,7 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/uio.h>
 
-#include "pool_state.h"
+#include "pool/pool_state.h"
 
 /* ---- gates ---------------------------------------------------------------------------------------------------------- */
 

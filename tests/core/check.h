@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "os.h"
-#include "pool.h"
+#include "util/os.h"
+#include "pool/pool.h"
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \

@@ -10,7 +10,7 @@
 
 #include "aiod_ring.h"
 #include "core.h"
-#include "os.h"
+#include "util/os.h"
 #include "scratch.h"
 
 #define CLIENTS_MAX 64

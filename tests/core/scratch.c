@@ -7,7 +7,7 @@
 #include <sys/ioctl.h>
 
 #include "check.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 int scratch_file(int flags)
 {

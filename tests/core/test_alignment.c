@@ -5,8 +5,8 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "alignment.h"
-#include "buffers.h"
+#include "ops/alignment.h"
+#include "util/buffers.h"
 #include "scratch.h"
 
 static struct aiod_os os;

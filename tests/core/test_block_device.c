@@ -5,11 +5,11 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "copy_range.h"
-#include "inspect.h"
-#include "range_io.h"
+#include "ops/copy_range.h"
+#include "ops/inspect.h"
+#include "ops/range_io.h"
 #include "scratch.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 enum {
     SECTOR = 4096,

@@ -1,7 +1,7 @@
 /* Payload memory: aligned, reused, and never kept beyond the bound. */
 #include "check.h"
 
-#include "buffers.h"
+#include "util/buffers.h"
 
 static void reused_up_to_the_bound(void)
 {

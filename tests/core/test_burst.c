@@ -3,7 +3,7 @@
 
 #include <poll.h>
 
-#include "spawner.h"
+#include "pool/spawner.h"
 
 static struct gate gate;
 

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "confined_open.h"
+#include "path/confined_open.h"
 
 static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
 static char root[128];

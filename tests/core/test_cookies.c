@@ -1,6 +1,6 @@
 /* A request is found by its cookie in a look or two, whatever cookies a client chooses. */
 #include "check.h"
-#include "cookies.h"
+#include "ring/cookies.h"
 
 #define COUNT 4096u
 #define FACTOR UINT64_C(0x5851f42d4c957f2d)

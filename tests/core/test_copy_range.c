@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "copy_range.h"
+#include "ops/copy_range.h"
 #include "scratch.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 enum {
     SIZE = 1000003, /* bytes of a source; several steps, the last one in part */

@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "spawner.h"
+#include "pool/spawner.h"
 
 static void at_each_link(void)
 {

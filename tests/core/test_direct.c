@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-#include "direct.h"
+#include "ops/direct.h"
 #include "scratch.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 enum {
     THREADS = 4,

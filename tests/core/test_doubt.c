@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "doubt.h"
+#include "ops/doubt.h"
 
 enum {
     HANDLES = 3

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "flows.h"
+#include "pool/flows.h"
 
 enum {
     KIB = 1024,

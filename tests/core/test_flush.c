@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "flush.h"
+#include "ops/flush.h"
 
 enum {
     FLUSHERS = 8,

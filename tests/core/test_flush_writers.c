@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "flush.h"
-#include "flush_writers.h"
+#include "ops/flush.h"
+#include "ops/flush_writers.h"
 
 enum {
     WRITERS = 3,

@@ -1,6 +1,6 @@
 /* When it is looked on, and for how long. */
 #include "check.h"
-#include "halt_poll.h"
+#include "ring/halt_poll.h"
 
 #define US UINT64_C(1000)
 #define MAX_NS (200 * US)

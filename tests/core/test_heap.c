@@ -1,7 +1,7 @@
 /* The heap beside a plain search, by chance; and the shape that bounds what a step costs. */
 #include "check.h"
 
-#include "heap.h"
+#include "util/heap.h"
 
 enum {
     NODES = 500,

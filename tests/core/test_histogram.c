@@ -1,7 +1,7 @@
 /* Buckets: every value has one, none is off by more than 1/32. */
 #include "check.h"
 
-#include "histogram.h"
+#include "util/histogram.h"
 
 static void check_value(uint64_t value)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "inspect.h"
+#include "ops/inspect.h"
 #include "scratch.h"
 
 enum {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "names.h"
+#include "path/names.h"
 
 #define SWAPS 2000u
 #define MANY 5000u

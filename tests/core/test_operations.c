@@ -3,7 +3,7 @@
 
 #include <errno.h>
 
-#include "operations.h"
+#include "session/operations.h"
 
 enum {
     REQUEST_BYTES = 65536,

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "range_io.h"
+#include "ops/range_io.h"
 #include "scratch.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 enum {
     SIZE = 100000,

@@ -1,7 +1,7 @@
 /* Ranges of a file: shared ones beside each other, exclusive ones alone, first come, first served. */
 #include "check.h"
 
-#include "ranges.h"
+#include "ops/ranges.h"
 
 enum {
     THREADS = 6,

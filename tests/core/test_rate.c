@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "check.h"
-#include "flows.h"
-#include "rate.h"
+#include "pool/flows.h"
+#include "pool/rate.h"
 
 #define MS UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)

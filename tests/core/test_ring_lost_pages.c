@@ -16,7 +16,7 @@
 #include "check.h"
 #include "raw_ring.h"
 #include "ring_engine.h"
-#include "ring_faults.h"
+#include "util/ring_faults.h"
 #include "scratch.h"
 
 #define ENTRIES 64u /* so that each queue has a page of its own */

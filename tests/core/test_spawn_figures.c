@@ -1,7 +1,7 @@
 /* What the spawner tells of itself: why workers were created, how long a chain grew, how long the owed took to come. */
 #include "check.h"
 
-#include "spawner.h"
+#include "pool/spawner.h"
 
 static struct gate gate;
 

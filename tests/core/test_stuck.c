@@ -1,8 +1,8 @@
 /* Workers that are stuck with their request are replaced, up to a limit, and go when they are not any more. */
 #include "check.h"
 
-#include "flows.h"
-#include "flush.h"
+#include "pool/flows.h"
+#include "ops/flush.h"
 
 enum {
     MAX = 2,

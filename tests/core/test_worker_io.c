@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "scratch.h"
-#include "worker_io.h"
+#include "ops/worker_io.h"
 
 enum {
     SIZE = 10000

@@ -1,5 +1,5 @@
 /*
- * pool.pml - the protocol of the worker pool (aiod/core/pool.c, spawner.c, worker.c), for spin to search exhaustively.
+ * pool.pml - the protocol of the worker pool (aiod/core/pool/pool.c, spawner.c, worker.c), for spin to search exhaustively.
  *
  * One step here is one critical section under pool->lock there, or one system call outside it: a post of a worker's
  * semaphore, a write to or a read of the doorbell (an eventfd), pthread_create. Names are those of the C code.

@@ -1,11 +1,11 @@
 /* One persistent thread creates all the others in a row (as QEMU's thread-context does); newborns create none. */
 #define AIOD_SPAWN_FAN_OUT 0
-#include "pool_state.h"
+#include "pool/pool_state.h"
 
 bool owe_for_chain(struct aiod_pool *pool);
 
 #define aiod_spawner_owe owe_for_chain
-#include "spawner.c"
+#include "pool/spawner.c"
 #undef aiod_spawner_owe
 
 #include <poll.h>

@@ -1,5 +1,5 @@
 /* aiod's own: the submitter rings the main loop, which creates the first, and newborns create the others. */
-#include "spawner.c"
+#include "pool/spawner.c"
 
 #include "policy.h"
 

@@ -1,10 +1,10 @@
 /* QEMU before the patch: whoever submits creates the threads, with the lock held. They have its affinity. */
-#include "pool_state.h"
+#include "pool/pool_state.h"
 
 bool owe_only(struct aiod_pool *pool);
 
 #define aiod_spawner_owe owe_only
-#include "spawner.c"
+#include "pool/spawner.c"
 #undef aiod_spawner_owe
 
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* Waking as creation was before the patch: the submitter wakes a sleeper for every request itself. */
-#include "pool_state.h"
+#include "pool/pool_state.h"
 
 void spread_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
 
 #define aiod_pool_submit spread_submit
-#include "pool.c"
+#include "pool/pool.c"
 #undef aiod_pool_submit
 
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)

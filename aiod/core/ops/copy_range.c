@@ -1,0 +1,161 @@
+#include "ops/copy_range.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "util/os.h"
+#include "ops/worker_io.h"
+
+#define STEP_BYTES AIOD_DIRECT_STEP_BYTES
+
+struct copy {
+    const struct aiod_direct *to;
+    const struct aiod_direct *from;
+    uint64_t offset;
+    uint64_t from_offset;
+    uint64_t length;
+    uint64_t done;
+};
+
+/* ---- ranges ----------------------------------------------------------------------------------------------------------- */
+
+static bool within_one_file(const struct copy *copy)
+{
+    return copy->to->ranges == copy->from->ranges;
+}
+
+static bool overlapping(const struct copy *copy)
+{
+    return copy->offset < copy->from_offset + copy->length && copy->from_offset < copy->offset + copy->length;
+}
+
+/* Within one file a single range, that spans both. `from` is left empty then. */
+static void choose_ranges(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+{
+    *to = aiod_direct_range(copy->to, copy->offset, copy->length);
+    *from = (struct aiod_range){.start = copy->from_offset, .end = copy->from_offset + copy->length};
+    if (within_one_file(copy)) {
+        to->start = from->start < to->start ? from->start : to->start;
+        to->end = from->end > to->end ? from->end : to->end;
+    }
+}
+
+/* The lower address first, as everybody does: two copies in opposite directions must not wait for each other. */
+static void enter(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+{
+    bool from_first = (uintptr_t)copy->from->ranges < (uintptr_t)copy->to->ranges;
+
+    if (from_first) {
+        aiod_ranges_enter(copy->from->ranges, from);
+    }
+    aiod_ranges_enter(copy->to->ranges, to);
+    if (!from_first && !within_one_file(copy)) {
+        aiod_ranges_enter(copy->from->ranges, from);
+    }
+}
+
+static void leave(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+{
+    aiod_ranges_leave(copy->to->ranges, to);
+    if (!within_one_file(copy)) {
+        aiod_ranges_leave(copy->from->ranges, from);
+    }
+}
+
+/* ---- copying ------------------------------------------------------------------------------------------------------------ */
+
+/* 0 when all is done or the kernel sees the end of the source, or -errno. */
+static int64_t copy_in_kernel(struct copy *copy)
+{
+    while (copy->done < copy->length) {
+        off_t from = (off_t)(copy->from_offset + copy->done);
+        off_t to = (off_t)(copy->offset + copy->done);
+        ssize_t copied =
+            aiod_os->copy_file_range(copy->from->fd, &from, copy->to->fd, &to, copy->length - copy->done, 0);
+
+        if (copied == 0) {
+            break;
+        }
+        if (copied > 0) {
+            copy->done += (uint64_t)copied;
+        } else if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* 0 when all is done or the source has ended, or -errno. */
+static int64_t copy_by_hand(struct copy *copy)
+{
+    struct aiod_buffer *buffer = aiod_buffer_get(copy->to->buffers, STEP_BYTES);
+    int64_t result = buffer == NULL ? -ENOMEM : 0;
+
+    while (result >= 0 && copy->done < copy->length) {
+        uint64_t step = copy->length - copy->done < STEP_BYTES ? copy->length - copy->done : STEP_BYTES;
+        struct iovec part = {.iov_base = buffer->data};
+        uint64_t put;
+
+        result = aiod_direct_read_inside(copy->from, buffer->data, step, copy->from_offset + copy->done);
+        if (result <= 0) {
+            break;
+        }
+        part.iov_len = (size_t)result;
+        result = aiod_direct_write_inside(copy->to, &part, 1, copy->offset + copy->done, 0, &put);
+        copy->done += put;
+    }
+    aiod_buffer_put(buffer);
+    return result < 0 ? result : 0;
+}
+
+/* Block devices, two file systems, FUSE, O_DIRECT where splicing gives something misaligned. */
+static bool kernel_cannot(int64_t result)
+{
+    return result == -EXDEV || result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS;
+}
+
+static int64_t copy_inside(struct copy *copy)
+{
+    int64_t size = aiod_io_size(copy->from->fd);
+    int64_t result;
+
+    if (size < 0) {
+        return size;
+    }
+    if ((uint64_t)size <= copy->from_offset) {
+        return 0;
+    }
+    /* Fixed here: a copy behind the end of its own source would else go on with what it has written, or with a hole. */
+    if ((uint64_t)size - copy->from_offset < copy->length) {
+        copy->length = (uint64_t)size - copy->from_offset;
+    }
+    result = copy_in_kernel(copy);
+    if (copy->done < copy->length && (result == 0 || kernel_cannot(result))) {
+        result = copy_by_hand(copy); /* also at a premature end, which some file systems tell: reading will show it */
+    }
+    return result < 0 ? result : (int64_t)copy->done;
+}
+
+int64_t aiod_copy_range(const struct aiod_direct *to, uint64_t offset, const struct aiod_direct *from,
+                        uint64_t from_offset, uint64_t length, uint64_t *written)
+{
+    struct copy copy = {
+        .to = to, .from = from, .offset = offset, .from_offset = from_offset, .length = length, .done = 0};
+    struct aiod_range to_range, from_range;
+    int64_t result;
+
+    *written = 0;
+    if (length == 0) {
+        return 0;
+    }
+    if (within_one_file(&copy) && overlapping(&copy)) {
+        return -EINVAL;
+    }
+    choose_ranges(&copy, &to_range, &from_range);
+    enter(&copy, &to_range, &from_range);
+    result = copy_inside(&copy);
+    leave(&copy, &to_range, &from_range);
+    *written = copy.done;
+    return result;
+}

@@ -1,0 +1,227 @@
+#include "ops/flush.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "ops/worker_io.h"
+
+#define TELL_TIMEOUT_MS 1000 /* a supervisor that is stopped */
+
+void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
+{
+    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd, .teller_fd = -1};
+    pthread_mutex_init(&flushes->lock, NULL);
+    aiod_flush_writers_init(&flushes->writers);
+}
+
+void aiod_flushes_destroy(struct aiod_flushes *flushes)
+{
+    aiod_flush_writers_destroy(&flushes->writers);
+    pthread_mutex_destroy(&flushes->lock);
+}
+
+bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
+{
+    return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
+}
+
+static uint8_t *put_number(uint8_t *at, uint64_t number)
+{
+    *at++ = 0xcf; /* msgpack: uint 64, big endian */
+    for (int shift = 56; shift >= 0; shift -= 8) {
+        *at++ = (uint8_t)(number >> shift);
+    }
+    return at;
+}
+
+static void tell(const struct aiod_flushes *flushes)
+{
+    uint8_t message[28] = "\x93\xa8poisoned";
+    struct pollfd writable = {.fd = flushes->teller_fd, .events = POLLOUT};
+
+    put_number(put_number(message + 10, flushes->dev), flushes->ino);
+    while (send(flushes->teller_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+        if (errno == EAGAIN ? poll(&writable, 1, TELL_TIMEOUT_MS) == 0 : errno != EINTR) {
+            return;
+        }
+    }
+}
+
+void aiod_flushes_poison(struct aiod_flushes *flushes)
+{
+    if (!__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL) && flushes->teller_fd >= 0) {
+        tell(flushes);
+    }
+}
+
+/*
+ * Is that what a write is refused with, before anything is synced? A disk fails with other errors than EIO as well: ENODATA
+ * (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and what else its driver says.
+ */
+static bool may_be_refusal(int64_t error)
+{
+    switch (-error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+    case EINVAL:
+    case EPERM:
+    case EACCES:
+    case EROFS:
+    case EBADF:
+    case ETXTBSY:
+    case ENOMEM:
+    case EAGAIN:
+    case EOPNOTSUPP:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int64_t sync_all(struct aiod_flushes *flushes)
+{
+    if (flushes->by_writers) {
+        return aiod_flush_writers_sync(&flushes->writers, flushes->fd_is_read ? -1 : flushes->fd);
+    }
+    return aiod_io_flush(flushes->fd);
+}
+
+/* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */
+static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason)
+{
+    int64_t result;
+
+    if (aiod_flushes_poisoned(flushes)) {
+        *reason = AIOD_REASON_POISONED;
+        return -EIO;
+    }
+    result = sync_all(flushes);
+    if (result < 0) {
+        aiod_flushes_poison(flushes);
+    }
+    return result;
+}
+
+/* What a parked request is to return when its flush succeeds waits in its result. */
+static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+{
+    while (list != NULL) {
+        struct aiod_request *next = list->next;
+
+        list->reason = reason;
+        aiod_pool_finish(pool, list, result < 0 ? result : list->result);
+        list = next;
+    }
+}
+
+/* Take what is parked; when nothing is, the turn is given back. */
+static struct aiod_request *take_parked(struct aiod_flushes *flushes)
+{
+    struct aiod_request *list;
+
+    pthread_mutex_lock(&flushes->lock);
+    list = flushes->parked;
+    flushes->parked = NULL;
+    flushes->running = list != NULL;
+    pthread_mutex_unlock(&flushes->lock);
+    return list;
+}
+
+/* `list`, and the flushes that would come here next: whoever wakes for one of them finds it done. */
+static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_request *list)
+{
+    struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes, list);
+
+    while (request != NULL) {
+        struct aiod_request *next = request->next;
+
+        request->result = 0;
+        request->next = list;
+        list = request;
+        request = next;
+    }
+    return list;
+}
+
+/*
+ * Carry out `list`, and what is parked meanwhile, batch by batch. The next batch is taken before the last one is ended:
+ * its requests keep the file there, and without any the file may be gone once those of the last one have ended.
+ */
+static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
+{
+    struct aiod_pool *pool = flushes->pool;
+
+    while (list != NULL) {
+        struct aiod_request *all = gather(flushes, list);
+        enum aiod_reason reason = AIOD_REASON_KERNEL;
+        int64_t result = flush_once(flushes, &reason);
+
+        list = take_parked(flushes);
+        finish_all(pool, all, result, reason);
+    }
+}
+
+/* Take the turn, or park `request` (if there is one). */
+static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request)
+{
+    bool taken;
+
+    pthread_mutex_lock(&flushes->lock);
+    taken = !flushes->running;
+    if (taken) {
+        flushes->running = true;
+    } else if (request != NULL) {
+        request->next = flushes->parked;
+        flushes->parked = request;
+    }
+    pthread_mutex_unlock(&flushes->lock);
+    return taken;
+}
+
+int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
+{
+    request->result = success;
+    if (take_turn(flushes, request)) {
+        request->next = NULL;
+        serve(flushes, request);
+    }
+    return AIOD_PARKED;
+}
+
+bool aiod_flush_begin(struct aiod_flushes *flushes)
+{
+    return !flushes->shares_description && !flushes->by_writers && take_turn(flushes, NULL);
+}
+
+/*
+ * A durable write has failed with `error`. ENOSPC may mean that there was no room for it, or that the sync met pages of
+ * others for which there was none (delayed allocation, a thin device): a flush knows, since it goes by another description.
+ */
+static void settle(struct aiod_flushes *flushes, int64_t error)
+{
+    enum aiod_reason reason;
+
+    if (may_be_refusal(error)) {
+        flush_once(flushes, &reason);
+    } else {
+        aiod_flushes_poison(flushes);
+    }
+}
+
+int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
+{
+    struct aiod_pool *pool = flushes->pool;
+    struct aiod_request *parked;
+
+    if (result < 0) {
+        settle(flushes, result);
+    }
+    parked = take_parked(flushes);
+    aiod_pool_finish(pool, request, result);
+    if (parked != NULL) { /* else the file may be gone */
+        serve(flushes, parked);
+    }
+    return AIOD_PARKED;
+}

@@ -1,0 +1,228 @@
+#include "ops/range_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+
+#include "util/os.h"
+#include "ops/worker_io.h"
+
+#define ZEROES_BYTES ((size_t)64 << 10)
+#define ZEROES_PARTS 64u
+
+/* Never written; in .bss, so that it costs nothing in the program's file. */
+static _Alignas(AIOD_BUFFER_ALIGNMENT) char zeroes[ZEROES_BYTES];
+
+/* ---- what the kernel offers ------------------------------------------------------------------------------------------- */
+
+/* 1, 0, or -errno. */
+static int is_device(int fd)
+{
+    struct stat status;
+
+    return aiod_os->fstat(fd, &status) < 0 ? -errno : S_ISBLK(status.st_mode);
+}
+
+/* What FUSE calls ENOSYS is EOPNOTSUPP elsewhere. */
+static int64_t fall(int fd, int mode, uint64_t offset, uint64_t length)
+{
+    while (aiod_os->fallocate(fd, mode, (off_t)offset, (off_t)length) < 0) {
+        if (errno != EINTR) {
+            return errno == ENOSYS ? -EOPNOTSUPP : -errno;
+        }
+    }
+    return 0;
+}
+
+static int64_t punch(int fd, uint64_t offset, uint64_t length)
+{
+    return fall(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+}
+
+/* BLKDISCARD or BLKZEROOUT. */
+static int64_t ask_device(int fd, unsigned long request, uint64_t offset, uint64_t length)
+{
+    uint64_t range[2] = {offset, length};
+
+    while (aiod_os->ioctl(fd, request, range) < 0) {
+        if (errno != EINTR) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* ---- zeroes ------------------------------------------------------------------------------------------------------------- */
+
+/* The parts of one write of zeroes, of at most `length` bytes. */
+static size_t fill_parts(struct iovec parts[ZEROES_PARTS], uint64_t length)
+{
+    size_t count = 0;
+
+    while (count < ZEROES_PARTS && length > 0) {
+        size_t bytes = length < ZEROES_BYTES ? (size_t)length : ZEROES_BYTES;
+
+        parts[count++] = (struct iovec){.iov_base = zeroes, .iov_len = bytes};
+        length -= bytes;
+    }
+    return count;
+}
+
+static int64_t write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, uint64_t *written)
+{
+    *written = 0;
+    while (*written < length) {
+        struct iovec parts[ZEROES_PARTS];
+        size_t count = fill_parts(parts, length - *written);
+        uint64_t put;
+        int64_t result = aiod_direct_write_inside(file, parts, count, offset + *written, 0, &put);
+
+        *written += put;
+        if (result < 0) {
+            return result;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Make the file at least `end` bytes. By its last byte, not by ftruncate(): that would cut off what somebody else has
+ * appended since the size was read.
+ */
+static int64_t grow(const struct aiod_direct *file, uint64_t end)
+{
+    int64_t size = aiod_io_size(file->fd);
+    int64_t result;
+    uint64_t written;
+
+    if (size < 0 || (uint64_t)size >= end) {
+        return size < 0 ? size : 0;
+    }
+    result = fall(file->fd, 0, end - 1, 1);
+    return result == -EOPNOTSUPP ? write_zeroes(file, end - 1, 1, &written) : result;
+}
+
+static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+                         uint64_t *written)
+{
+    int64_t result = unmap ? punch(file->fd, offset, length) : -EOPNOTSUPP;
+
+    if (result == 0) {
+        result = grow(file, offset + length);
+    } else if (result == -EOPNOTSUPP) {
+        result = fall(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
+    }
+    if (result == -EOPNOTSUPP) {
+        return write_zeroes(file, offset, length, written);
+    }
+    *written = result == 0 ? length : 0;
+    return result;
+}
+
+/* Whole sectors within the device. */
+static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+                            uint64_t *written)
+{
+    int64_t result = unmap ? punch(file->fd, offset, length) : -EOPNOTSUPP;
+
+    if (result == -EOPNOTSUPP) {
+        result = ask_device(file->fd, BLKZEROOUT, offset, length);
+    }
+    if (result == -EOPNOTSUPP) {
+        return write_zeroes(file, offset, length, written);
+    }
+    *written = result == 0 ? length : 0;
+    return result;
+}
+
+/* What is no whole sector, or lies behind the end of the device, is written: that fails as a write does. */
+static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+                           uint64_t *written)
+{
+    uint64_t end = offset + length;
+    int64_t size = aiod_io_size(file->fd);
+    int sector;
+    uint64_t first, behind, part = 0;
+    int64_t result;
+
+    if (size < 0 || aiod_os->ioctl(file->fd, BLKSSZGET, &sector) < 0) {
+        return size < 0 ? size : -errno;
+    }
+    behind = aiod_align_down(end < (uint64_t)size ? end : (uint64_t)size, (uint32_t)sector);
+    first = aiod_align_up(offset, (uint32_t)sector);
+    if (first >= behind) {
+        return write_zeroes(file, offset, length, written);
+    }
+    result = write_zeroes(file, offset, first - offset, written);
+    if (result == 0) {
+        result = zero_sectors(file, first, behind - first, unmap, &part);
+        *written += part;
+    }
+    if (result == 0) {
+        result = write_zeroes(file, behind, end - behind, &part);
+        *written += part;
+    }
+    return result;
+}
+
+int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+                                uint64_t *written)
+{
+    struct aiod_range range = aiod_direct_range(file, offset, length);
+    int64_t device = is_device(file->fd);
+    int64_t result;
+
+    *written = 0;
+    if (device < 0 || length == 0) {
+        return device < 0 ? device : 0;
+    }
+    aiod_ranges_enter(file->ranges, &range);
+    result = (device ? zero_device : zero_file)(file, offset, length, unmap, written);
+    aiod_ranges_leave(file->ranges, &range);
+    return result;
+}
+
+/* ---- room and size ------------------------------------------------------------------------------------------------------ */
+
+int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint64_t length)
+{
+    struct aiod_range range = {.start = offset, .end = offset + length};
+    int64_t device = is_device(file->fd);
+    int64_t result;
+
+    if (device < 0 || length == 0) {
+        return device < 0 ? device : 0;
+    }
+    aiod_ranges_enter(file->ranges, &range);
+    result = device ? ask_device(file->fd, BLKDISCARD, offset, length) : punch(file->fd, offset, length);
+    aiod_ranges_leave(file->ranges, &range);
+    return result;
+}
+
+int64_t aiod_range_truncate(const struct aiod_direct *file, uint64_t size)
+{
+    struct aiod_range range = {.start = size, .end = AIOD_RANGE_END};
+    int64_t result;
+
+    aiod_ranges_enter(file->ranges, &range);
+    result = aiod_io_truncate(file->fd, size);
+    aiod_ranges_leave(file->ranges, &range);
+    return result;
+}
+
+int64_t aiod_range_allocate(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool keep_size)
+{
+    struct aiod_range range = {.start = offset, .end = offset + length};
+    int64_t device = is_device(file->fd);
+    int64_t result;
+
+    if (device != 0) {
+        return device < 0 ? device : -EOPNOTSUPP; /* the kernel's answer depends on the range */
+    }
+    aiod_ranges_enter(file->ranges, &range);
+    result = fall(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);
+    aiod_ranges_leave(file->ranges, &range);
+    return result;
+}

@@ -1,0 +1,86 @@
+#include "ops/ranges.h"
+
+void aiod_ranges_init(struct aiod_ranges *ranges)
+{
+    *ranges = (struct aiod_ranges){.first = NULL};
+    pthread_mutex_init(&ranges->lock, NULL);
+}
+
+void aiod_ranges_destroy(struct aiod_ranges *ranges)
+{
+    pthread_mutex_destroy(&ranges->lock);
+}
+
+static bool exclude_each_other(const struct aiod_range *a, const struct aiod_range *b)
+{
+    return (a->exclusive || b->exclusive) && a->start < b->end && b->start < a->end;
+}
+
+/* Of those there. Lock held. */
+static size_t count_blockers(const struct aiod_ranges *ranges, const struct aiod_range *range)
+{
+    size_t blockers = 0;
+
+    if (!range->exclusive && ranges->exclusives == 0) {
+        return 0;
+    }
+    for (const struct aiod_range *earlier = ranges->first; earlier != NULL; earlier = earlier->next) {
+        blockers += exclude_each_other(earlier, range);
+    }
+    return blockers;
+}
+
+/* Lock held. */
+static void append(struct aiod_ranges *ranges, struct aiod_range *range)
+{
+    range->previous = ranges->last;
+    range->next = NULL;
+    *(ranges->last != NULL ? &ranges->last->next : &ranges->first) = range;
+    ranges->last = range;
+    ranges->exclusives += range->exclusive;
+}
+
+/* Lock held. */
+static void take_out(struct aiod_ranges *ranges, struct aiod_range *range)
+{
+    *(range->previous != NULL ? &range->previous->next : &ranges->first) = range->next;
+    *(range->next != NULL ? &range->next->previous : &ranges->last) = range->previous;
+    ranges->exclusives -= range->exclusive;
+}
+
+/* Lock held on entry and return, not meanwhile. */
+static void wait_for_blockers(struct aiod_ranges *ranges, struct aiod_range *range)
+{
+    pthread_cond_init(&range->free, NULL);
+    ranges->waiting++;
+    while (range->blockers > 0) {
+        pthread_cond_wait(&range->free, &ranges->lock);
+    }
+    ranges->waiting--;
+    pthread_cond_destroy(&range->free);
+}
+
+void aiod_ranges_enter(struct aiod_ranges *ranges, struct aiod_range *range)
+{
+    pthread_mutex_lock(&ranges->lock);
+    range->blockers = count_blockers(ranges, range);
+    append(ranges, range);
+    if (range->blockers > 0) {
+        wait_for_blockers(ranges, range);
+    }
+    pthread_mutex_unlock(&ranges->lock);
+}
+
+void aiod_ranges_leave(struct aiod_ranges *ranges, struct aiod_range *range)
+{
+    pthread_mutex_lock(&ranges->lock);
+    if (ranges->waiting > 0) {
+        for (struct aiod_range *later = range->next; later != NULL; later = later->next) {
+            if (exclude_each_other(range, later) && --later->blockers == 0) {
+                pthread_cond_signal(&later->free); /* with the lock held: a waiter that has left has no condition */
+            }
+        }
+    }
+    take_out(ranges, range);
+    pthread_mutex_unlock(&ranges->lock);
+}

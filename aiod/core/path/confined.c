@@ -1,0 +1,47 @@
+#include "path/confined.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int aiod_open_root(const char *root, int flags)
+{
+    int fd = open(root, flags | O_PATH | O_CLOEXEC);
+
+    return fd < 0 ? -errno : fd;
+}
+
+int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode, bool links)
+{
+    struct open_how how = {
+        .flags = flags | O_CLOEXEC,
+        .mode = mode,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (links ? 0u : RESOLVE_NO_SYMLINKS),
+    };
+    long fd;
+
+    /* EAGAIN: a rename crossed the walk; the kernel asks to try again. */
+    do {
+        fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
+    } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+    return fd < 0 ? -errno : (int)fd;
+}
+
+int aiod_probe_open_beneath(void)
+{
+    int root_fd = aiod_open_root("/", O_DIRECTORY);
+    int fd;
+
+    if (root_fd < 0) {
+        return root_fd;
+    }
+    fd = aiod_open_beneath(root_fd, ".", O_PATH | O_DIRECTORY, 0, false);
+    close(root_fd);
+    if (fd < 0) {
+        return fd;
+    }
+    close(fd);
+    return 0;
+}

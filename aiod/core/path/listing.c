@@ -1,0 +1,104 @@
+#include "path/listing.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdalign.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CHUNK_BYTES 8192u /* of one getdents64; on a worker's stack */
+
+static_assert(AIOD_LISTING_BYTES_MAX >= sizeof(((struct dirent64 *)NULL)->d_name), "a page has room for any name");
+
+static enum aiod_kind kind_of(mode_t mode)
+{
+    switch (mode & S_IFMT) {
+    case S_IFREG:
+        return AIOD_KIND_FILE;
+    case S_IFDIR:
+        return AIOD_KIND_DIRECTORY;
+    case S_IFLNK:
+        return AIOD_KIND_LINK;
+    case S_IFBLK:
+        return AIOD_KIND_BLOCK;
+    default:
+        return AIOD_KIND_OTHER;
+    }
+}
+
+static void add(struct aiod_listing *listing, int fd, const char *name, uint32_t length)
+{
+    struct aiod_entry *entry = &listing->entries[listing->entry_count];
+    struct stat status = {0};
+
+    if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 && errno == ENOENT) {
+        return;
+    }
+    *entry = (struct aiod_entry){
+        .size = (uint64_t)status.st_size,
+        .kind = kind_of(status.st_mode),
+        .name_offset = listing->name_bytes,
+        .name_length = length,
+    };
+    memcpy(listing->names + listing->name_bytes, name, length);
+    listing->name_bytes += length;
+    listing->entry_count++;
+}
+
+static bool is_dot(const char *name)
+{
+    return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Add one entry; false when it does not fit any more, and belongs to the next page. */
+static bool take(struct aiod_listing *listing, int fd, const struct dirent64 *dirent)
+{
+    uint32_t length = (uint32_t)strlen(dirent->d_name);
+
+    if (listing->entry_count == AIOD_LISTING_ENTRIES_MAX || listing->name_bytes + length > AIOD_LISTING_BYTES_MAX) {
+        return false;
+    }
+    if (!is_dot(dirent->d_name)) {
+        add(listing, fd, dirent->d_name, length);
+    }
+    listing->next = dirent->d_off;
+    return true;
+}
+
+static ssize_t read_chunk(int fd, char *chunk)
+{
+    ssize_t got;
+
+    do {
+        got = getdents64(fd, chunk, CHUNK_BYTES);
+    } while (got < 0 && errno == EINTR);
+    return got;
+}
+
+int aiod_listing_read(int fd, int64_t cursor, struct aiod_listing *listing)
+{
+    alignas(struct dirent64) char chunk[CHUNK_BYTES];
+    ssize_t got;
+
+    listing->entry_count = 0;
+    listing->name_bytes = 0;
+    listing->more = false;
+    if (lseek(fd, cursor, SEEK_SET) < 0) {
+        return -errno;
+    }
+    while ((got = read_chunk(fd, chunk)) > 0) {
+        for (ssize_t at = 0; at < got;) {
+            const struct dirent64 *dirent = (const struct dirent64 *)(const void *)(chunk + at);
+
+            if (!take(listing, fd, dirent)) {
+                listing->more = true;
+                return 0;
+            }
+            at += dirent->d_reclen;
+        }
+    }
+    return got < 0 ? -errno : 0;
+}

@@ -1,0 +1,12 @@
+#include "path/on_fuse.h"
+
+#include <sys/vfs.h>
+
+#define FUSE_MAGIC 0x65735546
+
+bool aiod_on_fuse(int fd)
+{
+    struct statfs found;
+
+    return fstatfs(fd, &found) == 0 && found.f_type == FUSE_MAGIC;
+}

@@ -1,0 +1,86 @@
+/*
+ * affinity.c - living workers follow the main thread's affinity.
+ *
+ * A tid is good for as long as its thread lives, and stands for a stranger soon after. So a worker is marked as being moved
+ * before its tid is used, and none leaves while it is marked (aiod_affinity_settled()); the system calls themselves are
+ * made without the lock.
+ */
+#include "pool/pool_state.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+/* 8192 CPUs, the most that Linux can be built for. */
+struct mask {
+    unsigned char bytes[1024];
+};
+
+/* The affinity of `tid` (0: the calling thread) into `*mask`. 0, or -errno. */
+static int get_mask(pid_t tid, struct mask *mask)
+{
+    *mask = (struct mask){0};
+    return sched_getaffinity(tid, sizeof(*mask), (cpu_set_t *)(void *)mask) == 0 ? 0 : -errno;
+}
+
+/* 1: moved; 0: it was there already; or -errno. */
+static int move(pid_t tid, const struct mask *wanted)
+{
+    struct mask mask;
+    int error = get_mask(tid, &mask);
+
+    if (error != 0 || memcmp(&mask, wanted, sizeof(mask)) == 0) {
+        return error;
+    }
+    return sched_setaffinity(tid, sizeof(*wanted), (const cpu_set_t *)(const void *)wanted) == 0 ? 1 : -errno;
+}
+
+int aiod_pool_follow(struct aiod_pool *pool)
+{
+    struct mask wanted;
+    struct aiod_worker *worker;
+    int error = get_mask(0, &wanted);
+    int moved = 0;
+
+    if (error != 0) {
+        return error;
+    }
+    pthread_mutex_lock(&pool->lock);
+    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+         from = (size_t)(worker - pool->workers) + 1) {
+        pid_t tid = worker->tid;
+        int result;
+
+        if (tid == 0) {
+            continue;
+        }
+        pool->moving = worker;
+        pthread_mutex_unlock(&pool->lock);
+        result = move(tid, &wanted);
+        pthread_mutex_lock(&pool->lock);
+        pool->moving = NULL;
+        pthread_cond_broadcast(&pool->moved);
+        if (result < 0) {
+            error = result;
+        } else {
+            moved += result;
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return error != 0 ? error : moved;
+}
+
+int aiod_affinity_move(pid_t tid)
+{
+    struct mask wanted;
+    int error = get_mask(0, &wanted);
+
+    return error != 0 ? error : move(tid, &wanted);
+}
+
+void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker)
+{
+    while (pool->moving == worker) {
+        pthread_cond_wait(&pool->moved, &pool->lock);
+    }
+}

@@ -1,0 +1,116 @@
+/*
+ * flows.h - whose request is next: the queue as seen by its flows, one for each session and export.
+ *
+ * Deficit round robin (Shreedhar, Varghese: Efficient Fair Queueing using Deficit Round Robin, SIGCOMM 1995), weighted by bytes.
+ * A flow that comes with nothing in service is next (as the new flows of RFC 8290): who asks for one thing at a time does not
+ * wait for those who ask for thousands.
+ *
+ * Order in the queue alone does not help against what is in service already: so while more than one flow asks, each may have
+ * only so much in service (active_max, active_bytes_max); and the last workers are for flows that have nothing in service
+ * (aiod_pool_share).
+ *
+ * A flow whose rate is used up (rate.h: that of its export, and of its user) leaves the round, and waits for that rate in the
+ * order of tickets: a flow gets one when it comes, and a new one at the end of each of its turns. When the rate is ready it
+ * calls the flow of the oldest ticket back into the round; when a request of that one has passed and the rate is ready still,
+ * the next one. A flow does not pass by a rate that an older ticket waits for. So thousands that wait cost those in the round
+ * nothing, and none of them waits for ever.
+ *
+ * Of an export on which as much hangs as may (slow_max) nothing more is taken until something of it ends: so it leaves workers to
+ * the others.
+ *
+ * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
+ * flows that wait.
+ */
+#ifndef AIOD_FLOWS_H
+#define AIOD_FLOWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pool/rate.h"
+#include "pool/request.h"
+
+#define AIOD_FLOW_RATES 2u
+
+/* Embedded in whatever the requests are of, which outlives them. All zero at first. */
+struct aiod_flow {
+    struct aiod_request *first; /* queued, oldest first, by flow_next */
+    struct aiod_request *last;
+    size_t queued;
+    unsigned active; /* in service: taken, and not done yet */
+    uint64_t active_bytes;
+    uint64_t deficit;                         /* bytes it may take in this turn */
+    struct aiod_rate *rates[AIOD_FLOW_RATES]; /* NULL: none */
+    uint64_t ticket;                          /* when its turn began; the higher, the later */
+    struct aiod_rate *waits_for;              /* NULL: it is in the round, if it has something queued */
+    struct aiod_heap_node place;              /* among those that wait for the same rate */
+    struct aiod_flow *next;                   /* the round */
+    struct aiod_flow *previous;
+};
+
+struct aiod_flows {
+    struct aiod_flow own;   /* requests of nobody's: never held back */
+    struct aiod_flow *turn; /* the round of those that need not wait: whose it is; NULL: there are none */
+    size_t round;           /* flows in it */
+    size_t waiting;         /* queued in flows that wait for a rate */
+    size_t held;            /* queued in those, and in flows that have as much in service as they may */
+    size_t fresh;           /* queued in flows that have nothing in service, and need not wait */
+    unsigned active_max;    /* requests; 0: no limit */
+    uint64_t active_bytes_max;
+    unsigned slow_max; /* of an export, requests that hang, beside which nothing more of it is taken; 0: no limit */
+    const struct aiod_flow *latest; /* who has asked last; compared only */
+    uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
+    bool shared;
+    uint64_t tickets;       /* given out so far */
+    struct aiod_heap rates; /* those that somebody waits for, by when they are ready */
+    bool unlimited;         /* rates are not heeded any more */
+};
+
+/* Is it limited by a rate? Then nothing of it passes without having been picked. */
+bool aiod_flow_limited(const struct aiod_flow *flow);
+
+/* When aiod_flows_wake() is wanted: the first of the rates that are waited for is ready; UINT64_MAX: none is waited for. */
+uint64_t aiod_flows_wake_ns(const struct aiod_flows *flows);
+
+/* Each rate that is ready calls the flow whose turn it is. */
+void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns);
+
+/* `rate` has other limits: whoever waits for it looks again. */
+void aiod_flows_release(struct aiod_flows *flows, struct aiod_rate *rate);
+
+/* Nobody waits for any rate any more. */
+void aiod_flows_unlimit(struct aiod_flows *flows);
+
+void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request);
+
+/* It is not queued any more. */
+void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request);
+
+/* Time passes: who is alone is held back no more. */
+void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns);
+
+/* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
+struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns);
+
+/*
+ * A worker that carries out another request would do this queued one with it: true if its rates let it pass now, for which they
+ * are charged. It saves work, so that it need not wait for its turn.
+ */
+bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *request, uint64_t now_ns);
+
+/* It is in service from now on; and until now. */
+void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request);
+
+/* It has been in service for so long that it counts as hanging: no more against its flow, but against its export. */
+void aiod_flows_slow(struct aiod_flows *flows, struct aiod_request *request);
+
+/* It has ended all the same. */
+void aiod_flows_slow_done(struct aiod_flows *flows, struct aiod_request *request);
+
+void aiod_flows_limit(struct aiod_flows *flows, unsigned active_max, uint64_t active_bytes_max);
+
+void aiod_flows_limit_slow(struct aiod_flows *flows, unsigned slow_max);
+
+#endif

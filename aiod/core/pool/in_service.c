@@ -1,0 +1,171 @@
+/*
+ * in_service.c - the requests in service, and the workers that are stuck with theirs.
+ *
+ * A request is in service from the moment that a worker takes it until it ends, parked or not. It is on this list with the
+ * pool's lock held, and off it before anybody hears that it has ended: so whoever holds the lock may look into it.
+ *
+ * A worker that has had the same in hand for slow_ns is stuck: a dead network file system, a disk in its own recovery. It
+ * counts beyond max_threads, up to stuck_threads_max of them, so that others do what it does not; when it comes back, it or
+ * another one leaves as after a shrink. What is slow counts no more against its flow either, or the flow's other requests
+ * would wait for it.
+ */
+#include "util/os.h"
+#include "pool/pool_state.h"
+
+static _Thread_local struct aiod_worker *calling_worker; /* NULL on other threads */
+
+void aiod_in_service_worker(struct aiod_worker *worker)
+{
+    calling_worker = worker;
+}
+
+/* ---- lock held ------------------------------------------------------------------------------------------------------ */
+
+void aiod_pool_set_limit(struct aiod_pool *pool)
+{
+    unsigned room = AIOD_THREADS_MAX - pool->max_threads;
+    unsigned more = pool->stuck_threads < pool->stuck_threads_max ? pool->stuck_threads : pool->stuck_threads_max;
+
+    pool->limit_threads = pool->max_threads + (more < room ? more : room);
+}
+
+/* `worker` has something else in hand from now on; `now_ns` 0: nothing. */
+static void turn(struct aiod_pool *pool, struct aiod_worker *worker, uint64_t now_ns)
+{
+    worker->turn++;
+    worker->since_ns = now_ns;
+    if (worker->stuck) {
+        worker->stuck = false;
+        pool->stuck_threads--;
+        aiod_pool_set_limit(pool);
+    }
+}
+
+void aiod_in_service_turn(struct aiod_pool *pool, uint64_t now_ns)
+{
+    if (calling_worker != NULL) {
+        turn(pool, calling_worker, now_ns);
+    }
+}
+
+void aiod_in_service_hand(struct aiod_request *request)
+{
+    request->worker = calling_worker;
+    request->turn = calling_worker != NULL ? calling_worker->turn : 0;
+}
+
+void aiod_in_service_begin(struct aiod_pool *pool, struct aiod_request *request)
+{
+    aiod_flows_started(&pool->flows, request);
+    request->slow = false;
+    request->service_next = NULL;
+    request->service_previous = pool->service_last;
+    if (pool->service_last != NULL) {
+        pool->service_last->service_next = request;
+    } else {
+        pool->service_first = request;
+    }
+    pool->service_last = request;
+    aiod_in_service_hand(request);
+}
+
+void aiod_in_service_end(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (request->slow) {
+        aiod_flows_slow_done(&pool->flows, request);
+    } else {
+        aiod_flows_done(&pool->flows, request);
+    }
+    if (request->service_previous != NULL) {
+        request->service_previous->service_next = request->service_next;
+    } else {
+        pool->service_first = request->service_next;
+    }
+    if (request->service_next != NULL) {
+        request->service_next->service_previous = request->service_previous;
+    } else {
+        pool->service_last = request->service_previous;
+    }
+}
+
+/* Who carries it out; 0: nobody at this moment, it is parked. */
+static pid_t tid_of(const struct aiod_request *request)
+{
+    return request->worker != NULL && request->worker->turn == request->turn ? request->worker->tid : 0;
+}
+
+static struct aiod_sight sight_of(const struct aiod_request *request, uint64_t now_ns)
+{
+    return (struct aiod_sight){
+        .request = request,
+        .age_ns = now_ns > request->begun_ns ? now_ns - request->begun_ns : 0,
+        .tid = tid_of(request),
+    };
+}
+
+static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
+{
+    struct aiod_worker *worker;
+
+    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+         from = (size_t)(worker - pool->workers) + 1) {
+        if (!worker->stuck && worker->since_ns != 0 && worker->since_ns + pool->slow_ns <= now_ns) {
+            worker->stuck = true;
+            pool->stuck_threads++;
+        }
+    }
+    aiod_pool_set_limit(pool);
+}
+
+/* ---- the main loop's part ------------------------------------------------------------------------------------------- */
+
+void aiod_pool_visit(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+                     void *argument)
+{
+    uint64_t now_ns = aiod_now_ns();
+    const struct aiod_request *request;
+    bool more = true;
+
+    pthread_mutex_lock(&pool->lock);
+    for (request = pool->service_first; request != NULL && more; request = request->service_next) {
+        struct aiod_sight sight = sight_of(request, now_ns);
+
+        more = visit(&sight, argument);
+    }
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+                         void *argument)
+{
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_worker *chosen[1];
+    struct aiod_request *request;
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    if (pool->slow_ns == 0) {
+        pthread_mutex_unlock(&pool->lock);
+        return;
+    }
+    for (request = pool->service_first; request != NULL; request = request->service_next) {
+        struct aiod_sight sight = sight_of(request, now_ns);
+
+        if (sight.age_ns < pool->slow_ns || (!request->slow && !visit(&sight, argument))) {
+            break;
+        }
+        if (!request->slow) {
+            request->slow = true;
+            aiod_flows_slow(&pool->flows, request);
+        }
+    }
+    find_stuck_workers(pool, now_ns);
+    ring = aiod_spawner_owe(pool);
+    wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}

@@ -1,0 +1,662 @@
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "util/os.h"
+#include "pool/pool_state.h"
+#include "pool/spawner.h"
+
+#define LOST_WAKEUP_NS 5000000ull /* nothing taken for this long beside a sleeper: the belt wakes one */
+#define ENDED_AT_ONCE 256u        /* requests that end unstarted; others get the lock then */
+
+/* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
+
+static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
+{
+    request->state = AIOD_QUEUED;
+    request->next = NULL;
+    request->previous = pool->queue_last;
+    if (pool->queue_last != NULL) {
+        pool->queue_last->next = request;
+    } else {
+        pool->queue_first = request;
+    }
+    pool->queue_last = request;
+    pool->queued++;
+    aiod_flows_add(&pool->flows, request);
+    if (request->deadline_ns != 0) {
+        aiod_heap_insert(&pool->deadlines, &request->late, request->deadline_ns);
+    }
+}
+
+void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (request->previous != NULL) {
+        request->previous->next = request->next;
+    } else {
+        pool->queue_first = request->next;
+    }
+    if (request->next != NULL) {
+        request->next->previous = request->previous;
+    } else {
+        pool->queue_last = request->previous;
+    }
+    pool->queued--;
+    aiod_flows_remove(&pool->flows, request);
+    if (request->deadline_ns != 0) {
+        aiod_heap_remove(&pool->deadlines, &request->late);
+    }
+    request->state = AIOD_ACTIVE;
+}
+
+size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
+{
+    return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
+}
+
+static struct aiod_request *late_request(struct aiod_heap_node *late)
+{
+    return (struct aiod_request *)((char *)late - offsetof(struct aiod_request, late));
+}
+
+/* Unlink what was queued until `limit_ns`, at most ENDED_AT_ONCE, as a list linked by `next`, oldest first. */
+static struct aiod_request *unlink_oldest(struct aiod_pool *pool, uint64_t limit_ns)
+{
+    struct aiod_request *taken = NULL;
+    struct aiod_request **tail = &taken;
+
+    for (unsigned i = 0; i < ENDED_AT_ONCE && pool->queued > 0 && pool->queue_first->queued_ns <= limit_ns; i++) {
+        *tail = pool->queue_first;
+        aiod_pool_unlink(pool, *tail);
+        tail = &(*tail)->next;
+    }
+    *tail = NULL;
+    return taken;
+}
+
+/* Unlink what is past its deadline, alike, the earliest first. */
+static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
+{
+    struct aiod_request *taken = NULL;
+    struct aiod_request **tail = &taken;
+
+    for (unsigned i = 0; i < ENDED_AT_ONCE && aiod_heap_least(&pool->deadlines) <= now_ns; i++) {
+        *tail = late_request(pool->deadlines.root);
+        aiod_pool_unlink(pool, *tail);
+        tail = &(*tail)->next;
+    }
+    *tail = NULL;
+    return taken;
+}
+
+struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *group, struct aiod_request *mine)
+{
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *taken = NULL;
+    struct aiod_request *request;
+
+    pthread_mutex_lock(&pool->lock);
+    aiod_in_service_turn(pool, now_ns);
+    for (request = mine; request != NULL; request = request->next) {
+        aiod_in_service_hand(request);
+    }
+    request = pool->queue_first;
+    for (unsigned seen = 0; request != NULL && seen < AIOD_GROUP_SCAN; seen++) {
+        struct aiod_request *next = request->next;
+
+        if (request->group == group && !aiod_pool_deadline_passed(request, now_ns) &&
+            aiod_flows_take_along(&pool->flows, request, now_ns)) {
+            aiod_pool_unlink(pool, request);
+            request->started_ns = request->begun_ns = now_ns;
+            aiod_in_service_begin(pool, request);
+            request->next = taken;
+            taken = request;
+        }
+        request = next;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return taken;
+}
+
+bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_ns)
+{
+    return request->deadline_ns != 0 && now_ns >= request->deadline_ns;
+}
+
+/* ---- the done list: lock not held --------------------------------------------------------------------------------- */
+
+/*
+ * Push the finished request. The doorbell is rung only by who finds the list empty: the reaper clears the eventfd before
+ * it takes the list, so whoever pushes after the taking finds it empty again and rings.
+ */
+void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
+{
+    struct aiod_request *head = atomic_load_explicit(&pool->done, memory_order_relaxed);
+
+    request->done_ns = aiod_now_ns();
+    __atomic_store_n(&request->state, AIOD_DONE, __ATOMIC_RELAXED);
+    if (request->complete != NULL) {
+        request->complete(request);
+        return;
+    }
+    do {
+        request->next = head;
+    } while (!atomic_compare_exchange_weak_explicit(&pool->done, &head, request, memory_order_release,
+                                                    memory_order_relaxed));
+    if (head == NULL) {
+        aiod_eventfd_ring(pool->completion_fd);
+    }
+}
+
+void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request)
+{
+    aiod_pool_push_done(pool, request);
+}
+
+void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
+{
+    pthread_mutex_lock(&pool->lock);
+    aiod_in_service_end(pool, request);
+    pthread_mutex_unlock(&pool->lock);
+    request->result = result;
+    aiod_pool_push_done(pool, request);
+}
+
+/* End requests that were never started. */
+static void end_unstarted(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+{
+    while (list != NULL) {
+        struct aiod_request *next = list->next;
+
+        list->result = result;
+        list->reason = reason;
+        aiod_pool_push_done(pool, list);
+        list = next;
+    }
+}
+
+struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
+{
+    struct aiod_request *newest;
+    struct aiod_request *oldest = NULL;
+
+    aiod_eventfd_clear(pool->completion_fd);
+    newest = atomic_exchange_explicit(&pool->done, NULL, memory_order_acquire);
+    while (newest != NULL) {
+        struct aiod_request *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    return oldest;
+}
+
+/* ---- submission ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * A submitter wakes one sleeper at most, and none while another is waking: the woken spread the rest (AIOD_WAKE_FAN_OUT),
+ * as newborns spread creation. Waking all of them here would cost a submitter as much as creating them.
+ */
+void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    while (count-- > 0) {
+        struct aiod_request *next = first->next;
+
+        enqueue(pool, first);
+        first = next;
+    }
+    ring = aiod_spawner_owe(pool);
+    if (pool->waking_threads == 0) {
+        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
+{
+    bool queued;
+
+    pthread_mutex_lock(&pool->lock);
+    /* Queued and active change under the lock; done does not, and is as good as active here. */
+    queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
+    if (queued) {
+        aiod_pool_unlink(pool, request);
+        request->next = NULL;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (queued) {
+        end_unstarted(pool, request, -ECANCELED, AIOD_REASON_CANCELLED);
+    }
+    return queued;
+}
+
+/* ---- the main loop's part ------------------------------------------------------------------------------------------ */
+
+void aiod_pool_spawn(struct aiod_pool *pool)
+{
+    aiod_eventfd_clear(pool->doorbell_fd);
+    aiod_spawner_step(pool, NULL);
+}
+
+/* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
+static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
+{
+    if (pool->asleep_threads == 0 || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
+        now_ns - pool->last_taken_ns < LOST_WAKEUP_NS || now_ns - pool->queue_first->queued_ns < LOST_WAKEUP_NS) {
+        return 0;
+    }
+    pool->lost_wakeups++;
+    chosen[0] = aiod_pool_choose_sleeper(pool);
+    return 1;
+}
+
+static uint64_t sooner_ns(uint64_t wanted_ns, uint64_t at_ns, uint64_t now_ns)
+{
+    uint64_t in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
+
+    return in_ns < wanted_ns ? in_ns : wanted_ns;
+}
+
+static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
+{
+    uint64_t wanted_ns = AIOD_POOL_NEVER;
+
+    if (pool->queued > 0 && pool->asleep_threads > 0) {
+        wanted_ns = LOST_WAKEUP_NS;
+    }
+    if (pool->deadlines.root != NULL) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_heap_least(&pool->deadlines), now_ns);
+    }
+    if (aiod_flows_wake_ns(&pool->flows) != UINT64_MAX) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_flows_wake_ns(&pool->flows), now_ns);
+    }
+    if (pool->retry_at_ns != 0) {
+        wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
+        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may be longer than a request is to wait */
+            wanted_ns = sooner_ns(wanted_ns, pool->queue_first->queued_ns + pool->spawn_retry_ns, now_ns);
+        }
+    }
+    return wanted_ns;
+}
+
+uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
+{
+    uint64_t wanted_ns;
+
+    uint64_t now_ns = aiod_now_ns();
+
+    pthread_mutex_lock(&pool->lock);
+    wanted_ns = wanted_in_ns(pool, now_ns);
+    pool->timer_at_ns = wanted_ns == AIOD_POOL_NEVER ? AIOD_POOL_NEVER : now_ns + wanted_ns;
+    pthread_mutex_unlock(&pool->lock);
+    return wanted_ns;
+}
+
+void aiod_pool_want_timer(struct aiod_pool *pool)
+{
+    uint64_t now_ns = aiod_now_ns();
+    uint64_t wanted_ns;
+    bool ring = false;
+
+    pthread_mutex_lock(&pool->lock);
+    wanted_ns = wanted_in_ns(pool, now_ns);
+    if (wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns) {
+        pool->timer_at_ns = now_ns + wanted_ns; /* as it will be: nobody need ring again meanwhile */
+        ring = true;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+uint64_t aiod_pool_tick(struct aiod_pool *pool)
+{
+    struct aiod_worker *chosen[1];
+    struct aiod_request *late = NULL;
+    struct aiod_request *forlorn = NULL;
+    uint64_t now_ns = aiod_now_ns();
+    bool ring = false;
+    unsigned wake;
+
+    aiod_spawner_retry(pool, now_ns);
+    pthread_mutex_lock(&pool->lock);
+    wake = catch_lost_wakeup(pool, chosen, now_ns);
+    if (aiod_flows_wake_ns(&pool->flows) <= now_ns) {
+        aiod_flows_wake(&pool->flows, now_ns);
+        ring = aiod_spawner_owe(pool);
+        wake = wake == 0 && pool->waking_threads == 0 ? aiod_pool_choose_sleepers(pool, chosen, 1) : wake;
+    }
+    late = unlink_late(pool, now_ns);
+    if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
+        forlorn = unlink_oldest(pool, now_ns - pool->spawn_retry_ns);
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+    end_unstarted(pool, late, -ETIMEDOUT, AIOD_REASON_DEADLINE);
+    end_unstarted(pool, forlorn, -EAGAIN, AIOD_REASON_NO_THREADS);
+    return aiod_pool_tick_wanted(pool);
+}
+
+/* Send up to `limit` sleepers to look at the queue and the limits again. Lock held; at most AIOD_THREADS_MAX. */
+static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
+{
+    unsigned count = 0;
+
+    while (count < limit && pool->asleep_threads > 0) {
+        chosen[count++] = aiod_pool_choose_sleeper(pool);
+    }
+    return count;
+}
+
+/* What depends on max_threads: the reserve, and how many workers may hang on one export. */
+static void set_shares(struct aiod_pool *pool)
+{
+    unsigned room = pool->max_threads / 16;
+
+    pool->reserve_threads = pool->reserve_wanted < room ? pool->reserve_wanted : room;
+    aiod_flows_limit_slow(&pool->flows, (pool->max_threads + 1) / 2);
+}
+
+/* What is queued may be taken by more than before: owe them, and wake one. Lock held; drops it. */
+static void unlock_and_supply(struct aiod_pool *pool)
+{
+    struct aiod_worker *chosen[1];
+    bool ring = aiod_spawner_owe(pool);
+    unsigned wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->reserve_wanted = reserve_threads;
+    set_shares(pool);
+    aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
+    unlock_and_supply(pool);
+}
+
+void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const struct aiod_rate_limits *limits)
+{
+    pthread_mutex_lock(&pool->lock);
+    aiod_rate_set(rate, limits);
+    aiod_flows_release(&pool->flows, rate);
+    unlock_and_supply(pool);
+}
+
+void aiod_pool_unlimit(struct aiod_pool *pool)
+{
+    pthread_mutex_lock(&pool->lock);
+    aiod_flows_unlimit(&pool->flows);
+    unlock_and_supply(pool);
+}
+
+/* The limits are others: owe no more than they allow, and send surplus sleepers home. Lock held; returns how many. */
+static unsigned shrink(struct aiod_pool *pool, struct aiod_worker **chosen)
+{
+    aiod_pool_set_limit(pool);
+    while (pool->cur_threads > pool->limit_threads && pool->new_threads > 0) {
+        pool->new_threads--;
+        pool->cur_threads--;
+    }
+    return pool->cur_threads > pool->limit_threads ? choose_any(pool, chosen, pool->cur_threads - pool->limit_threads)
+                                                   : 0;
+}
+
+void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->slow_ns = slow_ns;
+    pool->stuck_threads_max = stuck_threads_max;
+    wake = shrink(pool, chosen);
+    ring = aiod_spawner_owe(pool);
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_threads)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake;
+    bool ring;
+
+    if (max_threads < 1 || max_threads > AIOD_THREADS_MAX || min_threads > max_threads) {
+        return -EINVAL;
+    }
+    pthread_mutex_lock(&pool->lock);
+    pool->max_threads = max_threads;
+    pool->min_threads = min_threads;
+    wake = shrink(pool, chosen);
+    set_shares(pool);
+    ring = aiod_spawner_owe(pool);
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+    return 0;
+}
+
+void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
+{
+    pthread_mutex_lock(&pool->lock);
+    *stats = (struct aiod_pool_stats){
+        .max_threads = pool->max_threads,
+        .stuck_threads = pool->stuck_threads,
+        .min_threads = pool->min_threads,
+        .cur_threads = pool->cur_threads,
+        .idle_threads = pool->asleep_threads + pool->waking_threads,
+        .waking_threads = pool->waking_threads,
+        .active_threads = pool->active_threads,
+        .new_threads = pool->new_threads,
+        .pending_threads = pool->pending_threads,
+        .threads_peak = pool->threads_peak,
+        .queued = pool->queued,
+        .threads_created = pool->threads_created,
+        .longest_chain = pool->longest_chain,
+        .spawn_failures = pool->spawn_failures,
+        .lost_wakeups = pool->lost_wakeups,
+    };
+    memcpy(stats->created_for, pool->created_for, sizeof(stats->created_for));
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void aiod_pool_get_spawn_latency(struct aiod_pool *pool, struct aiod_histogram *histogram)
+{
+    pthread_mutex_lock(&pool->lock);
+    *histogram = pool->spawn_latency;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids)
+{
+    const struct aiod_worker *worker;
+    size_t count = 0;
+
+    pthread_mutex_lock(&pool->lock);
+    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+         from = (size_t)(worker - pool->workers) + 1) {
+        if (worker->tid != 0) {
+            tids[count++] = worker->tid;
+        }
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return count;
+}
+
+int aiod_pool_completion_fd(const struct aiod_pool *pool)
+{
+    return pool->completion_fd;
+}
+
+int aiod_pool_doorbell_fd(const struct aiod_pool *pool)
+{
+    return pool->doorbell_fd;
+}
+
+/* ---- birth and end of the pool --------------------------------------------------------------------------------------- */
+
+static int init_locks(struct aiod_pool *pool)
+{
+    int error = pthread_mutex_init(&pool->lock, NULL);
+
+    if (error == 0) {
+        error = pthread_cond_init(&pool->all_left, NULL);
+    }
+    if (error == 0) {
+        error = pthread_cond_init(&pool->moved, NULL);
+    }
+    if (error == 0) {
+        error = pthread_attr_init(&pool->thread_attr);
+    }
+    if (error == 0) {
+        error = pthread_attr_setdetachstate(&pool->thread_attr, PTHREAD_CREATE_DETACHED);
+    }
+    if (error == 0) {
+        error = pthread_attr_setstacksize(&pool->thread_attr, AIOD_WORKER_STACK_BYTES);
+    }
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
+        sem_init(&pool->workers[i].wake, 0, 0);
+    }
+    return -error;
+}
+
+static int init_doorbells(struct aiod_pool *pool)
+{
+    pool->completion_fd = aiod_eventfd_create();
+    if (pool->completion_fd < 0) {
+        return pool->completion_fd;
+    }
+    pool->doorbell_fd = aiod_eventfd_create();
+    if (pool->doorbell_fd < 0) {
+        close(pool->completion_fd);
+        return pool->doorbell_fd;
+    }
+    return 0;
+}
+
+int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *config)
+{
+    struct aiod_pool *pool = calloc(1, sizeof(*pool));
+    int error;
+
+    if (pool == NULL) {
+        return -ENOMEM;
+    }
+    snprintf(pool->name, sizeof(pool->name), "%s", config->name);
+    pool->idle_timeout_ns = config->idle_timeout_ns;
+    pool->spawn_retry_ns = config->spawn_retry_ns;
+    pool->retry_backoff_ns = AIOD_RETRY_BACKOFF_MIN_NS;
+    pool->timer_at_ns = AIOD_POOL_NEVER;
+    error = init_doorbells(pool);
+    if (error != 0) {
+        free(pool);
+        return error;
+    }
+    error = init_locks(pool);
+    if (error == 0) {
+        error = aiod_pool_resize(pool, config->max_threads, config->min_threads);
+    }
+    if (error != 0) {
+        aiod_pool_destroy(pool);
+        return error;
+    }
+    *result = pool;
+    return 0;
+}
+
+/* Wait until the last worker has left. Lock held. */
+static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
+{
+    uint64_t until_ns = aiod_now_ns() + timeout_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+
+    while (pool->cur_threads > 0) {
+        if (pthread_cond_clockwait(&pool->all_left, &pool->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT) {
+            break;
+        }
+    }
+    return pool->cur_threads == 0;
+}
+
+/* End what is queued. No worker takes anything any more. */
+static void cancel_all(struct aiod_pool *pool)
+{
+    struct aiod_request *cancelled;
+
+    do {
+        pthread_mutex_lock(&pool->lock);
+        cancelled = unlink_oldest(pool, UINT64_MAX);
+        pthread_mutex_unlock(&pool->lock);
+        end_unstarted(pool, cancelled, -ECANCELED, AIOD_REASON_CANCELLED);
+    } while (cancelled != NULL);
+}
+
+bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns)
+{
+    struct aiod_worker *chosen[AIOD_THREADS_MAX];
+    unsigned wake;
+    bool all_left;
+
+    pthread_mutex_lock(&pool->lock);
+    pool->stopping = true;
+    pool->cur_threads -= pool->new_threads;
+    pool->new_threads = 0;
+    wake = choose_any(pool, chosen, AIOD_THREADS_MAX);
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(chosen, wake);
+    cancel_all(pool);
+
+    pthread_mutex_lock(&pool->lock);
+    all_left = wait_all_left(pool, timeout_ns);
+    pthread_mutex_unlock(&pool->lock);
+    return all_left;
+}
+
+void aiod_pool_destroy(struct aiod_pool *pool)
+{
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
+        sem_destroy(&pool->workers[i].wake);
+    }
+    pthread_attr_destroy(&pool->thread_attr);
+    pthread_cond_destroy(&pool->moved);
+    pthread_cond_destroy(&pool->all_left);
+    pthread_mutex_destroy(&pool->lock);
+    close(pool->completion_fd);
+    close(pool->doorbell_fd);
+    free(pool);
+}

@@ -1,0 +1,276 @@
+/*
+ * worker.c - a worker's life: asleep, waking, active; and who is woken for what.
+ */
+#include "pool/pool_state.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "util/os.h"
+#include "pool/spawner.h"
+
+/* ---- sleepers: lock held ------------------------------------------------------------------------------------------ */
+
+static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    worker->chosen = false;
+    worker->below = pool->sleepers;
+    worker->above = NULL;
+    if (pool->sleepers != NULL) {
+        pool->sleepers->above = worker;
+    }
+    pool->sleepers = worker;
+    pool->asleep_threads++;
+}
+
+static void remove_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    if (worker->above != NULL) {
+        worker->above->below = worker->below;
+    } else {
+        pool->sleepers = worker->below;
+    }
+    if (worker->below != NULL) {
+        worker->below->above = worker->above;
+    }
+    pool->asleep_threads--;
+}
+
+/* The most recently used sleeper moves from asleep to waking; the caller posts its `wake` after dropping the lock. */
+struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
+{
+    struct aiod_worker *worker = pool->sleepers;
+
+    remove_sleeper(pool, worker);
+    worker->chosen = true;
+    pool->waking_threads++;
+    return worker;
+}
+
+/* Choose up to `limit` sleepers, no more than there are requests that no waking worker will take. */
+unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
+{
+    unsigned count = 0;
+
+    while (count < limit && pool->asleep_threads > 0 &&
+           aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > pool->waking_threads) {
+        chosen[count++] = aiod_pool_choose_sleeper(pool);
+    }
+    return count;
+}
+
+void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        sem_post(&chosen[i]->wake);
+    }
+}
+
+/* ---- the worker ---------------------------------------------------------------------------------------------------- */
+
+/* Sleep until posted (true) or until the idle timeout has passed (false). Lock not held. */
+static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    uint64_t until_ns = aiod_now_ns() + pool->idle_timeout_ns;
+    struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
+    int result;
+
+    do {
+        result = sem_clockwait(&worker->wake, CLOCK_MONOTONIC, &until);
+    } while (result < 0 && errno == EINTR);
+    return result == 0;
+}
+
+/* Take a post that is certain to come. Lock not held. */
+static void take_post(struct aiod_worker *worker)
+{
+    while (sem_wait(&worker->wake) < 0) {
+    }
+}
+
+/*
+ * Tell of the request that this worker has carried out, if there is one. Lock not held.
+ *
+ * Only now, when the worker can be had again (it has taken its next request, or is among the sleepers): whoever hears
+ * of the completion may submit at once, and must not find that it takes another worker. A worker that is chosen before it
+ * sleeps costs no system call at either end.
+ */
+static void tell(struct aiod_pool *pool, struct aiod_request **finished)
+{
+    struct aiod_request *request = *finished;
+
+    *finished = NULL;
+    if (request != NULL) {
+        aiod_pool_push_done(pool, request);
+    }
+}
+
+/* Whether this worker, which is at work, may take something. Lock held. */
+static bool may_take(const struct aiod_pool *pool)
+{
+    return aiod_pool_takeable(pool, pool->active_threads - 1) > 0;
+}
+
+/*
+ * Be idle until there may be something to do. Lock held on entry and return. False: leave.
+ *
+ * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
+ * timed out must still take the post that is on its way, or its next sleep would end at once.
+ */
+static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
+{
+    bool posted;
+
+    pool->active_threads--;
+    push_sleeper(pool, worker);
+    do {
+        pthread_mutex_unlock(&pool->lock);
+        tell(pool, finished);
+        posted = sleep_until_posted(pool, worker);
+        pthread_mutex_lock(&pool->lock);
+    } while (!worker->chosen && aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) == 0 &&
+             pool->cur_threads <= pool->min_threads);
+
+    if (worker->chosen) {
+        if (!posted) { /* still waking meanwhile, or its request would seem to wait for nobody */
+            pthread_mutex_unlock(&pool->lock);
+            take_post(worker);
+            pthread_mutex_lock(&pool->lock);
+        }
+        pool->waking_threads--;
+    } else {
+        remove_sleeper(pool, worker);
+    }
+    pool->active_threads++;
+    return worker->chosen || may_take(pool);
+}
+
+/* Take the request whose turn it is; NULL: all are held back. Lock held. */
+static struct aiod_request *take_request(struct aiod_pool *pool)
+{
+    bool only_fresh = pool->active_threads + pool->reserve_threads > pool->limit_threads;
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_request *request = aiod_flows_pick(&pool->flows, only_fresh, now_ns);
+
+    if (request == NULL) {
+        return NULL;
+    }
+    aiod_pool_unlink(pool, request);
+    request->shared = pool->flows.shared;
+    pool->last_taken_ns = now_ns;
+    request->started_ns = request->begun_ns = pool->last_taken_ns;
+    aiod_in_service_turn(pool, pool->last_taken_ns);
+    aiod_in_service_begin(pool, request);
+    return request;
+}
+
+/* Do the request, or end it when its deadline has passed meanwhile. Returns it if it is to be told of. Lock not held. */
+static struct aiod_request *carry_out(struct aiod_request *request)
+{
+    int64_t result;
+
+    if (aiod_pool_deadline_passed(request, request->started_ns)) {
+        request->started_ns = 0;
+        request->reason = AIOD_REASON_DEADLINE;
+        result = -ETIMEDOUT;
+    } else {
+        result = request->run(request);
+    }
+    if (result == AIOD_PARKED) {
+        return NULL; /* perhaps somebody else's already */
+    }
+    request->result = result;
+    return request;
+}
+
+void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    aiod_affinity_settled(pool, worker);
+    pool->active_threads--;
+    pool->cur_threads--;
+    aiod_places_free(pool, worker);
+    /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
+    if (pool->waking_threads == 0) {
+        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    }
+    ring = aiod_spawner_owe(pool);
+    if (pool->stopping && pool->cur_threads == 0) {
+        /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
+        pthread_cond_broadcast(&pool->all_left);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+}
+
+/* Somebody waits for a rate, and the main loop's timer comes too late for that: it has to be told. Lock held. */
+static bool wants_timer(struct aiod_pool *pool)
+{
+    uint64_t wake_ns = aiod_flows_wake_ns(&pool->flows);
+    bool wants = wake_ns < pool->timer_at_ns;
+
+    if (wants) {
+        pool->timer_at_ns = wake_ns; /* as it will be */
+    }
+    return wants;
+}
+
+static bool must_leave(const struct aiod_pool *pool)
+{
+    return pool->stopping || pool->cur_threads > pool->limit_threads;
+}
+
+void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
+{
+    struct aiod_request *finished = NULL;
+    bool stay = true;
+
+    aiod_in_service_worker(worker);
+    pthread_mutex_lock(&pool->lock);
+    while (stay && (finished != NULL || !must_leave(pool))) {
+        struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
+        struct aiod_request *request;
+        unsigned wake;
+        bool ring;
+
+        if (must_leave(pool)) { /* told first, and then looked again: others may have left meanwhile */
+            pthread_mutex_unlock(&pool->lock);
+            tell(pool, &finished);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
+        request = may_take(pool) ? take_request(pool) : NULL;
+        ring = wants_timer(pool);
+        if (request == NULL && ring) {
+            pthread_mutex_unlock(&pool->lock);
+            aiod_eventfd_ring(pool->doorbell_fd);
+            pthread_mutex_lock(&pool->lock);
+            continue;
+        }
+        if (request == NULL) {
+            stay = idle(pool, worker, &finished);
+            continue;
+        }
+        wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
+        pthread_mutex_unlock(&pool->lock);
+        tell(pool, &finished);
+        aiod_pool_post_chosen(chosen, wake);
+        if (ring) {
+            aiod_eventfd_ring(pool->doorbell_fd);
+        }
+        finished = carry_out(request);
+        pthread_mutex_lock(&pool->lock);
+        if (finished != NULL) {
+            aiod_in_service_end(pool, finished);
+        }
+        aiod_in_service_turn(pool, 0);
+        aiod_flows_look(&pool->flows, pool->last_taken_ns);
+    }
+    aiod_pool_leave(pool, worker);
+}

@@ -1,0 +1,49 @@
+#include "ring/halt_poll.h"
+
+#define MIN_NS UINT64_C(10000) /* the first while; below it there is none */
+#define FAILED_MAX 4u          /* in a row; after each further one twice as many are left out, up to: */
+#define LEFT_OUT_SHIFT_MAX 10u
+
+uint64_t aiod_halt_poll_begin(struct aiod_halt_poll *poll)
+{
+    if (poll->left_out > 0) {
+        poll->left_out--;
+        return 0;
+    }
+    return poll->now_ns;
+}
+
+static void count(struct aiod_halt_poll *poll, bool found)
+{
+    unsigned more;
+
+    poll->failed = found ? 0 : poll->failed + 1;
+    if (poll->failed >= FAILED_MAX) {
+        more = poll->failed - FAILED_MAX;
+        poll->failed -= more > LEFT_OUT_SHIFT_MAX; /* it stays there */
+        poll->left_out = 1u << (more < LEFT_OUT_SHIFT_MAX ? more : LEFT_OUT_SHIFT_MAX);
+    }
+}
+
+/* Was looking on worth it, and would more have been? */
+static void adapt(struct aiod_halt_poll *poll, uint64_t idle_ns)
+{
+    if (idle_ns <= poll->now_ns) {
+        return;
+    }
+    if (idle_ns < poll->max_ns) {
+        uint64_t grown = poll->now_ns * 2 > MIN_NS ? poll->now_ns * 2 : MIN_NS;
+
+        poll->now_ns = grown < poll->max_ns ? grown : poll->max_ns;
+    } else {
+        poll->now_ns = poll->now_ns / 2 >= MIN_NS ? poll->now_ns / 2 : 0;
+    }
+}
+
+void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t looked_ns, bool found, uint64_t idle_ns)
+{
+    if (looked_ns > 0) {
+        count(poll, found);
+    }
+    adapt(poll, idle_ns);
+}

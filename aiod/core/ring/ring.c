@@ -1,0 +1,368 @@
+#include "ring/ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "session/operations.h"
+#include "util/os.h"
+
+static_assert((int)AIOD_RING_STOPPING == (int)AIOD_REASON_STOPPING &&
+                  (int)AIOD_RING_POISONED == (int)AIOD_REASON_POISONED,
+              "reasons are sent as they are");
+
+/* ---- birth ---------------------------------------------------------------------------------------------------------- */
+
+static void add_places(struct aiod_ring *ring)
+{
+    for (uint32_t i = ring->entries; i-- > 0;) {
+        ring->requests[i].ring = ring;
+        ring->requests[i].next_free = ring->free;
+        ring->free = &ring->requests[i];
+    }
+}
+
+void aiod_ring_add_handles(struct aiod_ring *ring)
+{
+    const struct aiod_session *session = ring->session;
+
+    for (uint32_t i = 0; i < session->slot_count; i++) {
+        struct aiod_handle *handle = session->slots[i].handle;
+
+        if (handle != NULL && !handle->closing) {
+            aiod_ring_add_handle(ring, handle);
+        }
+    }
+}
+
+static void close_descriptors(struct aiod_ring *ring)
+{
+    if (ring->doorbell_fd >= 0) {
+        close(ring->doorbell_fd);
+    }
+    if (ring->wake_fd >= 0) {
+        close(ring->wake_fd);
+    }
+}
+
+/* Clients must not know it, or they could make chains of cookies as long as they like. */
+static uint64_t draw_factor(void)
+{
+    uint64_t factor = 0;
+
+    if (getrandom(&factor, sizeof(factor), GRND_NONBLOCK) != sizeof(factor)) { /* a kernel without a seed, at boot */
+        factor = aiod_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
+    }
+    return factor;
+}
+
+/* 0 also where the client lives in a pid namespace that cannot be seen from here. */
+static pid_t pid_at(int socket)
+{
+    struct ucred peer = {.pid = 0};
+    socklen_t length = sizeof(peer);
+
+    return socket >= 0 && getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
+/* What can fail and takes no time. The caller may close wake_fd while the memory is made: hence the duplicate. */
+static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
+{
+    int error = aiod_cookies_init(&ring->cookies, ring->entries, draw_factor());
+
+    ring->handles = calloc(ring->handles_max, sizeof(struct aiod_handle *));
+    ring->doorbell_fd = aiod_eventfd_create();
+    ring->wake_fd = config->wake_fd < 0 ? -1 : fcntl(config->wake_fd, F_DUPFD_CLOEXEC, 0);
+    if (ring->wake_fd < 0 && config->wake_fd >= 0) {
+        return -errno;
+    }
+    if (ring->doorbell_fd < 0) {
+        return ring->doorbell_fd;
+    }
+    return ring->handles == NULL ? -ENOMEM : error;
+}
+
+int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
+{
+    struct aiod_ring *ring = calloc(1, sizeof(*ring) + config->entries * sizeof(ring->requests[0]));
+    int error;
+
+    if (ring == NULL) {
+        return -ENOMEM;
+    }
+    ring->session = config->session;
+    ring->pool = config->pool;
+    ring->maker = config->maker;
+    ring->buffers = config->buffers;
+    ring->draining = config->draining;
+    ring->inline_read_max = config->inline_read_max;
+    ring->request_bytes_max = config->session->limits.request_bytes_max;
+    ring->handles_max = config->session->limits.handles_max;
+    ring->entries = config->entries;
+    ring->area_bytes = config->area_bytes;
+    ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
+    ring->client_pid = pid_at(config->wake_fd);
+    ring->made_notice.kind = AIOD_TASK_RING_MADE;
+    ring->broken_notice.kind = AIOD_TASK_RING_BROKEN;
+    ring->gone_notice.kind = AIOD_TASK_RING_GONE;
+    error = acquire(ring, config);
+    if (error < 0) {
+        close_descriptors(ring);
+        aiod_cookies_destroy(&ring->cookies);
+        free(ring->handles);
+        free(ring);
+        return error;
+    }
+    atomic_init(&ring->refs, 1);
+    pthread_mutex_init(&ring->lock, NULL);
+    pthread_mutex_init(&ring->taking, NULL);
+    aiod_session_ref(ring->session);
+    *result = ring;
+    return 0;
+}
+
+void aiod_ring_make(struct aiod_ring *ring)
+{
+    ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
+    ring->made = ring->make_error == 0;
+    if (ring->made) {
+        add_places(ring);
+    }
+    aiod_pool_notify(ring->pool, &ring->made_notice.request);
+}
+
+/* ---- end ------------------------------------------------------------------------------------------------------------ */
+
+void aiod_ring_get(struct aiod_ring *ring)
+{
+    atomic_fetch_add_explicit(&ring->refs, 1, memory_order_relaxed);
+}
+
+void aiod_ring_put(struct aiod_ring *ring)
+{
+    if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) == 1) {
+        aiod_ring_maker_unmake(ring->maker, ring);
+    }
+}
+
+void aiod_ring_unmake(struct aiod_ring *ring)
+{
+    aiod_ring_memory_destroy(&ring->memory);
+    ring->made = false;
+    aiod_pool_notify(ring->pool, &ring->gone_notice.request);
+}
+
+void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word)
+{
+    __atomic_store_n(&ring->memory.header->last_word, word, __ATOMIC_RELEASE);
+}
+
+void aiod_ring_end(struct aiod_ring *ring)
+{
+    uint32_t in_use = aiod_ring_inflight(ring) > 0 ? ring->entries : 0;
+
+    atomic_store_explicit(&ring->ended, true, memory_order_release);
+    /* What somebody queues at this very moment is carried out, and its completion goes to nobody. */
+    for (uint32_t i = 0; i < in_use; i++) {
+        aiod_pool_cancel(ring->pool, &ring->requests[i].io.task.request);
+    }
+    aiod_ring_put(ring);
+}
+
+void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
+{
+    aiod_stats_add(stats, &ring->stats);
+    aiod_stats_add(&ring->session->stats, &ring->stats);
+    aiod_stats_destroy(&ring->stats);
+    aiod_session_unref(ring->session);
+    pthread_mutex_destroy(&ring->lock);
+    pthread_mutex_destroy(&ring->taking);
+    close_descriptors(ring);
+    aiod_cookies_destroy(&ring->cookies);
+    free(ring->handles);
+    free(ring);
+}
+
+struct aiod_ring *aiod_ring_of_made(struct aiod_task *notice)
+{
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, made_notice));
+}
+
+struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice)
+{
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, broken_notice));
+}
+
+struct aiod_ring *aiod_ring_of_gone(struct aiod_task *notice)
+{
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, gone_notice));
+}
+
+void aiod_ring_break(struct aiod_ring *ring, const char *why)
+{
+    if (atomic_exchange_explicit(&ring->ended, true, memory_order_acq_rel)) {
+        return;
+    }
+    ring->broken = why;
+    aiod_ring_get(ring);
+    aiod_pool_notify(ring->pool, &ring->broken_notice.request);
+}
+
+bool aiod_ring_is_lost(struct aiod_ring *ring)
+{
+    if (!aiod_ring_guard_lost(&ring->memory.guard)) {
+        return false;
+    }
+    aiod_ring_break(ring, "a page of its ring's memory was gone, and none could be had for it");
+    return true;
+}
+
+/* ---- handles -------------------------------------------------------------------------------------------------------- */
+
+void aiod_ring_add_handle(struct aiod_ring *ring, struct aiod_handle *handle)
+{
+    pthread_mutex_lock(&ring->lock);
+    ring->handles[(handle->number & 0xffff) - 1] = handle;
+    pthread_mutex_unlock(&ring->lock);
+}
+
+bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle)
+{
+    bool unused;
+
+    pthread_mutex_lock(&ring->lock);
+    ring->handles[(handle->number & 0xffff) - 1] = NULL;
+    unused = handle->ring_inflight == 0;
+    handle->ring_closing = true;
+    pthread_mutex_unlock(&ring->lock);
+    return unused;
+}
+
+/* Lock held. True: the main loop waits to hear of it. */
+static bool leave_handle(struct aiod_handle *handle)
+{
+    return handle != NULL && --handle->ring_inflight == 0 && handle->ring_closing;
+}
+
+static void tell_left(struct aiod_ring *ring, struct aiod_handle *handle)
+{
+    handle->left.kind = AIOD_TASK_HANDLE_LEFT;
+    aiod_pool_notify(ring->pool, &handle->left.request);
+}
+
+/* ---- completions ---------------------------------------------------------------------------------------------------- */
+
+void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_end *end)
+{
+    struct aiod_ring_cqe *cqe = &ring->memory.cqes[ring->cq_tail & (ring->memory.entries - 1)];
+
+    *cqe = (struct aiod_ring_cqe){
+        .cookie = end->cookie,
+        .result = end->result,
+        .written = (uint32_t)end->written, /* no request that can say so is 4 GiB long */
+        .reason = (uint32_t)end->reason,
+    };
+    ring->cq_tail++;
+    __atomic_store_n(&ring->memory.header->cq_tail, ring->cq_tail, __ATOMIC_SEQ_CST);
+}
+
+void aiod_ring_wake_client(struct aiod_ring *ring)
+{
+    struct aiod_ring_header *header = ring->memory.header;
+
+    if (__atomic_load_n(&header->client_waits, __ATOMIC_SEQ_CST) == AIOD_RING_AWAKE) {
+        return;
+    }
+    switch (__atomic_exchange_n(&header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED)) {
+    case AIOD_RING_AWAKE: /* somebody else has woken it */
+        return;
+    case AIOD_RING_WAITS_SOCKET:
+        /* A full socket has enough in it to wake the client. */
+        (void)!send(ring->wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+        break;
+    default:
+        syscall(SYS_futex, &header->client_waits, FUTEX_WAKE, 1, NULL, NULL, 0);
+        break;
+    }
+}
+
+void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_end *end,
+                      const struct aiod_timing *timing)
+{
+    struct aiod_ring *ring = request->ring;
+    struct aiod_handle *handle = request->io.handle;
+    struct aiod_handle *source = request->io.source;
+    enum aiod_op op = request->io.op;
+    uint64_t bytes = aiod_op_moved_bytes(op, request->io.length, end->result);
+    struct aiod_ring_end said = *end;
+    bool handle_left;
+    bool source_left;
+    bool drained;
+
+    if (end->reason == AIOD_REASON_CANCELLED && atomic_load_explicit(&ring->ended, memory_order_acquire)) {
+        said.result = -ESHUTDOWN; /* by aiod_ring_end(), not by the client, who may ask the next engine */
+        said.reason = AIOD_REASON_STOPPING;
+    }
+    pthread_mutex_lock(&ring->lock);
+    aiod_ring_publish(ring, &said);
+    aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
+    handle_left = leave_handle(handle);
+    source_left = leave_handle(source);
+    ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
+    aiod_cookies_remove(&request->cookie);
+    request->next_free = ring->free;
+    ring->free = request;
+    drained = --ring->inflight == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&ring->lock);
+
+    aiod_ring_wake_client(ring);
+    aiod_ring_is_lost(ring); /* here, since another thread may be taking, and have looked already */
+    if (handle_left) {
+        tell_left(ring, handle);
+    }
+    if (source_left) {
+        tell_left(ring, source);
+    }
+    if (drained) {
+        aiod_eventfd_ring(aiod_pool_completion_fd(ring->pool));
+    }
+}
+
+uint32_t aiod_ring_inflight(struct aiod_ring *ring)
+{
+    uint32_t inflight;
+
+    pthread_mutex_lock(&ring->lock);
+    inflight = ring->inflight;
+    pthread_mutex_unlock(&ring->lock);
+    return inflight;
+}
+
+uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)
+{
+    uint64_t bytes;
+
+    pthread_mutex_lock(&ring->lock);
+    bytes = ring->bytes_inflight;
+    pthread_mutex_unlock(&ring->lock);
+    return bytes;
+}
+
+uint32_t aiod_ring_taken(const struct aiod_ring *ring)
+{
+    return __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED);
+}
+
+void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats)
+{
+    pthread_mutex_lock(&ring->lock);
+    aiod_stats_add(stats, &ring->stats);
+    pthread_mutex_unlock(&ring->lock);
+}

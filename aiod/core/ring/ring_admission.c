@@ -1,0 +1,400 @@
+/*
+ * ring_admission.c - an entry of the submission queue at the door: copied once, then checked, then carried out or queued.
+ */
+#include "ring/ring.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "session/operations.h"
+#include "util/os.h"
+#include "ops/worker_io.h"
+
+/* What is taken in one go. */
+struct batch {
+    struct aiod_ring *ring;
+    uint64_t now_ns;
+    uint64_t inline_bytes;
+    struct aiod_request *first; /* for the pool */
+    struct aiod_request **tail;
+    size_t pooled;
+};
+
+static uint32_t sq_tail_of(const struct aiod_ring *ring)
+{
+    return __atomic_load_n(&ring->memory.header->sq_tail, __ATOMIC_SEQ_CST);
+}
+
+bool aiod_ring_has_entries(const struct aiod_ring *ring)
+{
+    return (sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) ||
+            aiod_ring_guard_lost(&ring->memory.guard)) &&
+           !atomic_load_explicit(&ring->ended, memory_order_relaxed);
+}
+
+void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping)
+{
+    __atomic_store_n(&ring->memory.header->engine_sleeps, sleeping, __ATOMIC_SEQ_CST);
+}
+
+/* The only look at it: word by word, so that no compiler reads a field again later. */
+static struct aiod_ring_sqe copy_entry(const struct aiod_ring *ring, uint32_t index)
+{
+    const struct aiod_ring_sqe *shared = &ring->memory.sqes[index & (ring->memory.entries - 1)];
+    const uint64_t *from = (const uint64_t *)(const void *)shared;
+    struct aiod_ring_sqe entry;
+    uint64_t words[sizeof(entry) / sizeof(uint64_t)];
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        words[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+    }
+    memcpy(&entry, words, sizeof(entry));
+    return entry;
+}
+
+/* As the record of a message. */
+static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
+{
+    struct aiod_submission record = {
+        .cookie = entry->cookie,
+        .op = entry->op,
+        .flags = entry->flags,
+        .handle = entry->handle,
+        .offset = entry->offset,
+        .length = entry->length,
+        .deadline_ms = entry->deadline_ms,
+    };
+
+    if (entry->op == AIOD_RING_COPY_RANGE) {
+        record.frame = entry->source;
+        record.frame_offset = (uint32_t)entry->source_offset;
+        record.reserved = (uint32_t)(entry->source_offset >> 32);
+    }
+    return record;
+}
+
+static bool uses_area(unsigned op)
+{
+    return op == AIOD_RING_READ || op == AIOD_RING_WRITE || op == AIOD_RING_APPEND;
+}
+
+/* Is it one that a ring carries, and is its place in the area there? */
+static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
+{
+    if (entry->op == AIOD_EXTENTS || entry->op == AIOD_STAT || entry->op == AIOD_IOCTL || entry->reserved != 0 ||
+        (entry->op != AIOD_RING_COPY_RANGE && (entry->source != 0 || entry->source_offset != 0))) {
+        return false;
+    }
+    if (!uses_area(entry->op)) {
+        return entry->buffer == 0;
+    }
+    return entry->length > ring->request_bytes_max || /* which has an errno of its own */
+           (entry->buffer <= ring->memory.area_bytes && entry->length <= ring->memory.area_bytes - entry->buffer);
+}
+
+/* ---- lock held ------------------------------------------------------------------------------------------------------ */
+
+/* Will there be room for its completion? The client's word for what it has taken is looked at only when that matters. */
+static bool within_credit(struct aiod_ring *ring)
+{
+    if (ring->inflight + (ring->cq_tail - ring->cq_head) < ring->memory.entries) {
+        return true;
+    }
+    ring->cq_head = __atomic_load_n(&ring->memory.header->cq_head, __ATOMIC_ACQUIRE);
+    return ring->cq_tail - ring->cq_head <= ring->memory.entries &&
+           ring->inflight + (ring->cq_tail - ring->cq_head) < ring->memory.entries;
+}
+
+static struct aiod_handle *find_handle(const struct aiod_ring *ring, uint32_t number)
+{
+    uint32_t index = (number & 0xffff) - 1;
+    struct aiod_handle *handle = index < ring->handles_max ? ring->handles[index] : NULL;
+
+    return handle != NULL && handle->number == number ? handle : NULL;
+}
+
+/* May it be carried out? 0, or its errno; the handles are found. */
+static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, struct aiod_handle **handle,
+                 struct aiod_handle **source, enum aiod_reason *reason)
+{
+    struct aiod_submission record = record_of(entry);
+    int error;
+
+    if (__atomic_load_n(ring->draining, __ATOMIC_RELAXED)) {
+        *reason = AIOD_REASON_STOPPING;
+        return ESHUTDOWN;
+    }
+    if (!form_is_right(ring, entry)) {
+        *reason = AIOD_REASON_RECORD;
+        return EINVAL;
+    }
+    *handle = find_handle(ring, entry->handle);
+    error = aiod_op_check(&record, *handle, ring->request_bytes_max, reason);
+    if (error == 0 && entry->op == AIOD_RING_COPY_RANGE) {
+        *source = find_handle(ring, entry->source);
+        error = aiod_op_check_source(&record, *source, reason);
+    }
+    return error;
+}
+
+/* Give the request a place. There is one: the credit says so. */
+static struct aiod_ring_request *place(struct aiod_ring *ring, const struct aiod_ring_sqe *entry,
+                                       struct aiod_handle *handle, struct aiod_handle *source)
+{
+    struct aiod_ring_request *request = ring->free;
+
+    ring->free = request->next_free;
+    ring->inflight++;
+    ring->bytes_inflight += aiod_op_charged(entry->op) ? entry->length : 0;
+    handle->ring_inflight++;
+    if (source != NULL) {
+        source->ring_inflight++;
+    }
+    request->cookie.value = entry->cookie;
+    request->io.handle = handle;
+    request->io.source = source;
+    request->io.op = (enum aiod_op)entry->op;
+    request->io.length = entry->length;
+    return request;
+}
+
+static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, int error, enum aiod_reason reason)
+{
+    if (aiod_op_known(entry->op)) {
+        aiod_stats_refuse(&ring->stats, (enum aiod_op)entry->op);
+    }
+    aiod_ring_publish(ring, &(struct aiod_ring_end){.cookie = entry->cookie, .result = -error, .reason = reason});
+}
+
+/* ---- lock not held -------------------------------------------------------------------------------------------------- */
+
+/*
+ * On whichever thread it ends (aiod_request.complete). The client may have submitted more meanwhile, and this thread is
+ * awake.
+ */
+static void complete(struct aiod_request *done)
+{
+    struct aiod_ring_request *request = (struct aiod_ring_request *)done;
+    struct aiod_ring *ring = request->ring;
+    struct aiod_timing timing = aiod_timing_of(done);
+
+    aiod_ring_finish(request,
+                     &(struct aiod_ring_end){.cookie = request->cookie.value,
+                                             .result = done->result,
+                                             .written = done->result < 0 ? request->io.written : 0,
+                                             .reason = done->reason},
+                     &timing);
+    aiod_ring_take(ring);
+    aiod_ring_put(ring);
+}
+
+/* Not `state`: that is the pool's alone, since aiod_ring_end() may look at it at any moment. */
+static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry, uint64_t now_ns)
+{
+    struct aiod_ring *ring = request->ring;
+    struct aiod_io *io = &request->io;
+    struct aiod_request *queued = &io->task.request;
+    bool writes = entry->op == AIOD_RING_WRITE || entry->op == AIOD_RING_APPEND;
+
+    queued->run = aiod_io_run;
+    queued->complete = complete;
+    queued->deadline_ns = entry->deadline_ms != 0 ? now_ns + entry->deadline_ms * UINT64_C(1000000) : 0;
+    queued->group = aiod_flush_group(entry->op, io->handle);
+    queued->flow = io->handle->flow;
+    queued->cost = aiod_op_cost(entry->op, entry->length);
+    queued->reason = AIOD_REASON_KERNEL;
+    queued->queued_ns = now_ns;
+    queued->started_ns = 0;
+    io->buffers = ring->buffers;
+    io->flags = entry->flags;
+    io->offset = entry->offset;
+    io->source_offset = entry->source_offset;
+    io->data = ring->memory.area + entry->buffer;
+    io->have = 0;
+    io->one_iov = (struct iovec){.iov_base = io->data, .iov_len = entry->length};
+    io->iov = &io->one_iov;
+    io->iov_count = writes && entry->length > 0;
+    io->written = 0;
+}
+
+/* It was carried out here. */
+static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
+{
+    uint64_t started_ns = batch->now_ns;
+    struct aiod_timing timing;
+
+    batch->now_ns = aiod_now_ns();
+    timing = (struct aiod_timing){
+        .latency_ns = batch->now_ns - started_ns,
+        .service_ns = batch->now_ns - started_ns,
+        .started = true,
+        .inlined = true,
+    };
+    aiod_ring_finish(request, &(struct aiod_ring_end){.cookie = request->cookie.value, .result = result}, &timing);
+}
+
+/* Try it here: what needs no I/O, and reads from the page cache (RWF_NOWAIT). False: a worker has to. */
+static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *request)
+{
+    struct aiod_io *io = &request->io;
+
+    if ((io->op == AIOD_READ || io->op == AIOD_WRITE) && io->length == 0) {
+        finish_inline(batch, request, 0);
+        return true;
+    }
+    if (io->op != AIOD_READ || io->length > batch->ring->inline_read_max || !aiod_handle_reads_inline(io->handle)) {
+        return false;
+    }
+    io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset, &io->handle->never_nowait);
+    batch->inline_bytes += io->have;
+    if (io->have < io->length) {
+        return false; /* says nothing about the end of the file: the rest is a worker's */
+    }
+    finish_inline(batch, request, (int64_t)io->have);
+    return true;
+}
+
+static void queue(struct batch *batch, struct aiod_ring_request *request)
+{
+    struct aiod_ring *ring = batch->ring;
+
+    aiod_ring_get(ring);
+    pthread_mutex_lock(&ring->lock);
+    aiod_cookies_add(&ring->cookies, &request->cookie);
+    pthread_mutex_unlock(&ring->lock);
+    request->io.task.request.next = NULL;
+    *batch->tail = &request->io.task.request;
+    batch->tail = &request->io.task.request.next;
+    batch->pooled++;
+}
+
+static void submit(struct batch *batch)
+{
+    if (batch->pooled == 0) {
+        return;
+    }
+    aiod_pool_submit(batch->ring->pool, batch->first, batch->pooled);
+    aiod_pool_want_timer(batch->ring->pool);
+    batch->first = NULL;
+    batch->tail = &batch->first;
+    batch->pooled = 0;
+}
+
+static struct aiod_ring_request *find_queued(struct aiod_ring *ring, uint64_t value)
+{
+    struct aiod_cookie *cookie;
+
+    pthread_mutex_lock(&ring->lock);
+    cookie = aiod_cookies_find(&ring->cookies, value, NULL);
+    pthread_mutex_unlock(&ring->lock);
+    return cookie == NULL
+               ? NULL
+               : (struct aiod_ring_request *)(void *)((char *)cookie - offsetof(struct aiod_ring_request, cookie));
+}
+
+/*
+ * End what has `entry->offset` for a cookie, if it is still queued; of several the one that came last. It may end by itself
+ * meanwhile, and is not another one then: only who takes gives places to requests.
+ */
+static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
+{
+    struct aiod_ring *ring = batch->ring;
+    struct aiod_ring_request *request;
+    int64_t cancelled = 0;
+
+    submit(batch); /* it may be in this very batch */
+    request = find_queued(ring, entry->offset);
+    if (request != NULL) {
+        cancelled = aiod_pool_cancel(ring->pool, &request->io.task.request);
+    }
+    pthread_mutex_lock(&ring->lock);
+    aiod_ring_publish(ring, &(struct aiod_ring_end){.cookie = entry->cookie, .result = cancelled});
+    pthread_mutex_unlock(&ring->lock);
+    aiod_ring_wake_client(ring);
+}
+
+/* False: the client is over its credit. */
+static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
+{
+    struct aiod_ring *ring = batch->ring;
+    struct aiod_ring_request *request = NULL;
+    struct aiod_handle *handle = NULL;
+    struct aiod_handle *source = NULL;
+    enum aiod_reason reason = AIOD_REASON_KERNEL;
+    int error;
+
+    pthread_mutex_lock(&ring->lock);
+    if (!within_credit(ring)) {
+        pthread_mutex_unlock(&ring->lock);
+        return false;
+    }
+    if (entry->op == AIOD_RING_CANCEL) {
+        pthread_mutex_unlock(&ring->lock);
+        cancel(batch, entry);
+        return true;
+    }
+    error = check(ring, entry, &handle, &source, &reason);
+    if (error == 0) {
+        request = place(ring, entry, handle, source);
+    } else {
+        refuse(ring, entry, error, reason);
+    }
+    pthread_mutex_unlock(&ring->lock);
+
+    if (request == NULL) {
+        aiod_ring_wake_client(ring);
+        return true;
+    }
+    fill(request, entry, batch->now_ns);
+    if (!carry_out_inline(batch, request)) {
+        queue(batch, request);
+    }
+    return true;
+}
+
+static unsigned take(struct aiod_ring *ring)
+{
+    struct batch batch = {.ring = ring};
+    uint32_t head = ring->sq_head;
+    uint32_t count = sq_tail_of(ring) - head;
+    unsigned taken = 0;
+
+    if (aiod_ring_is_lost(ring) || count == 0 || atomic_load_explicit(&ring->ended, memory_order_acquire)) {
+        return 0;
+    }
+    if (count > ring->memory.entries) {
+        aiod_ring_break(ring, "its ring's sq_tail makes no sense");
+        return 0;
+    }
+    batch.tail = &batch.first;
+    batch.now_ns = aiod_now_ns();
+    while (taken < count && taken < AIOD_RING_BATCH && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
+        struct aiod_ring_sqe entry = copy_entry(ring, head + taken);
+
+        if (aiod_ring_is_lost(ring)) {
+            break; /* the entry may not be what the client wrote */
+        }
+        if (!admit(&batch, &entry)) {
+            aiod_ring_break(ring, "it has more in its ring than it may");
+            break;
+        }
+        taken++;
+        __atomic_store_n(&ring->sq_head, head + taken, __ATOMIC_RELAXED);
+    }
+    submit(&batch);
+    aiod_ring_is_lost(ring);
+    return taken;
+}
+
+unsigned aiod_ring_take(struct aiod_ring *ring)
+{
+    unsigned taken;
+
+    if (!aiod_ring_has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
+        return 0; /* whoever takes now, or the poller, which does not sleep while there is something, sees it */
+    }
+    taken = take(ring);
+    pthread_mutex_unlock(&ring->taking);
+    return taken;
+}

@@ -1,0 +1,306 @@
+#include "session/io.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "ops/copy_range.h"
+#include "ops/direct.h"
+#include "ops/inspect.h"
+#include "util/ioprio.h"
+#include "util/iov.h"
+#include "ops/range_io.h"
+#include "ops/worker_io.h"
+
+static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_handle *handle)
+{
+    return (struct aiod_direct){
+        .fd = handle->fd,
+        .alignment = handle->use.alignment,
+        .buffers = io->buffers,
+        .ranges = &handle->file->ranges,
+        .in_steps = io->task.request.shared,
+    };
+}
+
+static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
+{
+    if (io->handle->use.direct) {
+        return aiod_direct_read(file, io->data, io->length, io->offset);
+    }
+    return aiod_io_read(file->fd, io->data, io->length, io->offset, io->have);
+}
+
+/* What a request that changes the file has come to; a flush afterwards knows by which handle (flush_writers.h). */
+static int64_t changed(struct aiod_io *io, int64_t result)
+{
+    aiod_writer_note(&io->handle->file->flushes.writers, &io->handle->writer);
+    return result;
+}
+
+/* A write that is to be on disk when it ends (FUA): as a flush of its own, or with those that wait for one. */
+static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_flushes *flushes = &io->handle->file->flushes;
+    struct aiod_request *request = &io->task.request;
+    int64_t result;
+
+    if (aiod_flushes_poisoned(flushes)) {
+        request->reason = AIOD_REASON_POISONED;
+        return -EIO;
+    }
+    if (aiod_flush_begin(flushes)) {
+        result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, RWF_DSYNC, &io->written);
+        return aiod_flush_end(flushes, request, result);
+    }
+    result = changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+    return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
+}
+
+static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
+{
+    if ((io->flags & AIOD_FUA) != 0) {
+        return run_durable_write(io, file);
+    }
+    return changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+}
+
+static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)
+{
+    bool unmap = (io->flags & AIOD_UNMAP) != 0;
+    int64_t result = changed(io, aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written));
+
+    if (result < 0 || (io->flags & AIOD_FUA) == 0) {
+        return result;
+    }
+    return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, result);
+}
+
+static int64_t run_flush(struct aiod_io *io)
+{
+    if (aiod_doubt_tell(&io->handle->file->doubt, &io->handle->doubter)) {
+        io->task.request.reason = AIOD_REASON_RESTARTED;
+        return -EIO;
+    }
+    return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, 0);
+}
+
+/* What keeps out those who make the file too large for a moment (direct.h). */
+static struct aiod_range the_end(void)
+{
+    return (struct aiod_range){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
+}
+
+/* Append, unless the file would be larger than it may be. */
+static int64_t append_within(struct aiod_io *io, int fd)
+{
+    int64_t size;
+
+    if (io->handle->use.size_max != 0) {
+        size = aiod_io_size(fd);
+        if (size < 0) {
+            return size;
+        }
+        if (io->length > 0 && (uint64_t)size + io->length > io->handle->use.size_max) {
+            io->task.request.reason = AIOD_REASON_SIZE;
+            return -EFBIG;
+        }
+    }
+    return aiod_io_append(fd, io->iov, io->iov_count, &io->written);
+}
+
+/* Appends of a file take turns, and with who else moves a file position. */
+static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    if (io->handle->use.direct) {
+        return -EINVAL; /* the end is aligned by chance, and then not any more */
+    }
+    pthread_mutex_lock(&io->handle->file->position);
+    aiod_ranges_enter(file->ranges, &end);
+    result = append_within(io, file->fd);
+    aiod_ranges_leave(file->ranges, &end);
+    pthread_mutex_unlock(&io->handle->file->position);
+    return result;
+}
+
+static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
+{
+    int64_t count;
+
+    pthread_mutex_lock(&io->handle->file->position);
+    count = aiod_inspect_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->data);
+    pthread_mutex_unlock(&io->handle->file->position);
+    return count < 0 ? count : count * (int64_t)sizeof(struct aiod_extent);
+}
+
+static int64_t run_size(const struct aiod_direct *file)
+{
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    aiod_ranges_enter(file->ranges, &end);
+    result = aiod_io_size(file->fd);
+    aiod_ranges_leave(file->ranges, &end);
+    return result;
+}
+
+static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_stat *stat = (struct aiod_stat *)(void *)io->data;
+    struct aiod_range end = the_end();
+    int64_t result;
+
+    aiod_ranges_enter(file->ranges, &end);
+    result = aiod_inspect_stat(file->fd, &file->alignment, stat);
+    aiod_ranges_leave(file->ranges, &end);
+    return result < 0 ? result : (int64_t)sizeof(*stat);
+}
+
+static int64_t run_copy_range(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_direct source = open_file(io, io->source);
+
+    return aiod_copy_range(file, io->offset, &source, io->source_offset, io->length, &io->written);
+}
+
+static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
+{
+    struct aiod_iov argument = {.entries = io->iov, .count = io->iov_count};
+    char *inout = io->data + AIOD_IOCTL_VALUE_BYTES;
+
+    aiod_iov_gather(&argument, inout, io->length);
+    return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->data);
+}
+
+int64_t aiod_io_run(struct aiod_request *request)
+{
+    struct aiod_io *io = (struct aiod_io *)request;
+    const struct aiod_direct file = open_file(io, io->handle);
+
+    aiod_ioprio_be(io->handle->use.ioprio);
+    switch (io->op) {
+    case AIOD_READ:
+        return run_read(io, &file);
+    case AIOD_WRITE:
+        return run_write(io, &file);
+    case AIOD_FLUSH:
+        return run_flush(io);
+    case AIOD_SIZE:
+        return run_size(&file);
+    case AIOD_DISCARD:
+        return changed(io, aiod_range_discard(&file, io->offset, io->length));
+    case AIOD_WRITE_ZEROES:
+        return run_write_zeroes(io, &file);
+    case AIOD_TRUNCATE:
+        return changed(io, aiod_range_truncate(&file, io->length));
+    case AIOD_ALLOCATE:
+        return changed(io, aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
+    case AIOD_EXTENTS:
+        return run_extents(io, &file);
+    case AIOD_COPY_RANGE:
+        return changed(io, run_copy_range(io, &file));
+    case AIOD_PREFETCH:
+        return aiod_inspect_prefetch(file.fd, io->offset, io->length);
+    case AIOD_STAT:
+        return run_stat(io, &file);
+    case AIOD_IOCTL:
+        return changed(io, run_ioctl(io, &file));
+    case AIOD_APPEND:
+        return changed(io, run_append(io, &file));
+    default:
+        return -EINVAL; /* which admission has not let pass */
+    }
+}
+
+static int64_t run_open(struct aiod_control *control)
+{
+    int error;
+
+    control->opened.witness_fd = -1;
+    control->opened.flush_fd = -1;
+    if (control->root == NULL) {
+        error = aiod_adopt(control->fd, control->flags, &control->opened);
+    } else {
+        error = aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
+    }
+    return error < 0 ? error : control->opened.fd;
+}
+
+int64_t aiod_control_run(struct aiod_request *request)
+{
+    struct aiod_control *control = (struct aiod_control *)request;
+
+    if (control->op == AIOD_OPEN) {
+        return run_open(control);
+    }
+    if (control->op == AIOD_NAME) {
+        return aiod_naming_run(control->naming);
+    }
+    if (control->op == AIOD_FLUSH) {
+        return aiod_flushes_flush(&control->handle->file->flushes, request, 0);
+    }
+    if (control->fd < 0) {
+        return 0;
+    }
+    /* Linux closes the descriptor whatever close() says: never again after EINTR. */
+    return close(control->fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+void aiod_payload_put(struct aiod_payload *payload)
+{
+    if (--payload->refs == 0) {
+        payload->release(payload);
+    }
+}
+
+static size_t count_pieces(struct aiod_payload **payloads, uint64_t offset, uint64_t length)
+{
+    size_t count = 1;
+
+    for (uint64_t there = payloads[0]->length - offset; there < length; count++) {
+        there += payloads[count]->length;
+    }
+    return count;
+}
+
+int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length)
+{
+    struct aiod_io *io = &message->io;
+    size_t count = count_pieces(payloads, offset, length);
+
+    io->iov = &io->one_iov;
+    message->payloads = &message->one_payload;
+    if (count > 1) {
+        io->iov = calloc(count, sizeof(*io->iov) + sizeof(struct aiod_payload *));
+        if (io->iov == NULL) {
+            return -ENOMEM;
+        }
+        message->payloads = (struct aiod_payload **)(io->iov + count);
+    }
+    io->iov_count = count;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t room = payloads[i]->length - offset;
+        uint64_t bytes = room < length ? room : length;
+
+        message->payloads[i] = payloads[i];
+        payloads[i]->refs++;
+        io->iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)(payloads[i]->data + offset), .iov_len = bytes};
+        length -= bytes;
+        offset = 0;
+    }
+    return 0;
+}
+
+void aiod_io_release(struct aiod_message_io *message)
+{
+    for (size_t i = 0; i < message->io.iov_count; i++) {
+        aiod_payload_put(message->payloads[i]);
+    }
+    if (message->io.iov_count > 1) {
+        free(message->io.iov);
+    }
+    aiod_buffer_put(message->buffer);
+}

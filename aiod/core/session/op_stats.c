@@ -1,0 +1,79 @@
+#include "session/op_stats.h"
+
+#include <stdlib.h>
+
+static struct aiod_op_stats *of_op(struct aiod_stats *stats, enum aiod_op op)
+{
+    if (stats->ops[op] == NULL) {
+        stats->ops[op] = calloc(1, sizeof(*stats->ops[op]));
+    }
+    return stats->ops[op];
+}
+
+void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op)
+{
+    struct aiod_op_stats *counted = of_op(stats, op);
+
+    if (counted != NULL) {
+        counted->count++;
+        counted->errors++;
+    }
+}
+
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
+                       const struct aiod_timing *timing)
+{
+    struct aiod_op_stats *counted = of_op(stats, op);
+
+    if (counted == NULL) {
+        return;
+    }
+    counted->count++;
+    counted->errors += failed;
+    counted->inlined += timing->inlined;
+    counted->bytes += bytes;
+    aiod_histogram_record(&counted->latency, timing->latency_ns);
+    aiod_histogram_record(&counted->queue, timing->queue_ns);
+    if (timing->started) {
+        aiod_histogram_record(&counted->service, timing->service_ns);
+    }
+}
+
+struct aiod_timing aiod_timing_of(const struct aiod_request *request)
+{
+    bool started = request->started_ns != 0;
+
+    return (struct aiod_timing){
+        .latency_ns = request->done_ns - request->queued_ns,
+        .queue_ns = (started ? request->started_ns : request->done_ns) - request->queued_ns,
+        .service_ns = started ? request->done_ns - request->started_ns : 0,
+        .started = started,
+    };
+}
+
+void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from)
+{
+    for (size_t op = 0; op < AIOD_OPS; op++) {
+        const struct aiod_op_stats *other = from->ops[op];
+        struct aiod_op_stats *counted = other == NULL ? NULL : of_op(stats, (enum aiod_op)op);
+
+        if (counted == NULL) {
+            continue;
+        }
+        counted->count += other->count;
+        counted->bytes += other->bytes;
+        counted->errors += other->errors;
+        counted->inlined += other->inlined;
+        aiod_histogram_add(&counted->latency, &other->latency);
+        aiod_histogram_add(&counted->queue, &other->queue);
+        aiod_histogram_add(&counted->service, &other->service);
+    }
+}
+
+void aiod_stats_destroy(struct aiod_stats *stats)
+{
+    for (size_t op = 0; op < AIOD_OPS; op++) {
+        free(stats->ops[op]);
+        stats->ops[op] = NULL;
+    }
+}

@@ -1,0 +1,260 @@
+#include "session/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_SLOTS 16u
+
+struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struct aiod_rate *rate)
+{
+    struct aiod_session *session = calloc(1, sizeof(*session));
+
+    if (session == NULL) {
+        return NULL;
+    }
+    session->limits = *limits;
+    session->refs = 1;
+    session->completed_bytes = calloc((size_t)limits->depth_max * 2, sizeof(*session->completed_bytes));
+    if (session->completed_bytes == NULL) {
+        free(session);
+        return NULL;
+    }
+    session->rate = rate;
+    if (rate != NULL) {
+        aiod_rate_ref(rate);
+    }
+    return session;
+}
+
+void aiod_session_ref(struct aiod_session *session)
+{
+    session->refs++;
+}
+
+void aiod_session_unref(struct aiod_session *session)
+{
+    if (--session->refs > 0) {
+        return;
+    }
+    while (session->flows != NULL) {
+        struct aiod_session_flow *next = session->flows->next;
+
+        aiod_rate_unref(session->flows->flow.rates[0]);
+        free(session->flows);
+        session->flows = next;
+    }
+    aiod_rate_unref(session->rate);
+    aiod_stats_destroy(&session->stats);
+    free(session->completed_bytes);
+    free(session->slots);
+    free(session);
+}
+
+/* ---- credit -------------------------------------------------------------------------------------------------------- */
+
+static uint64_t *ring_slot(const struct aiod_session *session, uint64_t number)
+{
+    return &session->completed_bytes[number % ((uint64_t)session->limits.depth_max * 2)];
+}
+
+bool aiod_session_acknowledge(struct aiod_session *session, uint64_t received)
+{
+    if (received < session->acknowledged || received > session->completed) {
+        return false;
+    }
+    while (session->acknowledged < received) {
+        session->unacknowledged_bytes -= *ring_slot(session, session->acknowledged);
+        session->acknowledged++;
+    }
+    return true;
+}
+
+uint64_t aiod_session_unacknowledged(const struct aiod_session *session)
+{
+    return session->submitted - session->acknowledged;
+}
+
+bool aiod_session_charge(struct aiod_session *session, uint64_t length)
+{
+    session->submitted++;
+    if (aiod_session_unacknowledged(session) > session->limits.depth_max ||
+        length > session->limits.bytes_max - session->unacknowledged_bytes) {
+        return false;
+    }
+    session->unacknowledged_bytes += length;
+    return true;
+}
+
+void aiod_session_complete(struct aiod_session *session, uint64_t length)
+{
+    *ring_slot(session, session->completed) = length;
+    session->completed++;
+}
+
+/* ---- handles ------------------------------------------------------------------------------------------------------- */
+
+/* Have at least `count` slots. 0, or -ENOMEM. */
+static int grow_slots(struct aiod_session *session, uint32_t count)
+{
+    struct aiod_handle_slot *slots;
+
+    if (count <= session->slot_count) {
+        return 0;
+    }
+    slots = realloc(session->slots, count * sizeof(*slots));
+    if (slots == NULL) {
+        return -ENOMEM;
+    }
+    for (uint32_t i = session->slot_count; i < count; i++) {
+        slots[i] = (struct aiod_handle_slot){0};
+    }
+    session->slots = slots;
+    session->slot_count = count;
+    return 0;
+}
+
+/* Index of a free slot, more slots being made when there is none; -errno. */
+static int64_t find_slot(struct aiod_session *session)
+{
+    uint32_t before = session->slot_count;
+    uint32_t count = before == 0 ? FIRST_SLOTS : before * 2;
+
+    for (uint32_t i = 0; i < before && session->handle_count < before; i++) {
+        if (session->slots[i].handle == NULL) {
+            return i;
+        }
+    }
+    count = count < session->limits.handles_max ? count : session->limits.handles_max;
+    return grow_slots(session, count) < 0 ? -ENOMEM : (int64_t)before;
+}
+
+/* Index of the slot that a handle of this number has; -errno. */
+static int64_t slot_of(struct aiod_session *session, uint32_t number)
+{
+    uint32_t index = (number & 0xffff) - 1;
+
+    if (index >= session->limits.handles_max) {
+        return -EMFILE;
+    }
+    if (grow_slots(session, index + 1) < 0) {
+        return -ENOMEM;
+    }
+    if (session->slots[index].handle != NULL) {
+        return -EEXIST;
+    }
+    session->slots[index].generation = (uint16_t)(number >> 16);
+    return index;
+}
+
+/* A handle of that use, with its ioctls and its name behind it. */
+static struct aiod_handle *allocate(const struct aiod_handle_use *use)
+{
+    const char *name = use->name != NULL ? use->name : "";
+    size_t name_bytes = strlen(name) + 1;
+    size_t bytes = use->ioctls.count * sizeof(*use->ioctls.items);
+    struct aiod_handle *handle = calloc(1, sizeof(*handle) + bytes + name_bytes);
+
+    if (handle == NULL) {
+        return NULL;
+    }
+    handle->use = *use;
+    handle->use.ioctls.items = (const struct aiod_ioctl *)(handle + 1);
+    handle->use.name = (const char *)(handle + 1) + bytes;
+    if (bytes > 0) {
+        memcpy(handle + 1, use->ioctls.items, bytes);
+    }
+    memcpy((char *)(handle + 1) + bytes, name, name_bytes);
+    return handle;
+}
+
+/* That of the export whose rate this is; NULL without memory. */
+static struct aiod_flow *flow_of(struct aiod_session *session, struct aiod_rate *rate)
+{
+    struct aiod_session_flow *flow = session->flows;
+
+    while (flow != NULL && flow->flow.rates[0] != rate) {
+        flow = flow->next;
+    }
+    if (flow != NULL) {
+        return &flow->flow;
+    }
+    flow = calloc(1, sizeof(*flow));
+    if (flow == NULL) {
+        return NULL;
+    }
+    flow->flow.rates[0] = rate;
+    flow->flow.rates[1] = session->rate;
+    if (rate != NULL) {
+        aiod_rate_ref(rate);
+    }
+    flow->next = session->flows;
+    session->flows = flow;
+    return &flow->flow;
+}
+
+int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
+                        const struct aiod_resumed *resumed)
+{
+    bool again = resumed != NULL && resumed->number != 0;
+    struct aiod_handle *handle;
+    struct aiod_flow *flow;
+    int64_t index;
+
+    if (session->handle_count >= session->limits.handles_max) {
+        return -EMFILE;
+    }
+    index = again ? slot_of(session, resumed->number) : find_slot(session);
+    if (index < 0) {
+        return index;
+    }
+    flow = flow_of(session, use->rate);
+    handle = flow != NULL ? allocate(use) : NULL;
+    if (handle == NULL) {
+        return -ENOMEM;
+    }
+    handle->session = session;
+    handle->flow = flow;
+    handle->file = file;
+    handle->fd = fd;
+    handle->number = (uint32_t)session->slots[index].generation << 16 | (uint32_t)(index + 1);
+    session->slots[index].handle = handle;
+    session->handle_count++;
+    aiod_session_ref(session);
+    return handle->number;
+}
+
+void aiod_handle_retire(struct aiod_session *session, uint32_t number)
+{
+    int64_t index = slot_of(session, number);
+
+    if (index >= 0) {
+        session->slots[index].generation++;
+    }
+}
+
+struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number)
+{
+    uint32_t index = (number & 0xffff) - 1;
+    struct aiod_handle *handle = index < session->slot_count ? session->slots[index].handle : NULL;
+
+    return handle != NULL && handle->number == number && !handle->closing ? handle : NULL;
+}
+
+bool aiod_handle_reads_inline(const struct aiod_handle *handle)
+{
+    return !handle->use.direct && !aiod_flow_limited(handle->flow) &&
+           !__atomic_load_n(&handle->never_nowait, __ATOMIC_RELAXED);
+}
+
+void aiod_handle_remove(struct aiod_handle *handle)
+{
+    struct aiod_session *session = handle->session;
+    struct aiod_handle_slot *slot = &session->slots[(handle->number & 0xffff) - 1];
+
+    slot->handle = NULL;
+    slot->generation++;
+    session->handle_count--;
+    free(handle);
+    aiod_session_unref(session);
+}

@@ -1,0 +1,24 @@
+#include "util/ioprio.h"
+
+#include <linux/ioprio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static _Thread_local int current;
+
+static long set(int priority)
+{
+    return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority);
+}
+
+void aiod_ioprio_be(int priority)
+{
+    if (priority != current && set(priority) == 0) {
+        current = priority;
+    }
+}
+
+bool aiod_may_set_ioprio(void)
+{
+    return set(IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)) == 0 && set(0) == 0;
+}
