@@ -59,7 +59,7 @@ def _refused_config(error: ConfigError) -> int:
 def _make_scratch(config: Config) -> None:
     """The embedded default's export is the daemon's to make; a configured one is not."""
     path = Path(config.exports["scratch"].path)
-    from aiod import scratch  # noqa: PLC0415 - only the embedded default needs it
+    from aiod.config import scratch  # noqa: PLC0415 - only the embedded default needs it
 
     try:
         scratch.make(path)

@@ -5,6 +5,7 @@ Every number's default lives in `aiod.config`; nothing here has one, so that no 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple, Self
 
@@ -253,3 +254,8 @@ class EngineSettings:
         """The engine's endpoint after so many rebinds: ipc://RUNTIME_DIR/engine-NAME-INCARNATION[.K].sock."""
         suffix = f".{rebinds}" if rebinds else ""
         return f"ipc://{self.runtime_dir}/engine-{self.name}-{self.incarnation}{suffix}.sock"
+
+
+def new_incarnation() -> int:
+    """A number that no earlier engine process of this machine had: milliseconds since 1970 (13 digits until 2286)."""
+    return time.time_ns() // 1_000_000

@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod import __version__
-from aiod.config import ConfigError, check_threads
+from aiod.config import ConfigError
+from aiod.config.engines import check_threads
 from aiod.net.router import Router
 from aiod.supervisor import stats
 from aiod.supervisor.engines import EngineUnavailableError

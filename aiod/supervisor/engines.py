@@ -24,9 +24,9 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod.config import new_incarnation
 from aiod.engine_api.control_channel import Channel, ChannelError
 from aiod.engine_api.launch import engine_main
+from aiod.engine_api.settings import new_incarnation
 from aiod.supervisor.fd_store import Keeper
 from aiod.util import logs
 from aiod.util.process_limits import descriptors_max

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiod.config import Config, ConfigError, default_config, load_config, make_config, parse_cpus
+from aiod.config import Config, ConfigError, default_config, load_config, make_config
+from aiod.config.cpus import parse_cpus
 from aiod.engine_api.settings import EngineSettings
 
 if TYPE_CHECKING:

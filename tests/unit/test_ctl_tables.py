@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from aiod.config import parse_cpus
+from aiod.config.cpus import parse_cpus
 from aiod.ctl import tables
 from aiod.supervisor import stats
 

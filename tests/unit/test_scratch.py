@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aiod import scratch
+from aiod.config import scratch
 
 
 def test_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

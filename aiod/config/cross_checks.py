@@ -1,0 +1,97 @@
+"""What is wrong between sections of a configuration each of which is right by itself."""
+
+from __future__ import annotations
+
+import os
+from itertools import combinations
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Final
+
+from aiod.engine_api.settings import RING_DIR, new_incarnation
+from aiod_client.endpoint import FRONT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from aiod.config.exports import ExportConfig
+    from aiod.config.tcp import KeyConfig
+
+    Exports = Mapping[str, ExportConfig]
+    Keys = Mapping[str, KeyConfig]
+
+UNIX_PATH_BYTES_MAX: Final = 107
+"""Longest path of a unix socket (sun_path without its end)."""
+
+_KERNEL_DIRS: Final = ("/proc", "/sys")
+
+
+def problems_between_sections(runtime_dir: str, exports: Exports, engines: Iterable[str], keys: Keys) -> Iterator[str]:
+    """Each problem as one sentence that begins with the key. `engines`: their names."""
+    names = frozenset(engines)
+    yield from _unknown_engines(exports, names)
+    yield from _overlaps(exports)
+    yield from _dangerous_exports(exports, runtime_dir)
+    yield from _long_socket_paths(runtime_dir, exports, names)
+    yield from _wrong_keys(exports, keys)
+
+
+def _unknown_engines(exports: Exports, engines: frozenset[str]) -> Iterator[str]:
+    for name, export in exports.items():
+        if export.engine not in engines:
+            known = ", ".join(sorted({"main", *engines}))
+            yield (
+                f"exports.{name}.engine: there is no engine {export.engine!r}; "
+                f"allowed: {known}, or write a section [engine.{export.engine}]"
+            )
+
+
+def _wrong_keys(exports: Exports, keys: Keys) -> Iterator[str]:
+    for name, export in exports.items():
+        for key in set(export.keys) - set(keys):
+            yield f"exports.{name}.keys: there is no key {key!r}; write a section [keys.{key}]"
+    for (one, a), (other, b) in combinations(sorted(keys.items()), 2):
+        if a.public_key == b.public_key:
+            yield f"keys.{one} and keys.{other} have the same public_key; allowed: a key of its own for each"
+
+
+def _overlaps(exports: Exports) -> Iterator[str]:
+    """A file served by two engines would have its flush errors remembered by one of them only."""
+    for (one, a), (other, b) in combinations(sorted(exports.items()), 2):
+        inner, outer = PurePosixPath(os.path.realpath(a.path)), PurePosixPath(os.path.realpath(b.path))
+        if a.engine != b.engine and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
+            yield (
+                f"exports.{one}.path ({a.path}) and exports.{other}.path ({b.path}) overlap, with different "
+                "engines; allowed: paths apart from each other, or one engine for both"
+            )
+
+
+def _dangerous_exports(exports: Exports, runtime_dir: str) -> Iterator[str]:
+    """Places in which a client that may write could take over the daemon, or set up the kernel."""
+    sockets = PurePosixPath(os.path.realpath(runtime_dir))
+    for name, export in exports.items():
+        path = PurePosixPath(os.path.realpath(export.path))
+        if export.read_only:
+            continue
+        if sockets.is_relative_to(path) or path.is_relative_to(sockets):
+            yield (
+                f"exports.{name}.path ({export.path}): the daemon's sockets in runtime_dir ({runtime_dir}) "
+                "could be replaced through it; allowed: a path apart from runtime_dir, or read_only = true"
+            )
+        elif any(path.is_relative_to(kernel) for kernel in _KERNEL_DIRS):
+            yield (
+                f"exports.{name}.path ({export.path}): writes there change the kernel's settings; "
+                "allowed: another path, or read_only = true"
+            )
+
+
+def _long_socket_paths(runtime_dir: str, exports: Exports, engines: frozenset[str]) -> Iterator[str]:
+    names = [f"engine-{name}-{new_incarnation()}.9999.sock" for name in engines]
+    names += [f"{RING_DIR}/{name}" for name in exports]
+    longest = max([FRONT_NAME, *names], key=len)
+    length = len(os.fsencode(f"{runtime_dir}/{longest}"))
+    if length > UNIX_PATH_BYTES_MAX:
+        room = UNIX_PATH_BYTES_MAX - len(os.fsencode(longest)) - 1
+        yield (
+            f"runtime_dir ({runtime_dir}) is too long: a socket in it would have a path of {length} bytes, "
+            f"and unix sockets allow {UNIX_PATH_BYTES_MAX}; use a directory of at most {room} bytes"
+        )
