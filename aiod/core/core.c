@@ -473,7 +473,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
         return error;
     }
     link_ring(core, ring);
-    error = aiod_ring_maker_make(core->maker, ring);
+    error = aiod_ring_make(ring);
     if (error < 0) {
         finish_ring(core, ring);
         return error;

@@ -89,6 +89,29 @@ static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config
     return ring->handles == NULL ? -ENOMEM : error;
 }
 
+/* On the maker's thread; `make_error` says how it went. */
+static void make(struct aiod_ring_job *job)
+{
+    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, make_job));
+
+    ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
+    ring->made = ring->make_error == 0;
+    if (ring->made) {
+        add_places(ring);
+    }
+    aiod_pool_notify(ring->pool, &ring->made_notice.request);
+}
+
+/* On the maker's thread, or on whichever drops the last reference after that has stopped. */
+static void unmake(struct aiod_ring_job *job)
+{
+    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, unmake_job));
+
+    aiod_ring_memory_destroy(&ring->memory);
+    ring->made = false;
+    aiod_pool_notify(ring->pool, &ring->gone_notice.request);
+}
+
 int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
 {
     struct aiod_ring *ring = calloc(1, sizeof(*ring) + config->entries * sizeof(ring->requests[0]));
@@ -109,6 +132,8 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->area_bytes = config->area_bytes;
     ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
     ring->client_pid = pid_at(config->wake_fd);
+    ring->make_job.run = make;
+    ring->unmake_job.run = unmake;
     ring->made_notice.kind = AIOD_TASK_RING_MADE;
     ring->broken_notice.kind = AIOD_TASK_RING_BROKEN;
     ring->gone_notice.kind = AIOD_TASK_RING_GONE;
@@ -128,14 +153,9 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     return 0;
 }
 
-void aiod_ring_make(struct aiod_ring *ring)
+int aiod_ring_make(struct aiod_ring *ring)
 {
-    ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
-    ring->made = ring->make_error == 0;
-    if (ring->made) {
-        add_places(ring);
-    }
-    aiod_pool_notify(ring->pool, &ring->made_notice.request);
+    return aiod_ring_maker_submit(ring->maker, &ring->make_job);
 }
 
 /* ---- end ------------------------------------------------------------------------------------------------------------ */
@@ -148,15 +168,8 @@ void aiod_ring_get(struct aiod_ring *ring)
 void aiod_ring_put(struct aiod_ring *ring)
 {
     if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) == 1) {
-        aiod_ring_maker_unmake(ring->maker, ring);
+        aiod_ring_maker_finish(ring->maker, &ring->unmake_job);
     }
-}
-
-void aiod_ring_unmake(struct aiod_ring *ring)
-{
-    aiod_ring_memory_destroy(&ring->memory);
-    ring->made = false;
-    aiod_pool_notify(ring->pool, &ring->gone_notice.request);
 }
 
 void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word)

@@ -63,12 +63,13 @@ struct aiod_ring {
     uint64_t request_bytes_max;
     uint32_t handles_max;
 
-    /* The maker's from aiod_ring_maker_make() or _unmake() until its notice. */
+    /* The maker's while it has a job of the ring, until the notice that the job ends with. */
     uint32_t entries;
     uint64_t area_bytes;
     bool made;      /* there is memory */
     int make_error; /* 0, or -errno: there is none */
-    struct aiod_ring *next_job;
+    struct aiod_ring_job make_job;
+    struct aiod_ring_job unmake_job;
     struct aiod_task made_notice;
 
     struct aiod_ring *next; /* the main loop's: the engine's rings */
@@ -119,6 +120,9 @@ struct aiod_ring_config {
 /* Without memory yet, and with one reference, the session's; aiod_ring_memory_bytes() was not 0. 0, or -errno. */
 int aiod_ring_create(struct aiod_ring **ring, const struct aiod_ring_config *config);
 
+/* Have the maker make the memory: AIOD_TASK_RING_MADE comes to the main loop then. 0, or -errno: no thread could be created. */
+int aiod_ring_make(struct aiod_ring *ring);
+
 /* It is made: let it know the session's handles. */
 void aiod_ring_add_handles(struct aiod_ring *ring);
 
@@ -142,17 +146,11 @@ void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word);
 /* After AIOD_TASK_RING_GONE, or of one that was not made: free what is left, counts going to `stats`. */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);
 
-/* ---- the maker's thread ------------------------------------------------------------------------------------------- */
-
-/* Make the memory, and tell the main loop: `make_error` says how it went. */
-void aiod_ring_make(struct aiod_ring *ring);
-
-/* Nobody refers to it: give the memory back, and tell the main loop. */
-void aiod_ring_unmake(struct aiod_ring *ring);
-
 /* ---- any thread ----------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_get(struct aiod_ring *ring);
+
+/* With the last reference the maker gives the memory back: AIOD_TASK_RING_GONE comes to the main loop then. */
 void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);

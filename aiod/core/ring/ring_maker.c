@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -9,7 +10,6 @@
 #include <unistd.h>
 
 #include "util/os.h"
-#include "ring/ring.h"
 
 #define NAME_BYTES 16 /* what the kernel keeps of a thread's name */
 
@@ -26,33 +26,24 @@ struct aiod_ring_maker {
     pthread_cond_t changed; /* there is something to do, it is to stop, or it has ended */
 
     /* Protected by lock. */
-    struct aiod_ring *first; /* linked by next_job */
-    struct aiod_ring **tail;
+    struct aiod_ring_job *first;
+    struct aiod_ring_job **tail;
     bool stopping; /* nothing is queued any more */
     bool ended;    /* its last word */
 };
 
-static void carry_out(struct aiod_ring *ring)
-{
-    if (ring->made) {
-        aiod_ring_unmake(ring);
-    } else {
-        aiod_ring_make(ring);
-    }
-}
-
 /* Lock held. */
-static struct aiod_ring *take(struct aiod_ring_maker *maker)
+static struct aiod_ring_job *take(struct aiod_ring_maker *maker)
 {
-    struct aiod_ring *ring = maker->first;
+    struct aiod_ring_job *job = maker->first;
 
-    if (ring != NULL) {
-        maker->first = ring->next_job;
+    if (job != NULL) {
+        maker->first = job->next;
         if (maker->first == NULL) {
             maker->tail = &maker->first;
         }
     }
-    return ring;
+    return job;
 }
 
 static void *run(void *argument)
@@ -63,11 +54,11 @@ static void *run(void *argument)
     atomic_store(&maker->tid, gettid());
     pthread_mutex_lock(&maker->lock);
     for (;;) {
-        struct aiod_ring *ring = take(maker);
+        struct aiod_ring_job *job = take(maker);
 
-        if (ring != NULL) {
+        if (job != NULL) {
             pthread_mutex_unlock(&maker->lock);
-            carry_out(ring);
+            job->run(job);
             pthread_mutex_lock(&maker->lock);
         } else if (maker->stopping) {
             break;
@@ -82,16 +73,16 @@ static void *run(void *argument)
 }
 
 /* False: it stops. */
-static bool queue(struct aiod_ring_maker *maker, struct aiod_ring *ring)
+static bool queue(struct aiod_ring_maker *maker, struct aiod_ring_job *job)
 {
     bool queued;
 
-    ring->next_job = NULL;
+    job->next = NULL;
     pthread_mutex_lock(&maker->lock);
     queued = !maker->stopping;
     if (queued) {
-        *maker->tail = ring;
-        maker->tail = &ring->next_job;
+        *maker->tail = job;
+        maker->tail = &job->next;
         pthread_cond_broadcast(&maker->changed);
     }
     pthread_mutex_unlock(&maker->lock);
@@ -117,7 +108,7 @@ int aiod_ring_maker_create(struct aiod_ring_maker **result, const char *name)
     return 0;
 }
 
-int aiod_ring_maker_make(struct aiod_ring_maker *maker, struct aiod_ring *ring)
+int aiod_ring_maker_submit(struct aiod_ring_maker *maker, struct aiod_ring_job *job)
 {
     int error = maker->started ? 0 : aiod_thread_create(&maker->thread, NULL, run, maker);
 
@@ -125,13 +116,13 @@ int aiod_ring_maker_make(struct aiod_ring_maker *maker, struct aiod_ring *ring)
         return -error;
     }
     maker->started = true;
-    return queue(maker, ring) ? 0 : -ESHUTDOWN;
+    return queue(maker, job) ? 0 : -ESHUTDOWN;
 }
 
-void aiod_ring_maker_unmake(struct aiod_ring_maker *maker, struct aiod_ring *ring)
+void aiod_ring_maker_finish(struct aiod_ring_maker *maker, struct aiod_ring_job *job)
 {
-    if (!queue(maker, ring)) {
-        aiod_ring_unmake(ring);
+    if (!queue(maker, job)) {
+        job->run(job);
     }
 }
 

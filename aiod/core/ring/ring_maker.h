@@ -15,23 +15,25 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-struct aiod_ring;
 struct aiod_ring_maker;
+
+/* Embedded in the ring that it is about; the maker's from aiod_ring_maker_submit() or _finish() until `run` is called. */
+struct aiod_ring_job {
+    void (*run)(struct aiod_ring_job *job);
+    struct aiod_ring_job *next;
+};
 
 /* 0, or -errno. */
 int aiod_ring_maker_create(struct aiod_ring_maker **maker, const char *name);
 
-/*
- * Main loop's thread. Have aiod_ring_make() called: AIOD_TASK_RING_MADE comes to the main loop then. The ring is the maker's
- * until that. 0, or -errno: no thread could be created.
- */
-int aiod_ring_maker_make(struct aiod_ring_maker *maker, struct aiod_ring *ring);
+/* Main loop's thread. Create the thread with the first job, and queue the job. 0, or -errno: then the job will not run. */
+int aiod_ring_maker_submit(struct aiod_ring_maker *maker, struct aiod_ring_job *job);
 
 /*
- * Any thread. Have aiod_ring_unmake() called, of a ring that was made and that nobody refers to: AIOD_TASK_RING_GONE comes to
- * the main loop then. Once the maker has stopped this very thread does it.
+ * Any thread. Queue a job that must not fail: giving memory back. After the maker has stopped the calling thread runs the
+ * job itself.
  */
-void aiod_ring_maker_unmake(struct aiod_ring_maker *maker, struct aiod_ring *ring);
+void aiod_ring_maker_finish(struct aiod_ring_maker *maker, struct aiod_ring_job *job);
 
 /* Do what is queued, and end the thread. False after `timeout_ns`: it is at work still, and must stay. */
 bool aiod_ring_maker_stop(struct aiod_ring_maker *maker, uint64_t timeout_ns);
