@@ -18,7 +18,7 @@ BYTES_LIMIT: Final = 1024 * 1024 * MIB
 """No amount of memory is larger (1 TiB): a number beyond it is a slip of the pen."""
 
 THREADS_MAX: Final = 4096
-"""Most workers of one pool (AIOD_THREADS_MAX in core/pool.h)."""
+"""Most workers of one pool (AIOD_THREADS_MAX in core/pool/pool.h)."""
 
 
 def _known(find: Callable[[str], object]) -> AfterValidator:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod import _core
 from aiod.engine.errors import refused
-from aiod.engine.model import Identity, Naming, Opening, Session, object_name
+from aiod.engine.file_requests import Naming, Opening
 from aiod_client.wire import OpenFlag
 
 if TYPE_CHECKING:
+    from aiod.engine.file_requests import Identity
+    from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings, ExportSettings
 
 PATH_BYTES_MAX = 4096
@@ -58,7 +60,7 @@ class Admission:
 
         Raises OSError with the errno and a sentence when it is refused.
         """
-        name = object_name(export, path)
+        name = _object_name(export, path)
         self._check_room(session, name, descriptors)
         settings = self._find_export(session, f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
@@ -85,8 +87,8 @@ class Admission:
         Raises OSError with the errno and a sentence when it is refused.
         """
         to = arguments.get("to", "")
-        what = f"{verb[:64]} {object_name(export, path)}" + (
-            f" to {object_name(export, to)}" if verb == "rename" else ""
+        what = f"{verb[:64]} {_object_name(export, path)}" + (
+            f" to {_object_name(export, to)}" if verb == "rename" else ""
         )
         self._check_namings(session, what)
         if verb not in _VERBS:
@@ -189,3 +191,12 @@ def _check_permissions(what: str, mode: int) -> int:
     if mode & ~_PERMISSIONS:
         raise refused(errno.EINVAL, f"{what}: the mode {mode:#o} has more than permission bits ({_PERMISSIONS:#o})")
     return mode
+
+
+def _object_name(export: str, path: str, chars_max: int = 120) -> str:
+    """`export`/`path` for a sentence, its middle left out when it is longer than `chars_max`."""
+    name = f"{export}/{path}" if path else export
+    if len(name) <= chars_max:
+        return name
+    half = (chars_max - 3) // 2
+    return f"{name[:half]}...{name[-half:]}"

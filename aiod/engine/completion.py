@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiod._core import AttachResult, Completions, Control, Core, Failure, NamingResult
-    from aiod.engine.model import Session
+    from aiod.engine.session import Session
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _COMPLETE: Final = int(MessageType.COMPLETE)

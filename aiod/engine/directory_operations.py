@@ -17,7 +17,8 @@ from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
     from aiod._core import Core, NamingResult
-    from aiod.engine.model import Naming, Reply, Session
+    from aiod.engine.file_requests import Naming, Reply
+    from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
 _OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import zmq
 
     from aiod._core import Completions, Core
-    from aiod.engine.model import Session
+    from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod._core import Control, Core, Rate
-    from aiod.engine.model import Opening, Reopening, Reply, Session
+    from aiod.engine.file_requests import Opening, Reopening, Reply
+    from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from aiod.engine.model import Reopening
+from aiod.engine.file_requests import Reopening
 from aiod_client import wire
 from aiod_client.wire import MessageType
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     import zmq
 
-    from aiod.engine.model import Session
+    from aiod.engine.session import Session
     from aiod.net.peer import Peer
 
 log = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ class Frontend:
 
     def send(self, peer: Peer, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> bool:
         """Send a message to a peer. False: the peer is gone, or reads nothing."""
-        return peer.router is not None and peer.router.send(peer, [wire.pack(*elements), *payloads])
+        return peer.transport is not None and peer.transport.send(peer, [wire.pack(*elements), *payloads])
 
     def send_to(self, session: Session, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
         """Send a message to a session; one that cannot be reached is ended, since its credit would never come back."""

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Sequence
 
-    from aiod.engine.model import Reopening, Session
+    from aiod.engine.file_requests import Reopening
+    from aiod.engine.session import Session
     from aiod.net.curve import Curve
     from aiod.net.peer import Peer
 
@@ -524,8 +525,8 @@ class Engine:
         if greedy is not None and greedy.core.unacknowledged_bytes > limit // 16:
             log.error("%d bytes resident, more than memory_max (%d)", resident, limit)
             self._sessions.end(greedy, "it does not read its replies, and the engine's memory is used up")
-            if greedy.peer.router is not None:
-                greedy.peer.router.shut_down(greedy.peer)
+            if greedy.peer.transport is not None:
+                greedy.peer.transport.shut_down(greedy.peer)
             self._room_made_s = time.monotonic()
         elif waited:
             self._rebind(resident)

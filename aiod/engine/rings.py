@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiod.engine.errors import refused
 from aiod.net.peer import Peer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aiod._core import AttachResult, Core
-    from aiod.engine.model import Session, SessionBook
+    from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
     Open = Callable[[Session, int, str, str, int, int], None]
@@ -42,6 +42,19 @@ _MESSAGES_A_TURN: Final = 16
 _BACKLOG: Final = 128
 _ENTRY_BYTES: Final = 64 + 32  # in both queues
 _HEADER_BYTES: Final = 2 * 4096  # and rounding
+
+
+class SessionBook(Protocol):
+    """The sessions, as the ring socket needs them (engine/sessions.py)."""
+
+    def by_ticket(self, ticket: bytes) -> Session | None:
+        """The session that may attach a ring with `ticket`, which is used up by that."""
+
+    def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
+        """A new session, or OSError."""
+
+    def end(self, session: Session, reason: str = "") -> None:
+        """End it."""
 
 
 class Connection:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiod import __version__
 from aiod._core import Session as CoreSession
 from aiod.engine.export_rate_limits import set_rate
-from aiod.engine.model import TOKEN_BYTES, Connection, Session, connection_of, short_id_of
+from aiod.engine.session import TOKEN_BYTES, Session, short_id_of
 from aiod.engine.user_quotas import Account
 from aiod_client import ring_wire
 from aiod_client.wire import MessageType
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from aiod._core import Core
     from aiod.engine_api.settings import EngineSettings, UserLimits
-    from aiod.net.peer import Peer
+    from aiod.net.peer import Connection, Peer
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ class Sessions:
             request_bytes_max=request_bytes_max,
             account=account,
             gids=gids,
-            greeted_by=connection_of(peer),
+            greeted_by=peer.connection,
             started_s=now_s,
             heard_s=now_s,
         )
@@ -226,7 +226,7 @@ class Sessions:
         session = self._by_token.get(token)
         if session is None:
             return None
-        if connection_of(session.peer) != connection_of(peer):
+        if session.peer.connection != peer.connection:
             if session.peer.who != peer.who or session.peer.is_local != peer.is_local:
                 log.warning("%s: its token was used by %s", session, peer, extra=session.about)
                 return None

@@ -8,17 +8,45 @@ from __future__ import annotations
 import errno
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiod._core import Rate
 from aiod.engine.errors import refused
 
 if TYPE_CHECKING:
-    from aiod.engine.model import Session
+    from aiod._core import Session as CoreSession
     from aiod.engine_api.settings import UserLimits
 
 _BYTES_MIN: Final = 64 * 1024
 """Less is of no use to a session."""
+
+
+class SessionUsage(Protocol):
+    """What one session takes of its user's quota (engine/session.py)."""
+
+    @property
+    def core(self) -> CoreSession:
+        """The core's part of the session, which counts its open handles."""
+
+    @property
+    def depth_max(self) -> int:
+        """Requests promised to it as credit."""
+
+    @property
+    def bytes_max(self) -> int:
+        """Bytes promised to it as credit."""
+
+    @property
+    def opens_inflight(self) -> int:
+        """Opens that have not been answered."""
+
+    @property
+    def ring_entries(self) -> int:
+        """Entries of its ring; 0: it has none."""
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of its ring; 0: it has none."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +56,7 @@ class Account:
     who: str
     """As Peer.who has it."""
     limits: UserLimits
-    sessions: set[Session] = field(default_factory=set)
+    sessions: set[SessionUsage] = field(default_factory=set)
     rate: Rate = field(default_factory=Rate)
     """Of all its requests; limits.rate says how much that is (Rates.follow)."""
     _messages_left: float = 0.0

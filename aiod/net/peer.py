@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiod.net.peer_groups import groups_at
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiod.engine_api.settings import KeyOwner
-    from aiod.net.router import Router
+
+Connection = tuple["Transport | None", bytes]
+"""Identifies a connection: routing ids are unique within their transport only."""
+
+
+class Transport(Protocol):
+    """The socket that a peer is reached by (net/router.py)."""
+
+    def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
+        """Queue a message for `peer`. False: the peer has gone, or has let its queue fill up."""
+
+    def shut_down(self, peer: Peer) -> None:
+        """End the connection of `peer`, and with it what is queued for it."""
 
 
 class Peer(NamedTuple):
@@ -16,15 +30,20 @@ class Peer(NamedTuple):
 
     routing_id: bytes
     fd: int
-    """Of its connection, for Router.shut_down()."""
+    """Of its connection, for Transport.shut_down()."""
     address: str
     uid: int
     gid: int
     pid: int
     owner: KeyOwner | None = None
     """Whose key it has proved to hold; its uid and gid are this one's."""
-    router: Router | None = None
-    """Where it is reached; None: by its ring's socket."""
+    transport: Transport | None = None
+    """None: the peer is reached by its ring's socket."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that the peer has sent its message by."""
+        return self.transport, self.routing_id
 
     @property
     def is_local(self) -> bool:

@@ -167,7 +167,7 @@ class Control:
                 raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
 
     def _send(self, peer: Peer, elements: list[Any]) -> None:
-        if peer.router is None or not peer.router.send(peer, [wire.pack(*elements)]):
+        if peer.transport is None or not peer.transport.send(peer, [wire.pack(*elements)]):
             log.info("%s is gone, or does not read its replies", peer)
 
     def _reply(self, peer: Peer, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:

@@ -25,7 +25,7 @@ import atheris
 
 from aiod import _core
 from aiod.engine import dispatch, message_router
-from aiod.engine.model import Reopening, Session, connection_of
+from aiod.engine.session import Session
 from aiod.engine.user_quotas import Account
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
@@ -36,6 +36,8 @@ from aiod_client.operations import read_request
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
+
+    from aiod.engine.file_requests import Reopening
 
 VECTORS: Final = Path(__file__).parents[2] / "clients" / "vectors"
 _LENGTH: Final = struct.Struct("<H")
@@ -99,7 +101,7 @@ class Engine:
             request_bytes_max=1 << 16,
             account=Account(self.peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
             gids=frozenset(),
-            greeted_by=connection_of(self.peer),
+            greeted_by=self.peer.connection,
             started_s=0,
             heard_s=0,
         )

@@ -11,7 +11,7 @@ import pytest
 from aiod._core import Session as CoreSession
 from aiod.config import make_config
 from aiod.engine.admission import Admission
-from aiod.engine.model import Session, connection_of
+from aiod.engine.session import Session
 from aiod.engine.user_quotas import Account
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
@@ -31,7 +31,7 @@ def session() -> Session:
         request_bytes_max=4096,
         account=Account(peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
         gids=frozenset(),
-        greeted_by=connection_of(peer),
+        greeted_by=peer.connection,
         started_s=0,
         heard_s=0,
     )
