@@ -56,7 +56,7 @@ $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 
 # Without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds. The editable
 # install maps every module by name: a directory that got a new file has to be looked at again.
-$(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt $(NATIVE_SOURCES) $(PACKAGES)
+$(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init__.py $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd]'
 	@touch $@
@@ -230,7 +230,15 @@ deb:  ## build/aiod_VERSION_ARCH.deb, for the Debian release that it is made on
 	@umask 022; $(MAKE) --silent install PYTHON='$(DEB_PYTHON)' DESTDIR=$(DEB_STAGE) PREFIX=/usr SYSCONFDIR=/etc
 	@scripts/deb.sh $(DEB_STAGE) '$(DEB_PYTHON)'
 
+$(VENV)/.release: $(VENV)/.created pyproject.toml
+	$(call pip_install_extras,build release)
+
+.PHONY: release
+release: $(VENV)/.release  ## dist/: sdist, wheel and .deb of this version, built and checked (CONTRIBUTING.md)
+	@PYTHON='$(DEB_PYTHON)' scripts/prerequisites.sh deb
+	@scripts/release.sh $(BIN)/python '$(DEB_PYTHON)'
+
 .PHONY: clean
 clean:  ## remove what make made
-	rm -rf build $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
