@@ -191,6 +191,7 @@ class Core:
     def open(
         self,
         tag: int,
+        rate: Rate | None,
         root: str,
         path: str,
         flags: int,
@@ -208,13 +209,15 @@ class Core:
         An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices). A file that
         is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
         daemon's). `links`: symbolic links are followed within `root`. `as_client`: (uid, gid, groups) that the kernel
-        checks, by the opener's thread; None: the daemon's own. What has not been begun after `timeout_ms` (0: for ever)
-        ends with ETIMEDOUT, REASON_DEADLINE.
+        checks, by a thread of its export; None: the daemon's own. What has not been begun after `timeout_ms` (0: for
+        ever) ends with ETIMEDOUT, REASON_DEADLINE. `rate`: of its export (None: of none), which is not charged: while
+        requests of that export hang, this one waits with the others.
         """
 
     def name(
         self,
         tag: int,
+        rate: Rate | None,
         verb: int,
         root: str,
         path: str,
@@ -230,8 +233,8 @@ class Core:
         """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
 
         verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
-        links are followed within `root`; `as_client`, `timeout_ms`: as for open. The result comes from reap() as a
-        NamingResult.
+        links are followed within `root`; `rate`, `as_client`, `timeout_ms`: as for open. The result comes from reap()
+        as a NamingResult.
         """
 
     def add_handle(
@@ -273,7 +276,7 @@ class Core:
     def set_rate(self, rate: Rate, *, per_second: int, bytes_per_second: int, burst_ms: int) -> None:
         """Give it other limits (0: none); `burst_ms`: what may be saved up of either."""
 
-    def adopt(self, tag: int, fd: int, flags: int) -> None:
+    def adopt(self, tag: int, rate: Rate | None, fd: int, flags: int) -> None:
         """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open().
 
         `fd` is the result's flush_fd then, if the file could be opened once more; it is closed if this fails.
@@ -285,8 +288,8 @@ class Core:
     takes_repeats: bool
     """Whether requests with the flag REPEAT are carried out; else they fail with EIO."""
 
-    def close_fd(self, tag: int, fd: int) -> None:
-        """Close a descriptor that never became a handle, on a worker; ends as a Control."""
+    def close_fd(self, tag: int, rate: Rate | None, fd: int) -> None:
+        """Close a descriptor that never became a handle, on a worker; ends as a Control. `rate`: as for open."""
 
     def close_handle(self, tag: int, session: Session, handle: int) -> None:
         """Close after the handle's requests in flight; the result comes from reap() as a Control.

@@ -25,10 +25,7 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
-    error = aiod_opener_create(&core->opener, core->pool, config->pool.name);
-    if (error == 0) {
-        error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
-    }
+    error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
     if (error == 0) {
         error = aiod_ring_maker_create(&core->maker, config->pool.name);
     }
@@ -36,15 +33,13 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         if (core->poller != NULL) {
             aiod_poller_destroy(core->poller);
         }
-        if (core->opener != NULL) {
-            aiod_opener_destroy(core->opener);
-        }
         aiod_pool_stop(core->pool, AIOD_POOL_NEVER / 2);
         aiod_pool_destroy(core->pool);
         free(core);
         return error;
     }
     core->files.teller_fd = -1;
+    aiod_openers_init(&core->openers, core->pool, config->pool.name);
     core->inline_read_max = config->inline_read_max;
     aiod_buffers_init(&core->buffers, config->buffer_cache_max);
     *result = core;
@@ -58,7 +53,7 @@ bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
     core->stopping = true;
     aiod_core_drain(core);
     aiod_poller_stop(core->poller);
-    others_stopped = aiod_opener_stop(core->opener, timeout_ns);
+    others_stopped = aiod_openers_stop(&core->openers, timeout_ns);
     others_stopped = aiod_ring_maker_stop(core->maker, timeout_ns) && others_stopped;
     core->stopped = aiod_pool_stop(core->pool, timeout_ns) && others_stopped;
     return core->stopped;
@@ -93,7 +88,7 @@ void aiod_core_destroy(struct aiod_core *core)
     discard_done(core);
     aiod_poller_destroy(core->poller);
     aiod_ring_maker_destroy(core->maker);
-    aiod_opener_destroy(core->opener);
+    aiod_openers_destroy(&core->openers);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
     aiod_buffers_destroy(&core->buffers);
@@ -108,20 +103,39 @@ void aiod_control_destroy(struct aiod_control *control)
     free(control->path);
     aiod_naming_destroy(control->naming);
     free(control->as);
+    aiod_rate_unref(control->rate);
     free(control);
+}
+
+/* One of the export whose rate `rate` is (NULL: of none); NULL: no memory. */
+static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate)
+{
+    struct aiod_control *control = calloc(1, sizeof(*control));
+
+    if (control == NULL) {
+        return NULL;
+    }
+    control->task.kind = AIOD_TASK_CONTROL;
+    control->task.request.run = aiod_control_run;
+    control->op = op;
+    control->tag = tag;
+    if (rate != NULL) {
+        aiod_rate_ref(rate);
+        control->rate = rate;
+        control->task.request.flow = &rate->control;
+    }
+    return control;
 }
 
 static void submit_control(struct aiod_core *core, struct aiod_control *control)
 {
-    control->task.kind = AIOD_TASK_CONTROL;
-    control->task.request.run = aiod_control_run;
     control->task.request.queued_ns = aiod_now_ns();
     core->inflight++;
     aiod_pool_submit(core->pool, &control->task.request, 1);
 }
 
 /*
- * The same with a time limit, and by the opener's thread if it is to be done as somebody. 0, or -errno: then the control is
+ * The same with a time limit, and by an opener's thread if it is to be done as somebody. 0, or -errno: then the control is
  * gone.
  */
 static int submit_control_as(struct aiod_core *core, struct aiod_control *control, uint64_t timeout_ns)
@@ -134,10 +148,8 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
         submit_control(core, control);
         return 0;
     }
-    control->task.kind = AIOD_TASK_CONTROL;
-    control->task.request.run = aiod_control_run;
     control->task.request.queued_ns = now_ns;
-    error = aiod_opener_submit(core->opener, &control->task.request, control->as);
+    error = aiod_openers_submit(&core->openers, control->rate, &control->task.request, control->as);
     if (error < 0) {
         aiod_control_destroy(control);
         return error;
@@ -146,18 +158,16 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
     return 0;
 }
 
-int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns)
+int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
+                   unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns)
 {
-    struct aiod_control *control = calloc(1, sizeof(*control));
+    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
 
     if (control == NULL) {
         free(as);
         return -ENOMEM;
     }
     control->as = as;
-    control->op = AIOD_OPEN;
-    control->tag = tag;
     control->root = strdup(root);
     control->path = strdup(path);
     control->flags = flags;
@@ -169,38 +179,34 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const
     return submit_control_as(core, control, timeout_ns);
 }
 
-int aiod_core_adopt(struct aiod_core *core, uint64_t tag, int fd, unsigned flags)
+int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags)
 {
-    struct aiod_control *control = calloc(1, sizeof(*control));
+    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
 
     if (control == NULL) {
         return -ENOMEM;
     }
-    control->op = AIOD_OPEN;
-    control->tag = tag;
     control->fd = fd;
     control->flags = flags;
     submit_control(core, control);
     return 0;
 }
 
-void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd)
+void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
 {
-    struct aiod_control *control = calloc(1, sizeof(*control));
+    struct aiod_control *control = create_control(AIOD_CLOSE, tag, rate);
 
     if (control == NULL) {
         abort(); /* a descriptor must not be lost, and closing one here could block the main loop for seconds */
     }
-    control->op = AIOD_CLOSE;
-    control->tag = tag;
     control->fd = fd;
     submit_control(core, control);
 }
 
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as,
-                   uint64_t timeout_ns)
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, struct aiod_naming *naming,
+                   struct aiod_identity *as, uint64_t timeout_ns)
 {
-    struct aiod_control *control = calloc(1, sizeof(*control));
+    struct aiod_control *control = create_control(AIOD_NAME, tag, rate);
 
     if (control == NULL) {
         aiod_naming_destroy(naming);
@@ -208,8 +214,6 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *nam
         return -ENOMEM;
     }
     control->as = as;
-    control->op = AIOD_NAME;
-    control->tag = tag;
     control->naming = naming;
     return submit_control_as(core, control, timeout_ns);
 }
@@ -241,7 +245,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     int unused[2];
 
     if (flush_fd >= 0) {
-        aiod_core_close_fd(core, 0, flush_fd); /* the file has a descriptor for its flushes */
+        aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for its flushes */
         given = false;
     }
     if (file == NULL) {
@@ -256,7 +260,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     number = aiod_handle_add(session, fd, file, use, resumed);
     if (number < 0) {
         if (aiod_file_put(&core->files, file, fd, unused) == 2) {
-            aiod_core_close_fd(core, 0, unused[1]);
+            aiod_core_close_fd(core, 0, use->rate, unused[1]);
         }
     } else {
         enter_file(aiod_handle_find(session, (uint32_t)number), comer_of(resumed));
@@ -272,13 +276,11 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
 /* Have the handle's file flushed; ends as a control. 0, or -ENOMEM. */
 static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
 {
-    struct aiod_control *control = calloc(1, sizeof(*control));
+    struct aiod_control *control = create_control(AIOD_FLUSH, tag, handle->use.rate);
 
     if (control == NULL) {
         return -ENOMEM;
     }
-    control->op = AIOD_FLUSH;
-    control->tag = tag;
     control->handle = handle;
     control->task.request.group = &handle->file->flushes;
     handle->inflight++;
@@ -301,6 +303,7 @@ static bool needs_last_flush(struct aiod_handle *handle)
 
 static void close_now(struct aiod_core *core, struct aiod_handle *handle)
 {
+    struct aiod_rate *rate = handle->use.rate;
     uint64_t tag = handle->close_tag;
     int unneeded[2] = {-1, -1};
     unsigned count;
@@ -308,13 +311,13 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     aiod_writer_leave(&handle->file->flushes.writers, &handle->writer);
     count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
-    aiod_handle_remove(handle);
+    aiod_core_close_fd(core, tag, rate, unneeded[0]);
+    if (count == 2) {
+        aiod_core_close_fd(core, 0, rate, unneeded[1]);
+    }
+    aiod_handle_remove(handle); /* and perhaps the session, which has the export's rate */
     core->handle_count--;
     core->descriptor_count -= count;
-    aiod_core_close_fd(core, tag, unneeded[0]);
-    if (count == 2) {
-        aiod_core_close_fd(core, 0, unneeded[1]);
-    }
 }
 
 /* Nothing is in flight on a handle that is being closed: let a worker close what nobody needs any more. */
@@ -634,11 +637,8 @@ static bool collect(const struct aiod_sight *sight, void *argument)
 size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, size_t max)
 {
     struct collector collector = {.views = views, .max = max};
-    struct aiod_sight sight;
 
-    if (aiod_opener_look(core->opener, 0, &sight)) {
-        collect(&sight, &collector);
-    }
+    aiod_openers_visit(&core->openers, 0, collect, &collector);
     aiod_pool_visit(core->pool, collect, &collector);
     return collector.count;
 }
@@ -646,11 +646,10 @@ size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, siz
 size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max)
 {
     struct collector collector = {.views = views, .max = max};
-    struct aiod_sight sight;
 
-    aiod_opener_expire(core->opener);
-    if (core->slow_ns != 0 && aiod_opener_look(core->opener, core->slow_ns, &sight)) {
-        collect(&sight, &collector);
+    aiod_openers_expire(&core->openers);
+    if (core->slow_ns != 0) {
+        aiod_openers_visit(&core->openers, core->slow_ns, collect, &collector);
     }
     aiod_pool_find_slow(core->pool, collect, &collector);
     return collector.count;

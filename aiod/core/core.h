@@ -14,7 +14,7 @@
 #include "ops/files.h"
 #include "session/io.h"
 #include "session/op_stats.h"
-#include "pool/opener.h"
+#include "pool/openers.h"
 #include "pool/pool.h"
 #include "session/reply.h"
 #include "session/session.h"
@@ -47,7 +47,7 @@ struct aiod_core {
     uint32_t descriptor_count; /* held for them: one each, and one for the flushes of a file that is written */
     struct aiod_poller *poller;
     struct aiod_ring_maker *maker;
-    struct aiod_opener *opener;
+    struct aiod_openers openers;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
     uint32_t ring_count;
     uint64_t ring_bytes; /* of their memory */
@@ -85,18 +85,21 @@ void aiod_control_destroy(struct aiod_control *control);
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
 /*
- * Open on a worker or, with `as`, as that client on the opener's thread (core/pool/opener.h); ends as a control. What has not been
- * begun after `timeout_ns` (0: for ever) ends with -ETIMEDOUT. Takes over `as`, also when it fails: 0, or -errno.
+ * Open on a worker or, with `as`, as that client on the thread of the export's opener (pool/openers.h); ends as a control. What has
+ * not been begun after `timeout_ns` (0: for ever) ends with -ETIMEDOUT. Takes over `as`, also when it fails: 0, or -errno.
+ *
+ * `rate` is that of the export, here and below; NULL: none. While requests of that export hang, it waits with the others
+ * (pool/flows.h), and is not charged to the rate.
  */
-int aiod_core_open(struct aiod_core *core, uint64_t tag, const char *root, const char *path, unsigned flags,
-                   const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns);
+int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
+                   unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Look at or change names, alike. Takes over `naming` and `as`, also when it fails: 0, or -errno. */
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_naming *naming, struct aiod_identity *as,
-                   uint64_t timeout_ns);
+int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, struct aiod_naming *naming,
+                   struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Find out about a descriptor that an earlier engine had open (aiod_adopt()), alike. 0, or -ENOMEM. */
-int aiod_core_adopt(struct aiod_core *core, uint64_t tag, int fd, unsigned flags);
+int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags);
 
 /*
  * Give `fd` to the session; `resumed` (NULL: it is a new one) says what it was to an earlier engine. `flush_fd` (-1: none) is
@@ -107,7 +110,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed);
 
 /* Close a descriptor on a worker, which has nothing to do when `fd` is negative. */
-void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, int fd);
+void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd);
 
 /* Close a handle when nothing is in flight on it any more; ends as a control. 0, or -EBADF. */
 int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number);
@@ -162,7 +165,7 @@ void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod
 /* aiod_pool_follow(), and the poller and the maker of rings with it. */
 int aiod_core_follow(struct aiod_core *core);
 
-/* aiod_pool_watch(), and the opener with it. */
+/* aiod_pool_watch(), and the openers with it. */
 void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max);
 
 /* A request in service. What it points to stays until the next call of anything here. */
@@ -181,7 +184,7 @@ size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, siz
 
 /*
  * To be called now and then. What has become slow since the last call, alike; workers that are stuck are replaced (pool.h), and
- * what has waited too long for the opener's thread is ended.
+ * what has waited too long for an opener's thread is ended.
  */
 size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max);
 

@@ -522,9 +522,15 @@ Identity identity_of(const nb::object &as)
     return identity;
 }
 
-void core_open(Core &core, uint64_t tag, const std::string &root, const std::string &path, unsigned flags,
-               unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links, const nb::object &as,
-               uint64_t timeout_ms)
+/* None is NULL. */
+aiod_rate *rate_of(const Rate *rate)
+{
+    return rate != nullptr ? rate->rate : nullptr;
+}
+
+void core_open(Core &core, uint64_t tag, const Rate *rate, const std::string &root, const std::string &path,
+               unsigned flags, unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links,
+               const nb::object &as, uint64_t timeout_ms)
 {
     const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
 
@@ -533,11 +539,11 @@ void core_open(Core &core, uint64_t tag, const std::string &root, const std::str
     Identity identity = identity_of(as);
 
     flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
-    Core::check(
-        aiod_core_open(core.core, tag, c_root, c_name, flags, &creation, identity.release(), timeout_ms * 1000000));
+    Core::check(aiod_core_open(core.core, tag, rate_of(rate), c_root, c_name, flags, &creation, identity.release(),
+                               timeout_ms * 1000000));
 }
 
-void core_name(Core &core, uint64_t tag, int verb, const std::string &root, const std::string &path,
+void core_name(Core &core, uint64_t tag, const Rate *rate, int verb, const std::string &root, const std::string &path,
                const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as,
                uint64_t timeout_ms)
 {
@@ -551,7 +557,7 @@ void core_name(Core &core, uint64_t tag, int verb, const std::string &root, cons
     naming->mode = mode;
     naming->replace = replace;
     naming->no_links = !links;
-    Core::check(aiod_core_name(core.core, tag, naming, identity.release(), timeout_ms * 1000000));
+    Core::check(aiod_core_name(core.core, tag, rate_of(rate), naming, identity.release(), timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -578,7 +584,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     }
     use.ioctls = {allowed.data(), allowed.size()};
     use.size_max = size_max;
-    use.rate = rate != nullptr ? rate->rate : nullptr;
+    use.rate = rate_of(rate);
     use.ioprio = ioprio;
     use.name = name.c_str();
     number = aiod_core_add_handle(core.core, session.session, fd, flush_fd, dev, ino, &use, &resumed);
@@ -758,12 +764,12 @@ NB_MODULE(_core, m)
         .def("submit", core_submit, nb::arg("session"), nb::arg("received"), nb::arg("records"), nb::arg("frames"))
         .def("reap", core_reap)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
-        .def("open", core_open, nb::arg("tag"), nb::arg("root"), nb::arg("path"), nb::arg("flags"), nb::arg("mode"),
-             nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("links"),
-             nb::arg("as_client").none(), nb::arg("timeout_ms"))
-        .def("name", core_name, nb::arg("tag"), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(),
-             nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"),
-             nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("open", core_open, nb::arg("tag"), nb::arg("rate").none(), nb::arg("root"), nb::arg("path"),
+             nb::arg("flags"), nb::arg("mode"), nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"),
+             nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("name", core_name, nb::arg("tag"), nb::arg("rate").none(), nb::arg("verb"), nb::arg("root"),
+             nb::arg("path"), nb::kw_only(), nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"),
+             nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
@@ -771,10 +777,10 @@ NB_MODULE(_core, m)
              nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
         .def(
             "adopt",
-            [](Core &self, uint64_t tag, int fd, unsigned flags) {
-                Core::check(aiod_core_adopt(self.core, tag, fd, flags));
+            [](Core &self, uint64_t tag, const Rate *rate, int fd, unsigned flags) {
+                Core::check(aiod_core_adopt(self.core, tag, rate_of(rate), fd, flags));
             },
-            nb::arg("tag"), nb::arg("fd"), nb::arg("flags"))
+            nb::arg("tag"), nb::arg("rate").none(), nb::arg("fd"), nb::arg("flags"))
         .def_prop_rw(
             "poison_teller", [](const Core &self) { return self.core->files.teller_fd; },
             [](Core &self, int fd) { self.core->files.teller_fd = fd; })
@@ -782,8 +788,11 @@ NB_MODULE(_core, m)
             "takes_repeats", [](const Core &self) { return self.core->takes_repeats; },
             [](Core &self, bool takes) { self.core->takes_repeats = takes; })
         .def(
-            "close_fd", [](Core &self, uint64_t tag, int fd) { aiod_core_close_fd(self.core, tag, fd); },
-            nb::arg("tag"), nb::arg("fd"))
+            "close_fd",
+            [](Core &self, uint64_t tag, const Rate *rate, int fd) {
+                aiod_core_close_fd(self.core, tag, rate_of(rate), fd);
+            },
+            nb::arg("tag"), nb::arg("rate").none(), nb::arg("fd"))
         .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def("flush_handle", core_flush_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def(
@@ -833,7 +842,7 @@ NB_MODULE(_core, m)
         .def(
             "find_slow", [](Core &self, size_t limit) { return views_list(self, aiod_core_find_slow, limit); },
             nb::arg("limit"))
-        .def_prop_ro("opener_waiting", [](const Core &self) { return aiod_opener_waiting(self.core->opener); })
+        .def_prop_ro("opener_waiting", [](const Core &self) { return aiod_openers_waiting(&self.core->openers); })
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
         .def("follow",

@@ -102,6 +102,7 @@ class Admission:
             raise refused(errno.EACCES, f"{what}: {_no_creation(export)}")
         return Naming(
             verb=_VERBS[verb],
+            export_name=export,
             root=settings.path,
             links=settings.symlinks,
             as_client=_identity(what, session, settings),

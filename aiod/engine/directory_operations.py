@@ -16,7 +16,9 @@ from aiod.engine.errors import refused
 from aiod_client.sentences import sentence
 
 if TYPE_CHECKING:
-    from aiod._core import Core, NamingResult
+    from collections.abc import Callable
+
+    from aiod._core import Core, NamingResult, Rate
     from aiod.engine.file_requests import Naming, Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
@@ -62,8 +64,16 @@ class _Waiting:
 class Names:
     """NAMEs in flight. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, core: Core, admit_name: AdmitName, reply: Reply) -> None:
-        """`admit_name` says what may be done, `reply` answers."""
+    def __init__(
+        self,
+        settings: EngineSettings,
+        core: Core,
+        admit_name: AdmitName,
+        reply: Reply,
+        rate_of: Callable[[str], Rate],
+    ) -> None:
+        """`admit_name` says what may be done, `reply` answers, `rate_of` has the rate of an export."""
+        self._rate_of = rate_of
         self._settings = settings
         self._core = core
         self._admit_name = admit_name
@@ -94,6 +104,7 @@ class Names:
         session.namings_inflight += 1
         self._core.name(
             tag,
+            self._rate_of(naming.export_name),
             naming.verb,
             naming.root,
             naming.path,

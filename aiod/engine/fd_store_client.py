@@ -17,7 +17,7 @@ from aiod.engine_api import fd_store_messages
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod._core import Core
+    from aiod._core import Core, Rate
     from aiod.engine_api.fd_store_messages import Witness
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,22 @@ def receive_all(end: socket.socket) -> Inherited:
     return found
 
 
+class _Message(NamedTuple):
+    """One for the supervisor; `fd` (-1: none) goes with it, and is closed then, as one of the export."""
+
+    packed: bytes
+    fd: int = -1
+    export: str = ""
+    then: Callable[[], None] | None = None
+
+
 class Keeping:
     """Main loop thread only."""
 
-    def __init__(self, core: Core, end: socket.socket, inherited: Inherited) -> None:
-        """`end` leads to the supervisor, `inherited` is of receive_all()."""
+    def __init__(self, core: Core, end: socket.socket, inherited: Inherited, rate_of: Callable[[str], Rate]) -> None:
+        """`end` leads to the supervisor, `inherited` is of receive_all(), `rate_of` has the rate of an export."""
         self._core = core
+        self._rate_of = rate_of
         self._end = end
         end.settimeout(0)
         core.poison_teller = end.fileno()
@@ -61,7 +71,7 @@ class Keeping:
             self._inherited.setdefault(witness.token, {})[witness.handle] = witness
             self._of_file.setdefault((witness.dev, witness.ino), []).append(witness)
         self._poisoned = inherited.poisoned
-        self._unsent: deque[tuple[bytes, int, Callable[[], None] | None]] = deque()
+        self._unsent: deque[_Message] = deque()
 
     @property
     def clients(self) -> dict[bytes, int]:
@@ -114,23 +124,23 @@ class Keeping:
     def keep(self, witness: Witness, then: Callable[[], None]) -> None:
         """Have it kept, and call `then`; its descriptor is closed."""
         self._forget(witness.token, witness.handle)  # a file of that number whose client never heard that it was open
-        self._send(fd_store_messages.pack(witness), witness.fd, then)
+        self._send(_Message(fd_store_messages.pack(witness), witness.fd, witness.export, then))
 
     def drop(self, token: bytes, handle: int) -> None:
         """The file has been closed."""
-        self._send(fd_store_messages.packed("drop", token, handle), -1, None)
+        self._send(_Message(fd_store_messages.packed("drop", token, handle)))
 
     def end(self, token: bytes) -> None:
         """The session has ended."""
-        self._send(fd_store_messages.packed("end", token), -1, None)
+        self._send(_Message(fd_store_messages.packed("end", token)))
 
     def _forget(self, token: bytes, handle: int) -> None:
         witness = self.take(token, handle)
         if witness is not None:
-            self._core.close_fd(0, witness.fd)
+            self._core.close_fd(0, self._rate_of(witness.export), witness.fd)
 
-    def _send(self, message: bytes, fd: int, then: Callable[[], None] | None) -> None:
-        self._unsent.append((message, fd, then))
+    def _send(self, message: _Message) -> None:
+        self._unsent.append(message)
         if len(self._unsent) == 1 and not self._flush():
             asyncio.get_running_loop().add_writer(self._end.fileno(), self._writable)
 
@@ -141,16 +151,16 @@ class Keeping:
     def _flush(self) -> bool:
         """Send what there is; False: there is no room."""
         while self._unsent:
-            message, fd, then = self._unsent[0]
+            message = self._unsent[0]
             try:
-                socket.send_fds(self._end, [message], [fd] if fd >= 0 else [])
+                socket.send_fds(self._end, [message.packed], [message.fd] if message.fd >= 0 else [])
             except BlockingIOError:
                 return False
             except OSError as error:  # the supervisor is gone, and this engine will be
                 log.debug("a witness is not kept: %s", error.strerror)
             self._unsent.popleft()
-            if fd >= 0:
-                self._core.close_fd(0, fd)
-            if then is not None:
-                then()
+            if message.fd >= 0:
+                self._core.close_fd(0, self._rate_of(message.export), message.fd)
+            if message.then is not None:
+                message.then()
         return True

@@ -50,6 +50,7 @@ class Naming:
 
     verb: int
     """One of _core.VERB_*."""
+    export_name: str
     root: str
     links: bool
     """Symbolic links are followed within the root."""

@@ -147,10 +147,10 @@ class Handles:
         again = _Again(handle, opened, kept)
         tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic(), again))
         if witness is not None and kept:
-            self._core.adopt(tag, witness.fd, int(opening.flags))
+            self._core.adopt(tag, self._rate_of(opening.export_name), witness.fd, int(opening.flags))
             return
         if witness is not None:
-            self._core.close_fd(0, witness.fd)
+            self._core.close_fd(0, self._rate_of(witness.export), witness.fd)
         self._open(tag, opening)
 
     def _wait(self, waiting: _Waiting) -> int:
@@ -165,6 +165,7 @@ class Handles:
         settings = opening.export
         self._core.open(
             tag,
+            self._rate_of(opening.export_name),
             settings.path,
             opening.path,
             int(opening.flags),
@@ -230,7 +231,7 @@ class Handles:
         waiting.session.opens_inflight -= 1
         self._opening -= 1
         if result >= 0 and (waiting.session.ended or waiting.answered):
-            self._close_all(control)
+            self._close_all(waiting.opening, control)
         elif waiting.answered:
             return
         elif result < 0:
@@ -238,26 +239,26 @@ class Handles:
         else:
             self._opened(waiting, waiting.opening, control)
 
-    def _close_all(self, control: Control) -> None:
+    def _close_all(self, opening: Opening, control: Control) -> None:
         """What was opened is of no use."""
-        self._close_fds(control[1], control[7], control[8])
+        self._close_fds(opening, control[1], control[7], control[8])
 
-    def _close_fds(self, *fds: int) -> None:
+    def _close_fds(self, opening: Opening, *fds: int) -> None:
         for fd in fds:
             if fd >= 0:
-                self._core.close_fd(0, fd)
+                self._core.close_fd(0, self._rate_of(opening.export_name), fd)
 
     def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
         session, flags, again = waiting.session, opening.flags, waiting.again
         _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, on_fuse, *alignment = control
         file = (dev, ino, generation)
         if again is not None and not again.by_witness and (doubt := _doubt(file, _file_of(again.opened))):
-            self._close_all(control)
+            self._close_all(opening, control)
             text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {doubt}"
             self._reply(session, waiting.cookie, -errno.ESTALE, text)
             return
         if again is not None:
-            flush_fd = self._first_of(session, again, dev, ino, flush_fd)
+            flush_fd = self._first_of(session, again, opening, dev, ino, flush_fd)
         try:
             handle = self._core.add_handle(
                 session.core,
@@ -280,7 +281,7 @@ class Handles:
                 flush_fd=flush_fd,
             )
         except OSError as error:
-            self._close_fds(fd, witness_fd)
+            self._close_fds(opening, fd, witness_fd)
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
@@ -288,8 +289,7 @@ class Handles:
             self._reply, session, waiting.cookie, handle, None, {"size": size, "file": [dev, ino, generation]}
         )
         if session.by_socket or witness_fd < 0:
-            if witness_fd >= 0:
-                self._core.close_fd(0, witness_fd)
+            self._close_fds(opening, witness_fd)
             answer()
             return
         peer = session.peer
@@ -306,12 +306,12 @@ class Handles:
         )
         self._keeping.keep(witness, answer)
 
-    def _first_of(self, session: Session, again: _Again, dev: int, ino: int, flush_fd: int) -> int:
+    def _first_of(self, session: Session, again: _Again, opening: Opening, dev: int, ino: int, flush_fd: int) -> int:
         """Of `flush_fd` and what the engine before had open, what was opened first; the other is closed."""
         earlier = self._keeping.earlier_than(session.token, again.handle, dev, ino)
         if earlier < 0:
             return flush_fd
-        self._close_fds(flush_fd)
+        self._close_fds(opening, flush_fd)
         return earlier
 
     def _not_opened(self, waiting: _Waiting, number: int, reason: int) -> None:

@@ -81,7 +81,7 @@ static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *a
 {
     int64_t result;
 
-    CHECK(aiod_core_open(core, 1, base, path, flags, &plain, as, 0) == 0);
+    CHECK(aiod_core_open(core, 1, NULL, base, path, flags, &plain, as, 0) == 0);
     result = result_of(1);
     if (result >= 0) {
         close((int)result);
@@ -95,7 +95,7 @@ static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity 
 
     CHECK(naming != NULL);
     naming->mode = 0755;
-    CHECK(aiod_core_name(core, 2, naming, as, 0) == 0);
+    CHECK(aiod_core_name(core, 2, NULL, naming, as, 0) == 0);
     return result_of(2);
 }
 
@@ -223,8 +223,9 @@ static void nobody_else_becomes_anybody(void)
         for (unsigned i = 0; i < 8; i++) {
             uid_t uid = i % 2 == 0 ? ALICE : BOB;
 
-            CHECK(aiod_core_open(core, 100 + i, base, "alices", AIOD_OPEN_READ, &plain, user(uid), 0) == 0);
-            CHECK(aiod_core_open(core, 200 + i, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) == 0); /* by workers */
+            CHECK(aiod_core_open(core, 100 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(uid), 0) == 0);
+            CHECK(aiod_core_open(core, 200 + i, NULL, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) ==
+                  0); /* by workers */
         }
         check_threads();
         while (result_count < before + 16) {
@@ -247,8 +248,8 @@ static void what_has_waited_too_long_is_not_done(void)
     size_t before = result_count;
 
     for (unsigned i = 0; i < 64; i++) {
-        CHECK(aiod_core_open(core, 300 + i, base, "late", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &plain, user(ALICE), 1) ==
-              0);
+        CHECK(aiod_core_open(core, 300 + i, NULL, base, "late", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &plain, user(ALICE),
+                             1) == 0);
     }
     while (result_count < before + 64) {
         reap();
@@ -256,7 +257,7 @@ static void what_has_waited_too_long_is_not_done(void)
     for (unsigned i = 0; i < 64; i++) {
         CHECK(results[300 + i] == -ETIMEDOUT);
     }
-    CHECK(aiod_opener_waiting(core->opener) == 0);
+    CHECK(aiod_openers_waiting(&core->openers) == 0);
     CHECK(attempt("late", AIOD_OPEN_READ, user(ALICE)) == -ENOENT);
 }
 
@@ -265,7 +266,7 @@ static void what_waits_at_the_end_is_cancelled_or_done(void)
     size_t before = result_count;
 
     for (unsigned i = 0; i < 64; i++) {
-        CHECK(aiod_core_open(core, 300 + i, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE), 0) == 0);
+        CHECK(aiod_core_open(core, 300 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE), 0) == 0);
     }
     CHECK(aiod_core_stop(core, UINT64_C(30000000000)));
     while (result_count < before + 64) {

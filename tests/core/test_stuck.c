@@ -243,6 +243,64 @@ static void an_export_leaves_workers(void)
     aiod_rate_unref(export);
 }
 
+/* Opens, names and closes of an export hang as its I/O does, and count with it. */
+static void opens_of_an_export_leave_workers(void)
+{
+    struct aiod_pool *pool = make_pool(4, 0, 3600000);
+    struct aiod_rate *export = aiod_rate_create();
+    struct aiod_rate *another = aiod_rate_create();
+    struct aiod_flow io = {.rates = {export}};
+    struct aiod_pool_stats stats;
+    struct job more[2];
+
+    CHECK(export != NULL && another != NULL);
+    aiod_pool_watch(pool, at_once_ns, 4);
+    gate_init(&gate, false);
+    reaped_total = 0;
+    for (size_t i = 0; i < 4; i++) {
+        submit_of(pool, &hanging[i], &export->control, &gate);
+    }
+    loop_until_waiting(pool, &gate, 4);
+    submit_of(pool, &more[0], &export->control, NULL);
+    submit_of(pool, &more[1], &io, NULL);
+    CHECK(find_slow(pool, 64).count == 4 && export->slow == 4);
+    submit_of(pool, &other, &another->control, NULL);
+    loop_until_reaped(pool, 1);
+    aiod_pool_get_stats(pool, &stats);
+    CHECK(other.reaps == 1 && stats.queued == 2);
+    gate_open(&gate);
+    loop_until_reaped(pool, 7);
+    CHECK(export->slow == 0 && export->control.active == 0);
+    end_pool(pool);
+    aiod_rate_unref(export);
+    aiod_rate_unref(another);
+}
+
+/* They do not compete with I/O: beside them a session alone may have as much in service as it asks for, and no rate is charged. */
+static void opens_neither_compete_nor_pay(void)
+{
+    const struct aiod_rate_limits one_an_hour = {.per_second = 1, .burst_ns = 1};
+    struct aiod_pool *pool = make_pool(8, 0, 3600000);
+    struct aiod_rate *export = aiod_rate_create();
+    struct aiod_flow io = {.rates = {NULL}};
+
+    CHECK(export != NULL);
+    aiod_pool_set_rate(pool, export, &one_an_hour);
+    export->requests_until_ns = aiod_now_ns() + UINT64_C(3600000000000);
+    aiod_pool_share(pool, 0, 1, 0);
+    gate_init(&gate, false);
+    reaped_total = 0;
+    for (size_t i = 0; i < 3; i++) {
+        submit_of(pool, &hanging[i], &export->control, &gate);
+        submit_of(pool, &hanging[3 + i], &io, &gate);
+    }
+    loop_until_waiting(pool, &gate, 6);
+    gate_open(&gate);
+    loop_until_reaped(pool, 6);
+    end_pool(pool);
+    aiod_rate_unref(export);
+}
+
 /* ---- flushes: parked, and carried out by others --------------------------------------------------------------------------- */
 
 enum {
@@ -371,6 +429,8 @@ int main(void)
     with_a_resize();
     a_flow_goes_on();
     an_export_leaves_workers();
+    opens_of_an_export_leave_workers();
+    opens_neither_compete_nor_pay();
     flushes_hold_one_worker();
     under_load();
     return 0;

@@ -74,6 +74,7 @@ def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:
         "": {"drain_timeout_s": DRAIN_TIMEOUT_S},
         "exports.frozen": {"path": str(frozen.path)},
         "exports.as-client": {"path": str(frozen.path), "as_client": True},
+        "exports.etc-as-client": {"path": "/etc", "as_client": True, "read_only": True},
         "exports.other": {"path": "/usr/include", "engine": "other", "read_only": True},
         "engine.main": {"max_threads": 2, "slow_request_ms": SLOW_MS, "idle_timeout_s": 0.5} | keys,
         "engine.other": {},
@@ -215,6 +216,52 @@ def test_an_export_that_hangs_leaves_workers_to_the_others(
         assert not any(future.done() for future in hanging)
         frozen.thaw()
         assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 100
+
+
+def test_opens_that_hang_leave_workers_to_the_other_exports(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    """More files are made on a file system that hangs than there are workers, those that replace them included."""
+    daemon = serve(max_threads=4, stuck_threads_max=2, open_timeout_s=HUNG_TIMEOUT_S)
+    with contextlib.ExitStack() as stack:
+        hung = stack.enter_context(connected(daemon, "zmq"))
+        healthy = stack.enter_context(connected(daemon))
+        frozen.freeze()
+        pool = stack.enter_context(ThreadPoolExecutor(20))
+        hanging: list[Future[Any]] = [pool.submit(hung.open, f"frozen/{i}", "w+") for i in range(10)]
+        hanging += [pool.submit(hung.mkdir, f"frozen/dir{i}") for i in range(10)]
+        wait_until(lambda: stuck(daemon) >= 2, "as many as may hang do")
+        for number in range(20):
+            with healthy.open(f"scratch/{number}", "w+") as other:
+                assert other.pwrite(BLOCK, 0) == len(BLOCK)
+                other.flush()
+            healthy.mkdir(f"scratch/dir{number}")
+        assert stuck(daemon) <= 4
+        assert not any(future.done() for future in hanging)
+        frozen.thaw()
+        for future in hanging:
+            future.result(timeout=30)
+        assert len(list(frozen.path.iterdir())) >= 20
+
+
+def test_opens_as_clients_that_hang_leave_the_other_exports_alone(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
+    """Each export has a thread of its own that opens as clients."""
+    daemon = serve()
+    with contextlib.ExitStack() as stack:
+        hung = stack.enter_context(connected(daemon, "zmq"))
+        healthy = stack.enter_context(connected(daemon))
+        frozen.freeze()
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        hanging = pool.submit(hung.open, "as-client/new", "w+")
+        wait_until(lambda: engine(daemon)["slow_requests"] == 1, "it hangs")
+        with healthy.open("etc-as-client/passwd") as file:
+            assert file.pread(10, 0)
+        assert healthy.stat("etc-as-client/passwd").size > 0
+        assert not hanging.done()
+        frozen.thaw()
+        hanging.result(timeout=30).close()
 
 
 def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(

@@ -131,10 +131,15 @@ void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns)
     }
 }
 
-/* Requests of nobody's are the engine's own work, and no competitor. */
+/* The engine's own work, and opens, names and closes, neither count against a flow nor compete with others. */
+static bool is_counted(const struct aiod_flow *flow)
+{
+    return flow != NULL && !flow->control;
+}
+
 static void note_who_asks(struct aiod_flows *flows, const struct aiod_request *request)
 {
-    if (request->flow == NULL || request->flow == flows->latest) {
+    if (!is_counted(request->flow) || request->flow == flows->latest) {
         return;
     }
     if (flows->latest != NULL) {
@@ -261,13 +266,18 @@ static uint64_t passes_ns(const struct aiod_flow *flow, const struct aiod_rate *
                                                                                            : ready_ns;
 }
 
+static bool pays(const struct aiod_flows *flows, const struct aiod_flow *flow)
+{
+    return !flows->unlimited && !flow->control;
+}
+
 /* Have it wait for that of its rates that is ready last, if it has to. */
 static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64_t now_ns)
 {
     struct aiod_rate *rate = NULL;
     uint64_t ready_ns = 0;
 
-    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(flows, flow); i++) {
         uint64_t at_ns = passes_ns(flow, flow->rates[i], now_ns);
 
         if (at_ns > ready_ns) {
@@ -290,7 +300,7 @@ static bool has_to_wait(struct aiod_flows *flows, struct aiod_flow *flow, uint64
 /* A request of `bytes` of it passes by its rates. */
 static void charge(struct aiod_flows *flows, const struct aiod_flow *flow, uint64_t now_ns, uint64_t bytes)
 {
-    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flow->control; i++) {
         if (flow->rates[i] != NULL) {
             aiod_rate_take(flow->rates[i], now_ns, bytes);
             look_at(flows, flow->rates[i], now_ns);
@@ -312,7 +322,7 @@ bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *
 {
     const struct aiod_flow *flow = flow_of(flows, request);
 
-    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flows->unlimited; i++) {
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(flows, flow); i++) {
         if (flow->rates[i] != NULL && aiod_rate_ready_ns(flow->rates[i], now_ns) != 0) {
             return false;
         }
@@ -414,8 +424,8 @@ static enum outlook look_for(struct aiod_flows *flows, struct aiod_flow *flow, b
 }
 
 /*
- * While nobody is found who may take something all of the round is looked at. Those held back have something in service: there
- * are hardly more of them than workers.
+ * While no flow is found that may take something all of the round is looked at. A flow that is held back has something in
+ * service, or is of an export that hangs: there are hardly more of them than workers, and sessions of such exports.
  */
 struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns)
 {
@@ -456,7 +466,7 @@ struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, 
 
 void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request)
 {
-    if (request->flow != NULL) {
+    if (is_counted(request->flow)) {
         leave_sums(flows, request->flow);
         request->flow->active++;
         request->flow->active_bytes += request->cost;
@@ -466,7 +476,7 @@ void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request)
 
 void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request)
 {
-    if (request->flow != NULL) {
+    if (is_counted(request->flow)) {
         leave_sums(flows, request->flow);
         request->flow->active--;
         request->flow->active_bytes -= request->cost;

@@ -15,8 +15,8 @@
  * the next one. A flow does not pass by a rate that an older ticket waits for. So thousands that wait cost those in the round
  * nothing, and none of them waits for ever.
  *
- * Of an export on which as much hangs as may (slow_max) nothing more is taken until something of it ends: so it leaves workers to
- * the others.
+ * Nothing more is taken of an export of which slow_max requests hang until one of them ends: so it leaves workers to the others.
+ * Its opens, names and closes are a flow of the export's own (aiod_rate.control), which neither competes nor pays.
  *
  * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
  * flows that wait.
@@ -28,26 +28,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pool/flow.h"
 #include "pool/rate.h"
 #include "pool/request.h"
-
-#define AIOD_FLOW_RATES 2u
-
-/* Embedded in whatever the requests are of, which outlives them. All zero at first. */
-struct aiod_flow {
-    struct aiod_request *first; /* queued, oldest first, by flow_next */
-    struct aiod_request *last;
-    size_t queued;
-    unsigned active; /* in service: taken, and not done yet */
-    uint64_t active_bytes;
-    uint64_t deficit;                         /* bytes it may take in this turn */
-    struct aiod_rate *rates[AIOD_FLOW_RATES]; /* NULL: none */
-    uint64_t ticket;                          /* when its turn began; the higher, the later */
-    struct aiod_rate *waits_for;              /* NULL: it is in the round, if it has something queued */
-    struct aiod_heap_node place;              /* among those that wait for the same rate */
-    struct aiod_flow *next;                   /* the round */
-    struct aiod_flow *previous;
-};
 
 struct aiod_flows {
     struct aiod_flow own;   /* requests of nobody's: never held back */

@@ -16,12 +16,10 @@
 #include "util/os.h"
 #include "pool/pool.h"
 
-#define NAME_BYTES 16 /* what the kernel keeps of a thread's name */
-
 /* What waits, in its own order; a request's `next` and `group` are free for it until it is handed to the pool. */
 struct aiod_opener {
     struct aiod_pool *pool;
-    char name[NAME_BYTES];
+    char name[AIOD_OPENER_NAME_BYTES];
     struct aiod_identity *own; /* whose the thread is */
 
     pthread_mutex_t lock;
@@ -242,21 +240,23 @@ int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request,
     return 0;
 }
 
-bool aiod_opener_look(struct aiod_opener *opener, uint64_t slow_ns, struct aiod_sight *sight)
+bool aiod_opener_visit(struct aiod_opener *opener, uint64_t slow_ns,
+                       bool (*visit)(const struct aiod_sight *sight, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_request *request;
-    bool seen;
+    bool more = true;
 
     pthread_mutex_lock(&opener->lock);
     request = opener->running;
-    seen = request != NULL && (slow_ns == 0 || (!request->slow && request->begun_ns + slow_ns <= now_ns));
-    if (seen) {
-        request->slow = request->slow || slow_ns != 0;
-        *sight = (struct aiod_sight){.request = request, .age_ns = now_ns - request->begun_ns, .tid = opener->tid};
+    if (request != NULL && (slow_ns == 0 || (!request->slow && request->begun_ns + slow_ns <= now_ns))) {
+        struct aiod_sight sight = {.request = request, .age_ns = now_ns - request->begun_ns, .tid = opener->tid};
+
+        more = visit(&sight, argument);
+        request->slow = request->slow || (more && slow_ns != 0);
     }
     pthread_mutex_unlock(&opener->lock);
-    return seen;
+    return more;
 }
 
 void aiod_opener_expire(struct aiod_opener *opener)

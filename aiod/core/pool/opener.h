@@ -18,6 +18,8 @@
 
 #include "pool/request.h"
 
+#define AIOD_OPENER_NAME_BYTES 16u /* what the kernel keeps of a thread's name */
+
 struct aiod_opener;
 struct aiod_pool;
 struct aiod_sight;
@@ -43,10 +45,11 @@ int aiod_opener_create(struct aiod_opener **opener, struct aiod_pool *pool, cons
 int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request, const struct aiod_identity *identity);
 
 /*
- * What the thread has in hand (pool.h), which stays until it comes back from aiod_pool_reap(). With `slow_ns` above 0: only if it
- * has become that old since the last such look. False: nothing.
+ * Shows `visit` what the thread has in hand (pool.h), which stays until it comes back from aiod_pool_reap(). With `slow_ns` above
+ * 0: only if it has become that old since the last such visit that returned true. False: `visit` has returned false.
  */
-bool aiod_opener_look(struct aiod_opener *opener, uint64_t slow_ns, struct aiod_sight *sight);
+bool aiod_opener_visit(struct aiod_opener *opener, uint64_t slow_ns,
+                       bool (*visit)(const struct aiod_sight *sight, void *argument), void *argument);
 
 /* End those that wait, and whose deadline has passed, with -ETIMEDOUT: the thread may be inside a system call for ever. */
 void aiod_opener_expire(struct aiod_opener *opener);

@@ -11,6 +11,8 @@ struct aiod_rate *aiod_rate_create(void)
 
     if (rate != NULL) {
         rate->refs = 1;
+        rate->control.control = true;
+        rate->control.rates[0] = rate;
     }
     return rate;
 }

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "pool/flow.h"
 #include "util/heap.h"
 
 struct aiod_rate_limits {
@@ -29,6 +30,7 @@ struct aiod_rate {
 
     /* Of flows.c. */
     unsigned slow;               /* of the export whose rate it is: requests that hang in service */
+    struct aiod_flow control;    /* of that export: opens, names and closes */
     struct aiod_heap waiting;    /* flows, by their tickets: the oldest is next */
     struct aiod_heap_node ready; /* while some wait: among the rates, by when the next of them may pass */
 };

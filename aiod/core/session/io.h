@@ -88,6 +88,7 @@ struct aiod_control {
     struct aiod_handle *handle; /* flush */
 
     struct aiod_identity *as; /* open and name, as that client; NULL: as the daemon */
+    struct aiod_rate *rate;   /* of the export that it is of, a reference; NULL: none */
 };
 
 /* aiod_request.run of a client's request, by its op. */
