@@ -180,7 +180,7 @@ bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers (QUICK=1:
 	@$(BIN)/python -m benchmarks.matrix --cells $(CELLS)
 
 .PHONY: bench-report
-bench-report: setup $(VENV)/.bench  ## docs/benchmarks.md and its pictures, from the last make bench
+bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots of the last make bench
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts

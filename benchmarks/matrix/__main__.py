@@ -41,7 +41,7 @@ def main(cells: str, rounds: int, seconds: float | None, directory: str, output:
         result = run.take(watch.begin)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result) + "\n")
-    console.print(f"figures: {output} (make bench-report writes docs/benchmarks.md from them)")
+    console.print(f"figures: {output} (make bench-report writes docs/benchmarks/ from them)")
     failed = failures(result)
     for line in failed:
         console.print(line, markup=False, style="bold red")

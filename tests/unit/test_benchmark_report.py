@@ -79,23 +79,9 @@ def document(cell: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_report_names_machine_command_leads_and_failures() -> None:
     cell = one_cell(fio=figures(200.0), broken={"not_available": "not installed: apt-get install broken"})
-    text = report.generate(document(cell), ["latency.png"])
+    text = report.generate(document(cell))
     assert "make bench CELLS=few" in text
     assert "fio not installed" in text
     assert "| a cell | fio | 2.00 |" in text
     assert "* a cell: broken: not installed: apt-get install broken" in text
     assert "| broken | failed |" in text
-    assert "](benchmarks/latency.png)" in text
-
-
-def test_what_was_written_by_hand_stays() -> None:
-    page = f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\n## By hand\n"
-    once = report.merge(page, "new")
-    assert once == f"# Title\n\n{report.BEGIN}\n\nnew\n\n{report.END}\n\n## By hand\n"
-    assert report.merge(once, "new") == once
-
-
-@pytest.mark.parametrize("page", ["", report.BEGIN, f"{report.END} {report.BEGIN}", f"{report.BEGIN}{report.END}" * 2])
-def test_a_page_without_its_two_markers_is_left_alone(page: str) -> None:
-    with pytest.raises(ValueError, match="once, in this order"):
-        report.merge(page, "new")
