@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
                   clients/python/aiod_client/*.cpp)
-PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/))
+PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c \
            clients/c/*.[ch] clients/c/include/*.h \
            clients/python/aiod_client/*.cpp \

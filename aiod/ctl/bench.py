@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     from aiod.ctl.daemon import Address
-    from aiod_client.ring_attach import Transport
+    from aiod_client.ring.attach import Transport
 
 _MIB: Final = 1 << 20
 _READ_SHARE: Final = 0.7  # of randrw

@@ -13,7 +13,8 @@ import pytest
 import uvloop
 
 import aiod_client
-from aiod_client import aio, aio_link
+from aiod_client import aio
+from aiod_client.aio import link as aio_link
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:

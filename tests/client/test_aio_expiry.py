@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from aiod_client.aio_expiry import Expiries
+from aiod_client.aio.expiry import Expiries
 from aiod_client.operations import read_request
 
 if TYPE_CHECKING:
-    from aiod_client.requests import Call, Request
+    from aiod_client.requests.pending import Call, Request
 
 PATIENCE_S = 20.0
 

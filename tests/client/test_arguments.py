@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aiod_client.operations import OFFSET_MAX, from_tuple, read_into_request, read_request, write_request
-from aiod_client.paths import check_permissions, parse_mode, parse_path
+from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.wire import OpenFlag
 
 

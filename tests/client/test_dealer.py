@@ -7,8 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from aiod_client import handshake
-from aiod_client.dealer import Dealer
+from aiod_client.connection.dealer import Dealer
+from aiod_client.session import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ def test_a_dealer_that_nobody_answers_ends(new_peer: Callable[..., Peer]) -> Non
 
 CLOSING_IN_MID_MESSAGE = """
 import sys, threading, zmq
-from aiod_client.dealer import Dealer
+from aiod_client.connection.dealer import Dealer
 
 def close_both_at_once(endpoint, payload):
     context = zmq.Context()

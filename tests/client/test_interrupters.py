@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import aio, payload
-from aiod_client.requests import Request
+from aiod_client import aio
+from aiod_client.requests import payload
+from aiod_client.requests.pending import Request
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:

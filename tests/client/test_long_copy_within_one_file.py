@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import aio, operations, session
+from aiod_client import aio, operations
+from aiod_client.session import session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import aio, blocking, dial
+from aiod_client import aio
+from aiod_client.blocking import client as blocking
+from aiod_client.connection import converse as dial
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aiod_client import polling
-from aiod_client.polling import SPIN_MAX_S, SPIN_MIN_S, AdaptivePoll, Bell, Looks, may_look, next_window_s
+from aiod_client.connection import polling
+from aiod_client.connection.polling import SPIN_MAX_S, SPIN_MIN_S, AdaptivePoll, Bell, Looks, may_look, next_window_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

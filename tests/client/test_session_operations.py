@@ -10,15 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiod_client import operations, session, wire
+from aiod_client import operations, wire
 from aiod_client.errors import ProtocolError
-from aiod_client.requests import Call
-from aiod_client.session import GRACE_S, Session
+from aiod_client.requests.pending import Call
+from aiod_client.session import session
+from aiod_client.session.session import GRACE_S, Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
 
 if TYPE_CHECKING:
-    from aiod_client.requests import Pending, Request
+    from aiod_client.requests.pending import Pending, Request
 
 
 def new_session(**grant: Any) -> Session:

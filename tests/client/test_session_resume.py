@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from aiod_client import operations, wire
-from aiod_client.handshake import Welcome
-from aiod_client.requests import Call, Pending, Request
-from aiod_client.session import Session
+from aiod_client.requests.pending import Call, Pending, Request
+from aiod_client.session.handshake import Welcome
+from aiod_client.session.session import Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
 
 REPEAT = 0x8000

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import _ring, handshake, ring_wire
-from aiod_client.dial import converse
+from aiod_client import _ring, ring_wire
+from aiod_client.connection.converse import converse
 from aiod_client.ring_wire import RingMessage
+from aiod_client.session import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable

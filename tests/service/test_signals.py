@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import _ring, aio, ring_attach
+from aiod_client import _ring, aio
+from aiod_client.ring import attach as ring_attach
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:

@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import aio, endpoint, handshake, ring_attach
-from aiod_client.dial import converse
+from aiod_client import aio, endpoint
+from aiod_client.connection.converse import converse
 from aiod_client.endpoint import DefaultEndpoint
+from aiod_client.ring import attach as ring_attach
+from aiod_client.session import handshake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
-from aiod_client import dial, wire
-from aiod_client.dealer import Dealer
+from aiod_client import wire
+from aiod_client.connection import converse as dial
+from aiod_client.connection.dealer import Dealer
 from aiod_client.keys import Keys, load_pair, load_public
 from aiod_client.wire import MessageType
 from tests.service.access import NOBODY

@@ -17,9 +17,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from aiod_client import fileobj
-from aiod_client.blocking import Client, connect
+from aiod_client.blocking.client import Client, connect
+from aiod_client.blocking.file import File, RequestFuture
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
-from aiod_client.file import File, RequestFuture
 from aiod_client.records import Entry, Extent, FileStat
 
 if TYPE_CHECKING:

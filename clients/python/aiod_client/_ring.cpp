@@ -1,6 +1,6 @@
 /*
  * _ring.cpp - libaiod's Python face (aiod_client/_ring.pyi says what each name means). Nothing here knows of sessions or
- * files; the lane (ring_lane.py) does.
+ * files; the lane (ring/transport.py) does.
  *
  * Any thread, GIL held; let go only while a thread waits. libaiod's own lock is never held when Python is called, so that a
  * finalizer or signal handler that interrupts a method here may use the same ring.

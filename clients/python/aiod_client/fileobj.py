@@ -27,9 +27,9 @@ from aiod_client import operations
 from aiod_client.errors import append_in_doubt, is_refusal
 
 if TYPE_CHECKING:
-    from aiod_client.blocking import Client
-    from aiod_client.file import File
-    from aiod_client.requests import Request
+    from aiod_client.blocking.client import Client
+    from aiod_client.blocking.file import File
+    from aiod_client.requests.pending import Request
 
 BUFFER_BYTES: Final = 256 * 1024
 """Default size of a buffer: a round trip costs as much as the copying of some of it."""

@@ -11,8 +11,8 @@ import operator
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiod_client.payload import Pieces
-from aiod_client.requests import Request
+from aiod_client.requests.payload import Pieces
+from aiod_client.requests.pending import Request
 from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
 
 if TYPE_CHECKING:

@@ -21,15 +21,15 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from aiod_client import endpoint as endpoints
-from aiod_client.aio_expiry import Expiries
-from aiod_client.dealer import LINGER_MS, Dealer
-from aiod_client.dial import RETRY_S as ANSWER_RETRY_S
+from aiod_client.aio.expiry import Expiries
+from aiod_client.connection.converse import RETRY_S as ANSWER_RETRY_S
+from aiod_client.connection.dealer import LINGER_MS, Dealer
+from aiod_client.connection.reconnect import RETRY_S, Connection, last_words, telling
 from aiod_client.errors import NOT_SENT, AiodError, closed, timed_out
-from aiod_client.handshake import goodbye
-from aiod_client.redial import RETRY_S, Connection, last_words, telling
-from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import LOST, Lane, memory_of
-from aiod_client.session import GRACE_S, HOLD_S, Session
+from aiod_client.requests.pending import Call, Request
+from aiod_client.ring.transport import LOST, Lane, memory_of
+from aiod_client.session.handshake import goodbye
+from aiod_client.session.session import GRACE_S, HOLD_S, Session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
     from aiod_client._ring import Pending as RingPending
     from aiod_client._ring import Ring
-    from aiod_client.handshake import Conversation, Message, Welcome
+    from aiod_client.connection.reconnect import Redial
     from aiod_client.keys import Keys
-    from aiod_client.redial import Redial
-    from aiod_client.requests import Pending
+    from aiod_client.requests.pending import Pending
+    from aiod_client.session.handshake import Conversation, Message, Welcome
 
 log = logging.getLogger("aiod_client")
 

@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.dealer import Dealer
-from aiod_client.polling import milliseconds, poll_of
+from aiod_client.connection.dealer import Dealer
+from aiod_client.connection.polling import milliseconds, poll_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client.handshake import Conversation, Message
     from aiod_client.keys import Keys
+    from aiod_client.session.handshake import Conversation, Message
 
 T = TypeVar("T")
 

@@ -10,10 +10,10 @@ import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiod_client import operations
-from aiod_client.aio_link import cancel, perform
+from aiod_client.aio.link import cancel, perform
 from aiod_client.errors import closed, other_session
-from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost, may_be_done
+from aiod_client.requests.pending import Call, Request
+from aiod_client.ring.transport import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiod_client.aio import Client
-    from aiod_client.aio_link import Link
+    from aiod_client.aio.link import Link
     from aiod_client.records import Extent, FileStat
 
 

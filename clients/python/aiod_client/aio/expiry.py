@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from aiod_client.requests import Call, Request
+    from aiod_client.requests.pending import Call, Request
 
 _KEPT: Final = 64
 """What is done is dropped when there are more entries than this, and twice as many as were not done the last time."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.requests import Call
+from aiod_client.requests.pending import Call
 from aiod_client.wire import Op, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from aiod_client.requests import Request
+    from aiod_client.requests.pending import Request
 
 _FLUSH: Final = int(Op.FLUSH)
 _FUA: Final = int(OpFlag.FUA)

@@ -17,24 +17,24 @@ import weakref
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.dealer import LINGER_MS
-from aiod_client.dial import converse
+from aiod_client.blocking.file import File
+from aiod_client.blocking.link import Link
+from aiod_client.connection.converse import converse
+from aiod_client.connection.dealer import LINGER_MS
+from aiod_client.connection.reconnect import RETRY_S, Redial, connect_engine, is_away, reconnect_time
 from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
-from aiod_client.file import File
-from aiod_client.handshake import Conversation, control, goodbye, greet_front, locate
 from aiod_client.keys import StrPath, find_keys
-from aiod_client.link import Link
-from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
-from aiod_client.redial import RETRY_S, Redial, connect_engine, is_away, reconnect_time
-from aiod_client.requests import Call
+from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
+from aiod_client.requests.pending import Call
+from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from aiod_client.ring_attach import Transport
+    from aiod_client.ring.attach import Transport
 
 T = TypeVar("T")
 Entries = list[Entry]

@@ -44,7 +44,11 @@ from aiod_client.errors import (
     told_not_sent,
     too_long,
 )
-from aiod_client.handshake import (
+from aiod_client.requests.payload import FRAMES_LEFT, Payload, Pieces
+from aiod_client.requests.pending import HAVE_PAYLOAD, Call, Pending, Request
+from aiod_client.requests.split import Split
+from aiod_client.sentences import is_refused_by_stop
+from aiod_client.session.handshake import (
     Frames,
     LastWord,
     Message,
@@ -54,11 +58,7 @@ from aiod_client.handshake import (
     parse_reply,
     refusal,
 )
-from aiod_client.open_files import CHANGES, OpenFiles
-from aiod_client.payload import FRAMES_LEFT, Payload, Pieces
-from aiod_client.requests import HAVE_PAYLOAD, Call, Pending, Request
-from aiod_client.sentences import is_refused_by_stop
-from aiod_client.split import Split
+from aiod_client.session.open_files import CHANGES, OpenFiles
 from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op, OpFlag
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024

@@ -9,22 +9,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiod_client import endpoint as endpoints
-from aiod_client.dealer import LINGER_MS
-from aiod_client.dial import converse
+from aiod_client.connection.converse import converse
+from aiod_client.connection.dealer import LINGER_MS
+from aiod_client.connection.polling import milliseconds, poll_of
 from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError
-from aiod_client.handshake import LastWord, final_refusal, goodbye, is_refusal, last_word, locate, resume_session
-from aiod_client.polling import milliseconds, poll_of
-from aiod_client.ring_attach import attach
+from aiod_client.ring.attach import attach
+from aiod_client.session.handshake import (
+    LastWord,
+    final_refusal,
+    goodbye,
+    is_refusal,
+    last_word,
+    locate,
+    resume_session,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aiod_client._ring import Ring
-    from aiod_client.dealer import Dealer
-    from aiod_client.handshake import Welcome
+    from aiod_client.connection.dealer import Dealer
     from aiod_client.keys import Keys
-    from aiod_client.open_files import OpenFile
-    from aiod_client.ring_attach import Transport
+    from aiod_client.ring.attach import Transport
+    from aiod_client.session.handshake import Welcome
+    from aiod_client.session.open_files import OpenFile
 
 LAST_WORDS_S: Final = 0.1
 

@@ -1,13 +1,4 @@
-"""The asyncio client: the names of `aiod_client`, awaited. Works on asyncio's own loop and on uvloop.
-
-    async with aiod_client.aio.connect() as client, await client.open("scratch/disk.img") as f:
-        await f.pread(4096, 0)
-
-Everything belongs to the loop it was made on and may be used by any of its tasks. What the tasks of one turn of the
-loop ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed
-nevertheless, and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds),
-None stands for the client's own and math.inf for no limit.
-"""
+"""The asyncio client's connect() and Client."""
 
 # ruff: noqa: ASYNC109 - the same names and arguments as the blocking client's
 
@@ -24,18 +15,18 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.aio_file import File, RequestFuture
-from aiod_client.aio_link import Link, converse, perform, within
-from aiod_client.blocking import TIMEOUT_S, Entries, check_transport
-from aiod_client.dealer import LINGER_MS
+from aiod_client.aio.file import File
+from aiod_client.aio.link import Link, converse, perform, within
+from aiod_client.blocking.client import TIMEOUT_S, Entries, check_transport
+from aiod_client.connection.dealer import LINGER_MS
+from aiod_client.connection.reconnect import RETRY_S, Redial, is_away, reconnect_time
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, forked, other_export
-from aiod_client.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.keys import StrPath, find_keys
-from aiod_client.paths import check_permissions, parse_mode, parse_path
 from aiod_client.records import FileStat, parse_page, parse_stat_body
-from aiod_client.redial import RETRY_S, Redial, is_away, reconnect_time
-from aiod_client.requests import Call
-from aiod_client.ring_attach import Transport, attach
+from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
+from aiod_client.requests.pending import Call
+from aiod_client.ring.attach import Transport, attach
+from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -43,8 +34,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 log = logging.getLogger("aiod_client")
-
-__all__ = ["Client", "Connecting", "File", "RequestFuture", "connect"]
 
 T = TypeVar("T")
 

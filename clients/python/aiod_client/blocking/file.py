@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiod_client import fileobj, operations
 from aiod_client.errors import closed, other_session, timed_out
-from aiod_client.requests import Call, Request
-from aiod_client.ring_lane import NO_RING, RingHolder, failed, is_lost, may_be_done
+from aiod_client.requests.pending import Call, Request
+from aiod_client.ring.transport import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from aiod_client._ring import Failure, Ring
-    from aiod_client.blocking import Client
+    from aiod_client.blocking.client import Client
+    from aiod_client.blocking.link import Link
     from aiod_client.fileobj import RawFile
-    from aiod_client.link import Link
     from aiod_client.records import Extent, FileStat
 
 

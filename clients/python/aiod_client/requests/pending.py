@@ -11,14 +11,14 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.errors import from_wire, tell_written
-from aiod_client.payload import Pieces
 from aiod_client.records import parse_extents, parse_stat
+from aiod_client.requests.payload import Pieces
 from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client.split import Split
+    from aiod_client.requests.split import Split
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)

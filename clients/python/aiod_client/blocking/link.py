@@ -45,23 +45,23 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from aiod_client.dealer import LINGER_MS, Dealer
+from aiod_client.connection.dealer import LINGER_MS, Dealer
+from aiod_client.connection.polling import AdaptivePoll, Bell, milliseconds, poll_of
+from aiod_client.connection.reconnect import RETRY_S, last_words, telling
 from aiod_client.errors import AiodError, cancelled, closed, forked, reentered, timed_out
-from aiod_client.handshake import LastWord, goodbye
-from aiod_client.open_files import CHANGES, OpenFile
-from aiod_client.polling import AdaptivePoll, Bell, milliseconds, poll_of
-from aiod_client.redial import RETRY_S, last_words, telling
-from aiod_client.requests import Call, Pending, Request
-from aiod_client.ring_lane import LOST, Lane, memory_of
-from aiod_client.session import GRACE_S, Session
+from aiod_client.requests.pending import Call, Pending, Request
+from aiod_client.ring.transport import LOST, Lane, memory_of
+from aiod_client.session.handshake import LastWord, goodbye
+from aiod_client.session.open_files import CHANGES, OpenFile
+from aiod_client.session.session import GRACE_S, Session
 from aiod_client.wire import MessageType, OpFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod_client._ring import Ring
-    from aiod_client.handshake import Message, Welcome
-    from aiod_client.redial import Connection, Redial
+    from aiod_client.connection.reconnect import Connection, Redial
+    from aiod_client.session.handshake import Message, Welcome
 
 log = logging.getLogger("aiod_client")
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Final
 
-from aiod_client.requests import failure, put
+from aiod_client.requests.pending import failure, put
 from aiod_client.wire import Op, WireError
 
 if TYPE_CHECKING:
-    from aiod_client.requests import Request
+    from aiod_client.requests.pending import Request
 
 _READ: Final = int(Op.READ)
 _SHORT_MEANS_THE_END: Final = frozenset({_READ, int(Op.COPY_RANGE)})

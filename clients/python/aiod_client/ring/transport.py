@@ -29,13 +29,13 @@ from aiod_client.errors import (
     tell_written,
     timed_out,
 )
-from aiod_client.handshake import LastWord
-from aiod_client.payload import Pieces
-from aiod_client.requests import Pending, Request
+from aiod_client.requests.payload import Pieces
+from aiod_client.requests.pending import Pending, Request
+from aiod_client.requests.split import Split
 from aiod_client.ring_wire import RingLastWord
 from aiod_client.sentences import BY_KERNEL, STOPPING, explain
-from aiod_client.session import GRACE_S
-from aiod_client.split import Split
+from aiod_client.session.handshake import LastWord
+from aiod_client.session.session import GRACE_S
 from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from aiod_client._ring import Failure, Ring
     from aiod_client._ring import Pending as RingPending
-    from aiod_client.session import Session
+    from aiod_client.session.session import Session
 
 _READ: Final = int(Op.READ)
 _WRITE: Final = int(Op.WRITE)

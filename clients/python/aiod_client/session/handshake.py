@@ -18,7 +18,7 @@ from aiod_client.ring_wire import TICKET_BYTES
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
-    from aiod_client.open_files import OpenFile
+    from aiod_client.session.open_files import OpenFile
 
 DISTRIBUTION: Final = "aiod-io"
 TOKEN_BYTES: Final = 16

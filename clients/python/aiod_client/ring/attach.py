@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from aiod_client import _ring, ring_wire
 from aiod_client.endpoint import DefaultEndpoint, check_server
 from aiod_client.errors import AiodError, SpoiltSessionError
-from aiod_client.handshake import software
+from aiod_client.session.handshake import software
 
 if TYPE_CHECKING:
-    from aiod_client.handshake import Welcome
+    from aiod_client.session.handshake import Welcome
 
 log = logging.getLogger("aiod_client")
 
