@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import aiod
-from aiod_client import handshake
+from aiod_client.session import handshake
 
 ROOT = Path(__file__).parents[2]
 MADE_FROM_IT = ["CMakeLists.txt", "Makefile", "pyproject.toml", "scripts", "clients/c", "docs/man", "systemd", "conf"]
