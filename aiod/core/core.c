@@ -218,18 +218,18 @@ int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
     return submit_control_as(core, control, timeout_ns);
 }
 
-static enum aiod_comer comer_of(const struct aiod_resumed *resumed)
+static enum aiod_handle_origin origin_of(const struct aiod_resumed *resumed)
 {
     if (resumed == NULL || resumed->number == 0) {
-        return AIOD_COMER_NEW;
+        return AIOD_HANDLE_NEW;
     }
-    return resumed->suspect ? AIOD_COMER_SUSPECT : AIOD_COMER_BACK;
+    return resumed->suspect ? AIOD_HANDLE_SUSPECT : AIOD_HANDLE_RESUMED;
 }
 
 /* On FUSE the file's flushes go by the handle, too, if it can write. */
-static void enter_file(struct aiod_handle *handle, enum aiod_comer comer)
+static void enter_file(struct aiod_handle *handle, enum aiod_handle_origin origin)
 {
-    aiod_doubt_enter(&handle->file->doubt, &handle->doubter, comer);
+    aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, origin);
     if (handle->use.on_fuse && handle->use.writable) {
         aiod_writer_enter(&handle->writer, handle->fd);
     }
@@ -263,7 +263,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, use->rate, unused[1]);
         }
     } else {
-        enter_file(aiod_handle_find(session, (uint32_t)number), comer_of(resumed));
+        enter_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
         core->handle_count++;
         core->descriptor_count += given ? 2 : 1;
         if (session->ring != NULL) {
@@ -359,7 +359,7 @@ int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     if (handle == NULL) {
         return -EBADF;
     }
-    if (aiod_doubt_is(&handle->file->doubt, &handle->doubter)) {
+    if (aiod_write_loss_unreported(&handle->file->write_loss, &handle->loss_reader)) {
         return -EIO;
     }
     return submit_flush(core, tag, handle);

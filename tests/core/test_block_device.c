@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "ops/copy_range.h"
-#include "ops/inspect.h"
+#include "ops/query_ops.h"
 #include "ops/range_io.h"
 #include "scratch.h"
 #include "ops/worker_io.h"
@@ -17,7 +17,7 @@ enum {
 };
 
 static struct aiod_buffers buffers;
-static struct aiod_ranges ranges;
+static struct aiod_range_locks range_locks;
 static char wanted[DEVICE];
 static uint64_t written;
 
@@ -103,18 +103,19 @@ static void what_is_no_file(const struct aiod_direct *device)
     CHECK(aiod_range_allocate(device, 0, SECTOR, true) == -EOPNOTSUPP);
     CHECK(aiod_range_allocate(device, 5, 7, false) == -EOPNOTSUPP);
     CHECK(aiod_range_allocate(device, 0, 2 * DEVICE, false) == -EOPNOTSUPP);
-    CHECK(aiod_inspect_extents(device->fd, 10, 2 * DEVICE, extents) == 1);
+    CHECK(aiod_query_extents(device->fd, 10, 2 * DEVICE, extents) == 1);
     CHECK(extents[0].length == DEVICE - 10 && extents[0].flags == 0);
-    CHECK(aiod_inspect_stat(device->fd, &device->alignment, &record) == 0);
+    CHECK(aiod_query_stat(device->fd, &device->alignment, &record) == 0);
     CHECK(record.size == DEVICE && record.block_size == SECTOR);
 }
 
 static void copied(const struct aiod_direct *device)
 {
-    struct aiod_ranges file_ranges;
-    struct aiod_direct file = {.fd = scratch_file(0), .buffers = &buffers, .ranges = &file_ranges, .alignment = {1, 1}};
+    struct aiod_range_locks file_ranges;
+    struct aiod_direct file = {
+        .fd = scratch_file(0), .buffers = &buffers, .range_locks = &file_ranges, .alignment = {1, 1}};
 
-    aiod_ranges_init(&file_ranges);
+    aiod_range_locks_init(&file_ranges);
     CHECK(aiod_copy_range(&file, 7, device, 5, DEVICE, &written) == DEVICE - 5);
     check_size(file.fd, DEVICE + 2);
     check_bytes(file.fd, wanted + 5, DEVICE - 5, 7);
@@ -125,7 +126,7 @@ static void copied(const struct aiod_direct *device)
     CHECK(aiod_copy_range(device, DEVICE - 10, &file, 7, 20, &written) == -ENOSPC && written == 10);
     memmove(wanted + DEVICE - 10, wanted + 5, 10);
     check_device(device);
-    aiod_ranges_destroy(&file_ranges);
+    aiod_range_locks_destroy(&file_ranges);
     close(file.fd);
 }
 
@@ -144,14 +145,15 @@ static void everything(const struct aiod_direct *device)
 
 int main(void)
 {
-    struct aiod_direct device = {.fd = scratch_device(DEVICE, O_DIRECT), .buffers = &buffers, .ranges = &ranges};
+    struct aiod_direct device = {
+        .fd = scratch_device(DEVICE, O_DIRECT), .buffers = &buffers, .range_locks = &range_locks};
 
     if (device.fd < 0) {
         printf("no loop device with sectors of 4096 bytes: %s\n", strerror(-device.fd));
         return STATUS_SKIPPED;
     }
     aiod_buffers_init(&buffers, 1 << 20);
-    aiod_ranges_init(&ranges);
+    aiod_range_locks_init(&range_locks);
     CHECK(aiod_alignment_find(device.fd, &device.alignment) == 0);
     CHECK(device.alignment.offset == SECTOR);
     everything(&device);
@@ -161,7 +163,7 @@ int main(void)
     device.alignment = (struct aiod_alignment){1, 1};
     everything(&device);
     close(device.fd);
-    aiod_ranges_destroy(&ranges);
+    aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);
     return 0;
 }

@@ -72,11 +72,11 @@ static void set_kernel(enum kernel kind, int error)
 
 /* ---- files ---------------------------------------------------------------------------------------------------------------- */
 
-static struct aiod_ranges ranges_of[2];
+static struct aiod_range_locks ranges_of[2];
 
 static struct aiod_direct open_file(size_t index, int flags, uint64_t bytes)
 {
-    struct aiod_direct file = {.buffers = &buffers, .ranges = &ranges_of[index], .alignment = {1, 1}};
+    struct aiod_direct file = {.buffers = &buffers, .range_locks = &ranges_of[index], .alignment = {1, 1}};
     int buffered = scratch_file(0);
     struct iovec part = {.iov_base = content, .iov_len = bytes};
 
@@ -255,8 +255,8 @@ int main(void)
         content[i] = i < SIZE ? pattern(i) : 0;
     }
     aiod_buffers_init(&buffers, 1 << 20);
-    aiod_ranges_init(&ranges_of[0]);
-    aiod_ranges_init(&ranges_of[1]);
+    aiod_range_locks_init(&ranges_of[0]);
+    aiod_range_locks_init(&ranges_of[1]);
     copied_by_every_way(0, 0);
     copied_by_every_way(O_DIRECT, 0);
     copied_by_every_way(0, O_DIRECT);
@@ -267,8 +267,8 @@ int main(void)
     within_one_file(O_DIRECT, STOPPING);
     in_both_directions();
     half_way();
-    aiod_ranges_destroy(&ranges_of[0]);
-    aiod_ranges_destroy(&ranges_of[1]);
+    aiod_range_locks_destroy(&ranges_of[0]);
+    aiod_range_locks_destroy(&ranges_of[1]);
     aiod_buffers_destroy(&buffers);
     return 0;
 }

@@ -15,14 +15,14 @@ enum {
 };
 
 static struct aiod_buffers buffers;
-static struct aiod_ranges ranges;
+static struct aiod_range_locks range_locks;
 static char *memory; /* aligned; SPACE and a page */
 static char wanted[SPACE + 8192];
 
 /* With at least the `alignment` given: a multiple of what the file wants is right, too. */
 static struct aiod_direct open_direct(uint32_t alignment)
 {
-    struct aiod_direct file = {.fd = scratch_file(O_DIRECT), .buffers = &buffers, .ranges = &ranges};
+    struct aiod_direct file = {.fd = scratch_file(O_DIRECT), .buffers = &buffers, .range_locks = &range_locks};
 
     CHECK(aiod_alignment_find(file.fd, &file.alignment) == 0);
     if (alignment > file.alignment.memory) {
@@ -336,9 +336,9 @@ static void wait_until_waiting(void)
     size_t waiting;
 
     do {
-        pthread_mutex_lock(&ranges.lock);
-        waiting = ranges.waiting;
-        pthread_mutex_unlock(&ranges.lock);
+        pthread_mutex_lock(&range_locks.lock);
+        waiting = range_locks.waiting;
+        pthread_mutex_unlock(&range_locks.lock);
     } while (waiting == 0);
 }
 
@@ -346,16 +346,16 @@ static void wait_until_waiting(void)
 static void cut_while_a_write_waits(void)
 {
     struct aiod_direct direct = open_direct(4096);
-    struct aiod_range all = {.start = 0, .end = AIOD_RANGE_END};
+    struct aiod_range_lock all = {.start = 0, .end = AIOD_RANGE_END};
     struct writer writer = {.file = &direct};
 
     memset(memory, 'a', 8192);
     CHECK(write_bytes(&direct, memory, 8192, 0, 0) == 8192);
-    aiod_ranges_enter(&ranges, &all);
+    aiod_range_lock_acquire(&range_locks, &all);
     CHECK(pthread_create(&writer.thread, NULL, write_hundred, &writer) == 0);
     wait_until_waiting();
     CHECK(ftruncate(direct.fd, 50) == 0);
-    aiod_ranges_leave(&ranges, &all);
+    aiod_range_lock_release(&range_locks, &all);
     pthread_join(writer.thread, NULL);
     check_size(direct.fd, 200);
     memset(memory + 50, 0, 50);
@@ -377,13 +377,13 @@ static int gated_ftruncate(int fd, off_t size)
 static void *append_hundred(void *argument)
 {
     const struct writer *writer = argument;
-    struct aiod_range end = {.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
+    struct aiod_range_lock end = {.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
     struct iovec part = {.iov_base = wanted + 200, .iov_len = 100};
     uint64_t put;
 
-    aiod_ranges_enter(&ranges, &end);
+    aiod_range_lock_acquire(&range_locks, &end);
     CHECK(aiod_io_append(writer->file->fd, &part, 1, &put) == 200);
-    aiod_ranges_leave(&ranges, &end);
+    aiod_range_lock_release(&range_locks, &end);
     return NULL;
 }
 
@@ -491,15 +491,15 @@ static ssize_t put_before_failing;
 /* While the write is at the disk, which fails, a neighbour has put something between the end of the file and its blocks. */
 static ssize_t overtaken_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
-    struct aiod_range range = {.start = 100, .end = 4096};
+    struct aiod_range_lock range = {.start = 100, .end = 4096};
     int other = open_again(fd, 0);
     ssize_t put = put_before_failing;
 
     (void)flags;
     CHECK(count == 1 && offset >= 8192);
-    aiod_ranges_enter(&ranges, &range);
+    aiod_range_lock_acquire(&range_locks, &range);
     CHECK(pwrite(other, wanted + 100, 3996, 100) == 3996);
-    aiod_ranges_leave(&ranges, &range);
+    aiod_range_lock_release(&range_locks, &range);
     if (put > 0) {
         CHECK(pwrite(other, iov->iov_base, (size_t)put, offset) == put);
     }
@@ -562,7 +562,7 @@ static void errors_of_reads(void)
     CHECK(aiod_direct_read(&direct, memory, 100, 5) == -EBADF);
     CHECK(write_bytes(&direct, memory, 100, 5, 0) == -EBADF && written == 0);
     CHECK(write_bytes(&direct, memory, 0, 5, 0) == 0 && written == 0);
-    CHECK(ranges.first == NULL); /* all have left */
+    CHECK(range_locks.first == NULL); /* all have left */
     close(fd);
 }
 
@@ -703,7 +703,7 @@ int main(void)
 {
     faults_install();
     aiod_buffers_init(&buffers, 1 << 20);
-    aiod_ranges_init(&ranges);
+    aiod_range_locks_init(&range_locks);
     memory = aligned_alloc(4096, SPACE + 8192);
     CHECK(memory != NULL);
     for (size_t i = 0; i < SPACE; i++) {
@@ -729,7 +729,7 @@ int main(void)
     writers_that_share_blocks(0, false);
     writers_that_share_blocks(4096, false);
     writers_that_share_blocks(4096, true);
-    aiod_ranges_destroy(&ranges);
+    aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);
     free(memory);
     return 0;

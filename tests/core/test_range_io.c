@@ -17,7 +17,7 @@ enum {
 };
 
 static struct aiod_buffers buffers;
-static struct aiod_ranges ranges;
+static struct aiod_range_locks range_locks;
 static struct aiod_os os; /* this test's; real where it does not say otherwise */
 static char content[LARGE + 2 * SIZE];
 static uint64_t written;
@@ -57,7 +57,8 @@ static void lacking(int modes, int error)
 
 static struct aiod_direct open_file(int flags)
 {
-    struct aiod_direct file = {.fd = scratch_file(0), .buffers = &buffers, .ranges = &ranges, .alignment = {1, 1}};
+    struct aiod_direct file = {
+        .fd = scratch_file(0), .buffers = &buffers, .range_locks = &range_locks, .alignment = {1, 1}};
     struct iovec part = {.iov_base = content, .iov_len = SIZE};
 
     for (size_t i = 0; i < sizeof(content); i++) {
@@ -220,7 +221,7 @@ static void what_is_refused(void)
     CHECK(aiod_range_write_zeroes(&file, 0, 1, false, &written) == -EBADF && written == 0);
     CHECK(aiod_range_truncate(&file, 0) == -EBADF);
     CHECK(aiod_range_allocate(&file, 0, 1, true) == -EBADF);
-    CHECK(ranges.first == NULL); /* all have left */
+    CHECK(range_locks.first == NULL); /* all have left */
     close(fd);
 }
 
@@ -293,7 +294,7 @@ int main(void)
     os.fallocate = lacking_fallocate;
     aiod_os = &os;
     aiod_buffers_init(&buffers, 1 << 20);
-    aiod_ranges_init(&ranges);
+    aiod_range_locks_init(&range_locks);
     zeroes_by_every_way(0);
     zeroes_by_every_way(O_DIRECT);
     room_is_kept_or_given_back();
@@ -305,7 +306,7 @@ int main(void)
     discarded(O_DIRECT);
     truncated_and_allocated();
     interrupted_truncation();
-    aiod_ranges_destroy(&ranges);
+    aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);
     return 0;
 }

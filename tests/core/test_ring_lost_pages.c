@@ -16,7 +16,7 @@
 #include "check.h"
 #include "raw_ring.h"
 #include "ring_engine.h"
-#include "util/ring_faults.h"
+#include "util/memory_guard.h"
 #include "scratch.h"
 
 #define ENTRIES 64u /* so that each queue has a page of its own */
@@ -259,32 +259,32 @@ static char *mapping(uint64_t bytes)
 
 static void test_each_has_its_own(void)
 {
-    static struct aiod_ring_guard guards[RINGS];
+    static struct aiod_memory_guard guards[RINGS];
 
     for (unsigned i = 0; i < RINGS; i++) {
-        CHECK(aiod_ring_guard(&guards[i], mapping(2 * PAGE), 2 * PAGE) == 0);
+        CHECK(aiod_memory_guard_start(&guards[i], mapping(2 * PAGE), 2 * PAGE) == 0);
     }
     for (unsigned i = 0; i < RINGS; i += 2) {
         *(volatile char *)(guards[i].start + PAGE + 7) = 'x';
-        CHECK(guards[i].start[PAGE + 7] == 'x' && aiod_ring_lost_at(guards[i].start));
+        CHECK(guards[i].start[PAGE + 7] == 'x' && aiod_memory_guard_page_lost_at(guards[i].start));
     }
     for (unsigned i = 0; i < RINGS; i++) {
-        CHECK(aiod_ring_guard_lost(&guards[i]) == (i % 2 == 0));
-        aiod_ring_unguard(&guards[i]);
-        CHECK(!aiod_ring_lost_at(guards[i].start));
+        CHECK(aiod_memory_guard_page_lost(&guards[i]) == (i % 2 == 0));
+        aiod_memory_guard_stop(&guards[i]);
+        CHECK(!aiod_memory_guard_page_lost_at(guards[i].start));
         munmap(guards[i].start, 2 * PAGE);
     }
 }
 
 static void test_many_pages(void)
 {
-    struct aiod_ring_guard guard;
+    struct aiod_memory_guard guard;
 
-    CHECK(aiod_ring_guard(&guard, mapping(MANY_PAGES * PAGE), MANY_PAGES * PAGE) == 0);
+    CHECK(aiod_memory_guard_start(&guard, mapping(MANY_PAGES * PAGE), MANY_PAGES * PAGE) == 0);
     for (unsigned i = 0; i < MANY_PAGES; i++) {
         *(volatile char *)(guard.start + i * PAGE) = 1;
     }
-    aiod_ring_unguard(&guard);
+    aiod_memory_guard_stop(&guard);
     munmap(guard.start, MANY_PAGES * PAGE);
 }
 

@@ -22,7 +22,7 @@ struct copy {
 
 static bool within_one_file(const struct copy *copy)
 {
-    return copy->to->ranges == copy->from->ranges;
+    return copy->to->range_locks == copy->from->range_locks;
 }
 
 static bool overlapping(const struct copy *copy)
@@ -31,10 +31,10 @@ static bool overlapping(const struct copy *copy)
 }
 
 /* Within one file a single range, that spans both. `from` is left empty then. */
-static void choose_ranges(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+static void choose_ranges(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
-    *to = aiod_direct_range(copy->to, copy->offset, copy->length);
-    *from = (struct aiod_range){.start = copy->from_offset, .end = copy->from_offset + copy->length};
+    *to = aiod_direct_range_lock(copy->to, copy->offset, copy->length);
+    *from = (struct aiod_range_lock){.start = copy->from_offset, .end = copy->from_offset + copy->length};
     if (within_one_file(copy)) {
         to->start = from->start < to->start ? from->start : to->start;
         to->end = from->end > to->end ? from->end : to->end;
@@ -42,24 +42,24 @@ static void choose_ranges(const struct copy *copy, struct aiod_range *to, struct
 }
 
 /* The lower address first, as everybody does: two copies in opposite directions must not wait for each other. */
-static void enter(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+static void enter(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
-    bool from_first = (uintptr_t)copy->from->ranges < (uintptr_t)copy->to->ranges;
+    bool from_first = (uintptr_t)copy->from->range_locks < (uintptr_t)copy->to->range_locks;
 
     if (from_first) {
-        aiod_ranges_enter(copy->from->ranges, from);
+        aiod_range_lock_acquire(copy->from->range_locks, from);
     }
-    aiod_ranges_enter(copy->to->ranges, to);
+    aiod_range_lock_acquire(copy->to->range_locks, to);
     if (!from_first && !within_one_file(copy)) {
-        aiod_ranges_enter(copy->from->ranges, from);
+        aiod_range_lock_acquire(copy->from->range_locks, from);
     }
 }
 
-static void leave(const struct copy *copy, struct aiod_range *to, struct aiod_range *from)
+static void leave(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
-    aiod_ranges_leave(copy->to->ranges, to);
+    aiod_range_lock_release(copy->to->range_locks, to);
     if (!within_one_file(copy)) {
-        aiod_ranges_leave(copy->from->ranges, from);
+        aiod_range_lock_release(copy->from->range_locks, from);
     }
 }
 
@@ -97,12 +97,12 @@ static int64_t copy_by_hand(struct copy *copy)
         struct iovec part = {.iov_base = buffer->data};
         uint64_t put;
 
-        result = aiod_direct_read_inside(copy->from, buffer->data, step, copy->from_offset + copy->done);
+        result = aiod_direct_read_locked(copy->from, buffer->data, step, copy->from_offset + copy->done);
         if (result <= 0) {
             break;
         }
         part.iov_len = (size_t)result;
-        result = aiod_direct_write_inside(copy->to, &part, 1, copy->offset + copy->done, 0, &put);
+        result = aiod_direct_write_locked(copy->to, &part, 1, copy->offset + copy->done, 0, &put);
         copy->done += put;
     }
     aiod_buffer_put(buffer);
@@ -142,7 +142,7 @@ int64_t aiod_copy_range(const struct aiod_direct *to, uint64_t offset, const str
 {
     struct copy copy = {
         .to = to, .from = from, .offset = offset, .from_offset = from_offset, .length = length, .done = 0};
-    struct aiod_range to_range, from_range;
+    struct aiod_range_lock to_range, from_range;
     int64_t result;
 
     *written = 0;

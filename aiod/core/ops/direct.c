@@ -6,7 +6,7 @@
 
 #include "util/iov.h"
 #include "util/os.h"
-#include "util/ring_faults.h"
+#include "util/memory_guard.h"
 #include "ops/worker_io.h"
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -63,7 +63,7 @@ static int64_t read_some(const struct aiod_direct *file, char *data, uint64_t *l
     return read_bounced(file, data, *length, offset);
 }
 
-int64_t aiod_direct_read_inside(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset)
+int64_t aiod_direct_read_locked(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset)
 {
     uint64_t have = 0;
 
@@ -84,12 +84,12 @@ int64_t aiod_direct_read_inside(const struct aiod_direct *file, char *data, uint
 
 int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset)
 {
-    struct aiod_range range = {.start = offset, .end = offset + length};
+    struct aiod_range_lock range = {.start = offset, .end = offset + length};
     int64_t got;
 
-    aiod_ranges_enter(file->ranges, &range);
-    got = aiod_direct_read_inside(file, data, length, offset);
-    aiod_ranges_leave(file->ranges, &range);
+    aiod_range_lock_acquire(file->range_locks, &range);
+    got = aiod_direct_read_locked(file, data, length, offset);
+    aiod_range_lock_release(file->range_locks, &range);
     return got;
 }
 
@@ -160,7 +160,8 @@ static int64_t write_bounced(const struct aiod_direct *file, struct aiod_iov *le
 
         aiod_iov_gather(left, bounce->data + (offset - start), length);
         /* A copy that met a hole has carried on with a spare page: a system call would have said EFAULT. */
-        result = aiod_ring_lost_at(from) ? -EFAULT : aiod_io_write(file->fd, &whole, 1, start, flags, &put);
+        result =
+            aiod_memory_guard_page_lost_at(from) ? -EFAULT : aiod_io_write(file->fd, &whole, 1, start, flags, &put);
         *written = part_of(put, offset - start, length);
     }
     aiod_buffer_put(bounce);
@@ -256,7 +257,7 @@ static int64_t write_straight_in_steps(const struct aiod_direct *file, const str
     return (int64_t)whole->iov_len;
 }
 
-int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
+int64_t aiod_direct_write_locked(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
                                  int flags, uint64_t *written)
 {
     struct aiod_iov left = {iov, count};
@@ -278,12 +279,12 @@ int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *i
 
 /* ---- ranges ----------------------------------------------------------------------------------------------------------- */
 
-struct aiod_range aiod_direct_range(const struct aiod_direct *file, uint64_t offset, uint64_t length)
+struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, uint64_t offset, uint64_t length)
 {
     if (file->alignment.offset == 1) {
-        return (struct aiod_range){.start = offset, .end = offset + length};
+        return (struct aiod_range_lock){.start = offset, .end = offset + length};
     }
-    return (struct aiod_range){
+    return (struct aiod_range_lock){
         .start = aiod_align_down(offset, file->alignment.offset), .end = AIOD_RANGE_END, .exclusive = true};
 }
 
@@ -291,21 +292,22 @@ struct aiod_range aiod_direct_range(const struct aiod_direct *file, uint64_t off
  * A write of part of a block enters its blocks first, and looks at the size then: that cannot fall into them while it
  * is inside. Where they reach past the end it enters again, and has everything behind as well.
  */
-static void enter_to_write(const struct aiod_direct *file, struct aiod_range *range, uint64_t offset, uint64_t length)
+static void enter_to_write(const struct aiod_direct *file, struct aiod_range_lock *range, uint64_t offset,
+                           uint64_t length)
 {
-    *range = (struct aiod_range){.start = offset, .end = offset + length};
+    *range = (struct aiod_range_lock){.start = offset, .end = offset + length};
     if (aiod_is_aligned(offset | length, file->alignment.offset)) {
-        aiod_ranges_enter(file->ranges, range);
+        aiod_range_lock_acquire(file->range_locks, range);
         return;
     }
     range->start = aiod_align_down(offset, file->alignment.offset);
     range->end = aiod_align_up(offset + length, file->alignment.offset);
     range->exclusive = true;
-    aiod_ranges_enter(file->ranges, range);
+    aiod_range_lock_acquire(file->range_locks, range);
     if ((uint64_t)aiod_io_size(file->fd) < range->end) {
-        aiod_ranges_leave(file->ranges, range);
+        aiod_range_lock_release(file->range_locks, range);
         range->end = AIOD_RANGE_END;
-        aiod_ranges_enter(file->ranges, range);
+        aiod_range_lock_acquire(file->range_locks, range);
     }
 }
 
@@ -313,7 +315,7 @@ int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, siz
                           uint64_t *written)
 {
     uint64_t length = aiod_iov_bytes(&(struct aiod_iov){iov, count});
-    struct aiod_range range;
+    struct aiod_range_lock range;
     int64_t result;
 
     *written = 0;
@@ -321,7 +323,7 @@ int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, siz
         return 0;
     }
     enter_to_write(file, &range, offset, length);
-    result = aiod_direct_write_inside(file, iov, count, offset, flags, written);
-    aiod_ranges_leave(file->ranges, &range);
+    result = aiod_direct_write_locked(file, iov, count, offset, flags, written);
+    aiod_range_lock_release(file->range_locks, &range);
     return result;
 }

@@ -6,7 +6,7 @@
  * wants no alignment everything goes straight: so this is also the way of a handle that goes through the page cache.
  *
  * A write whose last block reaches past the end of a regular file makes it too large for a moment, and sets the size
- * right afterwards: nothing in the engine that enters the file's ranges (ranges.h) sees that. A process killed at that
+ * right afterwards: nothing in the engine that enters the file's ranges (range_locks.h) sees that. A process killed at that
  * moment leaves less than a block of zeroes at the end.
  */
 #ifndef AIOD_DIRECT_H
@@ -20,7 +20,7 @@
 
 #include "ops/alignment.h"
 #include "util/buffers.h"
-#include "ops/ranges.h"
+#include "ops/range_locks.h"
 
 #define AIOD_DIRECT_STEP_BYTES (UINT64_C(256) << 10) /* a multiple of every block */
 
@@ -31,8 +31,8 @@ struct aiod_direct {
     int fd; /* with O_DIRECT it has to be readable too: a write of part of a block reads the block */
     struct aiod_alignment alignment;
     struct aiod_buffers *buffers;
-    struct aiod_ranges *ranges; /* of the file */
-    bool in_steps;              /* O_DIRECT writes go in steps, since others wait for the disk, too */
+    struct aiod_range_locks *range_locks; /* of the file */
+    bool in_steps;                        /* O_DIRECT writes go in steps, since others wait for the disk, too */
 };
 
 /*
@@ -52,11 +52,11 @@ int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, siz
  * What to enter for a change of `length` bytes at `offset` that may turn into any number of writes among them: the
  * bytes, shared; where the file wants alignment, everything from the first block on, exclusive.
  */
-struct aiod_range aiod_direct_range(const struct aiod_direct *file, uint64_t offset, uint64_t length);
+struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, uint64_t offset, uint64_t length);
 
 /* The first two, for who is inside such a range (to read: inside one of the bytes). */
-int64_t aiod_direct_read_inside(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
-int64_t aiod_direct_write_inside(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
+int64_t aiod_direct_read_locked(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
+int64_t aiod_direct_write_locked(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
                                  int flags, uint64_t *written);
 
 #endif

@@ -22,7 +22,7 @@ static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t i
     file->flushes.dev = dev;
     file->flushes.ino = ino;
     file->flushes.teller_fd = teller_fd;
-    aiod_ranges_init(&file->ranges);
+    aiod_range_locks_init(&file->range_locks);
     pthread_mutex_init(&file->position, NULL);
     return file;
 }
@@ -30,7 +30,7 @@ static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t i
 static void destroy(struct aiod_file *file)
 {
     pthread_mutex_destroy(&file->position);
-    aiod_ranges_destroy(&file->ranges);
+    aiod_range_locks_destroy(&file->range_locks);
     aiod_flushes_destroy(&file->flushes);
     free(file);
 }

@@ -11,9 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "ops/doubt.h"
+#include "ops/write_loss.h"
 #include "ops/flush.h"
-#include "ops/ranges.h"
+#include "ops/range_locks.h"
 
 #define AIOD_FILE_CHAINS 1024u
 
@@ -24,8 +24,8 @@ struct aiod_file {
     struct aiod_file *next;
 
     struct aiod_flushes flushes;
-    struct aiod_doubt doubt;
-    struct aiod_ranges ranges;
+    struct aiod_write_loss write_loss;
+    struct aiod_range_locks range_locks;
     pthread_mutex_t position; /* held by who uses the file position of a descriptor: appends, and looks for holes */
 
     bool owns_flush_fd; /* the descriptor of flushes is no handle's, or its handle is closed */

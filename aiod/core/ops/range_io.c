@@ -77,7 +77,7 @@ static int64_t write_zeroes(const struct aiod_direct *file, uint64_t offset, uin
         struct iovec parts[ZEROES_PARTS];
         size_t count = fill_parts(parts, length - *written);
         uint64_t put;
-        int64_t result = aiod_direct_write_inside(file, parts, count, offset + *written, 0, &put);
+        int64_t result = aiod_direct_write_locked(file, parts, count, offset + *written, 0, &put);
 
         *written += put;
         if (result < 0) {
@@ -170,7 +170,7 @@ static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint
 int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
                                 uint64_t *written)
 {
-    struct aiod_range range = aiod_direct_range(file, offset, length);
+    struct aiod_range_lock range = aiod_direct_range_lock(file, offset, length);
     int64_t device = is_device(file->fd);
     int64_t result;
 
@@ -178,9 +178,9 @@ int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset,
     if (device < 0 || length == 0) {
         return device < 0 ? device : 0;
     }
-    aiod_ranges_enter(file->ranges, &range);
+    aiod_range_lock_acquire(file->range_locks, &range);
     result = (device ? zero_device : zero_file)(file, offset, length, unmap, written);
-    aiod_ranges_leave(file->ranges, &range);
+    aiod_range_lock_release(file->range_locks, &range);
     return result;
 }
 
@@ -188,41 +188,41 @@ int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset,
 
 int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint64_t length)
 {
-    struct aiod_range range = {.start = offset, .end = offset + length};
+    struct aiod_range_lock range = {.start = offset, .end = offset + length};
     int64_t device = is_device(file->fd);
     int64_t result;
 
     if (device < 0 || length == 0) {
         return device < 0 ? device : 0;
     }
-    aiod_ranges_enter(file->ranges, &range);
+    aiod_range_lock_acquire(file->range_locks, &range);
     result = device ? ask_device(file->fd, BLKDISCARD, offset, length) : punch(file->fd, offset, length);
-    aiod_ranges_leave(file->ranges, &range);
+    aiod_range_lock_release(file->range_locks, &range);
     return result;
 }
 
 int64_t aiod_range_truncate(const struct aiod_direct *file, uint64_t size)
 {
-    struct aiod_range range = {.start = size, .end = AIOD_RANGE_END};
+    struct aiod_range_lock range = {.start = size, .end = AIOD_RANGE_END};
     int64_t result;
 
-    aiod_ranges_enter(file->ranges, &range);
+    aiod_range_lock_acquire(file->range_locks, &range);
     result = aiod_io_truncate(file->fd, size);
-    aiod_ranges_leave(file->ranges, &range);
+    aiod_range_lock_release(file->range_locks, &range);
     return result;
 }
 
 int64_t aiod_range_allocate(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool keep_size)
 {
-    struct aiod_range range = {.start = offset, .end = offset + length};
+    struct aiod_range_lock range = {.start = offset, .end = offset + length};
     int64_t device = is_device(file->fd);
     int64_t result;
 
     if (device != 0) {
         return device < 0 ? device : -EOPNOTSUPP; /* the kernel's answer depends on the range */
     }
-    aiod_ranges_enter(file->ranges, &range);
+    aiod_range_lock_acquire(file->range_locks, &range);
     result = fall(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);
-    aiod_ranges_leave(file->ranges, &range);
+    aiod_range_lock_release(file->range_locks, &range);
     return result;
 }

@@ -1,7 +1,7 @@
 /*
  * range_io.h - what changes a range of a file, or its size, without carrying bytes (docs/operations.md).
  *
- * All retry EINTR, and enter the file's ranges (ranges.h) themselves. Offsets and lengths are bytes; a range ends at
+ * All retry EINTR, and enter the file's ranges (range_locks.h) themselves. Offsets and lengths are bytes; a range ends at
  * 2^63 - 1 or before. One of length 0 does nothing and succeeds, but aiod_range_allocate() says -EINVAL. Results are 0
  * or -errno. Nothing is durable before aiod_io_flush(). Any number of threads.
  */

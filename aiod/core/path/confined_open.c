@@ -9,7 +9,7 @@
 
 #include "path/confined.h"
 #include "path/file_id.h"
-#include "path/on_fuse.h"
+#include "path/filesystem.h"
 #include "ops/worker_io.h"
 
 #define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
@@ -178,7 +178,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         .witness_fd = -1,
         .flush_fd = -1,
         .alignment = alignment,
-        .on_fuse = aiod_on_fuse(fd),
+        .on_fuse = aiod_is_on_fuse(fd),
     };
     return 0;
 }

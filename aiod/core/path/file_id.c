@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "path/on_fuse.h"
+#include "path/filesystem.h"
 
 #ifndef AT_HANDLE_FID
 #define AT_HANDLE_FID 0x200 /* Linux 6.5: a handle to compare, not to open by */
@@ -81,7 +81,7 @@ static bool mix_all(int fd, uint64_t *hash)
 {
     bool known;
 
-    if (aiod_on_fuse(fd)) { /* a handle has numbers that the server has made up, beginning anew with each mount */
+    if (aiod_is_on_fuse(fd)) { /* a handle has numbers that the server has made up, beginning anew with each mount */
         return mix_birth(fd, hash) || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
     }
     if (mix_handle(fd, 0, hash)) {

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "path/confined.h"
-#include "ops/inspect.h"
+#include "ops/query_ops.h"
 #include "util/os.h"
 
 struct aiod_naming *aiod_naming_create(enum aiod_verb verb, const char *root, const char *path, const char *to)
@@ -60,7 +60,7 @@ static int list(struct aiod_naming *naming, int fd)
 
 static int stat_path(struct aiod_naming *naming, int fd)
 {
-    return (int)aiod_inspect_stat(fd, &(struct aiod_alignment){.memory = 1, .offset = 1}, &naming->stat);
+    return (int)aiod_query_stat(fd, &(struct aiod_alignment){.memory = 1, .offset = 1}, &naming->stat);
 }
 
 static int sync_directory(struct aiod_naming *naming, int fd)

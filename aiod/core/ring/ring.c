@@ -230,7 +230,7 @@ void aiod_ring_break(struct aiod_ring *ring, const char *why)
 
 bool aiod_ring_is_lost(struct aiod_ring *ring)
 {
-    if (!aiod_ring_guard_lost(&ring->memory.guard)) {
+    if (!aiod_memory_guard_page_lost(&ring->memory.guard)) {
         return false;
     }
     aiod_ring_break(ring, "a page of its ring's memory was gone, and none could be had for it");

@@ -197,7 +197,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
 void aiod_ring_break(struct aiod_ring *ring, const char *why);
 
 /*
- * Is a page of its memory gone (ring_faults.h)? Then it is broken by this. To be asked after the memory has been used: what
+ * Is a page of its memory gone (memory_guard.h)? Then it is broken by this. To be asked after the memory has been used: what
  * was read there is void, what was written there has reached nobody.
  */
 bool aiod_ring_is_lost(struct aiod_ring *ring);

@@ -29,7 +29,7 @@ static uint32_t sq_tail_of(const struct aiod_ring *ring)
 bool aiod_ring_has_entries(const struct aiod_ring *ring)
 {
     return (sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) ||
-            aiod_ring_guard_lost(&ring->memory.guard)) &&
+            aiod_memory_guard_page_lost(&ring->memory.guard)) &&
            !atomic_load_explicit(&ring->ended, memory_order_relaxed);
 }
 

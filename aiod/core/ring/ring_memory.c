@@ -47,7 +47,7 @@ uint64_t aiod_ring_memory_bytes(uint32_t entries, uint64_t area_bytes)
 
 /*
  * Its size cannot change any more: so no access to the mapping can fault because a client has cut the file, and it can have
- * no more memory than it was given. What a hole does that a client punches: ring_faults.h.
+ * no more memory than it was given. What a hole does that a client punches: memory_guard.h.
  */
 static int seal(int fd)
 {
@@ -85,7 +85,7 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
         return fd;
     }
     base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    error = base == MAP_FAILED ? -errno : aiod_ring_guard(&memory->guard, base, bytes);
+    error = base == MAP_FAILED ? -errno : aiod_memory_guard_start(&memory->guard, base, bytes);
     if (error < 0) {
         if (base != MAP_FAILED) {
             munmap(base, bytes);
@@ -107,7 +107,7 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
 
 void aiod_ring_memory_destroy(struct aiod_ring_memory *memory)
 {
-    aiod_ring_unguard(&memory->guard);
+    aiod_memory_guard_stop(&memory->guard);
     aiod_os->munmap(memory->header, memory->bytes);
     close(memory->fd);
 }

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "aiod_ring.h"
-#include "util/ring_faults.h"
+#include "util/memory_guard.h"
 
 struct aiod_ring_memory {
     int fd;
@@ -20,7 +20,7 @@ struct aiod_ring_memory {
     uint32_t entries;
     uint64_t area_bytes; /* a multiple of 4096 */
     uint64_t bytes;      /* of it all */
-    struct aiod_ring_guard guard;
+    struct aiod_memory_guard guard;
 };
 
 /* What a ring of so many entries and bytes takes; 0: entries are no power of two or out of range, or the area is too large. */

@@ -6,7 +6,7 @@
 
 #include "ops/copy_range.h"
 #include "ops/direct.h"
-#include "ops/inspect.h"
+#include "ops/query_ops.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
 #include "ops/range_io.h"
@@ -18,7 +18,7 @@ static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_
         .fd = handle->fd,
         .alignment = handle->use.alignment,
         .buffers = io->buffers,
-        .ranges = &handle->file->ranges,
+        .range_locks = &handle->file->range_locks,
         .in_steps = io->task.request.shared,
     };
 }
@@ -78,7 +78,7 @@ static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *fi
 
 static int64_t run_flush(struct aiod_io *io)
 {
-    if (aiod_doubt_tell(&io->handle->file->doubt, &io->handle->doubter)) {
+    if (aiod_write_loss_report(&io->handle->file->write_loss, &io->handle->loss_reader)) {
         io->task.request.reason = AIOD_REASON_RESTARTED;
         return -EIO;
     }
@@ -86,9 +86,9 @@ static int64_t run_flush(struct aiod_io *io)
 }
 
 /* What keeps out those who make the file too large for a moment (direct.h). */
-static struct aiod_range the_end(void)
+static struct aiod_range_lock the_end(void)
 {
-    return (struct aiod_range){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
+    return (struct aiod_range_lock){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
 }
 
 /* Append, unless the file would be larger than it may be. */
@@ -112,16 +112,16 @@ static int64_t append_within(struct aiod_io *io, int fd)
 /* Appends of a file take turns, and with who else moves a file position. */
 static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
 {
-    struct aiod_range end = the_end();
+    struct aiod_range_lock end = the_end();
     int64_t result;
 
     if (io->handle->use.direct) {
         return -EINVAL; /* the end is aligned by chance, and then not any more */
     }
     pthread_mutex_lock(&io->handle->file->position);
-    aiod_ranges_enter(file->ranges, &end);
+    aiod_range_lock_acquire(file->range_locks, &end);
     result = append_within(io, file->fd);
-    aiod_ranges_leave(file->ranges, &end);
+    aiod_range_lock_release(file->range_locks, &end);
     pthread_mutex_unlock(&io->handle->file->position);
     return result;
 }
@@ -131,31 +131,31 @@ static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
     int64_t count;
 
     pthread_mutex_lock(&io->handle->file->position);
-    count = aiod_inspect_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->data);
+    count = aiod_query_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->data);
     pthread_mutex_unlock(&io->handle->file->position);
     return count < 0 ? count : count * (int64_t)sizeof(struct aiod_extent);
 }
 
 static int64_t run_size(const struct aiod_direct *file)
 {
-    struct aiod_range end = the_end();
+    struct aiod_range_lock end = the_end();
     int64_t result;
 
-    aiod_ranges_enter(file->ranges, &end);
+    aiod_range_lock_acquire(file->range_locks, &end);
     result = aiod_io_size(file->fd);
-    aiod_ranges_leave(file->ranges, &end);
+    aiod_range_lock_release(file->range_locks, &end);
     return result;
 }
 
 static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_stat *stat = (struct aiod_stat *)(void *)io->data;
-    struct aiod_range end = the_end();
+    struct aiod_range_lock end = the_end();
     int64_t result;
 
-    aiod_ranges_enter(file->ranges, &end);
-    result = aiod_inspect_stat(file->fd, &file->alignment, stat);
-    aiod_ranges_leave(file->ranges, &end);
+    aiod_range_lock_acquire(file->range_locks, &end);
+    result = aiod_query_stat(file->fd, &file->alignment, stat);
+    aiod_range_lock_release(file->range_locks, &end);
     return result < 0 ? result : (int64_t)sizeof(*stat);
 }
 
@@ -203,7 +203,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_COPY_RANGE:
         return changed(io, run_copy_range(io, &file));
     case AIOD_PREFETCH:
-        return aiod_inspect_prefetch(file.fd, io->offset, io->length);
+        return aiod_query_prefetch(file.fd, io->offset, io->length);
     case AIOD_STAT:
         return run_stat(io, &file);
     case AIOD_IOCTL:

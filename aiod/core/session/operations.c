@@ -184,7 +184,7 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
 
 const void *aiod_flush_group(unsigned op, const struct aiod_handle *handle)
 {
-    bool joins = op == AIOD_FLUSH && !aiod_doubt_is(&handle->file->doubt, &handle->doubter);
+    bool joins = op == AIOD_FLUSH && !aiod_write_loss_unreported(&handle->file->write_loss, &handle->loss_reader);
 
     return joins ? &handle->file->flushes : NULL;
 }

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "ops/alignment.h"
-#include "ops/doubt.h"
+#include "ops/write_loss.h"
 #include "ops/files.h"
 #include "pool/flows.h"
 #include "ops/ioctls.h"
@@ -64,7 +64,7 @@ struct aiod_handle {
     uint32_t inflight; /* requests */
     struct aiod_handle_use use;
     bool never_nowait; /* RWF_NOWAIT is not known there; by atomic operations */
-    struct aiod_doubter doubter;
+    struct aiod_write_loss_reader loss_reader;
     struct aiod_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
     bool flushed_last;         /* since it is closing (core.c) */
     bool closing;              /* no new requests; closed by a worker when inflight becomes 0 */

@@ -1,4 +1,4 @@
-#include "util/ring_faults.h"
+#include "util/memory_guard.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -20,7 +20,7 @@
 struct slot {
     atomic_uintptr_t start; /* 0: free */
     atomic_uintptr_t end;
-    struct aiod_ring_guard *_Atomic guard;
+    struct aiod_memory_guard *_Atomic guard;
 };
 
 /* Grows, and is never freed: the handler takes no lock. */
@@ -34,14 +34,14 @@ static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER; /* of who writes 
 static struct sigaction previous;
 static uintptr_t page_bytes;
 
-static struct aiod_ring_guard *find_guard(uintptr_t address)
+static struct aiod_memory_guard *find_guard(uintptr_t address)
 {
     for (struct table *table = &first_table; table != NULL; table = atomic_load(&table->next)) {
         for (unsigned i = 0; i < SLOTS; i++) {
             struct slot *slot = &table->slots[i];
             uintptr_t start = atomic_load(&slot->start);
             uintptr_t end = atomic_load(&slot->end);
-            struct aiod_ring_guard *guard = atomic_load(&slot->guard);
+            struct aiod_memory_guard *guard = atomic_load(&slot->guard);
 
             if (start != 0 && address >= start && address < end && atomic_load(&slot->start) == start) {
                 return guard;
@@ -54,7 +54,7 @@ static struct aiod_ring_guard *find_guard(uintptr_t address)
 /* ---- the handler: async-signal-safe, on whichever thread has touched the page ----------------------------------------- */
 
 /* Another view of the spare page, in its place. Nothing is allocated but the mapping. */
-static bool replace_page(const struct aiod_ring_guard *guard, uintptr_t address)
+static bool replace_page(const struct aiod_memory_guard *guard, uintptr_t address)
 {
     char *page = guard->start + ((address - (uintptr_t)guard->start) & ~(page_bytes - 1));
 
@@ -62,7 +62,7 @@ static bool replace_page(const struct aiod_ring_guard *guard, uintptr_t address)
 }
 
 /* By way of another address: a MAP_FIXED that fails may have unmapped what was there. */
-static bool replace_all(const struct aiod_ring_guard *guard)
+static bool replace_all(const struct aiod_memory_guard *guard)
 {
     void *memory = mmap(NULL, guard->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -70,7 +70,7 @@ static bool replace_all(const struct aiod_ring_guard *guard)
            mremap(memory, guard->bytes, guard->bytes, MREMAP_MAYMOVE | MREMAP_FIXED, guard->start) == guard->start;
 }
 
-static bool replace(struct aiod_ring_guard *guard, uintptr_t address)
+static bool replace(struct aiod_memory_guard *guard, uintptr_t address)
 {
     unsigned replaced = atomic_fetch_add(&guard->replaced, 1);
 
@@ -91,7 +91,7 @@ static void handle(int number, siginfo_t *info, void *context)
 {
     int error = errno;
     bool missing = info->si_code > 0 && info->si_code != BUS_ADRALN; /* which another page does not cure */
-    struct aiod_ring_guard *guard = missing ? find_guard((uintptr_t)info->si_addr) : NULL;
+    struct aiod_memory_guard *guard = missing ? find_guard((uintptr_t)info->si_addr) : NULL;
 
     (void)number;
     (void)context;
@@ -132,7 +132,7 @@ static struct slot *free_slot(void)
     }
 }
 
-static int enter(struct aiod_ring_guard *guard)
+static int enter(struct aiod_memory_guard *guard)
 {
     struct slot *slot;
 
@@ -147,7 +147,7 @@ static int enter(struct aiod_ring_guard *guard)
     return slot == NULL ? -ENOMEM : 0;
 }
 
-static void leave(const struct aiod_ring_guard *guard)
+static void leave(const struct aiod_memory_guard *guard)
 {
     pthread_mutex_lock(&table_lock);
     for (struct table *table = &first_table; table != NULL; table = atomic_load(&table->next)) {
@@ -161,7 +161,7 @@ static void leave(const struct aiod_ring_guard *guard)
     pthread_mutex_unlock(&table_lock);
 }
 
-int aiod_ring_guard(struct aiod_ring_guard *guard, char *start, uint64_t bytes)
+int aiod_memory_guard_start(struct aiod_memory_guard *guard, char *start, uint64_t bytes)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     int error;
@@ -182,20 +182,20 @@ int aiod_ring_guard(struct aiod_ring_guard *guard, char *start, uint64_t bytes)
     return error;
 }
 
-void aiod_ring_unguard(struct aiod_ring_guard *guard)
+void aiod_memory_guard_stop(struct aiod_memory_guard *guard)
 {
     leave(guard);
     munmap(guard->spare, page_bytes);
 }
 
-bool aiod_ring_guard_lost(const struct aiod_ring_guard *guard)
+bool aiod_memory_guard_page_lost(const struct aiod_memory_guard *guard)
 {
     return atomic_load_explicit(&guard->lost, memory_order_relaxed);
 }
 
-bool aiod_ring_lost_at(const void *address)
+bool aiod_memory_guard_page_lost_at(const void *address)
 {
-    const struct aiod_ring_guard *guard = find_guard((uintptr_t)address);
+    const struct aiod_memory_guard *guard = find_guard((uintptr_t)address);
 
-    return guard != NULL && aiod_ring_guard_lost(guard);
+    return guard != NULL && aiod_memory_guard_page_lost(guard);
 }

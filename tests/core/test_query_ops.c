@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "ops/inspect.h"
+#include "ops/query_ops.h"
 #include "scratch.h"
 
 enum {
@@ -43,20 +43,20 @@ static void data_and_holes(void)
 {
     int fd = sparse_file(4, 100);
 
-    CHECK(aiod_inspect_extents(fd, 0, UINT64_MAX / 2, extents) == 5);
+    CHECK(aiod_query_extents(fd, 0, UINT64_MAX / 2, extents) == 5);
     check_extent(0, BLOCK, AIOD_EXTENT_HOLE);
     check_extent(1, BLOCK, 0);
     check_extent(2, BLOCK, AIOD_EXTENT_HOLE);
     check_extent(3, BLOCK, 0);
     check_extent(4, 100, AIOD_EXTENT_HOLE);
-    CHECK(aiod_inspect_extents(fd, BLOCK + 7, BLOCK, extents) == 2);
+    CHECK(aiod_query_extents(fd, BLOCK + 7, BLOCK, extents) == 2);
     check_extent(0, BLOCK - 7, 0);
     check_extent(1, 7, AIOD_EXTENT_HOLE);
-    CHECK(aiod_inspect_extents(fd, 10, 5, extents) == 1);
+    CHECK(aiod_query_extents(fd, 10, 5, extents) == 1);
     check_extent(0, 5, AIOD_EXTENT_HOLE);
-    CHECK(aiod_inspect_extents(fd, 0, 0, extents) == 0);
-    CHECK(aiod_inspect_extents(fd, 4 * BLOCK + 100, 1, extents) == 0);
-    CHECK(aiod_inspect_extents(fd, 1 << 30, 5, extents) == 0);
+    CHECK(aiod_query_extents(fd, 0, 0, extents) == 0);
+    CHECK(aiod_query_extents(fd, 4 * BLOCK + 100, 1, extents) == 0);
+    CHECK(aiod_query_extents(fd, 1 << 30, 5, extents) == 0);
     close(fd);
 }
 
@@ -64,9 +64,9 @@ static void no_more_than_there_is_room_for(void)
 {
     int fd = sparse_file(AIOD_EXTENTS_MAX + 10, 0);
 
-    CHECK(aiod_inspect_extents(fd, 0, UINT64_MAX / 2, extents) == AIOD_EXTENTS_MAX);
+    CHECK(aiod_query_extents(fd, 0, UINT64_MAX / 2, extents) == AIOD_EXTENTS_MAX);
     check_extent(AIOD_EXTENTS_MAX - 1, BLOCK, 0);
-    CHECK(aiod_inspect_extents(fd, (uint64_t)AIOD_EXTENTS_MAX * BLOCK, UINT64_MAX / 2, extents) == 10);
+    CHECK(aiod_query_extents(fd, (uint64_t)AIOD_EXTENTS_MAX * BLOCK, UINT64_MAX / 2, extents) == 10);
     close(fd);
 }
 
@@ -89,12 +89,12 @@ static void a_file_system_that_does_not_know(void)
     int fd = sparse_file(4, 100);
 
     os.lseek = ignorant_lseek;
-    CHECK(aiod_inspect_extents(fd, 5, UINT64_MAX / 2, extents) == 1);
+    CHECK(aiod_query_extents(fd, 5, UINT64_MAX / 2, extents) == 1);
     check_extent(0, 4 * BLOCK + 95, 0);
     os.lseek = broken_lseek;
-    CHECK(aiod_inspect_extents(fd, 5, UINT64_MAX / 2, extents) == -EIO);
+    CHECK(aiod_query_extents(fd, 5, UINT64_MAX / 2, extents) == -EIO);
     os.lseek = lseek;
-    CHECK(aiod_inspect_extents(-1, 5, 5, extents) == -EBADF);
+    CHECK(aiod_query_extents(-1, 5, 5, extents) == -EBADF);
     close(fd);
 }
 
@@ -114,7 +114,7 @@ static void a_hole_made_meanwhile(void)
     int fd = sparse_file(4, 0);
 
     os.lseek = punched_lseek;
-    CHECK(aiod_inspect_extents(fd, BLOCK, 3 * BLOCK, extents) == 2);
+    CHECK(aiod_query_extents(fd, BLOCK, 3 * BLOCK, extents) == 2);
     check_extent(0, 2 * BLOCK, AIOD_EXTENT_HOLE);
     check_extent(1, BLOCK, 0);
     os.lseek = lseek;
@@ -127,15 +127,15 @@ static void as_stat(void)
     struct aiod_stat record;
     struct stat status;
 
-    CHECK(aiod_inspect_stat(fd, &(struct aiod_alignment){512, 4096}, &record) == 0);
+    CHECK(aiod_query_stat(fd, &(struct aiod_alignment){512, 4096}, &record) == 0);
     CHECK(fstat(fd, &status) == 0);
     CHECK(record.size == 2 * BLOCK + 3 && record.allocated == (uint64_t)status.st_blocks * 512);
     CHECK(record.device == status.st_dev && record.inode == status.st_ino);
     CHECK(record.mtime_ns == status.st_mtim.tv_sec * INT64_C(1000000000) + status.st_mtim.tv_nsec);
     CHECK(record.mode == status.st_mode && record.links == 0 && record.uid == getuid() && record.gid == status.st_gid);
     CHECK(record.block_size == 4096 && record.io_size == (uint32_t)status.st_blksize);
-    CHECK(aiod_inspect_stat(fd, &(struct aiod_alignment){1, 1}, &record) == 0 && record.block_size == 1);
-    CHECK(aiod_inspect_stat(-1, &(struct aiod_alignment){1, 1}, &record) == -EBADF);
+    CHECK(aiod_query_stat(fd, &(struct aiod_alignment){1, 1}, &record) == 0 && record.block_size == 1);
+    CHECK(aiod_query_stat(-1, &(struct aiod_alignment){1, 1}, &record) == -EBADF);
     close(fd);
 }
 
@@ -153,15 +153,15 @@ static void prefetched(void)
     int fd = sparse_file(2, 0);
 
     os.posix_fadvise = noting_fadvise;
-    CHECK(aiod_inspect_prefetch(fd, BLOCK, 100) == 0 && advised == 100);
-    CHECK(aiod_inspect_prefetch(fd, 0, 0) == 0 && advised == 100);
-    CHECK(aiod_inspect_prefetch(fd, 2 * BLOCK, 100) == 0 && advised == 100); /* behind the end */
+    CHECK(aiod_query_prefetch(fd, BLOCK, 100) == 0 && advised == 100);
+    CHECK(aiod_query_prefetch(fd, 0, 0) == 0 && advised == 100);
+    CHECK(aiod_query_prefetch(fd, 2 * BLOCK, 100) == 0 && advised == 100); /* behind the end */
     advised = 0;
-    CHECK(aiod_inspect_prefetch(fd, 1, INT64_MAX - 1) == 0 && advised == 2 * BLOCK - 1);
+    CHECK(aiod_query_prefetch(fd, 1, INT64_MAX - 1) == 0 && advised == 2 * BLOCK - 1);
     CHECK(ftruncate(fd, INT64_C(1) << 31) == 0);
     advised = 0;
-    CHECK(aiod_inspect_prefetch(fd, 0, INT64_C(1) << 31) == 0 && advised == INT64_C(1) << 30);
-    CHECK(aiod_inspect_prefetch(-1, 0, 100) == -EBADF);
+    CHECK(aiod_query_prefetch(fd, 0, INT64_C(1) << 31) == 0 && advised == INT64_C(1) << 30);
+    CHECK(aiod_query_prefetch(-1, 0, 100) == -EBADF);
     os.posix_fadvise = posix_fadvise;
     close(fd);
 }

@@ -1,7 +1,7 @@
 /* Ranges of a file: shared ones beside each other, exclusive ones alone, first come, first served. */
 #include "check.h"
 
-#include "ops/ranges.h"
+#include "ops/range_locks.h"
 
 enum {
     THREADS = 6,
@@ -9,12 +9,12 @@ enum {
     CELLS = 32
 };
 
-static struct aiod_ranges ranges;
+static struct aiod_range_locks range_locks;
 
 /* ---- who waits -------------------------------------------------------------------------------------------------------- */
 
 struct visitor {
-    struct aiod_range range;
+    struct aiod_range_lock range;
     pthread_t thread;
     _Atomic bool inside;
     struct gate leave;
@@ -24,17 +24,17 @@ static void *visit(void *argument)
 {
     struct visitor *visitor = argument;
 
-    aiod_ranges_enter(&ranges, &visitor->range);
+    aiod_range_lock_acquire(&range_locks, &visitor->range);
     visitor->inside = true;
     gate_pass(&visitor->leave);
     visitor->inside = false;
-    aiod_ranges_leave(&ranges, &visitor->range);
+    aiod_range_lock_release(&range_locks, &visitor->range);
     return NULL;
 }
 
 static void send(struct visitor *visitor, uint64_t start, uint64_t end, bool exclusive)
 {
-    visitor->range = (struct aiod_range){.start = start, .end = end, .exclusive = exclusive};
+    visitor->range = (struct aiod_range_lock){.start = start, .end = end, .exclusive = exclusive};
     visitor->inside = false;
     gate_init(&visitor->leave, false);
     CHECK(pthread_create(&visitor->thread, NULL, visit, visitor) == 0);
@@ -52,39 +52,40 @@ static void wait_until_waiting(size_t count)
     size_t waiting;
 
     do {
-        pthread_mutex_lock(&ranges.lock);
-        waiting = ranges.waiting;
-        pthread_mutex_unlock(&ranges.lock);
+        pthread_mutex_lock(&range_locks.lock);
+        waiting = range_locks.waiting;
+        pthread_mutex_unlock(&range_locks.lock);
     } while (waiting != count);
 }
 
 /* No waiting: one thread enters them all. */
 static void what_does_not_exclude_each_other(void)
 {
-    struct aiod_range beside[] = {
+    struct aiod_range_lock beside[] = {
         {.start = 0, .end = 10},
         {.start = 5, .end = AIOD_RANGE_END},
         {.start = 0, .end = 10},
     };
-    struct aiod_range behind[] = {
+    struct aiod_range_lock behind[] = {
         {.start = 0, .end = 10, .exclusive = true},
         {.start = 10, .end = 20, .exclusive = true},
         {.start = 20, .end = AIOD_RANGE_END, .exclusive = true},
     };
 
     for (size_t i = 0; i < 3; i++) {
-        aiod_ranges_enter(&ranges, &beside[i]);
+        aiod_range_lock_acquire(&range_locks, &beside[i]);
     }
     for (size_t i = 0; i < 3; i++) {
-        aiod_ranges_leave(&ranges, &beside[i]);
+        aiod_range_lock_release(&range_locks, &beside[i]);
     }
     for (size_t i = 0; i < 3; i++) {
-        aiod_ranges_enter(&ranges, &behind[i]);
+        aiod_range_lock_acquire(&range_locks, &behind[i]);
     }
     for (size_t i = 3; i-- > 0;) {
-        aiod_ranges_leave(&ranges, &behind[i]);
+        aiod_range_lock_release(&range_locks, &behind[i]);
     }
-    CHECK(ranges.first == NULL && ranges.last == NULL && ranges.exclusives == 0 && ranges.waiting == 0);
+    CHECK(range_locks.first == NULL && range_locks.last == NULL && range_locks.exclusives == 0 &&
+          range_locks.waiting == 0);
 }
 
 static void first_come_first_served(void)
@@ -141,7 +142,7 @@ static void several_at_once(void)
 static _Atomic int users[CELLS]; /* of a byte: how many share it, or -1 */
 static int plain[CELLS];         /* changed by exclusive ones only: for ThreadSanitizer */
 
-static void use(const struct aiod_range *range)
+static void use(const struct aiod_range_lock *range)
 {
     for (uint64_t i = range->start; i < range->end; i++) {
         if (range->exclusive) {
@@ -168,11 +169,11 @@ static void *come_and_go(void *argument)
     for (int i = 0; i < ROUNDS; i++) {
         uint64_t start = (uint64_t)rand_r(&seed) % CELLS;
         uint64_t end = start + 1 + (uint64_t)rand_r(&seed) % (CELLS - start);
-        struct aiod_range range = {.start = start, .end = end, .exclusive = rand_r(&seed) % 4 == 0};
+        struct aiod_range_lock range = {.start = start, .end = end, .exclusive = rand_r(&seed) % 4 == 0};
 
-        aiod_ranges_enter(&ranges, &range);
+        aiod_range_lock_acquire(&range_locks, &range);
         use(&range);
-        aiod_ranges_leave(&ranges, &range);
+        aiod_range_lock_release(&range_locks, &range);
     }
     return NULL;
 }
@@ -187,16 +188,17 @@ static void from_many_threads(void)
     for (size_t i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
-    CHECK(ranges.first == NULL && ranges.last == NULL && ranges.exclusives == 0 && ranges.waiting == 0);
+    CHECK(range_locks.first == NULL && range_locks.last == NULL && range_locks.exclusives == 0 &&
+          range_locks.waiting == 0);
 }
 
 int main(void)
 {
-    aiod_ranges_init(&ranges);
+    aiod_range_locks_init(&range_locks);
     what_does_not_exclude_each_other();
     first_come_first_served();
     several_at_once();
     from_many_threads();
-    aiod_ranges_destroy(&ranges);
+    aiod_range_locks_destroy(&range_locks);
     return 0;
 }

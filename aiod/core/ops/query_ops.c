@@ -1,4 +1,4 @@
-#include "ops/inspect.h"
+#include "ops/query_ops.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@ static void fill_device(int fd, struct aiod_stat *stat)
     }
 }
 
-int64_t aiod_inspect_stat(int fd, const struct aiod_alignment *alignment, struct aiod_stat *stat)
+int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct aiod_stat *stat)
 {
     struct stat status;
 
@@ -79,7 +79,7 @@ static int64_t piece_end(int fd, uint64_t position, uint64_t end, bool *hole)
     return next < 0 || (uint64_t)next > end ? (int64_t)end : next;
 }
 
-int64_t aiod_inspect_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents)
+int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents)
 {
     int64_t size = aiod_io_size(fd);
     uint64_t end = offset + length;
@@ -107,7 +107,7 @@ int64_t aiod_inspect_extents(int fd, uint64_t offset, uint64_t length, struct ai
 
 /* ---- PREFETCH ----------------------------------------------------------------------------------------------------------- */
 
-int64_t aiod_inspect_prefetch(int fd, uint64_t offset, uint64_t length)
+int64_t aiod_query_prefetch(int fd, uint64_t offset, uint64_t length)
 {
     int64_t size = aiod_io_size(fd);
     uint64_t end = offset + (length < AIOD_RANGE_BYTES_MAX ? length : AIOD_RANGE_BYTES_MAX);

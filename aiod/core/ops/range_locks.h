@@ -1,5 +1,5 @@
 /*
- * ranges.h - the byte ranges of one file that are in use, so that a write of part of a block can have its blocks alone.
+ * range_locks.h - the byte ranges of one file that are in use, so that a write of part of a block can have its blocks alone.
  *
  * A range waits for those that came before it, overlap it, and are exclusive (or it is exclusive itself): first come,
  * first served, so that a waiting exclusive one holds back later ones that overlap it. Shared ones do not wait for
@@ -17,8 +17,8 @@
  * A thread that has entered one must not enter another of the same file: it would wait behind an exclusive one that
  * waits for its first. Of two files it enters the one with its ranges at the lower address first.
  */
-#ifndef AIOD_RANGES_H
-#define AIOD_RANGES_H
+#ifndef AIOD_RANGE_LOCKS_H
+#define AIOD_RANGE_LOCKS_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -28,38 +28,38 @@
 #define AIOD_RANGE_END UINT64_MAX
 
 /* On the stack of the thread that enters. */
-struct aiod_range {
+struct aiod_range_lock {
     /* Filled before entering; constant until left. */
     uint64_t start; /* bytes */
     uint64_t end;   /* bytes; exclusive of it */
     bool exclusive;
 
     /* Protected by the lock of the ranges. */
-    struct aiod_range *previous;
-    struct aiod_range *next;
+    struct aiod_range_lock *previous;
+    struct aiod_range_lock *next;
     size_t blockers;     /* earlier ones that it waits for */
     pthread_cond_t free; /* there is one only while it waits */
 };
 
 /* Of one file, by whatever handle. */
-struct aiod_ranges {
+struct aiod_range_locks {
     pthread_mutex_t lock;
 
     /* Protected by lock. */
-    struct aiod_range *first; /* in the order of coming, those that wait among them */
-    struct aiod_range *last;
+    struct aiod_range_lock *first; /* in the order of coming, those that wait among them */
+    struct aiod_range_lock *last;
     size_t exclusives; /* of them */
     size_t waiting;    /* of them */
 };
 
-void aiod_ranges_init(struct aiod_ranges *ranges);
+void aiod_range_locks_init(struct aiod_range_locks *ranges);
 
 /* Nobody is inside. */
-void aiod_ranges_destroy(struct aiod_ranges *ranges);
+void aiod_range_locks_destroy(struct aiod_range_locks *ranges);
 
-/* Any thread that may block. `range` stays where it is until aiod_ranges_leave(). */
-void aiod_ranges_enter(struct aiod_ranges *ranges, struct aiod_range *range);
+/* Any thread that may block. `range` stays where it is until aiod_range_lock_release(). */
+void aiod_range_lock_acquire(struct aiod_range_locks *ranges, struct aiod_range_lock *range);
 
-void aiod_ranges_leave(struct aiod_ranges *ranges, struct aiod_range *range);
+void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_lock *range);
 
 #endif

@@ -1,10 +1,10 @@
-#include "path/on_fuse.h"
+#include "path/filesystem.h"
 
 #include <sys/vfs.h>
 
 #define FUSE_MAGIC 0x65735546
 
-bool aiod_on_fuse(int fd)
+bool aiod_is_on_fuse(int fd)
 {
     struct statfs found;
 

@@ -1,37 +1,37 @@
-#include "ops/ranges.h"
+#include "ops/range_locks.h"
 
-void aiod_ranges_init(struct aiod_ranges *ranges)
+void aiod_range_locks_init(struct aiod_range_locks *ranges)
 {
-    *ranges = (struct aiod_ranges){.first = NULL};
+    *ranges = (struct aiod_range_locks){.first = NULL};
     pthread_mutex_init(&ranges->lock, NULL);
 }
 
-void aiod_ranges_destroy(struct aiod_ranges *ranges)
+void aiod_range_locks_destroy(struct aiod_range_locks *ranges)
 {
     pthread_mutex_destroy(&ranges->lock);
 }
 
-static bool exclude_each_other(const struct aiod_range *a, const struct aiod_range *b)
+static bool exclude_each_other(const struct aiod_range_lock *a, const struct aiod_range_lock *b)
 {
     return (a->exclusive || b->exclusive) && a->start < b->end && b->start < a->end;
 }
 
 /* Of those there. Lock held. */
-static size_t count_blockers(const struct aiod_ranges *ranges, const struct aiod_range *range)
+static size_t count_blockers(const struct aiod_range_locks *ranges, const struct aiod_range_lock *range)
 {
     size_t blockers = 0;
 
     if (!range->exclusive && ranges->exclusives == 0) {
         return 0;
     }
-    for (const struct aiod_range *earlier = ranges->first; earlier != NULL; earlier = earlier->next) {
+    for (const struct aiod_range_lock *earlier = ranges->first; earlier != NULL; earlier = earlier->next) {
         blockers += exclude_each_other(earlier, range);
     }
     return blockers;
 }
 
 /* Lock held. */
-static void append(struct aiod_ranges *ranges, struct aiod_range *range)
+static void append(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     range->previous = ranges->last;
     range->next = NULL;
@@ -41,7 +41,7 @@ static void append(struct aiod_ranges *ranges, struct aiod_range *range)
 }
 
 /* Lock held. */
-static void take_out(struct aiod_ranges *ranges, struct aiod_range *range)
+static void take_out(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     *(range->previous != NULL ? &range->previous->next : &ranges->first) = range->next;
     *(range->next != NULL ? &range->next->previous : &ranges->last) = range->previous;
@@ -49,7 +49,7 @@ static void take_out(struct aiod_ranges *ranges, struct aiod_range *range)
 }
 
 /* Lock held on entry and return, not meanwhile. */
-static void wait_for_blockers(struct aiod_ranges *ranges, struct aiod_range *range)
+static void wait_for_blockers(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     pthread_cond_init(&range->free, NULL);
     ranges->waiting++;
@@ -60,7 +60,7 @@ static void wait_for_blockers(struct aiod_ranges *ranges, struct aiod_range *ran
     pthread_cond_destroy(&range->free);
 }
 
-void aiod_ranges_enter(struct aiod_ranges *ranges, struct aiod_range *range)
+void aiod_range_lock_acquire(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     pthread_mutex_lock(&ranges->lock);
     range->blockers = count_blockers(ranges, range);
@@ -71,11 +71,11 @@ void aiod_ranges_enter(struct aiod_ranges *ranges, struct aiod_range *range)
     pthread_mutex_unlock(&ranges->lock);
 }
 
-void aiod_ranges_leave(struct aiod_ranges *ranges, struct aiod_range *range)
+void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     pthread_mutex_lock(&ranges->lock);
     if (ranges->waiting > 0) {
-        for (struct aiod_range *later = range->next; later != NULL; later = later->next) {
+        for (struct aiod_range_lock *later = range->next; later != NULL; later = later->next) {
             if (exclude_each_other(range, later) && --later->blockers == 0) {
                 pthread_cond_signal(&later->free); /* with the lock held: a waiter that has left has no condition */
             }

@@ -1,5 +1,5 @@
 /*
- * ring_faults.h - SIGBUS in the memory of a ring costs that ring its session, and nobody else anything.
+ * memory_guard.h - SIGBUS in the memory of a ring costs that ring its session, and nobody else anything.
  *
  * The memory was allocated whole and its size is sealed, and still a page of it can be missing: its client punches a hole
  * (fallocate, madvise), and when the engine touches the page next the kernel has no memory for another; or the page cannot
@@ -16,15 +16,15 @@
  * - Anonymous memory in place of the page at once: under strict accounting (vm.overcommit_memory = 2) there is none to be had,
  *   at the very moment that it is for.
  */
-#ifndef AIOD_RING_FAULTS_H
-#define AIOD_RING_FAULTS_H
+#ifndef AIOD_MEMORY_GUARD_H
+#define AIOD_MEMORY_GUARD_H
 
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 /* A mapping that is guarded. */
-struct aiod_ring_guard {
+struct aiod_memory_guard {
     /* Constant while guarded. */
     char *start;
     uint64_t bytes;
@@ -36,16 +36,16 @@ struct aiod_ring_guard {
 };
 
 /*
- * Guard the `bytes` mapped at `start`, until aiod_ring_unguard(), which comes before they are unmapped. Whoever touches
+ * Guard the `bytes` mapped at `start`, until aiod_memory_guard_stop(), which comes before they are unmapped. Whoever touches
  * them has a reference of the ring. Any thread. 0, or -errno.
  */
-int aiod_ring_guard(struct aiod_ring_guard *guard, char *start, uint64_t bytes);
-void aiod_ring_unguard(struct aiod_ring_guard *guard);
+int aiod_memory_guard_start(struct aiod_memory_guard *guard, char *start, uint64_t bytes);
+void aiod_memory_guard_stop(struct aiod_memory_guard *guard);
 
 /* Is a page gone, so that what was read there may not be what the client wrote? */
-bool aiod_ring_guard_lost(const struct aiod_ring_guard *guard);
+bool aiod_memory_guard_page_lost(const struct aiod_memory_guard *guard);
 
 /* The same of the ring that `address` lies in; false: it lies in none. */
-bool aiod_ring_lost_at(const void *address);
+bool aiod_memory_guard_page_lost_at(const void *address);
 
 #endif
