@@ -33,7 +33,18 @@ def core() -> Any:
 def refuse_open(core: Any) -> None:
     with pytest.raises(ValueError, match="zero byte"):
         core.open(
-            1, "/", "a\0b", 1, 0, exact_mode=False, uid=-1, gid=-1, links=True, as_client=(1, 1, GROUPS), timeout_ms=0
+            1,
+            None,
+            "/",
+            "a\0b",
+            1,
+            0,
+            exact_mode=False,
+            uid=-1,
+            gid=-1,
+            links=True,
+            as_client=(1, 1, GROUPS),
+            timeout_ms=0,
         )
 
 
@@ -41,6 +52,7 @@ def refuse_name(core: Any) -> None:
     with pytest.raises(ValueError, match="zero byte"):
         core.name(
             1,
+            None,
             _core.VERB_STAT,
             "/",
             "a\0b",
