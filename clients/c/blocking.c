@@ -1,18 +1,23 @@
 /*
- * blocking.c - the blocking calls: a request, or a transfer in parts, with a copy, waited for.
+ * blocking.c - the blocking calls: submit a request, or a transfer in parts, wait for it, and copy the data.
  *
- * A long transfer has a few parts in flight at once, each with its own buffer, and takes them in order. Who has parts in flight
- * and finds no room for another waits for the oldest of them; only who has none waits for others. So of those who wait for
- * each other one always goes on.
+ * A long transfer has a few parts in flight at once, each with its own buffer, and takes their results in order. A transfer that
+ * finds no room for another part waits for its own oldest part; only a transfer without parts in flight waits for
+ * room that others release. So of several transfers that need room one always proceeds.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "buffers.h"
 #include "client.h"
+#include "clock.h"
+#include "error.h"
+#include "forks.h"
+#include "wait.h"
 
 #define PARTS_MAX 4u   /* in flight */
-#define AREA_PARTS 16u /* a part is this fraction of the area at most: some transfers go on side by side */
+#define AREA_PARTS 16u /* a part is this fraction of the area at most, so that several transfers find room */
 
 static _Thread_local uint64_t written;
 
@@ -45,11 +50,11 @@ static int64_t left_ns(uint64_t deadline_ns)
 /* A buffer of *bytes, or of less if there is none so large; NULL: there is none now. */
 static void *borrow(const struct transfer *transfer, uint64_t *bytes)
 {
-    void *buffer = aiod_borrow(transfer->client, *bytes);
+    void *buffer = aiod_borrow_buffer(transfer->client, *bytes);
 
-    while (buffer == NULL && transfer->count == 0 && *bytes > AREA_PAGE_BYTES) {
-        *bytes = *bytes / 2 > AREA_PAGE_BYTES ? *bytes / 2 : AREA_PAGE_BYTES;
-        buffer = aiod_borrow(transfer->client, *bytes);
+    while (buffer == NULL && transfer->count == 0 && *bytes > AIOD_POOL_PAGE_BYTES) {
+        *bytes = *bytes / 2 > AIOD_POOL_PAGE_BYTES ? *bytes / 2 : AIOD_POOL_PAGE_BYTES;
+        buffer = aiod_borrow_buffer(transfer->client, *bytes);
     }
     return buffer;
 }
@@ -57,10 +62,10 @@ static void *borrow(const struct transfer *transfer, uint64_t *bytes)
 static uint64_t part_bytes(const struct transfer *transfer)
 {
     uint64_t max = aiod_request_bytes_max(transfer->client);
-    uint64_t share = transfer->client->area_bytes / AREA_PARTS;
+    uint64_t share = transfer->client->areas.bytes / AREA_PARTS;
     uint64_t rest = transfer->length - transfer->asked;
 
-    share = share > AREA_PAGE_BYTES ? share : AREA_PAGE_BYTES;
+    share = share > AIOD_POOL_PAGE_BYTES ? share : AIOD_POOL_PAGE_BYTES;
     max = share < max ? share : max;
     return rest < max ? rest : max;
 }
@@ -72,7 +77,7 @@ static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
     int submitted;
 
     if (op == NULL) {
-        aiod_give_back_borrowed(transfer->client, buffer);
+        aiod_return_buffer(transfer->client, buffer);
         return aiod_fail(-ENOMEM, "no memory");
     }
     *op = transfer->request;
@@ -85,7 +90,7 @@ static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
     }
     submitted = aiod_submit(transfer->client, &op, 1);
     if (submitted <= 0) {
-        aiod_give_back_borrowed(transfer->client, buffer);
+        aiod_return_buffer(transfer->client, buffer);
         free(op);
         return submitted;
     }
@@ -145,18 +150,19 @@ static void finish_oldest(struct transfer *transfer)
     transfer->count--;
     if (aiod_wait(transfer->client, op, left_ns(transfer->deadline_ns)) < 0) {
         fail(transfer, aiod_fail(-ETIMEDOUT, "no answer in time: unknown whether done"));
-        aiod_abandon_borrowed(transfer->client, op);
+        aiod_disown_buffer(transfer->client, op->buffer);
+        aiod_abandon(transfer->client, op);
         return;
     }
     take_result(transfer, op);
-    aiod_give_back_borrowed(transfer->client, op->buffer);
+    aiod_return_buffer(transfer->client, op->buffer);
     free(op);
 }
 
 /* Ask for the next part, or wait until that can be done. */
-static void go_on(struct transfer *transfer)
+static void advance(struct transfer *transfer)
 {
-    uint64_t room = aiod_room_count(transfer->client); /* before looking for some */
+    uint64_t room = aiod_room_count(transfer->client); /* counted before ask_part(), which may find no room */
     int asked = transfer->count < PARTS_MAX ? ask_part(transfer) : 0;
 
     if (asked == 0 && transfer->count > 0) {
@@ -178,7 +184,7 @@ static int64_t perform(struct transfer *transfer, int64_t timeout_ns)
     }
     transfer->deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_deadline((uint64_t)timeout_ns);
     while (!transfer->ended && (transfer->asked < transfer->length || !transfer->begun)) {
-        go_on(transfer);
+        advance(transfer);
     }
     while (transfer->count > 0) {
         finish_oldest(transfer);

@@ -1,10 +1,13 @@
 /*
- * endpoint.c - where the daemon is, and whose. As endpoint.py of the Python client, with its sentences.
+ * endpoint.c - find the daemon's directory and check its owner. The rules and the messages are those of the Python client's
+ * endpoint.py.
  *
- * An endpoint that the user names is the user's choice. One that we find ourselves may be a trap: anybody can make
- * /tmp/aiod-UID before its user does. So nothing is said to what listens there unless nobody else can have put it there: by
- * the owner and mode of its directory, and by the uid of the process that listens (SO_PEERCRED).
+ * An endpoint that the user names is the user's choice. A default one may be a trap: anybody can make /tmp/aiod-UID before its
+ * user does. So libaiod sends nothing to a server in a default directory unless no other user can have put it there, judged
+ * by the owner and the mode of the directory and by the uid of the listening process (SO_PEERCRED).
  */
+#include "endpoint.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +16,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client.h"
+#include "aiod.h"
+#include "error.h"
 
 #ifndef SYSTEM_DIR
 #define SYSTEM_DIR "/run/aiod"
@@ -21,7 +25,7 @@
 #define BY_OTHERS (S_IWGRP | S_IWOTH)
 #define NOT_USED "not used; if it is your daemon's all the same, set AIOD_ENDPOINT"
 
-/* Can nobody but root have made it? */
+/* Can only root have made it? */
 static bool is_made_by_root(const char *directory)
 {
     char parent[AIOD_DIRECTORY_BYTES];
@@ -37,7 +41,7 @@ static bool is_made_by_root(const char *directory)
     return stat(parent, &status) == 0 && status.st_uid == 0 && (status.st_mode & BY_OTHERS) == 0;
 }
 
-/* *owner: of it. -EACCES: others than root and this user can have put sockets there. */
+/* -EACCES: a user other than root and this one can have put sockets there. *owner: the owner of the directory. */
 static int check_directory(const char *directory, uid_t *owner)
 {
     struct stat status;
@@ -62,26 +66,29 @@ static int check_directory(const char *directory, uid_t *owner)
 
 int aiod_check_server(int socket, const char *path, const char *directory)
 {
-    struct ucred who = {0};
-    socklen_t size = sizeof(who);
+    struct ucred server = {0};
+    socklen_t size = sizeof(server);
     uid_t owner;
     int error = check_directory(directory, &owner);
 
     if (error < 0) {
         return error;
     }
-    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) < 0) {
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &server, &size) < 0) {
         return aiod_fail(-errno, "%s: who serves it cannot be told: %s", path, strerror(errno));
     }
-    if (who.uid != getuid() && who.uid != 0 && who.uid != owner) {
+    if (server.uid != getuid() && server.uid != 0 && server.uid != owner) {
         return aiod_fail(-EACCES,
                          "%s is served by uid %u, who is neither you, nor root, nor the owner of %s: " NOT_USED, path,
-                         who.uid, directory);
+                         server.uid, directory);
     }
     return 0;
 }
 
-/* Is there a socket of a daemon's, or may this user not know? What refuses a stranger is the better answer then. */
+/*
+ * Is there a daemon's socket? True, too, if this user may not look: connecting fails then, with a better message than
+ * "no daemon".
+ */
 static bool may_exist(const char *directory)
 {
     char path[AIOD_DIRECTORY_BYTES + sizeof("/aiod.sock")];
@@ -104,8 +111,8 @@ static void own_directory(char *directory)
     }
 }
 
-/* 1: this one; 0: there is none; -EACCES: there may be, but it is not to be used. */
-static int look_at(const char *directory)
+/* 1: a daemon may be there; 0: there is none; -EACCES: there may be one, but it cannot be trusted. */
+static int check_candidate(const char *directory)
 {
     uid_t owner;
     int error = may_exist(directory) ? check_directory(directory, &owner) : 0;
@@ -113,24 +120,24 @@ static int look_at(const char *directory)
     return error < 0 ? error : may_exist(directory);
 }
 
-/* This user's daemon, else the system's; a directory that others could have made, or may write to, is passed over. */
+/* This user's daemon, else the system's. A directory that other users could have made, or may write to, is skipped. */
 static int default_directory(char *directory)
 {
-    char said[AIOD_RING_SENTENCE_MAX];
+    char own_error[AIOD_RING_SENTENCE_MAX];
     int own, system;
 
     own_directory(directory);
-    own = look_at(directory);
+    own = check_candidate(directory);
     if (own > 0) {
         return 0;
     }
-    snprintf(said, sizeof(said), "%s", aiod_error());
-    system = look_at(SYSTEM_DIR);
+    snprintf(own_error, sizeof(own_error), "%s", aiod_error());
+    system = check_candidate(SYSTEM_DIR);
     if (system > 0) {
         snprintf(directory, AIOD_DIRECTORY_BYTES, SYSTEM_DIR);
         return 0;
     }
-    return own < 0 ? aiod_fail(own, "%s", said) : system;
+    return own < 0 ? aiod_fail(own, "%s", own_error) : system;
 }
 
 static int named_directory(char *directory, const char *endpoint)

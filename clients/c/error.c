@@ -1,7 +1,9 @@
-#include "client.h"
+#include "error.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+#include "aiod.h"
 
 static _Thread_local char sentence[AIOD_RING_SENTENCE_MAX + 256];
 

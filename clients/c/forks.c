@@ -1,16 +1,20 @@
 /*
- * forks.c - a forked child has its parent's clients, and must leave them alone: their locks may be held by threads that are not
- * there, and what it sent on the socket would be the parent's.
+ * forks.c - a forked child inherits its parent's clients and must leave them alone: their locks may be held by threads that do
+ * not exist in the child, and messages that the child sent would be the parent's.
  *
- * The ring's memory is not there in a child (MADV_DONTFORK): it is shared, and a write would be one into the parent's
- * buffers, maybe while they are written to a file.
+ * The ring's memory is not mapped in a child (MADV_DONTFORK). It is shared memory: a write by the child would change the
+ * parent's buffers, possibly while the engine writes them to a file.
  */
+#include "forks.h"
+
 #include <errno.h>
+#include <pthread.h>
 
 #include "client.h"
+#include "error.h"
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static unsigned forks; /* of this process and those that it was forked from; changed only where there is one thread */
+static unsigned forks; /* of this process and its ancestors; changed only in a new child, which has one thread */
 
 static void count_fork(void)
 {
@@ -25,12 +29,12 @@ static void begin_counting(void)
 void aiod_remember_process(struct aiod_client *client)
 {
     pthread_once(&once, begin_counting);
-    client->born = forks;
+    client->forks = forks;
 }
 
 bool aiod_forked(const struct aiod_client *client)
 {
-    return client->born != forks;
+    return client->forks != forks;
 }
 
 int aiod_fail_forked(void)

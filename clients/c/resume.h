@@ -1,92 +1,69 @@
 /*
- * resume.h - what a client keeps in order to go on with another engine: its open files, and areas of engines before.
+ * resume.h - going on with another engine. Clients with `resume` only; the client's lock is held, unless a function says
+ * otherwise.
  */
-#ifndef AIOD_RESUME_H
-#define AIOD_RESUME_H
+#ifndef LIBAIOD_RESUME_H
+#define LIBAIOD_RESUME_H
 
-#include <sys/types.h>
+#include "aiod.h"
+#include "open_files.h"
 
-#include "client.h"
-
-#define AIOD_RETRY_MS 50
-
-/* A handle of the caller's, whose number is kept for as long as it is open. */
-struct aiod_open_file {
-    char *path; /* NULL: a free slot */
-    uint32_t generation;
-    unsigned flags; /* of its OPEN, those that have a meaning again */
-    struct aiod_ring_file identity;
-    uint32_t engine_handle; /* the engine's number; 0: it could not be opened again */
-    int lost;               /* why, as a negative errno */
-    uint32_t next_handle;   /* socket_lock: what the engine gave that is being attached to */
-    int next_lost;
-    uint64_t changes; /* acknowledged so far */
-    uint64_t flushed; /* how many of them an acknowledged flush has covered */
-    bool doubt;       /* an engine has died with changes that no flush covered, and no flush has said so yet */
-};
-
-/* An area that was, for as long as the caller has buffers of it. A buffer's place in the area that is remains its own. */
-struct aiod_old_area {
-    char *base;
-    uint64_t taken;
-    struct aiod_old_area *next;
-};
+#define AIOD_RETRY_NS UINT64_C(50000000) /* between two attempts to attach */
 
 struct aiod_resume {
     /* Constant. */
     char *path;
-    char *directory; /* NULL: as aiod_get_attached() has it */
+    char *directory; /* NULL: the user named the endpoint; see aiod_attachment_get() */
     char *software;
     struct aiod_options options;
     uint64_t timeout_ns;
-    int timer; /* while away, an event loop is woken by it */
-
-    /* Protected by lock; but while away nobody adds or removes, and who holds socket_lock opens them again. */
-    struct aiod_open_file *files;
-    uint32_t file_count; /* slots */
 
     /* Protected by lock. */
-    uint64_t until_ns; /* while away: gives up then */
-    uint64_t next_ns;  /* while away: tries again then */
-    uint64_t looked_ns;
-    uint64_t *covers; /* by a flush's place: `changes` when it was submitted */
-    uint64_t taken;   /* buffers of the area that is */
-    struct aiod_old_area *old_areas;
-    char said[AIOD_RING_SENTENCE_MAX]; /* by the last attempt */
+    struct aiod_open_files files;
+    uint64_t *flush_covers;                  /* by a flush's slot: the file's `changes` when it was submitted */
+    uint64_t give_up_ns;                     /* while away: the session ends then */
+    uint64_t retry_ns;                       /* while away: the time of the next attempt */
+    uint64_t checked_ns;                     /* when the connection was checked last */
+    char last_error[AIOD_RING_SENTENCE_MAX]; /* of the last attempt */
 };
 
-/* ---- open_files.c ---- */
+/* ---- resume.c: when ---- */
 
-/* A handle for what was opened, or -ENOMEM. Lock held. */
-int64_t aiod_files_add(struct aiod_client *client, const char *path, unsigned flags, const struct aiod_ring_file *file,
-                       uint32_t engine_handle);
+/* 0, or -errno with its message; aiod_resume_destroy() is needed in any case. No other thread knows the client. */
+int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
+                     const struct aiod_options *options);
+void aiod_resume_destroy(struct aiod_client *client);
 
-/* False: there is no such handle. Lock held. */
-bool aiod_files_remove(struct aiod_client *client, uint32_t handle);
+/* While away: make the next attempt if it is due, or sleep until then, at most until `deadline_ns`. The lock is not held meanwhile. */
+void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns);
 
-/* The engine's number of it; 0: none. Lock held. */
-uint32_t aiod_files_engine_handle(struct aiod_client *client, uint32_t handle);
+/* Check whether the connection has ended, once a millisecond at most. */
+void aiod_resume_check(struct aiod_client *client);
 
-/* NULL: there is no such handle. Lock held. */
-struct aiod_open_file *aiod_files_find(const struct aiod_resume *resume, uint32_t handle);
+/* The same, and make the next attempt if it is due; never sleeps otherwise. The lock is not held meanwhile. */
+void aiod_resume_poll(struct aiod_client *client);
 
-/* Open all of them at the engine behind `socket`, for aiod_files_commit(). 0, or -errno: it does not go. socket_lock held. */
-int aiod_files_reopen(struct aiod_client *client, int socket, uint64_t deadline_ns);
+/* Wait until an engine is connected or the session has ended. 0, or -errno of the end. socket_lock is held, lock is not. */
+int aiod_resume_await(struct aiod_client *client);
 
-/* From now on they are that engine's. Lock held. */
-void aiod_files_commit(struct aiod_resume *resume);
+/* ---- resume_requests.c: what becomes of requests ---- */
 
-/* The engine has gone with that last word. Lock held. */
-void aiod_files_left(struct aiod_resume *resume, unsigned last_word);
+/* The hooks of the queue. */
+void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, struct aiod_ring_sqe *sqe);
+bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op);
 
-void aiod_files_destroy(struct aiod_resume *resume);
+/*
+ * The engine has gone. Requests in flight end, or keep their slots for the next engine. `drained`: a request without a
+ * completion was not executed.
+ */
+void aiod_resume_sort_requests(struct aiod_client *client, bool drained);
 
-/* ---- resume.c: old areas; lock held ---- */
+/* ---- reattach.c: how ---- */
 
-/* The old area that it lies in; NULL: in none. */
-const struct aiod_old_area *aiod_old_area_of(const struct aiod_resume *resume, uint64_t bytes, const char *data);
-
-/* A buffer has been given back: an old area without any goes. */
-void aiod_old_area_put(struct aiod_resume *resume, uint64_t bytes, const char *buffer);
+/*
+ * Attach to an engine, once. 0: it is connected, and requests are submitted to it; or -errno with its message. *final: another
+ * attempt is of no use. socket_lock is held, lock is not.
+ */
+int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final);
 
 #endif

@@ -1,9 +1,11 @@
 /*
- * wire.c - the ring's socket with time limits, whatever signals come.
+ * wire.c - the ring's socket: messages with deadlines, whatever signals arrive.
  *
- * By poll() and calls that do not block. SO_RCVTIMEO and SO_SNDTIMEO would do for who has no signals: with them a call is
- * not restarted even with SA_RESTART, and each attempt begins its time anew.
+ * Uses poll() and calls that do not block. Rejected: SO_RCVTIMEO and SO_SNDTIMEO. They do for programs without signals; but
+ * with them a call is not restarted, not even with SA_RESTART, and each attempt begins its time anew.
  */
+#include "wire.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -12,20 +14,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "client.h"
+#include "clock.h"
+#include "error.h"
 
-uint64_t aiod_deadline(uint64_t timeout_ns)
-{
-    uint64_t now = aiod_clock_ns();
-
-    return timeout_ns < AIOD_NEVER - now ? now + timeout_ns : AIOD_NEVER;
-}
-
-/* For poll(): never less than there is. */
+/* For poll(): rounded up, so that poll() does not return before the deadline. */
 static int milliseconds_until(uint64_t deadline_ns)
 {
     uint64_t now = aiod_clock_ns();
-    uint64_t left_ms = deadline_ns > now ? (deadline_ns - now + 999999) / 1000000 : 0;
+    uint64_t left_ms = deadline_ns > now ? (deadline_ns - now + AIOD_NS_PER_MS - 1) / AIOD_NS_PER_MS : 0;
 
     return deadline_ns == AIOD_NEVER ? -1 : left_ms < INT32_MAX ? (int)left_ms : INT32_MAX;
 }
@@ -46,7 +42,7 @@ int aiod_poll(int socket, short events, uint64_t deadline_ns)
     }
 }
 
-/* connect() waits where the backlog is full, and for as long as SO_SNDTIMEO says; poll() would not tell. */
+/* connect() waits while the listener's backlog is full, for SO_SNDTIMEO at most; poll() does not report that backlog. */
 static void limit_connect(int fd, uint64_t deadline_ns)
 {
     uint64_t now = aiod_clock_ns();
@@ -58,8 +54,8 @@ static void limit_connect(int fd, uint64_t deadline_ns)
     }
 }
 
-/* A signal that interrupts connect() to a unix socket leaves it as it was: it is called again. */
-static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadline_ns)
+/* A signal that interrupts connect() leaves a unix socket unconnected: call connect() again. */
+static int connect_until(int fd, const struct sockaddr_un *address, uint64_t deadline_ns)
 {
     for (;;) {
         limit_connect(fd, deadline_ns);
@@ -75,7 +71,7 @@ static int connect_by(int fd, const struct sockaddr_un *address, uint64_t deadli
     }
 }
 
-int aiod_dial(const char *path, uint64_t deadline_ns)
+int aiod_socket_connect(const char *path, uint64_t deadline_ns)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int error;
@@ -89,7 +85,7 @@ int aiod_dial(const char *path, uint64_t deadline_ns)
     if (fd < 0) {
         return aiod_fail(-errno, "no socket: %s", strerror(errno));
     }
-    error = connect_by(fd, &address, deadline_ns);
+    error = connect_until(fd, &address, deadline_ns);
     if (error < 0) {
         close(fd);
         if (error == -EACCES) {
@@ -104,12 +100,12 @@ int aiod_dial(const char *path, uint64_t deadline_ns)
     return fd;
 }
 
-pid_t aiod_peer(int socket)
+pid_t aiod_socket_peer(int socket)
 {
-    struct ucred who = {0};
-    socklen_t size = sizeof(who);
+    struct ucred peer = {0};
+    socklen_t size = sizeof(peer);
 
-    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 ? who.pid : 0;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 ? peer.pid : 0;
 }
 
 int aiod_send_now(int socket, const void *message, size_t length)
@@ -154,4 +150,13 @@ ssize_t aiod_receive_by(int socket, struct msghdr *message, uint64_t deadline_ns
         }
     }
     return got;
+}
+
+int aiod_fail_refused(const union aiod_answer *answer, size_t length)
+{
+    if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
+        return aiod_fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
+    }
+    return aiod_fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
+                     answer->bytes + sizeof(answer->reply));
 }

@@ -48,7 +48,7 @@ class Bell:
 
 
 class Looks:
-    """Which looks to leave out, since too many in a row saw nothing: after four one, then two, up to 1024 (looking.c).
+    """Which looks to leave out, since too many in a row saw nothing: after four one, then two, up to 1024 (polling.c).
 
     A look can be what keeps the others from answering; then the window alone would only grow. For one thread at a time.
     """

@@ -1,0 +1,61 @@
+/*
+ * calls.h - OPEN and CLOSE on the session's socket, and everything else that is received there (calls.c). The client's lock is
+ * held.
+ */
+#ifndef LIBAIOD_CALLS_H
+#define LIBAIOD_CALLS_H
+
+#include "aiod.h"
+
+struct aiod_call;
+
+struct aiod_calls {
+    struct aiod_call *unanswered;
+    bool receiving; /* a thread that waits for an answer polls the socket */
+};
+
+enum aiod_call_state {
+    CALL_NOT_SENT,
+    CALL_SENT,
+    CALL_ANSWERED,
+    CALL_LOST, /* the connection ended before there was an answer */
+};
+
+/* An OPEN or a CLOSE, as the caller asked for it. */
+struct aiod_call_request {
+    uint64_t cookie;
+    const char *path; /* of an OPEN; NULL: it is a CLOSE */
+    unsigned flags;   /* of an OPEN */
+    uint32_t handle;  /* of a CLOSE: the caller's number */
+};
+
+/* An OPEN as it is sent. */
+struct aiod_open_message {
+    struct aiod_ring_open open;
+    char path[AIOD_RING_PATH_MAX];
+};
+
+/* A cookie that no other call of the client has. The lock need not be held. */
+uint64_t aiod_next_cookie(struct aiod_client *client);
+
+/* Fill in the message; returns its length. `path` has AIOD_RING_PATH_MAX bytes at most. */
+size_t aiod_put_open(struct aiod_open_message *message, const char *path, unsigned flags, unsigned mode,
+                     uint64_t cookie);
+
+/*
+ * Send `message`, which asks for `request`, and wait for the answer; the lock is not held meanwhile. Returns the result, or
+ * -errno with its message. *state: CALL_ANSWERED, also if there was no answer in time; or why the call may be repeated.
+ */
+int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *request, const void *message,
+                  size_t length, enum aiod_call_state *state);
+
+/*
+ * Receive what has arrived on the socket. The connection is lost if it has ended. False: the next message was left to the
+ * thread that receives.
+ */
+bool aiod_receive(struct aiod_client *client);
+
+/* No unanswered call will be answered. */
+void aiod_lose_calls(struct aiod_client *client);
+
+#endif

@@ -1,0 +1,113 @@
+/*
+ * reattach.c - attach to another engine, and exchange everything that belongs to the engine.
+ *
+ * The attempt is made under socket_lock and without lock; the exchange at its end under both:
+ *
+ * - the socket and the doorbell keep their numbers (dup3);
+ * - the queues keep their address: the new memory is moved over the old (mremap). So a thread that reads an index without
+ *   the lock needs no pointer that changes under it. It may see an index of either engine, and reads again under the lock;
+ * - the buffer area gets another address, and the old one stays mapped (buffer_areas.h).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "attach.h"
+#include "client.h"
+#include "error.h"
+#include "reopen.h"
+#include "resume.h"
+#include "wire.h"
+
+/* Both locks are held. */
+static int exchange(struct aiod_client *client, struct aiod_attachment *new)
+{
+    if (client->ended != 0) {
+        return -client->ended;
+    }
+    if (!aiod_areas_prepare_move(&client->areas)) {
+        return aiod_fail(-ENOMEM, "no memory");
+    }
+    aiod_waiters_wake_all(client); /* the leader sleeps on memory that is about to be unmapped */
+    if (mremap(new->base, client->queue_bytes, client->queue_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, client->base) ==
+        MAP_FAILED) {
+        return aiod_fail(-errno, "the ring's memory cannot be moved: %s", strerror(errno));
+    }
+    aiod_areas_move(&client->areas, new->base + client->queue_bytes);
+    new->base = MAP_FAILED; /* the client's now */
+    dup3(new->socket, client->socket, O_CLOEXEC);
+    dup3(new->doorbell, client->doorbell, O_CLOEXEC);
+    aiod_loop_watch_socket(client);
+    client->queue.sq_tail = 0;
+    __atomic_store_n(&client->queue.cq_head, 0, __ATOMIC_RELAXED);
+    return 0;
+}
+
+/* socket_lock is held. */
+static int take_over(struct aiod_client *client, struct aiod_attachment *new)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    error = exchange(client, new);
+    if (error == 0) {
+        __atomic_store_n(&client->engine_pid, aiod_socket_peer(client->socket), __ATOMIC_RELAXED);
+        aiod_open_files_commit(client->open_files);
+        client->away = false;
+        aiod_queue_submit_again(client);
+        aiod_loop_set_timer(&client->loop, 0);
+        aiod_loop_ring(&client->loop); /* an event loop may sleep that had asked the engine before to wake it */
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+/* Can the new memory take the place of the old? */
+static int check_layout(const struct aiod_client *client, const struct aiod_attachment *new)
+{
+    const struct aiod_ring_header *header = (const struct aiod_ring_header *)(const void *)new->base;
+
+    if (header->entries != client->entries || header->area_offset != client->queue_bytes ||
+        header->area_bytes != client->areas.bytes || header->sq_offset != client->header->sq_offset ||
+        header->cq_offset != client->header->cq_offset) {
+        return aiod_fail(-EPROTO, "the new engine's ring is of another size: has its depth_max been changed?");
+    }
+    return 0;
+}
+
+/* The engine that ended the session had a reason, and may still execute its requests. */
+static int check_engine(const struct aiod_client *client, const struct aiod_attachment *new)
+{
+    pid_t engine = aiod_socket_peer(new->socket);
+
+    if (engine != 0 && engine == client->engine_pid) {
+        return aiod_fail(-ECONNRESET, "the engine has not gone, it has ended the session: its log says why");
+    }
+    return 0;
+}
+
+int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final)
+{
+    const struct aiod_resume *resume = client->resume;
+    struct aiod_attachment new;
+    int error = aiod_attachment_get(&new, resume->path, resume->directory, &resume->options, deadline_ns);
+
+    if (error < 0) {
+        return error;
+    }
+    error = check_engine(client, &new);
+    *final = error < 0;
+    if (error == 0) {
+        error = check_layout(client, &new);
+    }
+    if (error == 0) {
+        error = aiod_reopen(client, new.socket, deadline_ns);
+    }
+    if (error == 0) {
+        error = take_over(client, &new);
+    }
+    aiod_attachment_release(&new);
+    return error;
+}

@@ -1,0 +1,128 @@
+/*
+ * resume_requests.c - what becomes of requests when their engine goes, and what the next engine needs to know of them.
+ */
+#include <errno.h>
+
+#include "client.h"
+#include "resume.h"
+
+/* Requests that change a file are not repeated: another client's change may have been acknowledged since. */
+static bool changes(const struct aiod_op *op)
+{
+    switch (op->op) {
+    case AIOD_RING_READ:
+    case AIOD_RING_FLUSH:
+    case AIOD_RING_SIZE:
+    case AIOD_RING_PREFETCH:
+    case AIOD_RING_CANCEL:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static bool has_payload(const struct aiod_op *op)
+{
+    return (op->op == AIOD_RING_WRITE || op->op == AIOD_RING_APPEND) && op->buffer != NULL;
+}
+
+/* ---- submission ------------------------------------------------------------------------------------------------------ */
+
+void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, struct aiod_ring_sqe *sqe)
+{
+    struct aiod_resume *resume = client->resume;
+    const struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
+    const struct aiod_open_file *source = aiod_open_files_find(&resume->files, op->source);
+
+    sqe->handle = file != NULL ? file->engine_handle : 0;
+    sqe->source = source != NULL ? source->engine_handle : op->source & 0xffff0000; /* no handle, unless it is 0 */
+    resume->flush_covers[(uint32_t)op->cookie] = file != NULL ? file->changes : 0;
+    if (has_payload(op) && aiod_areas_is_old(&client->areas, op->buffer)) {
+        aiod_areas_copy_in(&client->areas, op->buffer, op->length);
+    }
+}
+
+/* ---- completion ------------------------------------------------------------------------------------------------------ */
+
+/* The engine does not know the handle: did it fail to open the file again? */
+static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
+{
+    const struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
+    const struct aiod_open_file *source = aiod_open_files_find(&resume->files, op->source);
+    int lost = file != NULL && file->lost != 0 ? file->lost : source != NULL ? source->lost : 0;
+
+    if (lost != 0) {
+        op->result = lost;
+        op->reason = AIOD_RING_NOT_REOPENED;
+    }
+}
+
+/* A flush covers what was acknowledged before it was submitted; but not the unflushed changes that died with an engine. */
+static void count_flush(const struct aiod_resume *resume, struct aiod_open_file *file, struct aiod_op *op)
+{
+    uint64_t covered = resume->flush_covers[(uint32_t)op->cookie];
+
+    if (file->in_doubt) {
+        file->in_doubt = false;
+        op->result = -EIO;
+        op->reason = AIOD_RING_RESTARTED;
+    } else if (covered > file->flushed) {
+        file->flushed = covered;
+    }
+}
+
+/* Has the request, which is done, left changes that no flush covers? */
+static bool left_changes(const struct aiod_op *op)
+{
+    if (!changes(op)) {
+        return false;
+    }
+    return op->result < 0 ? op->reason == AIOD_RING_BY_KERNEL : (op->flags & AIOD_RING_FUA) == 0;
+}
+
+bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op)
+{
+    struct aiod_resume *resume = client->resume;
+    struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
+
+    if (op->result == -ESHUTDOWN && op->reason == AIOD_RING_STOPPING) {
+        op->sent = false; /* not executed */
+        return false;
+    }
+    if (op->result == -EBADF && op->reason == AIOD_RING_NO_HANDLE) {
+        explain_lost(resume, op);
+    }
+    if (op->op == AIOD_RING_READ && op->result > 0 && op->buffer != NULL &&
+        aiod_areas_is_old(&client->areas, op->buffer)) {
+        aiod_areas_copy_out(&client->areas, op->buffer, (uint64_t)op->result);
+    }
+    if (file != NULL && op->op == AIOD_RING_FLUSH && op->result >= 0) {
+        count_flush(resume, file, op);
+    } else if (file != NULL && left_changes(op)) {
+        file->changes++;
+    }
+    return true;
+}
+
+/* ---- the engine has gone --------------------------------------------------------------------------------------------- */
+
+static void sort(struct aiod_client *client, struct aiod_op *op, bool drained)
+{
+    if (!op->sent || drained || !changes(op)) {
+        op->sent = false;
+        return;
+    }
+    op->result = -EIO;
+    op->written = 0;
+    op->reason = AIOD_RING_UNKNOWN;
+    aiod_queue_settle(client, op);
+}
+
+void aiod_resume_sort_requests(struct aiod_client *client, bool drained)
+{
+    for (uint32_t slot = 0; slot < client->entries; slot++) {
+        if (client->queue.slots[slot] != NULL) {
+            sort(client, client->queue.slots[slot], drained);
+        }
+    }
+}

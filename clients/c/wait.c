@@ -1,0 +1,283 @@
+/*
+ * wait.c - waiting until requests are done.
+ */
+#include "wait.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "clock.h"
+#include "error.h"
+#include "forks.h"
+#include "resume.h"
+
+#define POLLS_PER_CLOCK 16
+#define CHECK_NS                                                                                                       \
+    UINT64_C(100000000) /* how often a sleeper checks whether the engine still runs: a futex does not tell */
+
+static void pause_cpu(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static uint32_t cq_tail_of(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->header->cq_tail, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and the workers need the CPU
+ * that polling would take.
+ */
+static bool engine_is_awake(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->header->engine_sleeps, __ATOMIC_RELAXED) == 0;
+}
+
+/* ---- the leader ------------------------------------------------------------------------------------------------------ */
+
+/* True: cq_tail is not `seen` any more. */
+static bool poll_memory(const struct aiod_client *client, uint32_t seen, uint64_t until_ns)
+{
+    do {
+        for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
+            if (cq_tail_of(client) != seen) {
+                return true;
+            }
+            pause_cpu();
+        }
+        if (until_ns != 0) {
+            sched_yield();
+        }
+    } while (aiod_clock_ns() < until_ns);
+    return false;
+}
+
+/* Sleep until cq_tail is not `seen`, aiod_waiters_wake_all(), or for `sleep_ns`. True: cq_tail is still `seen`. */
+static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t wake_ups, uint64_t sleep_ns)
+{
+    struct timespec timeout = aiod_timespec(sleep_ns);
+
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_WAITS_FUTEX, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&client->header->cq_tail, __ATOMIC_SEQ_CST) == seen &&
+        __atomic_load_n(&client->waiters.wake_ups, __ATOMIC_SEQ_CST) == wake_ups) {
+        syscall(SYS_futex, &client->header->client_waits, FUTEX_WAIT, AIOD_RING_WAITS_FUTEX, &timeout, NULL, 0);
+    }
+    __atomic_store_n(&client->header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED);
+    return cq_tail_of(client) == seen;
+}
+
+/* Wait for a completion, at most until `deadline_ns`. The lock is held on entry and return, not meanwhile. */
+static void lead(struct aiod_client *client, uint64_t deadline_ns)
+{
+    uint32_t seen = client->queue.cq_head;
+    uint32_t wake_ups = client->waiters.wake_ups;
+    uint64_t poll_ns = engine_is_awake(client) && aiod_may_poll(client) ? aiod_polling_begin(&client->polling) : 0;
+    uint64_t started_ns;
+    bool found = false;
+    bool nothing = false;
+
+    aiod_waiters_begin_leading(client);
+    pthread_mutex_unlock(&client->lock);
+    started_ns = aiod_clock_ns();
+    found = poll_ns > 0 && poll_memory(client, seen, started_ns + poll_ns);
+    if (!found) {
+        uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
+
+        nothing = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
+    }
+    pthread_mutex_lock(&client->lock);
+    aiod_waiters_end_leading(client);
+    aiod_polling_end(&client->polling, poll_ns, found, aiod_clock_ns() - started_ns);
+    if (nothing) {
+        aiod_receive(client);
+    }
+}
+
+/* ---- waiting: the lock is held on entry and return, not meanwhile ---------------------------------------------------- */
+
+/* Is `op` done? NULL: is any request done beyond the first `seen`, or has the session ended? */
+static bool is_done(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
+{
+    return op != NULL ? op->state == OP_DONE : client->queue.done_count != seen || client->ended != 0;
+}
+
+/* Sleep once, for `op` (NULL: for any request), and take the completions that have arrived. */
+static void wait_once(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns)
+{
+    if (client->waiters.leading) {
+        aiod_waiters_park(client, op, deadline_ns);
+    } else if (client->away) {
+        aiod_resume_step(client, deadline_ns);
+    } else {
+        lead(client, deadline_ns);
+    }
+    aiod_queue_drain(client);
+}
+
+/* As is_done(). */
+static int wait_for(struct aiod_client *client, const struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
+{
+    uint64_t deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_clock_ns() + (uint64_t)timeout_ns;
+
+    aiod_queue_drain(client);
+    while (!is_done(client, op, seen) && (timeout_ns < 0 || aiod_clock_ns() < deadline_ns)) {
+        wait_once(client, op, deadline_ns);
+    }
+    aiod_waiters_choose_leader(client);
+    return is_done(client, op, seen) ? 0 : -ETIMEDOUT;
+}
+
+int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
+{
+    int error = 0;
+
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
+    pthread_mutex_lock(&client->lock);
+    aiod_queue_drain(client);
+    while (client->queue.done == NULL && client->ended == 0 && error == 0) {
+        error = wait_for(client, NULL, client->queue.done_count, timeout_ns);
+    }
+    if (error == 0 && client->queue.done == NULL) {
+        error = -client->ended;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+uint64_t aiod_done_count(struct aiod_client *client)
+{
+    uint64_t count;
+
+    if (aiod_forked(client)) {
+        return 0;
+    }
+    pthread_mutex_lock(&client->lock);
+    count = client->queue.done_count;
+    pthread_mutex_unlock(&client->lock);
+    return count;
+}
+
+int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_ns)
+{
+    int error;
+
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
+    pthread_mutex_lock(&client->lock);
+    error = wait_for(client, NULL, seen, timeout_ns);
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
+{
+    int error;
+
+    if (aiod_forked(client)) {
+        return aiod_fail_forked();
+    }
+    pthread_mutex_lock(&client->lock);
+    if (op->state == OP_DONE) {
+        aiod_queue_remove_done(client, op);
+        pthread_mutex_unlock(&client->lock);
+        return 0;
+    }
+    op->state = OP_AWAITED;
+    error = wait_for(client, op, 0, timeout_ns);
+    if (error != 0 && !op->awaited) {
+        op->state = OP_INFLIGHT;
+    }
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}
+
+bool aiod_done(const struct aiod_op *op)
+{
+    return __atomic_load_n(&op->state, __ATOMIC_ACQUIRE) == OP_DONE;
+}
+
+/* Take `op` if it is done. */
+static bool take(struct aiod_client *client, struct aiod_op *op)
+{
+    bool done;
+
+    pthread_mutex_lock(&client->lock);
+    aiod_queue_drain(client);
+    done = op->state == OP_DONE;
+    if (done) {
+        aiod_queue_remove_done(client, op);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return done;
+}
+
+int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks)
+{
+    if (aiod_forked(client) || !engine_is_awake(client) || !aiod_may_poll(client)) {
+        return -EAGAIN;
+    }
+    while (looks-- > 0) {
+        bool arrived = cq_tail_of(client) != __atomic_load_n(&client->queue.cq_head, __ATOMIC_RELAXED);
+
+        if ((arrived || aiod_done(op)) && take(client, op)) {
+            return 1;
+        }
+        pause_cpu();
+    }
+    return 0;
+}
+
+/* ---- room ------------------------------------------------------------------------------------------------------------ */
+
+uint64_t aiod_room_count(const struct aiod_client *client)
+{
+    return __atomic_load_n(&client->waiters.room_count, __ATOMIC_ACQUIRE);
+}
+
+/* A request in flight releases its slot and its buffer when it is done; a blocking call that copies releases its buffer. */
+static bool may_get_room(const struct aiod_client *client)
+{
+    return client->queue.inflight > 0 || client->borrowed > 0;
+}
+
+/* The lock is held on entry and return, not meanwhile. */
+static int wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadline_ns)
+{
+    aiod_queue_drain(client);
+    while (client->waiters.room_count == seen && client->ended == 0) {
+        if (!may_get_room(client)) {
+            return aiod_fail(-ENOBUFS, "the ring's buffer area is used up: give buffers back, or attach with more "
+                                       "area_bytes");
+        }
+        if (aiod_clock_ns() >= deadline_ns) {
+            return aiod_fail(-ETIMEDOUT, "no room in the ring in time: not executed");
+        }
+        wait_once(client, NULL, deadline_ns);
+    }
+    return 0;
+}
+
+int aiod_wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadline_ns)
+{
+    int error;
+
+    pthread_mutex_lock(&client->lock);
+    client->waiters.room_waiters++;
+    error = wait_for_room(client, seen, deadline_ns);
+    client->waiters.room_waiters--;
+    aiod_waiters_choose_leader(client);
+    pthread_mutex_unlock(&client->lock);
+    return error;
+}

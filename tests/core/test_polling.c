@@ -1,0 +1,159 @@
+/* A thread of libaiod polls for completions that come soon, and not where polling would keep the engine from running. */
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "../../clients/c/client.h"
+#include "check.h"
+
+#define US UINT64_C(1000)
+#define MAX_NS (200 * US)
+
+/* Wait once for a completion that comes after `after_ns`. Returns how long the thread may poll. */
+static uint64_t idle(struct aiod_polling *polling, uint64_t after_ns)
+{
+    uint64_t poll_ns = aiod_polling_begin(polling);
+    bool found = poll_ns >= after_ns;
+
+    aiod_polling_end(polling, poll_ns, poll_ns > 0 && found, after_ns);
+    return poll_ns;
+}
+
+static void it_polls_for_completions_that_come_soon(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+
+    CHECK(idle(&polling, 100 * US) == 0);
+    for (unsigned i = 0; i < 20; i++) {
+        idle(&polling, 100 * US);
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        uint64_t polled_ns = idle(&polling, 100 * US);
+
+        CHECK(polled_ns >= 100 * US && polled_ns <= MAX_NS);
+    }
+}
+
+static void it_sleeps_for_completions_that_come_late(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+    uint64_t polled_ns = 0;
+
+    for (unsigned i = 0; i < 20; i++) {
+        idle(&polling, 100 * US);
+    }
+    for (unsigned i = 0; i < 100; i++) {
+        polled_ns += idle(&polling, 10000 * US);
+    }
+    CHECK(polled_ns < 3 * MAX_NS && idle(&polling, 10000 * US) == 0);
+}
+
+/* The engine cannot run while a thread polls: it answers as soon as the thread sleeps. */
+static void it_stops_polling_that_keeps_the_engine_away(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+    unsigned polls = 0;
+
+    for (unsigned i = 0; i < 10000; i++) {
+        uint64_t poll_ns = aiod_polling_begin(&polling);
+
+        polls += poll_ns > 0;
+        aiod_polling_end(&polling, poll_ns, false, poll_ns + 7 * US);
+    }
+    CHECK(polls < 30);
+
+    /* The engine can run again. */
+    for (unsigned i = 0; i < 2000; i++) {
+        idle(&polling, 7 * US);
+    }
+    CHECK(idle(&polling, 7 * US) > 0);
+}
+
+static void it_never_polls_with_max_ns_0(void)
+{
+    struct aiod_polling polling = {.max_ns = 0};
+
+    for (unsigned i = 0; i < 100; i++) {
+        CHECK(idle(&polling, 1) == 0);
+    }
+}
+
+static void run_on(pid_t pid, size_t cpu)
+{
+    cpu_set_t set;
+
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    CHECK(sched_setaffinity(pid, sizeof(set), &set) == 0);
+}
+
+/* By two clients in turn: the answer is cached for the thread and its last client. */
+static bool may_poll(pid_t engine_pid)
+{
+    static struct aiod_client clients[2];
+    static unsigned calls;
+    struct aiod_client *client = &clients[++calls % 2];
+
+    client->engine_pid = engine_pid;
+    return aiod_may_poll(client);
+}
+
+static void it_does_not_poll_on_the_only_cpu_of_both(void)
+{
+    cpu_set_t all;
+    size_t cpus[2];
+    unsigned found = 0;
+    pid_t engine;
+
+    CHECK(sched_getaffinity(0, sizeof(all), &all) == 0);
+    for (size_t cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++) {
+        if (CPU_ISSET(cpu, &all)) {
+            cpus[found++] = cpu;
+        }
+    }
+    if (found < 2) {
+        return;
+    }
+    engine = fork();
+    CHECK(engine >= 0);
+    if (engine == 0) {
+        while (true) {
+            pause();
+        }
+    }
+    CHECK(may_poll(engine));
+    run_on(0, cpus[0]);
+    CHECK(may_poll(engine));
+    run_on(engine, cpus[1]);
+    CHECK(may_poll(engine));
+    run_on(engine, cpus[0]);
+    CHECK(!may_poll(engine) && !may_poll(0));
+    CHECK(sched_setaffinity(0, sizeof(all), &all) == 0);
+    CHECK(may_poll(engine) && may_poll(0));
+    kill(engine, SIGKILL);
+    waitpid(engine, NULL, 0);
+}
+
+static void it_does_not_poll_in_a_real_time_thread(void)
+{
+    const struct sched_param usual = {0};
+    const struct sched_param lowest = {.sched_priority = 1};
+
+    if (sched_setscheduler(0, SCHED_FIFO | SCHED_RESET_ON_FORK, &lowest) < 0) {
+        return;
+    }
+    CHECK(!may_poll(0));
+    CHECK(sched_setscheduler(0, SCHED_RR, &lowest) == 0 && !may_poll(0));
+    CHECK(sched_setscheduler(0, SCHED_OTHER, &usual) == 0 && may_poll(0));
+}
+
+int main(void)
+{
+    it_does_not_poll_on_the_only_cpu_of_both();
+    it_does_not_poll_in_a_real_time_thread();
+    it_polls_for_completions_that_come_soon();
+    it_sleeps_for_completions_that_come_late();
+    it_stops_polling_that_keeps_the_engine_away();
+    it_never_polls_with_max_ns_0();
+    return 0;
+}
