@@ -391,7 +391,7 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
 void aiod_core_say_drained(struct aiod_session *session, bool flushed)
 {
     if (session->ring != NULL) {
-        aiod_ring_say_last_word(session->ring, AIOD_RING_DRAINED | (flushed ? AIOD_RING_FLUSHED : 0));
+        aiod_ring_set_shutdown_notice(session->ring, AIOD_RING_DRAINED | (flushed ? AIOD_RING_FLUSHED : 0));
     }
 }
 

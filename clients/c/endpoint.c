@@ -123,7 +123,7 @@ static int check_candidate(const char *directory)
 /* This user's daemon, else the system's. A directory that other users could have made, or may write to, is skipped. */
 static int default_directory(char *directory)
 {
-    char own_error[AIOD_RING_SENTENCE_MAX];
+    char own_error[AIOD_RING_ERROR_MESSAGE_MAX];
     int own, system;
 
     own_directory(directory);

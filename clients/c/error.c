@@ -5,21 +5,21 @@
 
 #include "aiod.h"
 
-static _Thread_local char sentence[AIOD_RING_SENTENCE_MAX + 256];
+static _Thread_local char message[AIOD_RING_ERROR_MESSAGE_MAX + 256];
 
 int aiod_fail(int error, const char *format, ...)
 {
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(sentence, sizeof(sentence), format, arguments);
+    vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
     return error;
 }
 
 const char *aiod_error(void)
 {
-    return sentence;
+    return message;
 }
 
 const char *aiod_reason_text(uint32_t reason)

@@ -24,14 +24,14 @@
 static void connection_lost(struct aiod_client *client)
 {
     struct aiod_resume *resume = client->resume;
-    unsigned last_word = aiod_last_word(client); /* before the completions: it speaks of requests without one */
+    unsigned notice = aiod_last_word(client); /* before the completions: it speaks of requests without one */
 
     aiod_queue_drain(client);
     client->away = true;
     resume->retry_ns = aiod_clock_ns();
     resume->give_up_ns = resume->retry_ns + resume->timeout_ns;
-    aiod_open_files_engine_lost(&resume->files, (last_word & AIOD_RING_FLUSHED) != 0);
-    aiod_resume_sort_requests(client, (last_word & AIOD_RING_DRAINED) != 0);
+    aiod_open_files_engine_lost(&resume->files, (notice & AIOD_RING_FLUSHED) != 0);
+    aiod_resume_sort_requests(client, (notice & AIOD_RING_DRAINED) != 0);
     aiod_loop_ignore_socket(client);
     aiod_loop_set_timer(&client->loop, AIOD_RETRY_NS);
     aiod_lose_calls(client);

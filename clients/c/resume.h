@@ -20,11 +20,11 @@ struct aiod_resume {
 
     /* Protected by lock. */
     struct aiod_open_files files;
-    uint64_t *flush_covers;                  /* by a flush's slot: the file's `changes` when it was submitted */
-    uint64_t give_up_ns;                     /* while away: the session ends then */
-    uint64_t retry_ns;                       /* while away: the time of the next attempt */
-    uint64_t checked_ns;                     /* when the connection was checked last */
-    char last_error[AIOD_RING_SENTENCE_MAX]; /* of the last attempt */
+    uint64_t *flush_covers;                       /* by a flush's slot: the file's `changes` when it was submitted */
+    uint64_t give_up_ns;                          /* while away: the session ends then */
+    uint64_t retry_ns;                            /* while away: the time of the next attempt */
+    uint64_t checked_ns;                          /* when the connection was checked last */
+    char last_error[AIOD_RING_ERROR_MESSAGE_MAX]; /* of the last attempt */
 };
 
 /* ---- resume.c: when ---- */

@@ -36,5 +36,5 @@ int aiod_ended(struct aiod_client *client)
 
 unsigned aiod_last_word(const struct aiod_client *client)
 {
-    return aiod_forked(client) ? 0 : __atomic_load_n(&client->header->last_word, __ATOMIC_ACQUIRE);
+    return aiod_forked(client) ? 0 : __atomic_load_n(&client->header->shutdown_notice, __ATOMIC_ACQUIRE);
 }

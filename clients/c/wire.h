@@ -18,7 +18,7 @@ union aiod_answer {
     uint32_t type;
     struct aiod_ring_attached attached;
     struct aiod_ring_reply reply;
-    char bytes[sizeof(struct aiod_ring_reply) + AIOD_RING_SENTENCE_MAX];
+    char bytes[sizeof(struct aiod_ring_reply) + AIOD_RING_ERROR_MESSAGE_MAX];
 };
 
 /* Wait until `socket` has one of the poll() `events`. */

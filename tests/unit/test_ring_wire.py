@@ -41,7 +41,7 @@ int main(void)
     NUMBER("engine_sleeps", offsetof(struct aiod_ring_header, engine_sleeps));
     NUMBER("version", AIOD_RING_VERSION);
     NUMBER("entries_max", AIOD_RING_ENTRIES_MAX);
-    NUMBER("sentence_max", AIOD_RING_SENTENCE_MAX);
+    NUMBER("sentence_max", AIOD_RING_ERROR_MESSAGE_MAX);
     NUMBER("reasons", AIOD_RING_STOPPING);
     NUMBER("goodbye", AIOD_RING_GOODBYE);
     NUMBER("append", AIOD_RING_APPEND);

@@ -172,9 +172,9 @@ void aiod_ring_put(struct aiod_ring *ring)
     }
 }
 
-void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word)
+void aiod_ring_set_shutdown_notice(struct aiod_ring *ring, uint32_t notice)
 {
-    __atomic_store_n(&ring->memory.header->last_word, word, __ATOMIC_RELEASE);
+    __atomic_store_n(&ring->memory.header->shutdown_notice, notice, __ATOMIC_RELEASE);
 }
 
 void aiod_ring_end(struct aiod_ring *ring)

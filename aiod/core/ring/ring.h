@@ -140,8 +140,8 @@ bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle)
 /* Take nothing any more, cancel what is queued, give the session's reference back. */
 void aiod_ring_end(struct aiod_ring *ring);
 
-/* Before aiod_ring_end(): what the client may know of it (enum aiod_ring_last_word). */
-void aiod_ring_say_last_word(struct aiod_ring *ring, uint32_t word);
+/* Before aiod_ring_end(): what the client is informed of at the shutdown (bits of enum aiod_ring_shutdown_notice). */
+void aiod_ring_set_shutdown_notice(struct aiod_ring *ring, uint32_t notice);
 
 /* After AIOD_TASK_RING_GONE, or of one that was not made: free what is left, counts going to `stats`. */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);

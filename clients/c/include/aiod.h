@@ -128,7 +128,7 @@ bool aiod_forked(const struct aiod_client *client);
 /* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
 int aiod_ended(struct aiod_client *client);
 
-/* What the engine that there is has said as it stopped in order: bits of enum aiod_ring_last_word; 0: nothing. */
+/* What the engine that there is has said as it stopped in order: bits of enum aiod_ring_shutdown_notice; 0: nothing. */
 unsigned aiod_last_word(const struct aiod_client *client);
 
 /* Most bytes of one request. */

@@ -127,7 +127,7 @@ enum aiod_ring_waits {
 };
 
 /* What an engine that stops in order has to say; a client may then go on with the next one as if nothing had happened. */
-enum aiod_ring_last_word {
+enum aiod_ring_shutdown_notice {
     AIOD_RING_DRAINED = 1, /* what has no completion was not executed */
     AIOD_RING_FLUSHED = 2, /* and what has one is on disk, of all files of the session */
 };
@@ -156,8 +156,8 @@ struct aiod_ring_header {
     uint32_t line_3_reserved[15];
     uint32_t cq_tail; /* line 4: engine */
     uint32_t line_4_reserved[15];
-    uint32_t engine_sleeps; /* line 5: engine */
-    uint32_t last_word;     /* line 5: engine; bits of enum aiod_ring_last_word, before it ends the session */
+    uint32_t engine_sleeps;   /* line 5: engine */
+    uint32_t shutdown_notice; /* line 5: engine; bits of enum aiod_ring_shutdown_notice, before it ends the session */
     uint32_t line_5_reserved[14];
 };
 
@@ -175,8 +175,8 @@ enum aiod_open_flag {
 };
 
 #define AIOD_RING_TICKET_BYTES 16u
-#define AIOD_RING_PATH_MAX 4096u     /* bytes of "EXPORT/PATH", without a zero */
-#define AIOD_RING_SENTENCE_MAX 1024u /* bytes, without a zero */
+#define AIOD_RING_PATH_MAX 4096u          /* bytes of "EXPORT/PATH", without a zero */
+#define AIOD_RING_ERROR_MESSAGE_MAX 1024u /* bytes, without a zero */
 
 enum aiod_ring_message {
     AIOD_RING_ATTACH = 1, /* client -> engine: aiod_ring_attach, first of all and once */
