@@ -18,7 +18,7 @@ Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
 """((name, bytes if it is not UTF-8; kind: "file", "dir", "link", "block" or "other"; size in bytes) of each entry, at
 most 512; the next page's cursor, None: there is none). Less than 48 KiB as msgpack."""
 
-NamingResult = tuple[int, int, int, bool, Listing | bytes | None]
+DirectoryResult = tuple[int, int, int, bool, Listing | bytes | None]
 """(tag, 0 or -errno, one of REASON_*, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
 a `name`."""
 
@@ -160,7 +160,7 @@ class Core:
     ) -> tuple[
         list[tuple[Session, Completions]],
         list[Control],
-        list[NamingResult],
+        list[DirectoryResult],
         list[tuple[Session, str]],
         list[AttachResult],
     ]:
@@ -214,7 +214,7 @@ class Core:
         requests of that export hang, this one waits with the others.
         """
 
-    def name(
+    def directory_operation(
         self,
         tag: int,
         rate: Rate | None,
@@ -234,7 +234,7 @@ class Core:
 
         verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
         links are followed within `root`; `rate`, `as_client`, `timeout_ms`: as for open. The result comes from reap()
-        as a NamingResult.
+        as a DirectoryResult.
         """
 
     def add_handle(
@@ -282,7 +282,7 @@ class Core:
         `fd` is the result's flush_fd then, if the file could be opened once more; it is closed if this fails.
         """
 
-    poison_teller: int
+    poison_notice_fd: int
     """A socket on which workers say ["poisoned", dev, ino] (msgpack) when a file's first flush has failed; -1: none."""
 
     takes_repeats: bool
@@ -303,7 +303,7 @@ class Core:
         Raises OSError: EBADF when there is no such handle, EIO when what was written may be lost already.
         """
 
-    def say_drained(self, session: Session, *, flushed: bool) -> None:
+    def announce_drained(self, session: Session, *, flushed: bool) -> None:
         """Say by its ring that what has no completion was not executed; `flushed`: and that the rest is on disk."""
 
     def end_session(self, session: Session) -> None:
@@ -355,7 +355,7 @@ class Core:
         may be there beyond max_threads.
         """
 
-    def in_service(self, limit: int) -> list[dict[str, Any]]:
+    def active_requests(self, limit: int) -> list[dict[str, Any]]:
         """What workers have begun and not ended, the oldest of them first, at most so many; what is queued is not here.
 
         Of each: op (as in stats()), client, file, handle (or of an open, a close or a name: tag, the rest empty),
@@ -369,7 +369,7 @@ class Core:
         """
 
     @property
-    def opener_waiting(self) -> int:
+    def open_as_client_waiting(self) -> int:
         """Opens and names as a client that wait for the opener's thread."""
 
     def pool_stats(self) -> dict[str, Any]:

@@ -38,8 +38,8 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
-    core->files.teller_fd = -1;
-    aiod_openers_init(&core->openers, core->pool, config->pool.name);
+    core->files.notice_fd = -1;
+    aiod_open_as_client_threads_init(&core->open_as_client, core->pool, config->pool.name);
     core->inline_read_max = config->inline_read_max;
     aiod_buffers_init(&core->buffers, config->buffer_cache_max);
     *result = core;
@@ -53,7 +53,7 @@ bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
     core->stopping = true;
     aiod_core_drain(core);
     aiod_poller_stop(core->poller);
-    others_stopped = aiod_openers_stop(&core->openers, timeout_ns);
+    others_stopped = aiod_open_as_client_threads_stop(&core->open_as_client, timeout_ns);
     others_stopped = aiod_ring_maker_stop(core->maker, timeout_ns) && others_stopped;
     core->stopped = aiod_pool_stop(core->pool, timeout_ns) && others_stopped;
     return core->stopped;
@@ -88,7 +88,7 @@ void aiod_core_destroy(struct aiod_core *core)
     discard_done(core);
     aiod_poller_destroy(core->poller);
     aiod_ring_maker_destroy(core->maker);
-    aiod_openers_destroy(&core->openers);
+    aiod_open_as_client_threads_destroy(&core->open_as_client);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
     aiod_buffers_destroy(&core->buffers);
@@ -101,7 +101,7 @@ void aiod_control_destroy(struct aiod_control *control)
 {
     free(control->root);
     free(control->path);
-    aiod_naming_destroy(control->naming);
+    aiod_directory_op_destroy(control->directory_op);
     free(control->as);
     aiod_rate_unref(control->rate);
     free(control);
@@ -149,7 +149,8 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
         return 0;
     }
     control->task.request.queued_ns = now_ns;
-    error = aiod_openers_submit(&core->openers, control->rate, &control->task.request, control->as);
+    error =
+        aiod_open_as_client_threads_submit(&core->open_as_client, control->rate, &control->task.request, control->as);
     if (error < 0) {
         aiod_control_destroy(control);
         return error;
@@ -203,18 +204,18 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *
     submit_control(core, control);
 }
 
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, struct aiod_naming *naming,
-                   struct aiod_identity *as, uint64_t timeout_ns)
+int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
+                           struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns)
 {
     struct aiod_control *control = create_control(AIOD_NAME, tag, rate);
 
     if (control == NULL) {
-        aiod_naming_destroy(naming);
+        aiod_directory_op_destroy(directory_op);
         free(as);
         return -ENOMEM;
     }
     control->as = as;
-    control->naming = naming;
+    control->directory_op = directory_op;
     return submit_control_as(core, control, timeout_ns);
 }
 
@@ -231,7 +232,7 @@ static void enter_file(struct aiod_handle *handle, enum aiod_handle_origin origi
 {
     aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, origin);
     if (handle->use.on_fuse && handle->use.writable) {
-        aiod_writer_enter(&handle->writer, handle->fd);
+        aiod_flush_writer_add(&handle->writer, handle->fd);
     }
 }
 
@@ -295,7 +296,7 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
 static bool needs_last_flush(struct aiod_handle *handle)
 {
     bool needed = !handle->flushed_last && handle->file->refs > 1 &&
-                  aiod_writer_has_changes(&handle->file->flushes.writers, &handle->writer);
+                  aiod_flush_writer_has_changes(&handle->file->flushes.writers, &handle->writer);
 
     handle->flushed_last |= needed;
     return needed;
@@ -308,7 +309,7 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     int unneeded[2] = {-1, -1};
     unsigned count;
 
-    aiod_writer_leave(&handle->file->flushes.writers, &handle->writer);
+    aiod_flush_writer_remove(&handle->file->flushes.writers, &handle->writer);
     count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
     aiod_core_close_fd(core, tag, rate, unneeded[0]);
@@ -388,7 +389,7 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
     return cancelled;
 }
 
-void aiod_core_say_drained(struct aiod_session *session, bool flushed)
+void aiod_core_announce_drained(struct aiod_session *session, bool flushed)
 {
     if (session->ring != NULL) {
         aiod_ring_set_shutdown_notice(session->ring, AIOD_RING_DRAINED | (flushed ? AIOD_RING_FLUSHED : 0));
@@ -534,7 +535,7 @@ struct aiod_attached aiod_core_attached(const struct aiod_session *session)
 void aiod_core_drain(struct aiod_core *core)
 {
     __atomic_store_n(&core->draining, true, __ATOMIC_RELAXED);
-    aiod_pool_unlimit(core->pool);
+    aiod_pool_disable_rates(core->pool);
 }
 
 uint32_t aiod_core_inflight(struct aiod_core *core)
@@ -600,22 +601,22 @@ void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_th
 }
 
 struct collector {
-    struct aiod_view *views;
+    struct aiod_active_request_info *views;
     size_t count;
     size_t max;
 };
 
 /* The handle and the strings stay when the pool's lock is dropped: only the main loop's thread frees handles. */
-static bool collect(const struct aiod_sight *sight, void *argument)
+static bool collect(const struct aiod_active_request *sight, void *argument)
 {
     const struct aiod_task *task = (const struct aiod_task *)sight->request;
     struct collector *collector = argument;
-    struct aiod_view *view = &collector->views[collector->count];
+    struct aiod_active_request_info *view = &collector->views[collector->count];
 
     if (collector->count == collector->max) {
         return false;
     }
-    *view = (struct aiod_view){.age_ns = sight->age_ns, .tid = sight->tid};
+    *view = (struct aiod_active_request_info){.age_ns = sight->age_ns, .tid = sight->tid};
     if (task->kind == AIOD_TASK_CONTROL) {
         const struct aiod_control *control = (const struct aiod_control *)task;
 
@@ -634,22 +635,22 @@ static bool collect(const struct aiod_sight *sight, void *argument)
     return true;
 }
 
-size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, size_t max)
+size_t aiod_core_active_requests(struct aiod_core *core, struct aiod_active_request_info *views, size_t max)
 {
     struct collector collector = {.views = views, .max = max};
 
-    aiod_openers_visit(&core->openers, 0, collect, &collector);
-    aiod_pool_visit(core->pool, collect, &collector);
+    aiod_open_as_client_threads_visit(&core->open_as_client, 0, collect, &collector);
+    aiod_pool_visit_active(core->pool, collect, &collector);
     return collector.count;
 }
 
-size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max)
+size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_active_request_info *views, size_t max)
 {
     struct collector collector = {.views = views, .max = max};
 
-    aiod_openers_expire(&core->openers);
+    aiod_open_as_client_threads_expire(&core->open_as_client);
     if (core->slow_ns != 0) {
-        aiod_openers_visit(&core->openers, core->slow_ns, collect, &collector);
+        aiod_open_as_client_threads_visit(&core->open_as_client, core->slow_ns, collect, &collector);
     }
     aiod_pool_find_slow(core->pool, collect, &collector);
     return collector.count;
@@ -734,7 +735,7 @@ static void unlink_io(struct aiod_message_io *message)
     message->session->inflight_count--;
 }
 
-static void leave_handle(struct aiod_core *core, struct aiod_handle *handle)
+static void release_handle(struct aiod_core *core, struct aiod_handle *handle)
 {
     handle->inflight--;
     if (handle->closing && handle->inflight == 0) {
@@ -749,9 +750,9 @@ static void release_io(struct aiod_core *core, struct aiod_message_io *message)
     core->inflight--;
     core->bytes_inflight -= message->charged;
     aiod_io_release(message);
-    leave_handle(core, message->io.handle);
+    release_handle(core, message->io.handle);
     if (message->io.source != NULL) {
-        leave_handle(core, message->io.source);
+        release_handle(core, message->io.source);
     }
     aiod_session_unref(message->session);
     free(message);
@@ -779,7 +780,7 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
 
     core->inflight--;
     if (control->handle != NULL) {
-        leave_handle(core, control->handle);
+        release_handle(core, control->handle);
     }
     aiod_stats_record(&core->stats, control->op, 0, control->task.request.result < 0, &timing);
     if (control->tag == 0) {
@@ -809,8 +810,8 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
     struct aiod_ring *ring;
 
     switch (task->kind) {
-    case AIOD_TASK_HANDLE_LEFT:
-        leave_handle(core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, left)));
+    case AIOD_TASK_HANDLE_IDLE:
+        release_handle(core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, ring_idle)));
         break;
     case AIOD_TASK_RING_MADE:
         finish_attach(core, aiod_ring_of_made(task), reaped);

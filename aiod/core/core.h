@@ -14,7 +14,7 @@
 #include "ops/files.h"
 #include "session/io.h"
 #include "session/op_stats.h"
-#include "pool/openers.h"
+#include "pool/open_as_client_threads.h"
 #include "pool/pool.h"
 #include "session/reply.h"
 #include "session/session.h"
@@ -47,7 +47,7 @@ struct aiod_core {
     uint32_t descriptor_count; /* held for them: one each, and one for the flushes of a file that is written */
     struct aiod_poller *poller;
     struct aiod_ring_maker *maker;
-    struct aiod_openers openers;
+    struct aiod_open_as_client_threads open_as_client;
     struct aiod_ring *rings; /* doubly linked; each until its memory is free */
     uint32_t ring_count;
     uint64_t ring_bytes; /* of their memory */
@@ -85,18 +85,18 @@ void aiod_control_destroy(struct aiod_control *control);
 size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, uint64_t *cookies, size_t count);
 
 /*
- * Open on a worker or, with `as`, as that client on the thread of the export's opener (pool/openers.h); ends as a control. What has
+ * Open on a worker or, with `as`, as that client on the thread of the export's opener (pool/open_as_client_threads.h); ends as a control. What has
  * not been begun after `timeout_ns` (0: for ever) ends with -ETIMEDOUT. Takes over `as`, also when it fails: 0, or -errno.
  *
  * `rate` is that of the export, here and below; NULL: none. While requests of that export hang, it waits with the others
- * (pool/flows.h), and is not charged to the rate.
+ * (pool/fair_queue.h), and is not charged to the rate.
  */
 int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
                    unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Look at or change names, alike. Takes over `naming` and `as`, also when it fails: 0, or -errno. */
-int aiod_core_name(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, struct aiod_naming *naming,
-                   struct aiod_identity *as, uint64_t timeout_ns);
+int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
+                           struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Find out about a descriptor that an earlier engine had open (aiod_adopt()), alike. 0, or -ENOMEM. */
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags);
@@ -125,7 +125,7 @@ int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
  * Nothing is in flight any more, and nothing will be: say so to the session's client by its ring, if it has one. `flushed`: and
  * all that was completed is on disk.
  */
-void aiod_core_say_drained(struct aiod_session *session, bool flushed);
+void aiod_core_announce_drained(struct aiod_session *session, bool flushed);
 
 /* Cancel what is queued, close the handles, deliver nothing any more. The caller's reference stays the caller's. */
 void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session);
@@ -169,7 +169,7 @@ int aiod_core_follow(struct aiod_core *core);
 void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max);
 
 /* A request in service. What it points to stays until the next call of anything here. */
-struct aiod_view {
+struct aiod_active_request_info {
     enum aiod_op op;
     const struct aiod_handle *handle; /* NULL: an open, a close or a name, whose `tag` it is */
     uint64_t tag;
@@ -180,13 +180,13 @@ struct aiod_view {
 };
 
 /* What is in service into `views`, oldest first, `max` at most. Returns how many. */
-size_t aiod_core_in_service(struct aiod_core *core, struct aiod_view *views, size_t max);
+size_t aiod_core_active_requests(struct aiod_core *core, struct aiod_active_request_info *views, size_t max);
 
 /*
  * To be called now and then. What has become slow since the last call, alike; workers that are stuck are replaced (pool.h), and
  * what has waited too long for an opener's thread is ended.
  */
-size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_view *views, size_t max);
+size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_active_request_info *views, size_t max);
 
 /*
  * Stop the poller, the pool, and what else has a thread, each for up to `timeout_ns`; false: one is still inside a system call.

@@ -366,25 +366,26 @@ nb::tuple listing_tuple(const aiod_listing &listing)
     return nb::make_tuple(entries, listing.more ? nb::object(nb::int_(listing.next)) : nb::none());
 }
 
-nb::tuple naming_tuple(const aiod_control &control)
+nb::tuple directory_tuple(const aiod_control &control)
 {
-    const aiod_naming &naming = *control.naming;
+    const aiod_directory_op &directory_op = *control.directory_op;
     const int64_t result = control.task.request.result;
     nb::object found = nb::none();
 
-    if (result == 0 && naming.verb == AIOD_VERB_LIST) {
-        found = listing_tuple(*naming.listing);
-    } else if (result == 0 && naming.verb == AIOD_VERB_STAT) {
-        found = nb::bytes(&naming.stat, sizeof(naming.stat));
+    if (result == 0 && directory_op.verb == AIOD_VERB_LIST) {
+        found = listing_tuple(*directory_op.listing);
+    } else if (result == 0 && directory_op.verb == AIOD_VERB_STAT) {
+        found = nb::bytes(&directory_op.stat, sizeof(directory_op.stat));
     }
-    return nb::make_tuple(control.tag, result, static_cast<int>(control.task.request.reason), naming.outside, found);
+    return nb::make_tuple(control.tag, result, static_cast<int>(control.task.request.reason), directory_op.outside,
+                          found);
 }
 
 nb::tuple control_tuple(const aiod_control &control)
 {
     return nb::make_tuple(control.tag, control.task.request.result, static_cast<int>(control.task.request.reason),
                           control.opened.size, control.opened.dev, control.opened.ino, control.opened.generation,
-                          control.opened.witness_fd, control.opened.flush_fd, control.opened.on_fuse,
+                          control.opened.store_fd, control.opened.flush_fd, control.opened.on_fuse,
                           control.opened.alignment.memory, control.opened.alignment.offset);
 }
 
@@ -405,7 +406,7 @@ nb::tuple core_reap(nb::handle self)
     Core &core = nb::cast<Core &>(self);
     nb::list replies;
     nb::list controls;
-    nb::list namings;
+    nb::list directory_ops;
     nb::list broken;
     nb::list attached;
     aiod_reaped reaped;
@@ -438,14 +439,14 @@ nb::tuple core_reap(nb::handle self)
         auto *next = reinterpret_cast<aiod_control *>(control->task.request.next);
 
         if (control->op == AIOD_NAME) {
-            namings.append(naming_tuple(*control));
+            directory_ops.append(directory_tuple(*control));
         } else {
             controls.append(control_tuple(*control));
         }
         aiod_control_destroy(control);
         control = next;
     }
-    return nb::make_tuple(replies, controls, namings, broken, attached);
+    return nb::make_tuple(replies, controls, directory_ops, broken, attached);
 }
 
 size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)
@@ -543,21 +544,23 @@ void core_open(Core &core, uint64_t tag, const Rate *rate, const std::string &ro
                                timeout_ms * 1000000));
 }
 
-void core_name(Core &core, uint64_t tag, const Rate *rate, int verb, const std::string &root, const std::string &path,
-               const std::string &to, int64_t cursor, unsigned mode, bool replace, bool links, const nb::object &as,
-               uint64_t timeout_ms)
+void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int verb, const std::string &root,
+                              const std::string &path, const std::string &to, int64_t cursor, unsigned mode,
+                              bool replace, bool links, const nb::object &as, uint64_t timeout_ms)
 {
     Identity identity = identity_of(as);
-    aiod_naming *naming = aiod_naming_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
+    aiod_directory_op *directory_op =
+        aiod_directory_op_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
 
-    if (naming == nullptr) {
+    if (directory_op == nullptr) {
         throw std::bad_alloc();
     }
-    naming->cursor = cursor;
-    naming->mode = mode;
-    naming->replace = replace;
-    naming->no_links = !links;
-    Core::check(aiod_core_name(core.core, tag, rate_of(rate), naming, identity.release(), timeout_ms * 1000000));
+    directory_op->cursor = cursor;
+    directory_op->mode = mode;
+    directory_op->replace = replace;
+    directory_op->no_links = !links;
+    Core::check(
+        aiod_core_directory_op(core.core, tag, rate_of(rate), directory_op, identity.release(), timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -638,17 +641,17 @@ nb::dict core_pool_stats(Core &core)
     return result;
 }
 
-using Look = size_t (*)(aiod_core *core, aiod_view *views, size_t max);
+using Look = size_t (*)(aiod_core *core, aiod_active_request_info *views, size_t max);
 
 /* What is in service, as `look` finds it. */
 nb::list views_list(Core &core, Look look, size_t max)
 {
-    std::vector<aiod_view> views(max);
+    std::vector<aiod_active_request_info> views(max);
     size_t count = look(core.core, views.data(), max);
     nb::list result;
 
     for (size_t i = 0; i < count; i++) {
-        const aiod_view &view = views[i];
+        const aiod_active_request_info &view = views[i];
         nb::dict entry;
 
         entry["op"] = op_names[view.op];
@@ -767,9 +770,9 @@ NB_MODULE(_core, m)
         .def("open", core_open, nb::arg("tag"), nb::arg("rate").none(), nb::arg("root"), nb::arg("path"),
              nb::arg("flags"), nb::arg("mode"), nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"),
              nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
-        .def("name", core_name, nb::arg("tag"), nb::arg("rate").none(), nb::arg("verb"), nb::arg("root"),
-             nb::arg("path"), nb::kw_only(), nb::arg("to"), nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"),
-             nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("directory_operation", core_directory_operation, nb::arg("tag"), nb::arg("rate").none(), nb::arg("verb"),
+             nb::arg("root"), nb::arg("path"), nb::kw_only(), nb::arg("to"), nb::arg("cursor"), nb::arg("mode"),
+             nb::arg("replace"), nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
@@ -782,8 +785,8 @@ NB_MODULE(_core, m)
             },
             nb::arg("tag"), nb::arg("rate").none(), nb::arg("fd"), nb::arg("flags"))
         .def_prop_rw(
-            "poison_teller", [](const Core &self) { return self.core->files.teller_fd; },
-            [](Core &self, int fd) { self.core->files.teller_fd = fd; })
+            "poison_notice_fd", [](const Core &self) { return self.core->files.notice_fd; },
+            [](Core &self, int fd) { self.core->files.notice_fd = fd; })
         .def_prop_rw(
             "takes_repeats", [](const Core &self) { return self.core->takes_repeats; },
             [](Core &self, bool takes) { self.core->takes_repeats = takes; })
@@ -796,8 +799,8 @@ NB_MODULE(_core, m)
         .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def("flush_handle", core_flush_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def(
-            "say_drained",
-            [](Core &, Session &session, bool flushed) { aiod_core_say_drained(session.session, flushed); },
+            "announce_drained",
+            [](Core &, Session &session, bool flushed) { aiod_core_announce_drained(session.session, flushed); },
             nb::arg("session"), nb::kw_only(), nb::arg("flushed"))
         .def(
             "end_session", [](Core &self, Session &session) { aiod_core_end_session(self.core, session.session); },
@@ -837,12 +840,14 @@ NB_MODULE(_core, m)
             },
             nb::kw_only(), nb::arg("slow_request_ms"), nb::arg("stuck_threads_max"))
         .def(
-            "in_service", [](Core &self, size_t limit) { return views_list(self, aiod_core_in_service, limit); },
+            "active_requests",
+            [](Core &self, size_t limit) { return views_list(self, aiod_core_active_requests, limit); },
             nb::arg("limit"))
         .def(
             "find_slow", [](Core &self, size_t limit) { return views_list(self, aiod_core_find_slow, limit); },
             nb::arg("limit"))
-        .def_prop_ro("opener_waiting", [](const Core &self) { return aiod_openers_waiting(&self.core->openers); })
+        .def_prop_ro("open_as_client_waiting",
+                     [](const Core &self) { return aiod_open_as_client_threads_waiting(&self.core->open_as_client); })
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
         .def("follow",

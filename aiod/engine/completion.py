@@ -15,7 +15,7 @@ from aiod_client.wire import MessageType
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from aiod._core import AttachResult, Completions, Control, Core, Failure, NamingResult
+    from aiod._core import AttachResult, Completions, Control, Core, DirectoryResult, Failure
     from aiod.engine.session import Session
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
@@ -31,7 +31,7 @@ class Completion:
         core: Core,
         send_to: Callable[[Session, Sequence[Any], Sequence[Any]], None],
         control_finished: Callable[[Control], None],
-        naming_finished: Callable[[NamingResult], None],
+        naming_finished: Callable[[DirectoryResult], None],
         end_session: Callable[[Session, str], None],
         ring_finished: Callable[[AttachResult], None],
         reaped: Callable[[], None],

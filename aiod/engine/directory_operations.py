@@ -18,7 +18,7 @@ from aiod_client.sentences import sentence
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod._core import Core, NamingResult, Rate
+    from aiod._core import Core, DirectoryResult, Rate
     from aiod.engine.file_requests import Naming, Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
@@ -102,7 +102,7 @@ class Names:
         tag = next(self._tags)
         self._waiting[tag] = _Waiting(session, cookie, naming, time.monotonic())
         session.namings_inflight += 1
-        self._core.name(
+        self._core.directory_operation(
             tag,
             self._rate_of(naming.export_name),
             naming.verb,
@@ -129,7 +129,7 @@ class Names:
             error = refused(errno.ETIMEDOUT, f"{waiting.naming.what}: {why}")
             self._reply(waiting.session, waiting.cookie, -errno.ETIMEDOUT, error.strerror)
 
-    def finished(self, done: NamingResult) -> None:
+    def finished(self, done: DirectoryResult) -> None:
         """What a worker has done."""
         tag, result, reason, outside, found = done
         waiting = self._waiting.pop(tag)

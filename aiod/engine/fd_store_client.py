@@ -62,7 +62,7 @@ class Keeping:
         self._rate_of = rate_of
         self._end = end
         end.settimeout(0)
-        core.poison_teller = end.fileno()
+        core.poison_notice_fd = end.fileno()
         self._inherited: dict[bytes, dict[int, Witness]] = {}  # by token and handle
         self._of_file: dict[tuple[int, int], list[Witness]] = {}  # the same, by device and inode
         self._order: dict[tuple[bytes, int], int] = {}  # in which they were opened, by token and handle

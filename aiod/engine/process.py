@@ -464,7 +464,7 @@ class Engine:
     def _say_farewell(self, session: Session) -> None:
         """What it may build upon when it goes on with the next daemon."""
         if self._drained:
-            self._core.say_drained(session.core, flushed=len(session.flushed) == len(session.names))
+            self._core.announce_drained(session.core, flushed=len(session.flushed) == len(session.names))
         if not session.by_socket:
             text = "the daemon is stopping; connect again later"
             details = {"drained": self._drained, "flushed": session.flushed[:_FLUSHED_MAX]}

@@ -1,6 +1,6 @@
 """What hangs: it is told of once, its workers are replaced, and who waits for an open is answered.
 
-Once a second the core is asked; it keeps who is stuck with what (core/pool/in_service.c).
+Once a second the core is asked; it keeps who is stuck with what (core/pool/active_requests.c).
 """
 
 from __future__ import annotations
@@ -68,9 +68,9 @@ class Watch:
         """What is in service, the oldest first, at most _LISTED_MAX; and how much waits for a worker."""
         pool = self._core.pool_stats()
         return {
-            "queued": pool["queued"] + self._core.opener_waiting,
+            "queued": pool["queued"] + self._core.open_as_client_waiting,
             "stuck_threads": pool["stuck_threads"],
-            "requests": [self._show(request) for request in self._core.in_service(_LISTED_MAX)],
+            "requests": [self._show(request) for request in self._core.active_requests(_LISTED_MAX)],
         }
 
     def _show(self, request: dict[str, Any]) -> dict[str, Any]:

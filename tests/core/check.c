@@ -443,8 +443,8 @@ void end_pool(struct aiod_pool *pool)
     for (size_t i = 0; i < AIOD_THREADS_MAX; i++) { /* every wake-up was taken by the one whom it was for */
         CHECK(sem_getvalue(&pool->workers[i].wake, &posts) == 0 && posts == 0);
     }
-    for (size_t i = 0; i < AIOD_PLACE_WORDS; i++) {
-        CHECK(pool->used_places[i] == 0);
+    for (size_t i = 0; i < AIOD_SLOT_WORDS; i++) {
+        CHECK(pool->used_slots[i] == 0);
     }
     aiod_pool_destroy(pool);
 }

@@ -207,10 +207,10 @@ static void accept_client(void)
 /* Requests come and go while the main loop looks at them, as the engine's does. */
 static void look(void)
 {
-    struct aiod_view views[16];
+    struct aiod_active_request_info views[16];
     size_t count = aiod_core_find_slow(engine.core, views, 8);
 
-    count += aiod_core_in_service(engine.core, views + count, 8);
+    count += aiod_core_active_requests(engine.core, views + count, 8);
     for (size_t i = 0; i < count; i++) {
         CHECK(views[i].op > 0 && views[i].op < AIOD_OPS);
         CHECK(views[i].handle == NULL || views[i].handle->session->client[0] == '\0');

@@ -51,11 +51,11 @@ static const struct aiod_creation plain = {.mode = 0640, .uid = (uid_t)-1, .gid 
 /* Its descriptors are different ones; that for flushes is only there where something can be written. */
 static void close_all(const struct aiod_opened *opened, unsigned flags)
 {
-    CHECK(opened->witness_fd >= 0 && opened->witness_fd != opened->fd);
+    CHECK(opened->store_fd >= 0 && opened->store_fd != opened->fd);
     CHECK((opened->flush_fd >= 0) == ((flags & AIOD_OPEN_WRITE) != 0));
-    CHECK(opened->flush_fd != opened->fd && opened->flush_fd != opened->witness_fd);
+    CHECK(opened->flush_fd != opened->fd && opened->flush_fd != opened->store_fd);
     close(opened->fd);
-    close(opened->witness_fd);
+    close(opened->store_fd);
     if (opened->flush_fd >= 0) {
         close(opened->flush_fd);
     }
@@ -288,9 +288,9 @@ static bool leaves_access_time(const char *path, unsigned flags)
     CHECK(aiod_confined_open(root, path, flags, &plain, &opened) == 0);
     leaves = (fcntl(opened.fd, F_GETFL) & O_NOATIME) != 0;
     CHECK((fcntl(opened.fd, F_GETFL) & O_ACCMODE) == ((flags & AIOD_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY));
-    CHECK(aiod_adopt(opened.witness_fd, flags, &adopted) == 0);
+    CHECK(aiod_adopt(opened.store_fd, flags, &adopted) == 0);
     CHECK(((fcntl(adopted.fd, F_GETFL) & O_NOATIME) != 0) == leaves);
-    if (adopted.fd != opened.witness_fd) {
+    if (adopted.fd != opened.store_fd) {
         close(adopted.fd);
     }
     close_all(&opened, flags);

@@ -278,7 +278,7 @@ static void it_is_told(void)
     aiod_flushes_init(&flushes, NULL, FD);
     flushes.dev = 0x102;
     flushes.ino = 3;
-    flushes.teller_fd = ends[0];
+    flushes.notice_fd = ends[0];
     aiod_flushes_poison(&flushes);
     aiod_flushes_poison(&flushes);
     CHECK(recv(ends[1], said, sizeof(said), 0) == sizeof(wanted) - 1 && memcmp(said, wanted, sizeof(wanted) - 1) == 0);
@@ -286,7 +286,7 @@ static void it_is_told(void)
     close(ends[1]);
     aiod_flushes_destroy(&flushes);
     aiod_flushes_init(&flushes, NULL, FD);
-    flushes.teller_fd = ends[0];
+    flushes.notice_fd = ends[0];
     aiod_flushes_poison(&flushes); /* nobody is there any more */
     CHECK(aiod_flushes_poisoned(&flushes));
     aiod_flushes_destroy(&flushes);

@@ -17,7 +17,7 @@ enum {
 };
 
 static struct aiod_flush_writers writers;
-static struct aiod_writer handles[WRITERS];
+static struct aiod_flush_writer handles[WRITERS];
 static int fds[WRITERS + 1]; /* the last one is the file's own */
 static unsigned syncs[WRITERS + 1];
 static int failing = -1; /* which one's sync fails */
@@ -54,7 +54,7 @@ static void begin(void)
 {
     aiod_flush_writers_init(&writers);
     for (int i = 0; i < WRITERS; i++) {
-        aiod_writer_enter(&handles[i], fds[i]);
+        aiod_flush_writer_add(&handles[i], fds[i]);
     }
     memset(syncs, 0, sizeof(syncs));
     failing = -1;
@@ -71,12 +71,12 @@ static void those_that_have_changed_it_are_synced_once(void)
 {
     begin();
     writers.inherited = true;
-    aiod_writer_note(&writers, &handles[0]);
-    aiod_writer_note(&writers, &handles[2]);
-    aiod_writer_note(&writers, &handles[2]);
+    aiod_flush_writer_mark_changed(&writers, &handles[0]);
+    aiod_flush_writer_mark_changed(&writers, &handles[2]);
+    aiod_flush_writer_mark_changed(&writers, &handles[2]);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     check_syncs(1, 0, 1, 1); /* the file's own may know of what another engine has lost */
-    aiod_writer_note(&writers, &handles[1]);
+    aiod_flush_writer_mark_changed(&writers, &handles[1]);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     check_syncs(0, 1, 0, 0);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
@@ -90,8 +90,8 @@ static void an_error_of_one_keeps_none_from_being_synced(void)
 {
     begin();
     for (failing = 0; failing <= OWN; failing++) {
-        aiod_writer_note(&writers, &handles[0]);
-        aiod_writer_note(&writers, &handles[1]);
+        aiod_flush_writer_mark_changed(&writers, &handles[0]);
+        aiod_flush_writer_mark_changed(&writers, &handles[1]);
         CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == (failing < 2 ? -EIO : 0));
         check_syncs(1, 1, 0, 0);
     }
@@ -103,7 +103,7 @@ static void an_error_of_one_keeps_none_from_being_synced(void)
 static void change_all(void)
 {
     for (int i = 0; i < WRITERS; i++) {
-        aiod_writer_note(&writers, &handles[i]);
+        aiod_flush_writer_mark_changed(&writers, &handles[i]);
     }
 }
 
@@ -124,8 +124,8 @@ static void a_change_meanwhile_is_for_the_next_flush(void)
 static void close_it(void)
 {
     in_sync = NULL;
-    CHECK(!aiod_writer_has_changes(&writers, &handles[0]));
-    aiod_writer_leave(&writers, &handles[0]);
+    CHECK(!aiod_flush_writer_has_changes(&writers, &handles[0]));
+    aiod_flush_writer_remove(&writers, &handles[0]);
     CHECK(close(fds[0]) == 0);
 }
 
@@ -135,7 +135,7 @@ static void a_handle_may_be_closed_meanwhile(void)
     int kept = dup(fds[0]);
 
     begin();
-    aiod_writer_note(&writers, &handles[0]);
+    aiod_flush_writer_mark_changed(&writers, &handles[0]);
     in_sync = close_it;
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     CHECK(dup2(kept, fds[0]) == fds[0] && close(kept) == 0);
@@ -145,12 +145,12 @@ static void a_handle_may_be_closed_meanwhile(void)
 
 static void one_that_never_entered_is_left_alone(void)
 {
-    struct aiod_writer none = {0};
+    struct aiod_flush_writer none = {0};
 
     begin();
-    aiod_writer_note(&writers, &none);
-    CHECK(!aiod_writer_has_changes(&writers, &none));
-    aiod_writer_leave(&writers, &none);
+    aiod_flush_writer_mark_changed(&writers, &none);
+    CHECK(!aiod_flush_writer_has_changes(&writers, &none));
+    aiod_flush_writer_remove(&writers, &none);
     aiod_flush_writers_destroy(&writers);
 }
 

@@ -1,11 +1,11 @@
 /*
- * Rates (rate.h), with given times; and what they do in the queue (flows.h).
+ * Rates (rate.h), with given times; and what they do in the queue (fair_queue.h).
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "check.h"
-#include "pool/flows.h"
+#include "pool/fair_queue.h"
 #include "pool/rate.h"
 
 #define MS UINT64_C(1000000)
@@ -89,25 +89,25 @@ static void idleness_is_saved_up_as_a_burst_only(void)
 
 /* ---- in the queue --------------------------------------------------------------------------------------------------- */
 
-static struct aiod_request *next(struct aiod_flows *flows, uint64_t now_ns)
+static struct aiod_request *next(struct aiod_fair_queue *flows, uint64_t now_ns)
 {
-    struct aiod_request *request = aiod_flows_pick(flows, false, now_ns);
+    struct aiod_request *request = aiod_fair_queue_pick(flows, false, now_ns);
 
     if (request != NULL) {
-        aiod_flows_remove(flows, request);
+        aiod_fair_queue_remove(flows, request);
     }
     return request;
 }
 
-static void add(struct aiod_flows *flows, struct aiod_request *request, struct aiod_flow *flow)
+static void add(struct aiod_fair_queue *flows, struct aiod_request *request, struct aiod_flow *flow)
 {
     *request = (struct aiod_request){.flow = flow, .cost = 4096, .queued_ns = START};
-    aiod_flows_add(flows, request);
+    aiod_fair_queue_add(flows, request);
 }
 
 static void one_that_waits_delays_nobody_else(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
     struct aiod_flow limited = {.rates = {rate}}, other = {0};
     struct aiod_request mine[2], others[2];
@@ -118,23 +118,23 @@ static void one_that_waits_delays_nobody_else(void)
     CHECK(next(&flows, START) == &mine[0]);
     CHECK(next(&flows, START) == NULL);
     CHECK(limited.waits_for == rate && flows.held == 1 && flows.fresh == 0);
-    CHECK(aiod_flows_wake_ns(&flows) == START + SECOND - MS);
+    CHECK(aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
     for (int i = 0; i < 2; i++) {
         add(&flows, &others[i], &other);
     }
     CHECK(next(&flows, START) == &others[0] && next(&flows, START) == &others[1]);
     CHECK(next(&flows, START) == NULL);
-    aiod_flows_wake(&flows, START + SECOND / 2);
-    CHECK(limited.waits_for == rate && aiod_flows_wake_ns(&flows) == START + SECOND - MS);
-    aiod_flows_wake(&flows, START + SECOND);
-    CHECK(limited.waits_for == NULL && flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
+    aiod_fair_queue_release_ready(&flows, START + SECOND / 2);
+    CHECK(limited.waits_for == rate && aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
+    aiod_fair_queue_release_ready(&flows, START + SECOND);
+    CHECK(limited.waits_for == NULL && flows.held == 0 && aiod_fair_queue_next_release_ns(&flows) == UINT64_MAX);
     CHECK(next(&flows, START + SECOND) == &mine[1]);
     aiod_rate_unref(rate);
 }
 
 static void both_rates_count(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *of_export = rate_of(1000, 0, MS), *of_user = rate_of(1, 0, MS);
     struct aiod_flow flow = {.rates = {of_export, of_user}};
     struct aiod_request requests[2];
@@ -142,7 +142,7 @@ static void both_rates_count(void)
     add(&flows, &requests[0], &flow);
     add(&flows, &requests[1], &flow);
     CHECK(next(&flows, START) == &requests[0] && next(&flows, START) == NULL);
-    CHECK(flow.waits_for == of_user && aiod_flows_wake_ns(&flows) == START + SECOND - MS);
+    CHECK(flow.waits_for == of_user && aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
     CHECK(of_export->requests_until_ns == START + MS); /* nothing was taken of it in vain */
     aiod_rate_unref(of_export);
     aiod_rate_unref(of_user);
@@ -150,7 +150,7 @@ static void both_rates_count(void)
 
 static void at_the_end_nobody_waits(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
     struct aiod_flow flow = {.rates = {rate}};
     struct aiod_request requests[3];
@@ -159,8 +159,8 @@ static void at_the_end_nobody_waits(void)
         add(&flows, &requests[i], &flow);
     }
     CHECK(next(&flows, START) == &requests[0] && next(&flows, START) == NULL);
-    aiod_flows_unlimit(&flows);
-    CHECK(flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
+    aiod_fair_queue_disable_rates(&flows);
+    CHECK(flows.held == 0 && aiod_fair_queue_next_release_ns(&flows) == UINT64_MAX);
     CHECK(next(&flows, START) == &requests[1] && next(&flows, START) == &requests[2]);
     aiod_rate_unref(rate);
 }
@@ -168,7 +168,7 @@ static void at_the_end_nobody_waits(void)
 /* What is done with another request counts as that one does, and is left where its rate is used up. */
 static void what_is_taken_along_is_charged(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, SECOND); /* two at once */
     struct aiod_flow limited = {.rates = {rate}}, other = {0};
     struct aiod_request mine[3], others;
@@ -177,16 +177,16 @@ static void what_is_taken_along_is_charged(void)
         add(&flows, &mine[i], &limited);
     }
     add(&flows, &others, &other);
-    CHECK(aiod_flows_take_along(&flows, &mine[1], START));
-    aiod_flows_remove(&flows, &mine[1]);
+    CHECK(aiod_fair_queue_take_along(&flows, &mine[1], START));
+    aiod_fair_queue_remove(&flows, &mine[1]);
     CHECK(rate->requests_until_ns == START + SECOND);
-    CHECK(aiod_flows_take_along(&flows, &mine[0], START));
-    aiod_flows_remove(&flows, &mine[0]);
-    CHECK(!aiod_flows_take_along(&flows, &mine[2], START));
-    CHECK(aiod_flows_take_along(&flows, &others, START));
+    CHECK(aiod_fair_queue_take_along(&flows, &mine[0], START));
+    aiod_fair_queue_remove(&flows, &mine[0]);
+    CHECK(!aiod_fair_queue_take_along(&flows, &mine[2], START));
+    CHECK(aiod_fair_queue_take_along(&flows, &others, START));
     CHECK(next(&flows, START) == &others && next(&flows, START) == NULL && limited.waits_for == rate);
-    aiod_flows_unlimit(&flows);
-    CHECK(aiod_flows_take_along(&flows, &mine[2], START));
+    aiod_fair_queue_disable_rates(&flows);
+    CHECK(aiod_fair_queue_take_along(&flows, &mine[2], START));
     aiod_rate_unref(rate);
 }
 
@@ -199,7 +199,7 @@ static struct aiod_flow many[FLOWS];
 static struct aiod_request requests[FLOWS][EACH];
 
 /* Flows with EACH requests of `bytes`, all of which wait for `rate` but what passes at once: how many do. */
-static unsigned have_many_wait(struct aiod_flows *flows, struct aiod_rate *rate, uint64_t bytes)
+static unsigned have_many_wait(struct aiod_fair_queue *flows, struct aiod_rate *rate, uint64_t bytes)
 {
     unsigned count = 0;
 
@@ -207,7 +207,7 @@ static unsigned have_many_wait(struct aiod_flows *flows, struct aiod_rate *rate,
         many[i] = (struct aiod_flow){.rates = {rate}};
         for (int k = 0; k < EACH; k++) {
             requests[i][k] = (struct aiod_request){.flow = &many[i], .cost = bytes, .queued_ns = START};
-            aiod_flows_add(flows, &requests[i][k]);
+            aiod_fair_queue_add(flows, &requests[i][k]);
         }
     }
     while (next(flows, START) != NULL) {
@@ -220,7 +220,7 @@ static unsigned have_many_wait(struct aiod_flows *flows, struct aiod_rate *rate,
 /* More that wait for a rate than are ever looked at: nobody else waits, nor do they, more than the rate says. */
 static void thousands_that_wait_hide_nobody(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1000, 0, MS);
     struct aiod_flow other = {0};
     struct aiod_request others;
@@ -231,9 +231,10 @@ static void thousands_that_wait_hide_nobody(void)
     add(&flows, &others, &other);
     CHECK(flows.fresh == 1 && next(&flows, START) == &others && next(&flows, START) == NULL);
     for (unsigned count = passed_now; count < FLOWS * EACH; count++) {
-        CHECK(aiod_flows_wake_ns(&flows) > now_ns && aiod_flows_wake_ns(&flows) <= now_ns + MS);
-        now_ns = aiod_flows_wake_ns(&flows);
-        aiod_flows_wake(&flows, now_ns);
+        CHECK(aiod_fair_queue_next_release_ns(&flows) > now_ns &&
+              aiod_fair_queue_next_release_ns(&flows) <= now_ns + MS);
+        now_ns = aiod_fair_queue_next_release_ns(&flows);
+        aiod_fair_queue_release_ready(&flows, now_ns);
         CHECK(flows.round == 1 && next(&flows, now_ns) != NULL && next(&flows, now_ns) == NULL);
     }
     CHECK(flows.held == 0 && flows.waiting == 0 && flows.turn == NULL && flows.rates.root == NULL);
@@ -251,12 +252,12 @@ static size_t queued_most(void)
 }
 
 /* The whole burst passes: how many. */
-static unsigned after_a_second(struct aiod_flows *flows, uint64_t *now_ns)
+static unsigned after_a_second(struct aiod_fair_queue *flows, uint64_t *now_ns)
 {
     unsigned count = 0;
 
     *now_ns += SECOND;
-    aiod_flows_wake(flows, *now_ns);
+    aiod_fair_queue_release_ready(flows, *now_ns);
     while (next(flows, *now_ns) != NULL) {
         count++;
     }
@@ -266,7 +267,7 @@ static unsigned after_a_second(struct aiod_flows *flows, uint64_t *now_ns)
 /* Of large requests, which take several turns, everybody has had one before all have had theirs. */
 static void each_has_its_turn(uint64_t bytes, uint64_t burst_ns)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1000, 0, burst_ns);
     unsigned count = have_many_wait(&flows, rate, bytes);
     uint64_t now_ns = START;
@@ -285,7 +286,7 @@ static void each_has_its_turn(uint64_t bytes, uint64_t burst_ns)
 /* Two rates each, crosswise, both used up at once: everything passes in the end, and every look ends. */
 static void two_rates_that_call_each_others_flows(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rates[3] = {rate_of(1000, 0, MS), rate_of(700, 0, 3 * MS), rate_of(300, 0, 2 * MS)};
     uint64_t now_ns = START;
     unsigned count = 0;
@@ -300,9 +301,9 @@ static void two_rates_that_call_each_others_flows(void)
         while (next(&flows, now_ns) != NULL) {
             count++;
         }
-        CHECK(flows.held == 0 || aiod_flows_wake_ns(&flows) > now_ns);
-        now_ns = aiod_flows_wake_ns(&flows);
-        aiod_flows_wake(&flows, now_ns);
+        CHECK(flows.held == 0 || aiod_fair_queue_next_release_ns(&flows) > now_ns);
+        now_ns = aiod_fair_queue_next_release_ns(&flows);
+        aiod_fair_queue_release_ready(&flows, now_ns);
     }
     for (int i = 0; i < 3; i++) {
         aiod_rate_unref(rates[i]);
@@ -312,7 +313,7 @@ static void two_rates_that_call_each_others_flows(void)
 /* What waits may be cancelled, all of it; and other limits are heeded at once. */
 static void what_waits_may_leave(void)
 {
-    struct aiod_flows flows = {0};
+    struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
     const struct aiod_rate_limits none = {0};
     struct aiod_flow flow[2] = {{.rates = {rate}}, {.rates = {rate}}};
@@ -322,17 +323,17 @@ static void what_waits_may_leave(void)
     add(&flows, &mine[1], &flow[1]);
     add(&flows, &last, &flow[1]);
     CHECK(next(&flows, START) != NULL && next(&flows, START) == NULL && flows.waiting == 2);
-    aiod_flows_remove(&flows, flow[1].first);
+    aiod_fair_queue_remove(&flows, flow[1].first);
     if (flow[0].queued > 0) {
-        aiod_flows_remove(&flows, flow[0].first);
+        aiod_fair_queue_remove(&flows, flow[0].first);
     } else {
-        aiod_flows_remove(&flows, flow[1].first);
+        aiod_fair_queue_remove(&flows, flow[1].first);
     }
-    CHECK(flows.waiting == 0 && flows.held == 0 && aiod_flows_wake_ns(&flows) == UINT64_MAX);
+    CHECK(flows.waiting == 0 && flows.held == 0 && aiod_fair_queue_next_release_ns(&flows) == UINT64_MAX);
     add(&flows, &mine[0], &flow[0]);
     CHECK(next(&flows, START) == NULL && flow[0].waits_for == rate);
     aiod_rate_set(rate, &none);
-    aiod_flows_release(&flows, rate);
+    aiod_fair_queue_release_all(&flows, rate);
     CHECK(next(&flows, START) == &mine[0]);
     aiod_rate_unref(rate);
 }

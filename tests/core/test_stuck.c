@@ -1,7 +1,7 @@
 /* Workers that are stuck with their request are replaced, up to a limit, and go when they are not any more. */
 #include "check.h"
 
-#include "pool/flows.h"
+#include "pool/fair_queue.h"
 #include "ops/flush.h"
 
 enum {
@@ -22,7 +22,7 @@ struct seen {
     size_t max;
 };
 
-static bool see(const struct aiod_sight *sight, void *argument)
+static bool see(const struct aiod_active_request *sight, void *argument)
 {
     struct seen *seen = argument;
 
@@ -47,7 +47,7 @@ static struct seen look(struct aiod_pool *pool)
 {
     struct seen seen = {.max = 64};
 
-    aiod_pool_visit(pool, see, &seen);
+    aiod_pool_visit_active(pool, see, &seen);
     return seen;
 }
 

@@ -12,7 +12,7 @@
  * (`idle_timeouts`), lest a worker that happens to look at the queue hide a lost wake-up. The belt, which would hide one
  * too, is left out.
  *
- * Stuck workers (in_service.c) add to max_threads, and take away again: that is the main loop's raising of a limit, and a lowering
+ * Stuck workers (active_requests.c) add to max_threads, and take away again: that is the main loop's raising of a limit, and a lowering
  * by which a worker that is awake leaves. Both are steps of a resize, so it has none of its own; nor are the requests in service.
  *
  * What is checked (test_pool_model.py runs it):
@@ -204,7 +204,7 @@ inline post_and_ring(woken, ring)
 
 /* ---- creation (spawner.c) -------------------------------------------------------------------------------------------- */
 
-/* aiod_spawner_owe(). `ring`: the doorbell has to be rung. */
+/* aiod_spawner_add_backlog(). `ring`: the doorbell has to be rung. */
 inline owe(ring)
 {
     supply = asleep_threads + waking_threads + new_threads + pending_threads;

@@ -50,7 +50,7 @@ def refuse_open(core: Any) -> None:
 
 def refuse_name(core: Any) -> None:
     with pytest.raises(ValueError, match="zero byte"):
-        core.name(
+        core.directory_operation(
             1,
             None,
             _core.VERB_STAT,

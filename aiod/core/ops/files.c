@@ -9,7 +9,7 @@ static struct aiod_file **chain_of(struct aiod_files *files, uint64_t dev, uint6
     return &files->chains[mixed >> 54];
 }
 
-static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd, int teller_fd)
+static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd, int notice_fd)
 {
     struct aiod_file *file = calloc(1, sizeof(*file));
 
@@ -21,7 +21,7 @@ static struct aiod_file *create(struct aiod_pool *pool, uint64_t dev, uint64_t i
     aiod_flushes_init(&file->flushes, pool, fd);
     file->flushes.dev = dev;
     file->flushes.ino = ino;
-    file->flushes.teller_fd = teller_fd;
+    file->flushes.notice_fd = notice_fd;
     aiod_range_locks_init(&file->range_locks);
     pthread_mutex_init(&file->position, NULL);
     return file;
@@ -45,7 +45,7 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         file = file->next;
     }
     if (file == NULL) {
-        file = create(pool, dev, ino, *flush_fd >= 0 ? *flush_fd : fd, files->teller_fd);
+        file = create(pool, dev, ino, *flush_fd >= 0 ? *flush_fd : fd, files->notice_fd);
         if (file == NULL) {
             return NULL;
         }

@@ -32,7 +32,7 @@ struct aiod_file {
 };
 
 struct aiod_files {
-    int teller_fd; /* where it is said that a file is poisoned; -1: nowhere */
+    int notice_fd; /* where it is said that a file is poisoned; -1: nowhere */
     struct aiod_file *chains[AIOD_FILE_CHAINS];
 };
 

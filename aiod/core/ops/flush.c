@@ -6,11 +6,11 @@
 
 #include "ops/worker_io.h"
 
-#define TELL_TIMEOUT_MS 1000 /* a supervisor that is stopped */
+#define NOTICE_TIMEOUT_MS 1000 /* a supervisor that is stopped */
 
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
 {
-    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd, .teller_fd = -1};
+    *flushes = (struct aiod_flushes){.pool = pool, .fd = fd, .notice_fd = -1};
     pthread_mutex_init(&flushes->lock, NULL);
     aiod_flush_writers_init(&flushes->writers);
 }
@@ -35,14 +35,14 @@ static uint8_t *put_number(uint8_t *at, uint64_t number)
     return at;
 }
 
-static void tell(const struct aiod_flushes *flushes)
+static void send_notice(const struct aiod_flushes *flushes)
 {
     uint8_t message[28] = "\x93\xa8poisoned";
-    struct pollfd writable = {.fd = flushes->teller_fd, .events = POLLOUT};
+    struct pollfd writable = {.fd = flushes->notice_fd, .events = POLLOUT};
 
     put_number(put_number(message + 10, flushes->dev), flushes->ino);
-    while (send(flushes->teller_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        if (errno == EAGAIN ? poll(&writable, 1, TELL_TIMEOUT_MS) == 0 : errno != EINTR) {
+    while (send(flushes->notice_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+        if (errno == EAGAIN ? poll(&writable, 1, NOTICE_TIMEOUT_MS) == 0 : errno != EINTR) {
             return;
         }
     }
@@ -50,8 +50,8 @@ static void tell(const struct aiod_flushes *flushes)
 
 void aiod_flushes_poison(struct aiod_flushes *flushes)
 {
-    if (!__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL) && flushes->teller_fd >= 0) {
-        tell(flushes);
+    if (!__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL) && flushes->notice_fd >= 0) {
+        send_notice(flushes);
     }
 }
 

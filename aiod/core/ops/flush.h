@@ -42,7 +42,7 @@ struct aiod_flushes {
     bool poisoned;          /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
     uint64_t dev;
     uint64_t ino;
-    int teller_fd; /* of the file's table */
+    int notice_fd; /* of the file's table */
     pthread_mutex_t lock;
 
     /* Protected by lock. */
@@ -54,7 +54,7 @@ void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int
 void aiod_flushes_destroy(struct aiod_flushes *flushes);
 
 /*
- * A flush has failed, here or in an engine before this one. The first time it is said on `teller_fd` (-1: nowhere) as the msgpack
+ * A flush has failed, here or in an engine before this one. The first time it is said on `notice_fd` (-1: nowhere) as the msgpack
  * array ["poisoned", dev, ino], before anybody hears of the failure: the supervisor knows it when this process dies next.
  */
 void aiod_flushes_poison(struct aiod_flushes *flushes);

@@ -20,7 +20,7 @@ void aiod_flush_writers_destroy(struct aiod_flush_writers *writers)
 
 /* ---- the list, with the lock held ------------------------------------------------------------------------------------ */
 
-static void append(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+static void append(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     writer->listed = true;
     writer->round = writers->round;
@@ -30,7 +30,7 @@ static void append(struct aiod_flush_writers *writers, struct aiod_writer *write
     writers->last = writer;
 }
 
-static void take_out(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+static void take_out(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     *(writer->previous != NULL ? &writer->previous->next : &writers->first) = writer->next;
     *(writer->next != NULL ? &writer->next->previous : &writers->last) = writer->previous;
@@ -39,12 +39,12 @@ static void take_out(struct aiod_flush_writers *writers, struct aiod_writer *wri
 
 /* ---- handles ----------------------------------------------------------------------------------------------------------- */
 
-void aiod_writer_enter(struct aiod_writer *writer, int fd)
+void aiod_flush_writer_add(struct aiod_flush_writer *writer, int fd)
 {
-    *writer = (struct aiod_writer){.fd = fd, .entered = true};
+    *writer = (struct aiod_flush_writer){.fd = fd, .entered = true};
 }
 
-void aiod_writer_leave(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+void aiod_flush_writer_remove(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     if (!writer->entered) {
         return;
@@ -56,7 +56,7 @@ void aiod_writer_leave(struct aiod_flush_writers *writers, struct aiod_writer *w
     pthread_mutex_unlock(&writers->lock);
 }
 
-void aiod_writer_note(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+void aiod_flush_writer_mark_changed(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     if (!writer->entered) {
         return;
@@ -68,7 +68,7 @@ void aiod_writer_note(struct aiod_flush_writers *writers, struct aiod_writer *wr
     pthread_mutex_unlock(&writers->lock);
 }
 
-bool aiod_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_writer *writer)
+bool aiod_flush_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_flush_writer *writer)
 {
     bool listed;
 
@@ -87,7 +87,7 @@ bool aiod_writer_has_changes(struct aiod_flush_writers *writers, const struct ai
  * A descriptor of the caller's own, since the handle may be closed meanwhile: a duplicate is the same open file to the server.
  * -errno: then the changes are the next flush's. Lock held.
  */
-static int take(struct aiod_flush_writers *writers, struct aiod_writer *writer)
+static int take(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     int fd = fcntl(writer->fd, F_DUPFD_CLOEXEC, 0);
 
@@ -102,7 +102,7 @@ static int take(struct aiod_flush_writers *writers, struct aiod_writer *writer)
 /* Of the next one that had changed the file when the round began; false: there is none. */
 static bool take_next(struct aiod_flush_writers *writers, int *fd)
 {
-    struct aiod_writer *writer;
+    struct aiod_flush_writer *writer;
     bool found;
 
     pthread_mutex_lock(&writers->lock);

@@ -15,15 +15,15 @@
 #include <stdint.h>
 
 /* A handle that can write. */
-struct aiod_writer {
+struct aiod_flush_writer {
     int fd;
     bool entered; /* constant while requests are in flight */
 
     /* Protected by the list's lock. */
     bool listed;    /* it has changed the file since its last sync */
     uint64_t round; /* of the flush that was the last one when it was put there */
-    struct aiod_writer *next;
-    struct aiod_writer *previous;
+    struct aiod_flush_writer *next;
+    struct aiod_flush_writer *previous;
 };
 
 struct aiod_flush_writers {
@@ -31,8 +31,8 @@ struct aiod_flush_writers {
     pthread_mutex_t lock;
 
     /* Protected by lock. */
-    struct aiod_writer *first; /* those that have changed the file, the earliest first */
-    struct aiod_writer *last;
+    struct aiod_flush_writer *first; /* those that have changed the file, the earliest first */
+    struct aiod_flush_writer *last;
     uint64_t round; /* counts flushes */
 };
 
@@ -40,16 +40,16 @@ void aiod_flush_writers_init(struct aiod_flush_writers *writers);
 void aiod_flush_writers_destroy(struct aiod_flush_writers *writers);
 
 /* The handle of `fd` may write from now on. Main loop. */
-void aiod_writer_enter(struct aiod_writer *writer, int fd);
+void aiod_flush_writer_add(struct aiod_flush_writer *writer, int fd);
 
 /* It is being closed, and nothing is in flight on it; of one that never entered nothing is done. Main loop; never blocks. */
-void aiod_writer_leave(struct aiod_flush_writers *writers, struct aiod_writer *writer);
+void aiod_flush_writer_remove(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer);
 
 /* A request of it has changed the file: to be called before the request ends. Any thread. */
-void aiod_writer_note(struct aiod_flush_writers *writers, struct aiod_writer *writer);
+void aiod_flush_writer_mark_changed(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer);
 
 /* Has it changed the file since its last sync? Any thread. */
-bool aiod_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_writer *writer);
+bool aiod_flush_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_flush_writer *writer);
 
 /*
  * Sync by all that have changed the file, and by `fd` (-1: by nothing) if none has, or if it is inherited. One thread at a time. 0, or the first -errno; the

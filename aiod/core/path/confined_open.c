@@ -175,7 +175,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         .dev = status.st_dev,
         .ino = status.st_ino,
         .generation = aiod_file_generation(fd),
-        .witness_fd = -1,
+        .store_fd = -1,
         .flush_fd = -1,
         .alignment = alignment,
         .on_fuse = aiod_is_on_fuse(fd),
@@ -222,9 +222,9 @@ int aiod_confined_open(const char *root, const char *path, unsigned flags, const
         return error;
     }
     opened->flush_fd = open_for_flushes(fd, flags);
-    opened->witness_fd = reopen(fd, flags, true);
-    if (opened->witness_fd < 0) { /* a mode that would not let it in again */
-        opened->witness_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    opened->store_fd = reopen(fd, flags, true);
+    if (opened->store_fd < 0) { /* a mode that would not let it in again */
+        opened->store_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     }
     return 0;
 }

@@ -31,7 +31,7 @@ struct aiod_opened {
     uint64_t dev;
     uint64_t ino;
     uint64_t generation; /* file_id.h */
-    int witness_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
+    int store_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
     int flush_fd; /* the same file opened once more, for flushes alone (flush.h); -1: it could not be, or is read-only */
     struct aiod_alignment alignment; /* with DIRECT */
     bool on_fuse;

@@ -46,7 +46,7 @@ int aiod_pool_follow(struct aiod_pool *pool)
         return error;
     }
     pthread_mutex_lock(&pool->lock);
-    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+    for (size_t from = 0; (worker = aiod_worker_slots_next(pool, from)) != NULL;
          from = (size_t)(worker - pool->workers) + 1) {
         pid_t tid = worker->tid;
         int result;

@@ -1,7 +1,7 @@
 /*
  * flow.h - a flow: the queued requests of one session and export, in the order in which they were queued.
  *
- * Protected by the pool's lock; flows.c alone changes it.
+ * Protected by the pool's lock; fair_queue.c alone changes it.
  */
 #ifndef AIOD_FLOW_H
 #define AIOD_FLOW_H
@@ -29,7 +29,7 @@ struct aiod_flow {
     uint64_t ticket;                          /* when its turn began; the higher, the later */
     bool control;                             /* opens, names and closes: not counted, not charged, no competitor */
     struct aiod_rate *waits_for;              /* NULL: it is in the round, if it has something queued */
-    struct aiod_heap_node place;              /* among those that wait for the same rate */
+    struct aiod_heap_node wait_node;          /* among those that wait for the same rate */
     struct aiod_flow *next;                   /* the round */
     struct aiod_flow *previous;
 };

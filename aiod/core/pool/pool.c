@@ -28,7 +28,7 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     }
     pool->queue_last = request;
     pool->queued++;
-    aiod_flows_add(&pool->flows, request);
+    aiod_fair_queue_add(&pool->fair_queue, request);
     if (request->deadline_ns != 0) {
         aiod_heap_insert(&pool->deadlines, &request->late, request->deadline_ns);
     }
@@ -47,7 +47,7 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
         pool->queue_last = request->previous;
     }
     pool->queued--;
-    aiod_flows_remove(&pool->flows, request);
+    aiod_fair_queue_remove(&pool->fair_queue, request);
     if (request->deadline_ns != 0) {
         aiod_heap_remove(&pool->deadlines, &request->late);
     }
@@ -56,7 +56,8 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
 
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
 {
-    return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->flows.held : pool->flows.fresh;
+    return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->fair_queue.held
+                                                                : pool->fair_queue.fresh;
 }
 
 static struct aiod_request *late_request(struct aiod_heap_node *late)
@@ -101,19 +102,19 @@ struct aiod_request *aiod_pool_take_group(struct aiod_pool *pool, const void *gr
     struct aiod_request *request;
 
     pthread_mutex_lock(&pool->lock);
-    aiod_in_service_turn(pool, now_ns);
+    aiod_active_requests_next_turn(pool, now_ns);
     for (request = mine; request != NULL; request = request->next) {
-        aiod_in_service_hand(request);
+        aiod_active_requests_assign(request);
     }
     request = pool->queue_first;
     for (unsigned seen = 0; request != NULL && seen < AIOD_GROUP_SCAN; seen++) {
         struct aiod_request *next = request->next;
 
         if (request->group == group && !aiod_pool_deadline_passed(request, now_ns) &&
-            aiod_flows_take_along(&pool->flows, request, now_ns)) {
+            aiod_fair_queue_take_along(&pool->fair_queue, request, now_ns)) {
             aiod_pool_unlink(pool, request);
             request->started_ns = request->begun_ns = now_ns;
-            aiod_in_service_begin(pool, request);
+            aiod_active_requests_add(pool, request);
             request->next = taken;
             taken = request;
         }
@@ -161,7 +162,7 @@ void aiod_pool_notify(struct aiod_pool *pool, struct aiod_request *request)
 void aiod_pool_finish(struct aiod_pool *pool, struct aiod_request *request, int64_t result)
 {
     pthread_mutex_lock(&pool->lock);
-    aiod_in_service_end(pool, request);
+    aiod_active_requests_remove(pool, request);
     pthread_mutex_unlock(&pool->lock);
     request->result = result;
     aiod_pool_push_done(pool, request);
@@ -216,7 +217,7 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
         enqueue(pool, first);
         first = next;
     }
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
@@ -255,7 +256,7 @@ void aiod_pool_spawn(struct aiod_pool *pool)
 }
 
 /* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
-static unsigned catch_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
+static unsigned recover_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
 {
     if (pool->asleep_threads == 0 || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
         now_ns - pool->last_taken_ns < LOST_WAKEUP_NS || now_ns - pool->queue_first->queued_ns < LOST_WAKEUP_NS) {
@@ -283,8 +284,8 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
     if (pool->deadlines.root != NULL) {
         wanted_ns = sooner_ns(wanted_ns, aiod_heap_least(&pool->deadlines), now_ns);
     }
-    if (aiod_flows_wake_ns(&pool->flows) != UINT64_MAX) {
-        wanted_ns = sooner_ns(wanted_ns, aiod_flows_wake_ns(&pool->flows), now_ns);
+    if (aiod_fair_queue_next_release_ns(&pool->fair_queue) != UINT64_MAX) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_fair_queue_next_release_ns(&pool->fair_queue), now_ns);
     }
     if (pool->retry_at_ns != 0) {
         wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
@@ -330,22 +331,22 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
 {
     struct aiod_worker *chosen[1];
     struct aiod_request *late = NULL;
-    struct aiod_request *forlorn = NULL;
+    struct aiod_request *unserved = NULL;
     uint64_t now_ns = aiod_now_ns();
     bool ring = false;
     unsigned wake;
 
     aiod_spawner_retry(pool, now_ns);
     pthread_mutex_lock(&pool->lock);
-    wake = catch_lost_wakeup(pool, chosen, now_ns);
-    if (aiod_flows_wake_ns(&pool->flows) <= now_ns) {
-        aiod_flows_wake(&pool->flows, now_ns);
-        ring = aiod_spawner_owe(pool);
+    wake = recover_lost_wakeup(pool, chosen, now_ns);
+    if (aiod_fair_queue_next_release_ns(&pool->fair_queue) <= now_ns) {
+        aiod_fair_queue_release_ready(&pool->fair_queue, now_ns);
+        ring = aiod_spawner_add_backlog(pool);
         wake = wake == 0 && pool->waking_threads == 0 ? aiod_pool_choose_sleepers(pool, chosen, 1) : wake;
     }
     late = unlink_late(pool, now_ns);
     if (pool->cur_threads == 0 && pool->retry_at_ns != 0 && now_ns > pool->spawn_retry_ns) {
-        forlorn = unlink_oldest(pool, now_ns - pool->spawn_retry_ns);
+        unserved = unlink_oldest(pool, now_ns - pool->spawn_retry_ns);
     }
     pthread_mutex_unlock(&pool->lock);
 
@@ -354,7 +355,7 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
         aiod_eventfd_ring(pool->doorbell_fd);
     }
     end_unstarted(pool, late, -ETIMEDOUT, AIOD_REASON_DEADLINE);
-    end_unstarted(pool, forlorn, -EAGAIN, AIOD_REASON_NO_THREADS);
+    end_unstarted(pool, unserved, -EAGAIN, AIOD_REASON_NO_THREADS);
     return aiod_pool_tick_wanted(pool);
 }
 
@@ -375,14 +376,14 @@ static void set_shares(struct aiod_pool *pool)
     unsigned room = pool->max_threads / 16;
 
     pool->reserve_threads = pool->reserve_wanted < room ? pool->reserve_wanted : room;
-    aiod_flows_limit_slow(&pool->flows, (pool->max_threads + 1) / 2);
+    aiod_fair_queue_limit_slow(&pool->fair_queue, (pool->max_threads + 1) / 2);
 }
 
 /* What is queued may be taken by more than before: owe them, and wake one. Lock held; drops it. */
 static void unlock_and_supply(struct aiod_pool *pool)
 {
     struct aiod_worker *chosen[1];
-    bool ring = aiod_spawner_owe(pool);
+    bool ring = aiod_spawner_add_backlog(pool);
     unsigned wake = aiod_pool_choose_sleepers(pool, chosen, 1);
 
     pthread_mutex_unlock(&pool->lock);
@@ -397,7 +398,7 @@ void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned 
     pthread_mutex_lock(&pool->lock);
     pool->reserve_wanted = reserve_threads;
     set_shares(pool);
-    aiod_flows_limit(&pool->flows, active_max, active_bytes_max);
+    aiod_fair_queue_limit(&pool->fair_queue, active_max, active_bytes_max);
     unlock_and_supply(pool);
 }
 
@@ -405,14 +406,14 @@ void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const st
 {
     pthread_mutex_lock(&pool->lock);
     aiod_rate_set(rate, limits);
-    aiod_flows_release(&pool->flows, rate);
+    aiod_fair_queue_release_all(&pool->fair_queue, rate);
     unlock_and_supply(pool);
 }
 
-void aiod_pool_unlimit(struct aiod_pool *pool)
+void aiod_pool_disable_rates(struct aiod_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
-    aiod_flows_unlimit(&pool->flows);
+    aiod_fair_queue_disable_rates(&pool->fair_queue);
     unlock_and_supply(pool);
 }
 
@@ -438,7 +439,7 @@ void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_th
     pool->slow_ns = slow_ns;
     pool->stuck_threads_max = stuck_threads_max;
     wake = shrink(pool, chosen);
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
     aiod_pool_post_chosen(chosen, wake);
     if (ring) {
@@ -460,7 +461,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     pool->min_threads = min_threads;
     wake = shrink(pool, chosen);
     set_shares(pool);
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
 
     aiod_pool_post_chosen(chosen, wake);
@@ -507,7 +508,7 @@ size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids)
     size_t count = 0;
 
     pthread_mutex_lock(&pool->lock);
-    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+    for (size_t from = 0; (worker = aiod_worker_slots_next(pool, from)) != NULL;
          from = (size_t)(worker - pool->workers) + 1) {
         if (worker->tid != 0) {
             tids[count++] = worker->tid;

@@ -130,10 +130,10 @@ uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);
 void aiod_pool_set_rate(struct aiod_pool *pool, struct aiod_rate *rate, const struct aiod_rate_limits *limits);
 
 /* Rates are not heeded any more: the daemon is to stop in time. */
-void aiod_pool_unlimit(struct aiod_pool *pool);
+void aiod_pool_disable_rates(struct aiod_pool *pool);
 
 /*
- * How workers are shared among flows (flows.h): the last `reserve_threads` of them (a sixteenth of max_threads at most) are for
+ * How workers are shared among flows (fair_queue.h): the last `reserve_threads` of them (a sixteenth of max_threads at most) are for
  * flows with nothing in service; while more than one asks, a flow has at most `active_max` requests and about
  * `active_bytes_max` bytes in service. 0: no such rule, as at first.
  */
@@ -149,21 +149,21 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
 void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max);
 
 /* A request in service, as long as the pool's lock is held. */
-struct aiod_sight {
+struct aiod_active_request {
     const struct aiod_request *request;
     uint64_t age_ns; /* since a worker took it */
     pid_t tid;       /* of the worker that has it in hand; 0: it is parked */
 };
 
 /* Show every request in service, oldest first, until `visit` returns false. It is called with the pool's lock held. */
-void aiod_pool_visit(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
-                     void *argument);
+void aiod_pool_visit_active(struct aiod_pool *pool,
+                            bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument);
 
 /*
  * Show those that have become slow since the last call, alike; each once (what `visit` returns false for comes again). Workers
  * that are stuck are replaced.
  */
-void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_active_request *sight, void *argument),
                          void *argument);
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);

@@ -1,5 +1,5 @@
 /*
- * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, in_service.c, places.c and affinity.c.
+ * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, active_requests.c, worker_slots.c and affinity.c.
  *
  * Lock order: pool->lock is the only lock, held for a few dozen instructions, never over a system call. What has to be
  * woken is chosen under it and woken after it.
@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "pool/flows.h"
+#include "pool/fair_queue.h"
 #include "pool/pool.h"
 
 /*
@@ -24,7 +24,7 @@ struct aiod_worker {
 
     /* Constant from the decision to create the worker on. */
     struct aiod_pool *pool;
-    uint64_t owed_ns;
+    uint64_t requested_ns;
     enum aiod_spawn_cause cause;
     unsigned links; /* creations in a row from the main loop to this worker */
 
@@ -39,12 +39,12 @@ struct aiod_worker {
 };
 
 /* A worker that is owed: since when, and why. */
-struct aiod_owed {
+struct aiod_spawn_backlog {
     uint64_t since_ns;
     enum aiod_spawn_cause cause;
 };
 
-#define AIOD_PLACE_WORDS (AIOD_THREADS_MAX / 64u)
+#define AIOD_SLOT_WORDS (AIOD_THREADS_MAX / 64u)
 
 struct aiod_pool {
     /* Constant after creation. */
@@ -64,7 +64,7 @@ struct aiod_pool {
     struct aiod_request *queue_first;
     struct aiod_request *queue_last;
     size_t queued;
-    struct aiod_flows flows; /* the same requests, by whose they are */
+    struct aiod_fair_queue fair_queue; /* the same requests, by whose they are */
     unsigned reserve_wanted;
     unsigned reserve_threads;   /* as many of them as max_threads has room for */
     struct aiod_heap deadlines; /* the same requests, by their deadlines, if they have one */
@@ -88,15 +88,15 @@ struct aiod_pool {
     pthread_cond_t moved;
 
     /* Protected by lock: the requests in service, oldest first, and the workers that are stuck with theirs. */
-    struct aiod_request *service_first;
-    struct aiod_request *service_last;
+    struct aiod_request *active_first;
+    struct aiod_request *active_last;
     uint64_t slow_ns; /* 0: nothing is ever slow */
     unsigned stuck_threads;
     unsigned stuck_threads_max;
 
     /* Protected by lock: the owed, a ring of new_threads entries, oldest first. */
-    struct aiod_owed owed[AIOD_THREADS_MAX];
-    size_t owed_first;
+    struct aiod_spawn_backlog backlog[AIOD_THREADS_MAX];
+    size_t backlog_first;
 
     /* Protected by lock: creation that failed. */
     uint64_t retry_at_ns; /* 0: creation is not known to fail */
@@ -112,21 +112,21 @@ struct aiod_pool {
     struct aiod_histogram spawn_latency;
 
     /* Protected by lock: a bit for each place in use. */
-    uint64_t used_places[AIOD_PLACE_WORDS];
+    uint64_t used_slots[AIOD_SLOT_WORDS];
     struct aiod_worker workers[AIOD_THREADS_MAX];
 };
 
-/* places.c: the lowest free place, so that numbers in thread names stay small. Lock held; there is one, cur being <= max. */
-struct aiod_worker *aiod_places_take(struct aiod_pool *pool);
+/* worker_slots.c: the lowest free place, so that numbers in thread names stay small. Lock held; there is one, cur being <= max. */
+struct aiod_worker *aiod_worker_slots_take(struct aiod_pool *pool);
 
-/* places.c: give it back. Lock held. */
-void aiod_places_free(struct aiod_pool *pool, const struct aiod_worker *worker);
+/* worker_slots.c: give it back. Lock held. */
+void aiod_worker_slots_release(struct aiod_pool *pool, const struct aiod_worker *worker);
 
-/* places.c: the first place in use from number `from` on; NULL: none. Lock held. */
-struct aiod_worker *aiod_places_next(struct aiod_pool *pool, size_t from);
+/* worker_slots.c: the first place in use from number `from` on; NULL: none. Lock held. */
+struct aiod_worker *aiod_worker_slots_next(struct aiod_pool *pool, size_t from);
 
 /* spawner.c: owe the workers that the queue and min_threads need. Lock held. True: the doorbell has to be rung. */
-bool aiod_spawner_owe(struct aiod_pool *pool);
+bool aiod_spawner_add_backlog(struct aiod_pool *pool);
 
 /*
  * spawner.c: create one owed worker, if any; `creator` is the calling newborn, NULL the main loop. Lock not held. False:
@@ -137,20 +137,20 @@ bool aiod_spawner_step(struct aiod_pool *pool, const struct aiod_worker *creator
 /* spawner.c: creation is retried when its time has come. Lock not held. */
 void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns);
 
-/* in_service.c: the calling thread is this worker. Lock not held. */
-void aiod_in_service_worker(struct aiod_worker *worker);
+/* active_requests.c: the calling thread is this worker. Lock not held. */
+void aiod_active_requests_set_worker(struct aiod_worker *worker);
 
-/* in_service.c: the calling worker has something else in hand from now on; `now_ns` 0: nothing. Lock held. */
-void aiod_in_service_turn(struct aiod_pool *pool, uint64_t now_ns);
+/* active_requests.c: the calling worker has something else in hand from now on; `now_ns` 0: nothing. Lock held. */
+void aiod_active_requests_next_turn(struct aiod_pool *pool, uint64_t now_ns);
 
-/* in_service.c: the calling worker has it in hand for this turn, too; it is in service already. Lock held. */
-void aiod_in_service_hand(struct aiod_request *request);
+/* active_requests.c: the calling worker has it in hand for this turn, too; it is in service already. Lock held. */
+void aiod_active_requests_assign(struct aiod_request *request);
 
-/* in_service.c: a request that the calling worker has taken is in service, its begun_ns being set; and no more. Lock held. */
-void aiod_in_service_begin(struct aiod_pool *pool, struct aiod_request *request);
-void aiod_in_service_end(struct aiod_pool *pool, struct aiod_request *request);
+/* active_requests.c: a request that the calling worker has taken is in service, its begun_ns being set; and no more. Lock held. */
+void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *request);
+void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request);
 
-/* in_service.c: limit_threads by max_threads and by who is stuck. Lock held. */
+/* active_requests.c: limit_threads by max_threads and by who is stuck. Lock held. */
 void aiod_pool_set_limit(struct aiod_pool *pool);
 
 /* pool.c: how many queued requests a worker may take while `others` are at work or waking. Lock held. */

@@ -28,7 +28,7 @@ struct aiod_rate {
     uint64_t requests_until_ns; /* when the tokens of what has passed are there */
     uint64_t bytes_until_ns;
 
-    /* Of flows.c. */
+    /* Of fair_queue.c. */
     unsigned slow;               /* of the export whose rate it is: requests that hang in service */
     struct aiod_flow control;    /* of that export: opens, names and closes */
     struct aiod_heap waiting;    /* flows, by their tickets: the oldest is next */

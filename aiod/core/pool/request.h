@@ -55,7 +55,7 @@ struct aiod_request {
     uint64_t deadline_ns;                           /* CLOCK_MONOTONIC; 0: none */
     const void *group;                              /* what one worker may carry out at once; NULL: this alone */
     void (*complete)(struct aiod_request *request); /* by whoever ends it, no lock held; NULL: aiod_pool_reap() */
-    struct aiod_flow *flow;                         /* whose it is (flows.h); NULL: nobody's */
+    struct aiod_flow *flow;                         /* whose it is (fair_queue.h); NULL: nobody's */
     uint64_t cost;                                  /* bytes that it moves */
 
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
@@ -66,9 +66,9 @@ struct aiod_request {
     struct aiod_request *flow_previous;
     struct aiod_heap_node late; /* while it is queued and has a deadline */
 
-    /* Protected by the pool's lock while it is in service (in_service.c). */
-    struct aiod_request *service_next;
-    struct aiod_request *service_previous;
+    /* Protected by the pool's lock while it is in service (active_requests.c). */
+    struct aiod_request *active_next;
+    struct aiod_request *active_previous;
     const struct aiod_worker *worker; /* who has it in hand, if that one's turn is still `turn` */
     uint64_t turn;
     uint64_t begun_ns; /* when it was taken; started_ns is the worker's by now */

@@ -8,16 +8,16 @@
 #include "util/os.h"
 
 /* Owe one worker more. Lock held. */
-static void owe_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_t now_ns)
+static void add_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_t now_ns)
 {
-    struct aiod_owed *owed = &pool->owed[(pool->owed_first + pool->new_threads) % AIOD_THREADS_MAX];
+    struct aiod_spawn_backlog *entry = &pool->backlog[(pool->backlog_first + pool->new_threads) % AIOD_THREADS_MAX];
 
-    *owed = (struct aiod_owed){.since_ns = now_ns, .cause = cause};
+    *entry = (struct aiod_spawn_backlog){.since_ns = now_ns, .cause = cause};
     pool->new_threads++;
     pool->cur_threads++;
 }
 
-static bool owe(struct aiod_pool *pool, bool again)
+static bool add_backlog(struct aiod_pool *pool, bool again)
 {
     size_t supply = pool->asleep_threads + pool->waking_threads + pool->new_threads + pool->pending_threads;
     bool had_backlog = pool->new_threads > 0;
@@ -33,15 +33,15 @@ static bool owe(struct aiod_pool *pool, bool again)
         bool too_few = pool->cur_threads < pool->min_threads;
 
         now_ns = now_ns != 0 ? now_ns : aiod_now_ns();
-        owe_one(pool, again ? AIOD_SPAWN_RETRY : too_few ? AIOD_SPAWN_MIN : AIOD_SPAWN_BURST, now_ns);
+        add_one(pool, again ? AIOD_SPAWN_RETRY : too_few ? AIOD_SPAWN_MIN : AIOD_SPAWN_BURST, now_ns);
         supply++;
     }
     return pool->new_threads > 0 && !had_backlog && pool->pending_threads == 0;
 }
 
-bool aiod_spawner_owe(struct aiod_pool *pool)
+bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
-    return owe(pool, false);
+    return add_backlog(pool, false);
 }
 
 /* The kernel keeps 15 characters: a long engine name is cut, the number is not. */
@@ -66,7 +66,7 @@ static void count_birth(struct aiod_pool *pool, const struct aiod_worker *worker
 
     pool->threads_created++;
     pool->created_for[worker->cause]++;
-    aiod_histogram_record(&pool->spawn_latency, now_ns - worker->owed_ns);
+    aiod_histogram_record(&pool->spawn_latency, now_ns - worker->requested_ns);
     if (worker->links > pool->longest_chain) {
         pool->longest_chain = worker->links;
     }
@@ -101,17 +101,17 @@ static void *start_worker(void *arg)
 /* The oldest owed worker becomes pending, with a place of its own. Lock held; there is one owed. */
 static struct aiod_worker *begin_creation(struct aiod_pool *pool, const struct aiod_worker *creator)
 {
-    const struct aiod_owed *owed = &pool->owed[pool->owed_first];
-    struct aiod_worker *worker = aiod_places_take(pool);
+    const struct aiod_spawn_backlog *entry = &pool->backlog[pool->backlog_first];
+    struct aiod_worker *worker = aiod_worker_slots_take(pool);
 
     worker->pool = pool;
-    worker->owed_ns = owed->since_ns;
-    worker->cause = owed->cause;
+    worker->requested_ns = entry->since_ns;
+    worker->cause = entry->cause;
     worker->links = creator != NULL ? creator->links + 1 : 1;
     worker->chosen = false;
     worker->tid = 0;
     worker->since_ns = 0;
-    pool->owed_first = (pool->owed_first + 1) % AIOD_THREADS_MAX;
+    pool->backlog_first = (pool->backlog_first + 1) % AIOD_THREADS_MAX;
     pool->new_threads--;
     pool->pending_threads++;
     return worker;
@@ -130,7 +130,7 @@ static void creation_failed(struct aiod_pool *pool, const struct aiod_worker *wo
     uint64_t now_ns = aiod_now_ns();
 
     pthread_mutex_lock(&pool->lock);
-    aiod_places_free(pool, worker);
+    aiod_worker_slots_release(pool, worker);
     pool->spawn_failures++;
     pool->pending_threads--;
     pool->cur_threads -= 1 + pool->new_threads;
@@ -171,7 +171,7 @@ void aiod_spawner_retry(struct aiod_pool *pool, uint64_t now_ns)
     due = pool->retry_at_ns != 0 && now_ns >= pool->retry_at_ns;
     if (due) {
         pool->retry_at_ns = 0;
-        owe(pool, true);
+        add_backlog(pool, true);
     }
     pthread_mutex_unlock(&pool->lock);
     if (due) {

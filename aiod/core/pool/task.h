@@ -9,7 +9,7 @@
 enum aiod_task_kind {
     AIOD_TASK_IO,          /* an aiod_message_io */
     AIOD_TASK_CONTROL,     /* an aiod_control */
-    AIOD_TASK_HANDLE_LEFT, /* aiod_handle.left: its ring has nothing in flight on it any more */
+    AIOD_TASK_HANDLE_IDLE, /* aiod_handle.left: its ring has nothing in flight on it any more */
     AIOD_TASK_RING_MADE,   /* aiod_ring.made_notice */
     AIOD_TASK_RING_BROKEN, /* aiod_ring.broken_notice */
     AIOD_TASK_RING_GONE,   /* aiod_ring.gone_notice */

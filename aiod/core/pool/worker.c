@@ -95,7 +95,7 @@ static void take_post(struct aiod_worker *worker)
  * of the completion may submit at once, and must not find that it takes another worker. A worker that is chosen before it
  * sleeps costs no system call at either end.
  */
-static void tell(struct aiod_pool *pool, struct aiod_request **finished)
+static void deliver(struct aiod_pool *pool, struct aiod_request **finished)
 {
     struct aiod_request *request = *finished;
 
@@ -125,7 +125,7 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
     push_sleeper(pool, worker);
     do {
         pthread_mutex_unlock(&pool->lock);
-        tell(pool, finished);
+        deliver(pool, finished);
         posted = sleep_until_posted(pool, worker);
         pthread_mutex_lock(&pool->lock);
     } while (!worker->chosen && aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) == 0 &&
@@ -150,17 +150,17 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
 {
     bool only_fresh = pool->active_threads + pool->reserve_threads > pool->limit_threads;
     uint64_t now_ns = aiod_now_ns();
-    struct aiod_request *request = aiod_flows_pick(&pool->flows, only_fresh, now_ns);
+    struct aiod_request *request = aiod_fair_queue_pick(&pool->fair_queue, only_fresh, now_ns);
 
     if (request == NULL) {
         return NULL;
     }
     aiod_pool_unlink(pool, request);
-    request->shared = pool->flows.shared;
+    request->shared = pool->fair_queue.shared;
     pool->last_taken_ns = now_ns;
     request->started_ns = request->begun_ns = pool->last_taken_ns;
-    aiod_in_service_turn(pool, pool->last_taken_ns);
-    aiod_in_service_begin(pool, request);
+    aiod_active_requests_next_turn(pool, pool->last_taken_ns);
+    aiod_active_requests_add(pool, request);
     return request;
 }
 
@@ -192,12 +192,12 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
     aiod_affinity_settled(pool, worker);
     pool->active_threads--;
     pool->cur_threads--;
-    aiod_places_free(pool, worker);
+    aiod_worker_slots_release(pool, worker);
     /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     if (pool->stopping && pool->cur_threads == 0) {
         /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
         pthread_cond_broadcast(&pool->all_left);
@@ -212,7 +212,7 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
 /* Somebody waits for a rate, and the main loop's timer comes too late for that: it has to be told. Lock held. */
 static bool wants_timer(struct aiod_pool *pool)
 {
-    uint64_t wake_ns = aiod_flows_wake_ns(&pool->flows);
+    uint64_t wake_ns = aiod_fair_queue_next_release_ns(&pool->fair_queue);
     bool wants = wake_ns < pool->timer_at_ns;
 
     if (wants) {
@@ -231,7 +231,7 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
     struct aiod_request *finished = NULL;
     bool stay = true;
 
-    aiod_in_service_worker(worker);
+    aiod_active_requests_set_worker(worker);
     pthread_mutex_lock(&pool->lock);
     while (stay && (finished != NULL || !must_leave(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
@@ -241,7 +241,7 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
 
         if (must_leave(pool)) { /* told first, and then looked again: others may have left meanwhile */
             pthread_mutex_unlock(&pool->lock);
-            tell(pool, &finished);
+            deliver(pool, &finished);
             pthread_mutex_lock(&pool->lock);
             continue;
         }
@@ -259,7 +259,7 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         }
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
         pthread_mutex_unlock(&pool->lock);
-        tell(pool, &finished);
+        deliver(pool, &finished);
         aiod_pool_post_chosen(chosen, wake);
         if (ring) {
             aiod_eventfd_ring(pool->doorbell_fd);
@@ -267,10 +267,10 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         finished = carry_out(request);
         pthread_mutex_lock(&pool->lock);
         if (finished != NULL) {
-            aiod_in_service_end(pool, finished);
+            aiod_active_requests_remove(pool, finished);
         }
-        aiod_in_service_turn(pool, 0);
-        aiod_flows_look(&pool->flows, pool->last_taken_ns);
+        aiod_active_requests_next_turn(pool, 0);
+        aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
     }
     aiod_pool_leave(pool, worker);
 }

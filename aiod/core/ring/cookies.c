@@ -31,23 +31,23 @@ void aiod_cookies_add(struct aiod_cookies *cookies, struct aiod_cookie *cookie)
     struct aiod_cookie **chain = chain_of(cookies, cookie->value);
 
     cookie->next = *chain;
-    cookie->place = chain;
+    cookie->link = chain;
     if (cookie->next != NULL) {
-        cookie->next->place = &cookie->next;
+        cookie->next->link = &cookie->next;
     }
     *chain = cookie;
 }
 
 void aiod_cookies_remove(struct aiod_cookie *cookie)
 {
-    if (cookie->place == NULL) {
+    if (cookie->link == NULL) {
         return;
     }
-    *cookie->place = cookie->next;
+    *cookie->link = cookie->next;
     if (cookie->next != NULL) {
-        cookie->next->place = cookie->place;
+        cookie->next->link = cookie->link;
     }
-    cookie->place = NULL;
+    cookie->link = NULL;
 }
 
 struct aiod_cookie *aiod_cookies_find(const struct aiod_cookies *cookies, uint64_t value, unsigned *looks)

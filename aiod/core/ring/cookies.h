@@ -16,7 +16,7 @@
 struct aiod_cookie {
     uint64_t value;
     struct aiod_cookie *next;
-    struct aiod_cookie **place; /* what points to it; NULL: it is in no chain */
+    struct aiod_cookie **link; /* what points to it; NULL: it is in no chain */
 };
 
 struct aiod_cookies {

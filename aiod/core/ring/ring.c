@@ -20,7 +20,7 @@ static_assert((int)AIOD_RING_STOPPING == (int)AIOD_REASON_STOPPING &&
 
 /* ---- birth ---------------------------------------------------------------------------------------------------------- */
 
-static void add_places(struct aiod_ring *ring)
+static void add_request_slots(struct aiod_ring *ring)
 {
     for (uint32_t i = ring->entries; i-- > 0;) {
         ring->requests[i].ring = ring;
@@ -97,7 +97,7 @@ static void make(struct aiod_ring_job *job)
     ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
     ring->made = ring->make_error == 0;
     if (ring->made) {
-        add_places(ring);
+        add_request_slots(ring);
     }
     aiod_pool_notify(ring->pool, &ring->made_notice.request);
 }
@@ -259,20 +259,20 @@ bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle)
 }
 
 /* Lock held. True: the main loop waits to hear of it. */
-static bool leave_handle(struct aiod_handle *handle)
+static bool release_handle(struct aiod_handle *handle)
 {
     return handle != NULL && --handle->ring_inflight == 0 && handle->ring_closing;
 }
 
-static void tell_left(struct aiod_ring *ring, struct aiod_handle *handle)
+static void notify_handle_idle(struct aiod_ring *ring, struct aiod_handle *handle)
 {
-    handle->left.kind = AIOD_TASK_HANDLE_LEFT;
-    aiod_pool_notify(ring->pool, &handle->left.request);
+    handle->ring_idle.kind = AIOD_TASK_HANDLE_IDLE;
+    aiod_pool_notify(ring->pool, &handle->ring_idle.request);
 }
 
 /* ---- completions ---------------------------------------------------------------------------------------------------- */
 
-void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_end *end)
+void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_completion *end)
 {
     struct aiod_ring_cqe *cqe = &ring->memory.cqes[ring->cq_tail & (ring->memory.entries - 1)];
 
@@ -306,7 +306,7 @@ void aiod_ring_wake_client(struct aiod_ring *ring)
     }
 }
 
-void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_end *end,
+void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_completion *end,
                       const struct aiod_timing *timing)
 {
     struct aiod_ring *ring = request->ring;
@@ -314,9 +314,9 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     struct aiod_handle *source = request->io.source;
     enum aiod_op op = request->io.op;
     uint64_t bytes = aiod_op_moved_bytes(op, request->io.length, end->result);
-    struct aiod_ring_end said = *end;
-    bool handle_left;
-    bool source_left;
+    struct aiod_ring_completion said = *end;
+    bool handle_idle;
+    bool source_idle;
     bool drained;
 
     if (end->reason == AIOD_REASON_CANCELLED && atomic_load_explicit(&ring->ended, memory_order_acquire)) {
@@ -326,8 +326,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &said);
     aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
-    handle_left = leave_handle(handle);
-    source_left = leave_handle(source);
+    handle_idle = release_handle(handle);
+    source_idle = release_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
     aiod_cookies_remove(&request->cookie);
     request->next_free = ring->free;
@@ -337,11 +337,11 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
 
     aiod_ring_wake_client(ring);
     aiod_ring_is_lost(ring); /* here, since another thread may be taking, and have looked already */
-    if (handle_left) {
-        tell_left(ring, handle);
+    if (handle_idle) {
+        notify_handle_idle(ring, handle);
     }
-    if (source_left) {
-        tell_left(ring, source);
+    if (source_idle) {
+        notify_handle_idle(ring, source);
     }
     if (drained) {
         aiod_eventfd_ring(aiod_pool_completion_fd(ring->pool));

@@ -176,7 +176,7 @@ void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping);
 /* ---- between ring.c and ring_admission.c ------------------------------------------------------------------------------ */
 
 /* How a request ended. */
-struct aiod_ring_end {
+struct aiod_ring_completion {
     uint64_t cookie;
     int64_t result;
     uint64_t written;
@@ -184,13 +184,13 @@ struct aiod_ring_end {
 };
 
 /* Put it into the completion queue, where room was kept for it. Lock held; aiod_ring_wake_client() has to follow. */
-void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_end *end);
+void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_completion *end);
 
 /* Wake the client if it sleeps. Lock not held. */
 void aiod_ring_wake_client(struct aiod_ring *ring);
 
 /* The request is over, and `end` its completion: give its place and its handles back. Lock not held. */
-void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_end *end,
+void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_completion *end,
                       const struct aiod_timing *timing);
 
 /* The client has broken the rules, `why` says which one: the main loop is told, once. */

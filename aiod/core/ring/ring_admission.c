@@ -139,8 +139,8 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, stru
 }
 
 /* Give the request a place. There is one: the credit says so. */
-static struct aiod_ring_request *place(struct aiod_ring *ring, const struct aiod_ring_sqe *entry,
-                                       struct aiod_handle *handle, struct aiod_handle *source)
+static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const struct aiod_ring_sqe *entry,
+                                                  struct aiod_handle *handle, struct aiod_handle *source)
 {
     struct aiod_ring_request *request = ring->free;
 
@@ -164,7 +164,8 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
     if (aiod_op_known(entry->op)) {
         aiod_stats_refuse(&ring->stats, (enum aiod_op)entry->op);
     }
-    aiod_ring_publish(ring, &(struct aiod_ring_end){.cookie = entry->cookie, .result = -error, .reason = reason});
+    aiod_ring_publish(ring,
+                      &(struct aiod_ring_completion){.cookie = entry->cookie, .result = -error, .reason = reason});
 }
 
 /* ---- lock not held -------------------------------------------------------------------------------------------------- */
@@ -180,10 +181,10 @@ static void complete(struct aiod_request *done)
     struct aiod_timing timing = aiod_timing_of(done);
 
     aiod_ring_finish(request,
-                     &(struct aiod_ring_end){.cookie = request->cookie.value,
-                                             .result = done->result,
-                                             .written = done->result < 0 ? request->io.written : 0,
-                                             .reason = done->reason},
+                     &(struct aiod_ring_completion){.cookie = request->cookie.value,
+                                                    .result = done->result,
+                                                    .written = done->result < 0 ? request->io.written : 0,
+                                                    .reason = done->reason},
                      &timing);
     aiod_ring_take(ring);
     aiod_ring_put(ring);
@@ -231,7 +232,8 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
         .started = true,
         .inlined = true,
     };
-    aiod_ring_finish(request, &(struct aiod_ring_end){.cookie = request->cookie.value, .result = result}, &timing);
+    aiod_ring_finish(request, &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result},
+                     &timing);
 }
 
 /* Try it here: what needs no I/O, and reads from the page cache (RWF_NOWAIT). False: a worker has to. */
@@ -309,7 +311,7 @@ static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
         cancelled = aiod_pool_cancel(ring->pool, &request->io.task.request);
     }
     pthread_mutex_lock(&ring->lock);
-    aiod_ring_publish(ring, &(struct aiod_ring_end){.cookie = entry->cookie, .result = cancelled});
+    aiod_ring_publish(ring, &(struct aiod_ring_completion){.cookie = entry->cookie, .result = cancelled});
     pthread_mutex_unlock(&ring->lock);
     aiod_ring_wake_client(ring);
 }
@@ -336,7 +338,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     }
     error = check(ring, entry, &handle, &source, &reason);
     if (error == 0) {
-        request = place(ring, entry, handle, source);
+        request = allocate_request(ring, entry, handle, source);
     } else {
         refuse(ring, entry, error, reason);
     }

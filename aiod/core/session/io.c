@@ -34,7 +34,7 @@ static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
 /* What a request that changes the file has come to; a flush afterwards knows by which handle (flush_writers.h). */
 static int64_t changed(struct aiod_io *io, int64_t result)
 {
-    aiod_writer_note(&io->handle->file->flushes.writers, &io->handle->writer);
+    aiod_flush_writer_mark_changed(&io->handle->file->flushes.writers, &io->handle->writer);
     return result;
 }
 
@@ -219,7 +219,7 @@ static int64_t run_open(struct aiod_control *control)
 {
     int error;
 
-    control->opened.witness_fd = -1;
+    control->opened.store_fd = -1;
     control->opened.flush_fd = -1;
     if (control->root == NULL) {
         error = aiod_adopt(control->fd, control->flags, &control->opened);
@@ -237,7 +237,7 @@ int64_t aiod_control_run(struct aiod_request *request)
         return run_open(control);
     }
     if (control->op == AIOD_NAME) {
-        return aiod_naming_run(control->naming);
+        return aiod_directory_op_run(control->directory_op);
     }
     if (control->op == AIOD_FLUSH) {
         return aiod_flushes_flush(&control->handle->file->flushes, request, 0);

@@ -15,7 +15,7 @@
 
 #include "util/buffers.h"
 #include "path/confined_open.h"
-#include "path/names.h"
+#include "path/directory_ops.h"
 #include "pool/request.h"
 #include "session/session.h"
 #include "pool/task.h"
@@ -83,7 +83,7 @@ struct aiod_control {
     /* close */
     int fd; /* negative: none, others need it still; of an open without a root: what is open already */
 
-    struct aiod_naming *naming; /* name */
+    struct aiod_directory_op *directory_op; /* name */
 
     struct aiod_handle *handle; /* flush */
 

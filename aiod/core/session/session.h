@@ -15,7 +15,7 @@
 #include "ops/alignment.h"
 #include "ops/write_loss.h"
 #include "ops/files.h"
-#include "pool/flows.h"
+#include "pool/fair_queue.h"
 #include "ops/ioctls.h"
 #include "session/op_stats.h"
 #include "pool/task.h"
@@ -65,15 +65,15 @@ struct aiod_handle {
     struct aiod_handle_use use;
     bool never_nowait; /* RWF_NOWAIT is not known there; by atomic operations */
     struct aiod_write_loss_reader loss_reader;
-    struct aiod_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
-    bool flushed_last;         /* since it is closing (core.c) */
-    bool closing;              /* no new requests; closed by a worker when inflight becomes 0 */
+    struct aiod_flush_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
+    bool flushed_last;               /* since it is closing (core.c) */
+    bool closing;                    /* no new requests; closed by a worker when inflight becomes 0 */
     uint64_t close_tag;
 
     /* Protected by the ring's lock, if the session has one. */
     uint32_t ring_inflight; /* requests that came by it */
     bool ring_closing;      /* `left` is handed to the main loop when there is none */
-    struct aiod_task left;
+    struct aiod_task ring_idle;
 };
 
 /* What a handle was to an engine that has gone. */

@@ -4,9 +4,9 @@
 
 bool owe_for_chain(struct aiod_pool *pool);
 
-#define aiod_spawner_owe owe_for_chain
+#define aiod_spawner_add_backlog owe_for_chain
 #include "pool/spawner.c"
-#undef aiod_spawner_owe
+#undef aiod_spawner_add_backlog
 
 #include <poll.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@ bool owe_for_chain(struct aiod_pool *pool);
 #include "policy.h"
 
 /* The creator alone sees the backlog: so it is rung whenever there begins to be one. */
-bool aiod_spawner_owe(struct aiod_pool *pool)
+bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
     bool had_backlog = pool->new_threads > 0;
 

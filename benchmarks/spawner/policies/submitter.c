@@ -3,15 +3,15 @@
 
 bool owe_only(struct aiod_pool *pool);
 
-#define aiod_spawner_owe owe_only
+#define aiod_spawner_add_backlog owe_only
 #include "pool/spawner.c"
-#undef aiod_spawner_owe
+#undef aiod_spawner_add_backlog
 
 #include <stdlib.h>
 
 #include "policy.h"
 
-bool aiod_spawner_owe(struct aiod_pool *pool)
+bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
     owe_only(pool);
     while (pool->new_threads > 0) {

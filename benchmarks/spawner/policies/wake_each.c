@@ -20,7 +20,7 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
         enqueue(pool, first);
         first = next;
     }
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_THREADS_MAX);
     pthread_mutex_unlock(&pool->lock);
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "path/names.h"
+#include "path/directory_ops.h"
 
 #define SWAPS 2000u
 #define MANY 5000u
@@ -56,26 +56,26 @@ static void lay_out(void)
 /* ---- one call each --------------------------------------------------------------------------------------------------- */
 
 /* What the last call left. */
-static struct aiod_naming *last;
+static struct aiod_directory_op *last;
 
-static int run(struct aiod_naming *naming)
+static int run(struct aiod_directory_op *directory_op)
 {
     int error;
 
-    CHECK(naming != NULL);
-    aiod_naming_destroy(last);
-    last = naming;
-    error = aiod_naming_run(naming);
-    CHECK(!naming->outside || error == -EXDEV);
+    CHECK(directory_op != NULL);
+    aiod_directory_op_destroy(last);
+    last = directory_op;
+    error = aiod_directory_op_run(directory_op);
+    CHECK(!directory_op->outside || error == -EXDEV);
     return error;
 }
 
 static int try_at(const char *where, enum aiod_verb verb, const char *path)
 {
-    struct aiod_naming *naming = aiod_naming_create(verb, where, path, "");
+    struct aiod_directory_op *directory_op = aiod_directory_op_create(verb, where, path, "");
 
-    naming->mode = 0750;
-    return run(naming);
+    directory_op->mode = 0750;
+    return run(directory_op);
 }
 
 static int
@@ -87,10 +87,10 @@ try
 
 static int try_rename(const char *path, const char *to, bool replace)
 {
-    struct aiod_naming *naming = aiod_naming_create(AIOD_VERB_RENAME, root, path, to);
+    struct aiod_directory_op *directory_op = aiod_directory_op_create(AIOD_VERB_RENAME, root, path, to);
 
-    naming->replace = replace;
-    return run(naming);
+    directory_op->replace = replace;
+    return run(directory_op);
 }
 
 /* It fails because the path leaves the root. */
@@ -191,9 +191,10 @@ static void a_file_system_that_always_replaces(void)
 
 static void two_file_systems(void)
 {
-    struct aiod_naming *naming = aiod_naming_create(AIOD_VERB_RENAME, "/", "proc/self/stat", "aiod-core-test");
+    struct aiod_directory_op *directory_op =
+        aiod_directory_op_create(AIOD_VERB_RENAME, "/", "proc/self/stat", "aiod-core-test");
 
-    CHECK(run(naming) == -EXDEV && !naming->outside);
+    CHECK(run(directory_op) == -EXDEV && !directory_op->outside);
 }
 
 /* ---- what is asked --------------------------------------------------------------------------------------------------- */
@@ -426,10 +427,10 @@ static void list_many(bool short_ones)
 
     memset(seen, 0, sizeof(seen));
     for (; more; pages++) {
-        struct aiod_naming *naming = aiod_naming_create(AIOD_VERB_LIST, root, "many", "");
+        struct aiod_directory_op *directory_op = aiod_directory_op_create(AIOD_VERB_LIST, root, "many", "");
 
-        naming->cursor = cursor;
-        CHECK(run(naming) == 0);
+        directory_op->cursor = cursor;
+        CHECK(run(directory_op) == 0);
         count_page(seen, short_ones);
         more = last->listing->more;
         cursor = last->listing->next;
@@ -467,10 +468,10 @@ static void paging(void)
 
 static void a_cursor_that_is_none(void)
 {
-    struct aiod_naming *naming = aiod_naming_create(AIOD_VERB_LIST, root, "", "");
+    struct aiod_directory_op *directory_op = aiod_directory_op_create(AIOD_VERB_LIST, root, "", "");
 
-    naming->cursor = -1;
-    CHECK(run(naming) == -EINVAL);
+    directory_op->cursor = -1;
+    CHECK(run(directory_op) == -EINVAL);
 }
 
 static int next_fd(void)
@@ -486,7 +487,7 @@ static void clear_away(void)
     static const char *const names[] = {"root/file",        "root/leaving", "root/absolute",
                                         "root/dir/staying", "root/loop",    "out/secret"};
 
-    aiod_naming_destroy(last);
+    aiod_directory_op_destroy(last);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
         CHECK(unlink(in_base(names[i])) == 0);
     }

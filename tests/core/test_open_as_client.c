@@ -38,10 +38,10 @@ static struct aiod_identity *user(uid_t uid)
 /* Requests come and go while the main loop looks at them, as the engine's does. */
 static void look(void)
 {
-    struct aiod_view views[16];
+    struct aiod_active_request_info views[16];
     size_t count = aiod_core_find_slow(core, views, 8);
 
-    count += aiod_core_in_service(core, views + count, 8);
+    count += aiod_core_active_requests(core, views + count, 8);
     for (size_t i = 0; i < count; i++) {
         CHECK(views[i].op > 0 && views[i].op < AIOD_OPS);
         CHECK(views[i].handle == NULL || views[i].handle->session->client[0] == '\0');
@@ -91,11 +91,11 @@ static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *a
 
 static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity *as)
 {
-    struct aiod_naming *naming = aiod_naming_create(verb, base, path, "");
+    struct aiod_directory_op *directory_op = aiod_directory_op_create(verb, base, path, "");
 
-    CHECK(naming != NULL);
-    naming->mode = 0755;
-    CHECK(aiod_core_name(core, 2, NULL, naming, as, 0) == 0);
+    CHECK(directory_op != NULL);
+    directory_op->mode = 0755;
+    CHECK(aiod_core_directory_op(core, 2, NULL, directory_op, as, 0) == 0);
     return result_of(2);
 }
 
@@ -257,7 +257,7 @@ static void what_has_waited_too_long_is_not_done(void)
     for (unsigned i = 0; i < 64; i++) {
         CHECK(results[300 + i] == -ETIMEDOUT);
     }
-    CHECK(aiod_openers_waiting(&core->openers) == 0);
+    CHECK(aiod_open_as_client_threads_waiting(&core->open_as_client) == 0);
     CHECK(attempt("late", AIOD_OPEN_READ, user(ALICE)) == -ENOENT);
 }
 

@@ -1,4 +1,4 @@
-#include "pool/opener.h"
+#include "pool/open_as_client.h"
 
 #include <errno.h>
 #include <grp.h>
@@ -17,9 +17,9 @@
 #include "pool/pool.h"
 
 /* What waits, in its own order; a request's `next` and `group` are free for it until it is handed to the pool. */
-struct aiod_opener {
+struct aiod_open_as_client {
     struct aiod_pool *pool;
-    char name[AIOD_OPENER_NAME_BYTES];
+    char name[AIOD_OPEN_AS_CLIENT_NAME_BYTES];
     struct aiod_identity *own; /* whose the thread is */
 
     pthread_mutex_t lock;
@@ -105,125 +105,127 @@ static void give_up_overrides(void)
 
 /* ---- the thread ----------------------------------------------------------------------------------------------------- */
 
-static int64_t run_as(struct aiod_opener *opener, struct aiod_request *request, const struct aiod_identity *identity)
+static int64_t run_as(struct aiod_open_as_client *thread, struct aiod_request *request,
+                      const struct aiod_identity *identity)
 {
     int error = become(identity);
     int64_t result = error < 0 ? error : request->run(request);
 
-    if (become(opener->own) < 0) {
+    if (become(thread->own) < 0) {
         fprintf(stderr, "aiod: a thread is still uid %u and cannot be uid %u again\n", (unsigned)identity->uid,
-                (unsigned)opener->own->uid);
+                (unsigned)thread->own->uid);
         abort();
     }
     return result;
 }
 
 /* `able`: it can become anybody at all. */
-static void run(struct aiod_opener *opener, struct aiod_request *request, bool able)
+static void run(struct aiod_open_as_client *thread, struct aiod_request *request, bool able)
 {
     if (aiod_pool_deadline_passed(request, request->started_ns)) {
         request->started_ns = 0;
         request->reason = AIOD_REASON_DEADLINE;
         request->result = -ETIMEDOUT;
     } else {
-        request->result = able ? run_as(opener, request, request->group) : -EPERM;
+        request->result = able ? run_as(thread, request, request->group) : -EPERM;
     }
 }
 
-static void tell(struct aiod_opener *opener, struct aiod_request *request)
+static void complete(struct aiod_open_as_client *thread, struct aiod_request *request)
 {
     request->group = NULL;
     request->done_ns = aiod_now_ns();
-    aiod_pool_notify(opener->pool, request);
+    aiod_pool_notify(thread->pool, request);
 }
 
-static struct aiod_request *take(struct aiod_opener *opener)
+static struct aiod_request *take(struct aiod_open_as_client *thread)
 {
-    struct aiod_request *request = opener->first;
+    struct aiod_request *request = thread->first;
 
     if (request != NULL) {
-        opener->first = request->next;
-        if (opener->first == NULL) {
-            opener->tail = &opener->first;
+        thread->first = request->next;
+        if (thread->first == NULL) {
+            thread->tail = &thread->first;
         }
         request->next = NULL;
-        opener->waiting--;
+        thread->waiting--;
     }
     return request;
 }
 
-static void *opener_main(void *arg)
+static void *thread_main(void *arg)
 {
-    struct aiod_opener *opener = arg;
+    struct aiod_open_as_client *thread = arg;
     struct aiod_request *request;
     bool able;
 
-    prctl(PR_SET_NAME, opener->name);
+    prctl(PR_SET_NAME, thread->name);
     give_up_overrides();
-    able = become(opener->own) == 0; /* without the capability, or behind a filter of system calls, it is not */
-    pthread_mutex_lock(&opener->lock);
-    opener->tid = gettid();
-    while (!opener->stopping) {
-        request = take(opener);
+    able = become(thread->own) == 0; /* without the capability, or behind a filter of system calls, it is not */
+    pthread_mutex_lock(&thread->lock);
+    thread->tid = gettid();
+    while (!thread->stopping) {
+        request = take(thread);
         if (request == NULL) {
-            pthread_cond_wait(&opener->changed, &opener->lock);
+            pthread_cond_wait(&thread->changed, &thread->lock);
             continue;
         }
         request->started_ns = request->begun_ns = aiod_now_ns();
         request->slow = false;
-        opener->running = request;
-        pthread_mutex_unlock(&opener->lock);
-        run(opener, request, able);
-        pthread_mutex_lock(&opener->lock);
-        opener->running = NULL;
-        pthread_mutex_unlock(&opener->lock);
-        tell(opener, request);
-        pthread_mutex_lock(&opener->lock);
+        thread->running = request;
+        pthread_mutex_unlock(&thread->lock);
+        run(thread, request, able);
+        pthread_mutex_lock(&thread->lock);
+        thread->running = NULL;
+        pthread_mutex_unlock(&thread->lock);
+        complete(thread, request);
+        pthread_mutex_lock(&thread->lock);
     }
-    opener->ended = true;
-    pthread_cond_broadcast(&opener->changed);
-    pthread_mutex_unlock(&opener->lock);
+    thread->ended = true;
+    pthread_cond_broadcast(&thread->changed);
+    pthread_mutex_unlock(&thread->lock);
     return NULL;
 }
 
 /* ---- the main loop's end -------------------------------------------------------------------------------------------- */
 
-int aiod_opener_create(struct aiod_opener **result, struct aiod_pool *pool, const char *name)
+int aiod_open_as_client_create(struct aiod_open_as_client **result, struct aiod_pool *pool, const char *name)
 {
-    struct aiod_opener *opener = calloc(1, sizeof(*opener));
+    struct aiod_open_as_client *thread = calloc(1, sizeof(*thread));
     pthread_condattr_t monotonic;
 
-    if (opener == NULL) {
+    if (thread == NULL) {
         return -ENOMEM;
     }
-    opener->own = own_identity();
-    if (opener->own == NULL) {
-        free(opener);
+    thread->own = own_identity();
+    if (thread->own == NULL) {
+        free(thread);
         return -ENOMEM;
     }
-    opener->pool = pool;
-    opener->tail = &opener->first;
-    snprintf(opener->name, sizeof(opener->name), "aiod-o/%s", name);
-    pthread_mutex_init(&opener->lock, NULL);
+    thread->pool = pool;
+    thread->tail = &thread->first;
+    snprintf(thread->name, sizeof(thread->name), "aiod-o/%s", name);
+    pthread_mutex_init(&thread->lock, NULL);
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&opener->changed, &monotonic);
+    pthread_cond_init(&thread->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    *result = opener;
+    *result = thread;
     return 0;
 }
 
-static int start(struct aiod_opener *opener)
+static int start(struct aiod_open_as_client *thread)
 {
-    int error = aiod_thread_create(&opener->thread, NULL, opener_main, opener);
+    int error = aiod_thread_create(&thread->thread, NULL, thread_main, thread);
 
-    opener->started = error == 0;
+    thread->started = error == 0;
     return -error;
 }
 
-int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request, const struct aiod_identity *identity)
+int aiod_open_as_client_submit(struct aiod_open_as_client *thread, struct aiod_request *request,
+                               const struct aiod_identity *identity)
 {
-    int error = opener->started ? 0 : start(opener);
+    int error = thread->started ? 0 : start(thread);
 
     if (error < 0) {
         return error;
@@ -231,109 +233,110 @@ int aiod_opener_submit(struct aiod_opener *opener, struct aiod_request *request,
     request->state = AIOD_ACTIVE; /* nobody can cancel it */
     request->group = identity;
     request->next = NULL;
-    pthread_mutex_lock(&opener->lock);
-    *opener->tail = request;
-    opener->tail = &request->next;
-    opener->waiting++;
-    pthread_cond_broadcast(&opener->changed);
-    pthread_mutex_unlock(&opener->lock);
+    pthread_mutex_lock(&thread->lock);
+    *thread->tail = request;
+    thread->tail = &request->next;
+    thread->waiting++;
+    pthread_cond_broadcast(&thread->changed);
+    pthread_mutex_unlock(&thread->lock);
     return 0;
 }
 
-bool aiod_opener_visit(struct aiod_opener *opener, uint64_t slow_ns,
-                       bool (*visit)(const struct aiod_sight *sight, void *argument), void *argument)
+bool aiod_open_as_client_visit(struct aiod_open_as_client *thread, uint64_t slow_ns,
+                               bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_request *request;
     bool more = true;
 
-    pthread_mutex_lock(&opener->lock);
-    request = opener->running;
+    pthread_mutex_lock(&thread->lock);
+    request = thread->running;
     if (request != NULL && (slow_ns == 0 || (!request->slow && request->begun_ns + slow_ns <= now_ns))) {
-        struct aiod_sight sight = {.request = request, .age_ns = now_ns - request->begun_ns, .tid = opener->tid};
+        struct aiod_active_request sight = {
+            .request = request, .age_ns = now_ns - request->begun_ns, .tid = thread->tid};
 
         more = visit(&sight, argument);
         request->slow = request->slow || (more && slow_ns != 0);
     }
-    pthread_mutex_unlock(&opener->lock);
+    pthread_mutex_unlock(&thread->lock);
     return more;
 }
 
-void aiod_opener_expire(struct aiod_opener *opener)
+void aiod_open_as_client_expire(struct aiod_open_as_client *thread)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_request *late = NULL;
 
-    pthread_mutex_lock(&opener->lock);
-    opener->tail = &opener->first;
-    while (*opener->tail != NULL) {
-        struct aiod_request *request = *opener->tail;
+    pthread_mutex_lock(&thread->lock);
+    thread->tail = &thread->first;
+    while (*thread->tail != NULL) {
+        struct aiod_request *request = *thread->tail;
 
         if (!aiod_pool_deadline_passed(request, now_ns)) {
-            opener->tail = &request->next;
+            thread->tail = &request->next;
             continue;
         }
-        *opener->tail = request->next;
-        opener->waiting--;
+        *thread->tail = request->next;
+        thread->waiting--;
         request->next = late;
         late = request;
     }
-    pthread_mutex_unlock(&opener->lock);
+    pthread_mutex_unlock(&thread->lock);
     while (late != NULL) {
         struct aiod_request *next = late->next;
 
         late->result = -ETIMEDOUT;
         late->reason = AIOD_REASON_DEADLINE;
-        tell(opener, late);
+        complete(thread, late);
         late = next;
     }
 }
 
-size_t aiod_opener_waiting(struct aiod_opener *opener)
+size_t aiod_open_as_client_waiting(struct aiod_open_as_client *thread)
 {
     size_t waiting;
 
-    pthread_mutex_lock(&opener->lock);
-    waiting = opener->waiting;
-    pthread_mutex_unlock(&opener->lock);
+    pthread_mutex_lock(&thread->lock);
+    waiting = thread->waiting;
+    pthread_mutex_unlock(&thread->lock);
     return waiting;
 }
 
-static void cancel_all(struct aiod_opener *opener)
+static void cancel_all(struct aiod_open_as_client *thread)
 {
     struct aiod_request *request;
 
-    while ((request = take(opener)) != NULL) {
+    while ((request = take(thread)) != NULL) {
         request->result = -ECANCELED;
         request->reason = AIOD_REASON_CANCELLED;
         request->group = NULL;
-        aiod_pool_notify(opener->pool, request);
+        aiod_pool_notify(thread->pool, request);
     }
 }
 
-bool aiod_opener_stop(struct aiod_opener *opener, uint64_t timeout_ns)
+bool aiod_open_as_client_stop(struct aiod_open_as_client *thread, uint64_t timeout_ns)
 {
     uint64_t until_ns = aiod_now_ns() + timeout_ns;
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
 
-    pthread_mutex_lock(&opener->lock);
-    opener->stopping = true;
-    cancel_all(opener);
-    pthread_cond_broadcast(&opener->changed);
-    while (opener->started && !opener->ended && pthread_cond_timedwait(&opener->changed, &opener->lock, &until) == 0) {
+    pthread_mutex_lock(&thread->lock);
+    thread->stopping = true;
+    cancel_all(thread);
+    pthread_cond_broadcast(&thread->changed);
+    while (thread->started && !thread->ended && pthread_cond_timedwait(&thread->changed, &thread->lock, &until) == 0) {
     }
-    pthread_mutex_unlock(&opener->lock);
-    if (opener->ended && opener->started) {
-        pthread_join(opener->thread, NULL);
-        opener->started = false;
+    pthread_mutex_unlock(&thread->lock);
+    if (thread->ended && thread->started) {
+        pthread_join(thread->thread, NULL);
+        thread->started = false;
     }
-    return !opener->started;
+    return !thread->started;
 }
 
-void aiod_opener_destroy(struct aiod_opener *opener)
+void aiod_open_as_client_destroy(struct aiod_open_as_client *thread)
 {
-    pthread_cond_destroy(&opener->changed);
-    pthread_mutex_destroy(&opener->lock);
-    free(opener->own);
-    free(opener);
+    pthread_cond_destroy(&thread->changed);
+    pthread_mutex_destroy(&thread->lock);
+    free(thread->own);
+    free(thread);
 }

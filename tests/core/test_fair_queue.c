@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "pool/flows.h"
+#include "pool/fair_queue.h"
 
 enum {
     KIB = 1024,

@@ -1,5 +1,5 @@
 /*
- * in_service.c - the requests in service, and the workers that are stuck with theirs.
+ * active_requests.c - the requests in service, and the workers that are stuck with theirs.
  *
  * A request is in service from the moment that a worker takes it until it ends, parked or not. It is on this list with the
  * pool's lock held, and off it before anybody hears that it has ended: so whoever holds the lock may look into it.
@@ -14,7 +14,7 @@
 
 static _Thread_local struct aiod_worker *calling_worker; /* NULL on other threads */
 
-void aiod_in_service_worker(struct aiod_worker *worker)
+void aiod_active_requests_set_worker(struct aiod_worker *worker)
 {
     calling_worker = worker;
 }
@@ -41,50 +41,50 @@ static void turn(struct aiod_pool *pool, struct aiod_worker *worker, uint64_t no
     }
 }
 
-void aiod_in_service_turn(struct aiod_pool *pool, uint64_t now_ns)
+void aiod_active_requests_next_turn(struct aiod_pool *pool, uint64_t now_ns)
 {
     if (calling_worker != NULL) {
         turn(pool, calling_worker, now_ns);
     }
 }
 
-void aiod_in_service_hand(struct aiod_request *request)
+void aiod_active_requests_assign(struct aiod_request *request)
 {
     request->worker = calling_worker;
     request->turn = calling_worker != NULL ? calling_worker->turn : 0;
 }
 
-void aiod_in_service_begin(struct aiod_pool *pool, struct aiod_request *request)
+void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *request)
 {
-    aiod_flows_started(&pool->flows, request);
+    aiod_fair_queue_started(&pool->fair_queue, request);
     request->slow = false;
-    request->service_next = NULL;
-    request->service_previous = pool->service_last;
-    if (pool->service_last != NULL) {
-        pool->service_last->service_next = request;
+    request->active_next = NULL;
+    request->active_previous = pool->active_last;
+    if (pool->active_last != NULL) {
+        pool->active_last->active_next = request;
     } else {
-        pool->service_first = request;
+        pool->active_first = request;
     }
-    pool->service_last = request;
-    aiod_in_service_hand(request);
+    pool->active_last = request;
+    aiod_active_requests_assign(request);
 }
 
-void aiod_in_service_end(struct aiod_pool *pool, struct aiod_request *request)
+void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request)
 {
     if (request->slow) {
-        aiod_flows_slow_done(&pool->flows, request);
+        aiod_fair_queue_slow_done(&pool->fair_queue, request);
     } else {
-        aiod_flows_done(&pool->flows, request);
+        aiod_fair_queue_done(&pool->fair_queue, request);
     }
-    if (request->service_previous != NULL) {
-        request->service_previous->service_next = request->service_next;
+    if (request->active_previous != NULL) {
+        request->active_previous->active_next = request->active_next;
     } else {
-        pool->service_first = request->service_next;
+        pool->active_first = request->active_next;
     }
-    if (request->service_next != NULL) {
-        request->service_next->service_previous = request->service_previous;
+    if (request->active_next != NULL) {
+        request->active_next->active_previous = request->active_previous;
     } else {
-        pool->service_last = request->service_previous;
+        pool->active_last = request->active_previous;
     }
 }
 
@@ -94,9 +94,9 @@ static pid_t tid_of(const struct aiod_request *request)
     return request->worker != NULL && request->worker->turn == request->turn ? request->worker->tid : 0;
 }
 
-static struct aiod_sight sight_of(const struct aiod_request *request, uint64_t now_ns)
+static struct aiod_active_request describe(const struct aiod_request *request, uint64_t now_ns)
 {
-    return (struct aiod_sight){
+    return (struct aiod_active_request){
         .request = request,
         .age_ns = now_ns > request->begun_ns ? now_ns - request->begun_ns : 0,
         .tid = tid_of(request),
@@ -107,7 +107,7 @@ static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
 {
     struct aiod_worker *worker;
 
-    for (size_t from = 0; (worker = aiod_places_next(pool, from)) != NULL;
+    for (size_t from = 0; (worker = aiod_worker_slots_next(pool, from)) != NULL;
          from = (size_t)(worker - pool->workers) + 1) {
         if (!worker->stuck && worker->since_ns != 0 && worker->since_ns + pool->slow_ns <= now_ns) {
             worker->stuck = true;
@@ -119,23 +119,23 @@ static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
 
 /* ---- the main loop's part ------------------------------------------------------------------------------------------- */
 
-void aiod_pool_visit(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
-                     void *argument)
+void aiod_pool_visit_active(struct aiod_pool *pool,
+                            bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     const struct aiod_request *request;
     bool more = true;
 
     pthread_mutex_lock(&pool->lock);
-    for (request = pool->service_first; request != NULL && more; request = request->service_next) {
-        struct aiod_sight sight = sight_of(request, now_ns);
+    for (request = pool->active_first; request != NULL && more; request = request->active_next) {
+        struct aiod_active_request sight = describe(request, now_ns);
 
         more = visit(&sight, argument);
     }
     pthread_mutex_unlock(&pool->lock);
 }
 
-void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_sight *sight, void *argument),
+void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_active_request *sight, void *argument),
                          void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
@@ -149,19 +149,19 @@ void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod
         pthread_mutex_unlock(&pool->lock);
         return;
     }
-    for (request = pool->service_first; request != NULL; request = request->service_next) {
-        struct aiod_sight sight = sight_of(request, now_ns);
+    for (request = pool->active_first; request != NULL; request = request->active_next) {
+        struct aiod_active_request sight = describe(request, now_ns);
 
         if (sight.age_ns < pool->slow_ns || (!request->slow && !visit(&sight, argument))) {
             break;
         }
         if (!request->slow) {
             request->slow = true;
-            aiod_flows_slow(&pool->flows, request);
+            aiod_fair_queue_mark_slow(&pool->fair_queue, request);
         }
     }
     find_stuck_workers(pool, now_ns);
-    ring = aiod_spawner_owe(pool);
+    ring = aiod_spawner_add_backlog(pool);
     wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     pthread_mutex_unlock(&pool->lock);
     aiod_pool_post_chosen(chosen, wake);

@@ -1,5 +1,5 @@
 /*
- * flows.h - whose request is next: the queue as seen by its flows, one for each session and export.
+ * fair_queue.h - whose request is next: the queue as seen by its queue, one for each session and export.
  *
  * Deficit round robin (Shreedhar, Varghese: Efficient Fair Queueing using Deficit Round Robin, SIGCOMM 1995), weighted by bytes.
  * A flow that comes with nothing in service is next (as the new flows of RFC 8290): who asks for one thing at a time does not
@@ -21,8 +21,8 @@
  * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
  * flows that wait.
  */
-#ifndef AIOD_FLOWS_H
-#define AIOD_FLOWS_H
+#ifndef AIOD_FAIR_QUEUE_H
+#define AIOD_FAIR_QUEUE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,7 +32,7 @@
 #include "pool/rate.h"
 #include "pool/request.h"
 
-struct aiod_flows {
+struct aiod_fair_queue {
     struct aiod_flow own;   /* requests of nobody's: never held back */
     struct aiod_flow *turn; /* the round of those that need not wait: whose it is; NULL: there are none */
     size_t round;           /* flows in it */
@@ -53,47 +53,47 @@ struct aiod_flows {
 /* Is it limited by a rate? Then nothing of it passes without having been picked. */
 bool aiod_flow_limited(const struct aiod_flow *flow);
 
-/* When aiod_flows_wake() is wanted: the first of the rates that are waited for is ready; UINT64_MAX: none is waited for. */
-uint64_t aiod_flows_wake_ns(const struct aiod_flows *flows);
+/* When aiod_fair_queue_release_ready() is wanted: the first of the rates that are waited for is ready; UINT64_MAX: none is waited for. */
+uint64_t aiod_fair_queue_next_release_ns(const struct aiod_fair_queue *queue);
 
 /* Each rate that is ready calls the flow whose turn it is. */
-void aiod_flows_wake(struct aiod_flows *flows, uint64_t now_ns);
+void aiod_fair_queue_release_ready(struct aiod_fair_queue *queue, uint64_t now_ns);
 
 /* `rate` has other limits: whoever waits for it looks again. */
-void aiod_flows_release(struct aiod_flows *flows, struct aiod_rate *rate);
+void aiod_fair_queue_release_all(struct aiod_fair_queue *queue, struct aiod_rate *rate);
 
 /* Nobody waits for any rate any more. */
-void aiod_flows_unlimit(struct aiod_flows *flows);
+void aiod_fair_queue_disable_rates(struct aiod_fair_queue *queue);
 
-void aiod_flows_add(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 /* It is not queued any more. */
-void aiod_flows_remove(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 /* Time passes: who is alone is held back no more. */
-void aiod_flows_look(struct aiod_flows *flows, uint64_t now_ns);
+void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns);
 
 /* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
-struct aiod_request *aiod_flows_pick(struct aiod_flows *flows, bool only_fresh, uint64_t now_ns);
+struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns);
 
 /*
  * A worker that carries out another request would do this queued one with it: true if its rates let it pass now, for which they
  * are charged. It saves work, so that it need not wait for its turn.
  */
-bool aiod_flows_take_along(struct aiod_flows *flows, const struct aiod_request *request, uint64_t now_ns);
+bool aiod_fair_queue_take_along(struct aiod_fair_queue *queue, const struct aiod_request *request, uint64_t now_ns);
 
 /* It is in service from now on; and until now. */
-void aiod_flows_started(struct aiod_flows *flows, struct aiod_request *request);
-void aiod_flows_done(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_fair_queue_started(struct aiod_fair_queue *queue, struct aiod_request *request);
+void aiod_fair_queue_done(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 /* It has been in service for so long that it counts as hanging: no more against its flow, but against its export. */
-void aiod_flows_slow(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_fair_queue_mark_slow(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 /* It has ended all the same. */
-void aiod_flows_slow_done(struct aiod_flows *flows, struct aiod_request *request);
+void aiod_fair_queue_slow_done(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-void aiod_flows_limit(struct aiod_flows *flows, unsigned active_max, uint64_t active_bytes_max);
+void aiod_fair_queue_limit(struct aiod_fair_queue *queue, unsigned active_max, uint64_t active_bytes_max);
 
-void aiod_flows_limit_slow(struct aiod_flows *flows, unsigned slow_max);
+void aiod_fair_queue_limit_slow(struct aiod_fair_queue *queue, unsigned slow_max);
 
 #endif

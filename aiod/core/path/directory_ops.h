@@ -1,5 +1,5 @@
 /*
- * names.h - the names beneath an export's root: list, stat, remove, rmdir, rename, mkdir, sync (docs/operations.md).
+ * directory_ops.h - the names beneath an export's root: list, stat, remove, rmdir, rename, mkdir, sync (docs/operations.md).
  *
  * The kernel confines the directory of a path (confined.h); what is done to the last component is one call relative to
  * that directory's descriptor, which follows no link. So a part of the path that is swapped for a link meanwhile leads
@@ -9,8 +9,8 @@
  * never changes anything: remove EISDIR, mkdir EEXIST, rename EBUSY, rmdir EINVAL or ENOTEMPTY. After a name, slashes
  * mean "a directory": "dir/" may be made, removed by rmdir, and renamed; else ENOTDIR or EISDIR.
  */
-#ifndef AIOD_NAMES_H
-#define AIOD_NAMES_H
+#ifndef AIOD_DIRECTORY_OPS_H
+#define AIOD_DIRECTORY_OPS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -30,7 +30,7 @@ enum aiod_verb {
     AIOD_VERB_SYNC,
 };
 
-struct aiod_naming {
+struct aiod_directory_op {
     /* Filled by the submitter. */
     enum aiod_verb verb;
     char *root; /* a directory */
@@ -48,13 +48,14 @@ struct aiod_naming {
 };
 
 /* Copies the strings; the rest is the caller's to fill in. NULL: no memory. */
-struct aiod_naming *aiod_naming_create(enum aiod_verb verb, const char *root, const char *path, const char *to);
-void aiod_naming_destroy(struct aiod_naming *naming); /* NULL: nothing */
+struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const char *root, const char *path,
+                                                   const char *to);
+void aiod_directory_op_destroy(struct aiod_directory_op *directory_op); /* NULL: nothing */
 
 /*
  * Do it. 0, or -errno: the kernel's, with these meanings. ENOTDIR: the root is no directory, too. EOPNOTSUPP: the file
  * system cannot rename without replacing; a look beforehand would be no substitute. EINVAL of a rename: into itself.
  */
-int aiod_naming_run(struct aiod_naming *naming);
+int aiod_directory_op_run(struct aiod_directory_op *directory_op);
 
 #endif

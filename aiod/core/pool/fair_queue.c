@@ -1,0 +1,520 @@
+#include "pool/fair_queue.h"
+
+#include <stddef.h>
+
+#define QUANTUM (UINT64_C(64) * 1024) /* bytes a turn */
+#define OVERHEAD UINT64_C(4096)       /* what a request costs beside its bytes */
+#define SHARED_NS UINT64_C(100000000) /* two have asked within this time: neither is alone */
+#define VISITS_MAX 256u               /* how long the fairest is looked for: the pool's lock is held meanwhile */
+#define RELEASED_MAX 16u /* flows that one rate releases at once while the flows before them are held back */
+#define RELEASE_INTERVAL_NS UINT64_C(5000000) /* until the next release, if the released flow takes nothing */
+
+static struct aiod_flow *flow_of(struct aiod_fair_queue *queue, const struct aiod_request *request)
+{
+    return request->flow != NULL ? request->flow : &queue->own;
+}
+
+/* Hangs as much of its export as may? */
+static bool is_blocked(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    return queue->slow_max != 0 && !queue->unlimited && flow->rates[0] != NULL &&
+           flow->rates[0]->slow >= queue->slow_max;
+}
+
+static bool is_fresh(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    return flow->active == 0 && flow->waits_for == NULL && !is_blocked(queue, flow);
+}
+
+static bool is_held(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    if (flow->waits_for != NULL || is_blocked(queue, flow)) {
+        return true;
+    }
+    if (!queue->shared) {
+        return false;
+    }
+    return (queue->active_max != 0 && flow->active >= queue->active_max) ||
+           (queue->active_bytes_max != 0 && flow->active_bytes >= queue->active_bytes_max);
+}
+
+/* Before a flow changes its counts are taken out of the sums, and put back afterwards. */
+static void leave_sums(struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    queue->waiting -= flow->waits_for != NULL ? flow->queued : 0;
+    queue->held -= is_held(queue, flow) ? flow->queued : 0;
+    queue->fresh -= is_fresh(queue, flow) ? flow->queued : 0;
+}
+
+static void enter_sums(struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    queue->waiting += flow->waits_for != NULL ? flow->queued : 0;
+    queue->held += is_held(queue, flow) ? flow->queued : 0;
+    queue->fresh += is_fresh(queue, flow) ? flow->queued : 0;
+}
+
+/* ---- the round ------------------------------------------------------------------------------------------------------ */
+
+/* As the last one. */
+static void enter_round(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    if (queue->turn == NULL) {
+        flow->next = flow->previous = flow;
+        queue->turn = flow;
+    } else {
+        flow->next = queue->turn;
+        flow->previous = queue->turn->previous;
+        flow->previous->next = flow;
+        flow->next->previous = flow;
+    }
+    queue->round++;
+}
+
+static void leave_round(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    if (queue->turn == flow) {
+        queue->turn = flow->next != flow ? flow->next : NULL;
+    }
+    flow->previous->next = flow->next;
+    flow->next->previous = flow->previous;
+    queue->round--;
+}
+
+/* It has something queued again. */
+static void become_busy(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    enter_round(queue, flow);
+    flow->ticket = ++queue->tickets;
+    flow->deficit = 0;
+    if (flow->active == 0) {
+        flow->deficit = QUANTUM;
+        queue->turn = flow;
+    }
+}
+
+/* Its turn is over, and the next one begins behind the others'. */
+static void next_turn(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    flow->deficit += QUANTUM;
+    flow->ticket = ++queue->tickets;
+}
+
+static uint64_t cost_of_first(const struct aiod_flow *flow)
+{
+    return flow->first->cost + OVERHEAD;
+}
+
+/* The rules have changed for all: make the sums anew. */
+static void recount(struct aiod_fair_queue *queue)
+{
+    struct aiod_flow *flow = queue->turn;
+
+    queue->held = queue->waiting;
+    queue->fresh = 0;
+    for (size_t i = 0; i < queue->round; i++) {
+        queue->held += is_held(queue, flow) ? flow->queued : 0;
+        queue->fresh += is_fresh(queue, flow) ? flow->queued : 0;
+        flow = flow->next;
+    }
+}
+
+static void set_shared(struct aiod_fair_queue *queue, bool shared)
+{
+    queue->shared = shared;
+    recount(queue);
+}
+
+void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns)
+{
+    if (queue->shared && now_ns > queue->shared_ns + SHARED_NS) {
+        set_shared(queue, false);
+    }
+}
+
+/* The engine's own work, and opens, names and closes, neither count against a flow nor compete with others. */
+static bool is_counted(const struct aiod_flow *flow)
+{
+    return flow != NULL && !flow->control;
+}
+
+static void note_submitter(struct aiod_fair_queue *queue, const struct aiod_request *request)
+{
+    if (!is_counted(request->flow) || request->flow == queue->latest) {
+        return;
+    }
+    if (queue->latest != NULL) {
+        queue->shared_ns = request->queued_ns;
+        if (!queue->shared) {
+            set_shared(queue, true);
+        }
+    }
+    queue->latest = request->flow;
+}
+
+void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_flow *flow = flow_of(queue, request);
+
+    note_submitter(queue, request);
+    leave_sums(queue, flow);
+    request->flow_next = NULL;
+    request->flow_previous = flow->last;
+    if (flow->last != NULL) {
+        flow->last->flow_next = request;
+    } else {
+        flow->first = request;
+    }
+    flow->last = request;
+    if (flow->queued++ == 0) {
+        become_busy(queue, flow);
+    }
+    enter_sums(queue, flow);
+}
+
+/* ---- rates ---------------------------------------------------------------------------------------------------------- */
+
+bool aiod_flow_limited(const struct aiod_flow *flow)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL && aiod_rate_is_limited(flow->rates[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct aiod_flow *flow_at(struct aiod_heap_node *wait_node)
+{
+    return (struct aiod_flow *)((char *)wait_node - offsetof(struct aiod_flow, wait_node));
+}
+
+/* It waits for `rate` no more; whether it joins the round is the caller's to say. */
+static void stop_waiting(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    struct aiod_rate *rate = flow->waits_for;
+
+    leave_sums(queue, flow);
+    aiod_heap_remove(&rate->waiting, &flow->wait_node);
+    flow->waits_for = NULL;
+    enter_sums(queue, flow);
+    if (rate->waiting.root == NULL) {
+        aiod_heap_remove(&queue->rates, &rate->ready);
+    }
+}
+
+/* Of those that wait for `rate`, whose turn it is: the oldest ticket that may take its first request in this turn. */
+static struct aiod_flow *first_waiting(struct aiod_fair_queue *queue, struct aiod_rate *rate)
+{
+    struct aiod_flow *flow = flow_at(rate->waiting.root);
+
+    for (unsigned i = 0; i < VISITS_MAX && flow->deficit < cost_of_first(flow); i++) {
+        next_turn(queue, flow);
+        aiod_heap_set(&rate->waiting, &flow->wait_node, flow->ticket);
+        flow = flow_at(rate->waiting.root);
+    }
+    return flow;
+}
+
+/* `rate` is ready: whose turn it is joins the round, and the next one too while that one has as much in service as it may. */
+static void release_waiting(struct aiod_fair_queue *queue, struct aiod_rate *rate, uint64_t now_ns)
+{
+    struct aiod_flow *flow = NULL;
+
+    for (unsigned i = 0; i < RELEASED_MAX && rate->waiting.root != NULL && (flow == NULL || is_held(queue, flow));
+         i++) {
+        flow = first_waiting(queue, rate);
+        stop_waiting(queue, flow);
+        enter_round(queue, flow);
+    }
+    if (rate->waiting.root != NULL) {
+        aiod_heap_set(&queue->rates, &rate->ready, now_ns + RELEASE_INTERVAL_NS);
+    }
+}
+
+/* Whoever waits for `rate` is called: now if it is ready, or when it will be. */
+static void update_rate(struct aiod_fair_queue *queue, struct aiod_rate *rate, uint64_t now_ns)
+{
+    uint64_t ready_ns = aiod_rate_ready_ns(rate, now_ns);
+
+    if (rate->waiting.root == NULL) {
+        return;
+    }
+    if (ready_ns == 0) {
+        release_waiting(queue, rate, now_ns);
+    } else {
+        aiod_heap_set(&queue->rates, &rate->ready, ready_ns);
+    }
+}
+
+static void wait_for(struct aiod_fair_queue *queue, struct aiod_flow *flow, struct aiod_rate *rate, uint64_t ready_ns)
+{
+    leave_sums(queue, flow);
+    leave_round(queue, flow);
+    flow->waits_for = rate;
+    enter_sums(queue, flow);
+    if (rate->waiting.root == NULL) {
+        aiod_heap_insert(&queue->rates, &rate->ready, ready_ns);
+    }
+    aiod_heap_insert(&rate->waiting, &flow->wait_node, flow->ticket);
+}
+
+/* When `flow` may pass by its `rate`, perhaps NULL: not before an older ticket that waits for it. 0: at once. */
+static uint64_t passes_ns(const struct aiod_flow *flow, const struct aiod_rate *rate, uint64_t now_ns)
+{
+    uint64_t ready_ns = rate != NULL ? aiod_rate_ready_ns(rate, now_ns) : 0;
+
+    return rate != NULL && ready_ns == 0 && aiod_heap_least(&rate->waiting) < flow->ticket
+               ? now_ns + RELEASE_INTERVAL_NS
+               : ready_ns;
+}
+
+static bool pays(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+{
+    return !queue->unlimited && !flow->control;
+}
+
+/* Have it wait for that of its rates that is ready last, if it has to. */
+static bool wait_for_rate(struct aiod_fair_queue *queue, struct aiod_flow *flow, uint64_t now_ns)
+{
+    struct aiod_rate *rate = NULL;
+    uint64_t ready_ns = 0;
+
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(queue, flow); i++) {
+        uint64_t at_ns = passes_ns(flow, flow->rates[i], now_ns);
+
+        if (at_ns > ready_ns) {
+            ready_ns = at_ns;
+            rate = flow->rates[i];
+        }
+    }
+    if (ready_ns == 0) {
+        return false;
+    }
+    wait_for(queue, flow, rate, ready_ns);
+    for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
+        if (flow->rates[i] != NULL && flow->rates[i] != rate) {
+            update_rate(queue, flow->rates[i], now_ns); /* which may have called it: the next one's turn */
+        }
+    }
+    return true;
+}
+
+/* A request of `bytes` of it passes by its rates. */
+static void charge(struct aiod_fair_queue *queue, const struct aiod_flow *flow, uint64_t now_ns, uint64_t bytes)
+{
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && !flow->control; i++) {
+        if (flow->rates[i] != NULL) {
+            aiod_rate_take(flow->rates[i], now_ns, bytes);
+            update_rate(queue, flow->rates[i], now_ns);
+        }
+    }
+}
+
+/* The first request of it passes, paid for with what there is. */
+static struct aiod_request *take_first(struct aiod_fair_queue *queue, struct aiod_flow *flow, uint64_t now_ns)
+{
+    uint64_t cost = cost_of_first(flow);
+
+    flow->deficit -= flow->deficit < cost ? flow->deficit : cost;
+    charge(queue, flow, now_ns, flow->first->cost);
+    return flow->first;
+}
+
+bool aiod_fair_queue_take_along(struct aiod_fair_queue *queue, const struct aiod_request *request, uint64_t now_ns)
+{
+    const struct aiod_flow *flow = flow_of(queue, request);
+
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(queue, flow); i++) {
+        if (flow->rates[i] != NULL && aiod_rate_ready_ns(flow->rates[i], now_ns) != 0) {
+            return false;
+        }
+    }
+    charge(queue, flow, now_ns, request->cost);
+    return true;
+}
+
+uint64_t aiod_fair_queue_next_release_ns(const struct aiod_fair_queue *queue)
+{
+    return aiod_heap_least(&queue->rates);
+}
+
+static struct aiod_rate *rate_at(struct aiod_heap_node *ready)
+{
+    return (struct aiod_rate *)((char *)ready - offsetof(struct aiod_rate, ready));
+}
+
+void aiod_fair_queue_release_ready(struct aiod_fair_queue *queue, uint64_t now_ns)
+{
+    while (queue->rates.root != NULL && queue->rates.root->key <= now_ns) {
+        update_rate(queue, rate_at(queue->rates.root), now_ns);
+    }
+}
+
+void aiod_fair_queue_release_all(struct aiod_fair_queue *queue, struct aiod_rate *rate)
+{
+    while (rate->waiting.root != NULL) {
+        struct aiod_flow *flow = flow_at(rate->waiting.root);
+
+        stop_waiting(queue, flow);
+        enter_round(queue, flow);
+    }
+}
+
+void aiod_fair_queue_disable_rates(struct aiod_fair_queue *queue)
+{
+    queue->unlimited = true;
+    recount(queue);
+    while (queue->rates.root != NULL) {
+        aiod_fair_queue_release_all(queue, rate_at(queue->rates.root));
+    }
+}
+
+/* ---- whose turn it is ------------------------------------------------------------------------------------------------ */
+
+/* It has nothing queued any more. */
+static void become_idle(struct aiod_fair_queue *queue, struct aiod_flow *flow)
+{
+    if (flow->waits_for != NULL) {
+        stop_waiting(queue, flow);
+    } else {
+        leave_round(queue, flow);
+    }
+}
+
+void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_flow *flow = flow_of(queue, request);
+
+    leave_sums(queue, flow);
+    if (request->flow_previous != NULL) {
+        request->flow_previous->flow_next = request->flow_next;
+    } else {
+        flow->first = request->flow_next;
+    }
+    if (request->flow_next != NULL) {
+        request->flow_next->flow_previous = request->flow_previous;
+    } else {
+        flow->last = request->flow_previous;
+    }
+    if (--flow->queued == 0) {
+        become_idle(queue, flow);
+    }
+    enter_sums(queue, flow);
+}
+
+/* What `flow`, which is in the round, may do in its turn. */
+enum turn_result {
+    HELD, /* it is held back by what it has in service */
+    TAKE,
+    LATER,   /* its turn is over: something, if nobody else may */
+    WAITING, /* it has left the round for a rate */
+};
+
+static enum turn_result begin_turn(struct aiod_fair_queue *queue, struct aiod_flow *flow, bool only_fresh,
+                                   uint64_t now_ns)
+{
+    if (is_held(queue, flow) || (only_fresh && flow->active > 0)) {
+        return HELD;
+    }
+    if (wait_for_rate(queue, flow, now_ns)) {
+        return WAITING;
+    }
+    if (flow->deficit >= cost_of_first(flow)) {
+        return TAKE;
+    }
+    next_turn(queue, flow);
+    return LATER;
+}
+
+/*
+ * While no flow is found that may take something all of the round is looked at. A flow that is held back has something in
+ * service, or is of an export that hangs: there are hardly more of them than workers, and sessions of such exports.
+ */
+struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns)
+{
+    struct aiod_flow *flow = queue->turn;
+    struct aiod_flow *possible = NULL;
+    size_t visits = 0;
+
+    while (queue->round > 0 && visits < (possible != NULL ? VISITS_MAX : queue->round)) {
+        struct aiod_flow *previous = flow->previous;
+
+        switch (begin_turn(queue, flow, only_fresh, now_ns)) {
+        case TAKE:
+            queue->turn = flow;
+            return take_first(queue, flow, now_ns);
+        case WAITING: /* others may have come in its place */
+            flow = previous != flow ? previous->next : queue->turn;
+            visits += possible != NULL;
+            continue;
+        case LATER:
+            possible = possible != NULL ? possible : flow;
+            if (queue->round == 1) {
+                return take_first(queue, flow, now_ns);
+            }
+            break;
+        case HELD:
+            break;
+        }
+        visits++;
+        flow = flow->next;
+    }
+    if (possible != NULL && possible->waits_for == NULL) {
+        queue->turn = possible->next;
+    }
+    return possible != NULL ? take_first(queue, possible, now_ns) : NULL; /* large requests among very many flows */
+}
+
+/* ---- in service ----------------------------------------------------------------------------------------------------- */
+
+void aiod_fair_queue_started(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    if (is_counted(request->flow)) {
+        leave_sums(queue, request->flow);
+        request->flow->active++;
+        request->flow->active_bytes += request->cost;
+        enter_sums(queue, request->flow);
+    }
+}
+
+void aiod_fair_queue_done(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    if (is_counted(request->flow)) {
+        leave_sums(queue, request->flow);
+        request->flow->active--;
+        request->flow->active_bytes -= request->cost;
+        enter_sums(queue, request->flow);
+    }
+}
+
+static void count_slow(struct aiod_fair_queue *queue, const struct aiod_request *request, unsigned change)
+{
+    if (request->flow != NULL && request->flow->rates[0] != NULL) {
+        request->flow->rates[0]->slow += change;
+        recount(queue);
+    }
+}
+
+void aiod_fair_queue_mark_slow(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    aiod_fair_queue_done(queue, request);
+    count_slow(queue, request, 1);
+}
+
+void aiod_fair_queue_slow_done(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    count_slow(queue, request, -1u);
+}
+
+void aiod_fair_queue_limit_slow(struct aiod_fair_queue *queue, unsigned slow_max)
+{
+    queue->slow_max = slow_max;
+    recount(queue);
+}
+
+void aiod_fair_queue_limit(struct aiod_fair_queue *queue, unsigned active_max, uint64_t active_bytes_max)
+{
+    queue->active_max = active_max;
+    queue->active_bytes_max = active_bytes_max;
+    set_shared(queue, queue->shared);
+}
