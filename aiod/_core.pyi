@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 Failure = tuple[int, int, int, int, int, int, int]
-"""(index in records, op, handle, offset, length, errno, reason): `reason` is one of the REASON_* numbers."""
+"""(index in records, op, handle, offset, length, errno, reason): `reason` is one of aiod_protocol.reasons."""
 
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
 Control = tuple[int, int, int, int, int, int, int, int, int, bool, int, int]
 """(tag, result, reason, size, dev, ino, generation, witness, flush_fd, on FUSE, memory, offset alignment) of an `open`
-or `adopt` (result: fd or -errno; reason: one of REASON_*; witness and flush_fd: the file opened once more, -1: there is
+or `adopt` (result: fd or -errno; reason: a Reason; witness and flush_fd: the file opened once more, -1: there is
 none; the alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
 
 Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
@@ -19,7 +19,7 @@ Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
 most 512; the next page's cursor, None: there is none). Less than 48 KiB as msgpack."""
 
 DirectoryResult = tuple[int, int, int, bool, Listing | bytes | None]
-"""(tag, 0 or -errno, one of REASON_*, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
+"""(tag, 0 or -errno, a Reason, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
 a `name`."""
 
 AttachResult = tuple[Session, int, int, int]
@@ -32,37 +32,6 @@ VERB_RMDIR: int
 VERB_RENAME: int
 VERB_MKDIR: int
 VERB_SYNC: int
-
-REASON_KERNEL: int
-"""The system call said so."""
-REASON_HANDLE: int
-"""EBADF: the handle is unknown or closed."""
-REASON_ACCESS: int
-"""EBADF: the handle is not open for this operation."""
-REASON_RECORD: int
-"""EINVAL: unknown op, flags, reserved or an offset out of range."""
-REASON_LENGTH: int
-"""EMSGSIZE: length over request_bytes_max."""
-REASON_CREDIT: int
-"""EAGAIN: over the session's credit."""
-REASON_CANCELLED: int
-"""ECANCELED: cancelled while queued."""
-REASON_DEADLINE: int
-"""ETIMEDOUT: the deadline passed while queued."""
-REASON_NO_THREADS: int
-"""EAGAIN: not one worker thread could be created for spawn_retry_ms."""
-REASON_POISONED: int
-"""EIO: an earlier flush of the file failed."""
-REASON_STOPPING: int
-"""ESHUTDOWN: the pool is draining."""
-REASON_IOCTL: int
-"""EPERM: the handle's export does not list this ioctl with this size."""
-REASON_SIZE: int
-"""EFBIG: the file would be larger than the handle's size_max."""
-REASON_LATE: int
-"""EIO: a REPEAT when they are not taken any more."""
-REASON_RESTARTED: int
-"""EIO: the first flush of a `suspect` handle."""
 
 def keep_large_blocks() -> None:
     """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
@@ -210,7 +179,7 @@ class Core:
         is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
         daemon's). `links`: symbolic links are followed within `root`. `as_client`: (uid, gid, groups) that the kernel
         checks, by a thread of its export; None: the daemon's own. What has not been begun after `timeout_ms` (0: for
-        ever) ends with ETIMEDOUT, REASON_DEADLINE. `rate`: of its export (None: of none), which is not charged: while
+        ever) ends with ETIMEDOUT, Reason.DEADLINE. `rate`: of its export (None: of none), which is not charged: while
         requests of that export hang, this one waits with the others.
         """
 

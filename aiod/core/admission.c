@@ -307,7 +307,7 @@ static void admit(struct batch *batch, struct aiod_submission *record)
     uint64_t charged = fits ? record->length : 0;
     struct aiod_handle *handle = aiod_handle_find(session, record->handle);
     struct aiod_handle *source = NULL;
-    enum aiod_reason reason = AIOD_REASON_KERNEL;
+    enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
     int error;
 
     if (batch->core->draining) {
@@ -316,7 +316,7 @@ static void admit(struct batch *batch, struct aiod_submission *record)
         return;
     }
     if (!aiod_session_charge(session, charged)) {
-        refuse(batch, record, 0, EAGAIN, AIOD_REASON_CREDIT);
+        refuse(batch, record, 0, EAGAIN, AIOD_REASON_OVER_CREDIT);
         return;
     }
     error = check_repeat(batch->core, record, &reason);

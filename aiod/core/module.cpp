@@ -700,22 +700,6 @@ NB_MODULE(_core, m)
     /* The engine's stages refer to each other until the process ends: nothing to warn of. */
     nb::set_leak_warnings(false);
 
-    m.attr("REASON_KERNEL") = static_cast<int>(AIOD_REASON_KERNEL);
-    m.attr("REASON_HANDLE") = static_cast<int>(AIOD_REASON_HANDLE);
-    m.attr("REASON_ACCESS") = static_cast<int>(AIOD_REASON_ACCESS);
-    m.attr("REASON_RECORD") = static_cast<int>(AIOD_REASON_RECORD);
-    m.attr("REASON_LENGTH") = static_cast<int>(AIOD_REASON_LENGTH);
-    m.attr("REASON_CREDIT") = static_cast<int>(AIOD_REASON_CREDIT);
-    m.attr("REASON_CANCELLED") = static_cast<int>(AIOD_REASON_CANCELLED);
-    m.attr("REASON_DEADLINE") = static_cast<int>(AIOD_REASON_DEADLINE);
-    m.attr("REASON_NO_THREADS") = static_cast<int>(AIOD_REASON_NO_THREADS);
-    m.attr("REASON_POISONED") = static_cast<int>(AIOD_REASON_POISONED);
-    m.attr("REASON_STOPPING") = static_cast<int>(AIOD_REASON_STOPPING);
-    m.attr("REASON_IOCTL") = static_cast<int>(AIOD_REASON_IOCTL);
-    m.attr("REASON_SIZE") = static_cast<int>(AIOD_REASON_SIZE);
-    m.attr("REASON_LATE") = static_cast<int>(AIOD_REASON_LATE);
-    m.attr("REASON_RESTARTED") = static_cast<int>(AIOD_REASON_RESTARTED);
-
     m.attr("VERB_LIST") = static_cast<int>(AIOD_VERB_LIST);
     m.attr("VERB_STAT") = static_cast<int>(AIOD_VERB_STAT);
     m.attr("VERB_REMOVE") = static_cast<int>(AIOD_VERB_REMOVE);

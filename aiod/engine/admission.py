@@ -12,6 +12,7 @@ from aiod import _core
 from aiod.engine.errors import refused
 from aiod.engine.file_requests import Naming, Opening
 from aiod_client.wire import OpenFlag
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from aiod.engine.file_requests import Identity
@@ -66,17 +67,19 @@ class Admission:
         wanted = _check_flags(name, flags, mode)
         _check_path(f"open {name}", path)
         if settings.read_only and wanted & OpenFlag.WRITE:
-            raise refused(errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading")
+            raise refused(
+                errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading", Reason.NOT_ALLOWED
+            )
         if settings.direct:
             wanted |= OpenFlag.DIRECT
         if wanted & OpenFlag.APPEND and wanted & OpenFlag.DIRECT:
             sentence = (
                 f"open {name}: O_DIRECT cannot append, since a file's end is not aligned; open it to write at offsets"
             )
-            raise refused(errno.EINVAL, sentence)
+            raise refused(errno.EINVAL, sentence, Reason.BAD_ENTRY)
         if wanted & OpenFlag.CREATE and not settings.create:
             if wanted & OpenFlag.EXCLUSIVE:
-                raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}")
+                raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}", Reason.NOT_ALLOWED)
             wanted &= ~OpenFlag.CREATE  # what is there may be opened all the same
         mode = mode if settings.create_mode < 0 else settings.create_mode
         return Opening(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
@@ -92,14 +95,20 @@ class Admission:
         )
         self._check_namings(session, what)
         if verb not in _VERBS:
-            raise refused(errno.EINVAL, f"{what!r}: there is no such verb; there is: {', '.join(_VERBS)}")
+            raise refused(
+                errno.EINVAL, f"{what!r}: there is no such verb; there is: {', '.join(_VERBS)}", Reason.BAD_ENTRY
+            )
         settings = self._find_export(session, what, export)
         _check_path(what, path)
         _check_path(what, to)
         if settings.read_only and verb not in _CHANGES_NOTHING:
-            raise refused(errno.EROFS, f"{what}: the export {export} is read-only; its names cannot be changed")
+            raise refused(
+                errno.EROFS,
+                f"{what}: the export {export} is read-only; its names cannot be changed",
+                Reason.NOT_ALLOWED,
+            )
         if verb == "mkdir" and not settings.create:
-            raise refused(errno.EACCES, f"{what}: {_no_creation(export)}")
+            raise refused(errno.EACCES, f"{what}: {_no_creation(export)}", Reason.NOT_ALLOWED)
         return Naming(
             verb=_VERBS[verb],
             export_name=export,
@@ -116,31 +125,41 @@ class Admission:
 
     def _check_namings(self, session: Session, what: str) -> None:
         if self._draining:
-            raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping")
+            raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping", Reason.STOPPING)
         if session.namings_inflight >= session.depth_max:
-            raise refused(errno.EAGAIN, f"{what}: {session.depth_max} of these wait already; wait for some")
+            raise refused(
+                errno.EAGAIN, f"{what}: {session.depth_max} of these wait already; wait for some", Reason.OVER_CREDIT
+            )
 
     def _find_export(self, session: Session, what: str, export: str) -> ExportSettings:
         settings = self._settings.exports.get(export)
         if settings is None:
             known = ", ".join(sorted(self._settings.exports))
-            raise refused(errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}")
+            raise refused(
+                errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}", Reason.NO_EXPORT
+            )
         if not settings.admits(session.peer.uid, session.gids, _key_of(session)):
-            raise refused(errno.EACCES, f"{what}: the export {export} is not for {session.peer.who}")
+            raise refused(
+                errno.EACCES, f"{what}: the export {export} is not for {session.peer.who}", Reason.NOT_ALLOWED
+            )
         return settings
 
     def _check_room(self, session: Session, name: str, descriptors: int) -> None:
         limits = self._settings
         if self._draining:
-            raise refused(errno.ESHUTDOWN, f"open {name}: the daemon is stopping")
+            raise refused(errno.ESHUTDOWN, f"open {name}: the daemon is stopping", Reason.STOPPING)
         if session.opens_inflight >= session.depth_max:
-            raise refused(errno.EAGAIN, f"open {name}: {session.depth_max} opens wait already; wait for some")
+            raise refused(
+                errno.EAGAIN, f"open {name}: {session.depth_max} opens wait already; wait for some", Reason.OVER_CREDIT
+            )
         if session.core.handles + session.opens_inflight >= limits.handles_max:
-            raise refused(errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some")
+            raise refused(
+                errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some", Reason.LIMIT
+            )
         session.account.check_handle(f"open {name}")
         if descriptors >= self._descriptors_max:
             text = f"open {name}: the engine has {self._descriptors_max} descriptors for open files; try again later"
-            raise refused(errno.ENFILE, text)
+            raise refused(errno.ENFILE, text, Reason.LIMIT)
 
 
 def _key_of(session: Session) -> str:
@@ -154,7 +173,11 @@ def _identity(what: str, session: Session, settings: ExportSettings) -> Identity
         return None
     peer = session.peer
     if peer.uid < 0:
-        raise refused(errno.EACCES, f"{what}: the export opens files as the client, and {peer} is no user of this host")
+        raise refused(
+            errno.EACCES,
+            f"{what}: the export opens files as the client, and {peer} is no user of this host",
+            Reason.NOT_ALLOWED,
+        )
     return peer.uid, peer.gid, sorted(session.gids)
 
 
@@ -164,33 +187,39 @@ def _no_creation(export: str) -> str:
 
 def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
     if flags & ~int(_ALL_FLAGS) or mode & ~_PERMISSIONS:
-        raise refused(errno.EINVAL, f"open {name}: unknown bits in flags {flags:#x} or mode {mode:#o}")
+        raise refused(
+            errno.EINVAL, f"open {name}: unknown bits in flags {flags:#x} or mode {mode:#o}", Reason.BAD_ENTRY
+        )
     wanted = OpenFlag(flags)
     if not wanted & (OpenFlag.READ | OpenFlag.WRITE):
-        raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE asked for")
+        raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE asked for", Reason.BAD_ENTRY)
     if wanted & _NEEDS_WRITE and not wanted & OpenFlag.WRITE:
-        raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE, TRUNCATE and APPEND need WRITE")
+        raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE, TRUNCATE and APPEND need WRITE", Reason.BAD_ENTRY)
     if wanted & OpenFlag.EXCLUSIVE and not wanted & OpenFlag.CREATE:
-        raise refused(errno.EINVAL, f"open {name}: EXCLUSIVE needs CREATE")
+        raise refused(errno.EINVAL, f"open {name}: EXCLUSIVE needs CREATE", Reason.BAD_ENTRY)
     return wanted
 
 
 def _check_path(what: str, path: str) -> None:
     if "\0" in path:
-        raise refused(errno.EINVAL, f"{what!r}: a path has no zero bytes")
+        raise refused(errno.EINVAL, f"{what!r}: a path has no zero bytes", Reason.BAD_ENTRY)
     if len(path.encode("utf-8", "surrogatepass")) >= PATH_BYTES_MAX:
-        raise refused(errno.ENAMETOOLONG, f"{what}: a path is at most {PATH_BYTES_MAX - 1} bytes")
+        raise refused(errno.ENAMETOOLONG, f"{what}: a path is at most {PATH_BYTES_MAX - 1} bytes", Reason.TOO_LONG)
 
 
 def _check_cursor(what: str, cursor: int) -> int:
     if cursor > _CURSOR_MAX:
-        raise refused(errno.EINVAL, f"{what}: no page gave the cursor {cursor}; start with 0")
+        raise refused(errno.EINVAL, f"{what}: no page gave the cursor {cursor}; start with 0", Reason.BAD_ENTRY)
     return cursor
 
 
 def _check_permissions(what: str, mode: int) -> int:
     if mode & ~_PERMISSIONS:
-        raise refused(errno.EINVAL, f"{what}: the mode {mode:#o} has more than permission bits ({_PERMISSIONS:#o})")
+        raise refused(
+            errno.EINVAL,
+            f"{what}: the mode {mode:#o} has more than permission bits ({_PERMISSIONS:#o})",
+            Reason.BAD_ENTRY,
+        )
     return mode
 
 

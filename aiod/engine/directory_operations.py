@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiod import _core
 from aiod.engine.errors import refused
 from aiod_client.sentences import sentence
+from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +98,7 @@ class Names:
         try:
             naming = self._admit_name(session, verb, export, path, arguments)
         except OSError as error:
-            self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
+            self._reply_error(session, cookie, error)
             return
         tag = next(self._tags)
         self._waiting[tag] = _Waiting(session, cookie, naming, time.monotonic())
@@ -122,12 +123,16 @@ class Names:
         for waiting in self._waiting.values():
             if not waiting.answered and waiting.asked_s <= older_than_s:
                 waiting.answered = True
-                self._timed_out(waiting, "it hangs, unknown whether done")
+                self._timed_out(waiting, "it hangs, unknown whether done", Reason.HANGS)
 
-    def _timed_out(self, waiting: _Waiting, why: str) -> None:
+    def _timed_out(self, waiting: _Waiting, why: str, reason: Reason) -> None:
         if not waiting.session.ended:
-            error = refused(errno.ETIMEDOUT, f"{waiting.naming.what}: {why}")
-            self._reply(waiting.session, waiting.cookie, -errno.ETIMEDOUT, error.strerror)
+            error = refused(errno.ETIMEDOUT, f"{waiting.naming.what}: {why}", reason)
+            self._reply_error(waiting.session, waiting.cookie, error)
+
+    def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
+        number, text = -(error.errno or errno.EIO), error.strerror or str(error)
+        self._reply(session, cookie, number, text, reason=reason_of(error))
 
     def finished(self, done: DirectoryResult) -> None:
         """What a worker has done."""
@@ -137,11 +142,11 @@ class Names:
         session.namings_inflight -= 1
         if session.ended or waiting.answered:
             return
-        if reason == _core.REASON_DEADLINE:
-            self._timed_out(waiting, "no worker was free for it in time; it was not executed")
+        if reason == Reason.DEADLINE:
+            self._timed_out(waiting, "no worker was free for it in time; it was not executed", Reason.DEADLINE)
         elif result < 0:
             number, text = _explain(waiting.naming, -result, outside=outside)
-            self._reply(session, cookie, -number, text)
+            self._reply(session, cookie, -number, text, reason=Reason.OUTSIDE if outside else reason)
         else:
             self._reply(session, cookie, result, None, _body(found))
 

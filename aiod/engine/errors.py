@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiod_client.sentences import errno_name
 
+if TYPE_CHECKING:
+    from aiod_protocol.reasons import Reason
 
-def refused(number: int, what: str) -> OSError:
-    """An OSError (of the subclass that `number` asks for) whose strerror is `what` and the errno's name."""
-    return OSError(number, f"{what} ({errno_name(number)})")
+
+def refused(number: int, what: str, reason: Reason) -> OSError:
+    """An OSError (of the subclass that `number` asks for) whose strerror is `what` and the errno's name.
+
+    Its attribute `reason` says the same to programs.
+    """
+    error = OSError(number, f"{what} ({errno_name(number)})")
+    error.reason = reason  # type: ignore[attr-defined]
+    return error

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from aiod_protocol.reasons import Reason
+
 if TYPE_CHECKING:
     from aiod.engine.session import Session
     from aiod.engine_api.settings import ExportSettings
@@ -69,6 +71,12 @@ class Reply(Protocol):
     """Answers a message that has a cookie."""
 
     def __call__(
-        self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None
+        self,
+        session: Session,
+        cookie: int,
+        result: int,
+        sentence: str | None = None,
+        body: Any = None,
+        reason: int = Reason.BY_KERNEL,
     ) -> None:
         """Send REPLY."""

@@ -16,12 +16,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from aiod import _core
 from aiod.engine.errors import refused
 from aiod.engine_api.fd_store_messages import Witness
 from aiod.util import logs
 from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
+from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,8 +185,8 @@ class Handles:
         try:
             self._core.close_handle(tag, session.core, handle & 0xFFFFFFFF if handle < 1 << 32 else 0)
         except OSError:
-            known = refused(errno.EBADF, f"close: handle {handle} is unknown in this session, or closed already")
-            self._reply_error(session, cookie, known)
+            known = f"close: handle {handle} is unknown in this session, or closed already"
+            self._reply_error(session, cookie, refused(errno.EBADF, known, Reason.NO_HANDLE))
             return
         session.names.pop(handle, None)
         if not session.by_socket:
@@ -216,7 +216,7 @@ class Handles:
             waiting.answered = True
             if not waiting.session.ended:
                 what = f"open {waiting.name}: it hangs, unknown whether done; a file that it opens at last is closed"
-                self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what))
+                self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what, Reason.HANGS))
 
     def finished(self, control: Control) -> None:
         """An open, a close or a last flush that a worker has done."""
@@ -255,7 +255,7 @@ class Handles:
         if again is not None and not again.by_witness and (doubt := _doubt(file, _file_of(again.opened))):
             self._close_all(opening, control)
             text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {doubt}"
-            self._reply(session, waiting.cookie, -errno.ESTALE, text)
+            self._reply(session, waiting.cookie, -errno.ESTALE, text, reason=Reason.OTHER_FILE)
             return
         if again is not None:
             flush_fd = self._first_of(session, again, opening, dev, ino, flush_fd)
@@ -317,13 +317,13 @@ class Handles:
     def _not_opened(self, waiting: _Waiting, number: int, reason: int) -> None:
         if waiting.session.ended:
             return
-        if reason == _core.REASON_DEADLINE:
+        if reason == Reason.DEADLINE:
             what = f"open {waiting.name}: no worker was free for it in time; it was not executed"
-            self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what))
+            self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what, Reason.DEADLINE))
             return
         advice = ""
         if number == errno.EXDEV:
-            number = errno.EACCES
+            number, reason = errno.EACCES, Reason.OUTSIDE
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
         elif number == errno.EAGAIN:
             advice = "a program has a lease on the file (fcntl F_SETLEASE), and has been asked to give it up; try again"
@@ -332,7 +332,7 @@ class Handles:
             if waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
                 advice += "; or the file system has no O_DIRECT"
         text = sentence(f"open {waiting.name}", number, advice)
-        self._reply(waiting.session, waiting.cookie, -number, text)
+        self._reply(waiting.session, waiting.cookie, -number, text, reason=reason)
 
     def _closed(self, waiting: _Waiting, result: int) -> None:
         text = sentence(f"close {waiting.name}", -result) if result < 0 else None
@@ -348,7 +348,8 @@ class Handles:
             )
 
     def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
-        self._reply(session, cookie, -(error.errno or errno.EIO), error.strerror or str(error))
+        number, text = -(error.errno or errno.EIO), error.strerror or str(error)
+        self._reply(session, cookie, number, text, reason=reason_of(error))
 
 
 def _doubt(file: tuple[int, int, int], before: tuple[int, int, int]) -> str:

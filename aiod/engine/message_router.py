@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from aiod.engine.file_requests import Reopening
 from aiod_client import wire
 from aiod_client.wire import MessageType
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +101,7 @@ class Frontend:
                 self._hello(peer, message)
                 return
         except wire.WireError as error:
-            self._refuse(peer, errno.EPROTO, str(error))
+            self._refuse(peer, errno.EPROTO, str(error), Reason.MALFORMED)
             return
         self._receive_of_session(peer, message, frames)
 
@@ -109,22 +110,23 @@ class Frontend:
         form = _FORMS.get(message[0])
         token = message[1] if len(message) > 1 else None
         if form is None or not isinstance(token, bytes):
-            self._refuse(peer, errno.EPROTO, f"message of type {message[0]}: unknown, or without a session's token")
+            sentence = f"message of type {message[0]}: unknown, or without a session's token"
+            self._refuse(peer, errno.EPROTO, sentence, Reason.MALFORMED)
             return
         session = self._handlers.find_session(token, peer)
         if session is None:
             sentence = "unknown session: it has ended or timed out, or HELLO was never said; connect again"
             if message[0] != MessageType.GOODBYE:  # which its ring's connection may have told before
-                self._refuse(peer, errno.ENOTCONN, sentence)
+                self._refuse(peer, errno.ENOTCONN, sentence, Reason.NO_SESSION)
             else:
-                self.send(peer, [MessageType.REFUSAL, errno.ENOTCONN, sentence, {}])
+                self.send(peer, wire.refusal(errno.ENOTCONN, sentence, Reason.NO_SESSION))
             return
         if session.account.too_many_messages():
             limit = session.account.limits.messages_per_second_max
             sentence = (
                 f"more than {limit} messages a second of {session.peer.who}; connect again, and put more into each"
             )
-            self._refuse(peer, errno.EAGAIN, sentence)
+            self._refuse(peer, errno.EAGAIN, sentence, Reason.LIMIT)
             self._handlers.end_session(session, sentence)
             return
         try:
@@ -132,7 +134,7 @@ class Frontend:
             _check_payloads(message, frames)
             form.handle(self, session, message, frames)
         except wire.WireError as error:
-            self._refuse(peer, errno.EPROTO, str(error))
+            self._refuse(peer, errno.EPROTO, str(error), Reason.MALFORMED)
             self._handlers.end_session(session, f"malformed message: {error}")
 
     def _hello(self, peer: Peer, message: list[Any]) -> None:
@@ -140,7 +142,7 @@ class Frontend:
         version = wire.negotiate(message[1].get("versions"))
         if version is None:
             sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
-            self._refuse(peer, errno.EPROTONOSUPPORT, sentence)
+            self._refuse(peer, errno.EPROTONOSUPPORT, sentence, Reason.NO_VERSION)
             return
         software = message[1].get("software")
         name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
@@ -194,7 +196,7 @@ class Frontend:
     def _goodbye(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         peer = session.peer
         self._handlers.end_session(session, "")
-        self.send(peer, [MessageType.REPLY, message[2], 0, None, None])
+        self.send(peer, wire.reply(message[2], 0, None, None))
 
     # ---- out
 
@@ -207,14 +209,22 @@ class Frontend:
         if not self.send(session.peer, elements, payloads) and not session.ended:
             self._handlers.end_session(session, "the client is gone, or does not read its replies")
 
-    def reply(self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
+    def reply(
+        self,
+        session: Session,
+        cookie: int,
+        result: int,
+        sentence: str | None = None,
+        body: Any = None,
+        reason: int = Reason.BY_KERNEL,
+    ) -> None:
         """Answer a message that has a cookie."""
-        self.send_to(session, [MessageType.REPLY, cookie, result, sentence, body])
+        self.send_to(session, wire.reply(cookie, result, sentence, body, reason))
 
-    def _refuse(self, peer: Peer, number: int, sentence: str) -> None:
+    def _refuse(self, peer: Peer, number: int, sentence: str, reason: Reason) -> None:
         self._counters["refusals"] += 1
         log.warning("refused a message of %s: %s", peer, sentence)
-        self.send(peer, [MessageType.REFUSAL, number, sentence, {"versions": list(wire.VERSIONS)}])
+        self.send(peer, wire.refusal(number, sentence, reason))
 
 
 _FILE_NUMBERS: Final = 3

@@ -46,6 +46,7 @@ from aiod.util import logs
 from aiod.util.process_limits import descriptors_max, raise_descriptors, resident_bytes, trim_memory
 from aiod_client import wire
 from aiod_client.wire import MessageType
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     import socket
@@ -258,13 +259,22 @@ class Engine:
         """See Dispatch.cancel."""
         return self._dispatch.cancel(session, cookies)
 
-    def _reply(self, session: Session, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
+    def _reply(
+        self,
+        session: Session,
+        cookie: int,
+        result: int,
+        sentence: str | None = None,
+        body: Any = None,
+        reason: int = Reason.BY_KERNEL,
+    ) -> None:
         """Answer an open or a close where it was asked for."""
         if session.by_socket:
             if session.ring is not None:
-                session.ring.reply(cookie, result, sentence, body["file"] if result >= 0 and body else None)
+                file = body["file"] if result >= 0 and body else None
+                session.ring.reply(cookie, result, sentence, reason=reason, file=file)
         else:
-            self._frontend.reply(session, cookie, result, sentence, body)
+            self._frontend.reply(session, cookie, result, sentence, body, reason)
 
     def _give_up(self, older_than_s: float) -> None:
         """Answer the opens and names that hang since then."""
@@ -423,7 +433,7 @@ class Engine:
         sessions = self._sessions.named(client)
         for session in sessions:
             if not session.by_socket:
-                self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, why, {"final": True}])
+                self._frontend.send(session.peer, wire.refusal(errno.ESHUTDOWN, why, Reason.KICKED, final=True))
             self._sessions.end(session, why)
         return len(sessions)
 
@@ -467,8 +477,9 @@ class Engine:
             self._core.announce_drained(session.core, flushed=len(session.flushed) == len(session.names))
         if not session.by_socket:
             text = "the daemon is stopping; connect again later"
-            details = {"drained": self._drained, "flushed": session.flushed[:_FLUSHED_MAX]}
-            self._frontend.send(session.peer, [MessageType.REFUSAL, errno.ESHUTDOWN, text, details])
+            flushed = session.flushed[:_FLUSHED_MAX]
+            notice = wire.refusal(errno.ESHUTDOWN, text, Reason.STOPPING, drained=self._drained, flushed=flushed)
+            self._frontend.send(session.peer, notice)
 
     def _tell_left_behind(self) -> None:
         requests = self._watch.requests()["requests"]

@@ -23,6 +23,7 @@ from aiod.util import logs
 from aiod_client import ring_wire
 from aiod_client.ring_wire import RingMessage
 from aiod_client.sentences import sentence
+from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -85,12 +86,14 @@ class Connection:
         self.socket.close()
         self._rings.forget(self)
 
-    def reply(self, cookie: int, result: int, text: str | None, file: Iterable[int] | None = None) -> None:
+    def reply(
+        self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
+    ) -> None:
         """Answer OPEN, CLOSE or an ATTACH that is refused. `file`: device, inode, generation of what was opened."""
         said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
         if file is not None:
             said = ring_wire.FILE.pack(*file)
-        message = ring_wire.REPLY.pack(RingMessage.REPLY, 0, cookie, result) + said
+        message = ring_wire.REPLY.pack(RingMessage.REPLY, reason, cookie, result) + said
         try:
             self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
@@ -304,13 +307,21 @@ class Rings:
         """(entries, bytes of the area, session). Raises OSError with a sentence for what is refused."""
         kind, version = ring_wire.HEAD.unpack_from(message)
         if kind != RingMessage.ATTACH:
-            raise refused(errno.EPROTO, f"the first message was {kind}, not ATTACH")
+            raise refused(errno.EPROTO, f"the first message was {kind}, not ATTACH", Reason.MALFORMED)
         if version != ring_wire.VERSION:
-            raise refused(errno.EPROTONOSUPPORT, f"ring version {version}; this engine speaks {ring_wire.VERSION}")
+            raise refused(
+                errno.EPROTONOSUPPORT,
+                f"ring version {version}; this engine speaks {ring_wire.VERSION}",
+                Reason.NO_VERSION,
+            )
         _, _, ticket, entries, _, area_bytes, software = ring_wire.ATTACH.unpack(message)
         entries = min(entries, ring_wire.ENTRIES_MAX, 1 << (self._settings.depth_max.bit_length() - 1))
         if entries == 0 or entries & (entries - 1):
-            raise refused(errno.EINVAL, f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}")
+            raise refused(
+                errno.EINVAL,
+                f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}",
+                Reason.BAD_ENTRY,
+            )
         nbytes = area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES
         self._check_room(nbytes)
         if ticket == _NO_TICKET:
@@ -331,26 +342,31 @@ class Rings:
     def _check_room(self, nbytes: int) -> None:
         settings = self._settings
         if self._core.rings >= settings.rings_max:
-            raise refused(errno.EAGAIN, f"the engine has rings_max ({settings.rings_max}) rings; try again later")
+            raise refused(
+                errno.EAGAIN, f"the engine has rings_max ({settings.rings_max}) rings; try again later", Reason.LIMIT
+            )
         if self._core.ring_bytes + nbytes > settings.ring_bytes_max:
             raise refused(
                 errno.ENOBUFS,
                 f"a ring of {nbytes} bytes: rings use {self._core.ring_bytes} of "
                 f"ring_bytes_max ({settings.ring_bytes_max}); ask for less, or try again later",
+                Reason.LIMIT,
             )
 
     def _find_session(self, peer: Peer, ticket: bytes) -> Session:
         session = self._sessions.by_ticket(ticket)
         if session is None:
-            raise refused(errno.EACCES, "the ticket is of no session, or was used already")
+            raise refused(errno.EACCES, "the ticket is of no session, or was used already", Reason.NOT_ALLOWED)
         if session.peer.uid != peer.uid or not session.peer.is_local:
             log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid, extra=session.about)
             raise refused(
-                errno.EACCES, f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}"
+                errno.EACCES,
+                f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}",
+                Reason.NOT_ALLOWED,
             )
         return session
 
     def _refuse(self, connection: Connection, error: OSError) -> None:
         log.info("refused a ring to %s: %s", connection.peer, error.strerror)
-        connection.reply(0, -(error.errno or errno.EIO), error.strerror)
+        connection.reply(0, -(error.errno or errno.EIO), error.strerror, reason=reason_of(error))
         connection.close()

@@ -28,7 +28,9 @@ class RingConnection(Protocol):
     def close(self) -> None:
         """End it."""
 
-    def reply(self, cookie: int, result: int, text: str | None, file: Iterable[int] | None = None) -> None:
+    def reply(
+        self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
+    ) -> None:
         """Answer OPEN or CLOSE. `file`: device, inode, generation of what was opened."""
 
 

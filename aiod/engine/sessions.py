@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiod import __version__
 from aiod._core import Session as CoreSession
+from aiod.engine.errors import refused
 from aiod.engine.export_rate_limits import set_rate
 from aiod.engine.session import TOKEN_BYTES, Session, short_id_of
 from aiod.engine.user_quotas import Account
-from aiod_client import ring_wire
+from aiod_client import ring_wire, wire
 from aiod_client.wire import MessageType
+from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,7 +92,7 @@ class Sessions:
         try:
             session = self._create(peer, software, peer.groups(), token)
         except OSError as error:
-            return [MessageType.REFUSAL, error.errno, error.strerror, {}]
+            return wire.refusal(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
         session.resumed = grace
         self._greet(session, peer)
         log.debug("%s begins", session)
@@ -120,7 +122,8 @@ class Sessions:
     def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
         """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
         if self._core.takes_repeats:  # the grace period: nothing new is done
-            raise OSError(errno.EAGAIN, "the engine has been started again, and serves its earlier clients first")
+            what = "the engine has been started again, and serves its earlier clients first"
+            raise refused(errno.EAGAIN, what, Reason.GRACE)
         session = self._create(peer, software, gids)
         session.by_socket = True
         log.debug("%s begins, by the ring socket", session)
@@ -132,11 +135,11 @@ class Sessions:
 
     def _check_room(self, peer: Peer) -> None:
         if self._refusing:
-            raise OSError(errno.ESHUTDOWN, self._refusing)
+            raise refused(errno.ESHUTDOWN, self._refusing, Reason.STOPPING)
         limit = self._settings.sessions_max
         if len(self._by_token) >= limit:
             log.warning("refused a session to %s: there are %d already", peer, limit)
-            raise OSError(errno.EAGAIN, f"the engine has {limit} sessions already; try again later")
+            raise refused(errno.EAGAIN, f"the engine has {limit} sessions already; try again later", Reason.LIMIT)
 
     def _create(self, peer: Peer, software: str, gids: frozenset[int], token: bytes = b"") -> Session:
         """Raises OSError with a sentence when there can be none."""

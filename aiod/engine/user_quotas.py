@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiod._core import Rate
 from aiod.engine.errors import refused
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from aiod._core import Session as CoreSession
@@ -69,7 +70,9 @@ class Account:
         """
         limits = self.limits
         if limits.sessions_max and len(self.sessions) >= limits.sessions_max:
-            raise refused(errno.EAGAIN, f"{self.who} has {limits.sessions_max} sessions already; end one first")
+            raise refused(
+                errno.EAGAIN, f"{self.who} has {limits.sessions_max} sessions already; end one first", Reason.LIMIT
+            )
         requests = sum(session.depth_max + session.ring_entries for session in self.sessions)
         promised = sum(session.bytes_max for session in self.sessions)
         return (
@@ -81,19 +84,23 @@ class Account:
         """Raise OSError EMFILE when the user may have no more files open."""
         limit = self.limits.handles_max
         if limit and sum(s.core.handles + s.opens_inflight for s in self.sessions) >= limit:
-            raise refused(errno.EMFILE, f"{what}: {self.who} has {limit} handles; close some")
+            raise refused(errno.EMFILE, f"{what}: {self.who} has {limit} handles; close some", Reason.LIMIT)
 
     def check_ring(self, entries: int, nbytes: int) -> None:
         """Raise OSError EAGAIN or EDQUOT when the user may have no such ring."""
         limits = self.limits
         rings = [session for session in self.sessions if session.ring_bytes]
         if limits.rings_max and len(rings) >= limits.rings_max:
-            raise refused(errno.EAGAIN, f"{self.who} has {limits.rings_max} rings already")
+            raise refused(errno.EAGAIN, f"{self.who} has {limits.rings_max} rings already", Reason.LIMIT)
         if limits.ring_bytes_max and sum(s.ring_bytes for s in rings) + nbytes > limits.ring_bytes_max:
-            raise refused(errno.EDQUOT, f"a ring of {nbytes} bytes: {self.who} may have {limits.ring_bytes_max}")
+            raise refused(
+                errno.EDQUOT, f"a ring of {nbytes} bytes: {self.who} may have {limits.ring_bytes_max}", Reason.LIMIT
+            )
         promised = sum(s.depth_max + s.ring_entries for s in self.sessions)
         if limits.requests_max and promised + entries > limits.requests_max:
-            raise refused(errno.EDQUOT, f"a ring of {entries} entries: {self.who} may have {limits.requests_max}")
+            raise refused(
+                errno.EDQUOT, f"a ring of {entries} entries: {self.who} may have {limits.requests_max}", Reason.LIMIT
+            )
 
     def too_many_messages(self) -> bool:
         """Whether this message is one more than the user may send in a second: a token bucket of one second's."""
@@ -112,5 +119,5 @@ def _left(what: str, wanted: int, limit: int, promised: int, least: int) -> int:
         return wanted
     if limit - promised < least:
         sentence = f"of {limit} {what} in flight that this user may have, {promised} are promised to its other sessions"
-        raise refused(errno.EDQUOT, sentence)
+        raise refused(errno.EDQUOT, sentence, Reason.LIMIT)
     return min(wanted, limit - promised)

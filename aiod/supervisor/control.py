@@ -19,6 +19,7 @@ from aiod.supervisor.threads import threads_of
 from aiod.util.process_limits import resident_bytes, trim_memory
 from aiod_client import wire
 from aiod_client.wire import MessageType
+from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     import socket
@@ -44,12 +45,13 @@ _MEMORY_GROWTH_MAX: Final = 64 * 1024 * 1024
 
 
 class RefusedError(Exception):
-    """An order that is not carried out: errno and sentence for the one who gave it."""
+    """An order that is not carried out: errno, sentence and reason for the one who gave it."""
 
-    def __init__(self, number: int, sentence: str) -> None:
+    def __init__(self, number: int, sentence: str, reason: int) -> None:
         super().__init__(sentence)
         self.number = number
         self.sentence = sentence
+        self.reason = reason
 
 
 class Control:
@@ -151,7 +153,7 @@ class Control:
             self._handle(peer, message, len(frames))
         except wire.WireError as error:
             log.warning("refused a message of %s: %s", peer, error)
-            self._send(peer, [MessageType.REFUSAL, errno.EPROTO, str(error), {"versions": list(wire.VERSIONS)}])
+            self._send(peer, wire.refusal(errno.EPROTO, str(error), Reason.MALFORMED))
 
     def _handle(self, peer: Peer, message: list[Any], frame_count: int) -> None:
         match message:
@@ -170,15 +172,17 @@ class Control:
         if peer.transport is None or not peer.transport.send(peer, [wire.pack(*elements)]):
             log.info("%s is gone, or does not read its replies", peer)
 
-    def _reply(self, peer: Peer, cookie: int, result: int, sentence: str | None = None, body: Any = None) -> None:
-        self._send(peer, [MessageType.REPLY, cookie, result, sentence, body])
+    def _reply(self, peer: Peer, cookie: int, body: Any) -> None:
+        self._send(peer, wire.reply(cookie, 0, None, body))
+
+    def _deny(self, peer: Peer, cookie: int, number: int, sentence: str, reason: int) -> None:
+        self._send(peer, wire.reply(cookie, -number, sentence, None, reason))
 
     def _hello(self, peer: Peer, offer: dict[Any, Any]) -> None:
         version = wire.negotiate(offer.get("versions"))
         if version is None:
             sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
-            refusal = [MessageType.REFUSAL, errno.EPROTONOSUPPORT, sentence, {"versions": list(wire.VERSIONS)}]
-            self._send(peer, refusal)
+            self._send(peer, wire.refusal(errno.EPROTONOSUPPORT, sentence, Reason.NO_VERSION))
             return
         welcome = {"version": version, "features": [], "software": f"aiod {__version__}", "pid": os.getpid()}
         self._send(peer, [MessageType.WELCOME, welcome])
@@ -187,25 +191,29 @@ class Control:
         settings = self._config.exports.get(export)
         if settings is None:
             known = ", ".join(sorted(self._config.exports))
-            self._reply(peer, cookie, -errno.ENOENT, f"there is no export {export[:64]!r}; there is: {known} (ENOENT)")
+            sentence = f"there is no export {export[:64]!r}; there is: {known} (ENOENT)"
+            self._deny(peer, cookie, errno.ENOENT, sentence, Reason.NO_EXPORT)
             return
         engine = self._engines[settings.engine]
         if engine.endpoint is None:
-            self._reply(peer, cookie, -errno.EIO, f"{engine.why_unavailable()} (EIO)")
+            self._deny(peer, cookie, errno.EIO, f"{engine.why_unavailable()} (EIO)", Reason.NOT_SERVING)
             return
         # Which of this machine's addresses is the right one, who has reached one of them knows best.
         endpoint = engine.endpoint if peer.is_local else f"tcp://*:{engine.tcp_port}"
-        self._reply(peer, cookie, 0, None, {"engine": engine.name, "endpoint": endpoint})
+        self._reply(peer, cookie, {"engine": engine.name, "endpoint": endpoint})
 
     def _control(self, peer: Peer, cookie: int, verb: str, arguments: dict[Any, Any]) -> None:
         if len(self._tasks) >= _VERBS_AT_ONCE_MAX:
-            self._reply(peer, cookie, -errno.EAGAIN, "the daemon is answering others; try again later (EAGAIN)")
+            sentence = "the daemon is answering others; try again later (EAGAIN)"
+            self._deny(peer, cookie, errno.EAGAIN, sentence, Reason.LIMIT)
         elif verb not in self._questions and verb not in self._orders:
             known = ", ".join([*self._questions, *self._orders])
-            self._reply(peer, cookie, -errno.EINVAL, f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)")
+            sentence = f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)"
+            self._deny(peer, cookie, errno.EINVAL, sentence, Reason.BAD_ENTRY)
         elif not self._may(peer, verb):
             log.warning("refused %s to %s", verb, peer)
-            self._reply(peer, cookie, -errno.EPERM, f"{verb}: {self._who_may()} may do this (EPERM)")
+            sentence = f"{verb}: {self._who_may()} may do this (EPERM)"
+            self._deny(peer, cookie, errno.EPERM, sentence, Reason.NOT_ALLOWED)
         elif verb in self._questions:
             self._begin(peer, cookie, self._questions[verb]())
         else:
@@ -234,12 +242,13 @@ class Control:
         try:
             body = await carry_out
         except RefusedError as error:
-            self._reply(peer, cookie, -error.number, error.sentence)
+            self._deny(peer, cookie, error.number, error.sentence, error.reason)
         except Exception as error:
             log.exception("a verb failed, which is a mistake of the daemon's")
-            self._reply(peer, cookie, -errno.EIO, f"the daemon could not answer ({error!r}): see its log (EIO)")
+            sentence = f"the daemon could not answer ({error!r}): see its log (EIO)"
+            self._deny(peer, cookie, errno.EIO, sentence, Reason.BY_KERNEL)
         else:
-            self._reply(peer, cookie, 0, None, body)
+            self._reply(peer, cookie, body)
 
     # ---- verbs: orders
 
@@ -252,16 +261,17 @@ class Control:
             check_threads(max_threads, min_threads)
             pool = await engine.resize(max_threads, min_threads, _ANSWER_TIMEOUT_S)
         except ValueError as error:
-            raise RefusedError(errno.EINVAL, f"engine {engine.name}: {error} (EINVAL)") from error
+            raise RefusedError(errno.EINVAL, f"engine {engine.name}: {error} (EINVAL)", Reason.BAD_ENTRY) from error
         except EngineUnavailableError as error:
-            raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)") from error
+            raise RefusedError(errno.EAGAIN, f"{error} (EAGAIN)", Reason.NOT_SERVING) from error
         return {"engine": engine.name, "pool": stats.show_pool(pool)}
 
     def _find_engine(self, name: str) -> Engine:
         engine = self._engines.get(name)
         if engine is None:
             known = ", ".join(sorted(self._engines))
-            raise RefusedError(errno.ENOENT, f"there is no engine {name[:64]!r}; there is: {known} (ENOENT)")
+            sentence = f"there is no engine {name[:64]!r}; there is: {known} (ENOENT)"
+            raise RefusedError(errno.ENOENT, sentence, Reason.BAD_ENTRY)
         return engine
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
@@ -269,9 +279,9 @@ class Control:
         try:
             return await self._read_again()
         except ConfigError as error:
-            raise RefusedError(errno.EINVAL, f"nothing was changed: {error}") from error
+            raise RefusedError(errno.EINVAL, f"nothing was changed: {error}", Reason.BAD_ENTRY) from error
         except OSError as error:
-            raise RefusedError(error.errno or errno.EIO, error.strerror or str(error)) from error
+            raise RefusedError(error.errno or errno.EIO, error.strerror or str(error), reason_of(error)) from error
 
     async def _drain(self, _: dict[str, Any]) -> dict[str, Any]:
         """Finish what is in flight, and end, as SIGTERM has it; this answer goes out first."""
@@ -284,9 +294,8 @@ class Control:
         why = "an administrator has ended this session (aiodctl kick)"
         ended = await self._ask_all("kick", client=client, why=why)
         if not any(ended.values()):
-            raise RefusedError(
-                errno.ENOENT, f"there is no client {client!r}; aiodctl clients shows who there is (ENOENT)"
-            )
+            sentence = f"there is no client {client!r}; aiodctl clients shows who there is (ENOENT)"
+            raise RefusedError(errno.ENOENT, sentence, Reason.BAD_ENTRY)
         return {"client": client, "engines": [name for name, count in ended.items() if count]}
 
     async def _open_handles(self, _: dict[str, Any]) -> dict[str, Any]:

@@ -265,6 +265,14 @@ static void abandon(struct aiod_client *client, struct aiod_call *call)
     call->abandoned = true;
 }
 
+static enum aiod_call_state outcome_of(const struct aiod_call *call)
+{
+    const struct aiod_ring_reply *reply = &call->answer.reply;
+    bool stopping = call->state == CALL_ANSWERED && reply->result < 0 && reply->reason == AIOD_RING_STOPPING;
+
+    return stopping ? CALL_STOPPING : call->state;
+}
+
 static int64_t result_of(const struct aiod_client *client, const struct aiod_call *call)
 {
     if (call->state != CALL_ANSWERED) {
@@ -301,7 +309,7 @@ int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *re
     if (result < 0) {
         result = aiod_fail((int)result, "the engine takes no call: its socket is full");
     } else {
-        *state = call->state;
+        *state = outcome_of(call);
         result = result_of(client, call);
     }
     free_call(call);

@@ -18,7 +18,8 @@ enum aiod_call_state {
     CALL_NOT_SENT,
     CALL_SENT,
     CALL_ANSWERED,
-    CALL_LOST, /* the connection ended before there was an answer */
+    CALL_STOPPING, /* answered: the daemon is stopping, and has not executed it */
+    CALL_LOST,     /* the connection ended before there was an answer */
 };
 
 /* An OPEN or a CLOSE, as the caller asked for it. */

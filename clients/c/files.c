@@ -29,12 +29,12 @@ static bool repeat(struct aiod_client *client, enum aiod_call_state state, int64
 {
     int error;
 
-    if (client->resume == NULL || (state == CALL_ANSWERED && *result != -ESHUTDOWN)) {
+    if (client->resume == NULL || state == CALL_ANSWERED) {
         return false;
     }
     pthread_mutex_unlock(&client->lock);
     pthread_mutex_lock(&client->socket_lock);
-    if (state == CALL_ANSWERED) {
+    if (state == CALL_STOPPING) {
         await_end(client);
     }
     error = aiod_resume_await(client);

@@ -12,6 +12,7 @@ import zmq
 
 from aiod_client import wire
 from aiod_client.wire import COMPLETION, MessageType
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,11 +103,16 @@ def _codes(expected: dict[str, Any]) -> list[int]:
     return [getattr(errno, name) for name in ([names] if isinstance(names, str) else names)]
 
 
+def _reason(expected: dict[str, Any]) -> int:
+    return Reason[expected["reason"]]
+
+
 def _check_refusal(answer: list[Any], expected: dict[str, Any], _: Wire) -> None:
     assert answer[1] in _codes(expected), answer
     assert isinstance(answer[2], str)
     assert answer[2]
     assert answer[3]["versions"] == expected.get("versions", [1])
+    assert "reason" not in expected or answer[3]["reason"] == _reason(expected), answer
 
 
 def _check_reply(answer: list[Any], expected: dict[str, Any], _: Wire) -> None:
@@ -114,6 +120,7 @@ def _check_reply(answer: list[Any], expected: dict[str, Any], _: Wire) -> None:
     if "errno" in expected:
         assert -answer[2] in _codes(expected), answer
         assert isinstance(answer[3], str)
+        assert (answer[5] if len(answer) > 5 else Reason.BY_KERNEL) == _reason(expected), answer
     elif "handle" in expected:
         assert answer[2] >= 0, answer
     else:
@@ -128,9 +135,10 @@ def _check_welcome(answer: list[Any], expected: dict[str, Any], _: Wire) -> None
 def _check_complete(answer: list[Any], expected: dict[str, Any], wire_: Wire) -> None:
     left = {record["cookie"]: record for record in expected["records"]}
     while True:
-        for index, (cookie, result, *_) in enumerate(COMPLETION.iter_unpack(answer[1])):
+        for index, (cookie, result, *_, reason) in enumerate(COMPLETION.iter_unpack(answer[1])):
             record = left.pop(cookie)
             assert -result in _codes(record)
+            assert reason == _reason(record)
             assert isinstance(answer[2][index], str)
         if not left:
             return

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from aiod_client import operations, wire
+from aiod_client.errors import AiodError
 from aiod_client.requests.pending import Call, Pending, Request
 from aiod_client.session.handshake import Welcome
 from aiod_client.session.session import Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
+from aiod_protocol.reasons import Reason
 
 REPEAT = 0x8000
 FILE = 17
@@ -231,22 +233,30 @@ def test_a_second_death_while_it_begins_again(session: Session) -> None:
     assert records(session.messages_to_send(2.0)) == [(Op.WRITE, REPEAT, 0), (Op.WRITE, REPEAT, 4)]
 
 
-def refuse(session: Session, *requests: Request) -> list[Pending]:
+STOPPING = "write on scratch/file: the daemon is stopping; it was not executed (ESHUTDOWN)"
+REWORDED = "reworded"
+
+
+def refuse(
+    session: Session, *requests: Request, reason: int = Reason.STOPPING, message: str | None = REWORDED
+) -> list[Pending]:
     """As a daemon that is stopping."""
-    packed = b"".join(COMPLETION.pack(request.cookie, -errno.ESHUTDOWN, 0, 0, 0, 0) for request in requests)
-    sentence = "write on scratch/file: the daemon is stopping; it was not executed (ESHUTDOWN)"
-    sentences = dict.fromkeys(range(len(requests)), sentence)
-    return session.receive([wire.pack(MessageType.COMPLETE, packed, sentences)])
+    packed = b"".join(COMPLETION.pack(request.cookie, -errno.ESHUTDOWN, 0, 0, 0, reason) for request in requests)
+    messages = {} if message is None else dict.fromkeys(range(len(requests)), message)
+    return session.receive([wire.pack(MessageType.COMPLETE, packed, messages)])
 
 
-def test_what_a_stopping_daemon_refuses_is_the_next_ones(session: Session) -> None:
+@pytest.mark.parametrize("message", [STOPPING, REWORDED, "", None])
+def test_requests_refused_by_a_stopping_daemon_are_sent_to_the_next_one_whatever_the_message_says(
+    session: Session, message: str | None
+) -> None:
     appended, read = operations.append_request(FILE, b"data"), operations.read_request(FILE, 4, 0)
     session.add(appended)
     session.add(read)
     session.messages_to_send(0.0)
-    assert refuse(session, appended, read) == []
+    assert refuse(session, appended, read, message=message) == []
     assert session.pending == 2
-    session.receive([wire.pack(MessageType.REFUSAL, errno.ESHUTDOWN, "the daemon is stopping", {})])
+    session.receive([wire.pack(*wire.refusal(errno.ESHUTDOWN, REWORDED, Reason.STOPPING))])
     session.resume(welcome(), 1.0, {})
     assert records(session.messages_to_send(1.0)) == [(Op.APPEND, 0, 0), (Op.READ, 0, 0)]
     assert complete(session, appended, result=0) == [appended]
@@ -269,3 +279,54 @@ def test_without_a_next_one_it_fails(session: Session) -> None:
     assert refuse(session, request) == [request]
     assert isinstance(request.error, OSError)
     assert request.error.errno == errno.ESHUTDOWN
+    assert request.error.reason is Reason.STOPPING  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("message", [STOPPING, REWORDED, None])
+@pytest.mark.parametrize("reason", [Reason.BY_KERNEL, Reason.CANCELLED, 4711])
+def test_a_shutdown_error_without_the_reason_is_the_requests_own(
+    session: Session, reason: int, message: str | None
+) -> None:
+    """A device may say ESHUTDOWN; a daemon that does not know reasons yet is not believed by its words."""
+    request = operations.append_request(FILE, b"data")
+    session.add(request)
+    session.messages_to_send(0.0)
+    assert refuse(session, request, reason=reason, message=message) == [request]
+    assert isinstance(request.error, OSError)
+    assert request.error.errno == errno.ESHUTDOWN
+    assert request.error.reason == reason  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("message", ["open scratch/other: the daemon is stopping", REWORDED, "", None])
+def test_calls_refused_by_a_stopping_daemon_are_sent_to_the_next_one_whatever_the_message_says(
+    session: Session, message: str | None
+) -> None:
+    opening = Call(MessageType.OPEN, "scratch", "other", 7 | 8, 0o644)
+    removing = Call(MessageType.NAME, "remove", "scratch", "another", {})
+    for call in (opening, removing):
+        session.add(call)
+        session.messages_to_send(0.0)
+        answer = [MessageType.REPLY, call.cookie, -errno.ESHUTDOWN, message, None, int(Reason.STOPPING)]
+        assert session.receive([wire.pack(*answer)]) == []
+    session.receive([wire.pack(*wire.refusal(errno.ESHUTDOWN, REWORDED, Reason.STOPPING))])
+    assert session.resume(welcome(), 1.0, {}) == []
+    assert kinds(session.messages_to_send(1.0)) == [MessageType.OPEN, MessageType.NAME]
+
+
+def test_a_reply_of_five_elements_is_that_of_a_daemon_without_reasons(session: Session) -> None:
+    call = Call(MessageType.OPEN, "scratch", "other", 7, 0o644)
+    session.add(call)
+    session.messages_to_send(0.0)
+    answer = [MessageType.REPLY, call.cookie, -errno.ESHUTDOWN, "open: the daemon is stopping", None]
+    assert session.receive([wire.pack(*answer)]) == [call]
+    assert isinstance(call.error, OSError)
+    assert call.error.reason is Reason.BY_KERNEL  # type: ignore[attr-defined]
+
+
+def test_a_request_in_doubt_says_so_by_its_reason(session: Session) -> None:
+    request = operations.append_request(FILE, b"data")
+    session.add(request)
+    session.messages_to_send(0.0)
+    session.interrupt("gone")
+    assert isinstance(request.error, AiodError)
+    assert request.error.reason is Reason.UNKNOWN

@@ -16,6 +16,7 @@ from aiod_client.requests.pending import Call
 from aiod_client.session import handshake
 from aiod_client.session.session import Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType
+from aiod_protocol.reasons import Reason, reason_of
 
 VECTORS = Path(__file__).parents[2] / "clients" / "vectors"
 TOKEN = bytes(range(16))
@@ -170,6 +171,31 @@ def test_completions_are_read_from_shared_and_single_frames() -> None:
         assert session.receive(named(name, "requests.json")) == [first, second]
         expected = {"complete-reads": [b"8 bytes.", b"end"], "complete-frames": [b"four", b"8 bytes."]}
         assert [first.outcome(), second.outcome()] == expected[name]
+
+
+def test_reasons_of_completions_are_read() -> None:
+    session = Session(handshake.parse_welcome(named("welcome-engine", "handshake.json")), 0.0)
+    requests = [read_request(17, 8, 8 * number) for number in range(4)]
+    for request in requests:
+        session.add(request)
+    session.messages_to_send(0.0)
+    done = session.receive(named("complete-reason", "requests.json"))
+    assert done == requests[2:]
+    assert [reason_of(request.error) for request in done if request.error] == [Reason.STOPPING, 4711]
+
+
+def test_the_reason_of_a_reply_is_read_where_there_is_one() -> None:
+    for name, reason in (("open-refused", Reason.STOPPING), ("open-failed", Reason.BY_KERNEL)):
+        reply = handshake.parse_reply(wire.unpack(named(name, "files.json")[0]))
+        assert reply.failure is not None
+        assert reason_of(reply.failure.error()) is reason
+
+
+def test_the_reason_of_a_refusal_is_read_where_there_is_one() -> None:
+    for name, reason in (("refusal-drained", Reason.STOPPING), ("refusal-stopping", Reason.BY_KERNEL)):
+        frames = named(name, "handshake.json")
+        assert reason_of(handshake.refusal(wire.unpack(frames[0]))) is reason
+    assert handshake.last_word(named("refusal-drained", "handshake.json")) == (True, [1])
 
 
 @parametrize("malformed_to_client.json")

@@ -126,10 +126,10 @@ static void those_that_wait_share_one(void)
 {
     crowd(run_flush, 0);
     let_go();
-    CHECK(jobs[0].request.result == SUCCESS && jobs[0].request.reason == AIOD_REASON_KERNEL);
-    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    CHECK(jobs[0].request.result == SUCCESS && jobs[0].request.reason == AIOD_REASON_BY_KERNEL);
+    check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 2); /* not the first's: they came after it had begun */
-    flush_once_more(SUCCESS, AIOD_REASON_KERNEL);
+    flush_once_more(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 3);
     end();
 }
@@ -139,7 +139,7 @@ static void a_waiting_one_cannot_be_cancelled(void)
     crowd(run_flush, 0);
     CHECK(!aiod_pool_cancel(pool, &jobs[FLUSHERS - 1].request));
     let_go();
-    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     end();
 }
 
@@ -148,7 +148,7 @@ static void an_error_fails_all_that_share_it(void)
     crowd(run_flush, 2);
     let_go();
     CHECK(jobs[0].request.result == SUCCESS);
-    check_all_but_first(-EIO, AIOD_REASON_KERNEL);
+    check_all_but_first(-EIO, AIOD_REASON_BY_KERNEL);
     CHECK(aiod_flushes_poisoned(&flushes));
     flush_once_more(-EIO, AIOD_REASON_POISONED);
     CHECK(syncs == 2);
@@ -159,7 +159,7 @@ static void an_error_stays(void)
 {
     crowd(run_flush, 1);
     let_go();
-    CHECK(jobs[0].request.result == -EIO && jobs[0].request.reason == AIOD_REASON_KERNEL);
+    CHECK(jobs[0].request.result == -EIO && jobs[0].request.reason == AIOD_REASON_BY_KERNEL);
     check_all_but_first(-EIO, AIOD_REASON_POISONED);
     CHECK(syncs == 1);
     end();
@@ -171,7 +171,7 @@ static void a_write_may_have_the_turn(void)
     CHECK(!aiod_flush_begin(&flushes));
     let_go();
     CHECK(jobs[0].request.result == SUCCESS);
-    check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+    check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 2);
     CHECK(aiod_flush_begin(&flushes));
     end();
@@ -261,7 +261,7 @@ static void its_refusal_does_not(void)
         crowd(run_fua, 1);
         let_go();
         CHECK(jobs[0].request.result == errors[i]);
-        check_all_but_first(SUCCESS, AIOD_REASON_KERNEL);
+        check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
         CHECK(!aiod_flushes_poisoned(&flushes));
         end();
     }

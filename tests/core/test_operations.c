@@ -67,8 +67,8 @@ static void what_each_needs_of_a_handle(void)
         struct aiod_submission record = record_of(needs[i].op);
 
         CHECK(check(&record, needs[i].right) == 0);
-        CHECK(is_refused(&record, NULL, EBADF, AIOD_REASON_HANDLE));
-        CHECK(needs[i].wrong == NULL || is_refused(&record, needs[i].wrong, EBADF, AIOD_REASON_ACCESS));
+        CHECK(is_refused(&record, NULL, EBADF, AIOD_REASON_NO_HANDLE));
+        CHECK(needs[i].wrong == NULL || is_refused(&record, needs[i].wrong, EBADF, AIOD_REASON_NO_ACCESS));
     }
 }
 
@@ -94,23 +94,25 @@ static void fields_out_of_range(void)
         struct aiod_submission record = record_of(op);
 
         record.reserved = 1;
-        CHECK(op == AIOD_COPY_RANGE || is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+        CHECK(op == AIOD_COPY_RANGE || is_refused(&record, NULL, EINVAL, AIOD_REASON_BAD_ENTRY));
         record = record_of(op);
         record.offset = UINT64_C(1) << 63;
-        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_BAD_ENTRY));
         record.offset = 1;
         record.length = INT64_MAX;
-        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_RECORD));
+        CHECK(is_refused(&record, NULL, EINVAL, AIOD_REASON_BAD_ENTRY));
     }
     for (unsigned op = AIOD_WIRE_OPS; op < AIOD_OPS + 2; op++) {
         struct aiod_submission record = record_of(op);
 
-        CHECK(is_refused(&record, &reading, EINVAL, AIOD_REASON_RECORD));
+        CHECK(is_refused(&record, &reading, EINVAL, AIOD_REASON_BAD_ENTRY));
     }
-    CHECK(is_refused(&(struct aiod_submission){.op = 0}, &reading, EINVAL, AIOD_REASON_RECORD));
-    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_FLUSH, .length = 1}, &reading, EINVAL, AIOD_REASON_RECORD));
-    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_APPEND, .offset = 1}, &writing, EINVAL, AIOD_REASON_RECORD));
-    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_ALLOCATE}, &writing, EINVAL, AIOD_REASON_RECORD));
+    CHECK(is_refused(&(struct aiod_submission){.op = 0}, &reading, EINVAL, AIOD_REASON_BAD_ENTRY));
+    CHECK(
+        is_refused(&(struct aiod_submission){.op = AIOD_FLUSH, .length = 1}, &reading, EINVAL, AIOD_REASON_BAD_ENTRY));
+    CHECK(
+        is_refused(&(struct aiod_submission){.op = AIOD_APPEND, .offset = 1}, &writing, EINVAL, AIOD_REASON_BAD_ENTRY));
+    CHECK(is_refused(&(struct aiod_submission){.op = AIOD_ALLOCATE}, &writing, EINVAL, AIOD_REASON_BAD_ENTRY));
 }
 
 static void how_long_each_may_be(void)
@@ -126,7 +128,7 @@ static void how_long_each_may_be(void)
         record.length = most;
         CHECK(check(&record, op == AIOD_READ ? &reading : &writing) == 0);
         record.length = most + 1;
-        CHECK(is_refused(&record, op == AIOD_READ ? &reading : &writing, EMSGSIZE, AIOD_REASON_LENGTH));
+        CHECK(is_refused(&record, op == AIOD_READ ? &reading : &writing, EMSGSIZE, AIOD_REASON_TOO_LONG));
     }
 }
 
@@ -136,12 +138,12 @@ static void ioctls_by_number_and_size(void)
 
     CHECK(check(&record, &controlling) == 0);
     record.length = 0;
-    CHECK(is_refused(&record, &controlling, EPERM, AIOD_REASON_IOCTL));
+    CHECK(is_refused(&record, &controlling, EPERM, AIOD_REASON_NO_IOCTL));
     record.offset = 78;
     CHECK(check(&record, &controlling) == 0);
-    CHECK(is_refused(&record, &reading, EPERM, AIOD_REASON_IOCTL));
+    CHECK(is_refused(&record, &reading, EPERM, AIOD_REASON_NO_IOCTL));
     record.offset = UINT64_C(1) << 32 | 78; /* the kernel would cut it to 78 */
-    CHECK(is_refused(&record, &controlling, EINVAL, AIOD_REASON_RECORD));
+    CHECK(is_refused(&record, &controlling, EINVAL, AIOD_REASON_BAD_ENTRY));
 }
 
 /* No byte beyond the largest size; what makes nothing longer may go on as it likes. */
@@ -157,13 +159,13 @@ static void the_largest_size(void)
         record.length = 192;
         CHECK(check(&record, &limited) == 0);
         record.length = 193;
-        CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_SIZE));
+        CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_TOO_LARGE));
     }
     record = record_of(AIOD_TRUNCATE);
     record.length = 8192;
     CHECK(check(&record, &limited) == 0);
     record.length = 8193;
-    CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_SIZE));
+    CHECK(is_refused(&record, &limited, EFBIG, AIOD_REASON_TOO_LARGE));
     record = record_of(AIOD_READ);
     record.offset = 1 << 20;
     record.length = 512;
@@ -178,13 +180,13 @@ static void the_source_of_a_copy(void)
     record.reserved = 1;
     CHECK(aiod_op_source_offset(&record) == (UINT64_C(1) << 32) + 7);
     CHECK(aiod_op_check_source(&record, &reading, &reason) == 0);
-    CHECK(aiod_op_check_source(&record, &writing, &reason) == EBADF && reason == AIOD_REASON_ACCESS);
-    CHECK(aiod_op_check_source(&record, NULL, &reason) == EBADF && reason == AIOD_REASON_HANDLE);
+    CHECK(aiod_op_check_source(&record, &writing, &reason) == EBADF && reason == AIOD_REASON_NO_ACCESS);
+    CHECK(aiod_op_check_source(&record, NULL, &reason) == EBADF && reason == AIOD_REASON_NO_HANDLE);
     record.reserved = UINT32_MAX;
-    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_RECORD);
+    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_BAD_ENTRY);
     record.reserved = INT32_MAX;
     record.frame_offset = UINT32_MAX;
-    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_RECORD);
+    CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_BAD_ENTRY);
 }
 
 int main(void)

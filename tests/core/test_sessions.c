@@ -250,9 +250,9 @@ static void refusals_one_by_one(void)
         int error;
         enum aiod_reason reason;
     } wanted[BATCH] = {
-        {EBADF, AIOD_REASON_HANDLE},    {EBADF, AIOD_REASON_ACCESS},  {EINVAL, AIOD_REASON_RECORD},
-        {EINVAL, AIOD_REASON_RECORD},   {EINVAL, AIOD_REASON_RECORD}, {EINVAL, AIOD_REASON_RECORD},
-        {EMSGSIZE, AIOD_REASON_LENGTH}, {EINVAL, AIOD_REASON_RECORD},
+        {EBADF, AIOD_REASON_NO_HANDLE},   {EBADF, AIOD_REASON_NO_ACCESS},  {EINVAL, AIOD_REASON_BAD_ENTRY},
+        {EINVAL, AIOD_REASON_BAD_ENTRY},  {EINVAL, AIOD_REASON_BAD_ENTRY}, {EINVAL, AIOD_REASON_BAD_ENTRY},
+        {EMSGSIZE, AIOD_REASON_TOO_LONG}, {EINVAL, AIOD_REASON_BAD_ENTRY},
     };
     struct aiod_submission records[BATCH];
     int64_t read_only;
@@ -277,11 +277,12 @@ static void refusals_one_by_one(void)
     for (size_t i = 0; i < BATCH; i++) {
         CHECK(completions[i].cookie == i && failures[i].index == i);
         CHECK(failures[i].error == wanted[i].error && failures[i].reason == wanted[i].reason);
+        CHECK(completions[i].reason == (uint32_t)wanted[i].reason);
     }
     records[0] = read_of(9, 0, 4); /* and the session goes on */
     submit(records, 1);
     wait_completions(BATCH + 1);
-    CHECK(completions[BATCH].result == 4);
+    CHECK(completions[BATCH].result == 4 && completions[BATCH].reason == 0);
     end();
 }
 
@@ -297,7 +298,7 @@ static void above_the_credit(void)
     wait_completions(BATCH);
     /* Not acknowledged: the credit is still used up. */
     CHECK(submit_with(0, records, 2, NULL, 0) == NULL);
-    CHECK(failure_count == 2 && failures[0].error == EAGAIN && failures[1].reason == AIOD_REASON_CREDIT);
+    CHECK(failure_count == 2 && failures[0].error == EAGAIN && failures[1].reason == AIOD_REASON_OVER_CREDIT);
     records[0] = read_of(0, 0, 4);
     submit(records, 1); /* with the acknowledgement it fits */
     wait_completions(BATCH + 3);
@@ -353,7 +354,7 @@ static void a_failed_flush_stays_failed(void)
     records[0] = flush_of(1, handle);
     submit(records, 1);
     wait_completions(1);
-    CHECK(completions[0].result == -EIO && failures[0].reason == AIOD_REASON_KERNEL);
+    CHECK(completions[0].result == -EIO && failures[0].reason == AIOD_REASON_BY_KERNEL);
     for (int i = 0; i < 2; i++) { /* the kernel would say yes now; and the other handle is of the same file */
         records[0] = flush_of(2, i == 0 ? handle : (uint32_t)other);
         submit(records, 1);
@@ -451,7 +452,7 @@ static void a_copy_keeps_both_handles(void)
     CHECK(completions[0].result == 4 && pread(fd, back, 4, 100) == 4 && memcmp(back, "3456", 4) == 0);
     copy.cookie = 2; /* the source is closed now */
     submit(&copy, 1);
-    CHECK(completions[1].result == -EBADF && failures[0].reason == AIOD_REASON_HANDLE);
+    CHECK(completions[1].result == -EBADF && failures[0].reason == AIOD_REASON_NO_HANDLE);
     end();
 }
 

@@ -126,7 +126,7 @@ static void check_outcome(const struct job *job)
 
     CHECK(job->reaps == 1 && request->state == AIOD_DONE);
     if (job->runs == 1) {
-        CHECK(request->result == 7 && request->reason == AIOD_REASON_KERNEL && request->started_ns != 0);
+        CHECK(request->result == 7 && request->reason == AIOD_REASON_BY_KERNEL && request->started_ns != 0);
         return;
     }
     CHECK(job->runs == 0 && request->started_ns == 0);

@@ -67,7 +67,7 @@ class Raw:
 
     def open(self, path: str, flags: int = 1, export: str = "scratch", mode: int = 0o644) -> list[Any]:
         """[result, sentence, body] of an OPEN."""
-        return self.ask(MessageType.OPEN, self.token, 1, export, path, flags, mode)[2:]
+        return self.ask(MessageType.OPEN, self.token, 1, export, path, flags, mode)[2:5]
 
     def handle(self, path: str, flags: int = 7) -> int:
         """An open handle."""
@@ -119,7 +119,7 @@ def locate(connect: Callable[[str], Raw]) -> Callable[[str], str]:
     """Finds the engine that serves the export `scratch`, given the front endpoint."""
 
     def locate(front: str) -> str:
-        kind, _, result, sentence, body = connect(front).ask(MessageType.LOCATE, 1, "scratch")
+        kind, _, result, sentence, body, *_ = connect(front).ask(MessageType.LOCATE, 1, "scratch")
         assert (kind, result) == (MessageType.REPLY, 0), sentence
         return str(body["endpoint"])
 

@@ -30,7 +30,7 @@ def send(raw: Any, verb: str, path: str, export: str = "scratch", *, cookie: int
 def ask(raw: Any, verb: str, path: str, export: str = "scratch", **arguments: Any) -> tuple[int, str, Any]:
     """(result, sentence, body) of a NAME."""
     send(raw, verb, path, export, **arguments)
-    kind, cookie, result, sentence, body = raw.answer()
+    kind, cookie, result, sentence, body, *_ = raw.answer()
     assert (kind, cookie) == (MessageType.REPLY, 1), (kind, sentence)
     return result, sentence or "", body
 

@@ -155,7 +155,7 @@ static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
 
     while (list != NULL) {
         struct aiod_request *all = gather(flushes, list);
-        enum aiod_reason reason = AIOD_REASON_KERNEL;
+        enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
         int64_t result = flush_once(flushes, &reason);
 
         list = take_parked(flushes);

@@ -12,23 +12,10 @@
 struct aiod_flow;
 struct aiod_worker;
 
-/* Why a request failed, for the sentence that people read. Numbers are shared with module.cpp. */
+/* Why a request failed: the numbers are those of every wire. */
 enum aiod_reason {
-    AIOD_REASON_KERNEL = 0,
-    AIOD_REASON_HANDLE,
-    AIOD_REASON_ACCESS,
-    AIOD_REASON_RECORD,
-    AIOD_REASON_LENGTH,
-    AIOD_REASON_CREDIT,
-    AIOD_REASON_CANCELLED,
-    AIOD_REASON_DEADLINE,
-    AIOD_REASON_NO_THREADS,
-    AIOD_REASON_POISONED,
-    AIOD_REASON_STOPPING,
-    AIOD_REASON_IOCTL,
-    AIOD_REASON_SIZE,
-    AIOD_REASON_LATE,
-    AIOD_REASON_RESTARTED,
+#define AIOD_REASON(number, name, message) AIOD_REASON_##name = (number),
+#include "reasons.def"
 };
 
 /*

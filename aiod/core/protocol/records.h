@@ -66,7 +66,7 @@ struct aiod_completion {
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
     uint32_t written;      /* bytes known to be done by one that failed */
-    uint32_t reserved;
+    uint32_t reason;       /* of one that failed: enum aiod_reason */
 };
 
 /* Payload of a STAT's completion. */

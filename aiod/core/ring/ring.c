@@ -14,10 +14,6 @@
 #include "session/operations.h"
 #include "util/os.h"
 
-static_assert((int)AIOD_RING_STOPPING == (int)AIOD_REASON_STOPPING &&
-                  (int)AIOD_RING_POISONED == (int)AIOD_REASON_POISONED,
-              "reasons are sent as they are");
-
 /* ---- birth ---------------------------------------------------------------------------------------------------------- */
 
 static void add_request_slots(struct aiod_ring *ring)

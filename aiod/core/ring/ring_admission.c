@@ -126,7 +126,7 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, stru
         return ESHUTDOWN;
     }
     if (!form_is_right(ring, entry)) {
-        *reason = AIOD_REASON_RECORD;
+        *reason = AIOD_REASON_BAD_ENTRY;
         return EINVAL;
     }
     *handle = find_handle(ring, entry->handle);
@@ -204,7 +204,7 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
     queued->group = aiod_flush_group(entry->op, io->handle);
     queued->flow = io->handle->flow;
     queued->cost = aiod_op_cost(entry->op, entry->length);
-    queued->reason = AIOD_REASON_KERNEL;
+    queued->reason = AIOD_REASON_BY_KERNEL;
     queued->queued_ns = now_ns;
     queued->started_ns = 0;
     io->buffers = ring->buffers;
@@ -323,7 +323,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_ring_request *request = NULL;
     struct aiod_handle *handle = NULL;
     struct aiod_handle *source = NULL;
-    enum aiod_reason reason = AIOD_REASON_KERNEL;
+    enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
     int error;
 
     pthread_mutex_lock(&ring->lock);

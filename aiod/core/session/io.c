@@ -102,7 +102,7 @@ static int64_t append_within(struct aiod_io *io, int fd)
             return size;
         }
         if (io->length > 0 && (uint64_t)size + io->length > io->handle->use.size_max) {
-            io->task.request.reason = AIOD_REASON_SIZE;
+            io->task.request.reason = AIOD_REASON_TOO_LARGE;
             return -EFBIG;
         }
     }

@@ -162,22 +162,22 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
                   enum aiod_reason *reason)
 {
     if (!aiod_op_known(record->op) || !form_is_right(record)) {
-        return refuse(reason, AIOD_REASON_RECORD, EINVAL);
+        return refuse(reason, AIOD_REASON_BAD_ENTRY, EINVAL);
     }
     if (handle == NULL) {
-        return refuse(reason, AIOD_REASON_HANDLE, EBADF);
+        return refuse(reason, AIOD_REASON_NO_HANDLE, EBADF);
     }
     if (!access_is_right(operations[record->op].access, &handle->use)) {
-        return refuse(reason, AIOD_REASON_ACCESS, EBADF);
+        return refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
     }
     if (!length_is_right(record, request_bytes_max)) {
-        return refuse(reason, AIOD_REASON_LENGTH, EMSGSIZE);
+        return refuse(reason, AIOD_REASON_TOO_LONG, EMSGSIZE);
     }
     if (record->op == AIOD_IOCTL && !aiod_ioctl_allowed(&handle->use.ioctls, record->offset, record->length)) {
-        return refuse(reason, AIOD_REASON_IOCTL, EPERM);
+        return refuse(reason, AIOD_REASON_NO_IOCTL, EPERM);
     }
     if (!size_is_right(record, handle->use.size_max)) {
-        return refuse(reason, AIOD_REASON_SIZE, EFBIG);
+        return refuse(reason, AIOD_REASON_TOO_LARGE, EFBIG);
     }
     return 0;
 }
@@ -200,10 +200,10 @@ int aiod_op_check_source(const struct aiod_submission *record, const struct aiod
     uint64_t offset = aiod_op_source_offset(record);
 
     if (offset > INT64_MAX || record->length > INT64_MAX - offset) {
-        return refuse(reason, AIOD_REASON_RECORD, EINVAL);
+        return refuse(reason, AIOD_REASON_BAD_ENTRY, EINVAL);
     }
     if (source == NULL) {
-        return refuse(reason, AIOD_REASON_HANDLE, EBADF);
+        return refuse(reason, AIOD_REASON_NO_HANDLE, EBADF);
     }
-    return source->use.readable ? 0 : refuse(reason, AIOD_REASON_ACCESS, EBADF);
+    return source->use.readable ? 0 : refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
 }

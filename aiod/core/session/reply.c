@@ -98,6 +98,7 @@ void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, u
 
 void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure)
 {
+    reply->records[reply->record_count - 1].reason = failure->reason;
     reply->failures[reply->failure_count] = *failure;
     reply->failures[reply->failure_count++].index = reply->record_count - 1;
 }

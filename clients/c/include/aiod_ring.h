@@ -115,7 +115,21 @@ enum aiod_ring_reason {
     AIOD_RING_LATE,          /* EIO: sent again to another engine, too late; not by a ring */
     AIOD_RING_RESTARTED,     /* EIO: of a flush, once: earlier writes may be lost */
 
-    /* libaiod's own words; no engine says them. */
+    /* Of messages (struct aiod_ring_reply). */
+    AIOD_RING_MALFORMED,   /* EPROTO: the message does not have the form that the protocol defines */
+    AIOD_RING_NO_SESSION,  /* ENOTCONN; not by a ring's socket */
+    AIOD_RING_NO_VERSION,  /* EPROTONOSUPPORT */
+    AIOD_RING_KICKED,      /* ESHUTDOWN: an administrator has ended the session */
+    AIOD_RING_LIMIT,       /* EAGAIN, EMFILE, ENFILE, EDQUOT, ENOBUFS: a limit of the daemon or of the user */
+    AIOD_RING_GRACE,       /* EAGAIN: the engine was started again, and serves its earlier clients first */
+    AIOD_RING_NO_EXPORT,   /* ENOENT */
+    AIOD_RING_NOT_ALLOWED, /* EACCES, EROFS: the daemon's configuration does not allow it */
+    AIOD_RING_OUTSIDE,     /* EACCES: the path leaves the export */
+    AIOD_RING_NOT_SERVING, /* EIO: the export's engine; not by a ring's socket */
+    AIOD_RING_OTHER_FILE,  /* ESTALE: not by a ring's socket */
+    AIOD_RING_HANGS,       /* ETIMEDOUT: unknown whether done */
+
+    /* libaiod's own; no engine sends them. */
     AIOD_RING_UNKNOWN = 100, /* EIO: the engine has gone; unknown whether done */
     AIOD_RING_NOT_REOPENED,  /* the next engine could not open the file; the errno says why */
 };
@@ -238,7 +252,7 @@ struct aiod_ring_file {
 /* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */
 struct aiod_ring_reply {
     uint32_t type;
-    uint32_t reserved;
+    uint32_t reason; /* of a failure: enum aiod_ring_reason; engines of before have sent 0 */
     uint64_t cookie;
     int64_t result; /* OPEN: the handle; or -errno */
 };

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
+from typing import Final, NamedTuple
+
+from aiod_protocol.reasons import Reason
 
 NOT_SENT: Final = "not sent"
 NOT_EXECUTED: Final = "not executed"
@@ -43,6 +45,8 @@ class AiodError(OSError):
 
     written = 0
     """Of a request: bytes, from its beginning on, that are known to be done."""
+    reason: int = Reason.BY_KERNEL
+    """Why, where the errno alone does not say; BY_KERNEL where nobody has said more."""
 
 
 class DaemonUnreachableError(AiodError, ConnectionError):
@@ -61,21 +65,39 @@ class ProtocolError(AiodError):
     """The daemon broke docs/protocol.md (EPROTO), or speaks no version that we do (EPROTONOSUPPORT)."""
 
 
-def from_wire(code: int, sentence: str | None, filename: str | None = None) -> OSError:
-    """The exception for errno `code` (positive) and the daemon's `sentence`, of the errno's own class.
+class Failure(NamedTuple):
+    """What a daemon has said of a request that it has not done, or not done as a whole."""
 
-    A number that is no errno of any system is a ProtocolError.
-    """
-    if code > _ERRNO_MAX:
-        return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {code} is no errno")
-    text = sentence or os.strerror(code)
-    return OSError(code, text) if filename is None else OSError(code, text, filename)
+    number: int
+    """The errno, positive."""
+    message: str | None
+    written: int = 0
+    """Bytes known to be done, from the beginning on."""
+    reason: int = Reason.BY_KERNEL
+
+    def error(self, filename: str | None = None) -> OSError:
+        """The exception, of the errno's own class, with `written` and `reason` as attributes.
+
+        A number that is no errno of any system is a ProtocolError.
+        """
+        if self.number > _ERRNO_MAX:
+            return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {self.number} is no errno")
+        text = self.message or os.strerror(self.number)
+        error = OSError(self.number, text) if filename is None else OSError(self.number, text, filename)
+        tell_written(error, self.written)
+        tell_reason(error, self.reason)
+        return error
 
 
 def tell_written(error: BaseException, written: int) -> None:
     """Have a request's `error` say how many bytes, from the request's beginning on, are known to be done."""
     if isinstance(error, OSError):
         error.written = written  # type: ignore[attr-defined]
+
+
+def tell_reason(error: OSError, reason: int) -> None:
+    """Have `error` say why, as a number of aiod_protocol.reasons."""
+    error.reason = reason  # type: ignore[attr-defined]
 
 
 def is_refusal(error: OSError) -> bool:
@@ -101,14 +123,14 @@ def told_not_sent(error: OSError) -> OSError:
     return error
 
 
-def refused(code: int, sentence: str | None) -> AiodError:
+def refused(code: int, sentence: str | None, reason: int) -> AiodError:
     """The exception for a REFUSAL."""
     if code > _ERRNO_MAX:
         return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {code} is no errno")
-    text = sentence or os.strerror(code)
-    if code in (errno.EPROTO, errno.EPROTONOSUPPORT):
-        return ProtocolError(code, text)
-    return AiodError(code, text)
+    kind = ProtocolError if code in (errno.EPROTO, errno.EPROTONOSUPPORT) else AiodError
+    error = kind(code, sentence or os.strerror(code))
+    error.reason = reason
+    return error
 
 
 def closed(what: str) -> AiodError:

@@ -48,6 +48,6 @@ CLOSE: Final = struct.Struct("<IIQ")
 GOODBYE: Final = struct.Struct("<II")
 """type, reserved."""
 REPLY: Final = struct.Struct("<IIQq")
-"""type, reserved, cookie, result; the sentence follows, or FILE."""
+"""type, reason, cookie, result; the message follows, or FILE."""
 FILE: Final = struct.Struct("<QQQ")
 """Of a file that was opened: device, inode, generation."""

@@ -10,6 +10,7 @@ import os
 from typing import Final
 
 from aiod_client.wire import Op
+from aiod_protocol.reasons import Reason, parse_reason
 
 _ADVICE: Final = {
     errno.ENOSPC: "make room on the export's file system",
@@ -38,29 +39,6 @@ _OF_A_REQUEST: Final = {
     errno.EPERM: "the file is immutable, append-only or sealed",
 }
 
-BY_KERNEL: Final = 0
-"""The reason (clients/c/include/aiod_ring.h, enum aiod_ring_reason) of what a system call said."""
-
-STOPPING: Final = 10
-"""The reason of what a daemon that is stopping has refused."""
-
-_BY_REASON: Final = {
-    1: "the handle is unknown in this session, or closed; open the file again",
-    2: "the handle was not opened for this operation; open the file with the right mode",
-    3: "an unknown operation, flags that it has not, or an offset or a length out of range",
-    4: "longer than request_bytes_max, or than 1 GiB; split it",
-    5: "over the session's credit; wait for completions before submitting more",
-    6: "cancelled before it was started; it was not executed",
-    7: "its deadline passed while it was queued; it was not executed",
-    8: "no worker thread could be created (TasksMax, RLIMIT_NPROC); try again later",
-    9: "an earlier flush of this file failed, so data may be lost; close all its handles first",
-    10: "the daemon is stopping; it was not executed",
-    11: "the export does not list this number with this size of its argument under `ioctls`",
-    12: "the file would be larger than the export's max_file_bytes",
-    13: "sent again to another engine, too late: unknown whether done",
-    14: "the daemon was started again, and what was written before may be lost; write it once more, then flush",
-}
-
 _OPS: Final = {int(op): op.name.lower() for op in Op}
 
 
@@ -76,20 +54,13 @@ def sentence(what: str, number: int, advice: str = "") -> str:
     return f"{said}: {advice}" if advice else said
 
 
-def is_refused_by_stop(number: int, sentence: str | None) -> bool:
-    """Whether what ended with errno `number` was not executed since the daemon is stopping.
-
-    By message a reason comes as its words only; a device may say ESHUTDOWN as well.
-    """
-    return number == errno.ESHUTDOWN and sentence is not None and "the daemon is stopping" in sentence
-
-
 def explain(op: int, name: str, offset: int, length: int, number: int, reason: int) -> str:
     """Why the request `op` of `length` bytes at `offset` on the file `name` ended with errno `number`."""
     what = what_is_asked(op, name, offset, length)
-    if reason == BY_KERNEL or reason not in _BY_REASON:
+    known = parse_reason(reason)
+    if known == Reason.BY_KERNEL or not isinstance(known, Reason):
         return sentence(what, number, _OF_A_REQUEST.get(number, ""))
-    return f"{what}: {_BY_REASON[reason]} ({errno_name(number)})"
+    return f"{what}: {known.message} ({errno_name(number)})"
 
 
 def what_is_asked(op: int, name: str, offset: int, length: int) -> str:

@@ -98,7 +98,7 @@ COPY_RANGE: the last three are the source's handle, and its offset's low and hig
 """
 
 COMPLETION: Final = struct.Struct("<QqIIII")
-"""cookie, result, frame, frame_offset, written, reserved."""
+"""cookie, result, frame, frame_offset, written, reason."""
 
 STAT: Final = struct.Struct("<QQQQqqqIIIIII")
 """size, allocated, device, inode, atime_ns, mtime_ns, ctime_ns, mode, links, uid, gid, block_size, io_size."""
@@ -145,6 +145,17 @@ def unpack(header: bytes | memoryview, bytes_max: int = HEADER_BYTES_MAX) -> lis
     if not isinstance(message, list) or not message or type(message[0]) is not int:
         raise WireError("header is not an array that starts with a message type")
     return message
+
+
+def refusal(number: int, message: str, reason: int, **details: Any) -> list[Any]:
+    """The elements of a REFUSAL with errno `number`."""
+    return [MessageType.REFUSAL, number, message, {"versions": list(VERSIONS), "reason": int(reason), **details}]
+
+
+def reply(cookie: int, result: int, message: str | None, body: Any, reason: int = 0) -> list[Any]:
+    """The elements of a REPLY."""
+    elements: list[Any] = [MessageType.REPLY, cookie, result, message, body]
+    return [*elements, int(reason)] if reason else elements
 
 
 def negotiate(offered: Any) -> int | None:

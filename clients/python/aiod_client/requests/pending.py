@@ -10,7 +10,7 @@ import errno
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.errors import from_wire, tell_written
+from aiod_client.errors import tell_written
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import Pieces
 from aiod_client.wire import MessageType, Op, OpenFlag, WireError
@@ -18,6 +18,7 @@ from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiod_client.errors import Failure
     from aiod_client.requests.split import Split
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
@@ -114,13 +115,13 @@ class Request(Pending):
         self.covers = 0
         """FLUSH: how many changes of the file it makes durable."""
 
-    def complete(self, result: int, data: bytes | memoryview, sentence: str | None, written: int) -> None:
+    def complete(self, result: int, data: bytes | memoryview, failure: Failure | None) -> None:
         """Take over a completion: `data` is all its payload. Raises WireError or struct.error for what makes no sense.
 
         One that was abandoned keeps its error, and its buffer is not touched.
         """
-        if result < 0:
-            self.error = self.error or failure(result, sentence, written)
+        if failure is not None:
+            self.error = self.error or failure.error()
         elif self.done:
             self.result = result
         elif self.op == _READ:
@@ -152,13 +153,6 @@ class Request(Pending):
         """For people: what was asked."""
         name = Op(self.op).name.lower()
         return f"{name} of {self.length} bytes at {self.offset}" if self.length else name
-
-
-def failure(result: int, sentence: str | None, written: int) -> OSError:
-    """The exception for a completion's negative result; `written` bytes are known to be done, from the beginning on."""
-    error = from_wire(-result, sentence)
-    tell_written(error, written)
-    return error
 
 
 def put(buffer: Payload, start: int, data: bytes | memoryview) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Final
 
-from aiod_client.requests.pending import failure, put
+from aiod_client.requests.pending import put
 from aiod_client.wire import Op, WireError
 
 if TYPE_CHECKING:
+    from aiod_client.errors import Failure
     from aiod_client.requests.pending import Request
 
 _READ: Final = int(Op.READ)
@@ -49,16 +50,16 @@ class Split:
         length: int,
         result: int,
         data: bytes | memoryview | None,
-        sentence: str | None,
-        written: int,
+        failure: Failure | None,
     ) -> None:
         """Take over the completion of the part of `length` bytes from `start` on. Raises WireError as Request's.
 
         `data` is None where the bytes of a read are in the caller's buffer already.
         """
-        if result < 0:
-            if self.error is None or start + written < self.failed_at:
-                self.error, self.failed_at = failure(result, sentence, start + written), start + written
+        if failure is not None:
+            written = start + failure.written
+            if self.error is None or written < self.failed_at:
+                self.error, self.failed_at = failure._replace(written=written).error(), written
         elif result > length:
             raise WireError(f"{result} bytes for {length} of {request}")
         elif request.op in _SHORT_MEANS_THE_END:

@@ -23,26 +23,27 @@ from aiod_client.errors import (
     NOT_SENT,
     UNKNOWN,
     AiodError,
+    Failure,
     SessionLostError,
     deadline_passed,
-    from_wire,
-    tell_written,
     timed_out,
 )
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import Pending, Request
 from aiod_client.requests.split import Split
 from aiod_client.ring_wire import RingLastWord
-from aiod_client.sentences import BY_KERNEL, STOPPING, explain
+from aiod_client.sentences import explain
 from aiod_client.session.handshake import LastWord
 from aiod_client.session.session import GRACE_S
 from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
+from aiod_protocol.reasons import Reason, parse_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client._ring import Failure, Ring
+    from aiod_client._ring import Failure as RingFailure
     from aiod_client._ring import Pending as RingPending
+    from aiod_client._ring import Ring
     from aiod_client.session.session import Session
 
 _READ: Final = int(Op.READ)
@@ -201,21 +202,19 @@ class Lane:
         request, start, length = part
         if result == -errno.ECONNRESET and self.ring.ended:
             return  # lose() says more of it, or it is given back
-        if reason == STOPPING and self._resumable:
+        if reason == Reason.STOPPING and self._resumable:
             self._put_off(request, start)
             return
-        sentence = self._sentence(request, start, length, -result, reason) if result < 0 else None
-        if result == -errno.EBADF and (lost := self._files.why_lost(request)) is not None:
-            result, sentence = -(lost.errno or errno.EBADF), f"{request}: {NOT_EXECUTED}: {lost.strerror}"
+        failure = self._failure(part, result, written, reason) if result < 0 else None
         split = request.split
         if split is None:
             if data is None and request.op == _READ and result >= 0:
                 request.result = result  # it is in the caller's buffer
             else:
-                request.complete(result, data or b"", sentence, written)
+                request.complete(result, data or b"", failure)
         else:
             split.parts.pop(start)
-            split.complete(request, start, length, result, data, sentence, written)
+            split.complete(request, start, length, result, data, failure)
             if split.parts or not split.all_asked():
                 return
             split.join(request, 0)
@@ -235,9 +234,14 @@ class Lane:
             self._forget(request)
             self._session.put_off(request)
 
-    def _sentence(self, request: Request, start: int, length: int, number: int, reason: int) -> str:
+    def _failure(self, part: _Part, result: int, written: int, reason: int) -> Failure:
+        request, start, length = part
+        if result == -errno.EBADF and (lost := self._files.why_lost(request)) is not None:
+            message = f"{request}: {NOT_EXECUTED}: {lost.strerror}"
+            return Failure(lost.errno or errno.EBADF, message, written, Reason.NOT_REOPENED)
         name = self.names.get(request.handle, f"handle {request.handle}")
-        return explain(request.op, name, request.offset + start, length, number, reason)
+        message = explain(request.op, name, request.offset + start, length, -result, reason)
+        return Failure(-result, message, written, parse_reason(reason))
 
     def _drop(self, request: Request) -> None:
         """It is done: what is in flight of it ends unheard, and holds its buffer itself."""
@@ -354,19 +358,19 @@ class _NoRing:
 NO_RING: Final = _NoRing()
 
 
-def is_lost(failure: Failure) -> bool:
+def is_lost(failure: RingFailure) -> bool:
     """Whether the native ring said that it, or the engine, has gone or is going."""
     result, _, reason = failure
-    return reason == STOPPING or (reason == BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
+    return reason == Reason.STOPPING or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
 
 
-def may_be_done(ring: Ring, failure: Failure) -> bool:
+def may_be_done(ring: Ring, failure: RingFailure) -> bool:
     """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
-    return failure[2] != STOPPING and not ring.last_word & RingLastWord.DRAINED
+    return failure[2] != Reason.STOPPING and not ring.last_word & RingLastWord.DRAINED
 
 
 def failed(
-    failure: Failure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
+    failure: RingFailure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
 ) -> OSError:
     """The exception for what the native ring said of `request` (`sent`: it may have been executed).
 
@@ -380,6 +384,5 @@ def failed(
         return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
     if result == -errno.EBADF and lost is not None:
         return type(lost)(lost.errno, f"{request}: {NOT_EXECUTED}: {lost.strerror}")
-    error = from_wire(-result, explain(request.op, name, request.offset, request.length, -result, reason))
-    tell_written(error, written)
-    return error
+    message = explain(request.op, name, request.offset, request.length, -result, reason)
+    return Failure(-result, message, written, parse_reason(reason)).error()

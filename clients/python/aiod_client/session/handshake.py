@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiod_client import wire
-from aiod_client.errors import AiodError, ProtocolError, from_wire, refused
+from aiod_client.errors import AiodError, Failure, ProtocolError, refused
 from aiod_client.ring_wire import TICKET_BYTES
 from aiod_client.wire import MessageType
+from aiod_protocol.reasons import parse_reason
 
 if TYPE_CHECKING:
     from aiod_client.session.open_files import OpenFile
@@ -193,10 +194,10 @@ def _reply_body(frames: Frames, cookie: int, filename: str | None, bytes_max: in
     header = _header(frames, bytes_max)
     if header[0] == MessageType.REFUSAL:
         raise refusal(header)
-    result, sentence, body = parse_reply(header, cookie)
-    if result < 0:
-        raise from_wire(-result, sentence, filename)
-    return body
+    reply = parse_reply(header, cookie)
+    if reply.failure is not None:
+        raise reply.failure.error(filename)
+    return reply.body
 
 
 def goodbye(welcome: Welcome) -> Message:
@@ -204,14 +205,26 @@ def goodbye(welcome: Welcome) -> Message:
     return [wire.pack(MessageType.GOODBYE, welcome.token, 1)]
 
 
-def parse_reply(header: list[Any], cookie: int | None = None) -> tuple[int, str | None, Any]:
-    """(result, sentence, body) of a REPLY (to `cookie`, if given). Raises ProtocolError."""
+class Reply(NamedTuple):
+    """What a REPLY says."""
+
+    result: int
+    failure: Failure | None
+    """None where `result` is not negative."""
+    body: Any
+
+
+def parse_reply(header: list[Any], cookie: int | None = None) -> Reply:
+    """A REPLY (to `cookie`, if given), its reason left out by daemons of before. Raises ProtocolError."""
     if header[0] != MessageType.REPLY or len(header) < 5 or type(header[2]) is not int:  # noqa: PLR2004
         raise _bad("a question was not answered by a REPLY of five elements")
     if cookie is not None and header[1] != cookie:
         raise _bad(f"REPLY to {header[1]!r} instead of {cookie}")
-    sentence = header[3] if isinstance(header[3], str) else None
-    return header[2], sentence, header[4]
+    _, _, result, message, body, *more = header
+    if result >= 0:
+        return Reply(result, None, body)
+    message = message if isinstance(message, str) else None
+    return Reply(result, Failure(-result, message, reason=parse_reason(more[0] if more else None)), body)
 
 
 def refusal(header: list[Any]) -> OSError:
@@ -220,7 +233,7 @@ def refusal(header: list[Any]) -> OSError:
     sentence = header[2] if len(header) > 2 and isinstance(header[2], str) else None  # noqa: PLR2004
     if code <= 0:
         return _bad("REFUSAL without an errno")
-    return refused(code, sentence)
+    return refused(code, sentence, parse_reason(_details(header).get("reason")))
 
 
 def is_refusal(frames: Frames) -> bool:

@@ -37,21 +37,22 @@ from aiod_client.errors import (
     NOT_SENT,
     UNKNOWN,
     AiodError,
+    Failure,
     ProtocolError,
     SessionLostError,
     deadline_passed,
-    from_wire,
+    tell_reason,
     told_not_sent,
     too_long,
 )
 from aiod_client.requests.payload import FRAMES_LEFT, Payload, Pieces
 from aiod_client.requests.pending import HAVE_PAYLOAD, Call, Pending, Request
 from aiod_client.requests.split import Split
-from aiod_client.sentences import is_refused_by_stop
 from aiod_client.session.handshake import (
     Frames,
     LastWord,
     Message,
+    Reply,
     Welcome,
     final_refusal,
     last_word,
@@ -60,6 +61,7 @@ from aiod_client.session.handshake import (
 )
 from aiod_client.session.open_files import CHANGES, OpenFiles
 from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op, OpFlag
+from aiod_protocol.reasons import Reason, parse_reason
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024
 """No part of a request is longer, whatever the daemon accepts: a frame must fit what the socket lets in."""
@@ -382,13 +384,15 @@ class Session:
         if type(records) is not bytes or type(sentences) is not dict:
             raise wire.WireError("COMPLETE of other things than records and sentences")
         inflight = self._inflight
-        for index, (cookie, result, frame, start, written, _) in enumerate(COMPLETION.iter_unpack(records)):
+        for index, (cookie, result, frame, start, written, reason) in enumerate(COMPLETION.iter_unpack(records)):
             request = inflight[cookie]  # KeyError: nothing with this cookie is in flight
             self._received += 1
             data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
-            sentence = sentences.get(index) if result < 0 else None
-            if not (result < 0 and self._puts_off(request, cookie, -result, sentence)):
-                self._completed(request, cookie, result, data, sentence, written, finished)
+            failure = None
+            if result < 0:
+                failure = Failure(-result, sentences.get(index), written, parse_reason(reason))
+            if failure is None or not self._puts_off(request, cookie, failure):
+                self._completed(request, cookie, result, data, failure, finished)
             del inflight[cookie]
 
     def _completed(
@@ -397,18 +401,17 @@ class Session:
         cookie: int,
         result: int,
         data: bytes | memoryview,
-        sentence: str | None,
-        written: int,
+        failure: Failure | None,
         finished: list[Pending],
     ) -> None:
         if request.split is not None:
-            self._part_done(request, request.split, cookie, result, data, sentence, written)
+            self._part_done(request, request.split, cookie, result, data, failure)
             if request.split.parts or request in self._splits or request.done:
                 return
             request.split.join(request, result)
         else:
             self._bytes_inflight -= request.charge
-            request.complete(result, data, sentence, written)
+            request.complete(result, data, failure)
         if request.op != _READ:
             self.files.completed(request)
         if not request.done:  # else abandoned
@@ -424,8 +427,8 @@ class Session:
         else:
             self._failed += self.take_back([request])
 
-    def _puts_off(self, request: Request, cookie: int, number: int, sentence: str | None) -> bool:
-        if not self.resumable or request.done or not is_refused_by_stop(number, sentence):
+    def _puts_off(self, request: Request, cookie: int, failure: Failure) -> bool:
+        if failure.reason != Reason.STOPPING or not self.resumable or request.done:
             return False
         charge = request.charge
         if request.split is not None:
@@ -442,13 +445,12 @@ class Session:
         cookie: int,
         result: int,
         data: bytes | memoryview,
-        sentence: str | None,
-        written: int,
+        failure: Failure | None,
     ) -> None:
         start, length = split.parts.pop(cookie)
         self._bytes_inflight -= length if request.charge else 0
         if not request.done:
-            split.complete(request, start, length, result, data, sentence, written)
+            split.complete(request, start, length, result, data, failure)
             if split.all_asked():
                 self._drop_from_backlog(request)
 
@@ -458,22 +460,22 @@ class Session:
             self._drop(request)
 
     def _reply(self, header: list[Any], finished: list[Pending]) -> None:
-        result, sentence, body = parse_reply(header)
-        self._take_reply(self._calls[header[1]], result, sentence, body, finished)
+        self._take_reply(self._calls[header[1]], parse_reply(header), finished)
         del self._calls[header[1]]
 
-    def _take_reply(self, call: Call, result: int, sentence: str | None, body: Any, finished: list[Pending]) -> None:
+    def _take_reply(self, call: Call, reply: Reply, finished: list[Pending]) -> None:
+        result, failure, body = reply
         if call.kind == MessageType.CLOSE and self.files.closed(call.handle) and result == -errno.EBADF:
-            result, sentence = 0, None
+            result, failure = 0, None
         if call.done:
             if call.kind == MessageType.OPEN and result >= 0:
                 self._backlog.append(Call(MessageType.CLOSE, result, handle=result))  # nobody is there to close it
             return
-        if result < 0 and self.resumable and is_refused_by_stop(-result, sentence):
+        if failure is not None and failure.reason == Reason.STOPPING and self.resumable:
             self._put_off.append(call)
             return
-        if result < 0:
-            call.error = from_wire(-result, sentence, call.filename)
+        if failure is not None:
+            call.error = failure.error(call.filename)
         else:
             call.result = (result, body)
             if call.kind == MessageType.OPEN:
@@ -637,7 +639,9 @@ class Session:
 
     def _unknown(self, pending: Pending) -> OSError:
         assert self.suspended is not None  # noqa: S101 - of its caller's
-        return SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {self.suspended.strerror}")
+        error = SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {self.suspended.strerror}")
+        tell_reason(error, Reason.UNKNOWN)
+        return error
 
     def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
         """Go on with an engine that has said `welcome`; `lost`: handles that it does not have, and why.
