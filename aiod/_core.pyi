@@ -199,7 +199,7 @@ class Core:
         as_client: tuple[int, int, Sequence[int]] | None,
         timeout_ms: int,
     ) -> None:
-        """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Names).
+        """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Directory operations).
 
         verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
         links are followed within `root`; `rate`, `as_client`, `timeout_ms`: as for open. The result comes from reap()

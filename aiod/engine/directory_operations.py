@@ -1,4 +1,4 @@
-"""A session's names: NAME on its way through a worker (docs/operations.md, Names).
+"""A session's names: NAME on its way through a worker (docs/operations.md, Directory operations).
 
 What touches a directory blocks, so workers do it; the core confines the path. Here stands only who waits for which.
 """
