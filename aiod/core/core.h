@@ -37,7 +37,7 @@ struct aiod_core {
     struct aiod_stats stats; /* without those of living rings */
     uint64_t inline_read_max;
     uint64_t slow_ns;   /* 0: nothing is ever slow */
-    bool takes_repeats; /* requests with AIOD_REPEAT: set by who knows when (engine/grace.py) */
+    bool takes_repeats; /* requests with AIOD_REPEAT: during the grace period (engine/grace_period.py) */
     bool draining;      /* by atomic operations, where the poller may be looking */
     bool stopping;
     bool stopped;

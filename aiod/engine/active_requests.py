@@ -1,4 +1,4 @@
-"""A request in service, in words: the same for the log, for aiodctl and for what a stop leaves behind."""
+"""Describes an active request in words, for the log and for aiodctl."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from aiod_client.sentences import what_is_asked
 from aiod_client.wire import Op
 
 
-def in_words(request: dict[str, Any]) -> str:
-    """One entry of the engine's verb `requests`: "write of 4096 bytes at 0 on disk/a, client 1f2e3d4c, for 12.3 s"."""
+def describe_request(request: dict[str, Any]) -> str:
+    """One entry of the verb `requests`: "write of 4096 bytes at 0 on disk/a, client 1f2e3d4c, for 12.3 s"."""
     name = request["op"]
     if name == "name":
         what = request["file"]

@@ -1,4 +1,4 @@
-"""What may be opened, and what may be done to names: every refusal of an OPEN and a NAME. No system calls.
+"""Admission of OPEN and NAME: every refusal of one is here. No system calls.
 
 The records of a SUBMIT are admitted one by one in the core (core/admission.c), where a check costs nanoseconds.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod import _core
 from aiod.engine.errors import refused
-from aiod.engine.file_requests import Naming, Opening
+from aiod.engine.file_requests import DirectoryRequest, OpenRequest
 from aiod_client.wire import OpenFlag
 from aiod_protocol.reasons import Reason
 
@@ -38,10 +38,10 @@ _CHANGES_NOTHING: Final = frozenset({"list", "stat", "sync"})
 
 
 class Admission:
-    """The engine's exports and limits, as a door. Main loop thread only."""
+    """Checks requests against the engine's exports and limits. Main loop thread only."""
 
     def __init__(self, settings: EngineSettings, descriptors_max: int) -> None:
-        """`descriptors_max`: descriptors that the engine may hold for handles."""
+        """`descriptors_max`: most descriptors that the engine may hold for handles."""
         self._settings = settings
         self._descriptors_max = descriptors_max
         self._draining = False
@@ -51,15 +51,15 @@ class Admission:
         self._settings = settings
 
     def drain(self) -> None:
-        """Refuse every open and every name from now on."""
+        """Refuse every OPEN and NAME from now on."""
         self._draining = True
 
     def admit_open(
         self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int
-    ) -> Opening:
-        """The open that may be tried; `descriptors`: those held or being opened.
+    ) -> OpenRequest:
+        """Check an OPEN. `descriptors`: number of those held or being opened.
 
-        Raises OSError with the errno and a sentence when it is refused.
+        Raises OSError with errno and message when it is refused.
         """
         name = _object_name(export, path)
         self._check_room(session, name, descriptors)
@@ -73,30 +73,30 @@ class Admission:
         if settings.direct:
             wanted |= OpenFlag.DIRECT
         if wanted & OpenFlag.APPEND and wanted & OpenFlag.DIRECT:
-            sentence = (
-                f"open {name}: O_DIRECT cannot append, since a file's end is not aligned; open it to write at offsets"
-            )
-            raise refused(errno.EINVAL, sentence, Reason.BAD_ENTRY)
+            why = "O_DIRECT cannot append, since the end of a file is not aligned"
+            raise refused(errno.EINVAL, f"open {name}: {why}; open it to write at offsets", Reason.BAD_ENTRY)
         if wanted & OpenFlag.CREATE and not settings.create:
             if wanted & OpenFlag.EXCLUSIVE:
                 raise refused(errno.EACCES, f"open {name}: {_no_creation(export)}", Reason.NOT_ALLOWED)
-            wanted &= ~OpenFlag.CREATE  # what is there may be opened all the same
+            wanted &= ~OpenFlag.CREATE  # an existing file may be opened
         mode = mode if settings.create_mode < 0 else settings.create_mode
-        return Opening(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
+        return OpenRequest(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
 
-    def admit_name(self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]) -> Naming:
-        """What may be tried; `arguments` has those of the verb, each of the right type.
+    def admit_directory_request(
+        self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]
+    ) -> DirectoryRequest:
+        """Check a NAME. `arguments` has those of the verb, each of the right type.
 
-        Raises OSError with the errno and a sentence when it is refused.
+        Raises OSError with errno and message when it is refused.
         """
         to = arguments.get("to", "")
         what = f"{verb[:64]} {_object_name(export, path)}" + (
             f" to {_object_name(export, to)}" if verb == "rename" else ""
         )
-        self._check_namings(session, what)
+        self._check_directory_requests(session, what)
         if verb not in _VERBS:
             raise refused(
-                errno.EINVAL, f"{what!r}: there is no such verb; there is: {', '.join(_VERBS)}", Reason.BAD_ENTRY
+                errno.EINVAL, f"{what!r}: there is no such verb; the verbs are: {', '.join(_VERBS)}", Reason.BAD_ENTRY
             )
         settings = self._find_export(session, what, export)
         _check_path(what, path)
@@ -109,7 +109,7 @@ class Admission:
             )
         if verb == "mkdir" and not settings.create:
             raise refused(errno.EACCES, f"{what}: {_no_creation(export)}", Reason.NOT_ALLOWED)
-        return Naming(
+        return DirectoryRequest(
             verb=_VERBS[verb],
             export_name=export,
             root=settings.path,
@@ -123,12 +123,14 @@ class Admission:
             what=what,
         )
 
-    def _check_namings(self, session: Session, what: str) -> None:
+    def _check_directory_requests(self, session: Session, what: str) -> None:
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping", Reason.STOPPING)
-        if session.namings_inflight >= session.depth_max:
+        if session.directory_requests_inflight >= session.depth_max:
             raise refused(
-                errno.EAGAIN, f"{what}: {session.depth_max} of these wait already; wait for some", Reason.OVER_CREDIT
+                errno.EAGAIN,
+                f"{what}: {session.depth_max} such requests wait already; wait for some",
+                Reason.OVER_CREDIT,
             )
 
     def _find_export(self, session: Session, what: str, export: str) -> ExportSettings:
@@ -136,11 +138,13 @@ class Admission:
         if settings is None:
             known = ", ".join(sorted(self._settings.exports))
             raise refused(
-                errno.ENOENT, f"{what}: there is no export {export[:64]!r} here; there is: {known}", Reason.NO_EXPORT
+                errno.ENOENT,
+                f"{what}: there is no export {export[:64]!r} here; the exports are: {known}",
+                Reason.NO_EXPORT,
             )
         if not settings.admits(session.peer.uid, session.gids, _key_of(session)):
             raise refused(
-                errno.EACCES, f"{what}: the export {export} is not for {session.peer.who}", Reason.NOT_ALLOWED
+                errno.EACCES, f"{what}: the export {export} is not for {session.peer.principal}", Reason.NOT_ALLOWED
             )
         return settings
 
@@ -156,7 +160,7 @@ class Admission:
             raise refused(
                 errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some", Reason.LIMIT
             )
-        session.account.check_handle(f"open {name}")
+        session.quota.check_handle(f"open {name}")
         if descriptors >= self._descriptors_max:
             text = f"open {name}: the engine has {self._descriptors_max} descriptors for open files; try again later"
             raise refused(errno.ENFILE, text, Reason.LIMIT)
@@ -168,21 +172,21 @@ def _key_of(session: Session) -> str:
 
 
 def _identity(what: str, session: Session, settings: ExportSettings) -> Identity | None:
-    """Whose permissions count. Raises OSError for one whom this host does not know."""
+    """Identity whose permissions count; None: the daemon's. Raises OSError for a user that this host does not know."""
     if not settings.as_client:
         return None
     peer = session.peer
     if peer.uid < 0:
         raise refused(
             errno.EACCES,
-            f"{what}: the export opens files as the client, and {peer} is no user of this host",
+            f"{what}: the export opens files as the client, and {peer} is not a user of this host",
             Reason.NOT_ALLOWED,
         )
     return peer.uid, peer.gid, sorted(session.gids)
 
 
 def _no_creation(export: str) -> str:
-    return f"nothing may be made in the export {export}; open what is there"
+    return f"nothing may be created in the export {export}; open what exists"
 
 
 def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
@@ -192,7 +196,7 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
         )
     wanted = OpenFlag(flags)
     if not wanted & (OpenFlag.READ | OpenFlag.WRITE):
-        raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE asked for", Reason.BAD_ENTRY)
+        raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE is requested", Reason.BAD_ENTRY)
     if wanted & _NEEDS_WRITE and not wanted & OpenFlag.WRITE:
         raise refused(errno.EINVAL, f"open {name}: CREATE, EXCLUSIVE, TRUNCATE and APPEND need WRITE", Reason.BAD_ENTRY)
     if wanted & OpenFlag.EXCLUSIVE and not wanted & OpenFlag.CREATE:
@@ -202,14 +206,14 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
 
 def _check_path(what: str, path: str) -> None:
     if "\0" in path:
-        raise refused(errno.EINVAL, f"{what!r}: a path has no zero bytes", Reason.BAD_ENTRY)
+        raise refused(errno.EINVAL, f"{what!r}: a path must not contain zero bytes", Reason.BAD_ENTRY)
     if len(path.encode("utf-8", "surrogatepass")) >= PATH_BYTES_MAX:
         raise refused(errno.ENAMETOOLONG, f"{what}: a path is at most {PATH_BYTES_MAX - 1} bytes", Reason.TOO_LONG)
 
 
 def _check_cursor(what: str, cursor: int) -> int:
     if cursor > _CURSOR_MAX:
-        raise refused(errno.EINVAL, f"{what}: no page gave the cursor {cursor}; start with 0", Reason.BAD_ENTRY)
+        raise refused(errno.EINVAL, f"{what}: no page returned the cursor {cursor}; start with 0", Reason.BAD_ENTRY)
     return cursor
 
 
@@ -224,7 +228,7 @@ def _check_permissions(what: str, mode: int) -> int:
 
 
 def _object_name(export: str, path: str, chars_max: int = 120) -> str:
-    """`export`/`path` for a sentence, its middle left out when it is longer than `chars_max`."""
+    """`export`/`path` for messages; its middle is left out when it is longer than `chars_max`."""
     name = f"{export}/{path}" if path else export
     if len(name) <= chars_max:
         return name

@@ -1,6 +1,6 @@
-"""The completion eventfd: reap, make replies, send them. Never blocks.
+"""Reaps completions when the completion eventfd is readable, and sends them. Never blocks.
 
-Completions that workers finish while a turn of the loop runs are one reap, and per session one message.
+The completions that workers finish during one turn of the loop are reaped together, and make one message per session.
 """
 
 from __future__ import annotations
@@ -18,32 +18,34 @@ if TYPE_CHECKING:
     from aiod._core import AttachResult, Completions, Control, Core, DirectoryResult, Failure
     from aiod.engine.session import Session
 
-# Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
+# Looked up once: in Python 3.11 the lookup of an IntEnum's member costs as much as a call.
 _COMPLETE: Final = int(MessageType.COMPLETE)
 _SENTENCES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
 
 
 class Completion:
-    """Reaps and replies. Main loop thread only."""
+    """Main loop thread only."""
 
     def __init__(
         self,
         core: Core,
         send_to: Callable[[Session, Sequence[Any], Sequence[Any]], None],
         control_finished: Callable[[Control], None],
-        naming_finished: Callable[[DirectoryResult], None],
+        directory_request_finished: Callable[[DirectoryResult], None],
         end_session: Callable[[Session, str], None],
         ring_finished: Callable[[AttachResult], None],
         reaped: Callable[[], None],
     ) -> None:
-        """`send_to` sends to a session, the next two get opens and closes, and names; `reaped` follows each reap.
+        """`send_to` sends a message to a session. The other functions get results of each kind.
 
-        `end_session` gets those that broke a rule by their ring, `ring_finished` rings that are made, or cannot be.
+        `control_finished` gets opens and closes, `directory_request_finished` NAMEs, `end_session` sessions whose
+        client broke a rule of the ring, `ring_finished` rings whose memory is made, or cannot be made. `reaped()`
+        follows each reap.
         """
         self._core = core
         self._send_to = send_to
         self._control_finished = control_finished
-        self._naming_finished = naming_finished
+        self._directory_request_finished = directory_request_finished
         self._end_session = end_session
         self._ring_finished = ring_finished
         self._reaped = reaped
@@ -53,20 +55,20 @@ class Completion:
         asyncio.get_running_loop().add_reader(self._core.completion_fd, self.reap)
 
     def stop(self) -> None:
-        """Watch it no more."""
+        """Stop watching the completion eventfd."""
         asyncio.get_running_loop().remove_reader(self._core.completion_fd)
 
     def reap(self) -> None:
-        """Take what has completed, and send it off."""
-        replies, controls, namings, broken, attached = self._core.reap()
+        """Take everything that has completed, and hand it on."""
+        replies, controls, directory_results, broken, attached = self._core.reap()
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:
                 self.send(session, completions)
         for control in controls:
             self._control_finished(control)
-        for naming in namings:
-            self._naming_finished(naming)
+        for done in directory_results:
+            self._directory_request_finished(done)
         for core_session, why in broken:
             if core_session.tag is not None:
                 self._end_session(core_session.tag, why)
@@ -75,14 +77,14 @@ class Completion:
         self._reaped()
 
     def send(self, session: Session, completions: Completions) -> None:
-        """COMPLETE for `session`."""
+        """Send COMPLETE to `session`."""
         records, frames, failures = completions
         sentences = _explain_all(session, failures, _SENTENCES_BYTES_MAX - len(records)) if failures else {}
         self._send_to(session, [_COMPLETE, records, sentences], frames)
 
 
 def _explain_all(session: Session, failures: Sequence[Failure], bytes_max: int) -> dict[int, str]:
-    """Index of a record -> its sentence; the errno's name alone where sentences would not fit the header."""
+    """Index of a record -> its error message; only the errno's name if the messages do not fit the header."""
     sentences = {failure[0]: _explain(session, failure) for failure in failures}
     if sum(map(len, sentences.values())) * 4 > bytes_max:
         return {failure[0]: errno_name(failure[5]) for failure in failures}
@@ -90,6 +92,6 @@ def _explain_all(session: Session, failures: Sequence[Failure], bytes_max: int) 
 
 
 def _explain(session: Session, failure: Failure) -> str:
-    """The sentence for one failed record."""
+    """The error message of one failed record."""
     _, op, handle, offset, length, number, reason = failure
     return explain(op, session.names.get(handle, f"handle {handle}"), offset, length, number, reason)

@@ -1,4 +1,4 @@
-"""SUBMIT and CANCEL to the core: one native call a batch, whatever its size."""
+"""Hands SUBMIT and CANCEL to the core: one native call per batch, whatever its size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Dispatch:
-    """Batches on their way to the pool. Main loop thread only."""
+    """Main loop thread only."""
 
     def __init__(
         self,
@@ -27,7 +27,10 @@ class Dispatch:
         pool_changed: Callable[[], None],
         pause: Callable[[], None],
     ) -> None:
-        """`completed` sends what was done at once; `pool_changed` after requests were queued; `pause` stops intake."""
+        """`completed` gets requests that completed inline, or were refused.
+
+        `pool_changed` is called after requests were queued, `pause` when bytes_inflight_max is reached.
+        """
         self._core = core
         self._settings = settings
         self._completed = completed
@@ -39,7 +42,7 @@ class Dispatch:
         self._settings = settings
 
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
-        """Admit a batch. Raises WireError when it is malformed as a whole; nothing of it was executed then."""
+        """Submit a batch. Raises WireError when it is malformed; none of its requests was executed then."""
         try:
             completions = self._core.submit(session.core, received, records, payloads)
         except ValueError as error:
@@ -52,5 +55,5 @@ class Dispatch:
                 self._pause()
 
     def cancel(self, session: Session, cookies: list[int]) -> int:
-        """End what is still queued of `cookies`: how many. The completions come as all others do."""
+        """Cancel the queued requests among `cookies`; returns their number. Their completions come as usual."""
         return self._core.cancel(session.core, cookies)

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def refused(number: int, what: str, reason: Reason) -> OSError:
-    """An OSError (of the subclass that `number` asks for) whose strerror is `what` and the errno's name.
+    """An OSError of the subclass for `number`; its strerror is `what` and the errno's name.
 
-    Its attribute `reason` says the same to programs.
+    Its attribute `reason` is for programs.
     """
     error = OSError(number, f"{what} ({errno_name(number)})")
     error.reason = reason  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How much may be done a second: the core's rates, by the configuration. Main loop thread only."""
+"""Sets the core's rates as the configuration limits them. Main loop thread only."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def set_rate(core: Core, rate: Rate, limits: RateLimits) -> None:
-    """Have `rate` be what `limits` says."""
+    """Set the limits of `rate`."""
     core.set_rate(
         rate, per_second=limits.per_second, bytes_per_second=limits.bytes_per_second, burst_ms=limits.burst_ms
     )
 
 
-class ExportRates:
-    """One rate for each export, as long as the engine lives."""
+class ExportRateLimits:
+    """One rate per export, for the lifetime of the engine."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -27,12 +27,12 @@ class ExportRates:
         self._limits: dict[str, RateLimits] = {}
 
     def apply(self, settings: EngineSettings) -> None:
-        """Limit the exports as they are configured now."""
+        """Use the limits of `settings` from now on."""
         for name, export in settings.exports.items():
             if self._limits.get(name) != export.rate:
                 self._limits[name] = export.rate
                 set_rate(self._core, self.of(name), export.rate)
 
     def of(self, export: str) -> Rate:
-        """That of an export."""
+        """The rate of an export."""
         return self._rates.setdefault(export, Rate())

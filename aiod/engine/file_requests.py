@@ -17,23 +17,23 @@ Identity = tuple[int, int, list[int]]
 
 
 @dataclass(slots=True, frozen=True)
-class Opening:
-    """An OPEN that admission let pass."""
+class OpenRequest:
+    """An OPEN that admission has accepted."""
 
     export: ExportSettings
     path: str
     flags: wire.OpenFlag
     mode: int
     name: str
-    """"export/path", shortened for sentences."""
+    """"export/path", shortened for messages."""
     as_client: Identity | None
-    """Who the kernel is to think opens it; None: the daemon."""
+    """Identity that the kernel checks at the open; None: the daemon's."""
     export_name: str
 
 
 @dataclass(slots=True, frozen=True)
-class Reopening:
-    """A REOPEN: what the client had open with an engine before this one."""
+class ReopenRequest:
+    """A REOPEN: a file that the client had open with a previous engine."""
 
     export: str
     path: str
@@ -41,41 +41,41 @@ class Reopening:
     dev: int
     ino: int
     generation: int
-    """Of the file; core/path/file_id.h."""
+    """Generation of the file (core/path/file_id.h)."""
     changed: bool
-    """There were acknowledged writes that no flush was acknowledged for."""
+    """It has acknowledged writes that no acknowledged flush covers."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
-class Naming:
-    """A NAME that admission let pass."""
+class DirectoryRequest:
+    """A NAME that admission has accepted."""
 
     verb: int
     """One of _core.VERB_*."""
     export_name: str
     root: str
     links: bool
-    """Symbolic links are followed within the root."""
+    """Whether symbolic links are followed within the root."""
     as_client: Identity | None
-    """Who the kernel is to think does it; None: the daemon."""
+    """Identity that the kernel checks; None: the daemon's."""
     path: str
     to: str
     cursor: int
     mode: int
     replace: bool
     what: str
-    """"rename export/path to export/to", shortened for sentences."""
+    """"rename export/path to export/to", shortened for messages."""
 
 
 class Reply(Protocol):
-    """Answers a message that has a cookie."""
+    """Answers the message with a cookie."""
 
     def __call__(
         self,
         session: Session,
         cookie: int,
         result: int,
-        sentence: str | None = None,
+        text: str | None = None,
         body: Any = None,
         reason: int = Reason.BY_KERNEL,
     ) -> None:

@@ -1,7 +1,7 @@
-"""A session's open files: OPEN, CLOSE and the last flush on their way through a worker.
+"""OPEN, CLOSE and the flushes at shutdown, in flight.
 
-Opening and closing block (network file systems, a last close that writes back), so workers do them; the core confines
-the path and keeps the table. Here stands only who waits for which.
+Opening and closing block (network file systems, a last close that writes back), so workers carry them out; the core
+confines the path, and keeps the table of handles. This module keeps which session waits for which operation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiod.engine.errors import refused
-from aiod.engine_api.fd_store_messages import Witness
+from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod.util import logs
 from aiod_client.sentences import sentence
 from aiod_client.wire import OpenFlag
@@ -27,64 +27,65 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod._core import Control, Core, Rate
-    from aiod.engine.file_requests import Opening, Reopening, Reply
+    from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 
-
-_KEPT_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
+_STORED_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
 
 
 class AdmitOpen(Protocol):
-    """Says what may be opened."""
+    """Checks an OPEN (admission.py)."""
 
-    def __call__(self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int) -> Opening:
-        """The open to try, or OSError."""
+    def __call__(
+        self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int
+    ) -> OpenRequest:
+        """The checked request. Raises OSError."""
 
 
-class _Again(NamedTuple):
-    """What is opened once more was open with the engine before."""
+class _Reopen(NamedTuple):
+    """A file that was open with a previous engine."""
 
     handle: int
-    opened: Reopening
-    by_witness: bool
+    opened: ReopenRequest
+    from_fd_store: bool
 
 
 @dataclass(slots=True)
 class _Waiting:
     session: Session
     cookie: int
-    opening: Opening | None
+    opening: OpenRequest | None
     name: str
     asked_s: float
-    again: _Again | None = None
+    reopen: _Reopen | None = None
     answered: bool = False
-    """It hangs, and its client has been told."""
+    """It hangs, and the client has got an error."""
 
 
-class Keeping(Protocol):
-    """Has open files kept for the engine after this one, and has those of the one before it."""
+class DescriptorStore(Protocol):
+    """Stores descriptors of open files for the next engine, and has those of the previous one (fd_store_client.py)."""
 
-    def keep(self, witness: Witness, then: Callable[[], None]) -> None:
-        """Have it kept, and call `then`; its descriptor is closed."""
+    def store(self, stored: StoredDescriptor, then: Callable[[], None]) -> None:
+        """Store the descriptor, close it here, and call `then`."""
 
     def drop(self, token: bytes, handle: int) -> None:
-        """The file has been closed."""
+        """Remove the descriptor of a file that was closed."""
 
-    def take(self, token: bytes, handle: int) -> Witness | None:
-        """The file that the session had open under that number; its descriptor is the caller's."""
+    def take(self, token: bytes, handle: int) -> StoredDescriptor | None:
+        """Take out the inherited descriptor of the session's `handle`; the caller owns it."""
 
     def is_poisoned(self, dev: int, ino: int) -> bool:
-        """Whether a flush of that file had failed in an engine before."""
+        """Whether a flush of that file failed in a previous engine."""
 
-    def earlier_than(self, token: bytes, handle: int, dev: int, ino: int) -> int:
-        """A descriptor, the caller's, of the file's first witness still here; -1: the handle was opened before."""
+    def earlier_descriptor(self, token: bytes, handle: int, dev: int, ino: int) -> int:
+        """A duplicate of the file's first inherited descriptor; -1: the handle was opened before it."""
 
 
 class Handles:
-    """Opens and closes in flight. Main loop thread only."""
+    """Main loop thread only."""
 
     def __init__(
         self,
@@ -92,15 +93,12 @@ class Handles:
         core: Core,
         admit_open: AdmitOpen,
         reply: Reply,
-        keeping: Keeping,
+        fd_store: DescriptorStore,
         rate_of: Callable[[str], Rate],
     ) -> None:
-        """`admit_open` says what may be opened, `reply` answers, `keeping` has every open file kept.
-
-        `rate_of` has the rate of an export.
-        """
+        """`admit_open` checks an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
         self._rate_of = rate_of
-        self._keeping = keeping
+        self._fd_store = fd_store
         self._settings = settings
         self._core = core
         self._admit_open = admit_open
@@ -115,12 +113,12 @@ class Handles:
         self._settings = settings
 
     def describe(self, tag: int) -> tuple[str, str]:
-        """Whose the open or close `tag` is, and the file; nothing of one that nobody waits for."""
+        """Client and file of the open or close `tag`; both empty if no client waits for it."""
         waiting = self._waiting.get(tag)
         return (waiting.session.short_id, waiting.name) if waiting is not None else ("", "")
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
-        """OPEN: let a worker try it, or refuse."""
+        """Give an OPEN to a worker, or refuse it."""
         descriptors = self._core.descriptors + self._opening
         try:
             opening = self._admit_open(session, export, path, flags, mode, descriptors=descriptors)
@@ -129,39 +127,39 @@ class Handles:
             return
         self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
 
-    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
-        """REOPEN: what the supervisor has kept, else what has the name now, if it is the same file.
+    def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
+        """REOPEN: use the stored descriptor, else open by name and check that it is the same file.
 
-        If it fails the number stays unknown: a client may still use it, and must not meet another file.
+        If it fails, the handle's number is not given to another file: the client may still use it.
         """
         session.core.retire_handle(handle)
         descriptors = self._core.descriptors + self._opening
-        flags = opened.flags & int(_KEPT_FLAGS)
+        flags = opened.flags & int(_STORED_FLAGS)
         try:
             opening = self._admit_open(session, opened.export, opened.path, flags, 0, descriptors=descriptors)
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
-        witness = self._keeping.take(session.token, handle)
-        kept = witness is not None and (witness.export, witness.flags) == (opened.export, int(opening.flags))
-        again = _Again(handle, opened, kept)
-        tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic(), again))
-        if witness is not None and kept:
-            self._core.adopt(tag, self._rate_of(opening.export_name), witness.fd, int(opening.flags))
+        stored = self._fd_store.take(session.token, handle)
+        usable = stored is not None and (stored.export, stored.flags) == (opened.export, int(opening.flags))
+        reopen = _Reopen(handle, opened, usable)
+        tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic(), reopen))
+        if stored is not None and usable:
+            self._core.adopt(tag, self._rate_of(opening.export_name), stored.fd, int(opening.flags))
             return
-        if witness is not None:
-            self._core.close_fd(0, self._rate_of(witness.export), witness.fd)
+        if stored is not None:
+            self._core.close_fd(0, self._rate_of(stored.export), stored.fd)
         self._open(tag, opening)
 
     def _wait(self, waiting: _Waiting) -> int:
-        """The tag of an open that begins."""
+        """Register an open that begins; its tag."""
         tag = next(self._tags)
         self._waiting[tag] = waiting
         waiting.session.opens_inflight += 1
         self._opening += 1
         return tag
 
-    def _open(self, tag: int, opening: Opening) -> None:
+    def _open(self, tag: int, opening: OpenRequest) -> None:
         settings = opening.export
         self._core.open(
             tag,
@@ -179,7 +177,7 @@ class Handles:
         )
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
-        """CLOSE: answered when nothing is in flight on the handle any more and the file is closed."""
+        """CLOSE: answered when no request is in flight on the handle, and the file is closed."""
         tag = next(self._tags)
         name = session.names.get(handle, "")
         try:
@@ -190,11 +188,11 @@ class Handles:
             return
         session.names.pop(handle, None)
         if not session.by_socket:
-            self._keeping.drop(session.token, handle)
+            self._fd_store.drop(session.token, handle)
         self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
 
     async def flush(self, session: Session) -> list[int]:
-        """Have on disk all that is completed on the session's files; the handles of those where it is."""
+        """Flush the session's files; the handles of those whose flush succeeded."""
         handles = list(session.names)
         done = await asyncio.gather(*(self._flush(session, handle) for handle in handles))
         return [handle for handle, flushed in zip(handles, done, strict=True) if flushed]
@@ -203,23 +201,23 @@ class Handles:
         tag = next(self._tags)
         try:
             self._core.flush_handle(tag, session.core, handle)
-        except OSError:  # closed meanwhile, or its client is to hear of it by a flush of its own
+        except OSError:  # it was closed meanwhile, or only a flush of the client may get the error
             return False
         self._flushing[tag] = asyncio.get_running_loop().create_future()
         return await self._flushing[tag] == 0
 
-    def give_up(self, older_than_s: float) -> None:
-        """Answer the opens asked for before `older_than_s` (of time.monotonic()) that hang."""
+    def time_out(self, older_than_s: float) -> None:
+        """Fail the opens that came before `older_than_s` (of time.monotonic()) and hang."""
         for waiting in self._waiting.values():
             if waiting.opening is None or waiting.answered or waiting.asked_s > older_than_s:
                 continue
             waiting.answered = True
             if not waiting.session.ended:
-                what = f"open {waiting.name}: it hangs, unknown whether done; a file that it opens at last is closed"
+                what = f"open {waiting.name}: it hangs, unknown whether done; if it succeeds later, the file is closed"
                 self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what, Reason.HANGS))
 
     def finished(self, control: Control) -> None:
-        """An open, a close or a last flush that a worker has done."""
+        """Handle a completed open, close or flush."""
         tag, result, reason, *_ = control
         if tag in self._flushing:
             self._flushing.pop(tag).set_result(result)
@@ -239,26 +237,26 @@ class Handles:
         else:
             self._opened(waiting, waiting.opening, control)
 
-    def _close_all(self, opening: Opening, control: Control) -> None:
-        """What was opened is of no use."""
+    def _close_all(self, opening: OpenRequest, control: Control) -> None:
+        """Close the descriptors of an open whose client does not wait any more."""
         self._close_fds(opening, control[1], control[7], control[8])
 
-    def _close_fds(self, opening: Opening, *fds: int) -> None:
+    def _close_fds(self, opening: OpenRequest, *fds: int) -> None:
         for fd in fds:
             if fd >= 0:
                 self._core.close_fd(0, self._rate_of(opening.export_name), fd)
 
-    def _opened(self, waiting: _Waiting, opening: Opening, control: Control) -> None:
-        session, flags, again = waiting.session, opening.flags, waiting.again
-        _, fd, _, size, dev, ino, generation, witness_fd, flush_fd, on_fuse, *alignment = control
+    def _opened(self, waiting: _Waiting, opening: OpenRequest, control: Control) -> None:
+        session, flags, reopen = waiting.session, opening.flags, waiting.reopen
+        _, fd, _, size, dev, ino, generation, stored_fd, flush_fd, on_fuse, *alignment = control
         file = (dev, ino, generation)
-        if again is not None and not again.by_witness and (doubt := _doubt(file, _file_of(again.opened))):
+        if reopen is not None and not reopen.from_fd_store and (doubt := _doubt(file, _file_of(reopen.opened))):
             self._close_all(opening, control)
             text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {doubt}"
             self._reply(session, waiting.cookie, -errno.ESTALE, text, reason=Reason.OTHER_FILE)
             return
-        if again is not None:
-            flush_fd = self._first_of(session, again, opening, dev, ino, flush_fd)
+        if reopen is not None:
+            flush_fd = self._first_of(session, reopen, opening, dev, ino, flush_fd)
         try:
             handle = self._core.add_handle(
                 session.core,
@@ -275,40 +273,42 @@ class Handles:
                 name=opening.name,
                 rate=self._rate_of(opening.export_name),
                 ioprio=opening.export.ioprio,
-                wanted=again.handle if again is not None else 0,
-                poisoned=again is not None and again.by_witness and self._keeping.is_poisoned(dev, ino),
-                suspect=again is not None and again.opened.changed and not again.by_witness,
+                wanted=reopen.handle if reopen is not None else 0,
+                poisoned=reopen is not None and reopen.from_fd_store and self._fd_store.is_poisoned(dev, ino),
+                suspect=reopen is not None and reopen.opened.changed and not reopen.from_fd_store,
                 flush_fd=flush_fd,
             )
         except OSError as error:
-            self._close_fds(opening, fd, witness_fd)
+            self._close_fds(opening, fd, stored_fd)
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
         answer = functools.partial(
             self._reply, session, waiting.cookie, handle, None, {"size": size, "file": [dev, ino, generation]}
         )
-        if session.by_socket or witness_fd < 0:
-            self._close_fds(opening, witness_fd)
+        if session.by_socket or stored_fd < 0:
+            self._close_fds(opening, stored_fd)
             answer()
             return
         peer = session.peer
-        witness = Witness(
+        stored = StoredDescriptor(
             session.token,
             handle,
-            witness_fd,
-            peer.who,
+            stored_fd,
+            peer.principal,
             peer.pid,
             opening.export_name,
-            int(flags & _KEPT_FLAGS),
+            int(flags & _STORED_FLAGS),
             dev,
             ino,
         )
-        self._keeping.keep(witness, answer)
+        self._fd_store.store(stored, answer)
 
-    def _first_of(self, session: Session, again: _Again, opening: Opening, dev: int, ino: int, flush_fd: int) -> int:
-        """Of `flush_fd` and what the engine before had open, what was opened first; the other is closed."""
-        earlier = self._keeping.earlier_than(session.token, again.handle, dev, ino)
+    def _first_of(
+        self, session: Session, reopen: _Reopen, opening: OpenRequest, dev: int, ino: int, flush_fd: int
+    ) -> int:
+        """The earliest opened descriptor of the file: `flush_fd`, which is closed otherwise, or an inherited one."""
+        earlier = self._fd_store.earlier_descriptor(session.token, reopen.handle, dev, ino)
         if earlier < 0:
             return flush_fd
         self._close_fds(opening, flush_fd)
@@ -326,11 +326,11 @@ class Handles:
             number, reason = errno.EACCES, Reason.OUTSIDE
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
         elif number == errno.EAGAIN:
-            advice = "a program has a lease on the file (fcntl F_SETLEASE), and has been asked to give it up; try again"
+            advice = "a program has a lease on the file (fcntl F_SETLEASE), and was asked to give it up; try again"
         elif number == errno.EINVAL:
             advice = "only regular files can be opened, and block devices as an export of their own"
             if waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
-                advice += "; or the file system has no O_DIRECT"
+                advice += "; or the file system does not support O_DIRECT"
         text = sentence(f"open {waiting.name}", number, advice)
         self._reply(waiting.session, waiting.cookie, -number, text, reason=reason)
 
@@ -353,13 +353,16 @@ class Handles:
 
 
 def _doubt(file: tuple[int, int, int], before: tuple[int, int, int]) -> str:
-    """Why a file found by its name, (device, inode, generation), may not be the one that was open before; "": it is."""
+    """Why `file`, opened by name, may not be the one that was open before; "": it is.
+
+    Both are (device, inode, generation).
+    """
     if file != before:
         return "another file has this name now"
     if file[2] == 0:
-        return "its file system does not tell whether it is the same file (no file handles, no birth times)"
+        return "the file system cannot tell whether it is the same file (no file handles, no birth times)"
     return ""
 
 
-def _file_of(opened: Reopening) -> tuple[int, int, int]:
+def _file_of(opened: ReopenRequest) -> tuple[int, int, int]:
     return opened.dev, opened.ino, opened.generation

@@ -1,7 +1,7 @@
-"""The engine's ROUTERs: frames to wire messages and back. No policy, no file descriptors.
+"""Decodes the clients' messages, checks their form once, and calls the handler of each type.
 
-Every message is taken apart here and its form checked once; the handlers get values of the right types. What has not
-the form that docs/protocol.md gives is answered with REFUSAL, and the session that it named is ended.
+Handlers get values of the right types. A message without the form of docs/protocol.md is answered with REFUSAL, and the
+session that it names is ended.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from aiod.engine.file_requests import Reopening
+from aiod.engine.file_requests import ReopenRequest
 from aiod_client import wire
 from aiod_client.wire import MessageType
 from aiod_protocol.reasons import Reason
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import zmq
 
+    from aiod.engine.replies import Replies
     from aiod.engine.session import Session
     from aiod.net.peer import Peer
 
@@ -33,28 +34,28 @@ _SUBMIT: Final = int(MessageType.SUBMIT)
 
 
 class Handlers(Protocol):
-    """What the stages do with each message; wired by aiod.engine.process. A WireError ends the session."""
+    """What the engine does with each message (message_handlers.py). A WireError ends the session."""
 
     def find_session(self, token: bytes, peer: Peer) -> Session | None:
-        """The live session of that token, now heard of; None when there is none that `peer` may use."""
+        """The live session of `token`, whose timeout starts anew; None: there is none that `peer` may use."""
 
     def end_session(self, session: Session, reason: str) -> None:
-        """End it; `reason` goes to the log."""
+        """End the session; `reason` goes to the log."""
 
     def hello(self, peer: Peer, version: int, software: str, resume: bytes) -> list[Any] | None:
-        """The answer's elements: WELCOME or REFUSAL; None: it is answered later.
+        """The elements of WELCOME or REFUSAL; None: the answer comes later.
 
-        `resume`: the token of a session with an engine before this one; empty: there was none.
+        `resume`: token of the session that the client had with a previous engine; empty: it had none.
         """
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """OPEN; answered by REPLY."""
 
-    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
+    def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
         """REOPEN; answered by REPLY."""
 
     def repeated(self, session: Session) -> None:
-        """REPEATED."""
+        """REPEATED: the session has sent all its requests again."""
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE; answered by REPLY."""
@@ -66,33 +67,32 @@ class Handlers(Protocol):
         """SUBMIT; answered by COMPLETE."""
 
     def cancel(self, session: Session, cookies: list[int]) -> int:
-        """CANCEL: how many it ended."""
+        """CANCEL; returns the number of cancelled requests."""
 
 
 class _Form(NamedTuple):
-    """Types of a message's elements after the type, and the method that handles it."""
+    """Types of the elements after the message's type, and the method that handles it."""
 
     types: tuple[type, ...]
-    handle: Callable[[Frontend, Session, list[Any], list[zmq.Frame]], None]
+    handle: Callable[[MessageRouter, Session, list[Any], list[zmq.Frame]], None]
 
 
-class Frontend:
-    """Receives for the stages, sends for them. Main loop thread only."""
+class MessageRouter:
+    """Main loop thread only."""
 
-    def __init__(self, handlers: Handlers, limits: int) -> None:
-        """`limits`: most cookies of one CANCEL."""
+    def __init__(self, handlers: Handlers, replies: Replies, cancel_max: int) -> None:
+        """`cancel_max`: most cookies of one CANCEL."""
         self._handlers = handlers
-        self._cancel_max = limits
+        self._replies = replies
+        self._cancel_max = cancel_max
         self._counters = {"messages": 0, "refusals": 0}
 
     def stats(self) -> dict[str, int]:
-        """Messages received, and how many were refused."""
+        """Number of messages received, and of those refused."""
         return dict(self._counters)
 
-    # ---- in
-
     def receive(self, peer: Peer, frames: list[zmq.Frame]) -> None:
-        """One message of `peer`."""
+        """Handle one message of `peer`."""
         self._counters["messages"] += 1
         try:
             message = wire.unpack(frames[0].buffer)
@@ -106,28 +106,29 @@ class Frontend:
         self._receive_of_session(peer, message, frames)
 
     def _receive_of_session(self, peer: Peer, message: list[Any], frames: list[zmq.Frame]) -> None:
-        """A message that belongs to a session by its token."""
+        """Handle a message that names a session by its token."""
         form = _FORMS.get(message[0])
         token = message[1] if len(message) > 1 else None
         if form is None or not isinstance(token, bytes):
-            sentence = f"message of type {message[0]}: unknown, or without a session's token"
-            self._refuse(peer, errno.EPROTO, sentence, Reason.MALFORMED)
+            text = f"message of type {message[0]}: unknown, or without a session's token"
+            self._refuse(peer, errno.EPROTO, text, Reason.MALFORMED)
             return
         session = self._handlers.find_session(token, peer)
         if session is None:
-            sentence = "unknown session: it has ended or timed out, or HELLO was never said; connect again"
-            if message[0] != MessageType.GOODBYE:  # which its ring's connection may have told before
-                self._refuse(peer, errno.ENOTCONN, sentence, Reason.NO_SESSION)
+            text = "unknown session: it has ended or timed out, or there was no HELLO; connect again"
+            if message[0] != MessageType.GOODBYE:  # the end of its ring's connection may have ended it before
+                self._refuse(peer, errno.ENOTCONN, text, Reason.NO_SESSION)
             else:
-                self.send(peer, wire.refusal(errno.ENOTCONN, sentence, Reason.NO_SESSION))
+                self._replies.send(peer, wire.refusal(errno.ENOTCONN, text, Reason.NO_SESSION))
             return
-        if session.account.too_many_messages():
-            limit = session.account.limits.messages_per_second_max
-            sentence = (
-                f"more than {limit} messages a second of {session.peer.who}; connect again, and put more into each"
+        if session.quota.too_many_messages():
+            limit = session.quota.limits.messages_per_second_max
+            text = (
+                f"more than {limit} messages a second of {session.peer.principal}; "
+                "connect again, and put more into each"
             )
-            self._refuse(peer, errno.EAGAIN, sentence, Reason.LIMIT)
-            self._handlers.end_session(session, sentence)
+            self._refuse(peer, errno.EAGAIN, text, Reason.LIMIT)
+            self._handlers.end_session(session, text)
             return
         try:
             _check_form(message, form.types)
@@ -141,15 +142,15 @@ class Frontend:
         _check_form(message, (dict,))
         version = wire.negotiate(message[1].get("versions"))
         if version is None:
-            sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
-            self._refuse(peer, errno.EPROTONOSUPPORT, sentence, Reason.NO_VERSION)
+            text = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
+            self._refuse(peer, errno.EPROTONOSUPPORT, text, Reason.NO_VERSION)
             return
         software = message[1].get("software")
         name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
         resume = message[1].get("resume")
         answer = self._handlers.hello(peer, version, name, resume if isinstance(resume, bytes) else b"")
         if answer is not None:
-            self.send(peer, answer)
+            self._replies.send(peer, answer)
 
     def _open(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         self._handlers.open(session, *message[2:7])
@@ -163,7 +164,7 @@ class Frontend:
         if not 0 < handle < 1 << 32:
             raise wire.WireError(f"REOPEN of handle {handle}")
         dev, ino, generation = file
-        opened = Reopening(export, path, flags, dev, ino, generation, changed=changed)
+        opened = ReopenRequest(export, path, flags, dev, ino, generation, changed=changed)
         self._handlers.reopen(session, cookie, handle, opened)
 
     def _repeated(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
@@ -186,51 +187,28 @@ class Frontend:
             raise wire.WireError(f"CANCEL of {len(cookies)} cookies: at most {self._cancel_max}")
         for cookie in cookies if answer is None else [answer, *cookies]:
             _check_number(cookie)
-        ended = self._handlers.cancel(session, cookies)
+        cancelled = self._handlers.cancel(session, cookies)
         if answer is not None:
-            self.reply(session, answer, ended)
+            self._replies.reply(session, answer, cancelled)
 
     def _heartbeat(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
-        self.send_to(session, [MessageType.HEARTBEAT])
+        self._replies.send_to(session, [MessageType.HEARTBEAT])
 
     def _goodbye(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         peer = session.peer
         self._handlers.end_session(session, "")
-        self.send(peer, wire.reply(message[2], 0, None, None))
+        self._replies.send(peer, wire.reply(message[2], 0, None, None))
 
-    # ---- out
-
-    def send(self, peer: Peer, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> bool:
-        """Send a message to a peer. False: the peer is gone, or reads nothing."""
-        return peer.transport is not None and peer.transport.send(peer, [wire.pack(*elements), *payloads])
-
-    def send_to(self, session: Session, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
-        """Send a message to a session; one that cannot be reached is ended, since its credit would never come back."""
-        if not self.send(session.peer, elements, payloads) and not session.ended:
-            self._handlers.end_session(session, "the client is gone, or does not read its replies")
-
-    def reply(
-        self,
-        session: Session,
-        cookie: int,
-        result: int,
-        sentence: str | None = None,
-        body: Any = None,
-        reason: int = Reason.BY_KERNEL,
-    ) -> None:
-        """Answer a message that has a cookie."""
-        self.send_to(session, wire.reply(cookie, result, sentence, body, reason))
-
-    def _refuse(self, peer: Peer, number: int, sentence: str, reason: Reason) -> None:
+    def _refuse(self, peer: Peer, number: int, text: str, reason: Reason) -> None:
         self._counters["refusals"] += 1
-        log.warning("refused a message of %s: %s", peer, sentence)
-        self.send(peer, wire.refusal(number, sentence, reason))
+        log.warning("refused a message of %s: %s", peer, text)
+        self._replies.send(peer, wire.refusal(number, text, reason))
 
 
 _FILE_NUMBERS: Final = 3
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
 
-# Of NAME's verbs. An unknown verb has none: to refuse it is the business of who knows them.
+# Arguments of NAME's verbs. An unknown verb has none here: admission refuses it.
 _NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
     "list": {"cursor": int},
     "rename": {"to": str, "replace": bool},
@@ -238,25 +216,25 @@ _NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
 }
 
 _FORMS = {
-    int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), Frontend._open),  # noqa: SLF001
-    int(MessageType.REOPEN): _Form((bytes, int, int, str, str, int, list, bool), Frontend._reopen),  # noqa: SLF001
-    int(MessageType.REPEATED): _Form((bytes,), Frontend._repeated),  # noqa: SLF001
-    int(MessageType.CLOSE): _Form((bytes, int, int), Frontend._close),  # noqa: SLF001
-    int(MessageType.NAME): _Form((bytes, int, str, str, str, dict), Frontend._name),  # noqa: SLF001
-    int(MessageType.SUBMIT): _Form((bytes, int, bytes), Frontend._submit),  # noqa: SLF001
-    int(MessageType.CANCEL): _Form((bytes, object, list), Frontend._cancel),  # noqa: SLF001
-    int(MessageType.HEARTBEAT): _Form((bytes,), Frontend._heartbeat),  # noqa: SLF001
-    int(MessageType.GOODBYE): _Form((bytes, int), Frontend._goodbye),  # noqa: SLF001
+    int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), MessageRouter._open),  # noqa: SLF001
+    int(MessageType.REOPEN): _Form((bytes, int, int, str, str, int, list, bool), MessageRouter._reopen),  # noqa: SLF001
+    int(MessageType.REPEATED): _Form((bytes,), MessageRouter._repeated),  # noqa: SLF001
+    int(MessageType.CLOSE): _Form((bytes, int, int), MessageRouter._close),  # noqa: SLF001
+    int(MessageType.NAME): _Form((bytes, int, str, str, str, dict), MessageRouter._name),  # noqa: SLF001
+    int(MessageType.SUBMIT): _Form((bytes, int, bytes), MessageRouter._submit),  # noqa: SLF001
+    int(MessageType.CANCEL): _Form((bytes, object, list), MessageRouter._cancel),  # noqa: SLF001
+    int(MessageType.HEARTBEAT): _Form((bytes,), MessageRouter._heartbeat),  # noqa: SLF001
+    int(MessageType.GOODBYE): _Form((bytes, int), MessageRouter._goodbye),  # noqa: SLF001
 }
 
 
 def _printable(text: str) -> str:
-    """`text` fit for a log line: it comes from a stranger."""
+    """`text` without control characters: the client chose it, and it goes to the log."""
     return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _check_form(message: list[Any], types: tuple[type, ...]) -> None:
-    """The message's elements are of `types`, its numbers unsigned and of 64 bits. More elements are ignored."""
+    """Check that the elements are of `types`, and integers unsigned 64-bit. Further elements are ignored."""
     if len(message) <= len(types):
         raise wire.WireError(f"message of type {message[0]} has {len(message)} elements, not {len(types) + 1}")
     for element, wanted in zip(message[1:], types, strict=False):
@@ -267,7 +245,7 @@ def _check_form(message: list[Any], types: tuple[type, ...]) -> None:
 
 
 def _argument(given: dict[Any, Any], key: str, wanted: type) -> Any:
-    """The argument `key` of a NAME."""
+    """The argument `key` of a NAME. Raises WireError unless it is of type `wanted`."""
     value = given.get(key)
     if type(value) is not wanted:
         raise wire.WireError(f"NAME has {type(value).__name__} for {key}, which is {wanted.__name__}")

@@ -1,7 +1,7 @@
-"""The spawner's bottom half on the main loop, its timers, and the affinity that workers inherit.
+"""The main loop's part of the worker pool: thread creation, the pool's timer, and the workers' affinity.
 
-This is the only place where a chain of thread creation starts: so every worker descends from the main thread and has
-its affinity, not that of whoever submitted.
+This is the only place where a chain of thread creation starts. So every worker descends from the main thread and
+inherits its affinity, not that of the thread which submitted the request.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 _FOLLOW_PERIOD_S: Final = 0.5
 
 
-class Spawning:
-    """The doorbell, the pool's timer, and affinity. Main loop thread only."""
+class PoolMaintenance:
+    """Serves the spawner's doorbell, the pool's timer, and affinity. Main loop thread only."""
 
     def __init__(self, settings: EngineSettings, core: Core) -> None:
         """Pin the calling thread, which is the main loop's, when the settings name CPUs."""
@@ -34,21 +34,21 @@ class Spawning:
             os.sched_setaffinity(0, settings.cpus)
 
     def start(self) -> None:
-        """Watch the doorbell."""
+        """Begin to watch the doorbell."""
         asyncio.get_running_loop().add_reader(self._core.doorbell_fd, self._doorbell)
         self._doorbell()
         if self._follow:
             self._follow_mask()
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching, and cancel the timers."""
         asyncio.get_running_loop().remove_reader(self._core.doorbell_fd)
         for timer in (self._timer, self._follow_timer):
             if timer is not None:
                 timer.cancel()
 
     def pool_changed(self) -> None:
-        """Requests were queued or reaped: have a timer running if the pool wants one, and none later than it wants."""
+        """Requests were queued or reaped: arm the timer for when the pool wants it, if not earlier."""
         self._arm(self._core.tick_wanted())
 
     def _doorbell(self) -> None:
@@ -72,11 +72,11 @@ class Spawning:
         self._timer = loop.call_at(due_s, self._tick)
 
     def _follow_mask(self) -> None:
-        """Move the living workers, too, when the main thread has been moved (affinity = "follow")."""
+        """Give living workers the main thread's affinity when it has changed (affinity = "follow")."""
         try:
             moved = self._core.follow()
         except OSError as error:
-            log.warning("a worker keeps its CPUs: %s", error.strerror)
+            log.warning("cannot set a worker's affinity: %s", error.strerror)
         else:
             if moved:
                 log.info("affinity is %s now: moved %d workers", sorted(os.sched_getaffinity(0)), moved)

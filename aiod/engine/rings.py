@@ -1,8 +1,8 @@
-"""The ring socket: who attaches, and what its clients ask for beside the ring itself (docs/ring.md).
+"""The ring socket: attaches rings to sessions, and takes OPEN and CLOSE of sessions that begin here (docs/ring.md).
 
-A connection begins with ATTACH: with the ticket of a session that was begun by ZeroMQ, or without one, which begins a
-session (so that a C program needs no ZeroMQ). The end of the connection is the end of the session: the kernel tells of
-it at once, whatever became of the client.
+A connection begins with ATTACH. With a ticket, the ring is attached to a session that began over ZeroMQ; without one, a
+session begins (so that a C program needs no ZeroMQ). The end of the connection is the end of the session: the kernel
+reports it at once, however the client ended.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ _NO_TICKET: Final = bytes(ring_wire.TICKET_BYTES)
 _ATTACH_TIMEOUT_S: Final = 10.0
 _MESSAGES_A_TURN: Final = 16
 _BACKLOG: Final = 128
-_ENTRY_BYTES: Final = 64 + 32  # in both queues
-_HEADER_BYTES: Final = 2 * 4096  # and rounding
+_ENTRY_BYTES: Final = 64 + 32  # of both queues
+_HEADER_BYTES: Final = 2 * 4096  # with rounding
 
 
 class SessionBook(Protocol):
-    """The sessions, as the ring socket needs them (engine/sessions.py)."""
+    """The sessions, as the ring socket needs them (sessions.py)."""
 
     def by_ticket(self, ticket: bytes) -> Session | None:
-        """The session that may attach a ring with `ticket`, which is used up by that."""
+        """The session that may attach a ring with `ticket`; a ticket is valid once."""
 
     def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
-        """A new session, or OSError."""
+        """Begin a session. Raises OSError."""
 
     def end(self, session: Session, reason: str = "") -> None:
-        """End it."""
+        """End the session."""
 
 
 class Connection:
     """One connection to the ring socket. Main loop thread only."""
 
     def __init__(self, rings: Rings, connection: socket.socket) -> None:
-        """Take over `connection`, of which nothing has been read."""
+        """Take over `connection`, from which nothing has been read."""
         pid, uid, gid = credentials_of(connection)
         self.peer = Peer(b"", connection.fileno(), "ring", uid, gid, pid)
         self.socket = connection
@@ -73,23 +73,23 @@ class Connection:
         loop.add_reader(connection, self._readable)
 
     def close(self) -> None:
-        """End the connection; the client sees its end at once. Idempotent."""
+        """Close the connection; the client sees that at once. Idempotent."""
         if self.socket.fileno() < 0:
             return
         self._timer.cancel()
         asyncio.get_running_loop().remove_reader(self.socket)
-        # Not close() alone: the ring has a descriptor of it for as long as requests are in flight.
+        # close() alone is not enough: the ring has a duplicate of it for as long as requests are in flight.
         try:
             self.socket.shutdown(socket.SHUT_RDWR)
         except OSError as error:
-            log.debug("a ring's connection had ended already: %s", error.strerror)
+            log.debug("a ring's connection was closed already: %s", error.strerror)
         self.socket.close()
         self._rings.forget(self)
 
     def reply(
         self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
     ) -> None:
-        """Answer OPEN, CLOSE or an ATTACH that is refused. `file`: device, inode, generation of what was opened."""
+        """Answer OPEN, CLOSE or a refused ATTACH. `file`: device, inode and generation of the opened file."""
         said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
         if file is not None:
             said = ring_wire.FILE.pack(*file)
@@ -98,17 +98,17 @@ class Connection:
             self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
             about = logs.about(client=self.session.short_id if self.session is not None else None, error=error)
-            log.info("%s: an answer was not sent (%s)", self.session or self.peer, error.strerror, extra=about)
-            self._end("it does not read its replies, or is gone")
+            log.info("%s: cannot send an answer (%s)", self.session or self.peer, error.strerror, extra=about)
+            self._end("it does not read its replies, or has gone")
 
     def attaches(self, session: Session) -> None:
-        """It has sent ATTACH. Nothing is read until attached(): what it sends meanwhile waits in the socket."""
+        """Remember the session of its ATTACH. Nothing is read until attached(): later messages wait in the socket."""
         self._timer.cancel()
         self.session = session
         asyncio.get_running_loop().remove_reader(self.socket)
 
     def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
-        """Answer ATTACH. Raises OSError when the client is gone."""
+        """Answer ATTACH. Raises OSError when the client has gone."""
         asyncio.get_running_loop().add_reader(self.socket, self._readable)
         message = ring_wire.ATTACHED.pack(
             RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, 0
@@ -116,7 +116,7 @@ class Connection:
         socket.send_fds(self.socket, [message], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _has_not_attached(self) -> None:
-        log.info("%s connected to the ring socket and did not attach", self.peer)
+        log.info("%s connected to the ring socket, but did not attach", self.peer)
         self.close()
 
     def _readable(self) -> None:
@@ -144,7 +144,7 @@ class Rings:
     """The ring socket of this engine, and its connections. Main loop thread only."""
 
     def __init__(self, settings: EngineSettings, core: Core, sessions: SessionBook, open_: Open, close: Close) -> None:
-        """`open_` and `close` are those of Handles."""
+        """`open_` and `close` handle OPEN and CLOSE of sessions that began here."""
         self._settings = settings
         self._core = core
         self._sessions = sessions
@@ -152,12 +152,12 @@ class Rings:
         self._close = close
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
-        self._attaching: dict[Session, Connection] = {}  # whose memory is being made
+        self._attaching: dict[Session, Connection] = {}  # the core is making the ring's memory
 
     # ---- life
 
     def start(self) -> None:
-        """Listen, if there are to be rings. Raises OSError when the socket cannot be bound."""
+        """Listen, if rings are allowed. Raises OSError when the socket cannot be bound."""
         if self._settings.rings_max == 0:
             return
         path = Path(self._settings.ring_path)
@@ -176,7 +176,7 @@ class Rings:
             self._unlink(before.exports.keys() - settings.exports.keys())
 
     def _link(self, exports: Iterable[str]) -> None:
-        """RUNTIME_DIR/ring/EXPORT leads to this socket: where programs without ZeroMQ connect to."""
+        """Make RUNTIME_DIR/ring/EXPORT a link to this socket: programs without ZeroMQ connect there."""
         path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
         directory.mkdir(mode=0o755, exist_ok=True)
         for export in exports:
@@ -186,7 +186,7 @@ class Rings:
             made.rename(directory / export)
 
     def _unlink(self, exports: Iterable[str]) -> None:
-        """Of exports that are served no more, or by another engine, whose link stays."""
+        """Remove the links of exports that this engine no longer serves; another engine's link stays."""
         path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
         for export in exports:
             link = directory / export
@@ -204,20 +204,20 @@ class Rings:
         Path(self._settings.ring_path).unlink(missing_ok=True)
 
     def forget(self, connection: Connection) -> None:
-        """It is closed."""
+        """Drop a connection that was closed."""
         self._connections.discard(connection)
         if connection.session is not None:
             self._attaching.pop(connection.session, None)
 
     def is_attaching(self, connection: Connection) -> bool:
-        """Whether its ring's memory is being made."""
+        """Whether the core is making its ring's memory."""
         return connection.session in self._attaching
 
     def ended(self, session: Session, reason: str) -> None:
-        """The connection of `session` has ended."""
+        """End the session of a connection that has ended."""
         if not session.ended:
-            by_ticket = "" if session.by_socket else "its process has exited, or has closed its ring"
-            self._sessions.end(session, reason or by_ticket)
+            default = "" if session.by_socket else "its process has exited, or has closed its ring"
+            self._sessions.end(session, reason or default)
 
     def _accept(self) -> None:
         assert self._listener is not None, "start() comes first"  # noqa: S101 - a mistake of ours
@@ -225,7 +225,9 @@ class Rings:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno not in {errno.EAGAIN, errno.ECONNABORTED}:
-                log.warning("the ring socket cannot accept: %s", error.strerror, extra=logs.about(error=error))
+                log.warning(
+                    "cannot accept a connection to the ring socket: %s", error.strerror, extra=logs.about(error=error)
+                )
             return
         if len(self._connections) >= 2 * self._settings.rings_max:
             connection.close()
@@ -235,16 +237,16 @@ class Rings:
     # ---- messages
 
     def receive(self, connection: Connection, message: bytes) -> None:
-        """One message of a client."""
+        """Handle one message of a client."""
         try:
             if connection.session is None:
                 self._attach(connection, message)
             else:
                 self._ask(connection, connection.session, message)
         except (struct.error, UnicodeDecodeError) as error:
-            log.warning("%s: a message on its ring socket is malformed: %s", connection.peer, error)
+            log.warning("%s: malformed message on its ring socket: %s", connection.peer, error)
             if connection.session is not None:
-                self.ended(connection.session, "a message on its ring socket is malformed")
+                self.ended(connection.session, "malformed message on its ring socket")
             connection.close()
 
     def _ask(self, connection: Connection, session: Session, message: bytes) -> None:
@@ -279,32 +281,32 @@ class Rings:
         session.ring, session.ring_entries, session.ring_bytes = connection, entries, memory_bytes
 
     def finished(self, result: AttachResult) -> None:
-        """The ring of a session is made, or cannot be."""
+        """The memory of a session's ring is made, or cannot be made."""
         session: Session | None = result[0].tag
         connection = self._attaching.pop(session, None) if session is not None else None
         if session is None or connection is None:
-            return  # it has ended a moment ago, and its connection was closed with it
+            return  # the session has ended meanwhile, and its connection was closed with it
         _, number, *fds = result
         if number:
             session.ring, session.ring_entries, session.ring_bytes = None, 0, 0
-            connection.session = None  # which goes on without it, if it was begun by ZeroMQ
+            connection.session = None  # it continues without a ring, if it began over ZeroMQ
             self._not_attached(connection, session, number)
             return
         try:
             connection.attached(session.ring_bytes, session.request_bytes_max, session.ring_entries, fds)
         except OSError:
-            self.ended(session, "it was gone before it had its ring")
+            self.ended(session, "the client had gone before its ring was made")
             connection.close()
             return
         log.debug("%s has a ring of %d entries, %d bytes", session, session.ring_entries, session.ring_bytes)
 
     def _not_attached(self, connection: Connection, session: Session, number: int) -> None:
         if session.by_socket:
-            self._sessions.end(session, "no ring could be made for it")
+            self._sessions.end(session, "its ring could not be made")
         self._refuse(connection, OSError(number, sentence("attach a ring", number)))
 
     def _check_attach(self, connection: Connection, message: bytes) -> tuple[int, int, Session]:
-        """(entries, bytes of the area, session). Raises OSError with a sentence for what is refused."""
+        """Entries, bytes of the buffer pool, and session. Raises OSError with a message when it is refused."""
         kind, version = ring_wire.HEAD.unpack_from(message)
         if kind != RingMessage.ATTACH:
             raise refused(errno.EPROTO, f"the first message was {kind}, not ATTACH", Reason.MALFORMED)
@@ -319,7 +321,7 @@ class Rings:
         if entries == 0 or entries & (entries - 1):
             raise refused(
                 errno.EINVAL,
-                f"a ring of {entries} entries: a power of two up to {ring_wire.ENTRIES_MAX}",
+                f"a ring of {entries} entries: must be a power of two up to {ring_wire.ENTRIES_MAX}",
                 Reason.BAD_ENTRY,
             )
         nbytes = area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES
@@ -332,10 +334,10 @@ class Rings:
         else:
             session = self._find_session(connection.peer, ticket)
         try:
-            session.account.check_ring(entries, nbytes)
+            session.quota.check_ring(entries, nbytes)
         except OSError:
             if session.by_socket:
-                self._sessions.end(session, "its user may have no more rings")
+                self._sessions.end(session, "its user may not have another ring")
             raise
         return entries, area_bytes, session
 
@@ -356,12 +358,12 @@ class Rings:
     def _find_session(self, peer: Peer, ticket: bytes) -> Session:
         session = self._sessions.by_ticket(ticket)
         if session is None:
-            raise refused(errno.EACCES, "the ticket is of no session, or was used already", Reason.NOT_ALLOWED)
+            raise refused(errno.EACCES, "the ticket belongs to no session, or was used already", Reason.NOT_ALLOWED)
         if session.peer.uid != peer.uid or not session.peer.is_local:
             log.warning("%s: its ring's ticket was used by uid %d", session, peer.uid, extra=session.about)
             raise refused(
                 errno.EACCES,
-                f"the session is of uid {session.peer.uid}, the ring's client of uid {peer.uid}",
+                f"the session belongs to uid {session.peer.uid}, the ring's client to uid {peer.uid}",
                 Reason.NOT_ALLOWED,
             )
         return session

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from aiod._core import Session as CoreSession
-    from aiod.engine.user_quotas import Account
+    from aiod.engine.user_quotas import UserQuota
     from aiod.net.peer import Connection, Peer
 
 TOKEN_BYTES: Final = 16
 
 
 def short_id_of(token: bytes) -> str:
-    """What logs and `aiodctl clients` call the session of `token`."""
+    """The session's name in logs and `aiodctl clients`; too short to be used as its token."""
     return token[:4].hex()
 
 
@@ -26,12 +26,12 @@ class RingConnection(Protocol):
     """A connection to the ring socket."""
 
     def close(self) -> None:
-        """End it."""
+        """Close the connection."""
 
     def reply(
         self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
     ) -> None:
-        """Answer OPEN or CLOSE. `file`: device, inode, generation of what was opened."""
+        """Answer OPEN or CLOSE. `file`: device, inode and generation of the opened file."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,53 +40,54 @@ class Session:
 
     token: bytes = field(repr=False)
     peer: Peer
-    """Who sent the last valid message: replies go there."""
+    """Sender of the last valid message; replies go there."""
     software: str
     core: CoreSession
     depth_max: int
-    """Requests unanswered that it was promised."""
+    """Credit: requests that have not been acknowledged."""
     bytes_max: int
-    """And the bytes of their reads and writes."""
+    """Credit: bytes of their reads and writes."""
     request_bytes_max: int
-    """Of one read or write."""
-    account: Account
-    """What its user has."""
+    """Most bytes of one read or write."""
+    quota: UserQuota
+    """Quota of its user, shared with the user's other sessions."""
     gids: frozenset[int]
     """Groups of the client."""
-    greeted_by: Connection
-    """Who said HELLO."""
+    hello_connection: Connection
+    """Connection that its HELLO came by."""
     started_s: float
     heard_s: float
+    """Time of its last message."""
     names: dict[int, str] = field(default_factory=dict)
-    """Open handle -> "export/path", for sentences."""
+    """Open handle -> "export/path", for error messages."""
     opens_inflight: int = 0
-    namings_inflight: int = 0
+    directory_requests_inflight: int = 0
     resumed: bool = False
-    """It was another engine's before."""
+    """It resumes a session of a previous engine, and has not been released yet."""
     ended: bool = False
     ring: RingConnection | None = None
-    """The connection of its ring; closed with the session."""
+    """Connection of its ring; closed with the session."""
     ring_entries: int = 0
     ring_bytes: int = 0
-    """Of its ring; 0: it has none."""
+    """Memory of its ring; 0: it has none."""
     ticket: bytes = field(default=b"", repr=False)
-    """What attaches a ring to it, once; empty: nothing does."""
+    """Secret that attaches a ring to the session, once; empty: it can have none."""
     by_socket: bool = False
-    """Begun on the ring socket, where its opens and closes are answered."""
+    """It began on the ring socket, so opens and closes are answered there."""
     pidfd: int = -1
     flushed: list[int] = field(default_factory=list)
-    """Handles all of whose changes are on disk, when it is ended by a daemon that stops."""
+    """At the stop of the daemon: handles whose changes are all on disk."""
 
     @property
     def short_id(self) -> str:
-        """What logs and `aiodctl clients` call the session; too short to be used as its token."""
+        """See short_id_of."""
         return short_id_of(self.token)
 
     @property
     def about(self) -> dict[str, Any]:
-        """The `extra` of a record about it."""
+        """The `extra` of log records about the session."""
         return logs.about(client=self.short_id)
 
     def __str__(self) -> str:
-        """For log lines."""
+        """The session in log lines."""
         return f"session {self.short_id} ({self.peer}, {self.software})"

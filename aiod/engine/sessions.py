@@ -1,8 +1,8 @@
-"""Who is connected: tokens, liveness, and the end of a session.
+"""The sessions of this engine: their tokens, liveness and end.
 
-A session is known by the random token given at its hello, never by its routing id, which a client can choose; and a
-token is good only for the user or key that it was given to. A session ends by GOODBYE, by silence, when its process has
-exited, or by what it did wrong; its handles are closed then.
+A session is identified by the random token of its WELCOME, never by its routing id, which a client can choose; and a
+token is valid only for the user or key that it was given to. A session ends by GOODBYE, after silence, when its process
+exits, or by a protocol error; then its handles are closed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from aiod._core import Session as CoreSession
 from aiod.engine.errors import refused
 from aiod.engine.export_rate_limits import set_rate
 from aiod.engine.session import TOKEN_BYTES, Session, short_id_of
-from aiod.engine.user_quotas import Account
+from aiod.engine.user_quotas import UserQuota
 from aiod_client import ring_wire, wire
 from aiod_client.wire import MessageType
 from aiod_protocol.reasons import Reason, reason_of
@@ -39,22 +39,22 @@ class Sessions:
     """All sessions of this engine. Main loop thread only."""
 
     def __init__(
-        self, settings: EngineSettings, core: Core, is_deaf: Callable[[], bool], ended: Callable[[bytes], None]
+        self, settings: EngineSettings, core: Core, is_paused: Callable[[], bool], ended: Callable[[bytes], None]
     ) -> None:
-        """`is_deaf()`: whether messages are left unread on purpose, so that silence proves nothing.
+        """`is_paused()`: whether messages are left unread on purpose, so that silence proves nothing.
 
         `ended(token)` is called when a session has ended.
         """
-        self._tell_ended = ended
+        self._ended = ended
         self._settings = settings
         self._core = core
-        self._is_deaf = is_deaf
+        self._is_paused = is_paused
         self._by_token: dict[bytes, Session] = {}
         self._by_ticket: dict[bytes, Session] = {}  # those that have not attached a ring yet
-        self._by_connection: dict[Connection, Session] = {}  # that HELLO came from: one each
+        self._by_connection: dict[Connection, Session] = {}  # that its HELLO came by: one session per connection
         self._timer: asyncio.TimerHandle | None = None
-        self._accounts: dict[str, Account] = {}  # by Peer.who
-        self._refusing = ""
+        self._quotas: dict[str, UserQuota] = {}  # by Peer.principal
+        self._refusal = ""  # of every new session
 
     def __len__(self) -> int:
         return len(self._by_token)
@@ -63,38 +63,38 @@ class Sessions:
         return iter(list(self._by_token.values()))
 
     def apply(self, settings: EngineSettings) -> None:
-        """Use other limits for the sessions that begin from now on; end those whose key is no longer what it was."""
+        """Use other limits for new sessions; end the sessions whose key has been removed or changed."""
         self._settings = settings
         for session in self:
-            self._limit(session.account, settings.limits_of(session.peer.uid))
+            self._limit(session.quota, settings.limits_of(session.peer.uid))
             owner = session.peer.owner
             if owner is not None and (settings.tcp is None or settings.tcp.owners.get(owner.public_key) != owner):
                 self.end(session, f"key {owner.name} has been removed or changed")
 
-    # ---- birth
+    # ---- begin
 
     def end_earlier(self, token: bytes, peer: Peer) -> None:
-        """End the session of `token`, whose client comes by another connection."""
+        """End the session of `token`: its client has connected again."""
         session = self._by_token.get(token)
-        if session is not None and session.peer.who == peer.who:
-            self.end(session, "its client has connected anew")
+        if session is not None and session.peer.principal == peer.principal:
+            self.end(session, "its client has connected again")
 
     def refuse_new(self, why: str) -> None:
-        """Answer every further HELLO with ESHUTDOWN and the sentence `why`."""
-        self._refusing = why
+        """Answer every further HELLO with ESHUTDOWN and the message `why`."""
+        self._refusal = why
 
     def hello(self, peer: Peer, version: int, software: str, token: bytes, *, grace: bool) -> list[Any]:
-        """A new session for `peer`: the elements of WELCOME, or of REFUSAL.
+        """Begin a session for `peer`; the elements of WELCOME, or of REFUSAL.
 
-        `token`: of the session that it resumes; empty: none, or one that is not its own. `grace`: whether it has to
-        wait with what is new.
+        `token`: of the session that it resumes; empty: it resumes none. `grace`: whether it must not send new requests
+        until it gets GO.
         """
         try:
             session = self._create(peer, software, peer.groups(), token)
         except OSError as error:
             return wire.refusal(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
         session.resumed = grace
-        self._greet(session, peer)
+        self._bind_to_connection(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
         welcome = {
@@ -120,9 +120,9 @@ class Sessions:
         return [MessageType.WELCOME, welcome]
 
     def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
-        """A new session for a client of the ring socket. Raises OSError with a sentence when there can be none."""
-        if self._core.takes_repeats:  # the grace period: nothing new is done
-            what = "the engine has been started again, and serves its earlier clients first"
+        """Begin a session for a client of the ring socket. Raises OSError with a message when it is refused."""
+        if self._core.takes_repeats:  # the grace period: new sessions have to wait
+            what = "the engine was restarted, and resumes its earlier sessions first; try again"
             raise refused(errno.EAGAIN, what, Reason.GRACE)
         session = self._create(peer, software, gids)
         session.by_socket = True
@@ -130,23 +130,23 @@ class Sessions:
         return session
 
     def by_ticket(self, ticket: bytes) -> Session | None:
-        """The session that may attach a ring with `ticket`, which is used up by that."""
+        """The session that may attach a ring with `ticket`; a ticket is valid once."""
         return self._by_ticket.pop(ticket, None)
 
     def _check_room(self, peer: Peer) -> None:
-        if self._refusing:
-            raise refused(errno.ESHUTDOWN, self._refusing, Reason.STOPPING)
+        if self._refusal:
+            raise refused(errno.ESHUTDOWN, self._refusal, Reason.STOPPING)
         limit = self._settings.sessions_max
         if len(self._by_token) >= limit:
-            log.warning("refused a session to %s: there are %d already", peer, limit)
+            log.warning("refused a session to %s: there are %d sessions", peer, limit)
             raise refused(errno.EAGAIN, f"the engine has {limit} sessions already; try again later", Reason.LIMIT)
 
     def _create(self, peer: Peer, software: str, gids: frozenset[int], token: bytes = b"") -> Session:
-        """Raises OSError with a sentence when there can be none."""
+        """Raises OSError with a message when the session is refused."""
         self._check_room(peer)
         settings = self._settings
-        account = self._accounts.get(peer.who) or self._open_account(peer)
-        depth_max, bytes_max = account.grant(settings.depth_max, settings.bytes_max)
+        quota = self._quotas.get(peer.principal) or self._open_quota(peer)
+        depth_max, bytes_max = quota.grant(settings.depth_max, settings.bytes_max)
         request_bytes_max = min(settings.request_bytes_max, bytes_max)
         token = token or secrets.token_bytes(TOKEN_BYTES)
         core = CoreSession(
@@ -157,7 +157,7 @@ class Sessions:
             request_bytes_max=request_bytes_max,
             batch_max=settings.batch_max,
             handles_max=settings.handles_max,
-            rate=account.rate,
+            rate=quota.rate,
         )
         now_s = time.monotonic()
         session = Session(
@@ -168,52 +168,52 @@ class Sessions:
             depth_max=depth_max,
             bytes_max=bytes_max,
             request_bytes_max=request_bytes_max,
-            account=account,
+            quota=quota,
             gids=gids,
-            greeted_by=peer.connection,
+            hello_connection=peer.connection,
             started_s=now_s,
             heard_s=now_s,
         )
         core.tag = session
         self._by_token[session.token] = session
-        account.sessions.add(session)
-        self._accounts[peer.who] = account
+        quota.sessions.add(session)
+        self._quotas[peer.principal] = quota
         self._watch_process(session)
         return session
 
-    def _open_account(self, peer: Peer) -> Account:
+    def _open_quota(self, peer: Peer) -> UserQuota:
         limits = self._settings.limits_of(peer.uid)
-        account = Account(peer.who, limits)
-        set_rate(self._core, account.rate, limits.rate)
-        return account
+        quota = UserQuota(peer.principal, limits)
+        set_rate(self._core, quota.rate, limits.rate)
+        return quota
 
-    def _limit(self, account: Account, limits: UserLimits) -> None:
-        if account.limits.rate != limits.rate:
-            set_rate(self._core, account.rate, limits.rate)
-        account.limits = limits
+    def _limit(self, quota: UserQuota, limits: UserLimits) -> None:
+        if quota.limits.rate != limits.rate:
+            set_rate(self._core, quota.rate, limits.rate)
+        quota.limits = limits
 
-    def _greet(self, session: Session, peer: Peer) -> None:
-        """Its connection is its own, and it may have a ring if it is on this host."""
-        earlier = self._by_connection.get(session.greeted_by)
+    def _bind_to_connection(self, session: Session, peer: Peer) -> None:
+        """End the connection's earlier session; offer a ring if the client is on this host."""
+        earlier = self._by_connection.get(session.hello_connection)
         if earlier is not None:
-            self.end(earlier, "its connection has begun another")
-        self._by_connection[session.greeted_by] = session
+            self.end(earlier, "its connection has begun another session")
+        self._by_connection[session.hello_connection] = session
         if self._settings.rings_max > 0 and peer.is_local:
             session.ticket = secrets.token_bytes(ring_wire.TICKET_BYTES)
             self._by_ticket[session.ticket] = session
 
     def _watch_process(self, session: Session) -> None:
-        """Hear of the client's exit at once, where the kernel told us its pid."""
+        """Have the session end when the client's process exits, if its pid is known."""
         if session.peer.pid <= 0:
             return
         try:
             session.pidfd = os.pidfd_open(session.peer.pid)
         except ProcessLookupError:
-            # It has exited already, or lives in another pid namespace: then silence has to tell.
+            # It has exited already, or is in another pid namespace: then the session ends after silence.
             return
         except OSError as error:
             log.warning(
-                "%s: its process cannot be watched (%s): its end is noticed by silence",
+                "%s: cannot watch its process (%s): the session will end after silence only",
                 session,
                 error,
                 extra=session.about,
@@ -225,12 +225,12 @@ class Sessions:
     # ---- life
 
     def find(self, token: bytes, peer: Peer) -> Session | None:
-        """The live session of `token`, if `peer` is whom it was given to; it has been heard of now."""
+        """The live session of `token`, if `peer` may use it; its timeout starts anew."""
         session = self._by_token.get(token)
         if session is None:
             return None
         if session.peer.connection != peer.connection:
-            if session.peer.who != peer.who or session.peer.is_local != peer.is_local:
+            if session.peer.principal != peer.principal or session.peer.is_local != peer.is_local:
                 log.warning("%s: its token was used by %s", session, peer, extra=session.about)
                 return None
             session.peer = peer
@@ -238,7 +238,7 @@ class Sessions:
         return session
 
     def start(self) -> None:
-        """Begin to look for silent sessions."""
+        """Begin to end silent sessions."""
         period_s = self._settings.session_timeout_ms / 4000
         self._timer = asyncio.get_running_loop().call_later(period_s, self._sweep)
 
@@ -246,7 +246,7 @@ class Sessions:
         timeout_s = self._settings.session_timeout_ms / 1000
         now_s = time.monotonic()
         for session in self:
-            if self._is_deaf():
+            if self._is_paused():
                 session.heard_s = now_s
             elif not session.by_socket and now_s - session.heard_s > timeout_s:
                 self.end(session, f"not heard of for {timeout_s:g} s")
@@ -255,26 +255,26 @@ class Sessions:
     # ---- end
 
     def end(self, session: Session, reason: str = "") -> None:
-        """Forget the session and close its handles; its requests at work end unheard. Idempotent.
+        """End the session and close its handles; its active requests complete without an answer. Idempotent.
 
-        `reason` goes to the log; without one the end was in order.
+        `reason` goes to the log; empty: the client said goodbye.
         """
         if session.ended:
             return
         session.ended = True
         del self._by_token[session.token]
-        session.account.sessions.discard(session)
-        if not session.account.sessions:
-            self._accounts.pop(session.account.who, None)
-        if self._by_connection.get(session.greeted_by) is session:
-            del self._by_connection[session.greeted_by]
+        session.quota.sessions.discard(session)
+        if not session.quota.sessions:
+            self._quotas.pop(session.quota.principal, None)
+        if self._by_connection.get(session.hello_connection) is session:
+            del self._by_connection[session.hello_connection]
         if session.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(session.pidfd)
             os.close(session.pidfd)
         self._by_ticket.pop(session.ticket, None)
         self._core.end_session(session.core)
         session.core.tag = None
-        self._tell_ended(session.token)
+        self._ended(session.token)
         if session.ring is not None:
             session.ring.close()
             session.ring = None
@@ -283,12 +283,12 @@ class Sessions:
         else:
             log.debug("%s said goodbye", session)
 
-    def greediest(self) -> Session | None:
-        """The one with the most bytes in flight and unread; None: there is no session."""
+    def largest(self) -> Session | None:
+        """The session with the most bytes in flight and unread; None: there is none."""
         return max(self, key=lambda session: session.core.unacknowledged_bytes, default=None)
 
     def named(self, short_id: str) -> list[Session]:
-        """Those that `aiodctl clients` shows as `short_id`: one, or none."""
+        """The sessions that `aiodctl clients` shows as `short_id`: one, or none."""
         return [session for session in self if session.short_id == short_id]
 
     def end_all(self, reason: str) -> None:
@@ -297,7 +297,7 @@ class Sessions:
             self.end(session, reason)
 
     def stop(self) -> None:
-        """No more timers."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,6 +1,6 @@
-"""What hangs: it is told of once, its workers are replaced, and who waits for an open is answered.
+"""Logs each slow request once, has its worker replaced, and times out opens that hang.
 
-Once a second the core is asked; it keeps who is stuck with what (core/pool/active_requests.c).
+Once a second it asks the core, which keeps the list of active requests (core/pool/active_requests.c).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod.engine.active_requests import in_words
+from aiod.engine.active_requests import describe_request
 from aiod.util import logs
 
 if TYPE_CHECKING:
@@ -23,31 +23,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LISTED_MAX: Final = 1000
-_TOLD_MAX: Final = 100
-"""Slow requests told of in one look; the others come with the next one."""
+_LOGGED_MAX: Final = 100
+"""Most slow requests logged in one round; the next round logs the others."""
 _PERIOD_S: Final = 1.0
-_LATE_S: Final = 1.5 * _PERIOD_S
-"""How much later than the core ends what is still queued a hanging open is given up."""
+_TIMEOUT_MARGIN_S: Final = 1.5 * _PERIOD_S
+"""A hanging open is timed out so much later than a queued one, which the core ends itself."""
 _STACK_FRAMES_MAX: Final = 24
 
 
-class Watch:
-    """The look at what is in service. Main loop thread only."""
+class SlowRequestWatch:
+    """Main loop thread only."""
 
     def __init__(
         self,
         settings: EngineSettings,
         core: Core,
         describe: Mapping[str, Callable[[int], tuple[str, str]]],
-        give_up: Callable[[float], None],
+        time_out: Callable[[float], None],
     ) -> None:
-        """`describe`: for open, close and name, client and file of a tag; `give_up(since_s)` answers older opens."""
+        """`describe`: for open, close and name the function that tells client and file of a tag.
+
+        `time_out(since_s)` answers the opens and directory operations that have hung since then.
+        """
         self._core = core
         self._describe = describe
-        self._give_up = give_up
+        self._time_out = time_out
         self._timer: asyncio.TimerHandle | None = None
-        self.slow_requests = 0
-        """Since the start."""
+        self.count = 0
+        """Number of slow requests since the start."""
         self.apply(settings)
 
     def apply(self, settings: EngineSettings) -> None:
@@ -56,16 +59,16 @@ class Watch:
         self._core.watch(slow_request_ms=settings.slow_request_ms, stuck_threads_max=settings.stuck_threads_max)
 
     def start(self) -> None:
-        """Begin to look."""
-        self._timer = asyncio.get_running_loop().call_later(_PERIOD_S, self._look)
+        """Start the timer."""
+        self._timer = asyncio.get_running_loop().call_later(_PERIOD_S, self._check)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
     def requests(self) -> dict[str, Any]:
-        """What is in service, the oldest first, at most _LISTED_MAX; and how much waits for a worker."""
+        """The active requests, oldest first, at most _LISTED_MAX, and the number of queued ones."""
         pool = self._core.pool_stats()
         return {
             "queued": pool["queued"] + self._core.open_as_client_waiting,
@@ -81,28 +84,28 @@ class Watch:
         request["state"] = "in service" if request["tid"] else "waits for another's flush"
         return request
 
-    def _look(self) -> None:
-        for request in self._core.find_slow(_TOLD_MAX):
-            self.slow_requests += 1
-            self._tell(self._show(request))
+    def _check(self) -> None:
+        for request in self._core.find_slow(_LOGGED_MAX):
+            self.count += 1
+            self._log(self._show(request))
         timeout_s = self._settings.open_timeout_ms / 1000
         if timeout_s:
-            self._give_up(time.monotonic() - timeout_s - _LATE_S)
+            self._time_out(time.monotonic() - timeout_s - _TIMEOUT_MARGIN_S)
         self.start()
 
-    def _tell(self, request: dict[str, Any]) -> None:
+    def _log(self, request: dict[str, Any]) -> None:
         log.warning(
             "slow: %s; %s",
-            in_words(request),
+            describe_request(request),
             _where(request["tid"]),
             extra=logs.about(client=request["client"] or None, export=request["file"].partition("/")[0] or None),
         )
 
 
 def _where(tid: int) -> str:
-    """What the kernel does for the worker `tid`, as far as this process may know."""
+    """Where the worker `tid` waits in the kernel, as far as this process may read it."""
     if tid == 0:
-        return "it waits for another's flush of the file"
+        return "it waits for another request's flush of the file"
     stack = _read(tid, "stack")
     frames = [line.split()[-1].partition("+")[0] for line in stack.splitlines() if line.strip()]
     call = _read(tid, "syscall").split(" ", 1)[0].strip()
@@ -113,7 +116,7 @@ def _where(tid: int) -> str:
 
 
 def _read(tid: int, name: str) -> str:
-    """A file of /proc about a thread of this process; "": it may not be read, or the thread has gone."""
+    """A file of /proc about a thread of this process; "": it is not readable, or the thread has exited."""
     try:
         return Path(f"/proc/self/task/{tid}/{name}").read_text()
     except OSError:

@@ -1,6 +1,6 @@
-"""What one user has in this engine, over all sessions, and may have ([users.NAME]). Main loop thread only.
+"""Limits of one user over all its sessions in this engine ([users.NAME]). Main loop thread only.
 
-Nothing is counted twice: what a user has is asked of the sessions, so that no way out of one can leave a count behind.
+There are no counters here: usage is summed over the sessions, so the end of a session cannot leave a wrong count.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from aiod.engine_api.settings import UserLimits
 
 _BYTES_MIN: Final = 64 * 1024
-"""Less is of no use to a session."""
+"""The least credit that a session is granted."""
 
 
 class SessionUsage(Protocol):
-    """What one session takes of its user's quota (engine/session.py)."""
+    """What one session uses of its user's quota (session.py)."""
 
     @property
     def core(self) -> CoreSession:
@@ -31,11 +31,11 @@ class SessionUsage(Protocol):
 
     @property
     def depth_max(self) -> int:
-        """Requests promised to it as credit."""
+        """Requests granted to it as credit."""
 
     @property
     def bytes_max(self) -> int:
-        """Bytes promised to it as credit."""
+        """Bytes granted to it as credit."""
 
     @property
     def opens_inflight(self) -> int:
@@ -51,59 +51,65 @@ class SessionUsage(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Account:
-    """One user, or one key without a user. A limit of 0 is none."""
+class UserQuota:
+    """The quota of one user, or of a key without a user. A limit of 0 means no limit."""
 
-    who: str
-    """As Peer.who has it."""
+    principal: str
+    """Peer.principal of its sessions."""
     limits: UserLimits
     sessions: set[SessionUsage] = field(default_factory=set)
     rate: Rate = field(default_factory=Rate)
-    """Of all its requests; limits.rate says how much that is (Rates.follow)."""
+    """Rate of all its requests; limited by limits.rate."""
     _messages_left: float = 0.0
     _counted_s: float = 0.0
 
     def grant(self, depth: int, nbytes: int) -> tuple[int, int]:
-        """The credit, requests and bytes, of one more session that asks for so much: what is left of the user's.
+        """The credit of a new session that asks for `depth` requests and `nbytes` bytes: at most what is left.
 
-        Raises OSError EAGAIN or EDQUOT when there is nothing left.
+        Raises OSError EAGAIN or EDQUOT when nothing is left.
         """
         limits = self.limits
         if limits.sessions_max and len(self.sessions) >= limits.sessions_max:
             raise refused(
-                errno.EAGAIN, f"{self.who} has {limits.sessions_max} sessions already; end one first", Reason.LIMIT
+                errno.EAGAIN,
+                f"{self.principal} has {limits.sessions_max} sessions already; end one first",
+                Reason.LIMIT,
             )
         requests = sum(session.depth_max + session.ring_entries for session in self.sessions)
-        promised = sum(session.bytes_max for session in self.sessions)
+        granted = sum(session.bytes_max for session in self.sessions)
         return (
             _left("requests", depth, limits.requests_max, requests, 1),
-            _left("bytes", nbytes, limits.bytes_max, promised, _BYTES_MIN),
+            _left("bytes", nbytes, limits.bytes_max, granted, _BYTES_MIN),
         )
 
     def check_handle(self, what: str) -> None:
-        """Raise OSError EMFILE when the user may have no more files open."""
+        """Raise OSError EMFILE when the user may not open another file."""
         limit = self.limits.handles_max
         if limit and sum(s.core.handles + s.opens_inflight for s in self.sessions) >= limit:
-            raise refused(errno.EMFILE, f"{what}: {self.who} has {limit} handles; close some", Reason.LIMIT)
+            raise refused(errno.EMFILE, f"{what}: {self.principal} has {limit} handles; close some", Reason.LIMIT)
 
     def check_ring(self, entries: int, nbytes: int) -> None:
-        """Raise OSError EAGAIN or EDQUOT when the user may have no such ring."""
+        """Raise OSError EAGAIN or EDQUOT when the user may not have a ring of this size."""
         limits = self.limits
         rings = [session for session in self.sessions if session.ring_bytes]
         if limits.rings_max and len(rings) >= limits.rings_max:
-            raise refused(errno.EAGAIN, f"{self.who} has {limits.rings_max} rings already", Reason.LIMIT)
+            raise refused(errno.EAGAIN, f"{self.principal} has {limits.rings_max} rings already", Reason.LIMIT)
         if limits.ring_bytes_max and sum(s.ring_bytes for s in rings) + nbytes > limits.ring_bytes_max:
             raise refused(
-                errno.EDQUOT, f"a ring of {nbytes} bytes: {self.who} may have {limits.ring_bytes_max}", Reason.LIMIT
+                errno.EDQUOT,
+                f"a ring of {nbytes} bytes: {self.principal} may have {limits.ring_bytes_max}",
+                Reason.LIMIT,
             )
-        promised = sum(s.depth_max + s.ring_entries for s in self.sessions)
-        if limits.requests_max and promised + entries > limits.requests_max:
+        granted = sum(s.depth_max + s.ring_entries for s in self.sessions)
+        if limits.requests_max and granted + entries > limits.requests_max:
             raise refused(
-                errno.EDQUOT, f"a ring of {entries} entries: {self.who} may have {limits.requests_max}", Reason.LIMIT
+                errno.EDQUOT,
+                f"a ring of {entries} entries: {self.principal} may have {limits.requests_max}",
+                Reason.LIMIT,
             )
 
     def too_many_messages(self) -> bool:
-        """Whether this message is one more than the user may send in a second: a token bucket of one second's."""
+        """Count a message; whether it exceeds messages_per_second_max (a token bucket of one second)."""
         limit = self.limits.messages_per_second_max
         if not limit:
             return False
@@ -113,11 +119,11 @@ class Account:
         return self._messages_left < 0
 
 
-def _left(what: str, wanted: int, limit: int, promised: int, least: int) -> int:
-    """What can be promised still."""
+def _left(what: str, wanted: int, limit: int, granted: int, least: int) -> int:
+    """The part of `wanted` that can still be granted."""
     if not limit:
         return wanted
-    if limit - promised < least:
-        sentence = f"of {limit} {what} in flight that this user may have, {promised} are promised to its other sessions"
-        raise refused(errno.EDQUOT, sentence, Reason.LIMIT)
-    return min(wanted, limit - promised)
+    if limit - granted < least:
+        text = f"this user may have {limit} {what} in flight, and {granted} are granted to its other sessions"
+        raise refused(errno.EDQUOT, text, Reason.LIMIT)
+    return min(wanted, limit - granted)

@@ -1,12 +1,14 @@
-"""What an engine has the supervisor keep, for the engine that comes after it: a witness of each open file.
+"""Messages of the descriptor store, where the supervisor keeps a descriptor of each file that an engine has open.
 
-A witness is the file opened once more, which nobody flushes: the kernel tells each open file once of a failed
-write-back, so one that the dead engine was told of, and did not live to pass on, is told again on the witness. It keeps
-the inode in memory too, and an error that nobody was told of with it; and it is there still when the name is not.
+The next engine inherits these descriptors, as a service inherits those of systemd's descriptor store. A stored
+descriptor is a second open file description of the same file, and nobody flushes through it. The kernel reports a
+failed write-back once to each open file description; so an error that the engine had read but not passed on when it
+died is reported again through the stored one. It also keeps the inode in memory, and with it an error that nobody has
+read, and it stays valid when the name is gone.
 
-Messages on a SOCK_SEQPACKET pair, msgpack arrays: `["keep", token, handle, record]` with the descriptor, `["drop",
-token, handle]`, `["end", token]` from the engine, and from its workers (core/ops/flush.h) `["poisoned", dev, ino]` when
-a flush of a file has failed; to a new engine the first of these for all there are, the last one, and `["all"]`.
+Messages on a SOCK_SEQPACKET pair, msgpack arrays. From the engine: `["keep", token, handle, record]` with the
+descriptor, `["drop", token, handle]`, `["end", token]`; from its workers (core/ops/flush.h) `["poisoned", dev, ino]`
+when a flush of a file has failed. To a new engine: all of the "keep" and "poisoned" messages, then `["all"]`.
 """
 
 from __future__ import annotations
@@ -20,47 +22,47 @@ import msgpack
 MESSAGE_BYTES_MAX: Final = 16 * 1024
 
 Message = tuple[list[Any], int]
-"""The message, and the descriptor that came with it (-1: none)."""
+"""A message, and the descriptor that came with it (-1: none)."""
 
 
-class Witness(NamedTuple):
-    """One of them."""
+class StoredDescriptor(NamedTuple):
+    """One descriptor in the store."""
 
     token: bytes
-    """Of the session."""
+    """Token of the session that opened the file."""
     handle: int
     fd: int
-    who: str
-    """Whose session it is (Peer.who)."""
+    principal: str
+    """User or key of the session (Peer.principal)."""
     pid: int
-    """Of its client, -1 where that is unknown."""
+    """Process of the client, -1 where it is unknown."""
     export: str
     flags: int
-    """That it was opened with, of READ, WRITE, APPEND and DIRECT."""
+    """Flags of the open: READ, WRITE, APPEND and DIRECT."""
     dev: int
     ino: int
 
 
-def pack(witness: Witness) -> bytes:
-    """The message that keeps it."""
-    token, handle, _, *record = witness
+def pack(stored: StoredDescriptor) -> bytes:
+    """Pack the "keep" message of `stored`."""
+    token, handle, _, *record = stored
     return packed("keep", token, handle, record)
 
 
 def packed(*message: Any) -> bytes:
-    """Another message."""
+    """Pack any other message."""
     data: bytes = msgpack.packb(message, use_bin_type=True)
     return data
 
 
-def unpack(message: list[Any], fd: int) -> Witness:
-    """The witness of a "keep"."""
+def unpack(message: list[Any], fd: int) -> StoredDescriptor:
+    """The descriptor of a "keep" message, which came with `fd`."""
     _, token, handle, record = message
-    return Witness(token, handle, fd, *record)
+    return StoredDescriptor(token, handle, fd, *record)
 
 
 def receive(end: socket.socket) -> Message | None:
-    """The next message; None: the other end is gone. Raises BlockingIOError where `end` does not block."""
+    """The next message; None at end of file. Raises BlockingIOError where `end` does not block."""
     data, fds, _, _ = socket.recv_fds(end, MESSAGE_BYTES_MAX, 1, socket.MSG_CMSG_CLOEXEC)
     if not data:
         for fd in fds:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from aiod.engine_api.settings import EngineSettings
 
 
-def engine_main(settings: EngineSettings, control: socket.socket, keeper: socket.socket) -> None:
+def engine_main(settings: EngineSettings, control: socket.socket, fd_store: socket.socket) -> None:
     """Be an engine process until the other end of `control` says stop or is gone."""
     from aiod.engine.process import main  # noqa: PLC0415 - in the new process only
 
-    main(settings, control, keeper)
+    main(settings, control, fd_store)

@@ -51,7 +51,7 @@ class Peer(NamedTuple):
         return self.uid >= 0 and self.owner is None
 
     @property
-    def who(self) -> str:
+    def principal(self) -> str:
         """Whom it counts as: a user, a key without one, or anybody (tcp without keys)."""
         if self.uid >= 0:
             return f"uid {self.uid}"
@@ -66,5 +66,5 @@ class Peer(NamedTuple):
     def __str__(self) -> str:
         """For log lines."""
         if self.owner is not None:
-            return f"key {self.owner.name} at {self.address}, {self.who}"
-        return f"pid {self.pid}, uid {self.uid}" if self.is_local else f"{self.who} at {self.address}"
+            return f"key {self.owner.name} at {self.address}, {self.principal}"
+        return f"pid {self.pid}, uid {self.uid}" if self.is_local else f"{self.principal} at {self.address}"

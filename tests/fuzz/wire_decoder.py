@@ -25,8 +25,9 @@ import atheris
 
 from aiod import _core
 from aiod.engine import dispatch, message_router
+from aiod.engine.replies import Replies
 from aiod.engine.session import Session
-from aiod.engine.user_quotas import Account
+from aiod.engine.user_quotas import UserQuota
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
 from aiod_client import wire
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-    from aiod.engine.file_requests import Reopening
+    from aiod.engine.file_requests import ReopenRequest
 
 VECTORS: Final = Path(__file__).parents[2] / "clients" / "vectors"
 _LENGTH: Final = struct.Struct("<H")
@@ -61,17 +62,17 @@ class Frame:
         self.buffer = memoryview(data)
 
 
-class Replies:
-    """A router that sends nothing, but packs it."""
+class Transport:
+    """A transport that sends nothing, but checks that it could be decoded."""
 
     def send(self, _: Peer, frames: list[Any]) -> bool:
-        """What is sent has to be a message."""
+        """Check that the frames are a message."""
         wire.unpack(frames[0])
         return True
 
 
 class Engine:
-    """The handlers of a frontend: a session for every token, and the native core behind SUBMIT and CANCEL."""
+    """The handlers of a message router: a session for every token, and the native core behind SUBMIT and CANCEL."""
 
     def __init__(self) -> None:
         core = _core.Core(
@@ -86,8 +87,9 @@ class Engine:
             ring_poll_max_us=0,
         )
         self.core = core
-        self.frontend = message_router.Frontend(self, 16)
-        self.peer = Peer(b"", -1, "", 0, 0, 0, None, Replies())  # type: ignore[arg-type]
+        self.replies = Replies(self.end_session)
+        self.message_router = message_router.MessageRouter(self, self.replies, 16)
+        self.peer = Peer(b"", -1, "", 0, 0, 0, None, Transport())  # type: ignore[arg-type]
         self.session = self.begin()
         self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None)  # type: ignore[arg-type]
 
@@ -102,9 +104,9 @@ class Engine:
             depth_max=8,
             bytes_max=1 << 16,
             request_bytes_max=1 << 16,
-            account=Account(self.peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
+            quota=UserQuota(self.peer.principal, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
             gids=frozenset(),
-            greeted_by=self.peer.connection,
+            hello_connection=self.peer.connection,
             started_s=0,
             heard_s=0,
         )
@@ -127,7 +129,7 @@ class Engine:
 
     def receive(self, frames: list[bytes]) -> None:
         """One message."""
-        self.frontend.receive(self.peer, [Frame(frame) for frame in frames])  # type: ignore[misc]
+        self.message_router.receive(self.peer, [Frame(frame) for frame in frames])  # type: ignore[misc]
         if self.session.ended:
             self.core.end_session(self.session.core)
             self.session = self.begin()
@@ -139,9 +141,9 @@ class Engine:
 
     def completed(self, session: Session, completions: Any) -> None:
         """A batch that was done at once."""
-        self.frontend.send_to(session, [int(wire.MessageType.COMPLETE), completions[0], {}], completions[1])
+        self.replies.send_to(session, [int(wire.MessageType.COMPLETE), completions[0], {}], completions[1])
 
-    # ---- the frontend's Handlers
+    # ---- message_router.Handlers
 
     def find_session(self, _: bytes, __: Peer) -> Session:
         """Whoever asks."""
@@ -158,34 +160,34 @@ class Engine:
         assert software.isprintable()
         return [wire.MessageType.WELCOME, {}]
 
-    def reopen(self, session: Session, cookie: int, handle: int, opened: Reopening) -> None:
-        """What the frontend says it gives."""
+    def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
+        """Check the types that Handlers documents."""
         assert all(
             0 <= number < 1 << 64 for number in (cookie, opened.flags, opened.dev, opened.ino, opened.generation)
         )
         assert 0 < handle < 1 << 32
         assert type(opened.changed) is bool
-        self.frontend.reply(session, cookie, 0)
+        self.replies.reply(session, cookie, 0)
 
     def repeated(self, session: Session) -> None:
         """Nothing to it."""
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
-        """What the frontend says it gives."""
+        """Check the types that Handlers documents."""
         assert all(0 <= number < 1 << 64 for number in (cookie, flags, mode))
         assert type(export) is type(path) is str
-        self.frontend.reply(session, cookie, 0)
+        self.replies.reply(session, cookie, 0)
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """The same."""
         assert all(0 <= number < 1 << 64 for number in (cookie, handle))
-        self.frontend.reply(session, cookie, 0)
+        self.replies.reply(session, cookie, 0)
 
     def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
         """The same."""
         assert type(verb) is type(export) is type(path) is str
         assert isinstance(arguments, dict)
-        self.frontend.reply(session, cookie, 0)
+        self.replies.reply(session, cookie, 0)
 
     def submit(self, session: Session, received: int, records: bytes, payloads: Any) -> None:
         """To the native core."""

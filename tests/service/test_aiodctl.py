@@ -99,7 +99,7 @@ def test_pool_limits_outlive_the_engine(new_daemon: Callable[..., Any], wait_unt
         (("main", "--max", "0"), 1, "max_threads is 0; allowed: 1 to 4096"),
         (("main", "--max", "4097"), 1, "max_threads is 4097; allowed: 1 to 4096"),
         (("main", "--min", "-1"), 1, "min_threads is -1; allowed: 0 to max_threads"),
-        (("nothere", "--max", "4"), 1, "there is no engine 'nothere'; there is: main"),
+        (("nothere", "--max", "4"), 1, "there is no engine 'nothere'; the engines are: main"),
         (("main",), 2, "give --min N, --max N, or both"),
         (("main", "--max", "many"), 2, "'many' is not a valid integer"),
     ],

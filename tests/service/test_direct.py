@@ -45,7 +45,7 @@ def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any, wait_un
         (f"{place.name}-direct", {}, True),
     ):
         with place.client.open(f"{name}/file", "w+", **options) as file:
-            wait_until(lambda: len(open_flags(pid, path)) == 2, "one for I/O, one for flushes, no witness")
+            wait_until(lambda: len(open_flags(pid, path)) == 2, "one for I/O, one for flushes, none stored")
             for flags in open_flags(pid, path):
                 assert bool(flags & os.O_DIRECT) is direct, (name, options)
             file.pwrite(b"one", 1)

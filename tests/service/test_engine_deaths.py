@@ -394,7 +394,7 @@ def test_more_files_than_the_supervisor_keeps(new_daemon: Callable[..., Any], tr
         for number, file in enumerate(files):
             file.pwrite(bytes([number]), 0)
             file.flush()
-        assert daemon.log.count("more than 50 open files of an engine") == 1
+        assert daemon.log.count("descriptor limit reached (50 open files)") == 1
         os.kill(next(each["pid"] for each in daemon.json("stats")["engines"] if each["name"] == "main"), signal.SIGKILL)
         assert [file.pread(1, 0)[0] for file in files] == [*range(60)]
         for file in files:

@@ -125,7 +125,7 @@ def test_nothing_is_made_where_nothing_may_be_made(new_daemon: Callable[..., Any
         with pytest.raises(FileNotFoundError):
             client.open("scratch/new", "w+")
         for refused in (lambda: client.open("scratch/new", "x"), lambda: client.mkdir("scratch/new")):
-            with pytest.raises(PermissionError, match="nothing may be made"):
+            with pytest.raises(PermissionError, match="nothing may be created"):
                 refused()
     assert [path.name for path in daemon.path.iterdir()] == ["there"]
 

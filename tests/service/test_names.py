@@ -179,25 +179,25 @@ TOO_LONG = "x/" * 3000
     ("verb", "path", "number", "advice"),
     [
         ("list", "absent", errno.ENOENT, "no such name"),
-        ("list", "file", errno.ENOTDIR, "no directory"),
+        ("list", "file", errno.ENOTDIR, "not a directory"),
         ("list", "out", errno.EACCES, "leaves the export"),
         ("list", "../..", errno.EACCES, "leaves the export"),
         ("list", "loop", errno.ELOOP, "symbolic links"),
         ("stat", "absent", errno.ENOENT, "no such name"),
         ("stat", "out", errno.EACCES, "leaves the export"),
-        ("stat", "file/x", errno.ENOTDIR, "no directory"),
+        ("stat", "file/x", errno.ENOTDIR, "not a directory"),
         ("remove", "absent", errno.ENOENT, "no such name"),
         ("remove", "dir", errno.EISDIR, "use rmdir"),
         ("remove", "out/aiod.toml", errno.EACCES, "leaves the export"),
-        ("rmdir", "dir", errno.ENOTEMPTY, "remove what is in it"),
-        ("rmdir", "file", errno.ENOTDIR, "no directory"),
-        ("rmdir", ".", errno.EINVAL, "without a last ."),
+        ("rmdir", "dir", errno.ENOTEMPTY, "remove its entries"),
+        ("rmdir", "file", errno.ENOTDIR, "not a directory"),
+        ("rmdir", ".", errno.EINVAL, "must not end with ."),
         ("rmdir", "out/scratch", errno.EACCES, "leaves the export"),
-        ("mkdir", "dir", errno.EEXIST, "there already"),
-        ("mkdir", "absent/new", errno.ENOENT, "no such directory"),
+        ("mkdir", "dir", errno.EEXIST, "exists already"),
+        ("mkdir", "absent/new", errno.ENOENT, "directory of the path is missing"),
         ("mkdir", "out/new", errno.EACCES, "leaves the export"),
         ("mkdir", "x" * 300, errno.ENAMETOOLONG, "longer than"),
-        ("sync", "file", errno.ENOTDIR, "no directory"),
+        ("sync", "file", errno.ENOTDIR, "not a directory"),
         ("sync", "out", errno.EACCES, "leaves the export"),
         ("stat", "nul\0byte", errno.EINVAL, "zero bytes"),
         ("stat", TOO_LONG, errno.ENAMETOOLONG, "4095 bytes"),
@@ -218,10 +218,10 @@ def test_a_name_that_is_refused(raw: Any, tree: Path, verb: str, path: str, numb
     ("path", "to", "replace", "number", "advice"),
     [
         ("absent", "new", False, errno.ENOENT, "no such name"),
-        ("file", "absent/new", False, errno.ENOENT, "no such directory"),
+        ("file", "absent/new", False, errno.ENOENT, "directory of the path is missing"),
         ("file", "dir", False, errno.EEXIST, "choose another"),
-        ("file", "dir", True, errno.EISDIR, "a directory's"),
-        ("dir", "file", True, errno.ENOTDIR, "in the way"),
+        ("file", "dir", True, errno.EISDIR, "is a directory"),
+        ("dir", "file", True, errno.ENOTDIR, "the new name is a file"),
         ("dir", "dir/inner/new", False, errno.EINVAL, "into itself"),
         ("dir", "dir/inner/new", True, errno.EINVAL, "into itself"),
         ("file", "out/new", False, errno.EACCES, "leaves the export"),
@@ -229,7 +229,7 @@ def test_a_name_that_is_refused(raw: Any, tree: Path, verb: str, path: str, numb
         ("out/aiod.toml", "new", False, errno.EACCES, "leaves the export"),
         ("file", "nul\0byte", False, errno.EINVAL, "zero bytes"),
         ("file", TOO_LONG, False, errno.ENAMETOOLONG, "4095 bytes"),
-        (".", "new", False, errno.EBUSY, "stays"),
+        (".", "new", False, errno.EBUSY, "cannot be changed"),
     ],
 )
 def test_a_rename_that_is_refused(
@@ -271,7 +271,7 @@ def test_arguments_out_of_range(raw: Any, tree: Path) -> None:
 
 def test_an_unknown_export(raw: Any) -> None:
     result, sentence, _ = ask(raw, "list", "", export="nowhere")
-    assert (result, "there is: scratch" in sentence) == (-errno.ENOENT, True)
+    assert (result, "the exports are: scratch" in sentence) == (-errno.ENOENT, True)
 
 
 def test_arguments_of_other_verbs_are_ignored(raw: Any, tree: Path) -> None:
@@ -303,7 +303,7 @@ def test_exports_of_other_kinds(new_daemon: Callable[..., Any], connect: Any, lo
     for verb in ("list", "stat", "remove", "rmdir", "rename", "mkdir", "sync"):
         for path in ("", "x"):
             result, sentence, _ = ask(raw, verb, path, export="single", to="new")
-            assert (result, "no directory" in sentence) == (-errno.ENOTDIR, True)
+            assert (result, "not a directory" in sentence) == (-errno.ENOTDIR, True)
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         path = file.name.removeprefix("/dev/")
         result, sentence, _ = ask(raw, "rename", path, export="devices", to="aiod-test", replace=True)
@@ -341,7 +341,7 @@ def test_more_at_once_than_the_credit(new_daemon: Callable[..., Any], connect: A
         assert sorted(answer[1] for answer in answers) == list(range(BURST))
         assert {answer[2] for answer in answers} <= {0, -errno.EAGAIN}
         refused = [answer[3] for answer in answers if answer[2]]
-    assert all("4 of these wait already" in sentence for sentence in refused)
+    assert all("4 such requests wait already" in sentence for sentence in refused)
     assert sum(map(len, pages(raw, ""))) == 512
 
 

@@ -76,7 +76,7 @@ def test_nothing_was_made_outside(shared_daemon: Any, tree: Path) -> None:
 def test_an_unknown_export(raw: Any, shared_daemon: Any) -> None:
     result, sentence, _ = raw.open("file", export="nowhere")
     assert result == -errno.ENOENT
-    assert "there is: scratch" in sentence
+    assert "the exports are: scratch" in sentence
     with aiod_client.connect(shared_daemon.endpoint) as client, pytest.raises(FileNotFoundError, match="nowhere"):
         client.open("nowhere/file")
 

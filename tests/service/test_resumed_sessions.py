@@ -294,4 +294,4 @@ def test_who_comes_by_the_ring_socket_meanwhile_is_asked_to_come_again(
         connection.connect(str(crash.daemon.runtime_dir / "ring" / "scratch"))
         attach = (RingMessage.ATTACH, ring_wire.VERSION, bytes(16), 8, 0, 1 << 20, b"raw")
         connection.send(ring_wire.ATTACH.pack(*attach))
-        assert b"serves its earlier clients first" in connection.recv(4096)
+        assert b"resumes its earlier sessions first" in connection.recv(4096)

@@ -279,9 +279,9 @@ def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(
         assert time.monotonic() - began_s < DRAIN_TIMEOUT_S + STOP_MARGIN_S
         with pytest.raises(OSError, match="unknown whether done"):
             hanging.result(timeout=30)
-    left = f"left behind: write of 4096 bytes at 8192 on frozen/a, client {listed['client']}, for "
+    left = f"unfinished at shutdown: write of 4096 bytes at 8192 on frozen/a, client {listed['client']}, for "
     assert left in daemon.log
-    assert "stopping with 1 requests still at work" in daemon.log
+    assert "stopping with 1 unfinished requests" in daemon.log
 
 
 def test_an_open_that_hangs_or_waits_is_answered(
@@ -301,7 +301,7 @@ def test_an_open_that_hangs_or_waits_is_answered(
             pool.submit(clients[3].mkdir, "scratch/dir"),
         ]
         for each in hanging:
-            assert "it hangs, unknown whether done; a file that it opens at last is closed" in why_timed_out(each)
+            assert "it hangs, unknown whether done; if it succeeds later, the file is closed" in why_timed_out(each)
         for future in waiting:
             assert "it was not executed" in why_timed_out(future)
         listed = daemon.json("requests")["requests"]

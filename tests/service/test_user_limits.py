@@ -74,7 +74,7 @@ def test_credit_is_shared(
         MessageType.HELLO, {"versions": [1], "features": [], "software": "raw"}
     )
     assert (kind, number) == (MessageType.REFUSAL, errno.EDQUOT)
-    assert "of 300 requests in flight that this user may have, 300 are promised" in sentence
+    assert "this user may have 300 requests in flight, and 300 are granted" in sentence
 
 
 def test_a_small_credit_carries_large_transfers(limited: Callable[..., Any]) -> None:

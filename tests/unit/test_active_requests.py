@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from aiod.engine.active_requests import in_words
+from aiod.engine.active_requests import describe_request
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ from aiod.engine.active_requests import in_words
     ],
 )
 def test_in_words(request_: dict[str, Any], words: str) -> None:
-    assert in_words(request_) == words
+    assert describe_request(request_) == words

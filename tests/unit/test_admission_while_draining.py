@@ -12,7 +12,7 @@ from aiod._core import Session as CoreSession
 from aiod.config import make_config
 from aiod.engine.admission import Admission
 from aiod.engine.session import Session
-from aiod.engine.user_quotas import Account
+from aiod.engine.user_quotas import UserQuota
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
 
@@ -29,9 +29,9 @@ def session() -> Session:
         depth_max=4,
         bytes_max=4096,
         request_bytes_max=4096,
-        account=Account(peer.who, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
+        quota=UserQuota(peer.principal, UserLimits(0, 0, 0, 0, 0, 0, 0, RateLimits(0, 0, 0))),
         gids=frozenset(),
-        greeted_by=peer.connection,
+        hello_connection=peer.connection,
         started_s=0,
         heard_s=0,
     )
@@ -48,10 +48,10 @@ def admission() -> Admission:
     [("list", {"cursor": 0}), ("mkdir", {"mode": 0o755}), ("rename", {"to": "new", "replace": False}), ("remove", {})],
 )
 def test_no_name_any_more(admission: Admission, session: Session, verb: str, arguments: dict[str, Any]) -> None:
-    assert admission.admit_name(session, verb, "scratch", "path", arguments).path == "path"
+    assert admission.admit_directory_request(session, verb, "scratch", "path", arguments).path == "path"
     admission.drain()
     with pytest.raises(OSError, match="daemon is stopping") as caught:
-        admission.admit_name(session, verb, "scratch", "path", arguments)
+        admission.admit_directory_request(session, verb, "scratch", "path", arguments)
     assert caught.value.errno == errno.ESHUTDOWN
 
 

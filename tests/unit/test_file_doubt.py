@@ -14,7 +14,7 @@ from aiod.engine.handles import _doubt
         ((1, 2, 3), (1, 2, 4), "another file"),
         ((1, 2, 3), (1, 3, 3), "another file"),
         ((1, 2, 3), (2, 2, 3), "another file"),
-        ((1, 2, 0), (1, 2, 0), "does not tell"),
+        ((1, 2, 0), (1, 2, 0), "cannot tell"),
         ((1, 2, 3), (1, 2, 0), "another file"),
     ],
 )

@@ -1,8 +1,8 @@
-"""The time after an engine has died in which its successor serves only those who were there (as NFSv4's grace period).
+"""The grace period after the start of an engine that replaces a dead one (as in NFSv4).
 
-Requests without an answer are sent again then, and nothing new is done: so none is repeated over what another client
-has had acknowledged since. It ends when all who are known to have been there say that their repeats are done, at the
-latest after GRACE_S.
+During the grace period the sessions of the previous engine resume, and send again their requests that had no answer.
+Nothing new is executed: so no repeated request overwrites what another client has written and had acknowledged since.
+The period ends when every known session has finished its replay, and at the latest after GRACE_S.
 """
 
 from __future__ import annotations
@@ -22,41 +22,46 @@ log = logging.getLogger(__name__)
 GRACE_S: Final = 2.0
 
 
-class Grace:
+class GracePeriod:
     """Main loop thread only."""
 
     def __init__(self, core: Core, clients: dict[bytes, int], over: Callable[[], None], *, unclean: bool) -> None:
-        """`clients`: tokens of those who were there, and their pids; `unclean`: there may be more of them.
+        """`clients`: tokens of the previous engine's sessions, and their clients' pids.
 
-        `over()` is called at the end, before what was held.
+        `unclean`: there may be sessions that are not known, since the previous daemon did not stop in order. `over()`
+        is called at the end, before the work that was held.
         """
         self._core = core
-        self._awaited = {token for token, pid in clients.items() if pid <= 0 or _lives(pid)}
+        self._awaited = {token for token, pid in clients.items() if pid <= 0 or _is_alive(pid)}
         self._over = over
-        self._unclean = unclean
+        self.unclean = unclean
         self._held: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self.active = bool(self._awaited) or unclean
         core.takes_repeats = self.active
 
     def start(self) -> None:
-        """Begin to count the time."""
+        """Start the timer."""
         if self.active:
-            log.info("for %g s at most only those who were there are served: %d known", GRACE_S, len(self._awaited))
+            log.info(
+                "grace period: for up to %g s only resumed sessions are accepted (%d known)",
+                GRACE_S,
+                len(self._awaited),
+            )
             self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._end)
 
     def hold(self, work: Callable[[], None]) -> None:
-        """Do `work` when it is over."""
+        """Do `work` when the period is over."""
         self._held.append(work)
 
     def done(self, token: bytes) -> None:
-        """That session's repeats are done, or it has ended."""
+        """The session has finished its replay, or has ended."""
         self._awaited.discard(token)
-        if self.active and not self._awaited and not self._unclean:
+        if self.active and not self._awaited and not self.unclean:
             self._end()
 
     def stop(self) -> None:
-        """No more timers."""
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -66,14 +71,14 @@ class Grace:
         self.stop()
         self.active = self._core.takes_repeats = False
         if self._awaited:
-            log.info("%d of those who were there have not come back", len(self._awaited))
+            log.info("%d sessions did not reconnect", len(self._awaited))
         self._over()
         held, self._held = self._held, []
         for work in held:
             work()
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
