@@ -1,4 +1,4 @@
-"""The front endpoint: hello, "who serves X", and aiodctl's verbs. Keeps nothing about a client."""
+"""The front endpoint: HELLO, LOCATE (which engine serves an export), and aiodctl's verbs. Stateless."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aiod.config import ConfigError
 from aiod.config.engines import check_threads
 from aiod.net.router import Router
 from aiod.supervisor import stats
-from aiod.supervisor.engines import EngineUnavailableError
+from aiod.supervisor.errors import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
 from aiod.util.process_limits import resident_bytes, trim_memory
 from aiod_client import wire
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from aiod.config import Config
     from aiod.net.curve import Curve
     from aiod.net.peer import Peer
-    from aiod.supervisor.engines import Engine
+    from aiod.supervisor.engine import Engine
     from aiod.supervisor.front_tcp import FrontTcp
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ _MEMORY_GROWTH_MAX: Final = 64 * 1024 * 1024
 
 
 class RefusedError(Exception):
-    """An order that is not carried out: errno, sentence and reason for the one who gave it."""
+    """A command that is not carried out; errno, message and reason are for the client."""
 
-    def __init__(self, number: int, sentence: str, reason: int) -> None:
-        super().__init__(sentence)
+    def __init__(self, number: int, text: str, reason: int) -> None:
+        super().__init__(text)
         self.number = number
-        self.sentence = sentence
+        self.text = text
         self.reason = reason
 
 
@@ -67,19 +67,19 @@ class Control:
         reload: Callable[[], Awaitable[dict[str, Any]]],
         stop: Callable[[], None],
     ) -> None:
-        """Serve what comes to `listener`, at the front endpoint, and to that of `tcp`; both stay the caller's.
+        """Serve `listener`, at the front endpoint, and that of `tcp`; the caller closes both.
 
-        `reload` reads the configuration anew, `stop` begins the daemon's end.
+        `reload` reads the configuration again, `stop` begins to stop the daemon.
         """
         self._config = config
         self._engines = engines
-        self._read_again = reload
+        self._reload_config = reload
         self._begin_stop = stop
         self._started_s = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._memory_timer: asyncio.TimerHandle | None = None
         self._memory_max = _MEMORY_MAX
-        self._questions: dict[str, Callable[[], Awaitable[Any]]] = {
+        self._queries: dict[str, Callable[[], Awaitable[Any]]] = {
             "ping": self._ping,
             "version": self._version,
             "stats": self._stats,
@@ -87,7 +87,7 @@ class Control:
             "exports": self._exports,
             "clients": self._clients,
         }
-        self._orders: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
+        self._privileged: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "pool": self._pool,
             "handles": self._open_handles,
             "requests": self._requests,
@@ -112,19 +112,19 @@ class Control:
         )
 
     def start(self) -> None:
-        """Serve."""
+        """Begin to serve."""
         for router in self._routers:
             router.start()
         self._watch_memory()
 
     def apply(self, config: Config) -> None:
-        """Answer by `config` from now on; who may connect has been changed before."""
+        """Use `config` from now on; the keys of clients have been changed before."""
         self._config = config
         for router in self._routers:
             router.shut_down_strangers()
 
     def close(self, linger_ms: int) -> None:
-        """Serve no more."""
+        """Stop serving."""
         if self._memory_timer is not None:
             self._memory_timer.cancel()
         for task in self._tasks:
@@ -133,15 +133,19 @@ class Control:
             router.close(linger_ms)
 
     def _watch_memory(self) -> None:
-        """Messages without an end are buffered by libzmq, unseen: drop them all when they have grown too much."""
+        """Drop all connections when libzmq buffers too much: it does so for messages without an end, unseen."""
         if resident_bytes() > self._memory_max:
             trim_memory()
             resident = resident_bytes()
             if resident > self._memory_max:
-                log.error("%d bytes resident, more than %d: dropping what was received", resident, self._memory_max)
+                log.error(
+                    "%d bytes resident, more than %d: dropping all connections and buffered messages",
+                    resident,
+                    self._memory_max,
+                )
                 for router in self._routers:
                     router.rebind(router.endpoint)
-                # What is left after it will not go by doing it again.
+                # Memory that is still used after it would not be freed by doing it again.
                 self._memory_max = max(_MEMORY_MAX, resident + _MEMORY_GROWTH_MAX)
         self._memory_timer = asyncio.get_running_loop().call_later(_MEMORY_PERIOD_S, self._watch_memory)
 
@@ -158,7 +162,7 @@ class Control:
     def _handle(self, peer: Peer, message: list[Any], frame_count: int) -> None:
         match message:
             case _ if frame_count > 1:
-                raise wire.WireError("the front endpoint takes no payload frames")
+                raise wire.WireError("the front endpoint accepts no payload frames")
             case [MessageType.HELLO, dict() as offer, *_]:
                 self._hello(peer, offer)
             case [MessageType.LOCATE, int() as cookie, str() as export, *_] if 0 <= cookie < 1 << 64:
@@ -166,23 +170,23 @@ class Control:
             case [MessageType.CONTROL, int() as cookie, str() as verb, *more] if 0 <= cookie < 1 << 64:
                 self._control(peer, cookie, verb, more[0] if more and isinstance(more[0], dict) else {})
             case _:
-                raise wire.WireError(f"message of type {message[0]}: not of the front endpoint, or malformed")
+                raise wire.WireError(f"message of type {message[0]}: not for the front endpoint, or malformed")
 
     def _send(self, peer: Peer, elements: list[Any]) -> None:
         if peer.transport is None or not peer.transport.send(peer, [wire.pack(*elements)]):
-            log.info("%s is gone, or does not read its replies", peer)
+            log.info("%s has gone, or does not read its replies", peer)
 
     def _reply(self, peer: Peer, cookie: int, body: Any) -> None:
         self._send(peer, wire.reply(cookie, 0, None, body))
 
-    def _deny(self, peer: Peer, cookie: int, number: int, sentence: str, reason: int) -> None:
-        self._send(peer, wire.reply(cookie, -number, sentence, None, reason))
+    def _deny(self, peer: Peer, cookie: int, number: int, text: str, reason: int) -> None:
+        self._send(peer, wire.reply(cookie, -number, text, None, reason))
 
     def _hello(self, peer: Peer, offer: dict[Any, Any]) -> None:
         version = wire.negotiate(offer.get("versions"))
         if version is None:
-            sentence = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
-            self._send(peer, wire.refusal(errno.EPROTONOSUPPORT, sentence, Reason.NO_VERSION))
+            text = f"no common protocol version: this daemon speaks {list(wire.VERSIONS)}; use a matching client"
+            self._send(peer, wire.refusal(errno.EPROTONOSUPPORT, text, Reason.NO_VERSION))
             return
         welcome = {"version": version, "features": [], "software": f"aiod {__version__}", "pid": os.getpid()}
         self._send(peer, [MessageType.WELCOME, welcome])
@@ -191,44 +195,44 @@ class Control:
         settings = self._config.exports.get(export)
         if settings is None:
             known = ", ".join(sorted(self._config.exports))
-            sentence = f"there is no export {export[:64]!r}; there is: {known} (ENOENT)"
-            self._deny(peer, cookie, errno.ENOENT, sentence, Reason.NO_EXPORT)
+            text = f"there is no export {export[:64]!r}; the exports are: {known} (ENOENT)"
+            self._deny(peer, cookie, errno.ENOENT, text, Reason.NO_EXPORT)
             return
         engine = self._engines[settings.engine]
         if engine.endpoint is None:
             self._deny(peer, cookie, errno.EIO, f"{engine.why_unavailable()} (EIO)", Reason.NOT_SERVING)
             return
-        # Which of this machine's addresses is the right one, who has reached one of them knows best.
+        # A remote client has reached one of this machine's addresses: it uses that one with the engine's port.
         endpoint = engine.endpoint if peer.is_local else f"tcp://*:{engine.tcp_port}"
         self._reply(peer, cookie, {"engine": engine.name, "endpoint": endpoint})
 
     def _control(self, peer: Peer, cookie: int, verb: str, arguments: dict[Any, Any]) -> None:
         if len(self._tasks) >= _VERBS_AT_ONCE_MAX:
-            sentence = "the daemon is answering others; try again later (EAGAIN)"
-            self._deny(peer, cookie, errno.EAGAIN, sentence, Reason.LIMIT)
-        elif verb not in self._questions and verb not in self._orders:
-            known = ", ".join([*self._questions, *self._orders])
-            sentence = f"unknown verb {verb[:64]!r}; there is: {known} (EINVAL)"
-            self._deny(peer, cookie, errno.EINVAL, sentence, Reason.BAD_ENTRY)
-        elif not self._may(peer, verb):
+            text = "the daemon is busy with other commands; try again later (EAGAIN)"
+            self._deny(peer, cookie, errno.EAGAIN, text, Reason.LIMIT)
+        elif verb not in self._queries and verb not in self._privileged:
+            known = ", ".join([*self._queries, *self._privileged])
+            text = f"unknown verb {verb[:64]!r}; the verbs are: {known} (EINVAL)"
+            self._deny(peer, cookie, errno.EINVAL, text, Reason.BAD_ENTRY)
+        elif not self._is_permitted(peer, verb):
             log.warning("refused %s to %s", verb, peer)
-            sentence = f"{verb}: {self._who_may()} may do this (EPERM)"
-            self._deny(peer, cookie, errno.EPERM, sentence, Reason.NOT_ALLOWED)
-        elif verb in self._questions:
-            self._begin(peer, cookie, self._questions[verb]())
+            text = f"{verb}: {self._permitted_users()} may do this (EPERM)"
+            self._deny(peer, cookie, errno.EPERM, text, Reason.NOT_ALLOWED)
+        elif verb in self._queries:
+            self._begin(peer, cookie, self._queries[verb]())
         else:
-            self._begin(peer, cookie, self._orders[verb](arguments))
+            self._begin(peer, cookie, self._privileged[verb](arguments))
 
-    def _may(self, peer: Peer, verb: str) -> bool:
-        """Whether `peer` may have it carried out."""
-        if verb in _FOR_EVERYONE or (verb in self._questions and self._config.stats_for == "everyone"):
+    def _is_permitted(self, peer: Peer, verb: str) -> bool:
+        """Whether `peer` may use `verb`."""
+        if verb in _FOR_EVERYONE or (verb in self._queries and self._config.stats_for == "everyone"):
             return True
         if peer.uid in {0, os.getuid()}:
             return True
         control = self._config.control_gids
         return bool(control) and not control.isdisjoint(peer.groups())
 
-    def _who_may(self) -> str:
+    def _permitted_users(self) -> str:
         own = f"the daemon's own user (uid {os.getuid()})"
         groups = ", ".join(self._config.control_groups)
         return f"only root, {own} and members of {groups}" if groups else f"only root and {own}"
@@ -242,18 +246,18 @@ class Control:
         try:
             body = await carry_out
         except RefusedError as error:
-            self._deny(peer, cookie, error.number, error.sentence, error.reason)
+            self._deny(peer, cookie, error.number, error.text, error.reason)
         except Exception as error:
-            log.exception("a verb failed, which is a mistake of the daemon's")
-            sentence = f"the daemon could not answer ({error!r}): see its log (EIO)"
-            self._deny(peer, cookie, errno.EIO, sentence, Reason.BY_KERNEL)
+            log.exception("internal error in control command")
+            text = f"the daemon could not answer ({error!r}): see its log (EIO)"
+            self._deny(peer, cookie, errno.EIO, text, Reason.BY_KERNEL)
         else:
             self._reply(peer, cookie, body)
 
-    # ---- verbs: orders
+    # ---- privileged verbs
 
     async def _pool(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Change the limits of the pool of `engine`: `max_threads`, `min_threads`; what is not given stays."""
+        """Change `max_threads` and `min_threads` of the pool of `engine`; a limit that is not given stays."""
         engine = self._find_engine(str(arguments.get("engine")))
         max_threads = arguments.get("max_threads", engine.max_threads)
         min_threads = arguments.get("min_threads", engine.min_threads)
@@ -270,42 +274,42 @@ class Control:
         engine = self._engines.get(name)
         if engine is None:
             known = ", ".join(sorted(self._engines))
-            sentence = f"there is no engine {name[:64]!r}; there is: {known} (ENOENT)"
-            raise RefusedError(errno.ENOENT, sentence, Reason.BAD_ENTRY)
+            text = f"there is no engine {name[:64]!r}; the engines are: {known} (ENOENT)"
+            raise RefusedError(errno.ENOENT, text, Reason.BAD_ENTRY)
         return engine
 
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Read the configuration anew, and change what it changes."""
+        """Read the configuration again, and apply its changes."""
         try:
-            return await self._read_again()
+            return await self._reload_config()
         except ConfigError as error:
             raise RefusedError(errno.EINVAL, f"nothing was changed: {error}", Reason.BAD_ENTRY) from error
         except OSError as error:
             raise RefusedError(error.errno or errno.EIO, error.strerror or str(error), reason_of(error)) from error
 
     async def _drain(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Finish what is in flight, and end, as SIGTERM has it; this answer goes out first."""
+        """Finish the requests in flight, and stop, as after SIGTERM; the answer is sent before."""
         asyncio.get_running_loop().call_soon(self._begin_stop)
         return {"pid": os.getpid(), "drain_timeout_s": self._config.drain_timeout_s}
 
     async def _kick(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """End the session of `client`, by its id as the verb clients shows it."""
+        """End the session whose id, as the verb clients shows it, is `client`."""
         client = str(arguments.get("client"))[:64]
         why = "an administrator has ended this session (aiodctl kick)"
         ended = await self._ask_all("kick", client=client, why=why)
         if not any(ended.values()):
-            sentence = f"there is no client {client!r}; aiodctl clients shows who there is (ENOENT)"
-            raise RefusedError(errno.ENOENT, sentence, Reason.BAD_ENTRY)
+            text = f"there is no client {client!r}; aiodctl clients lists the clients (ENOENT)"
+            raise RefusedError(errno.ENOENT, text, Reason.BAD_ENTRY)
         return {"client": client, "engines": [name for name, count in ended.items() if count]}
 
     async def _open_handles(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Every open file of every client: an order by whom it is for, since names may be nobody else's business."""
+        """List every open file of every client. Privileged, since file names may be confidential."""
         answers = await self._ask_all("handles")
         handles = [{"engine": name} | handle for name, answer in answers.items() for handle in answer or []]
         return {"handles": handles}
 
     async def _requests(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """What is in service in `engine`, or in all, the oldest first: an order, as handles is one."""
+        """List the active requests of `engine`, or of all, the oldest first. Privileged for the same reason."""
         if "engine" in arguments:
             engine = self._find_engine(str(arguments["engine"]))
             answers = {engine.name: await self._ask(engine, "requests")}
@@ -320,7 +324,7 @@ class Control:
         ]
         return {"engines": engines, "requests": requests[:_REQUESTS_MAX]}
 
-    # ---- verbs: questions
+    # ---- queries
 
     async def _ping(self) -> dict[str, Any]:
         return {"pid": os.getpid(), "version": __version__, "uptime_s": time.monotonic() - self._started_s}
@@ -329,7 +333,7 @@ class Control:
         return {"version": __version__, "protocol_versions": list(wire.VERSIONS), "pid": os.getpid()}
 
     async def _ask_all(self, verb: str, **arguments: Any) -> dict[str, Any]:
-        """Every engine's answer by its name; None of those that do not answer."""
+        """The answer of every engine by its name; None for an engine that does not answer."""
         engines = dict(self._engines)  # a reload may change them meanwhile
         answers = await asyncio.gather(*(self._ask(engine, verb, **arguments) for engine in engines.values()))
         return dict(zip(engines, answers, strict=True))

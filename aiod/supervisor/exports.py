@@ -1,4 +1,4 @@
-"""What is odd about the places that are exported: told at the start and at a reload, and served all the same."""
+"""Warns at the start and at a reload of exports that do not exist, or cannot be written to. They are served anyway."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_exports(exports: Mapping[str, ExportConfig]) -> None:
-    """Log those that are not there, and those that cannot be written to though they are not `read_only`.
+    """Log exports that do not exist, and read-only file systems of exports that are not `read_only`.
 
-    In a thread of its own, which nobody waits for: a dead network mount answers nobody.
+    In a thread of its own, which is never joined: on a dead network mount it would block for ever.
     """
-    threading.Thread(target=_look_at, args=(dict(exports),), name="exports", daemon=True).start()
+    threading.Thread(target=_check, args=(dict(exports),), name="exports", daemon=True).start()
 
 
-def _look_at(exports: Mapping[str, ExportConfig]) -> None:
+def _check(exports: Mapping[str, ExportConfig]) -> None:
     for name, export in exports.items():
         try:
             flags = os.statvfs(export.path).f_flag

@@ -1,6 +1,6 @@
-"""Keeps the witnesses of one engine's open files over its death. Main loop thread only.
+"""The descriptor store of one engine: descriptors of its open files, which the next engine inherits.
 
-Closing a file may block for as long as its disk hangs: a thread of its own does that.
+Main loop thread only, but for closing: that may block for as long as a disk hangs, so a thread of its own does it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod.engine_api import fd_store_messages
 
 if TYPE_CHECKING:
-    from aiod.engine_api.fd_store_messages import Witness
+    from aiod.engine_api.fd_store_messages import StoredDescriptor
 
 log = logging.getLogger(__name__)
 
@@ -25,31 +25,31 @@ _MESSAGES_PER_TURN: Final = 256
 _closer: Final = ThreadPoolExecutor(1, "aiod-closer")
 
 
-class Keeper:
-    """What one engine has open, in the order in which it was opened."""
+class FdStore:
+    """Descriptors of one engine's open files, in the order of opening."""
 
     def __init__(self, count_max: int) -> None:
-        """`count_max`: what is opened beyond so many is not kept, and is opened again by its name."""
+        """`count_max`: files beyond this number are not stored; their clients reopen them by name."""
         self.count = 0
-        """Of witnesses."""
+        """Number of stored descriptors."""
         self._count_max = count_max
-        self._told = False
-        self._kept: dict[bytes, dict[int, Witness]] = {}  # by token and handle
-        self._poisoned: set[tuple[int, int]] = set()  # files of these by device and inode, a flush of which has failed
+        self._warned_full = False
+        self._stored: dict[bytes, dict[int, StoredDescriptor]] = {}  # by token and handle
+        self._poisoned: set[tuple[int, int]] = set()  # device and inode of stored files whose flush has failed
         self._end: socket.socket | None = None
 
     async def serve(self, end: socket.socket) -> None:
-        """Give the engine at the other end all there is, and take what it has kept, until `let_go`."""
+        """Hand all descriptors over to the engine at the other end, then store what it sends until `disconnect`."""
         end.settimeout(_HAND_OVER_TIMEOUT_S)
-        ordered = [witness for session in self._kept.values() for witness in session.values()]
-        with contextlib.suppress(OSError):  # it has died, which others notice
+        ordered = [stored for session in self._stored.values() for stored in session.values()]
+        with contextlib.suppress(OSError):  # the engine has died, which Engine notices
             await asyncio.to_thread(_hand_over, end, ordered, [*self._poisoned])
         end.settimeout(0)
         self._end = end
         asyncio.get_running_loop().add_reader(end.fileno(), self._drain)
 
-    def let_go(self) -> None:
-        """The engine has died: take what it has said still, and no more."""
+    def disconnect(self) -> None:
+        """Read the messages that a dead engine has left in the socket, and close it."""
         end = self._end
         if end is not None:
             asyncio.get_running_loop().remove_reader(end.fileno())
@@ -58,13 +58,13 @@ class Keeper:
             end.close()
             self._end = None
 
-    def forget(self) -> None:
-        """Nobody needs them any more."""
-        for token in [*self._kept]:
-            self._forget_session(token)
+    def clear(self) -> None:
+        """Close all stored descriptors."""
+        for token in [*self._stored]:
+            self._close_session(token)
 
     def _drain(self) -> bool:
-        """Take what has come; whether there may be more."""
+        """Handle a bounded number of messages; whether there may be more."""
         assert self._end is not None, "serve() comes first"  # noqa: S101 - a mistake of ours
         for _ in range(_MESSAGES_PER_TURN):
             try:
@@ -72,58 +72,61 @@ class Keeper:
             except BlockingIOError:
                 return False
             except OSError as error:
-                log.warning("an open file of an engine cannot be kept: %s", error.strerror)
+                log.warning("cannot receive a descriptor from an engine: %s", error.strerror)
                 return False
             if received is None:
                 asyncio.get_running_loop().remove_reader(self._end.fileno())
                 return False
-            self._take(*received)
+            self._handle(*received)
         return True
 
-    def _take(self, message: list[Any], fd: int) -> None:
+    def _handle(self, message: list[Any], fd: int) -> None:
         match message:
             case ["keep", token, handle, _]:
-                self._close(self._kept.setdefault(token, {}).pop(handle, None))
+                self._close(self._stored.setdefault(token, {}).pop(handle, None))
                 if fd >= 0 and self.count < self._count_max:
-                    self._kept[token][handle] = fd_store_messages.unpack(message, fd)
+                    self._stored[token][handle] = fd_store_messages.unpack(message, fd)
                     self.count += 1
                 elif fd >= 0:
                     _closer.submit(os.close, fd)
-                    self._tell_full()
-            case ["drop", token, handle] if token in self._kept:
-                self._close(self._kept[token].pop(handle, None))
-                if not self._kept[token]:
-                    del self._kept[token]
+                    self._warn_full()
+            case ["drop", token, handle] if token in self._stored:
+                self._close(self._stored[token].pop(handle, None))
+                if not self._stored[token]:
+                    del self._stored[token]
             case ["end", token]:
-                self._forget_session(token)
+                self._close_session(token)
             case ["poisoned", dev, ino] if self._has(dev, ino):
                 self._poisoned.add((dev, ino))
 
     def _has(self, dev: int, ino: int) -> bool:
-        kept = (witness for session in self._kept.values() for witness in session.values())
-        return any((witness.dev, witness.ino) == (dev, ino) for witness in kept)
+        each = (stored for session in self._stored.values() for stored in session.values())
+        return any((stored.dev, stored.ino) == (dev, ino) for stored in each)
 
-    def _tell_full(self) -> None:
-        if not self._told:
-            self._told = True
-            log.warning("more than %d open files of an engine: they are kept no more over its death", self._count_max)
+    def _warn_full(self) -> None:
+        if not self._warned_full:
+            self._warned_full = True
+            log.warning(
+                "descriptor limit reached (%d open files): new files will not survive a crash of the engine",
+                self._count_max,
+            )
 
-    def _forget_session(self, token: bytes) -> None:
-        for witness in self._kept.pop(token, {}).values():
-            self._close(witness)
+    def _close_session(self, token: bytes) -> None:
+        for stored in self._stored.pop(token, {}).values():
+            self._close(stored)
 
-    def _close(self, witness: Witness | None) -> None:
-        if witness is not None:
+    def _close(self, stored: StoredDescriptor | None) -> None:
+        if stored is not None:
             self.count -= 1
-            file = witness.dev, witness.ino
+            file = stored.dev, stored.ino
             if file in self._poisoned and not self._has(*file):
                 self._poisoned.discard(file)
-            _closer.submit(os.close, witness.fd)
+            _closer.submit(os.close, stored.fd)
 
 
-def _hand_over(end: socket.socket, kept: list[Witness], poisoned: list[tuple[int, int]]) -> None:
-    for witness in kept:
-        socket.send_fds(end, [fd_store_messages.pack(witness)], [witness.fd])
+def _hand_over(end: socket.socket, descriptors: list[StoredDescriptor], poisoned: list[tuple[int, int]]) -> None:
+    for stored in descriptors:
+        socket.send_fds(end, [fd_store_messages.pack(stored)], [stored.fd])
     for dev, ino in poisoned:
         end.send(fd_store_messages.packed("poisoned", dev, ino))
     end.send(fd_store_messages.packed("all"))

@@ -1,6 +1,7 @@
-"""The listening socket of the front endpoint, which outlives a restart where systemd keeps it.
+"""The listening socket of the front endpoint, which survives a restart in systemd's descriptor store.
 
-Its unit says so by FileDescriptorStoreMax=. Who connects meanwhile waits in the socket's queue, and is not refused.
+The unit enables that by FileDescriptorStoreMax=. Clients that connect during the restart wait in the socket's queue,
+and are not refused.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ class FrontSocket:
     """The socket, from systemd or new. Main loop thread only."""
 
     def __init__(self, endpoint: str, notifier: Notifier) -> None:
-        """Have it listen at `endpoint`. Raises OSError with a sentence when it cannot."""
+        """Listen at `endpoint`. Raises OSError with a message when that fails."""
         self._endpoint = endpoint
         path = path_of(endpoint)
-        kept = notifier.take(_NAME)
-        if kept is not None and kept.getsockname() == path and _is_socket(path):
-            log.debug("the front socket is the one from before the restart")
-            self.listener: socket.socket = kept
+        stored = notifier.take(_NAME)
+        if stored is not None and stored.getsockname() == path and _is_socket(path):
+            log.debug("using the front socket from before the restart")
+            self.listener: socket.socket = stored
         else:
-            if kept is not None:
-                kept.close()
-                notifier.forget(_NAME)
+            if stored is not None:
+                stored.close()
+                notifier.remove(_NAME)
             self.listener = listen(endpoint)
-            notifier.keep(_NAME, self.listener)
-        # Elsewhere nobody would remove its name after the last stop.
+            notifier.store(_NAME, self.listener)
+        # In any other directory, its name would remain after the last stop.
         directories = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
         self._stays = notifier.active and str(Path(path).parent) in directories
 
     def close(self) -> None:
-        """Listen no more; its name stays if systemd may keep the socket."""
+        """Close the socket; its name stays if systemd may have stored the socket."""
         if self._stays:
             self.listener.close()
         else:

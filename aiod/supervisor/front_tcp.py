@@ -1,4 +1,4 @@
-"""The front endpoint for clients of other hosts: its listening socket, and who may connect."""
+"""The front endpoint for clients of other hosts: its listening socket, and the keys of the clients."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class FrontTcp:
     """Main loop thread only."""
 
     def __init__(self, listener: socket.socket, curve: Curve | None) -> None:
-        """`curve` None: everybody may connect."""
+        """`curve` None: there are no keys, and anyone may connect."""
         self.listener = listener
         self.curve = curve
         self.endpoint = endpoint_of(listener)
 
     @classmethod
     def of(cls, config: Config, context: zmq.Context[zmq.Socket[bytes]]) -> Self | None:
-        """As configured; None: clients come from this host only. Raises OSError with a sentence."""
+        """Listen as `config` says; None: only clients of this host are served. Raises OSError with a message."""
         if not config.tcp.listen:
             return None
         host, port = config.tcp.address
@@ -41,23 +41,23 @@ class FrontTcp:
         )
         if made.curve is not None:
             made.curve.start()
-            log.info("serves %s as well, for %d keys", made.endpoint, len(settings.owners))
+            log.info("serving %s as well, for %d keys", made.endpoint, len(settings.owners))
         else:
             log.critical(
-                "INSECURE (insecure_tcp = true): everybody who reaches %s may use every export that names no users, "
-                "groups or keys, and whoever is on the way reads and changes what is sent",
+                "INSECURE (insecure_tcp = true): anyone who reaches %s may use every export that names no users, "
+                "groups or keys, and anyone on the network path can read and change the data",
                 made.endpoint,
             )
         return made
 
     def apply(self, config: Config) -> None:
-        """Let in whom `config` names, from now on."""
+        """Accept the keys of `config` from now on."""
         settings = config.tcp_settings(0)
         if self.curve is not None and settings is not None:
             self.curve.owners = settings.owners
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.listener.close()
         if self.curve is not None:
             self.curve.stop()

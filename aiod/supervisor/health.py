@@ -1,8 +1,7 @@
-"""Whether the engines answer: a main loop that is stuck has its engine killed, so that it is replaced.
+"""Health check: an engine whose main loop is stuck is killed, and so replaced.
 
-The rounds of this watch are also what the watchdog of systemd hears: a supervisor whose loop does not run, or that
-looks after its engines no more, is restarted. An engine that cannot die inside the kernel has been dealt with: the
-others go on.
+Each round also notifies systemd's watchdog, so systemd restarts a supervisor whose loop does not run, or that no longer
+checks its engines. An engine stuck in uninterruptible sleep does not trip the watchdog; the other engines continue.
 """
 
 from __future__ import annotations
@@ -12,36 +11,37 @@ import math
 import time
 from typing import TYPE_CHECKING, Final
 
-from aiod.supervisor.engines import START_TIMEOUT_S, EngineUnavailableError
+from aiod.supervisor.engine import START_TIMEOUT_S
+from aiod.supervisor.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from aiod.supervisor.engines import Engine
+    from aiod.supervisor.engine import Engine
     from aiod.supervisor.systemd import Notifier
 
 _PERIOD_MAX_S: Final = 1.0
 _PERIOD_MIN_S: Final = 0.05
 _ASKED_MIN: Final = 3
-"""Questions in a row that are not answered, at least: one alone may be our own fault, who had been stopped."""
+"""At least so many pings in a row stay unanswered: a single one may be late because the supervisor was stopped."""
 
 
 class Health:
-    """The watch over the engines. Main loop thread only."""
+    """Main loop thread only."""
 
     def __init__(self, engines: Mapping[str, Engine], watchdog_s: Callable[[], float], notifier: Notifier) -> None:
-        """`watchdog_s()`: how long an engine may be silent (seconds); 0: for ever."""
+        """`watchdog_s()`: longest silence of an engine (seconds); 0: no limit."""
         self._engines = engines
         self._watchdog_s = watchdog_s
         self._notifier = notifier
         self._unanswered: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Look after the engines until cancelled."""
+        """Check the engines until cancelled."""
         while True:
             began_s = time.monotonic()
             period_s = self._period_s()
-            await asyncio.gather(*(self._look(engine, period_s) for engine in list(self._engines.values())))
+            await asyncio.gather(*(self._check(engine, period_s) for engine in list(self._engines.values())))
             self._notifier.alive()
             await asyncio.sleep(max(0.0, began_s + period_s - time.monotonic()))
 
@@ -49,8 +49,8 @@ class Health:
         limits = [_PERIOD_MAX_S, *(limit_s / _ASKED_MIN for limit_s in (self._watchdog_s(), self._notifier.watchdog_s))]
         return max(_PERIOD_MIN_S, min(limit_s for limit_s in limits if limit_s > 0))
 
-    async def _look(self, engine: Engine, period_s: float) -> None:
-        """Ask it whether it is there; end it when it has not answered for too long."""
+    async def _check(self, engine: Engine, period_s: float) -> None:
+        """Ping the engine; kill it when it has not answered for too long."""
         limit_s = self._watchdog_s()
         if engine.state != "serving" or limit_s == 0:
             self._unanswered.pop(engine.name, None)
@@ -65,7 +65,7 @@ class Health:
         else:
             unanswered = 0
         if engine.incarnation != incarnation or engine.state != "serving":
-            return  # it ended meanwhile, and is seen to already
+            return  # it ended meanwhile, and is being restarted
         self._unanswered[engine.name] = unanswered
         if unanswered >= max(_ASKED_MIN, math.ceil(limit_s / period_s)):
             self._unanswered.pop(engine.name)

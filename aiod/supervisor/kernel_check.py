@@ -1,4 +1,4 @@
-"""What the daemon needs of the kernel, asked before anything is served: at the first open it would be too late."""
+"""Checks, before anything is served, that the kernel provides what the daemon needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DESCRIPTORS = Path("/proc/self/fd")
 
 
 def why_unfit() -> str | None:
-    """The message that says what is missing and what to do; None: nothing is. Engines inherit what this process may."""
+    """What is missing, with a remedy; None: nothing. The engines inherit this process's permissions."""
     number = -_core.probe_open_beneath()
     if number:
         return (

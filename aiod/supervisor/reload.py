@@ -1,4 +1,4 @@
-"""What a new configuration changes in a running daemon: what at once, and what waits for a restart. Pure functions."""
+"""Compares configurations: which changes can be applied now, and which need a restart. Pure functions."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ _RESTART: Final = frozenset(
         "tcp.insecure_tcp",
     }
 )
-"""Keys that a running engine has built upon, or has told its clients."""
+"""Keys that an engine uses only at its start, or has announced to its clients."""
 
 
 class Change(NamedTuple):
-    """One key with another value; a whole section that came or went has None for the value that is not there."""
+    """One key with a new value. For a whole section that was added or removed, the missing value is None."""
 
     key: tuple[str, ...]
     before: Any
     after: Any
 
     def __str__(self) -> str:
-        """For people: what became of it."""
+        """The change in words."""
         name = ".".join(self.key)
         if self.before is None:
             return f"{name}: added"
@@ -51,19 +51,19 @@ class Change(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a reload does."""
+    """The result of `plan`."""
 
     config: Config
-    """The daemon's from now on: what was wanted, but for what needs a restart."""
+    """The wanted configuration, without the changes that need a restart."""
     changed: list[Change]
     restart: list[Change]
-    """What was wanted and is not in `config`."""
+    """Changes that are not in `config`."""
 
 
 def plan(running: Config, wanted: Config, source: str) -> Plan:
-    """What turns `running` into `wanted` without a restart; `source` names the file in errors.
+    """The changes that turn `running` into `wanted`; `source` names the file in errors.
 
-    Raises ConfigError when what can be changed now does not fit what has to wait.
+    Raises ConfigError when the changes that can be applied now do not fit the keys that need a restart.
     """
     before, after = _sections(running), _sections(wanted)
     changed: list[Change] = []
@@ -79,7 +79,7 @@ def plan(running: Config, wanted: Config, source: str) -> Plan:
 
 
 def _sections(config: Config) -> dict[str, Any]:
-    """Every key with its value; the engine that is there though it is not written, too."""
+    """Every key with its value, also of the engine that exists without a section."""
     sections: dict[str, Any] = config.model_dump()
     sections["engine"] = {name: engine.model_dump() for name, engine in config.engines.items()}
     return sections

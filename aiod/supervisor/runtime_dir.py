@@ -1,4 +1,4 @@
-"""The runtime directory: made, checked, locked, and rid of what a dead daemon left."""
+"""The runtime directory: creates, checks and locks it, and removes the sockets of a dead daemon."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _LOCK_NAME: Final = "aiod.lock"
 
 
 class RuntimeDirError(OSError):
-    """The runtime directory cannot be used; the text says why, and what to do."""
+    """The runtime directory cannot be used; the text has the reason and a remedy."""
 
 
 def prepare(runtime_dir: str) -> None:
-    """Make the directory if it is not there (mode 0700). Raises RuntimeDirError, also for another user's."""
+    """Create the directory with mode 0700 if it is missing. Raises RuntimeDirError, also if it is another user's."""
     path = Path(runtime_dir)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
     except OSError as error:
-        raise RuntimeDirError(f"{runtime_dir}: cannot be made: {error.strerror}; {_advice()}") from error
+        raise RuntimeDirError(f"{runtime_dir}: cannot be created: {error.strerror}; {_advice()}") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise RuntimeDirError(f"{runtime_dir}: is no directory (symbolic links are not followed here)")
+        raise RuntimeDirError(f"{runtime_dir}: not a directory (symbolic links are not followed here)")
     if status.st_uid not in {os.getuid(), 0}:
         raise RuntimeDirError(f"{runtime_dir}: belongs to uid {status.st_uid}; {_advice()}")
 
@@ -42,8 +42,8 @@ def _advice() -> str:
 def take_lock(runtime_dir: str) -> int:
     """Take the instance lock, held until the process ends; returns its descriptor.
 
-    libzmq takes over a live ipc path without a word, so this comes before any bind. Raises RuntimeDirError naming the
-    pid of the daemon that holds it.
+    libzmq silently takes over the ipc path of a live process, so this comes before any bind. Raises RuntimeDirError
+    naming the pid of the daemon that holds it.
     """
     path = Path(runtime_dir) / _LOCK_NAME
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -62,12 +62,12 @@ def take_lock(runtime_dir: str) -> int:
 
 
 def remove_stale_sockets(runtime_dir: str) -> bool:
-    """Remove the sockets of a daemon that has died, but for the front one; whether one has. Only with the lock held."""
+    """Remove the engines' sockets of a dead daemon; whether there were any. Only with the lock held."""
     path = Path(runtime_dir)
     found = False
     for stale in [*path.glob("engine-*.sock"), *path.glob("engine-*.ring")]:
         if stale.is_socket():
-            log.debug("removing %s, left by a daemon that has died", stale)
+            log.debug("removing %s, left by a dead daemon", stale)
             stale.unlink()
             found = True
     remove_ring_links(runtime_dir)
@@ -75,7 +75,7 @@ def remove_stale_sockets(runtime_dir: str) -> bool:
 
 
 def remove_ring_links(runtime_dir: str) -> None:
-    """Remove the directory with the links that engines made. Only with the lock held, and no engine."""
+    """Remove the directory with the engines' links. Only with the lock held, and without a running engine."""
     directory = Path(runtime_dir) / RING_DIR
     for link in directory.glob("*") if directory.is_dir() else ():
         if link.is_symlink():
@@ -85,4 +85,4 @@ def remove_ring_links(runtime_dir: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        log.warning("%s stays: %s", directory, error.strerror)
+        log.warning("cannot remove %s: %s", directory, error.strerror)

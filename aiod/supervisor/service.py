@@ -1,4 +1,4 @@
-"""The daemon's life: start, serve, reload, drain, stop; and its signals. The one place that wires the supervisor."""
+"""The daemon from start to stop: signals, reloads and draining. Creates and connects the supervisor's parts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,9 @@ from aiod import __version__
 from aiod.config import ConfigError, load_config
 from aiod.supervisor import runtime_dir
 from aiod.supervisor.control import Control
-from aiod.supervisor.engines import (
-    STOP_MARGIN_S,
-    Engine,
-    EngineRefusedError,
-    EngineUnavailableError,
-    end_helpers,
-)
+from aiod.supervisor.engine import STOP_MARGIN_S, Engine
+from aiod.supervisor.engine_process import end_resource_tracker
+from aiod.supervisor.errors import EngineRefusedError, EngineUnavailableError
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
@@ -56,15 +52,15 @@ class Service:
     """One running daemon. Main loop thread only."""
 
     def __init__(self, config: Config, config_path: Path | None, notifier: Notifier, *, unclean: bool) -> None:
-        """`config_path` is the file that `config` came from; None: it is the embedded default.
+        """`config_path` is the file of `config`; None: it is the embedded default.
 
-        `unclean`: the daemon before this one has not stopped in order.
+        `unclean`: the previous daemon did not stop in order.
         """
         self._config = config
         self._config_path = config_path
         self._notifier = notifier
-        self._engines = {name: Engine(config, name, self._engine_failed, unclean=unclean) for name in config.engines}
-        self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # those that a reload has taken away
+        self._engines = {name: Engine(config, name, self._internal_error, unclean=unclean) for name in config.engines}
+        self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # removed by a reload
         self._control: Control | None = None
         self._tcp: FrontTcp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -76,7 +72,7 @@ class Service:
         self._cpus = os.sched_getaffinity(0)
 
     async def run(self) -> int:
-        """Serve until a signal says stop; the exit status."""
+        """Serve until a signal, or `aiodctl drain`; the exit status."""
         self._take_signals()
         warn_of_exports(self._config.exports)
         for engine in self._engines.values():
@@ -84,7 +80,7 @@ class Service:
         self._begin(Health(self._engines, lambda: self._config.watchdog_s, self._notifier).run())
         await self._wait_engines()
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        # Whatever ends us, the context's end never waits for messages to peers that do not read.
+        # Even after an error, the context's end must not wait for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
         try:
             self._tcp = FrontTcp.of(self._config, context)
@@ -112,11 +108,11 @@ class Service:
             self._tcp.close()
         front.close()
         context.term()
-        log.info("stopped" if drained else "stopped, with work left undone")
+        log.info("stopped" if drained else "stopped with unfinished requests")
         return EXIT_DONE if drained and not self._failed else EXIT_FAILED
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Have `work` done beside everything else, until the daemon stops; if it fails, the daemon stops."""
+        """Run `work` in the background until the daemon stops; if it fails, the daemon stops."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -125,10 +121,10 @@ class Service:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("internal error in the supervisor: stopping", exc_info=error)
-            self._engine_failed()
+            self._internal_error()
 
-    def _engine_failed(self) -> None:
-        """An engine that nobody watches any more: better a daemon that ends, and is started again."""
+    def _internal_error(self) -> None:
+        """Stop the daemon: systemd starts it again, and nothing runs unsupervised."""
         self._failed = True
         self._stop.set()
 
@@ -144,21 +140,21 @@ class Service:
         self._signals += 1
         self._stop.set()
         if self._signals == 1:
-            log.info("%s: draining, for at most %g s", number.name, self._config.drain_timeout_s)
+            log.info("%s: draining for at most %g s", number.name, self._config.drain_timeout_s)
             return
-        log.warning("%s again: ending at once", number.name)
+        log.warning("%s again: stopping at once", number.name)
         for engine in (*self._engines.values(), *self._leaving):
             engine.abandon()
 
     def _drain(self) -> None:
-        log.info("told to drain, for at most %g s", self._config.drain_timeout_s)
+        log.info("aiodctl drain: draining for at most %g s", self._config.drain_timeout_s)
         self._stop.set()
 
     async def _reload_by_signal(self) -> None:
         try:
             await self.reload()
         except ConfigError:
-            pass  # it has been logged
+            pass  # reload() has logged it
         except OSError as error:
             log.error("SIGHUP: %s", error.strerror or error)
         except Exception:
@@ -167,7 +163,7 @@ class Service:
     # ---- starting
 
     async def _wait_engines(self) -> None:
-        """The front endpoint opens when the engines serve: whoever gets an answer there finds all of them."""
+        """Wait until the engines serve: the front endpoint opens then, so that its clients find all of them."""
         engines = asyncio.create_task(self._wait_all())
         stop = asyncio.create_task(self._stopped())
         await asyncio.wait({engines, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -184,10 +180,10 @@ class Service:
         try:
             await engine.wait_serving()
         except EngineUnavailableError as error:
-            log.error("%s: serving without it", error, extra=logs.about(engine=engine.name))
+            log.error("%s: serving without this engine", error, extra=logs.about(engine=engine.name))
 
     async def _announce(self) -> None:
-        """Be ready, for systemd, when every engine serves; if one does not come up, systemd ends the start in time."""
+        """Report readiness to systemd when every engine serves; if one never does, systemd's start timeout expires."""
         for engine in list(self._engines.values()):
             while engine.state != "serving":
                 try:
@@ -200,16 +196,16 @@ class Service:
     # ---- reloading
 
     async def reload(self) -> dict[str, Any]:
-        """Read the configuration again, and serve by it: what was changed, what needs a restart, who is late.
+        """Read the configuration again, and apply it. Returns what changed, what needs a restart, and late engines.
 
-        Raises ConfigError when it is wrong, OSError when there is none to read or the daemon is stopping; nothing has
-        been changed then.
+        Raises ConfigError when it is wrong, OSError when there is no file or the daemon is stopping; then nothing has
+        changed.
         """
         path = self._config_path
         if path is None:
             raise OSError(
                 errno.EINVAL,
-                "the daemon serves its embedded default: it has no file to reload; start it with --config",
+                "the daemon uses its embedded default and has no file to reload; start it with --config",
             )
         async with self._reloading:
             if self._stop.is_set():
@@ -225,13 +221,13 @@ class Service:
                     self._notifier.ready()
 
     async def _reload(self, path: Path) -> dict[str, Any]:
-        # Not on the main loop: the file may lie anywhere.
+        # Not on the main loop: the file may be on a slow file system.
         wanted = await asyncio.to_thread(load_config, path)
         config, changed, restart = plan(self._config, wanted, str(path))
-        late = await self._tell_engines(config)
+        late = await self._deliver(config)
         self._config = config
         warn_of_exports({change.key[1]: config.exports[change.key[1]] for change in changed if _is_export(change)})
-        self._take_away({*self._engines} - {*config.engines})
+        self._remove({*self._engines} - {*config.engines})
         self._add({*config.engines} - {*self._engines})
         if self._tcp is not None:
             self._tcp.apply(config)
@@ -245,17 +241,19 @@ class Service:
         log.info("reloaded %s: %d changed, %d need a restart", path, len(changed), len(restart))
         return {"changed": [*map(str, changed)], "restart": [*map(str, restart)], "late": late}
 
-    async def _tell_engines(self, config: Config) -> list[str]:
-        """Have every engine that stays serve by `config`; the names of those that did not answer.
+    async def _deliver(self, config: Config) -> list[str]:
+        """Deliver `config` to every engine that stays; the names of those that did not answer.
 
-        Raises ConfigError when one cannot; then all serve by the configuration of before.
+        Raises ConfigError when an engine refuses it; then all continue with the previous configuration.
         """
         engines = [engine for name, engine in self._engines.items() if name in config.engines]
-        told = await asyncio.gather(*(engine.reload(config) for engine in engines), return_exceptions=True)
-        refusals = [answer for answer in told if isinstance(answer, BaseException)]
+        answers = await asyncio.gather(*(engine.reload(config) for engine in engines), return_exceptions=True)
+        refusals = [answer for answer in answers if isinstance(answer, BaseException)]
         if not refusals:
-            return [engine.name for engine, answered in zip(engines, told, strict=True) if not answered]
-        others = [engine for engine, answer in zip(engines, told, strict=True) if not isinstance(answer, BaseException)]
+            return [engine.name for engine, answered in zip(engines, answers, strict=True) if not answered]
+        others = [
+            engine for engine, answer in zip(engines, answers, strict=True) if not isinstance(answer, BaseException)
+        ]
         await self._roll_back(others)
         for refusal in refusals:
             if not isinstance(refusal, EngineRefusedError):
@@ -267,21 +265,21 @@ class Service:
             *(engine.reload(self._config) for engine in engines), return_exceptions=True
         ):
             if isinstance(answer, Exception):
-                log.critical("reload: the configuration of before cannot be restored: %s", answer)
+                log.critical("reload: cannot restore the previous configuration: %s", answer)
 
-    def _take_away(self, names: set[str]) -> None:
+    def _remove(self, names: set[str]) -> None:
         for name in names:
             engine = self._engines.pop(name)
             task = asyncio.create_task(engine.stop(self._config.drain_timeout_s))
             self._leaving[engine] = task
-            task.add_done_callback(functools.partial(self._left, engine))
+            task.add_done_callback(functools.partial(self._removed, engine))
 
-    def _left(self, engine: Engine, _: asyncio.Task[bool]) -> None:
+    def _removed(self, engine: Engine, _: asyncio.Task[bool]) -> None:
         del self._leaving[engine]
 
     def _add(self, names: set[str]) -> None:
         for name in names:
-            self._engines[name] = engine = Engine(self._config, name, self._engine_failed)
+            self._engines[name] = engine = Engine(self._config, name, self._internal_error)
             engine.start()
 
     # ---- running, stopping
@@ -293,29 +291,29 @@ class Service:
         return all(results) and self._signals < 2  # noqa: PLR2004 - the second signal means at once
 
     async def _follow_affinity(self) -> None:
-        """Pass a changed mask of this main thread on to the engines that inherit it."""
+        """When the affinity of this main thread changes, set that of the engines that inherit it."""
         while True:
             await asyncio.sleep(_AFFINITY_PERIOD_S)
             cpus = os.sched_getaffinity(0)
             if cpus == self._cpus:
                 continue
             self._cpus = cpus
-            log.info("affinity is %s now: passing it on", sorted(cpus))
+            log.info("affinity is %s now: setting that of the engines", sorted(cpus))
             for engine in self._engines.values():
                 if engine.inherits_affinity:
                     engine.move_to(cpus)
 
 
 def _is_export(change: Change) -> bool:
-    """Whether an export came, or is another than it was."""
+    """Whether an export was added or changed."""
     return change.key[0] == "exports" and change.after is not None
 
 
 def serve(config: Config, config_path: Path | None) -> int:
-    """Be the daemon; the exit status. Errors of the start are logged with what to do.
+    """Run the daemon; the exit status. Errors of the start are logged with a remedy.
 
-    `config_path`: what to read at a reload. Does not return when an engine had to be left behind inside the kernel, but
-    exits the process.
+    `config_path`: the file to read at a reload. When a process of an engine does not leave the kernel, this function
+    does not return but exits.
     """
     alike = logs.configure(config.log_level)
     notifier = Notifier()
@@ -340,7 +338,7 @@ def serve(config: Config, config_path: Path | None) -> int:
         # multiprocessing would wait for them at exit, for as long as the kernel holds them.
         logging.shutdown()
         os._exit(status)
-    end_helpers()
+    end_resource_tracker()
     os.close(lock_fd)
     return status
 

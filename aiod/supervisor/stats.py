@@ -1,4 +1,4 @@
-"""Snapshots of counters and histograms, their merging, and the JSON that aiodctl shows. Units stand in every name.
+"""Merges snapshots of counters and histograms, and makes the JSON that aiodctl shows. Every name has its unit.
 
 A histogram is a sparse list of [highest value of the bucket in ns, count]; buckets are the same everywhere (the core's
 log-linear ones, off by at most 3.1 %), so that merging is adding. Pure functions, safe from any thread.
@@ -33,7 +33,7 @@ NO_POOL: Final[dict[str, Any]] = dict.fromkeys(
     ),
     0,
 )
-"""What is shown of a pool whose engine does not answer."""
+"""Shown for the pool of an engine that does not answer."""
 
 _QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
@@ -57,7 +57,7 @@ def _quantile_ns(ordered: Histogram, rank: int) -> int:
 
 
 def merge_histograms(histograms: Iterable[Histogram]) -> Histogram:
-    """Their sum, in the order of values."""
+    """Sum of several histograms, ordered by value."""
     counts: Counter[int] = Counter()
     for histogram in histograms:
         for value_ns, count in histogram:

@@ -1,4 +1,4 @@
-"""The line that `systemctl status` shows: live figures."""
+"""The status line of `systemctl status`: live figures."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod.supervisor.engines import EngineUnavailableError
+from aiod.supervisor.errors import EngineUnavailableError
 from aiod.util import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from aiod.supervisor.engines import Engine
+    from aiod.supervisor.engine import Engine
     from aiod.supervisor.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _TIMEOUT_S: Final = 1.0
 
 
 class StatusLine:
-    """How many engines and clients there are, and how much they ask for. Main loop thread only."""
+    """Number of engines and clients, and their request rate. Main loop thread only."""
 
     def __init__(self, engines: Mapping[str, Engine], notifier: Notifier) -> None:
         self._engines = engines
@@ -32,18 +32,18 @@ class StatusLine:
         self._counted_s = time.monotonic()
 
     async def run(self) -> None:
-        """Tell it until cancelled; at once when no notifier listens."""
+        """Update it until cancelled; return at once when systemd does not listen."""
         while self._notifier.active:
-            await self._tell()
+            await self._update()
             await asyncio.sleep(_PERIOD_S)
 
-    async def _tell(self) -> None:
+    async def _update(self) -> None:
         engines = [engine for engine in self._engines.values() if engine.state == "serving"]
         answers = await asyncio.gather(*(_stats(engine) for engine in engines))
         rate = self._rate(
             {(e.name, e.incarnation): answer for e, answer in zip(engines, answers, strict=True) if answer}
         )
-        self._notifier.status("; ".join([self._figures(answers, rate), *self._troubles()]))
+        self._notifier.status("; ".join([self._figures(answers, rate), *self._unavailable()]))
 
     def _figures(self, answers: Iterable[Any], rate: float) -> str:
         known = [answer for answer in answers if answer]
@@ -53,7 +53,7 @@ class StatusLine:
         return f"{serving}, {_count(clients, 'client')}, {rate:,.0f} requests/s"
 
     def _rate(self, answers: dict[tuple[str, int], Any]) -> float:
-        """Requests a second since the last time."""
+        """Requests per second since the last call."""
         now_s = time.monotonic()
         counted = {who: sum(op["count"] for op in answer["ops"].values()) for who, answer in answers.items()}
         new = sum(count - self._counted.get(who, 0) for who, count in counted.items())
@@ -61,7 +61,7 @@ class StatusLine:
         self._counted, self._counted_s = counted, now_s
         return new / elapsed_s if elapsed_s > 0 else 0.0
 
-    def _troubles(self) -> list[str]:
+    def _unavailable(self) -> list[str]:
         return [engine.why_unavailable() for engine in self._engines.values() if engine.state != "serving"]
 
 

@@ -13,9 +13,9 @@ _ZMQ_PREFIX: Final = "ZMQbg/"
 
 
 def threads_of(pid: int) -> list[dict[str, Any]]:
-    """{tid, name, role, cpus, state, astray} of every thread of process `pid`; [] when there is none.
+    """{tid, name, role, cpus, state, astray} of every thread of process `pid`; [] when there is no such process.
 
-    A worker is astray whose CPUs are not those of the process's main thread.
+    A worker is astray if its CPUs are not those of the process's main thread.
     """
     try:
         tids = [thread.id for thread in psutil.Process(pid).threads()]
@@ -29,7 +29,7 @@ def threads_of(pid: int) -> list[dict[str, Any]]:
 
 
 def _show(pid: int, tid: int) -> dict[str, Any] | None:
-    """One thread; None when it has ended meanwhile. Linux answers for a thread's id as for a process's."""
+    """One thread; None when it has ended meanwhile. psutil accepts a thread's id as well as a process's."""
     try:
         thread = psutil.Process(tid)
         name = thread.name()
