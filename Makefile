@@ -1,4 +1,4 @@
-# aiod: set up, test, show and install. `make help` lists the targets. Everything is made below .venv/ and build/.
+# aiod: set up, test, demonstrate, measure, install. `make help` lists the targets. All output is in .venv/, build/, dist/.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -35,7 +35,7 @@ help:  ## this list
 .PHONY: setup
 setup: $(VENV)/.installed $(VENV)/.dev  ## .venv with aiod, aiodctl, the client and the development tools (editable)
 
-# Made anew when its Python has gone.
+# Recreated when its Python no longer exists.
 $(VENV)/.created:
 	@scripts/prerequisites.sh build
 	@$(BIN)/python -c '' 2>/dev/null || { echo "creating $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
@@ -55,8 +55,8 @@ $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 	@scripts/prerequisites.sh build
 	$(call pip_install_extras,build daemon systemd)
 
-# Without isolation, with the build requirements in .venv, so that a change of the C sources costs seconds. The editable
-# install maps every module by name: a directory that got a new file has to be looked at again.
+# Without isolation, with the build requirements in .venv, so that a rebuild takes seconds. The editable install maps every
+# module by name, so a new file in a directory needs a new install.
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init__.py $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
 	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd]'
@@ -152,15 +152,15 @@ core-lint: core-compiler
 	    $(CC) $(CORE_CFLAGS) -Werror -Ibenchmarks/spawner -O2 -c $$source -o /dev/null; done
 
 .PHONY: format
-format: setup  ## lay out Python and C as lint wants it
+format: setup  ## format Python and C code
 	$(BIN)/ruff check --select I --fix
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_FILES)
 
-# ---- to see it at work ----------------------------------------------------------------------------------------------
+# ---- demonstrate and measure ----------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: $(VENV)/.installed  ## a daemon of its own carries Python's standard library, and every file is compared
+demo: $(VENV)/.installed  ## copy Python's standard library through a new daemon, and compare every file
 	@$(BIN)/python clients/python/examples/demo.py
 
 # The peers that are Python packages.
@@ -169,7 +169,7 @@ $(VENV)/.bench: $(VENV)/.installed pyproject.toml
 
 .PHONY: soak
 SECONDS_OF_SOAK ?= 300
-soak: setup  ## clients that verify all they do, while engines, the daemon and clients are killed (SECONDS_OF_SOAK=300)
+soak: setup  ## verifying clients, while engines, daemons and clients are killed (SECONDS_OF_SOAK=300)
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS_OF_SOAK)
 
 # few: within 3 minutes; some: about 15; all: an hour.
@@ -185,7 +185,7 @@ bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots o
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts
-bench-parts: setup $(VENV)/.bench build/aiod-bench  ## one part looked at closely after another: wire, spawner, flushes, ring, fairness
+bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, fairness, rates
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
@@ -194,16 +194,16 @@ bench-parts: setup $(VENV)/.bench build/aiod-bench  ## one part looked at closel
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
 
-# ---- to install and to clean ----------------------------------------------------------------------------------------
+# ---- install, release, clean ----------------------------------------------------------------------------------------
 
 LIB := $(PREFIX)/lib/aiod
 UNITS := systemd/aiod.service systemd/aiod@.service
 MAN_PAGES := $(wildcard docs/man/*.[158])
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 
-# Without EXTRAS=...,systemd the units do not work: they are of Type=notify.
+# The units need EXTRAS=...,systemd: their type is notify.
 .PHONY: install
-install: libaiod  ## what a distribution would: commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
+install: libaiod  ## commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
 	@scripts/prerequisites.sh build
 	scripts/install-venv.sh '$(DESTDIR)' '$(LIB)' '$(EXTRAS)'
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(SYSCONFDIR)/aiod $(DESTDIR)$(COMPLETIONS)
@@ -220,12 +220,12 @@ install: libaiod  ## what a distribution would: commands, libaiod, units, man pa
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 
-# The package's environment is bound to Debian's own Python, whichever the rest is made with.
+# The package uses Debian's own Python, whichever Python .venv has.
 DEB_PYTHON = $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 DEB_STAGE := $(CURDIR)/build/deb
 
 .PHONY: deb
-deb:  ## build/aiod_VERSION_ARCH.deb, for the Debian release that it is made on
+deb:  ## build/aiod_VERSION_ARCH.deb, for the Debian release that it is built on
 	@PYTHON='$(DEB_PYTHON)' scripts/prerequisites.sh deb
 	@rm -rf $(DEB_STAGE)
 	@umask 022; $(MAKE) --silent install PYTHON='$(DEB_PYTHON)' DESTDIR=$(DEB_STAGE) PREFIX=/usr SYSCONFDIR=/etc
@@ -240,6 +240,6 @@ release: $(VENV)/.release  ## dist/: sdist, wheel and .deb of this version, buil
 	@scripts/release.sh $(BIN)/python '$(DEB_PYTHON)'
 
 .PHONY: clean
-clean:  ## remove what make made
+clean:  ## remove everything that make has created
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

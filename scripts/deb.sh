@@ -1,7 +1,9 @@
 #!/bin/sh
-# deb.sh STAGE PYTHON - make build/aiod_VERSION_ARCH.deb of what `make install` has put into STAGE; prints its name.
+# deb.sh STAGE PYTHON - build build/aiod_VERSION_ARCH.deb from the files that `make install` has put into STAGE; print
+# its name.
 #
-# PYTHON is the one that STAGE was made with. scripts/deb/ has the package's scripts and the template of its description.
+# PYTHON is the interpreter that STAGE was built with. scripts/deb/ has the package's scripts and the template of its
+# description.
 set -eu
 
 stage=$1 python=$2
@@ -17,7 +19,7 @@ version_of() { dpkg-query --show --showformat='${Version}' "$1" | sed 's/^[0-9]*
 minor=$("$python" -c 'import sys; print(sys.version_info.minor)')
 
 if grep -rlF "$stage" "$stage" >&2; then
-    echo "deb.sh: these files name $stage, which will not be there" >&2
+    echo "deb.sh: these files contain the path $stage, which will not exist on the target" >&2
     exit 1
 fi
 install -m 644 -D "$here/deb/copyright" "$doc/copyright"

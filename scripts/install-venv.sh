@@ -1,13 +1,14 @@
 #!/bin/sh
-# install-venv.sh DESTDIR LIB EXTRAS - a virtual environment with aiod[EXTRAS] at DESTDIR/LIB, made to live at LIB.
+# install-venv.sh DESTDIR LIB EXTRAS - create a virtual environment with aiod[EXTRAS] in DESTDIR/LIB that works as LIB.
 #
-# It is of the Python PYTHON (env), names DESTDIR nowhere, has no installer in it, and has its byte code: the daemon may not
-# write there. What it is built with stays in build/install, so that the next time takes seconds.
+# It uses the interpreter PYTHON (environment variable), does not contain the path DESTDIR or an installer, and
+# contains its byte code, because the daemon may not write there. The build tools stay in build/install, so that a
+# rebuild takes seconds.
 set -eu
 
 destdir=${1:+$(realpath --canonicalize-missing --no-symlinks "$1")} lib=$2 extras=$3
 destdir=${destdir%/} # "" for "/"
-unset DESTDIR # CMake would heed it, and make has it in the environment
+unset DESTDIR # make exports it, and CMake would use it
 python=$(command -v "${PYTHON:-python3}")
 venv=$destdir$lib
 tools=build/install/tools
@@ -15,7 +16,7 @@ wheels=build/install/wheels
 
 pip() { "$tools/bin/python" -m pip --disable-pip-version-check "$@"; }
 
-# ---- the wheel, by the build requirements in an environment of their own, which has the installer, too
+# ---- the wheel, built in an environment with the build requirements and the installer
 
 made_by="$python $("$python" -VV)"
 if [ "$(cat "$tools/.made-by" 2>/dev/null)" != "$made_by" ]; then
@@ -36,7 +37,7 @@ PATH=$PWD/$tools/bin:$PATH pip wheel --quiet --no-build-isolation --no-deps --wh
 pip --python "$venv/bin/python" install --quiet --no-compile "$(echo "$wheels"/aiod_io-*.whl)[$extras]"
 site=$(echo "$venv"/lib/python3.*/site-packages)
 
-# ---- nothing of where it was staged
+# ---- remove the path of the staging directory
 
 sed -i '/^command = /d' "$venv/pyvenv.cfg"
 find "$venv/bin" -type f ! -name aiod ! -name aiodctl -delete # activate, and commands of other packages

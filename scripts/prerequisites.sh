@@ -1,19 +1,19 @@
 #!/bin/sh
-# prerequisites.sh WHAT - see that the machine has what `make` needs and cannot bring along itself.
+# prerequisites.sh WHAT - check that the machine has the programs that `make` needs and cannot install into .venv.
 #
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's headers
 #          core    a C compiler
 #          deb     Debian's own Python as PYTHON, and what makes a package
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
-#                  that err and that log; systemd-nspawn
+#                  that fail and that log; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
-# What is missing is installed by apt-get when root on a system that has it; otherwise the command to run is named, and
-# the exit status is 1. Prints nothing when nothing is missing.
+# If something is missing, root on a system with apt-get installs it; otherwise the command to run is printed, and the
+# exit status is 1. Prints nothing if nothing is missing.
 set -eu
 
 PYTHON=${PYTHON:-python3}
-PATH=$PATH:/usr/sbin:/sbin # mkfs is there, and not everybody looks there
+PATH=$PATH:/usr/sbin:/sbin # for mkfs, where a user's PATH has no sbin
 missing=
 
 need() { # PACKAGE COMMAND: PACKAGE is missing when there is no COMMAND

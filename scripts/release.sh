@@ -1,8 +1,9 @@
 #!/bin/sh
-# release.sh PYTHON DEB_PYTHON - build a release into dist/ and check it: the sdist, a wheel, the Debian package, SHA256SUMS.
+# release.sh PYTHON DEB_PYTHON - build a release into dist/ and check it: the sdist, a wheel, the Debian package,
+# SHA256SUMS.
 #
-# PYTHON has the packages of the extras build and release; the wheel is for its version. DEB_PYTHON is Debian's own. What
-# is made in between is below build/release. The wheel is built from the sdist, so that a file missing there is noticed.
+# PYTHON has the packages of the extras build and release; the wheel is for its version. DEB_PYTHON is Debian's own.
+# Intermediate files are in build/release. The wheel is built from the sdist, so that a file missing there is noticed.
 set -eu
 
 python=$(realpath --no-symlinks "$1") deb_python=$2
@@ -29,7 +30,7 @@ build_sdist() {
     [ -e "$sdist" ] || fail "$sdist was not made; the log is $work/sdist.log"
 }
 
-# Everything that is committed but .ci, and nothing else: an editor's leftovers would go to everybody.
+# The sdist must contain every committed file except .ci/, and no other: an editor's backup file would be published.
 check_sdist() {
     git rev-parse --git-dir >/dev/null 2>&1 || return 0
     git ls-files | grep -v '^\.ci/' | sort >"$work/committed"
@@ -49,7 +50,8 @@ build_wheel() {
     wheel=$(echo "$dist"/aiod_io-*.whl)
 }
 
-# The client alone in one environment; in another the daemon, which carries the standard library and compares every file.
+# One environment has the client alone; the other has the daemon, and runs the demo, which compares every file that it
+# copies.
 check_wheel() {
     "$python" -m venv "$work/client"
     pip --python "$work/client/bin/python" install "$wheel"
@@ -64,7 +66,7 @@ check_wheel() {
         { tail -30 "$work/demo.log"; fail "the demo fails with the wheel"; }
 }
 
-# Without pip's cache: a native module that another Python has built refers to that one's libraries.
+# Without pip's cache: it may hold a native module that was built with another Python, and refers to its libraries.
 build_deb() {
     PIP_NO_CACHE_DIR=1 make --no-print-directory --silent deb PYTHON="$deb_python" >"$work/deb.log"
     cp "$(tail -n1 "$work/deb.log")" "$dist"
