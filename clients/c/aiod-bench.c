@@ -1,7 +1,7 @@
 /*
- * aiod-bench - a load generator for aiod's ring, after fio: one thread, a number of requests in flight.
+ * aiod-bench - a load generator for aiod's ring, after fio: one thread keeps a number of requests in flight.
  *
- * Prints operations per second, bytes per second, and the latency from submission to reaping.
+ * Prints operations per second, bytes per second, and the latency of requests from submission to reaping.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -23,7 +23,7 @@ struct options {
     const char *file;
     const char *pattern;
     uint64_t block_bytes;
-    uint64_t size_bytes; /* 0: the file's */
+    uint64_t size_bytes; /* 0: the size of the file */
     unsigned depth;
     unsigned handles;
     double seconds;
@@ -41,35 +41,36 @@ struct run {
     uint64_t blocks;
     uint64_t next_block;
     uint64_t random;
-    struct aiod_op *ops; /* one a slot */
-    void **buffers;      /* of the same index */
+    struct aiod_op *ops; /* one for each slot */
+    void **buffers;      /* of the slots */
     unsigned reads_percent;
     bool flush; /* after each write, before the slot's next */
     bool random_order;
     uint64_t operations;
     uint64_t bytes;
     uint64_t max_ns;
-    uint64_t latency[BUCKETS]; /* as the core's histogram: powers of two, each in 64 parts */
+    uint64_t latency[BUCKETS]; /* buckets as in the core's histogram: powers of two, each in 64 parts */
 };
 
 static const char usage[] =
     "usage: aiod-bench --file EXPORT/PATH [OPTION]...\n"
-    "Read or write a file of aiod's by the shared-memory ring, and say how fast that is.\n"
+    "Read or write a file through aiod's shared-memory ring, and print rates and latencies.\n"
     "\n"
-    "  --file PATH     EXPORT/PATH, or the EXPORT alone that is a file or a device\n"
-    "  --endpoint EP   of the daemon, as ipc:///run/aiod/aiod.sock (default: AIOD_ENDPOINT, else the usual places)\n"
-    "  --rw KIND       randread, read, randwrite, write, randrw or rw: the last two read in 70 % (default: randread)\n"
-    "  --bs BYTES      of one request (default: 4096)\n"
-    "  --depth N       requests in flight (default: 1)\n"
-    "  --flush         a flush after each write; a pair is one operation, and the latencies are the flushes'\n"
-    "  --handles N     open the file so many times, and use them in turn (default: 1)\n"
-    "  --size BYTES    of the file to use (default: all of it)\n"
-    "  --seconds S     how long (default: 3)\n"
-    "  --no-spin       sleep at once while waiting\n"
+    "  --file PATH     the file, EXPORT/PATH; or EXPORT alone if the export is a file or a device\n"
+    "  --endpoint EP   the daemon, as ipc:///run/aiod/aiod.sock (default: AIOD_ENDPOINT, else the usual places)\n"
+    "  --rw KIND       randread, read, randwrite, write, randrw or rw (default: randread)\n"
+    "                  randrw and rw read in 70 % of the requests\n"
+    "  --bs BYTES      size of a request (default: 4096)\n"
+    "  --depth N       number of requests in flight (default: 1)\n"
+    "  --flush         flush after each write; both count as one operation, with the latency of the flush\n"
+    "  --handles N     open the file N times, and use the handles in turn (default: 1)\n"
+    "  --size BYTES    use the first BYTES of the file only (default: all of it)\n"
+    "  --seconds S     duration (default: 3)\n"
+    "  --no-spin       sleep at once while waiting, without polling\n"
     "  --json          print one JSON document\n"
-    "  --help          print this\n"
+    "  --help          print this help\n"
     "\n"
-    "All but randread and read overwrite the file's contents. Exit status: 0 done, 1 failed, 2 usage.\n";
+    "All kinds but randread and read overwrite the file. Exit status: 0 done, 1 failed, 2 wrong usage.\n";
 
 static uint64_t now_ns(void)
 {
@@ -79,25 +80,25 @@ static uint64_t now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void die(const char *what)
+static void die(const char *step)
 {
-    fprintf(stderr, "aiod-bench: %s: %s\n", what, aiod_error());
+    fprintf(stderr, "aiod-bench: %s: %s\n", step, aiod_error());
     exit(1);
 }
 
 static void die_of_memory(void)
 {
-    fprintf(stderr, "aiod-bench: no memory\n");
+    fprintf(stderr, "aiod-bench: out of memory\n");
     exit(1);
 }
 
-static void die_of_usage(const char *what)
+static void die_of_usage(const char *problem)
 {
-    fprintf(stderr, "aiod-bench: %s\n%s", what, usage);
+    fprintf(stderr, "aiod-bench: %s\n%s", problem, usage);
     exit(2);
 }
 
-/* ---- latencies -------------------------------------------------------------------------------------------------------- */
+/* ---- latencies --------------------------------------------------------------------------------------------------- */
 
 static size_t bucket_of(uint64_t ns)
 {
@@ -132,7 +133,7 @@ static double percentile_us(const struct run *run, double share)
     return (double)run->max_ns / 1000.0;
 }
 
-/* ---- the load --------------------------------------------------------------------------------------------------------- */
+/* ---- the load ---------------------------------------------------------------------------------------------------- */
 
 /* xorshift64*, Marsaglia 2003 and Vigna 2016. */
 static uint64_t next_random(struct run *run)
@@ -148,7 +149,7 @@ static bool next_is_read(struct run *run)
     return run->reads_percent == 100 || (run->reads_percent > 0 && next_random(run) % 100 < run->reads_percent);
 }
 
-/* What a slot does next: the flush of its own write, or another block. */
+/* Set the next request of a slot: the flush after its write, or another block. */
 static void fill_in(struct run *run, struct aiod_op *op)
 {
     uint64_t block;
@@ -239,7 +240,7 @@ static void make_slots(struct run *run, const struct options *options)
     for (unsigned i = 0; i < options->depth; i++) {
         run->buffers[i] = aiod_alloc(run->client, options->block_bytes);
         if (run->buffers[i] == NULL) {
-            fprintf(stderr, "aiod-bench: no buffers for --depth %u of --bs %llu\n", options->depth,
+            fprintf(stderr, "aiod-bench: no room in the ring for --depth %u buffers of --bs %llu\n", options->depth,
                     (unsigned long long)options->block_bytes);
             exit(1);
         }
@@ -279,7 +280,7 @@ static void connect_to(struct run *run, const struct options *options)
     }
     how.area_bytes = 4096;
     while (how.area_bytes < wanted) {
-        how.area_bytes *= 2; /* a block of the allocator's */
+        how.area_bytes *= 2; /* a block of libaiod's allocator */
     }
     how.area_bytes *= how.entries;
     snprintf(name, sizeof(name), "%.*s", (int)strcspn(options->file, "/"), options->file);
@@ -305,13 +306,13 @@ static void find_size(struct run *run, const struct options *options)
     run->block_bytes = options->block_bytes;
     run->blocks = bytes / options->block_bytes;
     if (run->blocks == 0) {
-        fprintf(stderr, "aiod-bench: %s has less than one block of --bs %llu\n", options->file,
+        fprintf(stderr, "aiod-bench: %s is smaller than one block of --bs %llu\n", options->file,
                 (unsigned long long)options->block_bytes);
         exit(1);
     }
 }
 
-/* ---- what came of it -------------------------------------------------------------------------------------------------- */
+/* ---- the report --------------------------------------------------------------------------------------------------- */
 
 /* CPU seconds and context switches of this process. */
 struct usage {
@@ -364,7 +365,7 @@ static uint64_t number_of(const char *text, const char *name)
     errno = 0;
     value = strtoull(text, &end, 10);
     if (*text < '0' || *text > '9' || *end != '\0' || errno != 0) {
-        fprintf(stderr, "aiod-bench: --%s %s is no number\n", name, text);
+        fprintf(stderr, "aiod-bench: --%s %s is not a number\n", name, text);
         exit(2);
     }
     return value;
@@ -434,19 +435,19 @@ static struct options parse(int argc, char **argv)
         }
     }
     if (options.file == NULL || optind != argc) {
-        die_of_usage("name a file by --file EXPORT/PATH, and nothing else");
+        die_of_usage("--file EXPORT/PATH is required, and no other arguments are allowed");
     }
     if (options.block_bytes == 0 || options.depth == 0 || options.depth > AIOD_RING_ENTRIES_MAX ||
         !(options.seconds > 0)) {
-        die_of_usage("--bs and --seconds must be above 0, --depth from 1 to 4096");
+        die_of_usage("--bs and --seconds must be greater than 0, --depth from 1 to 4096");
     }
     if (options.handles == 0 || options.handles > HANDLES_MAX) {
-        die_of_usage("--handles is from 1 to 65535");
+        die_of_usage("--handles must be from 1 to 65535");
     }
     return options;
 }
 
-/* How many of a hundred requests read. */
+/* The percentage of requests that read. */
 static unsigned reads_percent(const char *pattern)
 {
     const char *way = strncmp(pattern, "rand", 4) == 0 ? pattern + 4 : pattern;
@@ -458,7 +459,7 @@ static unsigned reads_percent(const char *pattern)
         return 0;
     }
     if (strcmp(way, "rw") != 0) {
-        die_of_usage("--rw is randread, read, randwrite, write, randrw or rw");
+        die_of_usage("--rw must be randread, read, randwrite, write, randrw or rw");
     }
     return MIXED_READS_PERCENT;
 }

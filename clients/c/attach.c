@@ -34,7 +34,7 @@ static int send_attach(int socket, const struct aiod_options *options, uint64_t 
     }
     snprintf(attach.software, sizeof(attach.software), "%s", options->software != NULL ? options->software : "libaiod");
     error = aiod_send(socket, &attach, sizeof(attach), deadline_ns);
-    return error < 0 ? aiod_fail(error, "ATTACH: %s", strerror(-error)) : 0;
+    return error < 0 ? aiod_fail(error, "cannot send ATTACH: %s", strerror(-error)) : 0;
 }
 
 /* Receive the answer to ATTACH, which carries two descriptors: the memory's and the doorbell's. */
@@ -51,7 +51,7 @@ static int receive_attached(int socket, union aiod_answer *answer, int fds[2], u
     struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
     if (got <= 0) {
-        return aiod_fail(got < 0 ? (int)got : -ECONNRESET, "the engine has not answered ATTACH");
+        return aiod_fail(got < 0 ? (int)got : -ECONNRESET, "no answer to ATTACH from the engine");
     }
     if (header == NULL || header->cmsg_type != SCM_RIGHTS) {
         return aiod_fail_refused(answer, (size_t)got);
@@ -78,7 +78,8 @@ static int check_seals(int memory_fd, uint64_t bytes)
     struct stat status;
 
     if (seals < 0 || (seals & wanted) != wanted || fstat(memory_fd, &status) < 0 || (uint64_t)status.st_size != bytes) {
-        return aiod_fail(-EPROTO, "the ring's memory is not sealed, or not as large as the engine says");
+        return aiod_fail(-EPROTO,
+                         "the ring's memory is not sealed, or does not have the size that the engine announced");
     }
     return 0;
 }
@@ -115,16 +116,18 @@ static int map_memory(struct aiod_attachment *attachment, int memory_fd)
     }
     attachment->base = mmap(NULL, attachment->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, memory_fd, 0);
     if (attachment->base == MAP_FAILED) {
-        return aiod_fail(-errno, "the ring's memory cannot be mapped: %s", strerror(errno));
+        return aiod_fail(-errno, "cannot map the ring's memory: %s", strerror(errno));
     }
     if (madvise(attachment->base, attachment->bytes, MADV_DONTFORK) < 0) {
-        return aiod_fail(-errno, "the ring's memory cannot be kept from forked children: %s", strerror(errno));
+        return aiod_fail(-errno, "cannot exclude the ring's memory from forked children: %s", strerror(errno));
     }
     header = (const struct aiod_ring_header *)(const void *)attachment->base;
     if (header->magic != AIOD_RING_MAGIC || header->version != AIOD_RING_VERSION) {
-        return aiod_fail(-EPROTO, "the ring's memory is not of version %u", AIOD_RING_VERSION);
+        return aiod_fail(-EPROTO, "the ring's memory is not that of a ring of version %u", AIOD_RING_VERSION);
     }
-    return is_consistent(header, attachment->bytes) ? 0 : aiod_fail(-EPROTO, "the ring's memory makes no sense");
+    return is_consistent(header, attachment->bytes)
+               ? 0
+               : aiod_fail(-EPROTO, "the header of the ring's memory is inconsistent");
 }
 
 static int negotiate(struct aiod_attachment *attachment, const struct aiod_options *options, uint64_t deadline_ns)

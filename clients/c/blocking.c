@@ -1,9 +1,9 @@
 /*
  * blocking.c - the blocking calls: submit a request, or a transfer in parts, wait for it, and copy the data.
  *
- * A long transfer has a few parts in flight at once, each with its own buffer, and takes their results in order. A transfer that
- * finds no room for another part waits for its own oldest part; only a transfer without parts in flight waits for
- * room that others release. So of several transfers that need room one always proceeds.
+ * A long transfer has a few parts in flight at once, each with its own buffer, and takes their results in order. A
+ * transfer that finds no room for another part waits for its own oldest part; only a transfer without parts in
+ * flight waits for room that others release. So of several transfers that need room one always proceeds.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,14 +23,14 @@ static _Thread_local uint64_t written;
 
 struct transfer {
     struct aiod_client *client;
-    struct aiod_op request; /* what its parts have in common */
+    struct aiod_op request; /* the members that all parts share */
     const char *in;
     char *out;
     uint64_t length;
-    uint64_t asked; /* bytes in parts so far */
-    uint64_t done;  /* from the beginning on, without a gap */
-    bool begun;     /* a part is asked for: one without bytes, too */
-    bool ended;     /* no further parts: the end of the file, or an error, has been met */
+    uint64_t asked; /* bytes in parts that were submitted */
+    uint64_t done;  /* bytes from the beginning on, without a gap */
+    bool begun;     /* a part was submitted, possibly one without bytes */
+    bool ended;     /* no further parts: a part met the end of the file or failed */
     int64_t error;
     uint64_t deadline_ns;
     struct aiod_op *parts[PARTS_MAX]; /* in flight; the oldest is number `first`, modulo PARTS_MAX */
@@ -45,9 +45,9 @@ static int64_t left_ns(uint64_t deadline_ns)
     return deadline_ns == AIOD_NEVER ? AIOD_NO_TIMEOUT : deadline_ns > now ? (int64_t)(deadline_ns - now) : 0;
 }
 
-/* ---- asking ---------------------------------------------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-/* A buffer of *bytes, or of less if there is none so large; NULL: there is none now. */
+/* Get a buffer of *bytes, or a smaller one and its size if no block is so large. NULL: there is no room now. */
 static void *borrow(const struct transfer *transfer, uint64_t *bytes)
 {
     void *buffer = aiod_borrow_buffer(transfer->client, *bytes);
@@ -70,7 +70,7 @@ static uint64_t part_bytes(const struct transfer *transfer)
     return rest < max ? rest : max;
 }
 
-/* 1: it is submitted; 0: there is no room now; or -errno. */
+/* 1: submitted; 0: there is no room now; or -errno. */
 static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
 {
     struct aiod_op *op = malloc(sizeof(*op));
@@ -78,13 +78,13 @@ static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
 
     if (op == NULL) {
         aiod_return_buffer(transfer->client, buffer);
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     *op = transfer->request;
     op->offset += transfer->asked;
     op->length = bytes;
     op->buffer = buffer;
-    op->awaited = true; /* or another thread's aiod_reap() may return it */
+    op->awaited = true; /* so that no other thread reaps it */
     if (transfer->in != NULL && bytes > 0) {
         memcpy(buffer, transfer->in + transfer->asked, bytes);
     }
@@ -100,7 +100,7 @@ static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
     return 1;
 }
 
-/* As submit_part(). */
+/* Returns as submit_part() does. */
 static int ask_part(struct transfer *transfer)
 {
     uint64_t bytes = part_bytes(transfer);
@@ -115,7 +115,7 @@ static int ask_part(struct transfer *transfer)
     return submit_part(transfer, bytes, buffer);
 }
 
-/* ---- what comes of it ------------------------------------------------------------------------------------------------ */
+/* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static void fail(struct transfer *transfer, int64_t error)
 {
@@ -125,7 +125,7 @@ static void fail(struct transfer *transfer, int64_t error)
     }
 }
 
-/* The parts before it are done in full, or the transfer has ended. */
+/* Take the result of the oldest part. The parts before it were done in full, or the transfer has ended. */
 static void take_result(struct transfer *transfer, const struct aiod_op *op)
 {
     if (transfer->ended) {
@@ -159,7 +159,7 @@ static void finish_oldest(struct transfer *transfer)
     free(op);
 }
 
-/* Ask for the next part, or wait until that can be done. */
+/* Submit the next part, or wait until there is room for it. */
 static void advance(struct transfer *transfer)
 {
     uint64_t room = aiod_room_count(transfer->client); /* counted before ask_part(), which may find no room */

@@ -1,9 +1,10 @@
 /*
  * buffer_areas.h - the buffer area of the engine's memory, and the areas of earlier engines (buffer_areas.c).
  *
- * The caller has pointers into an area, and what they point to must stay when another engine takes over. So the old area stays
- * mapped until its last buffer is released. The new area is as large and shares the allocator: a buffer in an old area
- * keeps its offset, and its bytes are copied to or from that offset of the new area. Protected by the client's lock.
+ * The caller has pointers into an area, and what they point to must stay when another engine takes over. So the old
+ * area stays mapped until its last buffer is released. The new area is as large and has the same allocator state: a
+ * buffer in an old area keeps its offset, and its bytes are copied to or from that offset of the new area.
+ * Protected by the client's lock.
  */
 #ifndef LIBAIOD_BUFFER_AREAS_H
 #define LIBAIOD_BUFFER_AREAS_H

@@ -1,9 +1,9 @@
 /*
- * buffer_pool.h - which parts of the buffer area are in use: a buddy allocator (Knowlton, 1965) that keeps its state outside
- * the area. It knows offsets only.
+ * buffer_pool.h - which parts of the buffer area are in use: a buddy allocator (Knowlton, 1965) that keeps its
+ * state outside the area. It knows offsets only.
  *
- * Blocks are 4096 << order bytes. Released blocks are cached, the last one first: its memory is still in the CPU's caches,
- * and halves need not be joined and split again. Protected by the client's lock.
+ * Blocks are 4096 << order bytes. Released blocks are cached, the last one first: its memory is still in the CPU's
+ * caches, and halves need not be joined and split again. Protected by the client's lock.
  */
 #ifndef LIBAIOD_BUFFER_POOL_H
 #define LIBAIOD_BUFFER_POOL_H

@@ -58,7 +58,7 @@ bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes)
     return contained;
 }
 
-/* ---- of blocking calls ----------------------------------------------------------------------------------------------- */
+/* ---- of blocking calls ------------------------------------------------------------------------------------------- */
 
 void *aiod_borrow_buffer(struct aiod_client *client, uint64_t bytes)
 {

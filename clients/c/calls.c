@@ -1,9 +1,9 @@
 /*
  * calls.c - what is sent and received on the session's socket.
  *
- * Any number of calls are under way at once; the engine answers them in any order, by cookie. Of the threads that wait for
- * answers one (`receiving`) polls the socket and hands out what arrives; a thread that stops waiting lets another one poll.
- * Everything is received by aiod_receive(), under the client's lock.
+ * Any number of calls are under way at once; the engine answers them in any order, by cookie. Of the threads that
+ * wait for answers one (`receiving`) polls the socket and hands out what arrives; a thread that stops waiting lets
+ * another one poll. Everything is received by aiod_receive(), under the client's lock.
  */
 #include "calls.h"
 
@@ -30,7 +30,7 @@ struct aiod_call {
     int64_t result; /* once answered */
 };
 
-/* ---- messages -------------------------------------------------------------------------------------------------------- */
+/* ---- messages ---------------------------------------------------------------------------------------------------- */
 
 uint64_t aiod_next_cookie(struct aiod_client *client)
 {
@@ -47,7 +47,7 @@ size_t aiod_put_open(struct aiod_open_message *message, const char *path, unsign
     return sizeof(message->open) + length;
 }
 
-/* ---- answers --------------------------------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------------------------- */
 
 static void free_call(struct aiod_call *call)
 {
@@ -136,7 +136,7 @@ void aiod_lose_calls(struct aiod_client *client)
     }
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------- */
+/* ---- receiving --------------------------------------------------------------------------------------------------- */
 
 static void lose_connection(struct aiod_client *client)
 {
@@ -146,8 +146,8 @@ static void lose_connection(struct aiod_client *client)
 }
 
 /*
- * Does the next message belong to the thread that receives? That thread is awake, or poll() wakes it; it would sleep on if
- * another thread took the message.
+ * Does the next message belong to the thread that receives? That thread is awake, or poll() wakes it; it would
+ * sleep on if another thread took the message.
  */
 static bool is_for_the_receiver(const struct aiod_client *client)
 {
@@ -183,7 +183,7 @@ bool aiod_receive(struct aiod_client *client)
     return false;
 }
 
-/* ---- calling --------------------------------------------------------------------------------------------------------- */
+/* ---- calling ----------------------------------------------------------------------------------------------------- */
 
 /* Poll the socket for all threads that wait for answers. The lock is not held meanwhile. */
 static int receive_for_all(struct aiod_client *client, uint64_t deadline_ns)
@@ -282,7 +282,7 @@ static int64_t result_of(const struct aiod_client *client, const struct aiod_cal
     if (call->answer.reply.result < 0) {
         return aiod_fail_refused(&call->answer, call->length);
     }
-    return call->result >= 0 ? call->result : aiod_fail((int)call->result, "no memory for an open file");
+    return call->result >= 0 ? call->result : aiod_fail((int)call->result, "out of memory for an open file");
 }
 
 int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *request, const void *message,
@@ -294,7 +294,7 @@ int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *re
 
     *state = CALL_ANSWERED;
     if (call == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     *call = (struct aiod_call){.request = *request};
     pthread_cond_init(&call->cond, NULL);
@@ -304,10 +304,10 @@ int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *re
     }
     if (call->state == CALL_SENT) {
         abandon(client, call);
-        return aiod_fail(-ETIMEDOUT, "the engine has not answered in time: unknown whether done");
+        return aiod_fail(-ETIMEDOUT, "no answer from the engine in time: unknown whether done");
     }
     if (result < 0) {
-        result = aiod_fail((int)result, "the engine takes no call: its socket is full");
+        result = aiod_fail((int)result, "cannot send the call in time: the engine's socket is full");
     } else {
         *state = outcome_of(call);
         result = result_of(client, call);

@@ -1,6 +1,6 @@
 /*
- * calls.h - OPEN and CLOSE on the session's socket, and everything else that is received there (calls.c). The client's lock is
- * held.
+ * calls.h - OPEN and CLOSE on the session's socket, and everything else that is received there (calls.c). The
+ * client's lock is held.
  */
 #ifndef LIBAIOD_CALLS_H
 #define LIBAIOD_CALLS_H
@@ -44,15 +44,16 @@ size_t aiod_put_open(struct aiod_open_message *message, const char *path, unsign
                      uint64_t cookie);
 
 /*
- * Send `message`, which asks for `request`, and wait for the answer; the lock is not held meanwhile. Returns the result, or
- * -errno with its message. *state: CALL_ANSWERED, also if there was no answer in time; or why the call may be repeated.
+ * Send `message`, which asks for `request`, and wait for the answer; the lock is not held meanwhile. Returns the
+ * result, or -errno with its message. *state: CALL_ANSWERED, also if there was no answer in time; or why the call
+ * may be repeated.
  */
 int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *request, const void *message,
                   size_t length, enum aiod_call_state *state);
 
 /*
- * Receive what has arrived on the socket. The connection is lost if it has ended. False: the next message was left to the
- * thread that receives.
+ * Receive what has arrived on the socket. The connection is lost if it has ended. False: the next message was left
+ * to the thread that receives.
  */
 bool aiod_receive(struct aiod_client *client);
 

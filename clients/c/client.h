@@ -1,8 +1,8 @@
 /*
  * client.h - the state of a client, private to libaiod.
  *
- * Each file has its part of the state. Calls between the files go one way: a file calls only those that stand before it here
- * (tests/unit/test_libaiod_layers.py).
+ * Each file has its part of the state. Calls between the files go one way: a file calls only those that stand
+ * before it here (tests/unit/test_libaiod_layers.py).
  *
  *     error, endpoint, wire, attach                        messages for the caller; the socket; attaching to an engine
  *     forks, polling                                       properties of the process and of the thread
@@ -40,7 +40,10 @@ static_assert(sizeof(off_t) == sizeof(uint64_t), "offsets are of 64 bits");
 struct aiod_resume;
 
 struct aiod_client {
-    /* Constant. The descriptors and the memory at `base` become the next engine's without changing number or address. */
+    /*
+     * Constant. The descriptors and the memory at `base` become the next engine's without changing number or
+     * address.
+     */
     int socket;
     int doorbell;
     char *base;           /* the ring's memory but for the buffer area */
@@ -78,7 +81,7 @@ struct aiod_client {
 /* Why the session has ended, as far as it is known. */
 static inline const char *aiod_end_reason(const struct aiod_client *client)
 {
-    return client->end_reason != NULL ? client->end_reason : "the engine has closed it, or is gone";
+    return client->end_reason != NULL ? client->end_reason : "the engine has closed the connection or died";
 }
 
 #endif

@@ -1,10 +1,11 @@
 /*
- * endpoint.c - find the daemon's directory and check its owner. The rules and the messages are those of the Python client's
- * endpoint.py.
+ * endpoint.c - find the daemon's directory and check its owner. The rules and the messages are those of the Python
+ * client's endpoint.py.
  *
- * An endpoint that the user names is the user's choice. A default one may be a trap: anybody can make /tmp/aiod-UID before its
- * user does. So libaiod sends nothing to a server in a default directory unless no other user can have put it there, judged
- * by the owner and the mode of the directory and by the uid of the listening process (SO_PEERCRED).
+ * An endpoint that the user names is the user's choice. A default one may be a trap: anybody can make /tmp/aiod-UID
+ * before its user does. So libaiod sends nothing to a server in a default directory unless no other user can have
+ * put it there, judged by the owner and the mode of the directory and by the uid of the listening process
+ * (SO_PEERCRED).
  */
 #include "endpoint.h"
 
@@ -75,7 +76,7 @@ int aiod_check_server(int socket, const char *path, const char *directory)
         return error;
     }
     if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &server, &size) < 0) {
-        return aiod_fail(-errno, "%s: who serves it cannot be told: %s", path, strerror(errno));
+        return aiod_fail(-errno, "cannot determine the server of %s: %s", path, strerror(errno));
     }
     if (server.uid != getuid() && server.uid != 0 && server.uid != owner) {
         return aiod_fail(-EACCES,

@@ -1,3 +1,6 @@
+/*
+ * error.c - error messages: the calling thread's last one, and the texts of reasons.
+ */
 #include "error.h"
 
 #include <assert.h>
@@ -34,6 +37,6 @@ const char *aiod_reason_text(uint32_t reason)
         return message;
 #include "../../protocol/reasons.def"
     default:
-        return "for a reason that this library does not know";
+        return "a reason that this library does not know";
     }
 }

@@ -22,8 +22,8 @@ static void await_end(struct aiod_client *client)
 }
 
 /*
- * Is the call to be repeated? If so, return when an engine is connected; *result is the errno of the end if there is none. The
- * lock is held on entry and return, not meanwhile.
+ * Is the call to be repeated? If so, return when an engine is connected; *result is the errno of the end if there
+ * is none. The lock is held on entry and return, not meanwhile.
  */
 static bool repeat(struct aiod_client *client, enum aiod_call_state state, int64_t *result)
 {
@@ -55,7 +55,7 @@ int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, 
     int64_t result;
 
     if (length > AIOD_RING_PATH_MAX) {
-        return aiod_fail(-ENAMETOOLONG, "a path of %zu bytes: at most %u", length, AIOD_RING_PATH_MAX);
+        return aiod_fail(-ENAMETOOLONG, "the path has %zu bytes; at most %u are allowed", length, AIOD_RING_PATH_MAX);
     }
     if (aiod_forked(client)) {
         return aiod_fail_forked();

@@ -1,9 +1,9 @@
 /*
- * forks.c - a forked child inherits its parent's clients and must leave them alone: their locks may be held by threads that do
- * not exist in the child, and messages that the child sent would be the parent's.
+ * forks.c - a forked child inherits its parent's clients and must leave them alone: their locks may be held by
+ * threads that do not exist in the child, and messages that the child sent would be the parent's.
  *
- * The ring's memory is not mapped in a child (MADV_DONTFORK). It is shared memory: a write by the child would change the
- * parent's buffers, possibly while the engine writes them to a file.
+ * The ring's memory is not mapped in a child (MADV_DONTFORK). It is shared memory: a write by the child would
+ * change the parent's buffers, possibly while the engine writes them to a file.
  */
 #include "forks.h"
 

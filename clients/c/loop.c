@@ -1,9 +1,9 @@
 /*
  * loop.c - an event loop that sleeps on aiod_fd() beside threads that wait and call.
  *
- * All of them share one `client_waits` and one socket. The rule: while a thread leads, `client_waits` is the leader's; otherwise
- * it is the armed loop's. A thread that takes what the loop sleeps for, a completion to be reaped or the engine's byte
- * on the socket, rings the loop's bell.
+ * All of them share one `client_waits` and one socket. The rule: while a thread leads, `client_waits` is the
+ * leader's; otherwise it is the armed loop's. A thread that takes what the loop sleeps for, a completion to be
+ * reaped or the engine's byte on the socket, rings the loop's bell.
  *
  * Rejected: another value of `client_waits` that wakes both. Engines that do not know it would wake neither.
  */
@@ -58,17 +58,17 @@ int aiod_loop_open(struct aiod_client *client)
 
         close_if_open(&loop->epoll);
         close_if_open(&loop->bell);
-        return aiod_fail(-error, "no descriptors: %s", strerror(error));
+        return aiod_fail(-error, "cannot create the event loop's descriptors: %s", strerror(error));
     }
     return 0;
 }
 
-/* ---- the timer and the socket ---------------------------------------------------------------------------------------- */
+/* ---- the timer and the socket ------------------------------------------------------------------------------------ */
 
 int aiod_loop_create_timer(struct aiod_loop *loop)
 {
     loop->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    return loop->timer < 0 ? aiod_fail(-errno, "no timer: %s", strerror(errno)) : 0;
+    return loop->timer < 0 ? aiod_fail(-errno, "cannot create a timer: %s", strerror(errno)) : 0;
 }
 
 void aiod_loop_set_timer(const struct aiod_loop *loop, uint64_t period_ns)
@@ -92,7 +92,7 @@ void aiod_loop_ignore_socket(const struct aiod_client *client)
     }
 }
 
-/* ---- the bell -------------------------------------------------------------------------------------------------------- */
+/* ---- the bell ---------------------------------------------------------------------------------------------------- */
 
 void aiod_loop_ring(struct aiod_loop *loop)
 {
@@ -134,7 +134,7 @@ void aiod_loop_byte_taken(struct aiod_loop *loop)
     }
 }
 
-/* ---- client_waits ---------------------------------------------------------------------------------------------------- */
+/* ---- client_waits ------------------------------------------------------------------------------------------------ */
 
 void aiod_loop_yield_client_waits(struct aiod_client *client)
 {

@@ -1,6 +1,6 @@
 /*
- * loop.h - the descriptors that wake an event loop, aiod_fd() among them (loop.c). The client's lock is held, or no other
- * thread knows the client yet.
+ * loop.h - the descriptors that wake an event loop, aiod_fd() among them (loop.c). The client's lock is held, or no
+ * other thread knows the client yet.
  */
 #ifndef LIBAIOD_LOOP_H
 #define LIBAIOD_LOOP_H
@@ -44,7 +44,10 @@ void aiod_loop_silence(struct aiod_client *client);
 void aiod_loop_completion_taken(struct aiod_loop *loop);
 void aiod_loop_byte_taken(struct aiod_loop *loop);
 
-/* Give `client_waits` to a leader; take it back when no thread leads: the loop must look at the completions after that. */
+/*
+ * Give `client_waits` to a leader; take it back when no thread leads: the loop must look at the completions after
+ * that.
+ */
 void aiod_loop_yield_client_waits(struct aiod_client *client);
 void aiod_loop_take_client_waits(struct aiod_client *client);
 

@@ -1,6 +1,6 @@
 /*
- * open_files.h - the caller's handles of a client that goes on with another engine (open_files.c). The client's lock is held,
- * unless a function says otherwise.
+ * open_files.h - the caller's handles of a client that goes on with another engine (open_files.c). The client's
+ * lock is held, unless a function says otherwise.
  */
 #ifndef LIBAIOD_OPEN_FILES_H
 #define LIBAIOD_OPEN_FILES_H
@@ -22,7 +22,10 @@ struct aiod_open_file {
     bool in_doubt;    /* an engine died with unflushed changes, and no flush has reported that so far */
 };
 
-/* While no engine is connected no file is added or removed: the thread that holds socket_lock reads without the lock. */
+/*
+ * While no engine is connected no file is added or removed: the thread that holds socket_lock reads without the
+ * lock.
+ */
 struct aiod_open_files {
     struct aiod_open_file *slots;
     uint32_t slot_count;

@@ -16,7 +16,7 @@
 #define SKIP_SHIFT_MAX 10u
 #define CACHE_NS UINT64_C(500000000) /* how long an affinity and a scheduling policy are taken to be unchanged */
 
-/* ---- whether: a property of the thread ------------------------------------------------------------------------------- */
+/* ---- whether: a property of the thread --------------------------------------------------------------------------- */
 
 /* The cached answer for the calling thread. */
 static _Thread_local struct {
@@ -26,8 +26,8 @@ static _Thread_local struct {
 } cached;
 
 /*
- * Are this thread and the engine bound to the same single CPU? Assume so if the engine's affinity cannot be read: the engine
- * may have no other CPU.
+ * Are this thread and the engine bound to the same single CPU? Assume so if the engine's affinity cannot be read:
+ * the engine may have no other CPU.
  */
 static bool share_one_cpu(const struct aiod_client *client)
 {
@@ -69,7 +69,7 @@ bool aiod_may_poll(const struct aiod_client *client)
     return cached.may_poll;
 }
 
-/* ---- how long: a property of the client ------------------------------------------------------------------------------ */
+/* ---- how long: a property of the client -------------------------------------------------------------------------- */
 
 uint64_t aiod_polling_begin(struct aiod_polling *polling)
 {

@@ -18,8 +18,8 @@ struct aiod_polling {
 };
 
 /*
- * May the calling thread poll? Not if polling keeps the engine from running: in a real-time thread, or where the thread and
- * the engine are bound to the same single CPU.
+ * May the calling thread poll? Not if polling keeps the engine from running: in a real-time thread, or where the
+ * thread and the engine are bound to the same single CPU.
  */
 bool aiod_may_poll(const struct aiod_client *client);
 
@@ -27,8 +27,8 @@ bool aiod_may_poll(const struct aiod_client *client);
 uint64_t aiod_polling_begin(struct aiod_polling *polling);
 
 /*
- * Adapt to the outcome: the thread polled for `polled_ns` at most, `found` a completion while it polled, and waited for
- * `waited_ns` in all, polling and sleeping.
+ * Adapt to the outcome: the thread polled for `polled_ns` at most, `found` a completion while it polled, and waited
+ * for `waited_ns` in all, polling and sleeping.
  */
 void aiod_polling_end(struct aiod_polling *polling, uint64_t polled_ns, bool found, uint64_t waited_ns);
 

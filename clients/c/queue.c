@@ -1,6 +1,6 @@
 /*
- * queue.c - submission and completion of requests. It knows no session and no sockets: what resumption adds is called by
- * hooks (struct aiod_queue_hooks).
+ * queue.c - submission and completion of requests. It knows no session and no sockets: what resumption adds is
+ * called by hooks (struct aiod_queue_hooks).
  */
 #include "queue.h"
 
@@ -32,7 +32,7 @@ void aiod_queue_destroy(struct aiod_queue *queue)
     free(queue->free_slots);
 }
 
-/* ---- requests that are done ------------------------------------------------------------------------------------------ */
+/* ---- requests that are done -------------------------------------------------------------------------------------- */
 
 void aiod_queue_append_done(struct aiod_client *client, struct aiod_op *op)
 {
@@ -95,7 +95,7 @@ void aiod_queue_abandon(struct aiod_client *client, struct aiod_op *op)
     }
 }
 
-/* ---- completions ----------------------------------------------------------------------------------------------------- */
+/* ---- completions ------------------------------------------------------------------------------------------------- */
 
 void aiod_queue_settle(struct aiod_client *client, struct aiod_op *op)
 {
@@ -161,7 +161,7 @@ void aiod_queue_fail_all(struct aiod_client *client, int error)
     }
 }
 
-/* ---- submissions ----------------------------------------------------------------------------------------------------- */
+/* ---- submissions ------------------------------------------------------------------------------------------------- */
 
 static void put_entry(struct aiod_client *client, struct aiod_op *op)
 {

@@ -28,8 +28,8 @@ struct aiod_queue {
 };
 
 /*
- * What a client adds to the queue that goes on with another engine (resume.c). `prepare` and `completed` are NULL where the
- * session ends with its engine.
+ * What a client adds to the queue that goes on with another engine (resume.c). `prepare` and `completed` are NULL
+ * where the session ends with its engine.
  */
 struct aiod_queue_hooks {
     /* Adapt the entry of `op` to the engine that is connected. */
@@ -46,7 +46,10 @@ struct aiod_queue_hooks {
 bool aiod_queue_init(struct aiod_client *client);
 void aiod_queue_destroy(struct aiod_queue *queue);
 
-/* Give slots to as many of the requests as there is room for, and submit them if an engine is connected. Returns how many. */
+/*
+ * Give slots to as many of the requests as there is room for, and submit them if an engine is connected. Returns
+ * how many.
+ */
 unsigned aiod_queue_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count);
 
 /* Submit all requests that have a slot and were not submitted to this engine. */

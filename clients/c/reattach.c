@@ -4,8 +4,9 @@
  * The attempt is made under socket_lock and without lock; the exchange at its end under both:
  *
  * - the socket and the doorbell keep their numbers (dup3);
- * - the queues keep their address: the new memory is moved over the old (mremap). So a thread that reads an index without
- *   the lock needs no pointer that changes under it. It may see an index of either engine, and reads again under the lock;
+ * - the queues keep their address: the new memory is moved over the old (mremap). So a thread that reads an index
+ *   without the lock needs no pointer that changes under it. It may see an index of either engine, and reads again
+ *   under the lock;
  * - the buffer area gets another address, and the old one stays mapped (buffer_areas.h).
  */
 #include <errno.h>
@@ -28,12 +29,12 @@ static int exchange(struct aiod_client *client, struct aiod_attachment *new)
         return -client->ended;
     }
     if (!aiod_areas_prepare_move(&client->areas)) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     aiod_waiters_wake_all(client); /* the leader sleeps on memory that is about to be unmapped */
     if (mremap(new->base, client->queue_bytes, client->queue_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, client->base) ==
         MAP_FAILED) {
-        return aiod_fail(-errno, "the ring's memory cannot be moved: %s", strerror(errno));
+        return aiod_fail(-errno, "cannot move the ring's memory: %s", strerror(errno));
     }
     aiod_areas_move(&client->areas, new->base + client->queue_bytes);
     new->base = MAP_FAILED; /* the client's now */
@@ -72,7 +73,7 @@ static int check_layout(const struct aiod_client *client, const struct aiod_atta
     if (header->entries != client->entries || header->area_offset != client->queue_bytes ||
         header->area_bytes != client->areas.bytes || header->sq_offset != client->header->sq_offset ||
         header->cq_offset != client->header->cq_offset) {
-        return aiod_fail(-EPROTO, "the new engine's ring is of another size: has its depth_max been changed?");
+        return aiod_fail(-EPROTO, "the new engine's ring has a different size: was depth_max changed?");
     }
     return 0;
 }
@@ -83,7 +84,7 @@ static int check_engine(const struct aiod_client *client, const struct aiod_atta
     pid_t engine = aiod_socket_peer(new->socket);
 
     if (engine != 0 && engine == client->engine_pid) {
-        return aiod_fail(-ECONNRESET, "the engine has not gone, it has ended the session: its log says why");
+        return aiod_fail(-ECONNRESET, "the engine has ended the session: see the daemon's log");
     }
     return 0;
 }

@@ -11,8 +11,8 @@
 #include "wire.h"
 
 /*
- * Send a call on a socket that no other thread uses, and wait for its answer. *identity (may be NULL): of the file that was
- * opened; zeros if the engine does not say. -ECONNRESET, -EPIPE: the connection has ended.
+ * Send a call on a socket that no other thread uses, and wait for its answer. *identity (may be NULL): of the file
+ * that was opened; zeros if the engine does not say. -ECONNRESET, -EPIPE: the connection has ended.
  */
 static int64_t call_alone(int socket, const void *message, size_t length, uint64_t cookie,
                           struct aiod_ring_file *identity, uint64_t deadline_ns)

@@ -77,7 +77,7 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
     int result;
 
     if (cancel == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     cancel->op = AIOD_RING_CANCEL;
     cancel->offset = op->cookie;
@@ -85,11 +85,11 @@ int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_
     result = aiod_submit(client, &cancel, 1);
     if (result <= 0) {
         free(cancel);
-        return result < 0 ? result : aiod_fail(-EAGAIN, "no room in the ring to ask for the cancel");
+        return result < 0 ? result : aiod_fail(-EAGAIN, "no room in the ring for the cancel");
     }
     if (aiod_wait(client, cancel, timeout_ns) < 0) {
         aiod_abandon(client, cancel);
-        return aiod_fail(-ETIMEDOUT, "the engine has not said in time whether the request is cancelled");
+        return aiod_fail(-ETIMEDOUT, "no answer in time: unknown whether the request is cancelled");
     }
     result = (int)cancel->result;
     free(cancel);

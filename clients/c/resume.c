@@ -1,8 +1,8 @@
 /*
  * resume.c - when a client goes on with another engine (docs/ring.md, "When the engine goes").
  *
- * The client is away from the moment that its connection has ended. Any thread that then waits, takes completions or calls
- * tries to attach again, every AIOD_RETRY_NS, until it succeeds or the session ends after timeout_ns.
+ * The client is away from the moment that its connection has ended. Any thread that then waits, takes completions
+ * or calls tries to attach again, every AIOD_RETRY_NS, until it succeeds or the session ends after timeout_ns.
  */
 #include "resume.h"
 
@@ -39,7 +39,7 @@ static void connection_lost(struct aiod_client *client)
     aiod_waiters_wake_all(client);
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------------------ */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static const struct aiod_queue_hooks hooks = {
     .prepare = aiod_resume_prepare, .completed = aiod_resume_completed, .connection_lost = connection_lost};
@@ -50,7 +50,7 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const char *d
     struct aiod_resume *resume = calloc(1, sizeof(*resume));
 
     if (resume == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     client->resume = resume;
     client->open_files = &resume->files;
@@ -64,7 +64,7 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const char *d
     resume->flush_covers = calloc(client->entries, sizeof(*resume->flush_covers));
     if (resume->path == NULL || (directory != NULL && resume->directory == NULL) || resume->software == NULL ||
         resume->flush_covers == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     return aiod_loop_create_timer(&client->loop);
 }
@@ -81,7 +81,7 @@ void aiod_resume_destroy(struct aiod_client *client)
     free(resume);
 }
 
-/* ---- attempts -------------------------------------------------------------------------------------------------------- */
+/* ---- attempts ---------------------------------------------------------------------------------------------------- */
 
 /* Both locks are held; lock is not held meanwhile. */
 static void attempt(struct aiod_client *client)

@@ -1,6 +1,6 @@
 /*
- * resume.h - going on with another engine. Clients with `resume` only; the client's lock is held, unless a function says
- * otherwise.
+ * resume.h - going on with another engine. Clients with `resume` only; the client's lock is held, unless a function
+ * says otherwise.
  */
 #ifndef LIBAIOD_RESUME_H
 #define LIBAIOD_RESUME_H
@@ -34,7 +34,10 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const char *d
                      const struct aiod_options *options);
 void aiod_resume_destroy(struct aiod_client *client);
 
-/* While away: make the next attempt if it is due, or sleep until then, at most until `deadline_ns`. The lock is not held meanwhile. */
+/*
+ * While away: make the next attempt if it is due, or sleep until then, at most until `deadline_ns`. The lock is not
+ * held meanwhile.
+ */
 void aiod_resume_step(struct aiod_client *client, uint64_t deadline_ns);
 
 /* Check whether the connection has ended, once a millisecond at most. */
@@ -43,7 +46,10 @@ void aiod_resume_check(struct aiod_client *client);
 /* The same, and make the next attempt if it is due; never sleeps otherwise. The lock is not held meanwhile. */
 void aiod_resume_poll(struct aiod_client *client);
 
-/* Wait until an engine is connected or the session has ended. 0, or -errno of the end. socket_lock is held, lock is not. */
+/*
+ * Wait until an engine is connected or the session has ended. 0, or -errno of the end. socket_lock is held, lock is
+ * not.
+ */
 int aiod_resume_await(struct aiod_client *client);
 
 /* ---- resume_requests.c: what becomes of requests ---- */
@@ -61,8 +67,8 @@ void aiod_resume_sort_requests(struct aiod_client *client, bool drained);
 /* ---- reattach.c: how ---- */
 
 /*
- * Attach to an engine, once. 0: it is connected, and requests are submitted to it; or -errno with its message. *final: another
- * attempt is of no use. socket_lock is held, lock is not.
+ * Attach to an engine, once. 0: it is connected, and requests are submitted to it; or -errno with its message.
+ * *final: another attempt is of no use. socket_lock is held, lock is not.
  */
 int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final);
 

@@ -26,7 +26,7 @@ static bool has_payload(const struct aiod_op *op)
     return (op->op == AIOD_RING_WRITE || op->op == AIOD_RING_APPEND) && op->buffer != NULL;
 }
 
-/* ---- submission ------------------------------------------------------------------------------------------------------ */
+/* ---- submission -------------------------------------------------------------------------------------------------- */
 
 void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, struct aiod_ring_sqe *sqe)
 {
@@ -42,7 +42,7 @@ void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, s
     }
 }
 
-/* ---- completion ------------------------------------------------------------------------------------------------------ */
+/* ---- completion -------------------------------------------------------------------------------------------------- */
 
 /* The engine does not know the handle: did it fail to open the file again? */
 static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
@@ -57,7 +57,10 @@ static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
     }
 }
 
-/* A flush covers what was acknowledged before it was submitted; but not the unflushed changes that died with an engine. */
+/*
+ * A flush covers what was acknowledged before it was submitted; but not the unflushed changes that died with an
+ * engine.
+ */
 static void count_flush(const struct aiod_resume *resume, struct aiod_open_file *file, struct aiod_op *op)
 {
     uint64_t covered = resume->flush_covers[(uint32_t)op->cookie];
@@ -104,7 +107,7 @@ bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op)
     return true;
 }
 
-/* ---- the engine has gone --------------------------------------------------------------------------------------------- */
+/* ---- the engine has gone ----------------------------------------------------------------------------------------- */
 
 static void sort(struct aiod_client *client, struct aiod_op *op, bool drained)
 {

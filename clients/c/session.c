@@ -30,7 +30,7 @@ static void connection_lost(struct aiod_client *client)
 /* Of a client whose session ends with its engine. */
 static const struct aiod_queue_hooks hooks = {.connection_lost = connection_lost};
 
-/* ---- beginning ------------------------------------------------------------------------------------------------------- */
+/* ---- beginning --------------------------------------------------------------------------------------------------- */
 
 static void adopt(struct aiod_client *client, const struct aiod_attachment *attachment)
 {
@@ -55,7 +55,7 @@ static int allocate(struct aiod_client *client)
 
     if (!aiod_queue_init(client) || !has_areas) {
         client->entries = 0; /* aiod_disconnect() finds no slots */
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     return 0;
 }
@@ -76,7 +76,7 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
     int error;
 
     if (client == NULL) {
-        return aiod_fail(-ENOMEM, "no memory");
+        return aiod_fail(-ENOMEM, "out of memory");
     }
     error = aiod_attachment_get(&attachment, socket_path, directory, options, aiod_deadline(timeout_ns));
     if (error < 0) {
@@ -122,13 +122,13 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
         return error;
     }
     if (strlen(export_name) > 128 || strchr(export_name, '/') != NULL) {
-        return aiod_fail(-EINVAL, "\"%.128s\" is no export's name", export_name);
+        return aiod_fail(-EINVAL, "\"%.128s\" is not the name of an export", export_name);
     }
     snprintf(path, sizeof(path), "%s/ring/%s", directory, export_name);
     return attach(client, path, named ? NULL : directory, options);
 }
 
-/* ---- end ------------------------------------------------------------------------------------------------------------- */
+/* ---- end ---------------------------------------------------------------------------------------------------------- */
 
 void aiod_shutdown(struct aiod_client *client)
 {

@@ -34,15 +34,15 @@ static uint32_t cq_tail_of(const struct aiod_client *client)
 }
 
 /*
- * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and the workers need the CPU
- * that polling would take.
+ * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and the workers
+ * need the CPU that polling would take.
  */
 static bool engine_is_awake(const struct aiod_client *client)
 {
     return __atomic_load_n(&client->header->engine_sleeps, __ATOMIC_RELAXED) == 0;
 }
 
-/* ---- the leader ------------------------------------------------------------------------------------------------------ */
+/* ---- the leader -------------------------------------------------------------------------------------------------- */
 
 /* True: cq_tail is not `seen` any more. */
 static bool poll_memory(const struct aiod_client *client, uint32_t seen, uint64_t until_ns)
@@ -102,7 +102,7 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
     }
 }
 
-/* ---- waiting: the lock is held on entry and return, not meanwhile ---------------------------------------------------- */
+/* ---- waiting: the lock is held on entry and return, not meanwhile ------------------------------------------------ */
 
 /* Is `op` done? NULL: is any request done beyond the first `seen`, or has the session ended? */
 static bool is_done(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
@@ -239,14 +239,17 @@ int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks
     return 0;
 }
 
-/* ---- room ------------------------------------------------------------------------------------------------------------ */
+/* ---- room -------------------------------------------------------------------------------------------------------- */
 
 uint64_t aiod_room_count(const struct aiod_client *client)
 {
     return __atomic_load_n(&client->waiters.room_count, __ATOMIC_ACQUIRE);
 }
 
-/* A request in flight releases its slot and its buffer when it is done; a blocking call that copies releases its buffer. */
+/*
+ * A request in flight releases its slot and its buffer when it is done; a blocking call that copies releases its
+ * buffer.
+ */
 static bool may_get_room(const struct aiod_client *client)
 {
     return client->queue.inflight > 0 || client->borrowed > 0;
@@ -258,8 +261,8 @@ static int wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t dea
     aiod_queue_drain(client);
     while (client->waiters.room_count == seen && client->ended == 0) {
         if (!may_get_room(client)) {
-            return aiod_fail(-ENOBUFS, "the ring's buffer area is used up: give buffers back, or attach with more "
-                                       "area_bytes");
+            return aiod_fail(
+                -ENOBUFS, "the caller's buffers take the whole buffer area: free some, or attach with more area_bytes");
         }
         if (aiod_clock_ns() >= deadline_ns) {
             return aiod_fail(-ETIMEDOUT, "no room in the ring in time: not executed");

@@ -1,6 +1,7 @@
 /*
- * waiters.c - leader and followers: of the threads that wait, one (the leader) watches the ring's memory, and the others are
- * parked. The leader wakes those whose requests are done; a thread that stops waiting wakes a parked one to lead.
+ * waiters.c - leader and followers: of the threads that wait, one (the leader) watches the ring's memory, and the
+ * others are parked. The leader wakes those whose requests are done; a thread that stops waiting wakes a parked one
+ * to lead.
  */
 #include "waiters.h"
 

@@ -1,5 +1,6 @@
 /*
- * waiters.h - the threads that sleep until requests are done, and how they are woken (waiters.c). The client's lock is held.
+ * waiters.h - the threads that sleep until requests are done, and how they are woken (waiters.c). The client's lock
+ * is held.
  */
 #ifndef LIBAIOD_WAITERS_H
 #define LIBAIOD_WAITERS_H
@@ -20,8 +21,8 @@ struct aiod_waiters {
 };
 
 /*
- * Sleep until `op` (NULL: any request) is done, the thread is to lead, aiod_waiters_wake_all() is called, or the deadline has
- * come. The lock is not held meanwhile.
+ * Sleep until `op` (NULL: any request) is done, the thread is to lead, aiod_waiters_wake_all() is called, or the
+ * deadline has come. The lock is not held meanwhile.
  */
 void aiod_waiters_park(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns);
 

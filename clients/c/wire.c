@@ -1,8 +1,8 @@
 /*
  * wire.c - the ring's socket: messages with deadlines, whatever signals arrive.
  *
- * Uses poll() and calls that do not block. Rejected: SO_RCVTIMEO and SO_SNDTIMEO. They do for programs without signals; but
- * with them a call is not restarted, not even with SA_RESTART, and each attempt begins its time anew.
+ * Uses poll() and calls that do not block. Rejected: SO_RCVTIMEO and SO_SNDTIMEO. They do for programs without
+ * signals; but with them a call is not restarted, not even with SA_RESTART, and each attempt begins its time anew.
  */
 #include "wire.h"
 
@@ -42,7 +42,10 @@ int aiod_poll(int socket, short events, uint64_t deadline_ns)
     }
 }
 
-/* connect() waits while the listener's backlog is full, for SO_SNDTIMEO at most; poll() does not report that backlog. */
+/*
+ * connect() waits while the listener's backlog is full, for SO_SNDTIMEO at most; poll() does not report that
+ * backlog.
+ */
 static void limit_connect(int fd, uint64_t deadline_ns)
 {
     uint64_t now = aiod_clock_ns();
@@ -78,12 +81,12 @@ int aiod_socket_connect(const char *path, uint64_t deadline_ns)
     int fd;
 
     if (strlen(path) >= sizeof(address.sun_path)) {
-        return aiod_fail(-ENAMETOOLONG, "%s is longer than a socket's path may be", path);
+        return aiod_fail(-ENAMETOOLONG, "the path of the socket is too long: %s", path);
     }
     memcpy(address.sun_path, path, strlen(path) + 1);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0) {
-        return aiod_fail(-errno, "no socket: %s", strerror(errno));
+        return aiod_fail(-errno, "cannot create a socket: %s", strerror(errno));
     }
     error = connect_until(fd, &address, deadline_ns);
     if (error < 0) {
@@ -155,7 +158,7 @@ ssize_t aiod_receive_by(int socket, struct msghdr *message, uint64_t deadline_ns
 int aiod_fail_refused(const union aiod_answer *answer, size_t length)
 {
     if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
-        return aiod_fail(-EPROTO, "the engine's answer makes no sense: is it of another version?");
+        return aiod_fail(-EPROTO, "unexpected answer from the engine: its version may differ");
     }
     return aiod_fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
                      answer->bytes + sizeof(answer->reply));

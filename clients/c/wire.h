@@ -1,6 +1,6 @@
 /*
- * wire.h - the ring's socket (wire.c). Functions return 0, or a count, or a negative errno; -ETIMEDOUT: not done before
- * `deadline_ns`. aiod_socket_connect() and aiod_fail_refused() also keep a message.
+ * wire.h - the ring's socket (wire.c). Functions return 0, or a count, or a negative errno; -ETIMEDOUT: not done
+ * before `deadline_ns`. aiod_socket_connect() and aiod_fail_refused() also keep a message.
  */
 #ifndef LIBAIOD_WIRE_H
 #define LIBAIOD_WIRE_H

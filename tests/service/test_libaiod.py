@@ -113,7 +113,7 @@ def test_an_unknown_export(shared_daemon: Any, program: Path) -> None:
     done = run(program, shared_daemon.endpoint, "nothing")
     assert done.returncode == 1
     assert "ring/nothing" in done.stdout
-    assert "no export's name" in run(program, shared_daemon.endpoint, "../x").stdout
+    assert "not the name of an export" in run(program, shared_daemon.endpoint, "../x").stdout
 
 
 ENTRIES = 16
@@ -137,14 +137,14 @@ def header(**fields: int) -> bytes:
 
 MEMORIES: dict[str, tuple[bytes, int, int, str]] = {
     "not sealed": (header(), BYTES, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_GROW, "not sealed"),
-    "too small": (header(), BYTES - 4096, -1, "not as large"),
-    "no entries": (header(version=1), BYTES, -1, "makes no sense"),
-    "odd entries": (header(version=1 | 3 << 32), BYTES, -1, "makes no sense"),
-    "entries beyond": (header(version=1 | 4096 << 32), BYTES, -1, "makes no sense"),
-    "area beyond": (header(area_bytes=8192), BYTES, -1, "makes no sense"),
-    "area that overflows": (header(area_offset=2**64 - 4096), BYTES, -1, "makes no sense"),
-    "queue in the header": (header(sq_offset=64), BYTES, -1, "makes no sense"),
-    "queue beyond": (header(cq_offset=AREA_OFFSET), BYTES, -1, "makes no sense"),
+    "too small": (header(), BYTES - 4096, -1, "does not have the size"),
+    "no entries": (header(version=1), BYTES, -1, "is inconsistent"),
+    "odd entries": (header(version=1 | 3 << 32), BYTES, -1, "is inconsistent"),
+    "entries beyond": (header(version=1 | 4096 << 32), BYTES, -1, "is inconsistent"),
+    "area beyond": (header(area_bytes=8192), BYTES, -1, "is inconsistent"),
+    "area that overflows": (header(area_offset=2**64 - 4096), BYTES, -1, "is inconsistent"),
+    "queue in the header": (header(sq_offset=64), BYTES, -1, "is inconsistent"),
+    "queue beyond": (header(cq_offset=AREA_OFFSET), BYTES, -1, "is inconsistent"),
 }
 """Of an engine that lies: the memory's beginning, its size, its seals (-1: as they should be); what is said of it."""
 

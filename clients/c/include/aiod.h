@@ -1,43 +1,80 @@
 /*
- * aiod.h - libaiod: a C program's way to aiod on the same host, by the shared-memory ring (docs/ring.md).
+ * aiod.h - libaiod: file I/O through an aiod daemon on the same host, by a shared-memory ring (docs/ring.md).
  *
  *     struct aiod_client *client;
- *     if (aiod_connect(&client, "scratch", NULL) < 0) die(aiod_error());
- *     int64_t handle = aiod_open(client, "scratch/disk.img", AIOD_OPEN_READ, 0);
- *     aiod_pread(client, (uint32_t)handle, buffer, 4096, 0, AIOD_NO_TIMEOUT);
+ *     int64_t handle;
+ *
+ *     if (aiod_connect(&client, "scratch", NULL) < 0) {
+ *         die(aiod_error());
+ *     }
+ *     handle = aiod_open(client, "scratch/disk.img", AIOD_OPEN_READ, 0);
+ *     if (handle < 0 || aiod_pread(client, (uint32_t)handle, data, 4096, 0, AIOD_NO_TIMEOUT) < 0) {
+ *         die(aiod_error());
+ *     }
  *     aiod_close(client, (uint32_t)handle);
  *     aiod_disconnect(client);
  *
- * Every function that can fail returns a negative errno, and aiod_error() is a sentence about it. Any thread may call any
- * function, but aiod_disconnect() when another is inside one.
+ * There are three ways to use a client: the blocking calls above; requests in flight that threads wait for
+ * (aiod_submit(), aiod_wait()); and an event loop (aiod_fd()). They can be mixed.
  *
- * After fork() a client is the parent's. In the child its functions fail with -EBADF or do nothing, and aiod_disconnect() gives back
- * what is the child's: descriptors and plain memory. Buffers are not there in the child (MADV_DONTFORK): to touch one ends it with
- * SIGSEGV. A child that only exits, or executes another program, need not care.
+ * UNITS
+ *     Offsets, lengths and sizes are bytes. Names of times end in their unit. A timeout below 0 (AIOD_NO_TIMEOUT)
+ *     means none; a timeout of 0 does not wait.
  *
- * A session ends with its engine (it has died, or the daemon is stopped): requests in flight end with -ECONNRESET,
- * aiod_ended() says why, and aiod_last_word() whether they may have been executed; buffers stay until aiod_disconnect(). A
- * program that goes on connects again, and writes once more what no flush had covered, unless the last word was
- * AIOD_RING_FLUSHED.
+ * ERRORS
+ *     A function that can fail returns a negative errno. All but the waits and aiod_look_for() also keep a message for
+ *     aiod_error(). Each function lists the errnos of its own below. Every function that needs the session can also
+ *     return
  *
- * With reconnect_timeout_ms the library does that, as far as it can. It attaches to the next engine that serves the export, in
- * whichever thread waits, reaps or calls meanwhile, opens the files again, and goes on: handles keep their numbers, buffers
- * stay what and where they are, and what is submitted meanwhile waits. Of what is in flight:
+ *     -ECONNRESET    the session has ended with its engine
+ *     -ESHUTDOWN     the session has ended by aiod_shutdown()
+ *     -EBADF         the client belongs to the parent process (see FORK), or, with a handle: no such handle
+ *     -ENOMEM        out of memory
  *
- *   - what changes nothing (READ, FLUSH, SIZE, PREFETCH, CANCEL) is submitted again, and its deadline_ms begins anew;
- *   - so is all that was not executed: submitted meanwhile, refused by a daemon that stops, or unfinished when one that has
- *     stopped in order said that what is unfinished was not executed;
- *   - anything else ends with -EIO and AIOD_RING_UNKNOWN: it may have been done, in part, or not.
+ *     docs/operations.md has the errnos of requests.
  *
- * If the engine has not stopped in order, the first flush of a handle with acknowledged changes that no flush has covered fails
- * once, with -EIO and AIOD_RING_RESTARTED: a disk may have failed to take them, with nobody there to hear of it. Write them
- * again, then flush. A file that cannot be opened again under its name, or that is another one by now (-ESTALE), is lost:
- * its requests end with that errno and AIOD_RING_NOT_REOPENED. An OPEN with EXCLUSIVE or TRUNCATE whose answer is lost is -EIO.
+ * THREADS
+ *     Any thread may call any function at any time, except that aiod_disconnect() must not run while another thread
+ *     is in a function of the same client. A struct aiod_op, and the buffer it names, must not be used by two
+ *     threads at once, except that one thread may cancel a request that another one waits for. No function may be
+ *     called from a signal handler. Signals interrupt no function: libaiod repeats the system call.
  *
- * With no engine in time, or one that has not gone but has ended the session (aiodctl kick), the session has ended as above;
- * what ends with -ECONNRESET then was not executed, or changes nothing. While there is no engine, waits keep their timeouts. When
- * there is one, the thread that goes on is in it until the files are open again, reconnect_timeout_ms at most; so
- * may be aiod_reap() and aiod_disarm(). aiod_fd() stays the same descriptor.
+ * FORK
+ *     After fork() the client belongs to the parent. In the child its functions fail with -EBADF or do nothing, and
+ *     aiod_disconnect() releases the child's copies of descriptors and plain memory. The ring's memory is not
+ *     mapped in the child (MADV_DONTFORK): access to a buffer ends the child with SIGSEGV. A child that only calls
+ *     execve() or exits needs no care.
+ *
+ * THE END OF A SESSION
+ *     A session ends with its engine: the engine has died, or the daemon has stopped. Requests in flight end with
+ *     -ECONNRESET. aiod_ended() reports the errno, and aiod_last_word() whether unfinished requests may have been
+ *     executed. Buffers stay valid until aiod_disconnect(). To go on, connect again and repeat the writes that no
+ *     flush has covered, unless the last word was AIOD_RING_FLUSHED.
+ *
+ * RECONNECTING
+ *     With reconnect_timeout_ms the library goes on by itself, as far as it can. It attaches to the next engine
+ *     that serves the export, in any thread that waits, reaps or calls, opens the files again, and continues.
+ *     Handles keep their numbers, buffer addresses and contents are preserved, and new requests wait. Of the
+ *     requests in flight
+ *
+ *     - those that change nothing (READ, FLUSH, SIZE, PREFETCH, CANCEL) are submitted again, with a new deadline_ms;
+ *     - those that were not executed are submitted again: requests submitted after the engine had gone, requests
+ *       that a stopping daemon refused, and unfinished ones if the daemon stopped in order and reported that it had
+ *       not executed them;
+ *     - all others end with -EIO and AIOD_RING_UNKNOWN: they may be done, done in part, or not done.
+ *
+ *     If the engine did not stop in order, the first flush of a handle with acknowledged but unflushed changes
+ *     fails once, with -EIO and AIOD_RING_RESTARTED: the disk may have failed to take them while no process could
+ *     hear of it. Repeat those writes, then flush again. A file that cannot be opened again under its name, or that
+ *     is another file by now (-ESTALE), is lost: its requests end with that errno and AIOD_RING_NOT_REOPENED.
+ *     aiod_open() with EXCLUSIVE or TRUNCATE fails with -EIO if its answer was lost.
+ *
+ *     The session ends as above if no engine serves the export in time, or if the engine still runs and has ended
+ *     the session itself (aiodctl kick). A request that then ends with -ECONNRESET was not executed, or changes
+ *     nothing.
+ *
+ *     Waits keep their timeouts while there is no engine. The thread that attaches stays in its call until the
+ *     files are open again, for reconnect_timeout_ms at most; that includes aiod_reap() and aiod_disarm().
  */
 #ifndef AIOD_H
 #define AIOD_H
@@ -56,48 +93,54 @@ extern "C" {
 
 struct aiod_client;
 
-/* Zero is a default for each. */
+/* Zero selects the default of each member. The strings are copied. */
 struct aiod_options {
-    const char
-        *endpoint;    /* of the daemon: "ipc:///run/aiod/aiod.sock"; NULL: the environment's AIOD_ENDPOINT, or that */
-    uint32_t entries; /* most requests in flight; a power of two; 0: 256 */
-    uint64_t area_bytes;   /* of the buffer area; 0: 8 MiB */
-    uint64_t spin_max_ns;  /* longest that a waiting thread looks for a completion before it sleeps; 0: 100,000 */
-    bool never_spin;       /* sleeps at once */
-    const char *software;  /* for the daemon's log; NULL: "libaiod" */
-    const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: of a session that there is; NULL: begin one */
+    const char *endpoint;  /* of the daemon, as "ipc:///run/aiod/aiod.sock"; default: AIOD_ENDPOINT, else it is found */
+    uint32_t entries;      /* maximum of requests in flight, a power of two; default: 256 */
+    uint64_t area_bytes;   /* size of the buffer area; default: 8 MiB */
+    uint64_t spin_max_ns;  /* how long a waiting thread polls before it sleeps, at most; default: 100,000 */
+    bool never_spin;       /* sleep at once instead */
+    const char *software;  /* the program's name in the daemon's log; default: "libaiod" */
+    const uint8_t *ticket; /* AIOD_RING_TICKET_BYTES: attach to this existing session; NULL: begin a session */
 
-    /* How long another engine is looked for when this one has gone, see above; 0: not at all. Not used with a ticket. */
+    /*
+     * How long to look for another engine after this one has gone (see RECONNECTING); 0: not. Ignored with a
+     * ticket.
+     */
     uint32_t reconnect_timeout_ms;
 
     /*
-     * How long aiod_connect(), aiod_open() and aiod_close() wait for the engine's answer; 0: 30,000; UINT32_MAX: as long as it
-     * takes. The time in which another engine is looked for does not count.
+     * How long aiod_connect(), aiod_open() and aiod_close() wait for the engine's answer; default: 30,000;
+     * UINT32_MAX: no limit. The time in which the library looks for another engine does not count.
      */
     uint32_t call_timeout_ms;
 };
 
-/* A request. The caller keeps it, and leaves it alone from aiod_submit() until it is done. */
+/*
+ * A request. Set the first members, the rest to zero. The structure and its buffer belong to the library from
+ * aiod_submit() until the request is done: until aiod_reap() returns it, aiod_wait() returns 0 or aiod_look_for()
+ * returns 1. Then it can be submitted again.
+ */
 struct aiod_op {
-    /* What is asked; see aiod_ring.h for which operation uses what. */
-    uint16_t op; /* enum aiod_ring_op */
-    uint16_t flags;
-    uint32_t handle;
-    uint64_t offset; /* bytes */
-    uint64_t length; /* bytes */
-    void *buffer;    /* from aiod_alloc() */
-    uint32_t source;
-    uint32_t deadline_ms; /* not started by then, it ends with ETIMEDOUT; 0: none */
-    uint64_t source_offset;
-    bool awaited; /* aiod_reap() never returns it: somebody will use aiod_wait() or aiod_look_for() */
-    void *user;   /* the caller's */
+    /* The request; aiod_ring.h tells which operation uses which member. */
+    uint16_t op;            /* enum aiod_ring_op */
+    uint16_t flags;         /* AIOD_RING_FUA, ... */
+    uint32_t handle;        /* from aiod_open() */
+    uint64_t offset;        /* in the file */
+    uint64_t length;        /* at most aiod_request_bytes_max() for READ, WRITE and APPEND */
+    void *buffer;           /* from aiod_alloc() */
+    uint32_t source;        /* COPY_RANGE: the handle to copy from */
+    uint32_t deadline_ms;   /* end with -ETIMEDOUT if not started by then, counted from submission; 0: no deadline */
+    uint64_t source_offset; /* COPY_RANGE: where to copy from */
+    bool awaited; /* a thread will use aiod_wait() or aiod_look_for(): aiod_reap() never returns the request */
+    void *user;   /* the caller's; not used by the library */
 
-    /* What came of it. */
-    int64_t result;   /* bytes (APPEND: offset), or -errno */
-    uint32_t written; /* bytes known to be done by one that failed */
-    uint32_t reason;  /* enum aiod_ring_reason */
+    /* The result. */
+    int64_t result;   /* bytes (APPEND: the offset of the data), or -errno */
+    uint32_t written; /* of a failed request: bytes from its beginning on that are known to be done */
+    uint32_t reason;  /* of a failed request: enum aiod_ring_reason */
 
-    /* The library's. */
+    /* Private to the library. */
     uint64_t cookie;
     uint32_t state;
     bool listed;
@@ -105,132 +148,225 @@ struct aiod_op {
     struct aiod_op *next;
 };
 
-/* ---- sessions --------------------------------------------------------------------------------------------------------- */
+/* ---- sessions --------------------------------------------------------------------------------------------------- */
 
 /*
- * Begin a session with the engine that serves `export`. `options` may be NULL. -EACCES: nobody has named an endpoint, and
- * somebody else may have put the sockets there that were found.
+ * Connect to the engine that serves the export, and begin a session with it. `options` may be NULL.
+ *
+ * Returns 0 and sets *client; release the client with aiod_disconnect(). Errors:
+ *
+ *     -EINVAL           `export_name` is no name of an export, an option is out of range, or the endpoint is
+ *                       not on this host
+ *     -ENOENT           no daemon listens, or it has no such export
+ *     -ECONNREFUSED     the daemon has gone and left its socket
+ *     -EACCES           this user may not connect; or no endpoint was named and another user may have put the
+ *                       socket there
+ *     -ENAMETOOLONG     the path of the socket is longer than the kernel allows
+ *     -EAGAIN           the engine or the user has the maximum of sessions or rings, or serves its earlier clients
+ *                       first
+ *     -EDQUOT           the ring is larger than the user's limits allow
+ *     -ENOBUFS          the ring is larger than the rest of the engine's ring_bytes_max
+ *     -ESHUTDOWN        the daemon is stopping
+ *     -ETIMEDOUT        no answer within call_timeout_ms
+ *     -EPROTO, -EPROTONOSUPPORT    the engine is of another version
+ *     -ENOMEM, -EMFILE, ...        of the system calls
  */
 int aiod_connect(struct aiod_client **client, const char *export_name, const struct aiod_options *options);
 
-/* The same by the path of the engine's ring socket. */
+/* As aiod_connect(), by the path of the engine's ring socket. `options->endpoint` is ignored. */
 int aiod_attach(struct aiod_client **client, const char *socket_path, const struct aiod_options *options);
 
-/* End it: files are closed, what is in flight ends with -ESHUTDOWN, and whoever waits is woken. Buffers stay. */
+/*
+ * End the session: its files are closed, requests in flight end with -ESHUTDOWN, and threads that wait are woken.
+ * Other threads may be in functions of the client. Buffers stay valid until aiod_disconnect().
+ */
 void aiod_shutdown(struct aiod_client *client);
 
-/* The same, and free all there is, buffers too. */
+/* End the session and free the client with all its buffers. No other thread may be in a function of the client. */
 void aiod_disconnect(struct aiod_client *client);
 
-/* Is this process a fork of the one that has connected? */
+/* Is this process a child that was forked after aiod_connect()? */
 bool aiod_forked(const struct aiod_client *client);
 
-/* Why the session ended, as a positive errno; 0: it has not, so far as is known. */
+/* Returns the positive errno with which the session has ended; 0: it has not ended as far as is known. */
 int aiod_ended(struct aiod_client *client);
 
-/* What the engine that there is has said as it stopped in order: bits of enum aiod_ring_shutdown_notice; 0: nothing. */
+/*
+ * Returns the shutdown notice of the present engine: bits of enum aiod_ring_shutdown_notice. 0: the engine has not
+ * stopped, or not in order.
+ */
 unsigned aiod_last_word(const struct aiod_client *client);
 
-/* Most bytes of one request. */
+/* Returns the maximum length of a READ, WRITE or APPEND. The blocking calls take any length. */
 uint64_t aiod_request_bytes_max(const struct aiod_client *client);
 
 /*
- * Open "EXPORT/PATH" with `flags` of enum aiod_open_flag; a handle, or -errno. -ETIMEDOUT: unknown whether done (created,
- * truncated); a file that is opened later is closed at once. Calls of several threads do not wait for each other.
+ * Open a file. `path` is "EXPORT/PATH", or "EXPORT" if the export is a file or a device; `flags` are of enum
+ * aiod_open_flag; `mode` has the permission bits of a file that is created. Calls of several threads do not wait
+ * for each other.
+ *
+ * Returns a handle, which is above 0 and fits into uint32_t. Errors:
+ *
+ *     -EINVAL                 flags that are unknown or exclude each other
+ *     -ENAMETOOLONG           a path of more than AIOD_RING_PATH_MAX bytes
+ *     -ENOENT, -EEXIST, -EISDIR, ...   of the file system; -ENOENT also for an export that the engine does not serve
+ *     -EACCES, -EROFS         the export, the user's permissions or the file's do not allow it
+ *     -EMFILE, -ENFILE        the session, the user or the engine has the maximum of handles
+ *     -EAGAIN                 too many opens of the session wait already
+ *     -ESHUTDOWN              the daemon is stopping
+ *     -ETIMEDOUT              no answer within call_timeout_ms, or not opened within the daemon's open_timeout_s:
+ *                             unknown whether the file was created or truncated; a file that is opened later is
+ *                             closed at once
+ *     -EIO                    see RECONNECTING
  */
 int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode);
 
-/* Close a handle when what is in flight on it has completed. -ETIMEDOUT: that is still to come. */
+/*
+ * Close a handle. New requests on it fail with -EBADF at once; the call returns when those in flight are done.
+ *
+ * Returns 0. Errors: -EBADF: no such handle; -ETIMEDOUT: requests are still in flight, and the handle is closed
+ * after them.
+ */
 int aiod_close(struct aiod_client *client, uint32_t handle);
 
-/* The sentence about the calling thread's last failure. */
+/* Returns the message of the calling thread's last failure. It is valid until the thread's next failure. */
 const char *aiod_error(void);
 
-/* What a request's `reason` means, for people. */
+/* Returns a constant text for a request's `reason`. */
 const char *aiod_reason_text(uint32_t reason);
 
-/* ---- buffers: memory of the ring, which the engine reads into and writes from --------------------------------------------- */
-
-/* At least `bytes`, aligned to 4096; NULL: there are none so large now. Not there in a forked child, see above. */
-void *aiod_alloc(struct aiod_client *client, uint64_t bytes);
-
-/* Give it back; NULL is ignored. Not while a request uses it. */
-void aiod_free(struct aiod_client *client, void *buffer);
-
-/* The largest that there could be. */
-uint64_t aiod_alloc_max(const struct aiod_client *client);
-
-/* Do the `bytes` at `data` lie in it, so that they can be a request's buffer? */
-bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes);
-
-/* ---- requests ----------------------------------------------------------------------------------------------------------- */
+/* ---- buffers ---------------------------------------------------------------------------------------------------- */
 
 /*
- * Submit up to `count` requests in order; returns how many (fewer: `entries` are in flight). Each ends exactly once, and is
- * then returned by aiod_reap(), unless somebody waits for it by aiod_wait(). -ECONNRESET: the session has ended.
+ * Get a buffer of at least `bytes` in the ring's memory, which the engine reads into and writes from. It is aligned
+ * to 4096 and not cleared; it takes the next power of two of the buffer area, from 4096 on. Returns NULL if no free
+ * block is large enough. Not mapped in a forked child.
+ */
+void *aiod_alloc(struct aiod_client *client, uint64_t bytes);
+
+/* Release a buffer from aiod_alloc() that no request in flight uses. NULL is ignored. */
+void aiod_free(struct aiod_client *client, void *buffer);
+
+/* Returns the size of the largest buffer of an unused area. */
+uint64_t aiod_alloc_max(const struct aiod_client *client);
+
+/* Do the `bytes` at `data` lie in the buffer area, so that a request can use them without a copy? */
+bool aiod_in_area(struct aiod_client *client, const void *data, uint64_t bytes);
+
+/* ---- requests --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Submit up to `count` requests, in order. Requests in flight have no order among themselves. Each ends exactly
+ * once; then aiod_reap() returns it, unless a thread waits for it with aiod_wait() or its `awaited` is set. A
+ * request that the engine refuses ends with its errno and reason as any other.
+ *
+ * Returns how many were submitted: fewer than `count` if `entries` requests are in flight. Errors: -ECONNRESET,
+ * -ESHUTDOWN, -EBADF: none was submitted.
  */
 int aiod_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count);
 
-/* Take up to `max` requests that are done, without waiting. Returns how many. */
+/* Take up to `max` requests that are done, the oldest first, without waiting. Returns how many. */
 unsigned aiod_reap(struct aiod_client *client, struct aiod_op **done, unsigned max);
 
-/* Wait until aiod_reap() has something. 0, -ETIMEDOUT, or -ECONNRESET with nothing in flight any more. */
+/*
+ * Wait until aiod_reap() has a request to return.
+ *
+ * Returns 0. Errors: -ETIMEDOUT; -ECONNRESET, -ESHUTDOWN: the session has ended, and no request is left to be reaped.
+ */
 int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns);
 
 /*
- * For several threads that reap for each other: how many requests are done so far, and wait until that is not `seen` any
- * more. 0 or -ETIMEDOUT.
+ * For several threads that reap for each other: aiod_done_count() returns how many requests are done so far, and
+ * aiod_wait_count() waits until that number is not `seen`, or the session has ended.
+ *
+ * aiod_wait_count() returns 0. Errors: -ETIMEDOUT.
  */
 uint64_t aiod_done_count(struct aiod_client *client);
 int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_ns);
 
 /*
- * Look for `op` up to so many times (each some tens of nanoseconds), without ever sleeping. 1: it is done, and aiod_reap() does
- * not return it; 0: it is not; -EAGAIN: the engine sleeps, so that there was no use in looking.
+ * Poll for `op` up to `looks` times, each of some tens of nanoseconds. The function never sleeps.
+ *
+ * Returns 1: `op` is done, and aiod_reap() does not return it; 0: it is in flight. Errors: -EAGAIN: polling is of
+ * no use: the engine sleeps, or it needs the CPU of this thread.
  */
 int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks);
 
-/* Wait until `op` is done; aiod_reap() does not return it then. 0, or -ETIMEDOUT: it is in flight still. */
+/*
+ * Wait until `op` is done; aiod_reap() does not return it. One thread at a time may wait for a request.
+ *
+ * Returns 0 when the request is done, failed or not: see its `result`. Errors: -ETIMEDOUT: it is still in flight;
+ * aiod_reap() may return it from now on, unless its `awaited` is set.
+ */
 int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);
 
 /*
- * Nobody cares for `op` any more, which malloc() made: once it is done, which may be now, its buffer is given back and it is
- * freed.
+ * Give `op`, which malloc() allocated, and its buffer to the library, which releases both when the request is done.
+ * The caller must not use `op` again.
  */
 void aiod_abandon(struct aiod_client *client, struct aiod_op *op);
 
-/* Nobody awaits `op` any more: aiod_reap() returns it, now or later. */
+/* Clear `awaited`: aiod_reap() returns `op` once it is done, which it may be already. */
 void aiod_await_no_more(struct aiod_client *client, struct aiod_op *op);
 
-/* Is it done? It may still be to be reaped. */
+/* Is `op` done? If so its result is set, and it may still be to be reaped. */
 bool aiod_done(const struct aiod_op *op);
 
-/* Have `op` ended before it is started: 1: it is ending so; 0: too late; or -errno. It ends as any other. */
+/*
+ * Cancel `op` if it has not been started. It ends in any case, and is reaped or waited for as usual.
+ *
+ * Returns 1: it ends with -ECANCELED and AIOD_RING_CANCELLED, not executed; 0: too late, it is being executed or is
+ * done. Errors:
+ *
+ *     -EAGAIN        `entries` requests are in flight: there is no room for the cancel
+ *     -ETIMEDOUT     no answer in time: `op` may still be cancelled
+ */
 int aiod_cancel(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns);
 
-/* ---- event loops -------------------------------------------------------------------------------------------------------- */
-
-/* Readable when completions have come since aiod_arm(), when the session has ended, and when it is time to look for an engine; or
- * -errno. The same descriptor for as long as the client lives. */
-int aiod_fd(struct aiod_client *client);
-
-/*
- * One thread at a time sleeps on aiod_fd(). Others may wait, reap and call meanwhile: what they take off the ring without
- * reaping it wakes the event loop.
+/* ---- event loops -------------------------------------------------------------------------------------------------
+ *
+ *     for (;;) {
+ *         if (aiod_arm(client)) {
+ *             poll() until aiod_fd(client) is readable
+ *         }
+ *         aiod_disarm(client);
+ *         aiod_reap() and handle what is done
+ *     }
+ *
+ * One event loop at a time may use aiod_fd(). Other threads may wait, reap and call at the same time: if one of
+ * them takes completions off the ring without reaping them it wakes the loop.
  */
 
-/* Before sleeping on aiod_fd(). False: do not sleep, aiod_reap() has something. */
+/*
+ * Returns the descriptor to poll for reading, the same one for the life of the client; the client closes it. While
+ * armed it becomes readable when requests are done, when the session has ended, and when it is time to look for
+ * another engine.
+ *
+ * Errors: -EMFILE, -ENFILE, -ENOMEM: of the system calls.
+ */
+int aiod_fd(struct aiod_client *client);
+
+/* Call before sleeping. False: do not sleep, aiod_reap() has requests to return or the session has ended. */
 bool aiod_arm(struct aiod_client *client);
 
-/* After waking: make it unreadable. */
+/* Call after waking: makes the descriptor unreadable, unless the session has ended. */
 void aiod_disarm(struct aiod_client *client);
 
-/* ---- blocking, with a copy ------------------------------------------------------------------------------------------------ */
+/* ---- blocking calls ----------------------------------------------------------------------------------------------
+ *
+ * They copy between `data` and buffers of the ring. A long transfer goes in parts, a few of them in flight at once.
+ * A call that finds no room in the ring waits for requests in flight and other blocking calls to release some.
+ */
 
 /*
- * Bytes, fewer only at the end of the file; or -errno. -ETIMEDOUT: unknown whether done. Long ones go in parts, of which a few
- * are in flight at once. While requests in flight, or other blocking calls, have what is needed, they wait for room; -ENOBUFS:
- * the caller has the whole area itself.
+ * Read or write `length` bytes at `offset`; or flush: make durable all that had completed before.
+ *
+ * aiod_pread() returns the number of bytes, less than `length` only at the end of the file; aiod_pwrite() returns
+ * `length`; aiod_flush() returns 0. Errors: those of the request (docs/operations.md), with its reason in the
+ * message, and
+ *
+ *     -ETIMEDOUT     not done in time; the message says whether it is unknown what was done, or nothing was
+ *     -ENOBUFS       the caller's own buffers take the whole area
  */
 int64_t aiod_pread(struct aiod_client *client, uint32_t handle, void *data, uint64_t length, uint64_t offset,
                    int64_t timeout_ns);
@@ -238,7 +374,10 @@ int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *dat
                     int64_t timeout_ns);
 int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns);
 
-/* Of the calling thread's last aiod_pwrite() that failed: bytes from the beginning on that are known to be done. */
+/*
+ * After a failed aiod_pwrite() of the calling thread: how many bytes, from the beginning on, are known to be
+ * written.
+ */
 uint64_t aiod_written(void);
 
 #ifdef __cplusplus

@@ -1,37 +1,38 @@
 /*
- * aiod_ring.h - the shared-memory ring: its memory, its indices, and the words on its socket (docs/ring.md).
+ * aiod_ring.h - the shared-memory ring: its memory, its indices, and the messages on its socket (docs/ring.md).
  *
- * What both ends are compiled with. An application uses aiod.h.
+ * Both ends are compiled with this file. An application includes aiod.h.
  *
- * The engine makes the memory (a sealed memfd) and a doorbell (an eventfd), and passes both to the client over a unix
- * socket. In the memory lie a submission queue, a completion queue and a buffer area. Numbers are little-endian as the
- * machine's: both ends run on it. Each index has one writer and grows without end; the entry of index i is at i modulo
- * `entries`.
+ * The engine creates the memory (a sealed memfd) and a doorbell (an eventfd), and passes both to the client over a
+ * unix socket. The memory holds a submission queue, a completion queue and a buffer area. Numbers have the
+ * machine's byte order (little-endian): both ends run on it. Each index has one writer and only grows; the entry of
+ * index i is at i modulo `entries`.
  *
- *     index       writer   after / before
- *     sq_tail     client   stored (sequentially consistent) after the entries; the engine loads it before it reads them
- *     cq_tail     engine   stored (sequentially consistent) after the entries; the client loads it before it reads them
- *     cq_head     client   stored with release order after the entries were read
+ *     index       writer   order sq_tail     client   stored (sequentially consistent) after the entries; the
+ *     engine loads it before it reads them cq_tail     engine   stored (sequentially consistent) after the entries;
+ *     the client loads it before it reads them cq_head     client   stored (release) after the entries were read
  *
- * Credit: a client has at most `entries` requests that it has submitted and whose completions it has not taken (cq_head has
- * not passed them). So neither queue can be full; an engine that sees more ends the session.
+ * Credit: a client has at most `entries` requests that it has submitted and whose completions it has not taken,
+ * that is, which cq_head has not passed. So neither queue can be full. An engine that finds more entries ends the
+ * session.
  *
- * Sleeping, and who has to wake: whoever is about to sleep says so in the memory, and looks once more; whoever has stored
- * an index looks whether the other sleeps. All four accesses are sequentially consistent (on x86 the stores are the fence,
- * on Arm they are stlr and ldar), so that at least one of the two sees the other (Dekker's way), and nobody makes a system
- * call while the other is awake.
+ * Sleeping and waking: an end that is about to sleep sets its word in the memory and then reads the index again; an
+ * end that has stored an index then reads the other end's word. All four accesses are sequentially consistent (on
+ * x86 the stores are the fence, on Arm they are stlr and ldar), so at least one end sees the other (Dekker's
+ * algorithm), and neither makes a system call while the other is awake.
  *
- *     engine   engine_sleeps = 1; look at sq_tail; wait for the doorbell (edge-triggered); engine_sleeps = 0
- *     client   sq_tail; if engine_sleeps: write 1 to the doorbell
- *     client   client_waits = HOW; look at cq_tail; wait
- *     engine   cq_tail; if client_waits: exchange it for 0, and wake as it says:
- *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on client_waits (not private: it is shared memory)
+ *     engine   engine_sleeps = 1; read sq_tail; wait for the doorbell (edge-triggered); engine_sleeps = 0
+ *     client   store sq_tail; if engine_sleeps: write 1 to the doorbell
+ *     client   client_waits = HOW; read cq_tail; wait
+ *     engine   store cq_tail; if client_waits: exchange it for 0, and wake the client as the old value says:
+ *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on client_waits (not private)
  *                  AIOD_RING_WAITS_SOCKET   a message of one byte on the socket
  *
- * The client waits by FUTEX_WAIT on client_waits for as long as it is AIOD_RING_WAITS_FUTEX, not on cq_tail: two threads
- * of the engine may complete at once, and the slower one exchange client_waits for the sake of a completion that the
- * client has taken already. On cq_tail the client would then sleep with nobody knowing; so it wakes, and looks again.
- * Where several threads of a client wait, one of them at a time has client_waits, and wakes the others.
+ * The client calls FUTEX_WAIT on client_waits while it is AIOD_RING_WAITS_FUTEX. Rejected: FUTEX_WAIT on cq_tail.
+ * Two threads of the engine may complete requests at once, and the slower one may reset client_waits for a
+ * completion that the client has taken already; then the client would sleep on cq_tail and no engine thread would
+ * wake it. With client_waits the client wakes and reads cq_tail again. Of several threads of a client, one at a
+ * time uses client_waits and wakes the others.
  */
 #ifndef AIOD_RING_ABI_H
 #define AIOD_RING_ABI_H
@@ -49,7 +50,7 @@ extern "C" {
 #define AIOD_RING_MAGIC UINT64_C(0x474e4952444f4941) /* "AIODRING" */
 #define AIOD_RING_VERSION 1u
 #define AIOD_RING_ENTRIES_MIN 1u
-#define AIOD_RING_ENTRIES_MAX 4096u /* a power of two, as every number of entries */
+#define AIOD_RING_ENTRIES_MAX 4096u /* every number of entries is a power of two */
 #define AIOD_RING_LINE_BYTES 64u
 
 /* Operations: the numbers of docs/protocol.md. Those not listed here are not carried by a ring. */
@@ -73,18 +74,18 @@ enum aiod_ring_op {
 #define AIOD_RING_UNMAP 2u
 #define AIOD_RING_KEEP_SIZE 4u
 
-/* A submission. What an operation does not use is 0. */
+/* A submission. Members that an operation does not use are 0. */
 struct aiod_ring_sqe {
-    uint64_t cookie; /* echoed */
+    uint64_t cookie; /* the completion has the same */
     uint16_t op;
     uint16_t flags;
     uint32_t handle;
     uint64_t offset;        /* bytes, in the file */
     uint64_t length;        /* bytes */
-    uint64_t buffer;        /* READ, WRITE, APPEND: offset in the buffer area */
+    uint64_t buffer;        /* READ, WRITE, APPEND: bytes, in the buffer area */
     uint64_t source_offset; /* COPY_RANGE */
     uint32_t source;        /* COPY_RANGE: the source's handle */
-    uint32_t deadline_ms;   /* not started by then, it ends with ETIMEDOUT; 0: none */
+    uint32_t deadline_ms;   /* if not started by then, it ends with ETIMEDOUT; 0: no deadline */
     uint64_t reserved;
 };
 
@@ -92,28 +93,28 @@ struct aiod_ring_sqe {
 struct aiod_ring_cqe {
     uint64_t cookie;
     int64_t result;   /* bytes (APPEND: offset), or -errno */
-    uint32_t written; /* bytes known to be done by one that failed */
-    uint32_t reason;  /* why it failed: enum aiod_ring_reason */
+    uint32_t written; /* of a failed request: bytes from its beginning on that are known to be done */
+    uint32_t reason;  /* of a failed request: enum aiod_ring_reason */
     uint64_t reserved;
 };
 
 /* Why a request failed, where its errno alone does not say. */
 enum aiod_ring_reason {
-    AIOD_RING_BY_KERNEL = 0, /* the system call said so */
-    AIOD_RING_NO_HANDLE,     /* EBADF: no such handle */
-    AIOD_RING_NO_ACCESS,     /* EBADF: the file is not open for that */
-    AIOD_RING_BAD_ENTRY,     /* EINVAL: the submission makes no sense */
-    AIOD_RING_TOO_LONG,      /* EMSGSIZE: above request_bytes_max */
-    AIOD_RING_OVER_CREDIT,   /* EAGAIN */
-    AIOD_RING_CANCELLED,     /* ECANCELED */
+    AIOD_RING_BY_KERNEL = 0, /* any errno: a system call failed in the daemon */
+    AIOD_RING_NO_HANDLE,     /* EBADF: the handle is unknown or closed */
+    AIOD_RING_NO_ACCESS,     /* EBADF: the file was not opened for this operation */
+    AIOD_RING_BAD_ENTRY,     /* EINVAL: an unknown operation or flag, or an argument out of range */
+    AIOD_RING_TOO_LONG,      /* EMSGSIZE: longer than request_bytes_max */
+    AIOD_RING_OVER_CREDIT,   /* EAGAIN: more requests in flight than `entries` */
+    AIOD_RING_CANCELLED,     /* ECANCELED: before it was started */
     AIOD_RING_DEADLINE,      /* ETIMEDOUT: not started before its deadline */
     AIOD_RING_NO_THREADS,    /* EAGAIN: no worker could be created */
     AIOD_RING_POISONED,      /* EIO: an earlier flush failed */
-    AIOD_RING_STOPPING,      /* ESHUTDOWN */
-    AIOD_RING_NO_IOCTL,      /* EPERM: not by a ring, but the numbers are the messages' too */
-    AIOD_RING_TOO_LARGE,     /* EFBIG: beyond the export's max_file_bytes */
-    AIOD_RING_LATE,          /* EIO: sent again to another engine, too late; not by a ring */
-    AIOD_RING_RESTARTED,     /* EIO: of a flush, once: earlier writes may be lost */
+    AIOD_RING_STOPPING,      /* ESHUTDOWN: the daemon is stopping; not executed */
+    AIOD_RING_NO_IOCTL,      /* EPERM: IOCTL travels by message only */
+    AIOD_RING_TOO_LARGE,     /* EFBIG: the file would exceed the export's max_file_bytes */
+    AIOD_RING_LATE,          /* EIO: repeated too late at another engine; by message only */
+    AIOD_RING_RESTARTED,     /* EIO: of a handle's next flush, once: earlier writes may be lost */
 
     /* Of messages (struct aiod_ring_reply). */
     AIOD_RING_MALFORMED,   /* EPROTO: the message does not have the form that the protocol defines */
@@ -140,15 +141,17 @@ enum aiod_ring_waits {
     AIOD_RING_WAITS_SOCKET = 2,
 };
 
-/* What an engine that stops in order has to say; a client may then go on with the next one as if nothing had happened. */
+/*
+ * How an engine stopped in order. With both bits a client may continue with the next engine as if it were the same.
+ */
 enum aiod_ring_shutdown_notice {
-    AIOD_RING_DRAINED = 1, /* what has no completion was not executed */
-    AIOD_RING_FLUSHED = 2, /* and what has one is on disk, of all files of the session */
+    AIOD_RING_DRAINED = 1, /* requests without a completion were not executed */
+    AIOD_RING_FLUSHED = 2, /* and completed changes of all files of the session are on disk */
 };
 
 /*
- * The memory begins with it: a cache line for each writer's every index. By plain integers, since C++ includes this too;
- * both ends use atomic built-ins on them.
+ * The header, at the beginning of the memory. Each index has a cache line of its own. The members are plain
+ * integers since C++ includes this file, too; both ends access them with atomic built-ins.
  */
 struct aiod_ring_header {
     /* Line 0: constant. */
@@ -156,7 +159,7 @@ struct aiod_ring_header {
     uint32_t version;
     uint32_t entries;
     uint64_t memory_bytes;
-    uint64_t sq_offset; /* bytes from the beginning of the memory; the other offsets alike */
+    uint64_t sq_offset; /* bytes from the beginning of the memory, as the other offsets */
     uint64_t cq_offset;
     uint64_t area_offset; /* a multiple of 4096 */
     uint64_t area_bytes;
@@ -166,49 +169,49 @@ struct aiod_ring_header {
     uint32_t line_1_reserved[15];
     uint32_t cq_head; /* line 2: client */
     uint32_t line_2_reserved[15];
-    uint32_t client_waits; /* line 3: client; the futex; the engine sets it to AIOD_RING_AWAKE when it wakes */
+    uint32_t client_waits; /* line 3: client; the futex; the engine resets it when it wakes the client */
     uint32_t line_3_reserved[15];
     uint32_t cq_tail; /* line 4: engine */
     uint32_t line_4_reserved[15];
     uint32_t engine_sleeps;   /* line 5: engine */
-    uint32_t shutdown_notice; /* line 5: engine; bits of enum aiod_ring_shutdown_notice, before it ends the session */
+    uint32_t shutdown_notice; /* line 5: engine; enum aiod_ring_shutdown_notice, set before the session ends */
     uint32_t line_5_reserved[14];
 };
 
-/* ---- the socket: SOCK_SEQPACKET, one of these structs a message ---------------------------------------------------- */
+/* ---- the socket: SOCK_SEQPACKET, each message is one of these structs ------------------------------------------- */
 
-/* Flags of OPEN, as docs/protocol.md has them. */
+/* Flags of OPEN: the numbers of docs/protocol.md. */
 enum aiod_open_flag {
     AIOD_OPEN_READ = 1,
     AIOD_OPEN_WRITE = 2,
     AIOD_OPEN_CREATE = 4,
     AIOD_OPEN_EXCLUSIVE = 8,
     AIOD_OPEN_TRUNCATE = 16,
-    AIOD_OPEN_APPEND = 32, /* writes by APPEND only */
+    AIOD_OPEN_APPEND = 32, /* writable by APPEND only */
     AIOD_OPEN_DIRECT = 64,
 };
 
 #define AIOD_RING_TICKET_BYTES 16u
-#define AIOD_RING_PATH_MAX 4096u          /* bytes of "EXPORT/PATH", without a zero */
-#define AIOD_RING_ERROR_MESSAGE_MAX 1024u /* bytes, without a zero */
+#define AIOD_RING_PATH_MAX 4096u          /* bytes of "EXPORT/PATH", without a final zero */
+#define AIOD_RING_ERROR_MESSAGE_MAX 1024u /* bytes, without a final zero */
 
 enum aiod_ring_message {
-    AIOD_RING_ATTACH = 1, /* client -> engine: aiod_ring_attach, first of all and once */
-    AIOD_RING_ATTACHED,   /* engine -> client: aiod_ring_attached, with the memory's and the doorbell's descriptors */
+    AIOD_RING_ATTACH = 1, /* client -> engine: aiod_ring_attach, the first message, once */
+    AIOD_RING_ATTACHED,   /* engine -> client: aiod_ring_attached, with the descriptors of memory and doorbell */
     AIOD_RING_OPEN,       /* client -> engine: aiod_ring_open and the path */
     AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
-    AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply and its sentence, or aiod_ring_file */
-    AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, last of all: the session ends in order */
+    AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply, then an error message or aiod_ring_file */
+    AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, the last message: the session ends in order */
 };
 
 struct aiod_ring_attach {
     uint32_t type;
     uint32_t version;
-    uint8_t ticket[AIOD_RING_TICKET_BYTES]; /* of a session (docs/protocol.md, RING); all zero: begin one */
+    uint8_t ticket[AIOD_RING_TICKET_BYTES]; /* of a session (docs/protocol.md, RING); all zero: begin a session */
     uint32_t entries;
     uint32_t reserved;
     uint64_t area_bytes;
-    char software[64]; /* for the log; ends with a zero */
+    char software[64]; /* for the log; zero-terminated */
 };
 
 struct aiod_ring_attached {
@@ -240,19 +243,19 @@ struct aiod_ring_goodbye {
 };
 
 /*
- * Follows the reply to an OPEN that succeeded. Engines of before have not sent it: who wants it looks how long the message is.
- * Zeros: unknown.
+ * Follows the reply to a successful OPEN. Older engines do not send it: the length of the message tells. All zero:
+ * unknown.
  */
 struct aiod_ring_file {
     uint64_t device;
     uint64_t inode;
-    uint64_t generation; /* of the inode number; 0: unknown, and no two files are known to be the same */
+    uint64_t generation; /* of the inode; 0: unknown, so that no two files are known to be the same */
 };
 
-/* Of OPEN and CLOSE, and of an ATTACH that was refused (cookie 0; the engine closes the socket after it). */
+/* The answer to OPEN and CLOSE, and to a refused ATTACH (cookie 0; then the engine closes the socket). */
 struct aiod_ring_reply {
     uint32_t type;
-    uint32_t reason; /* of a failure: enum aiod_ring_reason; engines of before have sent 0 */
+    uint32_t reason; /* of a failure: enum aiod_ring_reason; older engines send 0 */
     uint64_t cookie;
     int64_t result; /* OPEN: the handle; or -errno */
 };
