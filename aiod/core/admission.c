@@ -11,9 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/worker_io.h"
+#include "pool/request_list.h"
+#include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
-#include "ops/worker_io.h"
 
 #define AIOD_PAYLOADS_MAX 1024u /* frames of one message */
 
@@ -27,9 +29,7 @@ struct batch {
     uint64_t now_ns;      /* after the last thing that took time */
     uint64_t small_bytes; /* of small reads still to come */
     uint64_t inline_bytes;
-    struct aiod_request *first; /* for the pool */
-    struct aiod_request **tail;
-    size_t pooled;
+    struct aiod_request_list queued; /* for the pool */
 };
 
 static struct aiod_submission record_at(const void *records, size_t index)
@@ -159,54 +159,37 @@ static void queue_io(struct batch *batch, struct aiod_message_io *message)
     }
     batch->core->inflight++;
     batch->core->bytes_inflight += message->charged;
-
-    *batch->tail = &io->task.request;
-    batch->tail = &io->task.request.next;
-    batch->pooled++;
+    aiod_request_list_append(&batch->queued, &io->task.request);
 }
 
-/* The request of an admitted record, with what it holds; NULL without memory. Takes `buffer`. */
-static struct aiod_message_io *make_io(struct batch *batch, const struct aiod_submission *record,
-                                       struct aiod_handle *handle, struct aiod_buffer *buffer)
+/* Allocate the request of an admitted record, and what `description` lacks: buffer and payload. NULL without memory. */
+static struct aiod_message_io *make_io(struct batch *batch, struct aiod_io_description *description,
+                                       struct aiod_buffer *buffer)
 {
+    const struct aiod_submission *record = description->record;
     uint64_t result_bytes = aiod_op_result_bytes(record->op, record->length);
     struct aiod_message_io *message = calloc(1, sizeof(*message));
     int error = message == NULL ? -ENOMEM : 0;
-    struct aiod_io *io;
 
     if (result_bytes > 0 && buffer == NULL) {
         buffer = aiod_buffer_get(&batch->core->buffers, result_bytes);
         error = buffer == NULL ? -ENOMEM : error;
     }
     if (error == 0 && aiod_op_has_payload(record->op) && record->length > 0) {
-        error = aiod_io_gather(message, batch->payloads + record->frame, record->frame_offset, record->length);
+        error =
+            aiod_io_gather(message, batch->payloads + record->frame, record->frame_offset, record->length, description);
     }
     if (error < 0) {
         aiod_buffer_put(buffer);
         free(message);
         return NULL;
     }
-    io = &message->io;
-    io->task.kind = AIOD_TASK_IO;
-    io->task.request.run = aiod_io_run;
-    io->task.request.queued_ns = batch->arrived_ns;
-    if (record->deadline_ms != 0) {
-        io->task.request.deadline_ns = batch->arrived_ns + record->deadline_ms * UINT64_C(1000000);
-    }
-    io->task.request.group = aiod_flush_group(record->op, handle);
-    io->task.request.flow = handle->flow;
-    io->task.request.cost = aiod_op_cost(record->op, record->length);
+    description->data = buffer != NULL ? buffer->data : NULL;
+    aiod_io_prepare(&message->io, description);
     message->session = batch->session;
     message->cookie = record->cookie;
     message->charged = aiod_op_charged(record->op) ? record->length : 0;
     message->buffer = buffer;
-    io->buffers = &batch->core->buffers;
-    io->handle = handle;
-    io->op = (enum aiod_op)record->op;
-    io->flags = record->flags;
-    io->offset = record->offset;
-    io->length = record->length;
-    io->data = buffer != NULL ? buffer->data : NULL;
     return message;
 }
 
@@ -255,33 +238,36 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
 static bool may_read_inline(const struct batch *batch, const struct aiod_submission *record,
                             const struct aiod_handle *handle)
 {
-    return record->op == AIOD_READ && record->length <= batch->core->inline_read_max &&
-           aiod_handle_reads_inline(handle) && batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
+    return aiod_io_may_read_inline(record, handle, batch->core->inline_read_max) &&
+           batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
 }
 
-/* An admitted record: carried out here, or put in the row for the pool. 0, or an errno. */
+/* Complete an admitted record here, or append it to the requests for the pool. 0, or an errno. */
 static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
                     struct aiod_handle *source)
 {
+    struct aiod_io_description description = {
+        .record = record,
+        .handle = handle,
+        .source = source,
+        .buffers = &batch->core->buffers,
+        .arrived_ns = batch->arrived_ns,
+    };
     struct aiod_buffer *buffer = NULL;
-    uint64_t have = 0;
     struct aiod_message_io *message;
 
-    if ((record->op == AIOD_READ || record->op == AIOD_WRITE) && record->length == 0) {
+    if (aiod_io_is_empty(record)) {
         complete_inline(batch, record, batch->now_ns);
         aiod_reply_add(batch->reply, record->cookie, 0, 0);
         return 0;
     }
-    if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle, &buffer, &have)) {
+    if (may_read_inline(batch, record, handle) && read_inline(batch, record, handle, &buffer, &description.have)) {
         return 0;
     }
-    message = make_io(batch, record, handle, buffer);
+    message = make_io(batch, &description, buffer);
     if (message == NULL) {
         return ENOMEM;
     }
-    message->io.have = have;
-    message->io.source = source;
-    message->io.source_offset = aiod_op_source_offset(record);
     queue_io(batch, message);
     return 0;
 }
@@ -353,7 +339,6 @@ const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *sessio
     }
     batch.reply = aiod_reply_create(session, &core->buffers);
     batch.arrived_ns = batch.now_ns = aiod_now_ns();
-    batch.tail = &batch.first;
     for (size_t i = 0; i < count; i++) {
         struct aiod_submission record = record_at(records, i);
 
@@ -365,9 +350,7 @@ const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *sessio
         admit(&batch, &record);
         batch.small_bytes -= is_small_read(&record) ? record.length : 0;
     }
-    if (batch.pooled > 0) {
-        aiod_pool_submit(core->pool, batch.first, batch.pooled);
-    }
+    aiod_request_list_submit(&batch.queued, core->pool);
     if (batch.reply->record_count == 0) {
         aiod_reply_destroy(batch.reply);
     } else {

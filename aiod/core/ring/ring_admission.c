@@ -7,18 +7,18 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "ops/worker_io.h"
+#include "pool/request_list.h"
+#include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
-#include "ops/worker_io.h"
 
 /* What is taken in one go. */
 struct batch {
     struct aiod_ring *ring;
     uint64_t now_ns;
     uint64_t inline_bytes;
-    struct aiod_request *first; /* for the pool */
-    struct aiod_request **tail;
-    size_t pooled;
+    struct aiod_request_list queued; /* for the pool */
 };
 
 static uint32_t sq_tail_of(const struct aiod_ring *ring)
@@ -115,10 +115,9 @@ static struct aiod_handle *find_handle(const struct aiod_ring *ring, uint32_t nu
 }
 
 /* May it be carried out? 0, or its errno; the handles are found. */
-static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, struct aiod_handle **handle,
-                 struct aiod_handle **source, enum aiod_reason *reason)
+static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, const struct aiod_submission *record,
+                 struct aiod_handle **handle, struct aiod_handle **source, enum aiod_reason *reason)
 {
-    struct aiod_submission record = record_of(entry);
     int error;
 
     if (__atomic_load_n(ring->draining, __ATOMIC_RELAXED)) {
@@ -130,10 +129,10 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, stru
         return EINVAL;
     }
     *handle = find_handle(ring, entry->handle);
-    error = aiod_op_check(&record, *handle, ring->request_bytes_max, reason);
+    error = aiod_op_check(record, *handle, ring->request_bytes_max, reason);
     if (error == 0 && entry->op == AIOD_RING_COPY_RANGE) {
         *source = find_handle(ring, entry->source);
-        error = aiod_op_check_source(&record, *source, reason);
+        error = aiod_op_check_source(record, *source, reason);
     }
     return error;
 }
@@ -152,10 +151,6 @@ static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const 
         source->ring_inflight++;
     }
     request->cookie.value = entry->cookie;
-    request->io.handle = handle;
-    request->io.source = source;
-    request->io.op = (enum aiod_op)entry->op;
-    request->io.length = entry->length;
     return request;
 }
 
@@ -190,33 +185,24 @@ static void complete(struct aiod_request *done)
     aiod_ring_put(ring);
 }
 
-/* Not `state`: that is the pool's alone, since aiod_ring_end() may look at it at any moment. */
-static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry, uint64_t now_ns)
+static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry,
+                 const struct aiod_submission *record, struct aiod_handle *handle, struct aiod_handle *source,
+                 uint64_t now_ns)
 {
     struct aiod_ring *ring = request->ring;
-    struct aiod_io *io = &request->io;
-    struct aiod_request *queued = &io->task.request;
-    bool writes = entry->op == AIOD_RING_WRITE || entry->op == AIOD_RING_APPEND;
+    char *data = ring->memory.area + entry->buffer;
 
-    queued->run = aiod_io_run;
-    queued->complete = complete;
-    queued->deadline_ns = entry->deadline_ms != 0 ? now_ns + entry->deadline_ms * UINT64_C(1000000) : 0;
-    queued->group = aiod_flush_group(entry->op, io->handle);
-    queued->flow = io->handle->flow;
-    queued->cost = aiod_op_cost(entry->op, entry->length);
-    queued->reason = AIOD_REASON_BY_KERNEL;
-    queued->queued_ns = now_ns;
-    queued->started_ns = 0;
-    io->buffers = ring->buffers;
-    io->flags = entry->flags;
-    io->offset = entry->offset;
-    io->source_offset = entry->source_offset;
-    io->data = ring->memory.area + entry->buffer;
-    io->have = 0;
-    io->one_iov = (struct iovec){.iov_base = io->data, .iov_len = entry->length};
-    io->iov = &io->one_iov;
-    io->iov_count = writes && entry->length > 0;
-    io->written = 0;
+    aiod_io_prepare(&request->io, &(struct aiod_io_description){
+                                      .record = record,
+                                      .handle = handle,
+                                      .source = source,
+                                      .buffers = ring->buffers,
+                                      .arrived_ns = now_ns,
+                                      .complete = complete,
+                                      .data = data,
+                                      .piece_count = aiod_op_has_payload(record->op) && record->length > 0,
+                                      .piece = {.iov_base = data, .iov_len = record->length},
+                                  });
 }
 
 /* It was carried out here. */
@@ -236,16 +222,17 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
                      &timing);
 }
 
-/* Try it here: what needs no I/O, and reads from the page cache (RWF_NOWAIT). False: a worker has to. */
-static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *request)
+/* Complete the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to. */
+static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *request,
+                             const struct aiod_submission *record)
 {
     struct aiod_io *io = &request->io;
 
-    if ((io->op == AIOD_READ || io->op == AIOD_WRITE) && io->length == 0) {
+    if (aiod_io_is_empty(record)) {
         finish_inline(batch, request, 0);
         return true;
     }
-    if (io->op != AIOD_READ || io->length > batch->ring->inline_read_max || !aiod_handle_reads_inline(io->handle)) {
+    if (!aiod_io_may_read_inline(record, io->handle, batch->ring->inline_read_max)) {
         return false;
     }
     io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset, &io->handle->never_nowait);
@@ -265,22 +252,14 @@ static void queue(struct batch *batch, struct aiod_ring_request *request)
     pthread_mutex_lock(&ring->lock);
     aiod_cookies_add(&ring->cookies, &request->cookie);
     pthread_mutex_unlock(&ring->lock);
-    request->io.task.request.next = NULL;
-    *batch->tail = &request->io.task.request;
-    batch->tail = &request->io.task.request.next;
-    batch->pooled++;
+    aiod_request_list_append(&batch->queued, &request->io.task.request);
 }
 
 static void submit(struct batch *batch)
 {
-    if (batch->pooled == 0) {
-        return;
+    if (aiod_request_list_submit(&batch->queued, batch->ring->pool)) {
+        aiod_pool_want_timer(batch->ring->pool);
     }
-    aiod_pool_submit(batch->ring->pool, batch->first, batch->pooled);
-    aiod_pool_want_timer(batch->ring->pool);
-    batch->first = NULL;
-    batch->tail = &batch->first;
-    batch->pooled = 0;
 }
 
 static struct aiod_ring_request *find_queued(struct aiod_ring *ring, uint64_t value)
@@ -320,6 +299,7 @@ static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
 static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
 {
     struct aiod_ring *ring = batch->ring;
+    struct aiod_submission record = record_of(entry);
     struct aiod_ring_request *request = NULL;
     struct aiod_handle *handle = NULL;
     struct aiod_handle *source = NULL;
@@ -336,7 +316,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         cancel(batch, entry);
         return true;
     }
-    error = check(ring, entry, &handle, &source, &reason);
+    error = check(ring, entry, &record, &handle, &source, &reason);
     if (error == 0) {
         request = allocate_request(ring, entry, handle, source);
     } else {
@@ -348,8 +328,8 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         aiod_ring_wake_client(ring);
         return true;
     }
-    fill(request, entry, batch->now_ns);
-    if (!carry_out_inline(batch, request)) {
+    fill(request, entry, &record, handle, source, batch->now_ns);
+    if (!carry_out_inline(batch, request, &record)) {
         queue(batch, request);
     }
     return true;
@@ -369,7 +349,6 @@ static unsigned take(struct aiod_ring *ring)
         aiod_ring_break(ring, "its ring's sq_tail makes no sense");
         return 0;
     }
-    batch.tail = &batch.first;
     batch.now_ns = aiod_now_ns();
     while (taken < count && taken < AIOD_RING_BATCH && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
         struct aiod_ring_sqe entry = copy_entry(ring, head + taken);

@@ -256,44 +256,6 @@ void aiod_payload_put(struct aiod_payload *payload)
     }
 }
 
-static size_t count_pieces(struct aiod_payload **payloads, uint64_t offset, uint64_t length)
-{
-    size_t count = 1;
-
-    for (uint64_t there = payloads[0]->length - offset; there < length; count++) {
-        there += payloads[count]->length;
-    }
-    return count;
-}
-
-int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length)
-{
-    struct aiod_io *io = &message->io;
-    size_t count = count_pieces(payloads, offset, length);
-
-    io->iov = &io->one_iov;
-    message->payloads = &message->one_payload;
-    if (count > 1) {
-        io->iov = calloc(count, sizeof(*io->iov) + sizeof(struct aiod_payload *));
-        if (io->iov == NULL) {
-            return -ENOMEM;
-        }
-        message->payloads = (struct aiod_payload **)(io->iov + count);
-    }
-    io->iov_count = count;
-    for (size_t i = 0; i < count; i++) {
-        uint64_t room = payloads[i]->length - offset;
-        uint64_t bytes = room < length ? room : length;
-
-        message->payloads[i] = payloads[i];
-        payloads[i]->refs++;
-        io->iov[i] = (struct iovec){.iov_base = (void *)(uintptr_t)(payloads[i]->data + offset), .iov_len = bytes};
-        length -= bytes;
-        offset = 0;
-    }
-    return 0;
-}
-
 void aiod_io_release(struct aiod_message_io *message)
 {
     for (size_t i = 0; i < message->io.iov_count; i++) {

@@ -99,12 +99,6 @@ int64_t aiod_control_run(struct aiod_request *request);
 
 void aiod_payload_put(struct aiod_payload *payload);
 
-/*
- * Have the request write the `length` bytes of `payloads` that start at `offset` of the first one and go on in those that
- * follow; they are there. Takes a reference of each. 0, or -ENOMEM.
- */
-int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length);
-
 /* Give back payload and buffer. */
 void aiod_io_release(struct aiod_message_io *message);
 
