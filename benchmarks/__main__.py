@@ -1,4 +1,4 @@
-"""python -m benchmarks: measure, print a table, and leave the figures in benchmarks/results/."""
+"""python -m benchmarks: measure, print a table, and write the figures to benchmarks/results/."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ console = Console()
 
 
 def targets(scenarios: dict[str, dict[str, Any]]) -> list[tuple[str, float, str]]:
-    """What aiod is to reach beside the others: sentence, what was measured, and the bound."""
+    """The goals of aiod beside its peers: sentence, measured value, bound."""
     small, large, single = scenarios["4k"], scenarios["1m read"], scenarios["depth 1"]
     qemu_best = max(value["rate"] for name, value in small.items() if name.startswith("qemu-nbd"))
     writes = scenarios["1m write"]
@@ -36,7 +36,7 @@ def targets(scenarios: dict[str, dict[str, Any]]) -> list[tuple[str, float, str]
 
 
 def show(result: dict[str, Any]) -> None:
-    """The tables."""
+    """The tables of a result."""
     for scenario, contenders in result["scenarios"].items():
         table = Table("contender", "operations/s", "MiB/s", "p50 µs", "spread", title=scenario)
         block = wire.LARGE_BYTES if scenario.startswith("1m") else wire.SMALL_BYTES

@@ -1,4 +1,4 @@
-"""A file that is in the page cache for as long as it is measured, and the proof of it.
+"""A file that is in the page cache while it is measured, and a check of that.
 
 Idle page cache is paged out on some machines: a round is good only if the file was cached before and after it.
 """
@@ -31,14 +31,14 @@ def make(path: Path, size: int) -> None:
 
 
 def warm(path: Path) -> None:
-    """Read it all."""
+    """Read the whole file."""
     with path.open("rb", buffering=0) as file:
         while file.read(_CHUNK_BYTES):
             pass
 
 
 def settle(path: Path) -> None:
-    """Have it written back: whoever flushes next pays for nobody else's writes."""
+    """Write back the file, so that the next flush does not pay for earlier writes."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -47,7 +47,7 @@ def settle(path: Path) -> None:
 
 
 def drop(path: Path) -> None:
-    """Have the kernel forget its pages; they must have been written back."""
+    """Drop the file's pages from the page cache; they must have been written back."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -56,7 +56,7 @@ def drop(path: Path) -> None:
 
 
 def cached_share(path: Path) -> float:
-    """Which share of its pages is in memory (mincore)."""
+    """The share of the file's pages that is in memory (mincore)."""
     size = path.stat().st_size
     pages = -(-size // mmap.PAGESIZE)
     vector = (ctypes.c_ubyte * pages)()

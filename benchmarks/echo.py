@@ -32,7 +32,7 @@ def _serve(endpoint: str, answer_frames: int, answer_bytes: int) -> None:
 
 
 def main() -> None:
-    """For python -m benchmarks.echo ENDPOINT BYTES: serve until SIGTERM; each answer has so many bytes in one frame."""
+    """For python -m benchmarks.echo ENDPOINT BYTES: serve until SIGTERM; each answer has BYTES bytes in one frame."""
     endpoint, answer_bytes = sys.argv[1:]
     _serve(endpoint, 1, int(answer_bytes))
 
@@ -62,7 +62,7 @@ class Echo:
         return done * self._requests / elapsed_s
 
     def latencies(self, seconds: float) -> list[float]:
-        """Seconds that each of a row of exchanges took, one at a time."""
+        """Seconds of each exchange, made one at a time."""
         taken = []
         end_s = time.perf_counter() + seconds
         while (sent_s := time.perf_counter()) < end_s:

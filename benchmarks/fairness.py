@@ -1,4 +1,4 @@
-"""python -m benchmarks.fairness: one reader of 4 KiB at a time beside one who floods the disk with writes of 1 MiB.
+"""python -m benchmarks.fairness: a reader of 4 KiB at a time beside a client that floods the disk with writes of 1 MiB.
 
 Both past the page cache, on one file system. In each round: the reader alone; the flooder alone; both, with the limits
 of what one session has in service (active_bytes_max, reserve_threads), and with those limits off. The queues are served
@@ -43,7 +43,7 @@ def reading(daemon: OwnDaemon) -> list[str]:
 
 
 def flooding(daemon: OwnDaemon) -> list[str]:
-    """The flooder's."""
+    """The flooder's command."""
     size, depth = ["--bs", str(MIB)], ["--depth", str(FLOOD_DEPTH)]
     return [
         str(AIOD_BENCH),
@@ -60,13 +60,13 @@ def flooding(daemon: OwnDaemon) -> list[str]:
 
 
 def alone(command: list[str], seconds: float) -> dict[str, Any]:
-    """The figures of one of them."""
+    """The figures that one client has printed."""
     done = subprocess.run([*command, "--seconds", str(seconds)], check=True, capture_output=True)
     return dict(json.loads(done.stdout))
 
 
 def together(daemon: OwnDaemon, seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Those of the reader and of the flooder, who begins before and ends after."""
+    """The figures of the reader and of the flooder; the flooder begins before the reader and ends after it."""
     long = str(seconds + 2 * HEAD_START_S)
     with subprocess.Popen([*flooding(daemon), "--seconds", long], stdout=subprocess.PIPE) as flood:
         time.sleep(HEAD_START_S)
@@ -76,7 +76,7 @@ def together(daemon: OwnDaemon, seconds: float) -> tuple[dict[str, Any], dict[st
 
 
 def measure(daemon: OwnDaemon, without: OwnDaemon, seconds: float) -> dict[str, float]:
-    """One round."""
+    """The figures of one round."""
     read, flood = alone(reading(daemon), seconds), alone(flooding(daemon), seconds)
     read_fair, flood_fair = together(daemon, seconds)
     read_unfair, flood_unfair = together(without, seconds)
@@ -99,7 +99,7 @@ def measure(daemon: OwnDaemon, without: OwnDaemon, seconds: float) -> dict[str, 
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path), help="JSON of the figures; default: benchmarks/results/.")
 def main(rounds: int, seconds: float, directory: str, output: Path | None) -> None:
-    """Measure what a reader has beside a flooder, and what is left of the flooder."""
+    """Measure a reader's latency beside a flooder, and the flooder's remaining bandwidth."""
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
         for name, size in (("read", READ_BYTES), ("flood", FLOOD_BYTES)):

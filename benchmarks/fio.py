@@ -1,4 +1,4 @@
-"""fio: one run, and what it measured."""
+"""One run of fio, and its results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GRACE_S: Final = 60.0
 
 
 class Figures(NamedTuple):
-    """What one run measured, all its jobs together."""
+    """The results of one run, for all its jobs together."""
 
     rate: float
     """Operations per second."""
@@ -27,7 +27,7 @@ class Figures(NamedTuple):
 
 
 def fio(*options: str, rw: str, block_bytes: int, depth: int, size: int, seconds: float) -> Figures:
-    """One run over `size` bytes, with `options` that say of what. RuntimeError where fio fails."""
+    """Run fio over `size` bytes; `options` name the file or server. RuntimeError if fio fails."""
     command = [
         "fio", "--name=aiod", *options, f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}", f"--size={size}",
         f"--runtime={round(seconds * 1000)}ms", "--time_based", "--randrepeat=0", "--norandommap", "--group_reporting",
@@ -45,7 +45,7 @@ def fio(*options: str, rw: str, block_bytes: int, depth: int, size: int, seconds
 
 
 class Totals(NamedTuple):
-    """What all jobs of one run did together, reads and writes."""
+    """The reads and writes of all jobs of one run together."""
 
     operations: int
     rate: float
@@ -53,14 +53,14 @@ class Totals(NamedTuple):
     bytes_rate: float
     """Bytes per second."""
     latency_ns: Histogram
-    """Total latency; with fsync= that of the syncs alone, and with fdatasync= of nothing: fio does not time them."""
+    """Total latency; with fsync= only of the syncs, and with fdatasync= none: fio does not time them."""
     cpu_s: float
-    """Of fio's own threads: the kernel's helpers of io_uring are not in it."""
+    """CPU time of fio's own threads, without io_uring's helper threads in the kernel."""
     switches: int
 
 
 def totals(*options: str, rw: str, block_bytes: int, depth: int, jobs: int, size: int, seconds: float) -> Totals:
-    """One run of `jobs` threads, each with `depth` in flight. RuntimeError where fio fails."""
+    """Run fio with `jobs` threads, each with `depth` requests in flight. RuntimeError if fio fails."""
     command = [
         "fio", "--name=aiod", *options, f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}", f"--size={size}",
         f"--numjobs={jobs}", "--thread", f"--runtime={round(seconds * 1000)}ms", "--time_based", "--randrepeat=0",
@@ -90,6 +90,6 @@ def job(command: list[str], timeout_s: float | None = None) -> dict[str, Any]:
     if done.returncode:
         said = [line for line in f"{done.stdout}\n{done.stderr}".splitlines() if line.startswith("fio:")]
         raise RuntimeError("; ".join(said[-2:]) or f"fio ended with status {done.returncode}")
-    # fio may say things before its document.
+    # fio may print messages before its document.
     (document,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
     return dict(document)

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Histogram = Counter[int]
-"""How many took so many nanoseconds."""
+"""Number of operations by latency (nanoseconds)."""
 
 _PRECISION_BITS: Final = 7
 
 
 def bucket_ns(nanoseconds: int) -> int:
-    """Rounded down to one part in 64, so that few lengths differ."""
+    """The latency rounded down to one part in 64, so that few values differ."""
     shift = max(0, nanoseconds.bit_length() - _PRECISION_BITS)
     return nanoseconds >> shift << shift
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:
-    """All together."""
+    """The sum of several counts."""
     total: Histogram = Counter()
     for histogram in histograms:
         total.update(histogram)
@@ -32,7 +32,7 @@ def merged(histograms: Iterable[Histogram]) -> Histogram:
 
 
 def percentiles_us(histogram: Histogram, shares: Sequence[float]) -> list[float]:
-    """The latency (microseconds) that each share, ascending, of the operations did not exceed; [] of none."""
+    """For each share (ascending), the latency in microseconds that this share of the operations did not exceed."""
     count = histogram.total()
     if not count:
         return []

@@ -18,7 +18,7 @@ _START_TIMEOUT_S = 10.0
 
 @contextmanager
 def qemu_nbd(file: Path, socket: Path, *, cache: str = "writeback") -> Iterator[str]:
-    """qemu-nbd serving `file`, by default through the page cache as it does itself; its NBD URI."""
+    """qemu-nbd serving `file`, by default through the page cache; its NBD URI."""
     command = [
         "qemu-nbd", "--aio=threads", f"--cache={cache}", "--persistent", "--shared=8", "-f", "raw", "-k", str(socket),
         str(file),

@@ -1,4 +1,4 @@
-"""Where random reads go: the same row for all contenders, and no random() in a measured loop."""
+"""Offsets of random reads: the same sequence for all contenders, and no random() in a measured loop."""
 
 from __future__ import annotations
 

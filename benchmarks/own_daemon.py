@@ -1,4 +1,4 @@
-"""An aiod daemon of the benchmark's own, on a directory of its own."""
+"""A private aiod daemon for a benchmark, in a temporary directory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class OwnDaemon:
-    """A running daemon: its endpoint, and what it costs."""
+    """A running daemon: its endpoint, CPU time and memory."""
 
     def __init__(self, endpoint: str, process: psutil.Process) -> None:
         self.endpoint = endpoint
         self._process = process
 
     def pids(self) -> list[int]:
-        """Of all its processes."""
+        """Ids of all its processes."""
         return [self._process.pid, *(child.pid for child in self._process.children(recursive=True))]
 
     def resident_bytes(self) -> int:
@@ -35,7 +35,7 @@ class OwnDaemon:
         return sum(_status_bytes(pid, "VmHWM") for pid in self.pids())
 
     def ctl(self, *arguments: str) -> Any:
-        """What `aiodctl --json` says."""
+        """The document that `aiodctl --json` prints."""
         command = [sys.executable, "-m", "aiod.ctl", "--endpoint", self.endpoint, "--json", *arguments]
         return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
@@ -49,7 +49,7 @@ def _status_bytes(pid: int, key: str) -> int:
 
 @contextmanager
 def own_daemon(runtime_dir: Path, export: Path, more_toml: str = "") -> Iterator[OwnDaemon]:
-    """`aiod` with an export `bench` of the directory `export`, and the sections of `more_toml`."""
+    """Run `aiod` with the directory `export` as the export `bench`, and the sections of `more_toml`."""
     config = runtime_dir / "aiod.toml"
     head = f'runtime_dir = "{runtime_dir}"\nlog_level = "warning"\n[exports.bench]\npath = "{export}"\n'
     config.write_text(head + more_toml)

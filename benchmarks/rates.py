@@ -1,4 +1,4 @@
-"""python -m benchmarks.rates: how exactly a limit of 1,000 requests a second is held.
+"""python -m benchmarks.rates: how exactly a limit of 1,000 requests a second holds.
 
 Cached reads of 4 KiB, which without a limit are hundreds of times as many: by ring, by ZeroMQ, and by both at once.
 """
@@ -29,21 +29,21 @@ console = Console()
 
 
 def start(daemon: OwnDaemon, transport: str, seconds: float) -> subprocess.Popen[bytes]:
-    """A client that asks for as much as it gets."""
+    """A client that reads as fast as it can."""
     command = [sys.executable, "-m", "aiod.ctl", "--endpoint", daemon.endpoint, "--json", "bench", "bench"]
     more = ["--transport", transport, "--seconds", str(seconds), "--size", "1M"]
     return subprocess.Popen([*command, *more], stdout=subprocess.PIPE)
 
 
 def requests_in(daemon: OwnDaemon, seconds: float) -> float:
-    """Reads that the daemon does in a second, by its own count, over so many."""
+    """Reads a second, counted by the daemon over `seconds`."""
     before, before_s = reads(daemon), time.monotonic()
     time.sleep(seconds)
     return (reads(daemon) - before) / (time.monotonic() - before_s)
 
 
 def reads(daemon: OwnDaemon) -> int:
-    """Reads that it has done."""
+    """The number of reads that the daemon has done."""
     command = [sys.executable, "-m", "aiod.ctl", "--endpoint", daemon.endpoint, "--json", "stats"]
     stats: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return int(stats["ops"].get("read", {}).get("count", 0))
@@ -66,7 +66,7 @@ def measure(daemon: OwnDaemon, transports: tuple[str, ...], seconds: float, limi
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path), help="JSON of the figures; default: benchmarks/results/.")
 def main(seconds: float, directory: str, output: Path | None) -> None:
-    """Measure what clients get of a limit, and what they would get without."""
+    """Measure the rate of clients with a limit and without."""
     figures: dict[str, float] = {}
     for title, limit in (("limited", f"iops_max = {IOPS}\n"), ("not limited", "")):
         for transports in (("zmq",), ("ring",), ("zmq", "ring")):

@@ -1,4 +1,4 @@
-"""The whole way of a request beside other ways: the wire's own limit, NBD servers, a pool of Python threads.
+"""Requests over ZeroMQ beside the limit of the wire itself, NBD servers, and a pool of Python threads.
 
 Contenders take turns, round by round, and medians are compared: these are ratios of one run on one machine, whose noise
 hits all alike.
@@ -36,7 +36,7 @@ _HEADER_BYTES: Final = len(wire.pack(wire.MessageType.SUBMIT, bytes(16), 1 << 20
 
 
 class Measured(NamedTuple):
-    """What one contender did in one round; what does not apply is None."""
+    """The figures of one contender in one round; None where a figure does not apply."""
 
     rate: float | None = None
     """Operations per second."""
@@ -45,7 +45,7 @@ class Measured(NamedTuple):
 
 
 Contender = tuple[str, str, "Callable[[float], Measured]"]
-"""Scenario, name, and what runs it for so many seconds."""
+"""Scenario, name, and a callable that runs it for a number of seconds."""
 
 
 OFFSETS: Final = random_offsets(FILE_BYTES, SMALL_BYTES)
@@ -119,7 +119,7 @@ def _one_by_one(seconds: float, read: Callable[[int], Any]) -> Measured:
     return Measured(rate=1 / statistics.mean(taken), p50_s=statistics.median(taken))
 
 
-# ---- the others
+# ---- peers
 
 
 def echo_rate(peer: Echo, window: int) -> Callable[[float], Measured]:
@@ -175,7 +175,7 @@ def nbd(uri: str, rw: str, block_bytes: int, depth: int) -> Callable[[float], Me
     return run
 
 
-# ---- all of them
+# ---- the run
 
 
 def _echoes(stack: ExitStack, directory: Path) -> list[Contender]:

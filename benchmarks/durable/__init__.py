@@ -1,1 +1,1 @@
-"""Writes made durable one by one, beside others: python -m benchmarks.durable."""
+"""Durable writes, beside peers: python -m benchmarks.durable."""

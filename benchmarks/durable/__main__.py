@@ -98,7 +98,7 @@ def by_nbd(uri: str) -> Callable[[float], float]:
 
 
 def contenders(stack: ExitStack, sockets: Path, file: Path) -> dict[str, Callable[[float], float]]:
-    """Everybody on `file`."""
+    """All contenders on `file`."""
     daemon = stack.enter_context(own_daemon(sockets, file.parent))
     program = build(sockets)
     return {
@@ -115,7 +115,7 @@ def contenders(stack: ExitStack, sockets: Path, file: Path) -> dict[str, Callabl
 def measure(
     runs: dict[str, Callable[[float], float]], rounds: int, seconds: float, slow: SlowDisk | None
 ) -> dict[str, Any]:
-    """Medians, the contenders taking turns."""
+    """The median figures of each contender; contenders take turns."""
     rates: dict[str, list[float]] = {name: [] for name in runs}
     flushes: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
@@ -135,7 +135,7 @@ def measure(
 
 
 def show(title: str, figures: dict[str, Any]) -> None:
-    """One disk's table."""
+    """The table of one disk."""
     table = Table("contender", "pairs/s", "beside aiod", "flushes at the disk, per pair", title=title)
     aiod = figures["aiod"]["pairs_per_s"]
     for name, value in figures.items():

@@ -1,4 +1,4 @@
-"""The core alone, its flushes grouped or each its own: pairs.c, compiled with the product's files."""
+"""The core alone, with group commit or an fdatasync for each flush: pairs.c, compiled with the product's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wext
 
 
 def build(directory: Path) -> Path:
-    """The program, in `directory`. Raises CalledProcessError where the compiler does not like it."""
+    """Compile the program in `directory`. Raises CalledProcessError if the compiler fails."""
     program = directory / "pairs"
     sources = [*map(str, _SOURCES), str(HERE / "pairs.c")]
     subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-o", str(program)], check=True)
@@ -22,6 +22,6 @@ def build(directory: Path) -> Path:
 
 
 def pairs_per_s(program: Path, policy: str, tasks: int, seconds: float, file: Path) -> float:
-    """One run with `policy`, "group" or "own"."""
+    """The figures of one run with `policy`: "group" or "own"."""
     command = [str(program), policy, str(tasks), str(seconds), str(file)]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

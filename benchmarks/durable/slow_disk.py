@@ -17,7 +17,7 @@ _START_TIMEOUT_S: Final = 10.0
 
 
 class SlowDisk:
-    """The file, and what has reached the disk."""
+    """The file on the slow disk, and a count of the flushes that reached the disk."""
 
     def __init__(self, file: Path, log: Path) -> None:
         self.file = file
@@ -30,7 +30,7 @@ class SlowDisk:
 
 @contextmanager
 def slow_disk(directory: Path) -> Iterator[SlowDisk]:
-    """Writes go to nbdkit's cache; a flush writes back what is dirty there, `DELAY_MS` for each 64 KiB."""
+    """Writes go to nbdkit's cache; a flush writes back its dirty data, in `DELAY_MS` for each 64 KiB."""
     socket, log, mountpoint = directory / "slow.sock", directory / "slow.log", directory / "slow"
     mountpoint.mkdir()
     server = [

@@ -1,1 +1,1 @@
-"""aiod beside its peers: work by cache by depth by clients, cell for cell, and curves that show where it bends."""
+"""aiod beside its peers: operations by cache state, queue depth and clients, cell by cell, and curves."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks.matrix: measure, show, and leave the figures in benchmarks/results/results.json.
+"""python -m benchmarks.matrix: measure, show the figures, and write them to benchmarks/results/results.json.
 
 Exit status: 0 done, 1 aiod failed in some cell. A peer that failed, or is not installed, is named.
 """
@@ -35,7 +35,7 @@ console = Console(width=None if sys.stdout.isatty() else 150)
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made; not a tmpfs.")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, help="JSON of the figures.")
 def main(cells: str, rounds: int, seconds: float | None, directory: str, output: Path) -> None:
-    """Measure aiod beside its peers, cell for cell, in one run."""
+    """Measure aiod beside its peers, cell by cell, in one run."""
     run = Run(cells, rounds=rounds, seconds=seconds or SECONDS[cells], directory=Path(directory))
     with Watch(console, run.cells, rounds) as watch:
         result = run.take(watch.begin)

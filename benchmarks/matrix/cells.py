@@ -1,4 +1,4 @@
-"""Cells: one work under one condition. A run takes all of them, some or few."""
+"""Cells: one workload under one condition. A run measures few, some or all of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ C: Final = "C"
 BLOCKING: Final = "Python, blocking"
 ASYNCIO: Final = "Python, asyncio"
 THREADS: Final = "Python, threads"
-"""As many threads as the depth says, each with one request at a time."""
+"""One client with as many threads as the depth, each with one request at a time."""
 
 
 class Cell(NamedTuple):
-    """Who asks what, how much of it at once, and of which state of the page cache."""
+    """A workload: language, operations, page cache, queue depth and clients."""
 
     language: str
     work: str
@@ -25,23 +25,23 @@ class Cell(NamedTuple):
     cache: str
     """cached or direct (O_DIRECT)."""
     depth: int
-    """Requests in flight of each client."""
+    """Requests in flight, for each client."""
     clients: int = 1
     handles: int = 1
-    """Open files of each client."""
+    """Open files, for each client."""
     engines: int = 1
-    """Over how many of aiod's engines the clients are spread."""
+    """Number of aiod's engines that serve the clients."""
     workers: int = 0
-    """Worker threads at most; 0: each one's default."""
+    """Worker threads at most; 0: the default of each contender."""
 
     @property
     def what(self) -> Work:
-        """The work."""
+        """The operations of this cell."""
         return WORKS[self.work]
 
     @property
     def key(self) -> str:
-        """One line that names it."""
+        """The cell's name, in one line."""
         extra = [
             f"{value} {name}"
             for name, value in (("handles", self.handles), ("engines", self.engines), ("workers", self.workers))
@@ -61,7 +61,7 @@ class Curve(NamedTuple):
 
     title: str
     axis: str
-    """What the number is."""
+    """Label of the x axis."""
     points: tuple[int, ...]
     few: tuple[int, ...]
     """The points of a quick run."""
@@ -157,7 +157,7 @@ ALL: Final = tuple(
 
 
 def selected(selection: str) -> tuple[list[Cell], dict[str, list[Cell]]]:
-    """The cells of "few", "some" or "all", those of the curves among them; and each curve's own, by its title."""
+    """The cells of "few", "some" or "all", including those of the curves; and the cells of each curve, by its title."""
     cells = {"few": FEW, "some": SOME, "all": ALL}[selection]
     curves = {
         curve.title: [curve.cell(point) for point in (curve.few if selection == "few" else curve.points)]
@@ -168,5 +168,5 @@ def selected(selection: str) -> tuple[list[Cell], dict[str, list[Cell]]]:
 
 
 def as_json(cell: Cell) -> dict[str, Any]:
-    """Its fields."""
+    """The fields of a cell, for the document."""
     return cell._asdict()

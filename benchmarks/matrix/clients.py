@@ -1,4 +1,4 @@
-"""The clients of a turn: fio, aiod-bench and the loops in Python; what they did becomes one Measured."""
+"""The clients of a turn: fio, aiod-bench and the loops in Python; their results become one Measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHARES: Final = (0.5, 0.99, 0.999)
 
 
 class Done:
-    """What the clients of one turn did."""
+    """The results of one turn's clients."""
 
     def __init__(self, *, operations: int, rate: float, bytes_rate: float, latency: Histogram, cost: Cost) -> None:
         self.operations = operations
@@ -37,7 +37,7 @@ class Done:
         self.cost = cost
 
     def measured(self, server: Cost | None) -> Measured:
-        """With what their server spent. RuntimeError where nothing was done."""
+        """The results with the server's cost. RuntimeError if no operation was done."""
         if not self.operations:
             raise RuntimeError("not one operation was done in time")
         p50, p99, p999 = percentiles_us(self.latency, _SHARES) or (None, None, None)
@@ -56,7 +56,7 @@ class Done:
 
 
 def by_fio(cell: Cell, served: Served, seconds: float, engine: str) -> Done:
-    """With fio's engine of that name; each thread flushes its own writes, one after another."""
+    """Clients by fio with that engine; each thread flushes its own writes, one after another."""
     work = cell.what
     depth, jobs = cell.depth, cell.clients
     if engine == "psync" or work.flush:
@@ -66,7 +66,7 @@ def by_fio(cell: Cell, served: Served, seconds: float, engine: str) -> Done:
     if engine != "nbd":
         options.append(f"--direct={int(cell.cache == 'direct')}")
     if work.flush:
-        options.append("--fsync=1" if engine == "nbd" else "--fdatasync=1")  # each the only one that is fdatasync()
+        options.append("--fsync=1" if engine == "nbd" else "--fdatasync=1")  # both mean fdatasync()
     if work.rw.endswith("rw"):
         options.append(f"--rwmixread={work.reads_percent}")
     served.mark()
@@ -83,7 +83,7 @@ def by_fio(cell: Cell, served: Served, seconds: float, engine: str) -> Done:
 
 
 def by_aiod_bench(cell: Cell, served: Served, seconds: float, endpoint: str) -> Done:
-    """With aiod's load generator, over the ring."""
+    """Clients by aiod's load generator, over the ring."""
     if not AIOD_BENCH.exists():
         raise RuntimeError("build/aiod-bench is not built: make build/aiod-bench")
     work = cell.what
@@ -97,7 +97,7 @@ def by_aiod_bench(cell: Cell, served: Served, seconds: float, endpoint: str) -> 
 
 
 def by_python(cell: Cell, served: Served, seconds: float, kind: dict[str, Any], python: str = sys.executable) -> Done:
-    """With benchmarks.matrix.python_client, told by `kind` which library to use; ADDRESS there is the server's."""
+    """Clients by benchmarks.matrix.python_client with the library `kind`; ADDRESS there is the server's."""
     commands = [
         [python, "-m", "benchmarks.matrix.python_client", json.dumps(
             kind | {"address": address, "work": cell.work, "direct": cell.cache == "direct", "depth": cell.depth,
@@ -113,7 +113,7 @@ def _in_turn(served: Served, clients: int) -> list[str]:
 
 
 def _added_up(commands: list[list[str]], seconds: float, *, wait: bool, served: Served | None = None) -> Done:
-    """Run them at once; with `wait` each says "ready", and all are told to go together."""
+    """Run the commands at once. With `wait`, each prints "ready", and all start together."""
     with ExitStack() as stack:
         processes = [stack.enter_context(_Client(command)) for command in commands]
         if wait:
@@ -136,7 +136,7 @@ def _added_up(commands: list[list[str]], seconds: float, *, wait: bool, served: 
 
 
 class _Client:
-    """A process that prints one JSON document; killed when the turn ends before it."""
+    """A process that prints one JSON document; killed if the turn ends first."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(

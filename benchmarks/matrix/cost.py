@@ -1,4 +1,4 @@
-"""What processes have cost: CPU time and context switches, of those alive and of those that have ended."""
+"""The cost of processes: CPU time and context switches, of living and of ended ones."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 class Cost(NamedTuple):
-    """Of one process or more."""
+    """The cost of one or more processes."""
 
     cpu_s: float
     switches: int
 
     def since(self, before: Cost) -> Cost:
-        """What came on top."""
+        """The difference to an earlier cost."""
         return Cost(self.cpu_s - before.cpu_s, self.switches - before.switches)
 
 
 Threads = dict[int, Cost]
-"""By thread id."""
+"""Costs by thread id."""
 
 
 def of_threads(pids: Iterable[int]) -> Threads:
-    """Of each thread of the living processes, to the nanosecond (/proc/PID/stat has hundredths of a second)."""
+    """Costs of each thread of living processes, to the nanosecond (/proc/PID/stat has hundredths of a second)."""
     found: Threads = {}
     for pid in pids:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -40,32 +40,32 @@ def of_threads(pids: Iterable[int]) -> Threads:
                     for line in (task / "status").read_text().splitlines()
                     if "ctxt_switches" in line
                 )
-            except OSError:  # it has just left
+            except OSError:  # the thread has just ended
                 continue
             found[int(task.name)] = Cost(cpu_ns / 1e9, switches)
     return found
 
 
 def between(before: Threads, after: Threads) -> Cost:
-    """What the threads that are there now have spent since; of one that has left meanwhile the rest is lost."""
+    """The cost of the existing threads since `before`; the rest of a thread that has ended meanwhile is lost."""
     spent = [cost.since(before.get(thread, Cost(0.0, 0))) for thread, cost in after.items()]
     return total(spent)
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """All together."""
+    """The sum of several costs."""
     ones = list(costs)
     return Cost(sum(cost.cpu_s for cost in ones), sum(cost.switches for cost in ones))
 
 
 def of_ended(pid: int) -> Cost:
-    """Wait for a child's end: its whole life, with all threads and all children that it has waited for."""
+    """Wait for a child; the cost of its whole life, with its threads and the children that it has waited for."""
     _, _, usage = os.wait4(pid, 0)
     return Cost(usage.ru_utime + usage.ru_stime, usage.ru_nvcsw + usage.ru_nivcsw)
 
 
 def adopt_orphans() -> None:
-    """Be the parent of daemons that fork away from theirs, so that of_ended() can tell of them too."""
+    """Become the parent of daemons that detach from theirs, so that of_ended() can wait for them too."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")

@@ -1,4 +1,4 @@
-"""Who takes part, what each can do, and how it is asked."""
+"""The contenders, the cells that each can measure, and how each is run."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from benchmarks.own_daemon import OwnDaemon
 
 AIOD: Final = "aiod, ring"
-"""Of each language: what the others are compared with."""
+"""For each language, the contender that the others are compared with."""
 AIOD_ZMQ: Final = "aiod, ZeroMQ"
 ECHO: Final = "pyzmq echo"
 LIMITS: Final = ("fio psync", "fio io_uring", "os.pread")
-"""What asks the kernel itself, without a daemon."""
+"""Contenders that make the system calls in the client's process, without a daemon."""
 EXPORTS: Final = ("first", "second")
 """aiod's exports by engine; O_DIRECT has "direct"."""
 
 
 class Place:
-    """Where a run takes place: the daemon, the files, short paths for sockets."""
+    """The place of a run: the daemon, the files, short paths for sockets."""
 
     def __init__(self, daemon: OwnDaemon, files: Path, sockets: Path) -> None:
         self.daemon = daemon
@@ -46,34 +46,34 @@ class Place:
         self.direct = files / EXPORTS[0] / "direct"
 
     def file(self, cell: Cell) -> Path:
-        """The one that it is about."""
+        """Path of the file of a cell."""
         return self.direct if cell.cache == "direct" else self.cached
 
     def exported(self, cell: Cell) -> list[str]:
-        """The same, as aiod's clients name it."""
+        """The same file in aiod's name space: EXPORT/PATH."""
         if cell.cache == "direct":
             return ["direct/direct"]
         return [f"{export}/cached" for export in EXPORTS[: cell.engines]]
 
     def page_cache(self, cell: Cell) -> PageCache:
-        """How it is to be before and after."""
+        """The state of the page cache that the cell requires."""
         return NotCached(self.direct) if cell.cache == "direct" else Cached(self.cached)
 
 
 class Peer(NamedTuple):
-    """A way to have the work done."""
+    """A program or library that is measured."""
 
     name: str
     languages: tuple[str, ...]
     install: str
-    """The command that installs it; empty: it is here."""
+    """The command that installs it; empty: it is installed."""
     found: Callable[[], bool]
     can: Callable[[Cell], bool]
     serve: Callable[[Place, Cell], AbstractContextManager[Served]]
     drive: Callable[[Place, Cell, Served, float], Done]
 
     def contender(self, place: Place, cell: Cell) -> Contender:
-        """For its turns in that cell."""
+        """The callable for its turns in that cell."""
 
         def run(seconds: float) -> Measured:
             if not self.found():
@@ -86,11 +86,11 @@ class Peer(NamedTuple):
 
 
 def contenders(place: Place, cell: Cell) -> list[Contender]:
-    """Everybody who can do what the cell asks."""
+    """All contenders that can measure the cell."""
     return [peer.contender(place, cell) for peer in PEERS if cell.language in peer.languages and peer.can(cell)]
 
 
-# ---- who is there
+# ---- installed contenders
 
 
 def _command(name: str) -> Callable[[], bool]:
@@ -110,7 +110,7 @@ def _has_libnbd() -> bool:
     return not done.returncode
 
 
-# ---- what they can
+# ---- capabilities
 
 
 def _anything(_: Cell) -> bool:
@@ -118,7 +118,7 @@ def _anything(_: Cell) -> bool:
 
 
 def _plain(cell: Cell) -> bool:
-    """Handles, engines and workers are aiod's."""
+    """Cells with several handles, engines or a worker limit apply to aiod only."""
     return cell.handles == cell.engines == 1 and not cell.workers
 
 
@@ -138,7 +138,7 @@ def _echo_can(cell: Cell) -> bool:
     return _through_the_cache(cell) and cell.what.reads_percent == 100 and cell.clients == 1
 
 
-# ---- who serves
+# ---- servers
 
 
 def _aiod(place: Place, cell: Cell) -> AbstractContextManager[Served]:
@@ -184,7 +184,7 @@ def _echo(place: Place, cell: Cell) -> AbstractContextManager[Served]:
     return servers.program(servers.Program(command, socket, f"ipc://{socket}"))
 
 
-# ---- who asks
+# ---- clients
 
 
 def _aiod_bench(place: Place, cell: Cell, served: Served, seconds: float) -> Done:

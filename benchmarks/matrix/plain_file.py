@@ -1,4 +1,4 @@
-"""A file by os.pread and os.pwrite, for the peers that have threads call them. Standard library only."""
+"""A file by os.pread and os.pwrite, for the peers that call these in threads. Standard library only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class PlainFile:
-    """With O_DIRECT each thread has an aligned buffer of its own, and reads into it."""
+    """A file; with O_DIRECT each thread reads into its own aligned buffer."""
 
     def __init__(self, path: str, block_bytes: int, *, direct: bool) -> None:
         self._fd = os.open(path, os.O_RDWR | (os.O_DIRECT if direct else 0))
@@ -19,17 +19,17 @@ class PlainFile:
         self._data = os.urandom(block_bytes)
 
     def read(self, offset: int) -> bytes | int:
-        """The block, or how much of it was read into the thread's buffer."""
+        """Read a block: its bytes, or the number of bytes read into the thread's buffer."""
         if self._direct:
             return os.preadv(self._fd, [self._buffer()], offset)
         return os.pread(self._fd, self._block_bytes, offset)
 
     def write(self, offset: int) -> int:
-        """A block."""
+        """Write a block."""
         return os.pwrite(self._fd, self._buffer() if self._direct else self._data, offset)
 
     def flush(self, _: int = 0) -> None:
-        """To the disk."""
+        """Flush to the disk."""
         os.fdatasync(self._fd)
 
     def _buffer(self) -> Any:

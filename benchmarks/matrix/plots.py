@@ -1,4 +1,4 @@
-"""The figures as pictures (PNG): latency CDFs, and the curves: operations per second, and what one costs."""
+"""Plots of the figures (PNG): latency CDFs; operations per second, and CPU time of one, along the curves."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OTHERS: Final = ("#2b6cb0", "#2f855a", "#6b46c1", "#718096", "#b7791f", "#0987a
 
 
 def draw(result: dict[str, Any], directory: Path) -> list[str]:
-    """Write the pictures there; their names."""
+    """Write the plots to `directory`. Returns their file names."""
     directory.mkdir(parents=True, exist_ok=True)
     cells = {cell["key"]: cell for cell in result["cells"]}
     names = []
@@ -47,7 +47,7 @@ _FIELDS: Final = {
         CURVES, ("depth", "depth", "clients", "handles", "workers", "depth", "engines"), strict=True
     )
 }
-"""Which field of a cell the curve is over."""
+"""The field of a cell that is the x axis of each curve."""
 
 
 def _color(name: str, number: int) -> str:

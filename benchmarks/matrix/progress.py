@@ -1,4 +1,4 @@
-"""What is to be seen while it runs: a bar, and a table of the cell at work; each table stays in the last round."""
+"""The progress display: a bar, and a table of the current cell; in the last round each table stays on screen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COLUMNS: Final[tuple[tuple[str, str, Callable[[float], str]], ...]] = (
 
 
 class Watch:
-    """Told of each turn, it shows how far the run is."""
+    """Shows the progress of a run, from the events of its turns."""
 
     def __init__(self, console: Console, cells: Sequence[Cell], rounds: int) -> None:
         self._console = console
@@ -66,14 +66,14 @@ class Watch:
         self._live.stop()
 
     def begin(self, turns: Turns) -> Callable[[str], None]:
-        """The turns that will be taken; what to tell of each."""
+        """Begin a run of these turns. Returns the callback for each event."""
         self._turns = turns
         self._order = list(turns.contenders) * self._rounds
         self._progress.update(self._task, total=len(self._order))
         return self._say
 
     def _say(self, what: str) -> None:
-        """`what` begins with "round N of M: ", and names cell and contender."""
+        """Show an event: `what` begins with "round N of M: ", and names cell and contender."""
         begun, _, who = what.partition(": ")
         key = next(key for key in sorted(self._keys, key=len, reverse=True) if who.startswith(f"{key}, "))
         number = int(begun.split()[1])

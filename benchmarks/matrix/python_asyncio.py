@@ -1,4 +1,4 @@
-"""Coroutines, each awaiting one request after another. Each library has its own way to carry one out."""
+"""Coroutines that each await one request after another, by one of several libraries."""
 
 # ruff: noqa: PLC0415 - what one library needs is imported by its function: the others are to run where it is missing
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 Calls = dict[str, "Callable[[int], Awaitable[Any]]"]
-"""read, write and flush: a block at an offset. One of these each coroutine."""
+"""The functions read, write and flush of one coroutine: a block at an offset."""
 
 _CONTEXTS: Final = {"thread_aio": "thread_aio", "linux_aio": "/[aio]", "linux_uring": "[io_uring]"}
-"""What /proc/self/maps has where caio's context is of that kind, and not one that it falls back on."""
+"""The mapping in /proc/self/maps that proves which kind of context caio uses, and not its fallback."""
 
 
 @asynccontextmanager
@@ -45,7 +45,7 @@ async def aiod(order: Order) -> AsyncIterator[list[Calls]]:
 
 @asynccontextmanager
 async def caio(order: Order) -> AsyncIterator[list[Calls]]:
-    """One context for all."""
+    """One context for all coroutines."""
     kind = order.options["context"]
     context_type = importlib.import_module(f"caio.{kind}_asyncio").AsyncioContext
     fd = os.open(order.address, os.O_RDWR)
@@ -62,14 +62,14 @@ async def caio(order: Order) -> AsyncIterator[list[Calls]]:
 
 
 def check_kind(kind: str) -> None:
-    """RuntimeError where caio's context is of another kind than its name."""
+    """Raise RuntimeError if caio uses another kind of context than its name says."""
     if _CONTEXTS[kind] not in Path("/proc/self/maps").read_text():
         raise RuntimeError(f"caio's context is not {kind}")
 
 
 @asynccontextmanager
 async def executor(order: Order) -> AsyncIterator[list[Calls]]:
-    """os.pread and the others by run_in_executor, in a pool of as many threads as requests are in flight."""
+    """os.pread, os.pwrite, os.fdatasync by run_in_executor, with as many threads as requests in flight."""
     file = PlainFile(order.address, order.work.block_bytes, direct=order.direct)
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(order.depth) as pool:
@@ -83,7 +83,7 @@ async def executor(order: Order) -> AsyncIterator[list[Calls]]:
 
 @asynccontextmanager
 async def aiofiles(order: Order) -> AsyncIterator[list[Calls]]:
-    """Files have a position, so one open file each."""
+    """One open file for each coroutine, because files have a position."""
     opener = importlib.import_module("aiofiles").open
     loop = asyncio.get_running_loop()
     size, data = order.work.block_bytes, os.urandom(order.work.block_bytes)
@@ -117,7 +117,7 @@ LIBRARIES: Final[dict[str, Callable[[Order], AbstractAsyncContextManager[list[Ca
 
 
 def run(order: Order) -> dict[str, Any]:
-    """Connect, work, and tell, on the loop of that style."""
+    """Connect, do the work, and print the figures, on the event loop of that style."""
     factory = asyncio.new_event_loop
     if order.style == "uvloop":
         import uvloop

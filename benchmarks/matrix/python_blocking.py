@@ -1,4 +1,4 @@
-"""Blocking clients: a window of requests in flight, or threads that have one each."""
+"""Blocking clients: a window of requests in flight, or threads with one request each."""
 
 # ruff: noqa: PLC0415 - what one library needs is imported by its function: the others are to run where it is missing
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 Request = tuple[str, int]
-"""read, write or flush; offset."""
+"""The operation (read, write or flush) and its offset."""
 
 
 class Pending(Protocol):
-    """One that has begun."""
+    """A request in flight."""
 
     def result(self) -> Any:
-        """Wait for it."""
+        """Wait until it has completed."""
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has completed."""
 
 
 class Library(Protocol):
-    """A way to have requests carried out."""
+    """A library that carries out requests."""
 
     def start(self, requests: list[Request]) -> list[Any]:
-        """Begin them: one Pending each."""
+        """Submit requests; a Pending for each."""
 
     def perform(self, request: Request) -> Any:
-        """One alone, to its end."""
+        """Carry out one request, and wait for it."""
 
 
 class Aiod:
@@ -52,7 +52,7 @@ class Aiod:
         self._block_bytes = block_bytes
 
     def start(self, requests: list[Request]) -> list[Any]:
-        """submit()."""
+        """Submit the batch as one message."""
         return list(self._file.submit([self._as_tuple(*request) for request in requests]))
 
     def _as_tuple(self, kind: str, offset: int) -> tuple[Any, ...]:
@@ -61,7 +61,7 @@ class Aiod:
         return ("write", self._data, offset) if kind == "write" else ("flush",)
 
     def perform(self, request: Request) -> Any:
-        """The call of that name."""
+        """Make the blocking call of that name."""
         kind, offset = request
         if kind == "read":
             return self._file.pread(self._block_bytes, offset)
@@ -69,26 +69,26 @@ class Aiod:
 
 
 class Executor:
-    """os.pread and the others, in a ThreadPoolExecutor or here."""
+    """os.pread, os.pwrite and os.fdatasync, in a ThreadPoolExecutor or in the calling thread."""
 
     def __init__(self, file: PlainFile, pool: ThreadPoolExecutor | None) -> None:
         self._calls: dict[str, Callable[[int], Any]] = {"read": file.read, "write": file.write, "flush": file.flush}
         self._pool = pool
 
     def start(self, requests: list[Request]) -> list[Any]:
-        """One call of submit() each."""
+        """Call submit() for each request."""
         if self._pool is None:
             raise RuntimeError("os.pread has one request at a time")
         return [self._pool.submit(self._calls[kind], offset) for kind, offset in requests]
 
     def perform(self, request: Request) -> Any:
-        """In a thread of the pool, where there is one."""
+        """Carry it out in a thread of the pool, if there is a pool."""
         call = self._calls[request[0]]
         return self._pool.submit(call, request[1]).result() if self._pool else call(request[1])
 
 
 class Libnbd:
-    """libnbd's asynchronous calls, and its own loop."""
+    """libnbd's asynchronous calls, with its own poll loop."""
 
     def __init__(self, handle: Any, nbd: Any, block_bytes: int) -> None:
         self.handle = handle
@@ -97,7 +97,7 @@ class Libnbd:
         self._block_bytes = block_bytes
 
     def start(self, requests: list[Request]) -> list[Any]:
-        """One command each."""
+        """Issue one command for each request."""
         return [self._start(*request) for request in requests]
 
     def _start(self, kind: str, offset: int) -> _Command:
@@ -110,7 +110,7 @@ class Libnbd:
         return _Command(self.handle, self.handle.aio_pwrite(buffer, offset), buffer)
 
     def perform(self, request: Request) -> Any:
-        """The blocking call."""
+        """Make the blocking call."""
         kind, offset = request
         if kind == "read":
             return self.handle.pread(self._block_bytes, offset)
@@ -118,7 +118,7 @@ class Libnbd:
 
 
 class _Command:
-    """A command that libnbd has taken."""
+    """A command that libnbd has accepted."""
 
     def __init__(self, handle: Any, cookie: int, buffer: Any) -> None:
         self._handle = handle
@@ -137,7 +137,7 @@ class _Command:
 
 
 class Echo:
-    """A bare pyzmq socket: a question of a request's size, an answer of a block's, in order; there is no file."""
+    """A bare pyzmq socket: messages of a request's size, answers of a block's size, in order, and no file."""
 
     _QUESTION: Final = bytes(96)
 
@@ -145,13 +145,13 @@ class Echo:
         self._dealer = dealer
 
     def start(self, requests: list[Request]) -> list[Any]:
-        """One message each."""
+        """Send one message for each request."""
         for _ in requests:
             self._dealer.send(self._QUESTION)
         return [_Answer(self._dealer) for _ in requests]
 
     def perform(self, request: Request) -> Any:
-        """There and back."""
+        """Send one message, and wait for its answer."""
         (answer,) = self.start([request])
         return answer.result()
 
@@ -167,12 +167,12 @@ class _Answer:
         return bool(self._dealer.get(15) & 1)  # ZMQ_EVENTS, ZMQ_POLLIN
 
 
-# ---- each of them, opened
+# ---- the libraries, opened
 
 
 @contextmanager
 def aiod(order: Order) -> Iterator[Library]:
-    """Over ZeroMQ or the ring."""
+    """Open aiod's blocking client, over ZeroMQ or the ring."""
     import aiod_client
 
     with (
@@ -184,13 +184,13 @@ def aiod(order: Order) -> Iterator[Library]:
 
 @contextmanager
 def pread(order: Order) -> Iterator[Library]:
-    """Plain system calls."""
+    """Open the file for plain system calls."""
     yield Executor(PlainFile(order.address, order.work.block_bytes, direct=order.direct), None)
 
 
 @contextmanager
 def executor(order: Order) -> Iterator[Library]:
-    """A pool of as many threads as requests are in flight."""
+    """Open the file for a pool with as many threads as requests in flight."""
     file = PlainFile(order.address, order.work.block_bytes, direct=order.direct)
     with ThreadPoolExecutor(order.depth) as pool:
         yield Executor(file, pool)
@@ -198,7 +198,7 @@ def executor(order: Order) -> Iterator[Library]:
 
 @contextmanager
 def libnbd(order: Order) -> Iterator[Library]:
-    """The binding of libnbd."""
+    """Open libnbd's Python binding."""
     import nbd
 
     handle = nbd.NBD()
@@ -209,7 +209,7 @@ def libnbd(order: Order) -> Iterator[Library]:
 
 @contextmanager
 def echo(order: Order) -> Iterator[Library]:
-    """A DEALER."""
+    """Open a DEALER socket."""
     import zmq
 
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -232,7 +232,7 @@ LIBRARIES: Final[dict[str, Callable[[Order], AbstractContextManager[Library]]]] 
 
 
 def run(order: Order) -> dict[str, Any]:
-    """Connect, work, and tell."""
+    """Connect, do the work, and print the figures."""
     with LIBRARIES[order.library](order) as library:
         watch = Stopwatch(order)
         if order.style == "threads":
@@ -275,7 +275,7 @@ def _by_threads(library: Library, order: Order, end_ns: int) -> list[Tally]:
 
 
 def _by_window(library: Library, order: Order, end_ns: int) -> Tally:
-    """The oldest is waited for; whoever is done by then is replaced together with it."""
+    """Wait for the oldest request, then replace all that have completed."""
     tally = Tally(order.work)
     requests = order.requests()
     window: deque[tuple[str, int, Any]] = deque()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Order:
-    """What one client is to do."""
+    """The task of one client."""
 
     def __init__(self, said: dict[str, Any]) -> None:
         self.style: str = said["style"]
@@ -43,7 +43,7 @@ class Order:
         self._row = self._make_row()
 
     def requests(self, share: float = 0.0) -> Iterator[tuple[str, int]]:
-        """("read" or "write", offset), without end; from that share of the row on."""
+        """An endless sequence of ("read" or "write", offset), from that share of the offsets on."""
         begin = int(share * len(self._row))
         yield from self._row[begin:]
         yield from itertools.cycle(self._row)
@@ -61,7 +61,7 @@ class Order:
 
 
 class Tally:
-    """What it has done."""
+    """The results of one client."""
 
     def __init__(self, work: Work) -> None:
         self._work = work
@@ -69,7 +69,7 @@ class Tally:
         self.latency: Histogram = Counter()
 
     def add(self, kind: str, began_ns: int, result: Any) -> None:
-        """One that has just ended. RuntimeError where it read less than a block."""
+        """Count a request that has just completed. RuntimeError if it read less than a block."""
         taken_ns = time.perf_counter_ns() - began_ns
         if kind == "read":
             length = result if isinstance(result, int) else len(result)
@@ -82,10 +82,10 @@ class Tally:
 
 
 class Stopwatch:
-    """From the harness's word until the end."""
+    """The time of a turn: from the harness's signal until the end."""
 
     def __init__(self, order: Order) -> None:
-        """Say that this client is ready, and wait."""
+        """Print that this client is ready, and wait for the signal."""
         print("ready", flush=True)
         sys.stdin.readline()
         self._before = resource.getrusage(resource.RUSAGE_SELF)
@@ -94,7 +94,7 @@ class Stopwatch:
         self._block_bytes = order.work.block_bytes
 
     def document(self, tallies: list[Tally]) -> dict[str, Any]:
-        """The figures of all."""
+        """The figures of the client."""
         elapsed_s = (time.perf_counter_ns() - self._began_ns) / 1e9
         now, before = resource.getrusage(resource.RUSAGE_SELF), self._before
         operations = sum(tally.operations for tally in tallies)
@@ -112,7 +112,7 @@ class Stopwatch:
 
 
 def main() -> None:
-    """See above."""
+    """Run one client, as described above."""
     order = Order(json.loads(sys.argv[1]))
     if order.style in {"blocking", "threads"}:
         from benchmarks.matrix import python_blocking

@@ -1,4 +1,4 @@
-"""The figures as a rival would read them: where somebody is ahead of aiod."""
+"""The figures as a rival would read them: cells in which a peer is ahead of aiod."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _AHEAD_MIN: Final = 1.05
-"""Less than this is level: so much differs between two runs of the same."""
+"""Smaller differences count as level: two runs of the same program differ by as much."""
 _NO_PEERS: Final = (AIOD, "aiod, ZeroMQ", ECHO)
-"""aiod itself, and what reads no file."""
+"""Contenders that are not compared: aiod itself, and the echo, which reads no file."""
 
 
 class Lead(NamedTuple):
@@ -23,11 +23,11 @@ class Lead(NamedTuple):
     rate_of_aiod: float
     p50_of_aiod: float | None
     within_spread: bool
-    """Their rounds overlap: it may be chance."""
+    """The rounds of the two overlap, so the lead may be chance."""
 
 
 def leads(cells: Sequence[dict[str, Any]]) -> list[Lead]:
-    """All of them, the furthest first."""
+    """All leads, the largest first."""
     found = [
         Lead(
             cell["key"],

@@ -1,4 +1,4 @@
-"""A run: the daemon, the files, the turns; and the document that it leaves."""
+"""A run: the daemon, the files, the turns, and the document with the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _FILES_MAX: Final = 1 << 17
 CDF_SHARES: Final = (0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 0.98, 0.99, 0.995, 0.999, 0.9999)
-"""Where the curve of all rounds' latencies is kept."""
+"""The shares for which the latency distribution of all rounds is stored."""
 
 
 class Run:
@@ -40,7 +40,7 @@ class Run:
         self._began_s = 0.0
 
     def take(self, begin: Callable[[Turns], Callable[[str], None]]) -> dict[str, Any]:
-        """All of them, and the document. `begin` is shown the turns, and gives what is told of each."""
+        """Take all turns; the document. `begin` gets the turns, and returns the callback for their events."""
         cost.adopt_orphans()
         _allow_many_files()
         self._began_s = time.monotonic()
@@ -92,7 +92,7 @@ class Run:
 
 
 def with_ratios(figures: dict[str, dict[str, Any]]) -> None:
-    """Add to each contender of a cell its rate in aiod's, and its median latency in aiod's."""
+    """Add to each contender of a cell the ratios of its rate and median latency to aiod's."""
     aiod = figures.get(peers.AIOD, {})
     for ones in figures.values():
         for field, name in (("rate", "rate_of_aiod"), ("p50_us", "p50_of_aiod")):
@@ -101,13 +101,13 @@ def with_ratios(figures: dict[str, dict[str, Any]]) -> None:
 
 
 def _allow_many_files() -> None:
-    """As aiod's unit does: the daemon serves many handles. Without the right, the cell with most of them fails."""
+    """Raise the descriptor limit, as aiod's unit does. Without the right to, the cell with most handles fails."""
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES_MAX, _FILES_MAX))
 
 
 def _more_toml(files: Path) -> str:
-    """Two engines, and limits that the largest of the cells needs; all else is the default."""
+    """Two engines, and the limits that the largest cells need; the rest is the default."""
     first, second = (files / export for export in peers.EXPORTS)
     return (
         f'[exports.{peers.EXPORTS[0]}]\npath = "{first}"\n'

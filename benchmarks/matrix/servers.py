@@ -1,4 +1,4 @@
-"""Who serves a turn, and what that cost them.
+"""The server of a turn, and its cost.
 
 A peer's server is started for each turn and ended after it: its threads come and go with its clients, and only the
 kernel's account of an ended process has those that have left. aiod's daemon lives through all turns.
@@ -35,22 +35,22 @@ class Served:
         self.pids = pids
         self.before: cost.Threads = {}
         self.spent: cost.Cost | None = None
-        """Known once the turn is over; None where the client is served by nobody."""
+        """The cost, known once the turn is over; None if there is no server."""
 
     def mark(self) -> None:
-        """The clients are ready: what was spent until now does not count."""
+        """The clients are ready: costs until now do not count."""
         self.before = cost.of_threads(self.pids())
 
 
 @contextmanager
 def nobody(address: str) -> Iterator[Served]:
-    """The clients read the file themselves."""
+    """No server: the clients read the file themselves."""
     yield Served([address], list)
 
 
 @contextmanager
 def aiod(daemon: OwnDaemon, addresses: Sequence[str], workers: int) -> Iterator[Served]:
-    """The running daemon, with so many workers at most (0: as it is); `addresses` are EXPORT/PATH."""
+    """The running daemon, with at most `workers` workers (0: unchanged); `addresses` are EXPORT/PATH."""
     served = Served(addresses, daemon.pids)
     with _limited(daemon, workers):
         yield served
@@ -70,18 +70,18 @@ def _limited(daemon: OwnDaemon, workers: int) -> Iterator[None]:
 
 
 class Program(NamedTuple):
-    """A peer's server."""
+    """The server of a peer."""
 
     command: list[str]
     socket: Path
     address: str
     pid_file: Path | None = None
-    """It forks away, and tells there who it is."""
+    """The file where a server that detaches writes its pid."""
 
 
 @contextmanager
 def program(how: Program) -> Iterator[Served]:
-    """A server of this turn's own."""
+    """A server that runs for this turn only."""
     pid = _started(how)
     served = Served([how.address], lambda: [pid])
     try:

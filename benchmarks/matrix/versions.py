@@ -1,4 +1,4 @@
-"""On what, and beside which releases, a run was made."""
+"""The machine of a run, and the versions of the peers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.ring.machine import package, said
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions; None for what is not there."""
+    """The machine and the versions; None for a peer that is not installed."""
     known = ring_machine()
     known["cpu"] = _cpu()
     known["versions"] |= {

@@ -1,4 +1,4 @@
-"""What is asked of everybody. Standard library only: the clients that the system's Python runs read it too."""
+"""The workloads. Standard library only: clients that run in the system's Python import it too."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ FILE_BYTES: Final = 256 << 20
 
 
 class Work(NamedTuple):
-    """A kind of work."""
+    """A workload."""
 
     title: str
     rw: str
-    """As fio and aiod-bench call it."""
+    """Its name in fio and aiod-bench."""
     block_bytes: int
     flush: bool = False
     """A flush after each write: the pair is one operation, and the latencies are the flushes'."""
 
     @property
     def random(self) -> bool:
-        """Whether blocks are anywhere, or one after another."""
+        """Whether blocks are at random offsets, not one after another."""
         return self.rw.startswith("rand")
 
     @property
     def reads_percent(self) -> int:
-        """How many of a hundred requests read."""
+        """Percentage of reads."""
         return {"read": 100, "write": 0, "rw": 70}[self.rw.removeprefix("rand")]
 
 

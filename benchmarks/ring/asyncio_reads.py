@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     Read = Callable[[int], Awaitable[Any]]
-    """The 4 KiB at an offset."""
+    """Reads the 4 KiB at an offset."""
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def aiod(endpoint: str, file: str, transport: Any) -> AsyncIterator[list[R
 
 @asynccontextmanager
 async def caio(path: str, kind: str, mode: str = "") -> AsyncIterator[list[Read]]:
-    """One context for all, of which the kernel says that it is of that kind."""
+    """One context for all coroutines; /proc proves that it is of that kind."""
     context_type = importlib.import_module(f"caio.{kind}_asyncio").AsyncioContext
     fd = os.open(path, os.O_RDONLY)
     async with context_type(max_requests=DEPTH, deferred=mode == "deferred") as context:
@@ -59,14 +59,14 @@ async def caio(path: str, kind: str, mode: str = "") -> AsyncIterator[list[Read]
 
 
 def check_mapped(trace: str) -> None:
-    """Raise where this process has no such mapping: then its context is of another kind than its name."""
+    """Raise RuntimeError if the process has no such mapping: then caio uses another kind of context."""
     if trace not in Path("/proc/self/maps").read_text():
         raise RuntimeError(f"{trace} is not mapped")
 
 
 @asynccontextmanager
 async def executor(path: str) -> AsyncIterator[list[Read]]:
-    """The loop's default executor."""
+    """os.pread in the event loop's default executor."""
     loop = asyncio.get_running_loop()
     fd = os.open(path, os.O_RDONLY)
     yield [lambda offset: loop.run_in_executor(None, os.pread, fd, SMALL_BYTES, offset)] * DEPTH
@@ -75,7 +75,7 @@ async def executor(path: str) -> AsyncIterator[list[Read]]:
 
 @asynccontextmanager
 async def aiofiles(path: str) -> AsyncIterator[list[Read]]:
-    """Files have a position, so one open file each."""
+    """One open file for each coroutine, because files have a position."""
     opener = importlib.import_module("aiofiles").open
 
     def reader(file: Any) -> Read:
@@ -99,7 +99,7 @@ KINDS: Final[dict[str, Callable[..., AbstractAsyncContextManager[list[Read]]]]] 
 
 
 async def one_by_one(read: Read, offsets: list[int], end_s: float) -> int:
-    """How many reads one coroutine has made until then."""
+    """The number of reads that one coroutine makes until `end_s`."""
     for done, offset in enumerate(itertools.cycle(offsets)):
         if time.perf_counter() > end_s:
             return done
@@ -110,7 +110,7 @@ async def one_by_one(read: Read, offsets: list[int], end_s: float) -> int:
 
 
 async def measure(kind: str, arguments: list[str], seconds: float) -> dict[str, float]:
-    """All coroutines for so long."""
+    """Run all coroutines for `seconds`."""
     offsets = random_offsets(FILE_BYTES, SMALL_BYTES)
     async with KINDS[kind](*arguments) as reads:
         started_s = time.perf_counter()
@@ -122,7 +122,7 @@ async def measure(kind: str, arguments: list[str], seconds: float) -> dict[str, 
 
 
 def main() -> None:
-    """See above."""
+    """Run the loop, as described above."""
     seconds, loop, kind, *arguments = sys.argv[1:]
     factory = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}[loop]
     with asyncio.Runner(loop_factory=factory) as runner:

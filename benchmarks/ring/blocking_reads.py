@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     Read = Callable[[int], Any]
-    """The 4 KiB at an offset."""
+    """Reads the 4 KiB at an offset."""
 
 
 @contextmanager
@@ -69,7 +69,7 @@ KINDS: Final[dict[str, Callable[..., AbstractContextManager[Read]]]] = {
 
 
 def measure(read: Read, seconds: float) -> dict[str, float]:
-    """One read after another for so long."""
+    """Read one block after another for `seconds`."""
     offsets = random_offsets(FILE_BYTES, SMALL_BYTES)
     taken_ns = []
     started_ns = time.perf_counter_ns()
@@ -93,7 +93,7 @@ def measure(read: Read, seconds: float) -> dict[str, float]:
 
 
 def main() -> None:
-    """See above."""
+    """Run the loop, as described above."""
     seconds, kind, *arguments = sys.argv[1:]
     with KINDS[kind](*arguments) as read:
         figures = measure(read, float(seconds))

@@ -1,4 +1,4 @@
-"""What an engine costs while a client is attached by a ring and asks for nothing."""
+"""The CPU time of an engine while a client has a ring and sends no requests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from benchmarks.ring.peers import Peers
 
 IDLE_S: Final = 10.0
-"""However long the others' turns are: the kernel counts CPU time in hundredths of a second."""
+"""Length of a turn, whatever the others' is: the kernel counts CPU time in hundredths of a second."""
 
 
 def contenders(peers: Peers) -> list[Contender]:
-    """The engine."""
+    """The engine is the only contender."""
     return [Contender("idle", scenarios.ENGINE, lambda _: _idle(peers), Regardless())]
 
 

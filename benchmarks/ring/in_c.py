@@ -22,7 +22,7 @@ AIOD_BENCH: Final = ROOT / "build" / "aiod-bench"
 
 
 class Load(NamedTuple):
-    """What is read."""
+    """The reads of a scenario."""
 
     rw: str
     block_bytes: int
@@ -38,7 +38,7 @@ LOADS: Final = {
 
 
 def contenders(peers: Peers) -> list[Contender]:
-    """Everybody in every scenario."""
+    """The contenders of every scenario."""
     cached, not_cached = Cached(peers.cached), NotCached(peers.direct)
     found = []
     for scenario in ("c-depth-1", "c-depth-32", "c-large"):
@@ -83,7 +83,7 @@ def aiod_bench(peers: Peers, file: str, load: Load) -> Callable[[float], Measure
 
 
 def nbd(server: Callable[[], str], load: Load) -> Callable[[float], Measured]:
-    """The nbd engine of fio on a server."""
+    """The nbd engine of fio, connected to a server."""
     return lambda seconds: _measured(fio_nbd(server(), **load._asdict(), size=FILE_BYTES, seconds=seconds))
 
 
@@ -98,7 +98,7 @@ def psync(peers: Peers, load: Load) -> Callable[[float], Measured]:
 
 
 def io_uring_direct(peers: Peers, load: Load) -> Callable[[float], Measured]:
-    """io_uring by O_DIRECT."""
+    """io_uring with O_DIRECT."""
     return lambda seconds: _measured(
         fio(
             "--ioengine=io_uring", f"--filename={peers.direct}", "--readonly", "--direct=1",
@@ -108,7 +108,7 @@ def io_uring_direct(peers: Peers, load: Load) -> Callable[[float], Measured]:
 
 
 def psync_direct(peers: Peers, load: Load) -> Callable[[float], Measured]:
-    """Plain pread by O_DIRECT, in as many threads as the others have requests in flight."""
+    """Plain pread with O_DIRECT, in as many threads as the others have requests in flight."""
     return lambda seconds: _measured(
         fio(
             "--ioengine=psync", f"--filename={peers.direct}", "--readonly", "--direct=1", "--thread",

@@ -1,4 +1,4 @@
-"""Clients in Python: each turn is a process of its own, so that nobody shares an interpreter with the harness."""
+"""Clients in Python: each turn is a process of its own, so that no client shares an interpreter with the harness."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from benchmarks.ring.peers import Peers
 
 SYSTEM_PYTHON: Final = "/usr/bin/python3"
-"""The only one that has libnbd's binding (Debian's python3-libnbd)."""
+"""The interpreter that has libnbd's binding (Debian's python3-libnbd)."""
 _FILE: Final = f"bench/{CACHED}"
 
 
 def contenders(peers: Peers, loop: str) -> list[Contender]:
-    """Everybody in both scenarios; asyncio's on `loop`, "uvloop" or "asyncio"."""
+    """The contenders of both scenarios; those of asyncio run on `loop`, "uvloop" or "asyncio"."""
     endpoint, path, cached = peers.daemon.endpoint, str(peers.cached), Cached(peers.cached)
     blocking: dict[str, Callable[[float], Measured]] = {
         scenarios.AIOD: lambda seconds: blocking_reads(seconds, "aiod", endpoint, _FILE, "ring"),
@@ -49,12 +49,12 @@ def contenders(peers: Peers, loop: str) -> list[Contender]:
 
 
 def blocking_reads(seconds: float, *arguments: str, python: str = sys.executable) -> Measured:
-    """One turn of blocking_reads.py."""
+    """The figures of one turn of blocking_reads.py."""
     return Measured(**figures_of([python, "-m", "benchmarks.ring.blocking_reads", str(seconds), *arguments], seconds))
 
 
 def asyncio_reads(loop: str, *arguments: str) -> Callable[[float], Measured]:
-    """Turns of asyncio_reads.py."""
+    """A callable for turns of asyncio_reads.py."""
 
     def run(seconds: float) -> Measured:
         command = [sys.executable, "-m", "benchmarks.ring.asyncio_reads", str(seconds), loop, *arguments]

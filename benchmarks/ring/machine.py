@@ -1,4 +1,4 @@
-"""On what, and with which releases of the peers, a run was made."""
+"""The machine of a run, and the versions of the peers."""
 
 from __future__ import annotations
 

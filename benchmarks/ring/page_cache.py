@@ -1,4 +1,4 @@
-"""What a scenario wants of the page cache before and after each turn, and the proof that it was so."""
+"""The state of the page cache that a scenario requires before and after each turn, and its check."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ if TYPE_CHECKING:
 
 
 class PageCache(Protocol):
-    """A wanted state."""
+    """A required state of the page cache."""
 
     def prepare(self) -> None:
-        """Bring it about."""
+        """Establish the state."""
 
     def is_as_wanted(self) -> bool:
-        """Whether it is so now."""
+        """Whether the state holds now."""
 
     def complaint(self) -> str:
-        """How it is instead."""
+        """Describe the actual state."""
 
 
 class Cached:
-    """All of the file is in memory."""
+    """The whole file is in the page cache."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def prepare(self) -> None:
-        """Write back what others have changed, and read it all."""
+        """Write back changes, and read the whole file."""
         cached_file.settle(self._path)
         cached_file.warm(self._path)
 
     def is_as_wanted(self) -> bool:
-        """Whether it is in memory."""
+        """Whether the file is in the page cache."""
         return cached_file.cached_share(self._path) >= cached_file.CACHED_MIN
 
     def complaint(self) -> str:
@@ -44,18 +44,18 @@ class Cached:
 
 
 class NotCached:
-    """Nothing of the file is in memory: who reads by O_DIRECT leaves it so, and who does not is found out."""
+    """Nothing of the file is in the page cache; a contender that does not use O_DIRECT is detected."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def prepare(self) -> None:
-        """Drop it."""
+        """Drop the file's pages."""
         cached_file.settle(self._path)
         cached_file.drop(self._path)
 
     def is_as_wanted(self) -> bool:
-        """Whether it is not in memory."""
+        """Whether the file is not in the page cache."""
         return cached_file.cached_share(self._path) <= 1 - cached_file.CACHED_MIN
 
     def complaint(self) -> str:
@@ -64,15 +64,15 @@ class NotCached:
 
 
 class Regardless:
-    """No file is read."""
+    """No requirement: the contender reads no file."""
 
     def prepare(self) -> None:
         """Do nothing."""
 
     def is_as_wanted(self) -> bool:
-        """Be content."""
+        """True, always."""
         return True
 
     def complaint(self) -> str:
-        """Have none."""
+        """An empty string, always."""
         return ""

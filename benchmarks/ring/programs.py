@@ -12,7 +12,7 @@ _GRACE_S: Final = 60.0
 
 
 def figures_of(command: list[str], seconds: float) -> dict[str, Any]:
-    """What `command` prints, which measures for `seconds`. RuntimeError with its last word where it fails."""
+    """Run `command`, which measures for `seconds`; its document. RuntimeError with its last line if it fails."""
     done = subprocess.run(
         command,
         cwd=ROOT,

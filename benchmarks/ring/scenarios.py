@@ -1,4 +1,4 @@
-"""The scenarios: what each measures, in which state of the page cache, and what aiod is to reach in it."""
+"""The scenarios: measurement, state of the page cache, and aiod's goal."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ ENGINE: Final = "the engine"
 
 
 class Scenario(NamedTuple):
-    """One table."""
+    """A scenario, shown as one table."""
 
     title: str
     figure: str
-    """The field of Measured that it is about."""
+    """The field of Measured that is compared."""
     falling: bool = False
     """Whether less of it is better."""
 
@@ -48,14 +48,14 @@ SCENARIOS: Final = {
 
 
 class Target(NamedTuple):
-    """A ratio, and its bound; with no `under`, the figure itself."""
+    """A goal: the ratio of two contenders' figures, and its bound; without `under`, the figure itself."""
 
     scenario: str
     sentence: str
     over: str
     under: str | None
     comparison: str | None = None
-    """None: nothing is to be reached."""
+    """None: there is no goal."""
     bound: float = 0.0
 
     def measured(self, contenders: dict[str, dict[str, Any]]) -> float | None:
@@ -66,7 +66,7 @@ class Target(NamedTuple):
         return None if over is None or under is None else over / under
 
     def reached(self, ratio: float | None) -> bool | None:
-        """Whether `ratio` is within the bound; None where there is no telling."""
+        """Whether `ratio` is within the bound; None if that is unknown."""
         if ratio is None or self.comparison is None:
             return None
         return _COMPARISONS[self.comparison](ratio, self.bound)

@@ -1,4 +1,4 @@
-"""The tables."""
+"""The tables of a result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _VERDICTS: Final = {True: "reached", False: "[bold red]NOT REACHED[/]", None: ""
 
 
 def show(console: Console, result: dict[str, Any]) -> None:
-    """One table for each scenario, best first, and the ratios; who is missing stands in both."""
+    """One table for each scenario, best first, and the ratios; both include missing contenders."""
     for key, contenders in result["scenarios"].items():
         title = SCENARIOS[key].title + (f" ({result['settings']['loop']})" if key == "python-asyncio" else "")
         console.print(_scenario(title, SCENARIOS[key], contenders))
@@ -71,7 +71,7 @@ def _ratios(ratios: list[dict[str, Any]]) -> Table:
 
 
 def ratios(scenarios: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What was measured of each target whose scenario was played, and whether that is enough."""
+    """The measured value of each goal whose scenario was run, and whether it is reached."""
     found = []
     for target in TARGETS:
         if target.scenario in scenarios:

@@ -1,1 +1,1 @@
-"""The spawner beside other ways of creating and waking workers: one burst of blocking requests, policy by policy."""
+"""The spawner beside other policies of creating and waking workers: one burst of blocking requests for each."""

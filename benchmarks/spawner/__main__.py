@@ -1,4 +1,4 @@
-"""python -m benchmarks.spawner: bursts by every policy in turn, a table, JSON, and with --plot a picture."""
+"""python -m benchmarks.spawner: bursts of every policy in turn; a table, JSON, and with --plot a plot."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _astray(variant: variants.Variant, program: Path, burst: variants.Burst) -> 
 
 
 def show(result: dict[str, Any]) -> None:
-    """The tables."""
+    """The tables of a result."""
     table = Table("policy", title=f"a burst of {result['burst']['requests']} into a cold pool; µs, medians")
     for title in (*_COLUMNS.values(), "threads, peak", "confined"):
         table.add_column(title, justify="right")
@@ -79,7 +79,7 @@ def show(result: dict[str, Any]) -> None:
 @click.option("--output", type=click.Path(path_type=Path), help="JSON of the figures; default: benchmarks/results/.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw a PNG there.")
 def main(rounds: int, requests: int, service_us: int, output: Path | None, plot: Path | None) -> None:
-    """Measure what a burst costs a pinned submitter, by aiod's spawner and by the ways it was chosen over."""
+    """Measure the cost of a burst for a pinned submitter, with aiod's spawner and with the rejected policies."""
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         raise click.ClickException("needs two CPUs: one is the submitter's, and another must be there for workers")
@@ -90,7 +90,7 @@ def main(rounds: int, requests: int, service_us: int, output: Path | None, plot:
     path.write_text(json.dumps(result, indent=2) + "\n")
     console.print(f"figures: {path}")
     if plot is not None:
-        from benchmarks.spawner.plot import draw  # noqa: PLC0415 - only who wants a picture needs matplotlib
+        from benchmarks.spawner.plot import draw  # noqa: PLC0415 - only --plot needs matplotlib
 
         draw(result["variants"], plot)
         console.print(f"picture: {plot}")

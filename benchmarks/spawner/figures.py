@@ -1,4 +1,4 @@
-"""From many bursts to one line of figures: medians over the rounds."""
+"""Combines many bursts into one row of figures: medians over the rounds."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def summary(rounds: Rounds) -> dict[str, float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that a `share` of `values` does not exceed."""
+    """The value that the share `share` of `values` does not exceed."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def targets(by_name: dict[str, dict[str, float]]) -> list[tuple[str, float, str, bool]]:
-    """What the spawner is to reach: sentence, measured, bound, reached."""
+    """The goals of the spawner: sentence, measured value, bound, whether it is reached."""
     submitter, ours = by_name["submitter"], by_name["main-loop, fan-out 2"]
     ready = by_name["preallocated, fan-out 2"]
     faster = submitter["submit_sum_us"] / ours["submit_sum_us"]

@@ -1,4 +1,4 @@
-"""The figures as a picture: horizontal bars, one panel a question."""
+"""A plot of the figures: horizontal bars, one panel for each question."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PANELS = (
 
 
 def draw(by_name: dict[str, dict[str, float]], path: Path) -> None:
-    """Write the picture (PNG) to `path`."""
+    """Write the plot (PNG) to `path`."""
     names = list(by_name)
     figure, axes = plt.subplots(1, len(_PANELS), figsize=(13, 0.45 * len(names) + 1.2), sharey=True)
     for panel, (key, title, scale) in zip(axes, _PANELS, strict=True):

@@ -1,4 +1,4 @@
-"""The policies under test: which core file each replaces, how it is built, and one burst by it."""
+"""The policies under test: the core file that each replaces, its build, and one burst with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Variant(NamedTuple):
 
     @property
     def program(self) -> str:
-        """File name of its program."""
+        """File name of the variant's program."""
         return self.name.translate({ord(" "): "-", ord(","): None})
 
 
@@ -58,7 +58,7 @@ VARIANTS: Final = (
 
 
 def build(variant: Variant, directory: Path) -> Path:
-    """Compile `variant` into `directory`. Raises CalledProcessError where the compiler does not like it."""
+    """Compile `variant` into `directory`. Raises CalledProcessError if the compiler fails."""
     replaced = {_REPLACED.get(policy, "spawner.c") for policy in variant.policies}
     sources = [
         *(source for source in _CORE_SOURCES if source.name not in replaced),
@@ -74,13 +74,13 @@ def build(variant: Variant, directory: Path) -> Path:
 
 
 class Burst(NamedTuple):
-    """What burst.c is told."""
+    """The arguments of burst.c."""
 
     requests: int
     service_us: int
     submitter_cpu: int
     moved_to_cpu: int | None = None
-    """Where the main loop goes after the pool has been made; None: it stays."""
+    """The CPU that the main loop moves to after the pool was created; None: it stays."""
 
 
 def run(variant: Variant, program: Path, burst: Burst) -> dict[str, Any]:
