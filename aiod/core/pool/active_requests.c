@@ -1,25 +1,26 @@
 /*
- * active_requests.c - the requests in service, and the workers that are stuck with theirs.
+ * active_requests.c - the list of active requests, and the detection of slow requests and stuck workers.
  *
- * A request is in service from the moment that a worker takes it until it ends, parked or not. It is on this list with the
- * pool's lock held, and off it before anybody hears that it has ended: so whoever holds the lock may look into it.
+ * A request is active from the moment a worker takes it until it ends, also while it is parked. It is added to the list
+ * under the pool's lock, and removed before its completion is delivered: a thread that holds the lock may therefore
+ * read every request on the list.
  *
- * A worker that has had the same in hand for slow_ns is stuck: a dead network file system, a disk in its own recovery. It
- * counts beyond max_threads, up to stuck_threads_max of them, so that others do what it does not; when it comes back, it or
- * another one leaves as after a shrink. What is slow counts no more against its flow either, or the flow's other requests
- * would wait for it.
+ * A worker is stuck when it has worked on the same request for slow_ns, for example on a dead network file system or on
+ * a disk in error recovery. Up to stuck_threads_max stuck workers do not count against max_threads, so that
+ * replacements can be created. When a stuck worker returns, one worker exits, as after a shrink. A slow request no
+ * longer counts against its flow either; otherwise it would hold back the other requests of the flow.
  */
 #include "util/os.h"
 #include "pool/pool_state.h"
 
-static _Thread_local struct aiod_worker *calling_worker; /* NULL on other threads */
+static _Thread_local struct aiod_worker *calling_worker; /* NULL on threads that are no workers */
 
 void aiod_active_requests_set_worker(struct aiod_worker *worker)
 {
     calling_worker = worker;
 }
 
-/* ---- lock held ------------------------------------------------------------------------------------------------------ */
+/* ---- lock held --------------------------------------------------------------------------------------------------- */
 
 void aiod_pool_set_limit(struct aiod_pool *pool)
 {
@@ -29,7 +30,7 @@ void aiod_pool_set_limit(struct aiod_pool *pool)
     pool->limit_threads = pool->max_threads + (more < room ? more : room);
 }
 
-/* `worker` has something else in hand from now on; `now_ns` 0: nothing. */
+/* `worker` starts to work on something else; `now_ns` is 0 if it has nothing. */
 static void turn(struct aiod_pool *pool, struct aiod_worker *worker, uint64_t now_ns)
 {
     worker->turn++;
@@ -88,7 +89,7 @@ void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *re
     }
 }
 
-/* Who carries it out; 0: nobody at this moment, it is parked. */
+/* The thread that works on the request; 0 if it is parked. */
 static pid_t tid_of(const struct aiod_request *request)
 {
     return request->worker != NULL && request->worker->turn == request->turn ? request->worker->tid : 0;
@@ -117,7 +118,7 @@ static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
     aiod_pool_set_limit(pool);
 }
 
-/* ---- the main loop's part ------------------------------------------------------------------------------------------- */
+/* ---- for the main loop ------------------------------------------------------------------------------------------- */
 
 void aiod_pool_visit_active(struct aiod_pool *pool,
                             bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument)

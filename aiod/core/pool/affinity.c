@@ -1,9 +1,9 @@
 /*
- * affinity.c - living workers follow the main thread's affinity.
+ * affinity.c - makes living workers follow the main thread's CPU affinity.
  *
- * A tid is good for as long as its thread lives, and stands for a stranger soon after. So a worker is marked as being moved
- * before its tid is used, and none leaves while it is marked (aiod_affinity_settled()); the system calls themselves are
- * made without the lock.
+ * A thread id may belong to another thread as soon as its thread has ended. The worker is therefore marked as moving
+ * before its thread id is used, and a marked worker does not exit (aiod_affinity_settled()). The system calls are made
+ * without the pool's lock.
  */
 #include "pool/pool_state.h"
 
@@ -11,19 +11,19 @@
 #include <sched.h>
 #include <string.h>
 
-/* 8192 CPUs, the most that Linux can be built for. */
+/* Room for 8192 CPUs, the maximum of a Linux kernel. */
 struct mask {
     unsigned char bytes[1024];
 };
 
-/* The affinity of `tid` (0: the calling thread) into `*mask`. 0, or -errno. */
+/* Read the affinity of `tid` (0: the calling thread). 0, or -errno. */
 static int get_mask(pid_t tid, struct mask *mask)
 {
     *mask = (struct mask){0};
     return sched_getaffinity(tid, sizeof(*mask), (cpu_set_t *)(void *)mask) == 0 ? 0 : -errno;
 }
 
-/* 1: moved; 0: it was there already; or -errno. */
+/* 1: changed; 0: it had this affinity already; or -errno. */
 static int move(pid_t tid, const struct mask *wanted)
 {
     struct mask mask;

@@ -1,12 +1,17 @@
+/*
+ * fair_queue.c - deficit round robin with rate limits (fair_queue.h explains the algorithm). Called with the pool's
+ * lock held.
+ */
 #include "pool/fair_queue.h"
 
 #include <stddef.h>
 
-#define QUANTUM (UINT64_C(64) * 1024) /* bytes a turn */
-#define OVERHEAD UINT64_C(4096)       /* what a request costs beside its bytes */
-#define SHARED_NS UINT64_C(100000000) /* two have asked within this time: neither is alone */
-#define VISITS_MAX 256u               /* how long the fairest is looked for: the pool's lock is held meanwhile */
-#define RELEASED_MAX 16u /* flows that one rate releases at once while the flows before them are held back */
+#define QUANTUM (UINT64_C(64) * 1024) /* bytes that a flow may take per turn */
+#define OVERHEAD UINT64_C(4096)       /* bytes added to the cost of each request */
+#define SHARED_NS UINT64_C(100000000) /* the workers are shared if two flows submitted within this time */
+#define VISITS_MAX 256u               /* limits the search for the next flow, which holds the pool's lock */
+/* flows that one rate releases at once, as long as each of them is held back for another reason */
+#define RELEASED_MAX 16u
 #define RELEASE_INTERVAL_NS UINT64_C(5000000) /* until the next release, if the released flow takes nothing */
 
 static struct aiod_flow *flow_of(struct aiod_fair_queue *queue, const struct aiod_request *request)
@@ -14,7 +19,7 @@ static struct aiod_flow *flow_of(struct aiod_fair_queue *queue, const struct aio
     return request->flow != NULL ? request->flow : &queue->own;
 }
 
-/* Hangs as much of its export as may? */
+/* Has the flow's export reached the limit of slow requests? */
 static bool is_blocked(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
 {
     return queue->slow_max != 0 && !queue->unlimited && flow->rates[0] != NULL &&
@@ -38,7 +43,7 @@ static bool is_held(const struct aiod_fair_queue *queue, const struct aiod_flow 
            (queue->active_bytes_max != 0 && flow->active_bytes >= queue->active_bytes_max);
 }
 
-/* Before a flow changes its counts are taken out of the sums, and put back afterwards. */
+/* A change of a flow is framed by these two: they remove its counts from the queue's sums, and add them again. */
 static void leave_sums(struct aiod_fair_queue *queue, const struct aiod_flow *flow)
 {
     queue->waiting -= flow->waits_for != NULL ? flow->queued : 0;
@@ -53,9 +58,9 @@ static void enter_sums(struct aiod_fair_queue *queue, const struct aiod_flow *fl
     queue->fresh += is_fresh(queue, flow) ? flow->queued : 0;
 }
 
-/* ---- the round ------------------------------------------------------------------------------------------------------ */
+/* ---- the round --------------------------------------------------------------------------------------------------- */
 
-/* As the last one. */
+/* Append the flow to the round. */
 static void enter_round(struct aiod_fair_queue *queue, struct aiod_flow *flow)
 {
     if (queue->turn == NULL) {
@@ -80,7 +85,7 @@ static void leave_round(struct aiod_fair_queue *queue, struct aiod_flow *flow)
     queue->round--;
 }
 
-/* It has something queued again. */
+/* The flow has requests again. It gets a new ticket; without active requests it is next. */
 static void become_busy(struct aiod_fair_queue *queue, struct aiod_flow *flow)
 {
     enter_round(queue, flow);
@@ -92,7 +97,7 @@ static void become_busy(struct aiod_fair_queue *queue, struct aiod_flow *flow)
     }
 }
 
-/* Its turn is over, and the next one begins behind the others'. */
+/* The flow's turn ends: it gets a new quantum, and a ticket behind all others. */
 static void next_turn(struct aiod_fair_queue *queue, struct aiod_flow *flow)
 {
     flow->deficit += QUANTUM;
@@ -104,7 +109,7 @@ static uint64_t cost_of_first(const struct aiod_flow *flow)
     return flow->first->cost + OVERHEAD;
 }
 
-/* The rules have changed for all: make the sums anew. */
+/* A rule changed for all flows: compute the sums again. */
 static void recount(struct aiod_fair_queue *queue)
 {
     struct aiod_flow *flow = queue->turn;
@@ -131,7 +136,7 @@ void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns)
     }
 }
 
-/* The engine's own work, and opens, names and closes, neither count against a flow nor compete with others. */
+/* Opens, names, closes and requests without a flow neither count against a flow nor make the workers shared. */
 static bool is_counted(const struct aiod_flow *flow)
 {
     return flow != NULL && !flow->control;
@@ -171,7 +176,7 @@ void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *req
     enter_sums(queue, flow);
 }
 
-/* ---- rates ---------------------------------------------------------------------------------------------------------- */
+/* ---- rates ------------------------------------------------------------------------------------------------------- */
 
 bool aiod_flow_limited(const struct aiod_flow *flow)
 {
@@ -188,7 +193,7 @@ static struct aiod_flow *flow_at(struct aiod_heap_node *wait_node)
     return (struct aiod_flow *)((char *)wait_node - offsetof(struct aiod_flow, wait_node));
 }
 
-/* It waits for `rate` no more; whether it joins the round is the caller's to say. */
+/* The flow stops waiting for its rate. The caller decides whether the flow enters the round. */
 static void stop_waiting(struct aiod_fair_queue *queue, struct aiod_flow *flow)
 {
     struct aiod_rate *rate = flow->waits_for;
@@ -202,7 +207,7 @@ static void stop_waiting(struct aiod_fair_queue *queue, struct aiod_flow *flow)
     }
 }
 
-/* Of those that wait for `rate`, whose turn it is: the oldest ticket that may take its first request in this turn. */
+/* Choose the waiting flow with the oldest ticket whose deficit pays for its first request. */
 static struct aiod_flow *first_waiting(struct aiod_fair_queue *queue, struct aiod_rate *rate)
 {
     struct aiod_flow *flow = flow_at(rate->waiting.root);
@@ -215,7 +220,7 @@ static struct aiod_flow *first_waiting(struct aiod_fair_queue *queue, struct aio
     return flow;
 }
 
-/* `rate` is ready: whose turn it is joins the round, and the next one too while that one has as much in service as it may. */
+/* The rate is ready: release the next waiting flow into the round; continue while released flows are held back. */
 static void release_waiting(struct aiod_fair_queue *queue, struct aiod_rate *rate, uint64_t now_ns)
 {
     struct aiod_flow *flow = NULL;
@@ -231,7 +236,7 @@ static void release_waiting(struct aiod_fair_queue *queue, struct aiod_rate *rat
     }
 }
 
-/* Whoever waits for `rate` is called: now if it is ready, or when it will be. */
+/* Release waiting flows if the rate is ready; else schedule the release. */
 static void update_rate(struct aiod_fair_queue *queue, struct aiod_rate *rate, uint64_t now_ns)
 {
     uint64_t ready_ns = aiod_rate_ready_ns(rate, now_ns);
@@ -258,7 +263,7 @@ static void wait_for(struct aiod_fair_queue *queue, struct aiod_flow *flow, stru
     aiod_heap_insert(&rate->waiting, &flow->wait_node, flow->ticket);
 }
 
-/* When `flow` may pass by its `rate`, perhaps NULL: not before an older ticket that waits for it. 0: at once. */
+/* The time when a request of `flow` may pass `rate` (NULL: no rate): not before flows with older tickets. 0: now. */
 static uint64_t passes_ns(const struct aiod_flow *flow, const struct aiod_rate *rate, uint64_t now_ns)
 {
     uint64_t ready_ns = rate != NULL ? aiod_rate_ready_ns(rate, now_ns) : 0;
@@ -273,7 +278,7 @@ static bool pays(const struct aiod_fair_queue *queue, const struct aiod_flow *fl
     return !queue->unlimited && !flow->control;
 }
 
-/* Have it wait for that of its rates that is ready last, if it has to. */
+/* Make the flow wait for the rate that is ready last. False: it need not wait. */
 static bool wait_for_rate(struct aiod_fair_queue *queue, struct aiod_flow *flow, uint64_t now_ns)
 {
     struct aiod_rate *rate = NULL;
@@ -293,13 +298,14 @@ static bool wait_for_rate(struct aiod_fair_queue *queue, struct aiod_flow *flow,
     wait_for(queue, flow, rate, ready_ns);
     for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
         if (flow->rates[i] != NULL && flow->rates[i] != rate) {
-            update_rate(queue, flow->rates[i], now_ns); /* which may have called it: the next one's turn */
+            /* this may have released the flow instead of others: now it is their turn */
+            update_rate(queue, flow->rates[i], now_ns);
         }
     }
     return true;
 }
 
-/* A request of `bytes` of it passes by its rates. */
+/* Charge the flow's rates for one request of `bytes` bytes. */
 static void charge(struct aiod_fair_queue *queue, const struct aiod_flow *flow, uint64_t now_ns, uint64_t bytes)
 {
     for (unsigned i = 0; i < AIOD_FLOW_RATES && !flow->control; i++) {
@@ -310,7 +316,7 @@ static void charge(struct aiod_fair_queue *queue, const struct aiod_flow *flow, 
     }
 }
 
-/* The first request of it passes, paid for with what there is. */
+/* Charge for the flow's first request, and return it. It is still queued. */
 static struct aiod_request *take_first(struct aiod_fair_queue *queue, struct aiod_flow *flow, uint64_t now_ns)
 {
     uint64_t cost = cost_of_first(flow);
@@ -369,9 +375,9 @@ void aiod_fair_queue_disable_rates(struct aiod_fair_queue *queue)
     }
 }
 
-/* ---- whose turn it is ------------------------------------------------------------------------------------------------ */
+/* ---- the choice of the next request ------------------------------------------------------------------------------ */
 
-/* It has nothing queued any more. */
+/* The flow has no queued requests any more. */
 static void become_idle(struct aiod_fair_queue *queue, struct aiod_flow *flow)
 {
     if (flow->waits_for != NULL) {
@@ -402,12 +408,12 @@ void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *
     enter_sums(queue, flow);
 }
 
-/* What `flow`, which is in the round, may do in its turn. */
+/* The result of a turn of a flow in the round. */
 enum turn_result {
-    HELD, /* it is held back by what it has in service */
+    HELD, /* the flow is held back by its active requests */
     TAKE,
-    LATER,   /* its turn is over: something, if nobody else may */
-    WAITING, /* it has left the round for a rate */
+    LATER,   /* the deficit was used up; the flow can be served if no other flow can */
+    WAITING, /* the flow left the round to wait for a rate */
 };
 
 static enum turn_result begin_turn(struct aiod_fair_queue *queue, struct aiod_flow *flow, bool only_fresh,
@@ -427,8 +433,9 @@ static enum turn_result begin_turn(struct aiod_fair_queue *queue, struct aiod_fl
 }
 
 /*
- * While no flow is found that may take something all of the round is looked at. A flow that is held back has something in
- * service, or is of an export that hangs: there are hardly more of them than workers, and sessions of such exports.
+ * Visits the whole round until a flow is found that may take a request. A flow that is held back has active requests,
+ * or belongs to an export that hangs: the number of such flows is limited by the number of workers, and of sessions of
+ * such exports.
  */
 struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns)
 {
@@ -443,7 +450,7 @@ struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool on
         case TAKE:
             queue->turn = flow;
             return take_first(queue, flow, now_ns);
-        case WAITING: /* others may have come in its place */
+        case WAITING: /* other flows may have entered the round here */
             flow = previous != flow ? previous->next : queue->turn;
             visits += possible != NULL;
             continue;
@@ -462,10 +469,10 @@ struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool on
     if (possible != NULL && possible->waits_for == NULL) {
         queue->turn = possible->next;
     }
-    return possible != NULL ? take_first(queue, possible, now_ns) : NULL; /* large requests among very many flows */
+    return possible != NULL ? take_first(queue, possible, now_ns) : NULL; /* very many flows with large requests */
 }
 
-/* ---- in service ----------------------------------------------------------------------------------------------------- */
+/* ---- active requests --------------------------------------------------------------------------------------------- */
 
 void aiod_fair_queue_started(struct aiod_fair_queue *queue, struct aiod_request *request)
 {

@@ -1,25 +1,27 @@
 /*
- * fair_queue.h - whose request is next: the queue as seen by its queue, one for each session and export.
+ * fair_queue.h - decides which queued request is next, fairly among flows. A flow holds the requests of one session and
+ * export.
  *
- * Deficit round robin (Shreedhar, Varghese: Efficient Fair Queueing using Deficit Round Robin, SIGCOMM 1995), weighted by bytes.
- * A flow that comes with nothing in service is next (as the new flows of RFC 8290): who asks for one thing at a time does not
- * wait for those who ask for thousands.
+ * Algorithm: deficit round robin (Shreedhar and Varghese, Efficient Fair Queueing using Deficit Round Robin, SIGCOMM
+ * 1995), weighted by bytes. A flow that becomes busy without active requests is next, as the new flows of RFC 8290: a
+ * client with one request at a time does not wait behind clients with thousands.
  *
- * Order in the queue alone does not help against what is in service already: so while more than one flow asks, each may have
- * only so much in service (active_max, active_bytes_max); and the last workers are for flows that have nothing in service
- * (aiod_pool_share).
+ * Limits on active requests. The order of the queue does not help against requests that are active already. While
+ * several flows submit, each may have only active_max requests and active_bytes_max bytes active, and the last workers
+ * are reserved for flows without active requests (aiod_pool_share()).
  *
- * A flow whose rate is used up (rate.h: that of its export, and of its user) leaves the round, and waits for that rate in the
- * order of tickets: a flow gets one when it comes, and a new one at the end of each of its turns. When the rate is ready it
- * calls the flow of the oldest ticket back into the round; when a request of that one has passed and the rate is ready still,
- * the next one. A flow does not pass by a rate that an older ticket waits for. So thousands that wait cost those in the round
- * nothing, and none of them waits for ever.
+ * Rates. A flow that has used up a rate (rate.h) of its export or of its user leaves the round and waits for that rate.
+ * Waiting flows are ordered by ticket: a flow gets a ticket when it becomes busy, and a new one at the end of each
+ * turn. A rate that is ready releases the flow with the oldest ticket into the round, and the next one when a request
+ * of that flow has passed and the rate is still ready. No flow passes a rate for which a flow with an older ticket
+ * waits. Thousands of waiting flows therefore cost the round nothing, and no flow starves.
  *
- * Nothing more is taken of an export of which slow_max requests hang until one of them ends: so it leaves workers to the others.
- * Its opens, names and closes are a flow of the export's own (aiod_rate.control), which neither competes nor pays.
+ * Exports that hang. While slow_max requests of an export are slow, no request of that export is taken, so that workers
+ * remain for other exports. Opens, names and closes of an export are a flow of its own (aiod_rate.control), which is
+ * neither counted nor charged.
  *
- * Private to the pool: everything here with its lock held. A step costs the same however long the queue is, and O(log n) by the
- * flows that wait.
+ * Private to the pool: all functions are called with the pool's lock held. The cost of a step does not depend on the
+ * length of the queue, and grows with the logarithm of the number of waiting flows.
  */
 #ifndef AIOD_FAIR_QUEUE_H
 #define AIOD_FAIR_QUEUE_H
@@ -33,63 +35,66 @@
 #include "pool/request.h"
 
 struct aiod_fair_queue {
-    struct aiod_flow own;   /* requests of nobody's: never held back */
-    struct aiod_flow *turn; /* the round of those that need not wait: whose it is; NULL: there are none */
-    size_t round;           /* flows in it */
-    size_t waiting;         /* queued in flows that wait for a rate */
-    size_t held;            /* queued in those, and in flows that have as much in service as they may */
-    size_t fresh;           /* queued in flows that have nothing in service, and need not wait */
+    struct aiod_flow own;   /* requests without a flow: never held back */
+    struct aiod_flow *turn; /* the flow whose turn it is; the flows that need not wait form a ring; NULL: none */
+    size_t round;           /* flows in the ring */
+    size_t waiting;         /* requests queued in flows that wait for a rate */
+    size_t held;            /* requests queued in waiting flows, and in flows at a limit on active requests */
+    size_t fresh;           /* requests queued in flows that have no active requests and need not wait */
     unsigned active_max;    /* requests; 0: no limit */
     uint64_t active_bytes_max;
-    unsigned slow_max; /* of an export, requests that hang, beside which nothing more of it is taken; 0: no limit */
-    const struct aiod_flow *latest; /* who has asked last; compared only */
-    uint64_t shared_ns;             /* when somebody else had asked before; and `shared`: not long ago */
+    unsigned slow_max;              /* slow requests of one export at which no more of it is taken; 0: no limit */
+    const struct aiod_flow *latest; /* the flow that submitted last; only compared */
+    uint64_t shared_ns;             /* the time of the last submission by another flow; `shared`: it is recent */
     bool shared;
-    uint64_t tickets;       /* given out so far */
-    struct aiod_heap rates; /* those that somebody waits for, by when they are ready */
-    bool unlimited;         /* rates are not heeded any more */
+    uint64_t tickets;       /* the last ticket */
+    struct aiod_heap rates; /* rates with waiting flows, by the time when they are ready */
+    bool unlimited;         /* rates are ignored */
 };
 
-/* Is it limited by a rate? Then nothing of it passes without having been picked. */
+/* Does a rate limit the flow? Then its requests must be picked from the queue, and not be executed inline. */
 bool aiod_flow_limited(const struct aiod_flow *flow);
 
-/* When aiod_fair_queue_release_ready() is wanted: the first of the rates that are waited for is ready; UINT64_MAX: none is waited for. */
+/* The time of the next aiod_fair_queue_release_ready(), when the first rate is ready; UINT64_MAX: no flow waits. */
 uint64_t aiod_fair_queue_next_release_ns(const struct aiod_fair_queue *queue);
 
-/* Each rate that is ready calls the flow whose turn it is. */
+/* Release flows whose rate limit has refilled. */
 void aiod_fair_queue_release_ready(struct aiod_fair_queue *queue, uint64_t now_ns);
 
-/* `rate` has other limits: whoever waits for it looks again. */
+/* The limits of `rate` changed: release all its flows, which check the new limits. */
 void aiod_fair_queue_release_all(struct aiod_fair_queue *queue, struct aiod_rate *rate);
 
-/* Nobody waits for any rate any more. */
+/* Disable rate limiting: release all waiting flows, for good. */
 void aiod_fair_queue_disable_rates(struct aiod_fair_queue *queue);
 
 void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-/* It is not queued any more. */
+/* The request leaves the queue. */
 void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-/* Time passes: who is alone is held back no more. */
+/* Update `shared`: a flow that has been alone for a while is no longer held back. */
 void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns);
 
-/* What is to be taken next; still queued. NULL: nothing, or it is held back. `only_fresh`: of flows with nothing in service. */
+/*
+ * The request to take next, still queued. NULL: none may be taken. `only_fresh`: only from flows without active
+ * requests.
+ */
 struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns);
 
 /*
- * A worker that carries out another request would do this queued one with it: true if its rates let it pass now, for which they
- * are charged. It saves work, so that it need not wait for its turn.
+ * May a worker take this queued request along with the one it carries out? True: its rates have room, and are charged.
+ * It need not wait for its turn, because taking it along saves work.
  */
 bool aiod_fair_queue_take_along(struct aiod_fair_queue *queue, const struct aiod_request *request, uint64_t now_ns);
 
-/* It is in service from now on; and until now. */
+/* The request becomes active; it ends. */
 void aiod_fair_queue_started(struct aiod_fair_queue *queue, struct aiod_request *request);
 void aiod_fair_queue_done(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-/* It has been in service for so long that it counts as hanging: no more against its flow, but against its export. */
+/* The request is slow: it counts against its export from now on, and no longer against its flow. */
 void aiod_fair_queue_mark_slow(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-/* It has ended all the same. */
+/* A slow request ended. */
 void aiod_fair_queue_slow_done(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 void aiod_fair_queue_limit(struct aiod_fair_queue *queue, unsigned active_max, uint64_t active_bytes_max);

@@ -1,3 +1,4 @@
+/* open_as_client.c - the thread that takes a client's identity, and its queue. */
 #include "pool/open_as_client.h"
 
 #include <errno.h>
@@ -16,14 +17,17 @@
 #include "util/os.h"
 #include "pool/pool.h"
 
-/* What waits, in its own order; a request's `next` and `group` are free for it until it is handed to the pool. */
+/*
+ * The waiting requests are linked by `next` until they are handed to the pool; `group` holds the identity meanwhile.
+ * The main loop uses pool, own and started; `lock` protects the rest.
+ */
 struct aiod_open_as_client {
     struct aiod_pool *pool;
     char name[AIOD_OPEN_AS_CLIENT_NAME_BYTES];
-    struct aiod_identity *own; /* whose the thread is */
+    struct aiod_identity *own; /* the thread's own identity, the daemon's */
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* something waits, it is to stop, or it has ended */
+    pthread_cond_t changed; /* signalled when a request is queued, when the thread is to stop, and when it has ended */
     struct aiod_request *first;
     struct aiod_request **tail;
     size_t waiting;
@@ -32,10 +36,10 @@ struct aiod_open_as_client {
     pthread_t thread;
     bool started; /* and not joined yet */
     bool stopping;
-    bool ended; /* its last word */
+    bool ended; /* set last, before the thread returns */
 };
 
-/* ---- who somebody is ------------------------------------------------------------------------------------------------ */
+/* ---- identities -------------------------------------------------------------------------------------------------- */
 
 struct aiod_identity *aiod_identity_create(uid_t uid, gid_t gid, const gid_t *groups, size_t count)
 {
@@ -67,8 +71,8 @@ static struct aiod_identity *own_identity(void)
 }
 
 /*
- * Of this thread alone: glibc's setgroups() would change every thread's. setfsuid() and setfsgid() report no error, only
- * what was; asked for an invalid id they change nothing.
+ * Applies to the calling thread only; glibc's setgroups() would change all threads. setfsuid() and setfsgid() report no
+ * error but return the previous id, and an invalid id changes nothing: hence the second calls.
  */
 static int become(const struct aiod_identity *identity)
 {
@@ -80,7 +84,10 @@ static int become(const struct aiod_identity *identity)
     return (gid_t)setfsgid((gid_t)-1) == identity->gid && (uid_t)setfsuid((uid_t)-1) == identity->uid ? 0 : -EPERM;
 }
 
-/* What overrides permission (capabilities(7)), and would come back with the fsuid of root. */
+/*
+ * Drop the capabilities that override file permissions (capabilities(7)): they would become effective again with the
+ * fsuid of root.
+ */
 static void give_up_overrides(void)
 {
     static const unsigned overrides[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE,    CAP_DAC_READ_SEARCH, CAP_FOWNER,
@@ -99,11 +106,11 @@ static void give_up_overrides(void)
         half->inheritable &= ~CAP_TO_MASK(overrides[i]);
     }
     if (syscall(SYS_capset, &header, data) < 0) {
-        abort(); /* with them it would open what the client may not */
+        abort(); /* with these capabilities the thread would open files that the client may not open */
     }
 }
 
-/* ---- the thread ----------------------------------------------------------------------------------------------------- */
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
 
 static int64_t run_as(struct aiod_open_as_client *thread, struct aiod_request *request,
                       const struct aiod_identity *identity)
@@ -119,7 +126,7 @@ static int64_t run_as(struct aiod_open_as_client *thread, struct aiod_request *r
     return result;
 }
 
-/* `able`: it can become anybody at all. */
+/* `able`: the thread can change its identity. */
 static void run(struct aiod_open_as_client *thread, struct aiod_request *request, bool able)
 {
     if (aiod_pool_deadline_passed(request, request->started_ns)) {
@@ -161,7 +168,7 @@ static void *thread_main(void *arg)
 
     prctl(PR_SET_NAME, thread->name);
     give_up_overrides();
-    able = become(thread->own) == 0; /* without the capability, or behind a filter of system calls, it is not */
+    able = become(thread->own) == 0; /* false without the capabilities, or behind a seccomp filter */
     pthread_mutex_lock(&thread->lock);
     thread->tid = gettid();
     while (!thread->stopping) {
@@ -187,7 +194,7 @@ static void *thread_main(void *arg)
     return NULL;
 }
 
-/* ---- the main loop's end -------------------------------------------------------------------------------------------- */
+/* ---- for the main loop ------------------------------------------------------------------------------------------- */
 
 int aiod_open_as_client_create(struct aiod_open_as_client **result, struct aiod_pool *pool, const char *name)
 {
@@ -230,7 +237,7 @@ int aiod_open_as_client_submit(struct aiod_open_as_client *thread, struct aiod_r
     if (error < 0) {
         return error;
     }
-    request->state = AIOD_ACTIVE; /* nobody can cancel it */
+    request->state = AIOD_ACTIVE; /* so that aiod_pool_cancel() leaves it alone */
     request->group = identity;
     request->next = NULL;
     pthread_mutex_lock(&thread->lock);

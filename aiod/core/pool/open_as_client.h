@@ -1,12 +1,13 @@
 /*
- * open_as_client.h - one thread that opens files, and looks at and changes names, as somebody else.
+ * open_as_client.h - a thread that runs opens and directory operations with a client's identity.
  *
- * The kernel checks permission by a thread's own fsuid, fsgid and groups (credentials(7)): this thread takes those of a client
- * for one open, and its own again before it does anything else. It never creates nor wakes a worker, since a thread that it
- * created would begin as that client. It has given up the capabilities that override permission. When it cannot become
- * itself again the process ends.
+ * The kernel checks file permissions by the fsuid, fsgid and groups of the calling thread (credentials(7)). The thread
+ * takes those of a client for one request, and its own again before it does anything else. It does not create or wake
+ * workers, because a thread that it created would start with the client's identity. It has dropped the capabilities
+ * that override permissions. If it cannot take its own identity again, the process ends.
  *
- * The daemon needs CAP_SETUID and CAP_SETGID.
+ * The daemon needs CAP_SETUID and CAP_SETGID. The main loop's thread calls all functions; the queue has a lock of its
+ * own, and no other lock is taken under it.
  */
 #ifndef AIOD_OPEN_AS_CLIENT_H
 #define AIOD_OPEN_AS_CLIENT_H
@@ -18,13 +19,13 @@
 
 #include "pool/request.h"
 
-#define AIOD_OPEN_AS_CLIENT_NAME_BYTES 16u /* what the kernel keeps of a thread's name */
+#define AIOD_OPEN_AS_CLIENT_NAME_BYTES 16u /* the kernel's limit for a thread's name */
 
 struct aiod_open_as_client;
 struct aiod_pool;
 struct aiod_active_request;
 
-/* Somebody, for the kernel's checks. */
+/* An identity for the kernel's permission checks. */
 struct aiod_identity {
     uid_t uid;
     gid_t gid;
@@ -32,36 +33,43 @@ struct aiod_identity {
     gid_t groups[];
 };
 
-/* NULL: no memory. Freed by free(). */
+/* NULL if there is no memory. Released by free(). */
 struct aiod_identity *aiod_identity_create(uid_t uid, gid_t gid, const gid_t *groups, size_t count);
 
-/* No thread yet. Main loop's thread for all of these. 0, or -errno. `pool` gets what is done; `name` is the engine's. */
+/*
+ * Prepare a thread; the first request creates it. `pool` delivers the completions; `name` is the engine's. 0, or
+ * -errno.
+ */
 int aiod_open_as_client_create(struct aiod_open_as_client **thread, struct aiod_pool *pool, const char *name);
 
 /*
- * Have `request` run as `identity`, which stays the caller's until it comes back from aiod_pool_reap(). The thread is created
- * with the first one. 0, or -errno: then nothing was done.
+ * Run `request` as `identity`, which must stay valid until aiod_pool_reap() returns the request. 0, or -errno: then
+ * nothing was done.
  */
 int aiod_open_as_client_submit(struct aiod_open_as_client *thread, struct aiod_request *request,
                                const struct aiod_identity *identity);
 
 /*
- * Shows `visit` what the thread has in hand (pool.h), which stays until it comes back from aiod_pool_reap(). With `slow_ns` above
- * 0: only if it has become that old since the last such visit that returned true. False: `visit` has returned false.
+ * Call `visit` with the request that the thread is running, if any; the request stays valid until aiod_pool_reap()
+ * returns it. With `slow_ns` above 0: only if the request has become that old since the last visit that returned true.
+ * Returns false if `visit` did.
  */
 bool aiod_open_as_client_visit(struct aiod_open_as_client *thread, uint64_t slow_ns,
                                bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument);
 
-/* End those that wait, and whose deadline has passed, with -ETIMEDOUT: the thread may be inside a system call for ever. */
+/*
+ * End waiting requests whose deadline has passed, with -ETIMEDOUT. The thread cannot: it may be blocked in a system
+ * call.
+ */
 void aiod_open_as_client_expire(struct aiod_open_as_client *thread);
 
-/* How many requests wait for it. */
+/* The number of waiting requests. */
 size_t aiod_open_as_client_waiting(struct aiod_open_as_client *thread);
 
-/* Cancel what waits, and end the thread. False: it is still inside a system call after `timeout_ns`. */
+/* Cancel the waiting requests, and end the thread. False: the thread is still in a system call after `timeout_ns`. */
 bool aiod_open_as_client_stop(struct aiod_open_as_client *thread, uint64_t timeout_ns);
 
-/* A stopped one. */
+/* Free a stopped thread. */
 void aiod_open_as_client_destroy(struct aiod_open_as_client *thread);
 
 #endif

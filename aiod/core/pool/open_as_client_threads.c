@@ -1,3 +1,4 @@
+/* open_as_client_threads.c - the list of open_as_client threads, searched by rate. */
 #include "pool/open_as_client_threads.h"
 
 #include <errno.h>

@@ -1,3 +1,10 @@
+/*
+ * pool.c - the pool's queue, its list of completed requests, submission, the main loop's timer work, and the pool's
+ * creation and end.
+ *
+ * pool->lock protects the queue (pool_state.h). The done list needs no lock: workers push, and the reaper takes the
+ * whole list.
+ */
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -11,8 +18,8 @@
 #include "pool/pool_state.h"
 #include "pool/spawner.h"
 
-#define LOST_WAKEUP_NS 5000000ull /* nothing taken for this long beside a sleeper: the belt wakes one */
-#define ENDED_AT_ONCE 256u        /* requests that end unstarted; others get the lock then */
+#define LOST_WAKEUP_NS 5000000ull /* without a request taken for this long, one sleeper is woken as recovery */
+#define ENDED_AT_ONCE 256u        /* requests ended under one hold of the lock */
 
 /* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
 
@@ -65,7 +72,9 @@ static struct aiod_request *late_request(struct aiod_heap_node *late)
     return (struct aiod_request *)((char *)late - offsetof(struct aiod_request, late));
 }
 
-/* Unlink what was queued until `limit_ns`, at most ENDED_AT_ONCE, as a list linked by `next`, oldest first. */
+/*
+ * Unlink up to ENDED_AT_ONCE requests that were queued at `limit_ns` or before. A list linked by `next`, oldest first.
+ */
 static struct aiod_request *unlink_oldest(struct aiod_pool *pool, uint64_t limit_ns)
 {
     struct aiod_request *taken = NULL;
@@ -80,7 +89,7 @@ static struct aiod_request *unlink_oldest(struct aiod_pool *pool, uint64_t limit
     return taken;
 }
 
-/* Unlink what is past its deadline, alike, the earliest first. */
+/* Unlink up to ENDED_AT_ONCE requests whose deadline has passed. A list linked by `next`, earliest deadline first. */
 static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
 {
     struct aiod_request *taken = NULL;
@@ -129,11 +138,12 @@ bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_
     return request->deadline_ns != 0 && now_ns >= request->deadline_ns;
 }
 
-/* ---- the done list: lock not held --------------------------------------------------------------------------------- */
+/* ---- the done list: lock not held -------------------------------------------------------------------------------- */
 
 /*
- * Push the finished request. The doorbell is rung only by who finds the list empty: the reaper clears the eventfd before
- * it takes the list, so whoever pushes after the taking finds it empty again and rings.
+ * Push a finished request. Only the thread that finds the list empty rings the doorbell. No completion is lost: the
+ * reaper clears the eventfd before it takes the list, so a thread that pushes after the take finds the list empty, and
+ * rings.
  */
 void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
 {
@@ -198,11 +208,12 @@ struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
     return oldest;
 }
 
-/* ---- submission ---------------------------------------------------------------------------------------------------- */
+/* ---- submission -------------------------------------------------------------------------------------------------- */
 
 /*
- * A submitter wakes one sleeper at most, and none while another is waking: the woken spread the rest (AIOD_WAKE_FAN_OUT),
- * as newborns spread creation. Waking all of them here would cost a submitter as much as creating them.
+ * A submitter wakes at most one sleeper, and none while another is waking. Woken workers wake further ones
+ * (AIOD_WAKE_FAN_OUT), as new workers create further ones: waking all sleepers here would cost the submitter as much as
+ * creating them.
  */
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
 {
@@ -234,7 +245,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
     bool queued;
 
     pthread_mutex_lock(&pool->lock);
-    /* Queued and active change under the lock; done does not, and is as good as active here. */
+    /* Queued and active change under the lock. Done is set without it, and means the same as active here. */
     queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
     if (queued) {
         aiod_pool_unlink(pool, request);
@@ -247,7 +258,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
     return queued;
 }
 
-/* ---- the main loop's part ------------------------------------------------------------------------------------------ */
+/* ---- for the main loop ------------------------------------------------------------------------------------------- */
 
 void aiod_pool_spawn(struct aiod_pool *pool)
 {
@@ -255,7 +266,10 @@ void aiod_pool_spawn(struct aiod_pool *pool)
     aiod_spawner_step(pool, NULL);
 }
 
-/* The belt: requests wait beside sleepers and nothing was taken for long. Lock held; returns how many were chosen. */
+/*
+ * Lost-wakeup recovery: requests are queued, workers sleep, and nothing was taken for LOST_WAKEUP_NS. Counted, and
+ * expected never to happen. Lock held. The number of chosen sleepers.
+ */
 static unsigned recover_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
 {
     if (pool->asleep_threads == 0 || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
@@ -289,7 +303,7 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
     }
     if (pool->retry_at_ns != 0) {
         wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
-        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may be longer than a request is to wait */
+        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may last longer than requests may wait */
             wanted_ns = sooner_ns(wanted_ns, pool->queue_first->queued_ns + pool->spawn_retry_ns, now_ns);
         }
     }
@@ -318,7 +332,8 @@ void aiod_pool_want_timer(struct aiod_pool *pool)
     pthread_mutex_lock(&pool->lock);
     wanted_ns = wanted_in_ns(pool, now_ns);
     if (wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns) {
-        pool->timer_at_ns = now_ns + wanted_ns; /* as it will be: nobody need ring again meanwhile */
+        /* the main loop will set the timer so: other threads need not ring meanwhile */
+        pool->timer_at_ns = now_ns + wanted_ns;
         ring = true;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -359,7 +374,7 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     return aiod_pool_tick_wanted(pool);
 }
 
-/* Send up to `limit` sleepers to look at the queue and the limits again. Lock held; at most AIOD_THREADS_MAX. */
+/* Choose up to `limit` sleepers, at most AIOD_THREADS_MAX, to look at the queue and the limits again. Lock held. */
 static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
 {
     unsigned count = 0;
@@ -370,7 +385,7 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
     return count;
 }
 
-/* What depends on max_threads: the reserve, and how many workers may hang on one export. */
+/* Compute what depends on max_threads: the reserve, and the limit of slow requests per export. */
 static void set_shares(struct aiod_pool *pool)
 {
     unsigned room = pool->max_threads / 16;
@@ -379,7 +394,9 @@ static void set_shares(struct aiod_pool *pool)
     aiod_fair_queue_limit_slow(&pool->fair_queue, (pool->max_threads + 1) / 2);
 }
 
-/* What is queued may be taken by more than before: owe them, and wake one. Lock held; drops it. */
+/*
+ * More requests may be taken than before: add the missing workers to the backlog, and wake a sleeper. Drops the lock.
+ */
 static void unlock_and_supply(struct aiod_pool *pool)
 {
     struct aiod_worker *chosen[1];
@@ -417,7 +434,7 @@ void aiod_pool_disable_rates(struct aiod_pool *pool)
     unlock_and_supply(pool);
 }
 
-/* The limits are others: owe no more than they allow, and send surplus sleepers home. Lock held; returns how many. */
+/* The limits changed: reduce the backlog, and choose surplus sleepers, which then exit. Lock held. Their number. */
 static unsigned shrink(struct aiod_pool *pool, struct aiod_worker **chosen)
 {
     aiod_pool_set_limit(pool);
@@ -528,7 +545,7 @@ int aiod_pool_doorbell_fd(const struct aiod_pool *pool)
     return pool->doorbell_fd;
 }
 
-/* ---- birth and end of the pool --------------------------------------------------------------------------------------- */
+/* ---- creation and end of the pool -------------------------------------------------------------------------------- */
 
 static int init_locks(struct aiod_pool *pool)
 {
@@ -599,7 +616,7 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
     return 0;
 }
 
-/* Wait until the last worker has left. Lock held. */
+/* Wait until the last worker has exited. Lock held. */
 static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
 {
     uint64_t until_ns = aiod_now_ns() + timeout_ns;
@@ -613,7 +630,7 @@ static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
     return pool->cur_threads == 0;
 }
 
-/* End what is queued. No worker takes anything any more. */
+/* End the queued requests. Workers take no requests any more. */
 static void cancel_all(struct aiod_pool *pool)
 {
     struct aiod_request *cancelled;

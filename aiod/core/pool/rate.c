@@ -1,3 +1,4 @@
+/* rate.c - the rate limiter's arithmetic. Called with the pool's lock held, but for aiod_rate_is_limited(). */
 #include "pool/rate.h"
 
 #include <stddef.h>

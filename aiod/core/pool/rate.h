@@ -1,11 +1,12 @@
 /*
- * rate.h - how often something may happen: a token bucket as one number, the time by which its tokens would all be used (GCRA,
- * the virtual scheduling algorithm of ITU-T I.371).
+ * rate.h - a rate limiter for requests and bytes.
  *
- * A request passes when that time is at most a burst away, whatever its size, and moves it on by its own cost: so a large one
- * passes, and those behind it wait the longer.
+ * Algorithm: a token bucket, represented by the time at which all its tokens would be used up (GCRA, the virtual
+ * scheduling algorithm of ITU-T I.371). A request passes if that time is at most one burst ahead, whatever the size of
+ * the request, and advances it by the request's cost. A large request therefore passes at once, and later requests wait
+ * longer.
  *
- * Belongs to the pool: used with its lock held. What refers to it counts (main loop only).
+ * Belongs to the pool and is used with the pool's lock held. The references are counted by the main loop.
  */
 #ifndef AIOD_RATE_H
 #define AIOD_RATE_H
@@ -19,37 +20,37 @@
 struct aiod_rate_limits {
     uint64_t per_second;       /* requests; 0: no limit */
     uint64_t bytes_per_second; /* 0: no limit */
-    uint64_t burst_ns;         /* of either, what may be saved up */
+    uint64_t burst_ns;         /* unused capacity of either limit that may be saved up */
 };
 
 struct aiod_rate {
     unsigned refs;
     struct aiod_rate_limits limits;
-    uint64_t requests_until_ns; /* when the tokens of what has passed are there */
+    uint64_t requests_until_ns; /* the time at which the requests that passed are paid for */
     uint64_t bytes_until_ns;
 
-    /* Of fair_queue.c. */
-    unsigned slow;               /* of the export whose rate it is: requests that hang in service */
-    struct aiod_flow control;    /* of that export: opens, names and closes */
-    struct aiod_heap waiting;    /* flows, by their tickets: the oldest is next */
-    struct aiod_heap_node ready; /* while some wait: among the rates, by when the next of them may pass */
+    /* Used by fair_queue.c. */
+    unsigned slow;               /* slow requests of the rate's export */
+    struct aiod_flow control;    /* opens, names and closes of the rate's export */
+    struct aiod_heap waiting;    /* flows, by ticket: the oldest is next */
+    struct aiod_heap_node ready; /* in the heap of rates with waiting flows, by the time when the next flow may pass */
 };
 
-/* No limits, one reference. NULL: no memory. */
+/* Create a rate without limits, and with one reference. NULL if there is no memory. */
 struct aiod_rate *aiod_rate_create(void);
 void aiod_rate_ref(struct aiod_rate *rate);
-void aiod_rate_unref(struct aiod_rate *rate); /* NULL: nothing */
+void aiod_rate_unref(struct aiod_rate *rate); /* NULL is ignored */
 
-/* Other limits, and no debts. */
+/* Set new limits, and forget the debts. */
 void aiod_rate_set(struct aiod_rate *rate, const struct aiod_rate_limits *limits);
 
-/* Has it a limit? Any thread, without the lock. */
+/* Is there a limit? Any thread, without the lock. */
 bool aiod_rate_is_limited(const struct aiod_rate *rate);
 
-/* When the next request may pass: 0 for at once, else after `now_ns`. */
+/* The time when the next request may pass; 0: now. */
 uint64_t aiod_rate_ready_ns(const struct aiod_rate *rate, uint64_t now_ns);
 
-/* A request of `bytes` passes. */
+/* Charge for a request of `bytes` bytes that passes. */
 void aiod_rate_take(struct aiod_rate *rate, uint64_t now_ns, uint64_t bytes);
 
 #endif

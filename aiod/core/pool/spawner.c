@@ -1,3 +1,4 @@
+/* spawner.c - creates worker threads (spawner.h explains the algorithm and its rules). */
 #include "pool/spawner.h"
 
 #include <errno.h>
@@ -7,7 +8,7 @@
 
 #include "util/os.h"
 
-/* Owe one worker more. Lock held. */
+/* Add one worker to the backlog. Lock held. */
 static void add_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_t now_ns)
 {
     struct aiod_spawn_backlog *entry = &pool->backlog[(pool->backlog_first + pool->new_threads) % AIOD_THREADS_MAX];
@@ -23,7 +24,9 @@ static bool add_backlog(struct aiod_pool *pool, bool again)
     bool had_backlog = pool->new_threads > 0;
     uint64_t now_ns = 0;
 
-    /* While creation fails, the retry timer owes: else every submission would try, and fail, at once. */
+    /*
+     * While creation fails, only the retry timer adds workers: otherwise every submission would try, and fail, at once.
+     */
     if (pool->stopping || pool->retry_at_ns != 0) {
         return false;
     }
@@ -44,7 +47,7 @@ bool aiod_spawner_add_backlog(struct aiod_pool *pool)
     return add_backlog(pool, false);
 }
 
-/* The kernel keeps 15 characters: a long engine name is cut, the number is not. */
+/* The kernel keeps 15 characters of a name: cut the engine's name, not the number. */
 static void name_thread(const struct aiod_pool *pool, const struct aiod_worker *worker)
 {
     char name[64];
@@ -75,7 +78,7 @@ static void count_birth(struct aiod_pool *pool, const struct aiod_worker *worker
     }
 }
 
-/* Birth: the newborn is no longer pending, and creates the next ones before anything else. */
+/* The start of a new worker: it is no longer pending, and creates the next workers before its own work. */
 static void *start_worker(void *arg)
 {
     struct aiod_worker *worker = arg;
@@ -98,7 +101,7 @@ static void *start_worker(void *arg)
     return NULL;
 }
 
-/* The oldest owed worker becomes pending, with a place of its own. Lock held; there is one owed. */
+/* The oldest worker of the backlog gets a slot and becomes pending. Lock held; the backlog is not empty. */
 static struct aiod_worker *begin_creation(struct aiod_pool *pool, const struct aiod_worker *creator)
 {
     const struct aiod_spawn_backlog *entry = &pool->backlog[pool->backlog_first];
@@ -124,7 +127,9 @@ static int create_thread(struct aiod_pool *pool, struct aiod_worker *worker)
     return aiod_thread_create(&thread, &pool->thread_attr, start_worker, worker);
 }
 
-/* The rollback. The threads that are there carry on; the main loop is rung so that it arms its timer. */
+/*
+ * Roll back after a failed creation. Existing workers continue; the doorbell makes the main loop set its retry timer.
+ */
 static void creation_failed(struct aiod_pool *pool, const struct aiod_worker *worker)
 {
     uint64_t now_ns = aiod_now_ns();

@@ -1,19 +1,20 @@
 /*
- * spawner.h - the chain of thread creation; nothing else in aiod creates workers.
+ * spawner.h - the creation of worker threads. All workers are created here.
  *
- * The theory. A thread inherits the affinity of its creator, so a submitter (a pinned vcpu's thread, say) must not create
- * one: it would confine the worker to its own CPU. So submitters only *owe* threads (new_threads) and ring the doorbell
- * of the main loop; the main loop creates one, and that newborn creates the next ones. Nobody creates a long row, every
- * worker descends from the main loop and has its affinity, and no lock is held while a thread is being created.
+ * Algorithm. A new thread inherits the CPU affinity of its creator. If a submitter created workers (a pinned vCPU
+ * thread, for example), they would be confined to its CPU. Submitters therefore only add workers to a backlog
+ * (new_threads) and ring the main loop's doorbell. The main loop creates one worker, and each new worker creates the
+ * next ones (AIOD_SPAWN_FAN_OUT). No thread creates a long series, every worker inherits the main loop's affinity, and
+ * no lock is held during a creation.
  *
- * The rules.
- *   new > 0 implies that pending > 0 (a newborn will see the backlog), or that the doorbell has been rung, or that a
- *   spawn step is running: a chain never dies with a backlog.
- *   A creation that fails ends the whole chain (pending--, cur -= 1 + new, new = 0) and leaves the retry to the main
- *   loop's timer, which computes the need anew from the queue.
+ * Invariants.
+ * - new > 0 implies that pending > 0 (a new worker will see the backlog), or that the doorbell was rung, or that a
+ *   spawn step is running. The chain does not end with a backlog.
+ * - A failed creation ends the chain (pending--, cur -= 1 + new, new = 0). The main loop's timer retries, and computes
+ *   the need from the queue again.
  *
- * Source: QEMU "posix-aio-compat: fix latency issues" (Avi Kivity, 2011), with the lock taken where it is needed rather
- * than dropped where it is not, as its review asked. Declarations: pool_state.h.
+ * Source: QEMU, "posix-aio-compat: fix latency issues" (Avi Kivity, 2011). Following its review, locks are taken where
+ * they are needed, instead of dropped where they are not. The functions are declared in pool_state.h.
  */
 #ifndef AIOD_SPAWNER_H
 #define AIOD_SPAWNER_H

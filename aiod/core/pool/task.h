@@ -1,6 +1,4 @@
-/*
- * task.h - what every entry of the pool's queue, and of its list of what is done, starts with.
- */
+/* task.h - the common head of all entries of the pool's queue and done list, with their kind. */
 #ifndef AIOD_TASK_H
 #define AIOD_TASK_H
 
@@ -9,14 +7,14 @@
 enum aiod_task_kind {
     AIOD_TASK_IO,          /* an aiod_message_io */
     AIOD_TASK_CONTROL,     /* an aiod_control */
-    AIOD_TASK_HANDLE_IDLE, /* aiod_handle.left: its ring has nothing in flight on it any more */
+    AIOD_TASK_HANDLE_IDLE, /* aiod_handle.ring_idle: no request of its ring is in flight on it any more */
     AIOD_TASK_RING_MADE,   /* aiod_ring.made_notice */
     AIOD_TASK_RING_BROKEN, /* aiod_ring.broken_notice */
     AIOD_TASK_RING_GONE,   /* aiod_ring.gone_notice */
 };
 
 struct aiod_task {
-    struct aiod_request request; /* first: the pool hands back a pointer to it */
+    struct aiod_request request; /* first: the pool returns a pointer to it */
     enum aiod_task_kind kind;
 };
 

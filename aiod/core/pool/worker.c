@@ -1,6 +1,4 @@
-/*
- * worker.c - a worker's life: asleep, waking, active; and who is woken for what.
- */
+/* worker.c - the life of a worker: asleep, waking, active; and the choice of workers to wake. */
 #include "pool/pool_state.h"
 
 #include <errno.h>
@@ -9,7 +7,7 @@
 #include "util/os.h"
 #include "pool/spawner.h"
 
-/* ---- sleepers: lock held ------------------------------------------------------------------------------------------ */
+/* ---- sleepers: lock held ----------------------------------------------------------------------------------------- */
 
 static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
 {
@@ -36,7 +34,7 @@ static void remove_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
     pool->asleep_threads--;
 }
 
-/* The most recently used sleeper moves from asleep to waking; the caller posts its `wake` after dropping the lock. */
+/* The caller posts the worker's `wake` after it dropped the lock. */
 struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
 {
     struct aiod_worker *worker = pool->sleepers;
@@ -47,7 +45,6 @@ struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
     return worker;
 }
 
-/* Choose up to `limit` sleepers, no more than there are requests that no waking worker will take. */
 unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit)
 {
     unsigned count = 0;
@@ -66,9 +63,9 @@ void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count)
     }
 }
 
-/* ---- the worker ---------------------------------------------------------------------------------------------------- */
+/* ---- the worker -------------------------------------------------------------------------------------------------- */
 
-/* Sleep until posted (true) or until the idle timeout has passed (false). Lock not held. */
+/* Sleep until posted (true) or until the idle timeout (false). Lock not held. */
 static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worker)
 {
     uint64_t until_ns = aiod_now_ns() + pool->idle_timeout_ns;
@@ -81,7 +78,7 @@ static bool sleep_until_posted(struct aiod_pool *pool, struct aiod_worker *worke
     return result == 0;
 }
 
-/* Take a post that is certain to come. Lock not held. */
+/* Consume a post that is certain to come. Lock not held. */
 static void take_post(struct aiod_worker *worker)
 {
     while (sem_wait(&worker->wake) < 0) {
@@ -89,11 +86,11 @@ static void take_post(struct aiod_worker *worker)
 }
 
 /*
- * Tell of the request that this worker has carried out, if there is one. Lock not held.
+ * Deliver the completion of the request that this worker carried out, if there is one. Lock not held.
  *
- * Only now, when the worker can be had again (it has taken its next request, or is among the sleepers): whoever hears
- * of the completion may submit at once, and must not find that it takes another worker. A worker that is chosen before it
- * sleeps costs no system call at either end.
+ * The completion is delivered late, when the worker is available again: it has taken its next request, or is among the
+ * sleepers. A client may submit again at once, and must not need another worker for that. A worker that is chosen
+ * before it sleeps costs no system call on either side.
  */
 static void deliver(struct aiod_pool *pool, struct aiod_request **finished)
 {
@@ -105,17 +102,17 @@ static void deliver(struct aiod_pool *pool, struct aiod_request **finished)
     }
 }
 
-/* Whether this worker, which is at work, may take something. Lock held. */
+/* May this active worker take a request? Lock held. */
 static bool may_take(const struct aiod_pool *pool)
 {
     return aiod_pool_takeable(pool, pool->active_threads - 1) > 0;
 }
 
 /*
- * Be idle until there may be something to do. Lock held on entry and return. False: leave.
+ * Sleep until there may be something to do. Lock held on entry and return. False: the worker must exit.
  *
- * Leaving and being chosen exclude each other: both are decided under the lock. A worker that was chosen just as its sleep
- * timed out must still take the post that is on its way, or its next sleep would end at once.
+ * Exiting and being chosen exclude each other, because both are decided under the lock. A worker that was chosen when
+ * its sleep timed out must still consume the post: otherwise its next sleep would end at once.
  */
 static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
 {
@@ -132,7 +129,7 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
              pool->cur_threads <= pool->min_threads);
 
     if (worker->chosen) {
-        if (!posted) { /* still waking meanwhile, or its request would seem to wait for nobody */
+        if (!posted) { /* still counted as waking: otherwise its request would seem to have no worker */
             pthread_mutex_unlock(&pool->lock);
             take_post(worker);
             pthread_mutex_lock(&pool->lock);
@@ -145,7 +142,7 @@ static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod
     return worker->chosen || may_take(pool);
 }
 
-/* Take the request whose turn it is; NULL: all are held back. Lock held. */
+/* Take the next request; NULL if all are held back. Lock held. */
 static struct aiod_request *take_request(struct aiod_pool *pool)
 {
     bool only_fresh = pool->active_threads + pool->reserve_threads > pool->limit_threads;
@@ -164,7 +161,10 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
     return request;
 }
 
-/* Do the request, or end it when its deadline has passed meanwhile. Returns it if it is to be told of. Lock not held. */
+/*
+ * Run the request, or end it if its deadline has passed. Returns the request if its completion is to be delivered. Lock
+ * not held.
+ */
 static struct aiod_request *carry_out(struct aiod_request *request)
 {
     int64_t result;
@@ -177,7 +177,7 @@ static struct aiod_request *carry_out(struct aiod_request *request)
         result = request->run(request);
     }
     if (result == AIOD_PARKED) {
-        return NULL; /* perhaps somebody else's already */
+        return NULL; /* parked: another worker may have ended it already */
     }
     request->result = result;
     return request;
@@ -193,13 +193,13 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
     pool->active_threads--;
     pool->cur_threads--;
     aiod_worker_slots_release(pool, worker);
-    /* A worker that leaves because max shrank may have been the one woken for a request: hand the wake-up on. */
+    /* A worker that exits because max_threads shrank may have been woken for a request: wake another one. */
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
     ring = aiod_spawner_add_backlog(pool);
     if (pool->stopping && pool->cur_threads == 0) {
-        /* Under the lock, against the rule: once it is dropped the stopper may free the pool. */
+        /* With the lock held, against the rule: once it is dropped, the stopping thread may free the pool. */
         pthread_cond_broadcast(&pool->all_left);
     }
     pthread_mutex_unlock(&pool->lock);
@@ -209,14 +209,14 @@ void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
     }
 }
 
-/* Somebody waits for a rate, and the main loop's timer comes too late for that: it has to be told. Lock held. */
+/* A flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock held. */
 static bool wants_timer(struct aiod_pool *pool)
 {
     uint64_t wake_ns = aiod_fair_queue_next_release_ns(&pool->fair_queue);
     bool wants = wake_ns < pool->timer_at_ns;
 
     if (wants) {
-        pool->timer_at_ns = wake_ns; /* as it will be */
+        pool->timer_at_ns = wake_ns; /* the main loop will set the timer so */
     }
     return wants;
 }
@@ -239,7 +239,7 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         unsigned wake;
         bool ring;
 
-        if (must_leave(pool)) { /* told first, and then looked again: others may have left meanwhile */
+        if (must_leave(pool)) { /* deliver first, then check again: other workers may have exited meanwhile */
             pthread_mutex_unlock(&pool->lock);
             deliver(pool, &finished);
             pthread_mutex_lock(&pool->lock);

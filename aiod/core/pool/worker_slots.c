@@ -1,3 +1,7 @@
+/*
+ * worker_slots.c - a bitmap of the slots in use. Called with the pool's lock held; the functions are declared in
+ * pool_state.h.
+ */
 #include "pool/pool_state.h"
 
 struct aiod_worker *aiod_worker_slots_take(struct aiod_pool *pool)

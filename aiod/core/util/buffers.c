@@ -1,3 +1,4 @@
+/* buffers.c - the cache of payload buffers, with one free list for each power of two. */
 #include "util/buffers.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ void aiod_buffers_destroy(struct aiod_buffers *buffers)
     pthread_mutex_destroy(&buffers->lock);
 }
 
-/* The smallest class that holds `capacity`; AIOD_BUFFER_CLASSES: none does. */
+/* The smallest size class that holds `capacity`; AIOD_BUFFER_CLASSES if there is none. */
 static size_t class_of(size_t capacity)
 {
     size_t index = 0;

@@ -1,8 +1,11 @@
 /*
- * buffers.h - page-aligned payload memory, kept for reuse up to a bound.
+ * buffers.h - page-aligned payload memory, cached for reuse up to a limit.
  *
- * Fresh memory costs a page fault each 4 KiB, which for a 1 MiB read is as much as the copy itself; so buffers come in
- * powers of two and are kept. Any thread; one lock of its own, never held over a system call other than free().
+ * Fresh memory costs a page fault each 4 KiB. For a read of 1 MiB that is as much as the copy itself. Buffers are
+ * therefore rounded up to powers of two and cached.
+ *
+ * Any thread may call these functions. The lock of the cache is taken last, and the only system call under it is
+ * free()'s.
  */
 #ifndef AIOD_BUFFERS_H
 #define AIOD_BUFFERS_H
@@ -31,10 +34,10 @@ struct aiod_buffers {
 void aiod_buffers_init(struct aiod_buffers *buffers, size_t kept_max);
 void aiod_buffers_destroy(struct aiod_buffers *buffers);
 
-/* A buffer of at least `capacity` bytes, length 0; NULL without memory. */
+/* Get a buffer of at least `capacity` bytes, with length 0. NULL if there is no memory. */
 struct aiod_buffer *aiod_buffer_get(struct aiod_buffers *buffers, size_t capacity);
 
-/* Give it back; NULL is ignored. */
+/* Return the buffer to the cache. NULL is ignored. */
 void aiod_buffer_put(struct aiod_buffer *buffer);
 
 #endif

@@ -1,3 +1,4 @@
+/* heap.c - the leftist tree: every change is a merge of two trees along their right paths. */
 #include "util/heap.h"
 
 #include <stdbool.h>
@@ -8,7 +9,7 @@ static unsigned rank_of(const struct aiod_heap_node *node)
     return node != NULL ? node->rank : 0;
 }
 
-/* Put its children in order, and its rank right. False: it was right. */
+/* Restore the order of the node's children and its rank. False: nothing changed. */
 static bool settle(struct aiod_heap_node *node)
 {
     unsigned before = node->rank;
@@ -23,7 +24,7 @@ static bool settle(struct aiod_heap_node *node)
     return node->rank != before;
 }
 
-/* One tree of two, either of which may be NULL: their right paths merged by key, and the nodes on it settled. */
+/* Merge two trees, either of which may be NULL: merge their right paths by key, then settle the nodes on that path. */
 static struct aiod_heap_node *meld(struct aiod_heap_node *one, struct aiod_heap_node *other)
 {
     struct aiod_heap_node *root = NULL;

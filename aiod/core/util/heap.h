@@ -1,38 +1,41 @@
 /*
- * heap.h - what has the smallest key, of many: a leftist tree (Crane: Linear Lists and Priority Queues as Balanced Binary Trees,
- * 1972; Knuth, The Art of Computer Programming, 5.2.3), embedded in what is in it, so that nothing is allocated.
+ * heap.h - a priority queue whose nodes are embedded in its elements, so that it allocates nothing.
  *
- * Inserting and removing cost O(log n) each time, not just on average: a lock is held as long for 262,144 requests as for a
- * few. No locks here.
+ * Algorithm: leftist tree (Crane, Linear Lists and Priority Queues as Balanced Binary Trees, 1972; Knuth, The Art of
+ * Computer Programming, 5.2.3). Insertion and removal take O(log n) in the worst case, not only on average. The pool's
+ * lock is held meanwhile, so the worst case counts: with 262,144 requests the hold time is about the same as with a
+ * few.
+ *
+ * The heap has no lock. The caller serialises access.
  */
 #ifndef AIOD_HEAP_H
 #define AIOD_HEAP_H
 
 #include <stdint.h>
 
-/* All zero while it is in no heap. */
+/* All zero while the node is in no heap. */
 struct aiod_heap_node {
     uint64_t key;
-    unsigned rank; /* nodes on the path that goes right all the way, this one included; 0: it is in no heap */
+    unsigned rank; /* nodes on the path that always goes right, this node included; 0: in no heap */
     struct aiod_heap_node *left;
-    struct aiod_heap_node *right; /* of a rank at most that of `left` */
+    struct aiod_heap_node *right; /* its rank is at most the rank of `left` */
     struct aiod_heap_node *parent;
 };
 
 struct aiod_heap {
-    struct aiod_heap_node *root; /* the smallest key; NULL: empty */
+    struct aiod_heap_node *root; /* the node with the smallest key; NULL: empty */
 };
 
-/* `node` is in no heap. */
+/* Insert a node that is in no heap. */
 void aiod_heap_insert(struct aiod_heap *heap, struct aiod_heap_node *node, uint64_t key);
 
-/* `node` is in it. */
+/* Remove a node that is in this heap. */
 void aiod_heap_remove(struct aiod_heap *heap, struct aiod_heap_node *node);
 
-/* Give it this key, whether it is in `heap` already or in none. */
+/* Insert the node with this key, or change its key if it is in this heap already. */
 void aiod_heap_set(struct aiod_heap *heap, struct aiod_heap_node *node, uint64_t key);
 
-/* The smallest key; UINT64_MAX: empty. */
+/* The smallest key; UINT64_MAX if the heap is empty. */
 uint64_t aiod_heap_least(const struct aiod_heap *heap);
 
 #endif

@@ -1,3 +1,4 @@
+/* histogram.c - the mapping between values and log-linear buckets. */
 #include "util/histogram.h"
 
 #define SUB_COUNT (1u << AIOD_HISTOGRAM_SUB_BITS)

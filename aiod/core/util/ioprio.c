@@ -1,3 +1,4 @@
+/* ioprio.c - ioprio_set(2) with a per-thread memory of the last priority. */
 #include "util/ioprio.h"
 
 #include <linux/ioprio.h>

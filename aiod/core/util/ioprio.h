@@ -1,15 +1,20 @@
 /*
- * ioprio.h - the calling thread's I/O priority (ioprio_set(2)), as the disk's scheduler sees it.
+ * ioprio.h - the I/O priority of the calling thread (ioprio_set(2)), which the disk's I/O scheduler uses.
+ *
+ * Any thread may call these functions; each call concerns the calling thread alone.
  */
 #ifndef AIOD_IOPRIO_H
 #define AIOD_IOPRIO_H
 
 #include <stdbool.h>
 
-/* Have this thread's I/O be of `priority` (IOPRIO_PRIO_VALUE; 0: as its niceness says). A system call only when it has another now. */
+/*
+ * Set the calling thread's I/O priority (IOPRIO_PRIO_VALUE; 0: derived from its nice value). Makes a system call only
+ * if the priority changes.
+ */
 void aiod_ioprio_be(int priority);
 
-/* May this process (its seccomp filter, say)? */
+/* May this process set I/O priorities? A seccomp filter can forbid it. */
 bool aiod_may_set_ioprio(void);
 
 #endif

@@ -1,3 +1,4 @@
+/* iov.c - consuming an iovec array from the front. */
 #include "util/iov.h"
 
 #include <string.h>

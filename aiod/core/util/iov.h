@@ -1,5 +1,7 @@
 /*
- * iov.h - walking an array of struct iovec from its front.
+ * iov.h - consuming an array of struct iovec from the front, for short transfers and copies.
+ *
+ * No state is shared: any thread may use its own aiod_iov.
  */
 #ifndef AIOD_IOV_H
 #define AIOD_IOV_H
@@ -8,19 +10,19 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* What is left of an array. The entries that it points to are changed while it is consumed; the bytes are not. */
+/* The rest of an iovec array. Consuming it changes the array's entries, not the bytes that they point to. */
 struct aiod_iov {
     struct iovec *entries;
     size_t count;
 };
 
-/* Bytes in all. */
+/* The number of bytes in all entries. */
 uint64_t aiod_iov_bytes(const struct aiod_iov *iov);
 
-/* Take `bytes` off the front, of which there are as many; empty entries go with them. */
+/* Drop the first `bytes` bytes, of which there are at least as many, and the empty entries behind them. */
 void aiod_iov_consume(struct aiod_iov *iov, uint64_t bytes);
 
-/* Copy `bytes` off the front to `data`. */
+/* Copy the first `bytes` bytes to `data`, and drop them. */
 void aiod_iov_gather(struct aiod_iov *iov, char *data, uint64_t bytes);
 
 #endif

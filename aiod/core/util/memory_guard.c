@@ -1,3 +1,9 @@
+/*
+ * memory_guard.c - the table of guarded mappings, and the SIGBUS handler that reads it without a lock.
+ *
+ * The handler runs on the thread that touched a missing page. It uses async-signal-safe calls only (mmap and mremap are
+ * system calls without locks of their own in user space).
+ */
 #include "util/memory_guard.h"
 
 #include <errno.h>
@@ -8,14 +14,15 @@
 #include <unistd.h>
 
 #define SLOTS 64u
-#define PAGES_MAX                                                                                                      \
-    1024u /* of one ring that are replaced singly: each splits a mapping, and a process may not have many */
-#define ATTEMPTS_MAX 65536u /* then its whole mapping is; when even that does not help, the process ends */
+/* pages of one mapping that are replaced singly: each one splits the mapping, and the number of mappings is limited */
+#define PAGES_MAX 1024u
+#define ATTEMPTS_MAX 65536u /* then the whole mapping is replaced; if that does not help either, the process ends */
 
 /*
- * One guarded mapping. The handler may read a slot while another thread writes it: `start` is cleared first, written last
- * and read twice, so what was read belongs together; and no two guarded mappings overlap, so what a faulting thread's address
- * lies in is its own ring's, which is not unguarded meanwhile.
+ * One guarded mapping. The handler may read a slot while another thread writes it. A writer clears `start` first and
+ * sets it last, and the handler reads `start` twice: values that it uses therefore belong together. Guarded mappings do
+ * not overlap, and a mapping is not unguarded while a thread may touch it: the address of a fault belongs to at most
+ * one guard.
  */
 struct slot {
     atomic_uintptr_t start; /* 0: free */
@@ -23,14 +30,14 @@ struct slot {
     struct aiod_memory_guard *_Atomic guard;
 };
 
-/* Grows, and is never freed: the handler takes no lock. */
+/* The list grows and is never freed, because the handler takes no lock. */
 struct table {
     struct slot slots[SLOTS];
     struct table *_Atomic next;
 };
 
 static struct table first_table;
-static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER; /* of who writes slots */
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER; /* held by threads that write slots */
 static struct sigaction previous;
 static uintptr_t page_bytes;
 
@@ -51,9 +58,9 @@ static struct aiod_memory_guard *find_guard(uintptr_t address)
     return NULL;
 }
 
-/* ---- the handler: async-signal-safe, on whichever thread has touched the page ----------------------------------------- */
+/* ---- the SIGBUS handler: async-signal-safe, on the thread that touched the page ---------------------------------- */
 
-/* Another view of the spare page, in its place. Nothing is allocated but the mapping. */
+/* Map the spare page over the missing page. This allocates a mapping and no memory. */
 static bool replace_page(const struct aiod_memory_guard *guard, uintptr_t address)
 {
     char *page = guard->start + ((address - (uintptr_t)guard->start) & ~(page_bytes - 1));
@@ -61,7 +68,7 @@ static bool replace_page(const struct aiod_memory_guard *guard, uintptr_t addres
     return mremap(guard->spare, 0, page_bytes, MREMAP_MAYMOVE | MREMAP_FIXED, page) == page;
 }
 
-/* By way of another address: a MAP_FIXED that fails may have unmapped what was there. */
+/* Map anonymous memory elsewhere and move it: a mmap() with MAP_FIXED that fails may have unmapped the old pages. */
 static bool replace_all(const struct aiod_memory_guard *guard)
 {
     void *memory = mmap(NULL, guard->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -78,7 +85,10 @@ static bool replace(struct aiod_memory_guard *guard, uintptr_t address)
     return (replaced < PAGES_MAX && replace_page(guard, address)) || (replaced < ATTEMPTS_MAX && replace_all(guard));
 }
 
-/* Not ours: as if there were no handler. A fault comes again when this returns, a signal that was sent does not. */
+/*
+ * The fault is not in a guarded mapping: restore the previous handler. A fault is raised again when this handler
+ * returns; a signal that was sent is not, and is raised here.
+ */
 static void pass_on(const siginfo_t *info)
 {
     sigaction(SIGBUS, &previous, NULL);
@@ -90,7 +100,8 @@ static void pass_on(const siginfo_t *info)
 static void handle(int number, siginfo_t *info, void *context)
 {
     int error = errno;
-    bool missing = info->si_code > 0 && info->si_code != BUS_ADRALN; /* which another page does not cure */
+    /* A misaligned access (BUS_ADRALN) is not cured by another page. */
+    bool missing = info->si_code > 0 && info->si_code != BUS_ADRALN;
     struct aiod_memory_guard *guard = missing ? find_guard((uintptr_t)info->si_addr) : NULL;
 
     (void)number;
@@ -101,7 +112,7 @@ static void handle(int number, siginfo_t *info, void *context)
     errno = error;
 }
 
-/* ---- any thread ----------------------------------------------------------------------------------------------------- */
+/* ---- any thread -------------------------------------------------------------------------------------------------- */
 
 static void install(void)
 {
@@ -112,7 +123,7 @@ static void install(void)
     sigaction(SIGBUS, &action, &previous);
 }
 
-/* Lock held. NULL: without memory. */
+/* Lock held. NULL if there is no memory. */
 static struct slot *free_slot(void)
 {
     for (struct table *table = &first_table;; table = atomic_load(&table->next)) {

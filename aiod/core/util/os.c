@@ -1,3 +1,4 @@
+/* os.c - the real system calls behind the seam, thread creation with blocked signals, and eventfd helpers. */
 #include "util/os.h"
 
 #include <errno.h>
@@ -78,7 +79,7 @@ void aiod_eventfd_ring(int fd)
     uint64_t one = 1;
     ssize_t written;
 
-    /* EAGAIN means a counter at its top, which is readable: nothing is lost. */
+    /* EAGAIN: the counter is at its maximum, so the eventfd is readable already. */
     do {
         written = write(fd, &one, sizeof(one));
     } while (written < 0 && errno == EINTR);

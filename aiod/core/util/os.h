@@ -1,8 +1,9 @@
 /*
- * os.h - the system-call seam.
+ * os.h - the system-call seam, and small wrappers of system calls.
  *
- * Every call of the core that can fail for reasons outside the process goes through this table, so that the tests can
- * make it lie (a creation that fails, a short transfer, EIO). The product uses the real one and never changes it.
+ * Every call of the core that can fail for reasons outside the process goes through the table aiod_os. The tests
+ * replace it with one that injects faults: thread creation that fails, short transfers, EIO. The product never changes
+ * it. All functions are thread-safe.
  */
 #ifndef AIOD_OS_H
 #define AIOD_OS_H
@@ -25,30 +26,30 @@ struct aiod_os {
     int (*ftruncate)(int fd, off_t size);
     int (*fallocate)(int fd, int mode, off_t offset, off_t length);
     ssize_t (*copy_file_range)(int from, off_t *from_offset, int to, off_t *offset, size_t length, unsigned flags);
-    int (*posix_fadvise)(int fd, off_t offset, off_t length, int advice); /* returns the errno, 0: none */
+    int (*posix_fadvise)(int fd, off_t offset, off_t length, int advice); /* returns an errno; 0: success */
     int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*munmap)(void *address, size_t length);
     int (*add_seals)(int fd, unsigned seals);
     int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 };
 
-/* Set before the first pool is made, and not changed while one lives. */
+/* Set before the first pool is created, and constant while a pool exists. */
 extern const struct aiod_os *aiod_os;
 extern const struct aiod_os aiod_os_real;
 
-/* thread_create() with all signals blocked but those that a fault in the thread raises. 0, or an errno. */
+/* thread_create() with all signals blocked except those that a fault in the thread raises. 0, or an errno. */
 int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
 
-/* CLOCK_MONOTONIC in nanoseconds. */
+/* The time of CLOCK_MONOTONIC in nanoseconds. */
 uint64_t aiod_now_ns(void);
 
-/* A non-blocking, close-on-exec eventfd; -errno on failure. */
+/* Create a non-blocking, close-on-exec eventfd. -errno on failure. */
 int aiod_eventfd_create(void);
 
-/* Make `fd` readable. Never blocks: a full counter is readable already. */
+/* Make `fd` readable. Never blocks: an eventfd with a full counter is readable already. */
 void aiod_eventfd_ring(int fd);
 
-/* Make `fd` unreadable until the next ring. */
+/* Make `fd` unreadable until the next aiod_eventfd_ring(). */
 void aiod_eventfd_clear(int fd);
 
 #endif
