@@ -279,7 +279,7 @@ static int check_repeat(const struct aiod_core *core, struct aiod_submission *re
         return 0;
     }
     record->flags &= (uint16_t)~AIOD_REPEAT;
-    if (core->takes_repeats) {
+    if (core->takes_repeats && aiod_op_may_repeat(record->op)) {
         return 0;
     }
     *reason = AIOD_REASON_LATE;

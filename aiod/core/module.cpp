@@ -136,8 +136,12 @@ nb::list histogram_list(const aiod_histogram &histogram)
 }
 
 const char *const op_names[AIOD_OPS] = {
-    nullptr,   "read",       "write",    "flush", "size",  "discard", "write_zeroes", "truncate", "allocate",
-    "extents", "copy_range", "prefetch", "stat",  "ioctl", "append",  "open",         "close",    "name",
+    nullptr,
+#define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties) #name,
+#include "operations.def"
+    "open",
+    "close",
+    "name",
 };
 
 /* A set of counters for as long as it is looked at. */

@@ -1,23 +1,29 @@
 /*
  * resume_requests.c - what becomes of requests when their engine goes, and what the next engine needs to know of them.
  */
+#include <assert.h>
 #include <errno.h>
 
+#include "../../protocol/op_properties.h"
 #include "client.h"
 #include "resume.h"
+
+#define AIOD_OPERATION(...)
+#define AIOD_RING_OPERATION(number, NAME, ...) static_assert(AIOD_RING_##NAME == (number), "protocol/operations.def");
+#include "../../protocol/operations.def"
 
 /* Requests that change a file are not repeated: another client's change may have been acknowledged since. */
 static bool changes(const struct aiod_op *op)
 {
     switch (op->op) {
-    case AIOD_RING_READ:
-    case AIOD_RING_FLUSH:
-    case AIOD_RING_SIZE:
-    case AIOD_RING_PREFETCH:
+#define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties)                                          \
+    case number:                                                                                                       \
+        return ((properties) & OP_CHANGES) != 0;
+#include "../../protocol/operations.def"
     case AIOD_RING_CANCEL:
         return false;
     default:
-        return true;
+        return true; /* nothing is known about it */
     }
 }
 

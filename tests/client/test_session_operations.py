@@ -98,10 +98,10 @@ def test_large_pieces_are_not_copied() -> None:
 def test_what_moves_no_bytes_to_the_daemon_takes_no_credit() -> None:
     own = new_session(bytes_max=512, request_bytes_max=512, depth_max=16, batch_max=16)
     asked = [
-        operations.discard_request(1, 0, 1 << 40),
+        operations.range_request(Op.DISCARD, 1, 0, 1 << 40),
         operations.allocate_request(1, 0, 1 << 40, keep_size=True),
-        operations.prefetch_request(1, 5, 1 << 40),
-        operations.extents_request(1, 0, operations.OFFSET_MAX),
+        operations.range_request(Op.PREFETCH, 1, 5, 1 << 40),
+        operations.range_request(Op.EXTENTS, 1, 0, operations.OFFSET_MAX),
         operations.truncate_request(1, 1 << 50),
         operations.write_zeroes_request(1, 0, wire.RANGE_BYTES_MAX, unmap=True, fua=True),
     ]
@@ -274,7 +274,7 @@ def test_deadlines_of_what_is_done_are_forgotten() -> None:
 
 def test_a_cancelled_request_stays_in_flight_until_its_completion() -> None:
     own = new_session()
-    request = operations.flush_request(1)
+    request = operations.whole_request(Op.FLUSH, 1)
     own.add(request)
     ((cookie, *_),) = rows_of(own.messages_to_send(0.0))
     request.cancelling = True
@@ -309,8 +309,8 @@ def test_giving_up_thousands_of_parts_takes_several_messages() -> None:
 def test_results_with_a_payload() -> None:
     own = new_session()
     stat, extents, ioctl = (
-        operations.stat_request(1),
-        operations.extents_request(1, 4096, 12288),
+        operations.whole_request(Op.STAT, 1),
+        operations.range_request(Op.EXTENTS, 1, 4096, 12288),
         operations.ioctl_request(1, 5, b"arg"),
     )
     for request in (stat, extents, ioctl):
@@ -330,7 +330,7 @@ def test_results_with_a_payload() -> None:
 @pytest.mark.parametrize("result", [1, 79, 81])
 def test_a_payload_of_the_wrong_size_breaks_the_protocol(result: int) -> None:
     own = new_session()
-    own.add(operations.stat_request(1))
+    own.add(operations.whole_request(Op.STAT, 1))
     ((cookie, *_),) = rows_of(own.messages_to_send(0.0))
     packed = COMPLETION.pack(cookie, result, 0, 0, 0, 0)
     own.receive([wire.pack(MessageType.COMPLETE, packed, {}), bytes(100)])
@@ -348,13 +348,13 @@ def test_every_failed_request_tells_how_much_is_written() -> None:
         own.add(request)
     own.messages_to_send(0.0)
     requests += own.lose("gone")  # type: ignore[arg-type]
-    late = operations.size_request(1)
+    late = operations.whole_request(Op.SIZE, 1)
     new_session().abandon(late, TimeoutError())
     for request in [*requests, late]:
         assert isinstance(request.error, OSError)
         assert request.error.written == 0  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="gone") as caught:
-        own.add(operations.size_request(1))
+        own.add(operations.whole_request(Op.SIZE, 1))
     assert caught.value.written == 0  # type: ignore[attr-defined]
 
 
@@ -411,7 +411,7 @@ def test_deadlines_of_one_batch_may_differ() -> None:
 @pytest.mark.parametrize(("request_", "data"), [
     (operations.ioctl_request(1, 5, b"1234"), b"x"),
     (operations.ioctl_request(1, 5, b"1234"), bytes(11)),
-    (operations.extents_request(1, 0, 1 << 40), bytes(16) * (wire.EXTENTS_MAX + 1)),
+    (operations.range_request(Op.EXTENTS, 1, 0, 1 << 40), bytes(16) * (wire.EXTENTS_MAX + 1)),
 ])  # fmt: skip
 def test_an_answer_that_the_request_cannot_have_breaks_the_protocol(request_: Request, data: bytes) -> None:
     own = new_session()

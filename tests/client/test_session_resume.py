@@ -127,6 +127,22 @@ def test_what_may_not_be_done_twice(session: Session, request_: Request) -> None
     assert "unknown whether done" in str(request_.error)
 
 
+def test_an_operation_that_no_table_lists_is_not_sent_again(session: Session) -> None:
+    request = Request(99, FILE, 0, 0, None, 0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    assert session.interrupt("gone") == [request]
+    assert "unknown whether done" in str(request.error)
+
+
+def test_an_operation_that_no_table_lists_leaves_the_file_changed(session: Session) -> None:
+    request = Request(99, FILE, 0, 0, None, 0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    assert complete(session, request, result=0) == [request]
+    assert session.files[FILE].changed
+
+
 def test_what_was_not_sent_is_sent_once(session: Session) -> None:
     session.interrupt("gone")
     request = operations.append_request(FILE, b"data")
@@ -167,7 +183,7 @@ def test_opens_and_names(session: Session) -> None:
 
 def test_changes_that_no_flush_has_covered(session: Session) -> None:
     file = session.files[FILE]
-    one, two, flush = write(0), write(4), operations.flush_request(FILE)
+    one, two, flush = write(0), write(4), operations.whole_request(Op.FLUSH, FILE)
     session.add(one)
     session.messages_to_send(0.0)
     complete(session, one)
@@ -178,7 +194,7 @@ def test_changes_that_no_flush_has_covered(session: Session) -> None:
     complete(session, two)
     complete(session, flush, result=0)
     assert file.changed  # the flush was submitted before the second write had completed
-    again = operations.flush_request(FILE)
+    again = operations.whole_request(Op.FLUSH, FILE)
     session.add(again)
     session.messages_to_send(0.0)
     complete(session, again, result=0)

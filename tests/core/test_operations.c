@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "op_properties.h"
 #include "session/operations.h"
 
 enum {
@@ -19,19 +20,41 @@ static const struct aiod_handle controlling = {.use = {.ioctls = {listed, 2}}};
 
 static enum aiod_reason reason;
 
+/* protocol/operations.def, as the tests look at it. */
+enum {
+    NOTHING,
+    LENGTH,
+    RANGE,
+};
+
+#define ANY &nothing, NULL
+#define READING &reading, &writing
+#define WRITING &writing, &appending
+#define APPENDING &appending, &reading
+
+static const struct defined {
+    const struct aiod_handle *right;
+    const struct aiod_handle *wrong; /* NULL: any will do */
+    int fields;
+    unsigned flags;
+    unsigned properties;
+} defined_operations[AIOD_WIRE_OPS] = {
+#define AIOD_OPERATION(number, NAME, name, access, ...) [number] = {access, __VA_ARGS__},
+#include "operations.def"
+};
+
 static struct aiod_submission record_of(unsigned op)
 {
-    bool at_the_end = op == AIOD_APPEND || op == AIOD_TRUNCATE;
-    bool whole = op == AIOD_FLUSH || op == AIOD_SIZE || op == AIOD_STAT;
+    int fields = op < AIOD_WIRE_OPS ? defined_operations[op].fields : RANGE;
 
     return (struct aiod_submission){
         .op = (uint16_t)op,
-        .offset = op == AIOD_IOCTL      ? 77
-                  : at_the_end || whole ? 0
-                                        : 4096,
-        .length = op == AIOD_IOCTL ? 8
-                  : whole          ? 0
-                                   : 512,
+        .offset = op == AIOD_IOCTL  ? 77
+                  : fields == RANGE ? 4096
+                                    : 0,
+        .length = op == AIOD_IOCTL    ? 8
+                  : fields != NOTHING ? 512
+                                      : 0,
     };
 }
 
@@ -48,27 +71,14 @@ static bool is_refused(const struct aiod_submission *record, const struct aiod_h
 
 static void what_each_needs_of_a_handle(void)
 {
-    static const struct {
-        unsigned op;
-        const struct aiod_handle *right;
-        const struct aiod_handle *wrong;
-    } needs[] = {
-        {AIOD_READ, &reading, &writing},       {AIOD_WRITE, &writing, &appending},
-        {AIOD_FLUSH, &nothing, NULL},          {AIOD_SIZE, &nothing, NULL},
-        {AIOD_DISCARD, &writing, &appending},  {AIOD_WRITE_ZEROES, &writing, &appending},
-        {AIOD_TRUNCATE, &writing, &appending}, {AIOD_ALLOCATE, &writing, &appending},
-        {AIOD_EXTENTS, &reading, &writing},    {AIOD_COPY_RANGE, &writing, &appending},
-        {AIOD_PREFETCH, &reading, &writing},   {AIOD_STAT, &nothing, NULL},
-        {AIOD_IOCTL, &controlling, NULL},      {AIOD_APPEND, &appending, &reading},
-    };
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        const struct defined *operation = &defined_operations[op];
+        const struct aiod_handle *right = op == AIOD_IOCTL ? &controlling : operation->right;
+        struct aiod_submission record = record_of(op);
 
-    CHECK(sizeof(needs) / sizeof(needs[0]) == AIOD_WIRE_OPS - 1);
-    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++) {
-        struct aiod_submission record = record_of(needs[i].op);
-
-        CHECK(check(&record, needs[i].right) == 0);
+        CHECK(check(&record, right) == 0);
         CHECK(is_refused(&record, NULL, EBADF, AIOD_REASON_NO_HANDLE));
-        CHECK(needs[i].wrong == NULL || is_refused(&record, needs[i].wrong, EBADF, AIOD_REASON_NO_ACCESS));
+        CHECK(operation->wrong == NULL || is_refused(&record, operation->wrong, EBADF, AIOD_REASON_NO_ACCESS));
     }
 }
 
@@ -78,14 +88,27 @@ static void which_flags_each_has(void)
         for (unsigned bit = 0; bit < 16; bit++) {
             struct aiod_submission record = record_of(op);
             unsigned flag = 1u << bit;
-            bool has = (flag == AIOD_FUA && (op == AIOD_WRITE || op == AIOD_WRITE_ZEROES)) ||
-                       (flag == AIOD_UNMAP && op == AIOD_WRITE_ZEROES) ||
-                       (flag == AIOD_KEEP_SIZE && op == AIOD_ALLOCATE);
 
             record.flags = (uint16_t)flag;
-            CHECK((check(&record, NULL) == EINVAL) == !has);
+            CHECK((check(&record, NULL) == EINVAL) == ((defined_operations[op].flags & flag) == 0));
         }
     }
+}
+
+static void what_may_be_repeated(void)
+{
+    CHECK(aiod_op_may_repeat(AIOD_READ) && aiod_op_may_repeat(AIOD_FLUSH)); /* change nothing */
+    CHECK(aiod_op_may_repeat(AIOD_WRITE) && aiod_op_may_repeat(AIOD_DISCARD));
+    CHECK(!aiod_op_may_repeat(AIOD_APPEND) && !aiod_op_may_repeat(AIOD_TRUNCATE) && !aiod_op_may_repeat(AIOD_IOCTL));
+    CHECK(!aiod_op_may_repeat(0) && !aiod_op_may_repeat(AIOD_WIRE_OPS) && !aiod_op_may_repeat(99));
+}
+
+static void what_a_ring_carries(void)
+{
+    CHECK(aiod_op_by_ring(AIOD_READ) && aiod_op_uses_area(AIOD_READ));
+    CHECK(aiod_op_by_ring(AIOD_APPEND) && aiod_op_uses_area(AIOD_APPEND));
+    CHECK(aiod_op_by_ring(AIOD_DISCARD) && !aiod_op_uses_area(AIOD_DISCARD));
+    CHECK(!aiod_op_by_ring(AIOD_STAT) && !aiod_op_uses_area(AIOD_STAT) && !aiod_op_by_ring(99));
 }
 
 static void fields_out_of_range(void)
@@ -118,7 +141,7 @@ static void fields_out_of_range(void)
 static void how_long_each_may_be(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
-        bool bounded = op == AIOD_WRITE_ZEROES || op == AIOD_COPY_RANGE;
+        bool bounded = (defined_operations[op].properties & OP_BOUNDED) != 0;
         uint64_t most = aiod_op_charged(op) ? REQUEST_BYTES : bounded ? AIOD_RANGE_BYTES_MAX : 0;
         struct aiod_submission record = record_of(op);
 
@@ -193,6 +216,8 @@ int main(void)
 {
     what_each_needs_of_a_handle();
     which_flags_each_has();
+    what_may_be_repeated();
+    what_a_ring_carries();
     fields_out_of_range();
     how_long_each_may_be();
     ioctls_by_number_and_size();

@@ -14,20 +14,8 @@
 #endif
 
 enum aiod_op {
-    AIOD_READ = 1,
-    AIOD_WRITE = 2,
-    AIOD_FLUSH = 3,
-    AIOD_SIZE = 4,
-    AIOD_DISCARD = 5,
-    AIOD_WRITE_ZEROES = 6,
-    AIOD_TRUNCATE = 7,
-    AIOD_ALLOCATE = 8,
-    AIOD_EXTENTS = 9,
-    AIOD_COPY_RANGE = 10,
-    AIOD_PREFETCH = 11,
-    AIOD_STAT = 12,
-    AIOD_IOCTL = 13,
-    AIOD_APPEND = 14,
+#define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties) AIOD_##NAME = (number),
+#include "operations.def"
     AIOD_WIRE_OPS, /* one more than the last on the wire */
     /* Not on the wire; here because they are counted alike. */
     AIOD_OPEN = AIOD_WIRE_OPS,

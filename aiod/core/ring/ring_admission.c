@@ -74,19 +74,14 @@ static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
     return record;
 }
 
-static bool uses_area(unsigned op)
-{
-    return op == AIOD_RING_READ || op == AIOD_RING_WRITE || op == AIOD_RING_APPEND;
-}
-
 /* Is it one that a ring carries, and is its place in the area there? */
 static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
 {
-    if (entry->op == AIOD_EXTENTS || entry->op == AIOD_STAT || entry->op == AIOD_IOCTL || entry->reserved != 0 ||
+    if (!aiod_op_by_ring(entry->op) || entry->reserved != 0 ||
         (entry->op != AIOD_RING_COPY_RANGE && (entry->source != 0 || entry->source_offset != 0))) {
         return false;
     }
-    if (!uses_area(entry->op)) {
+    if (!aiod_op_uses_area(entry->op)) {
         return entry->buffer == 0;
     }
     return entry->length > ring->request_bytes_max || /* which has an errno of its own */

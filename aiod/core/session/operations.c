@@ -2,6 +2,8 @@
 
 #include <errno.h>
 
+#include "op_properties.h"
+
 enum access {
     ANY,
     READING,
@@ -11,6 +13,7 @@ enum access {
 
 /* Which fields of the record an operation uses; the others must be 0. */
 enum {
+    NOTHING = 0,
     OFFSET = 1,
     LENGTH = 2,
     RANGE = OFFSET | LENGTH,
@@ -19,27 +22,15 @@ enum {
 struct operation {
     enum access access;
     unsigned fields;
-    unsigned flags; /* enum aiod_op_flag */
-    bool charged;
-    bool payload;
-    bool bounded; /* by AIOD_RANGE_BYTES_MAX */
+    unsigned flags;      /* enum aiod_op_flag */
+    unsigned properties; /* enum aiod_op_property */
+    bool by_ring;
 };
 
 static const struct operation operations[AIOD_WIRE_OPS] = {
-    [AIOD_READ] = {.access = READING, .fields = RANGE, .charged = true},
-    [AIOD_WRITE] = {.access = WRITING, .fields = RANGE, .flags = AIOD_FUA, .charged = true, .payload = true},
-    [AIOD_FLUSH] = {.access = ANY},
-    [AIOD_SIZE] = {.access = ANY},
-    [AIOD_DISCARD] = {.access = WRITING, .fields = RANGE},
-    [AIOD_WRITE_ZEROES] = {.access = WRITING, .fields = RANGE, .flags = AIOD_FUA | AIOD_UNMAP, .bounded = true},
-    [AIOD_TRUNCATE] = {.access = WRITING, .fields = LENGTH},
-    [AIOD_ALLOCATE] = {.access = WRITING, .fields = RANGE, .flags = AIOD_KEEP_SIZE},
-    [AIOD_EXTENTS] = {.access = READING, .fields = RANGE},
-    [AIOD_COPY_RANGE] = {.access = WRITING, .fields = RANGE, .bounded = true},
-    [AIOD_PREFETCH] = {.access = READING, .fields = RANGE},
-    [AIOD_STAT] = {.access = ANY},
-    [AIOD_IOCTL] = {.access = ANY, .fields = RANGE, .charged = true, .payload = true},
-    [AIOD_APPEND] = {.access = APPENDING, .fields = LENGTH, .charged = true, .payload = true},
+#define AIOD_OPERATION(number, NAME, name, ...) [number] = {__VA_ARGS__, false},
+#define AIOD_RING_OPERATION(number, NAME, name, ...) [number] = {__VA_ARGS__, true},
+#include "operations.def"
 };
 
 bool aiod_op_known(unsigned op)
@@ -47,14 +38,34 @@ bool aiod_op_known(unsigned op)
     return op >= AIOD_READ && op < AIOD_WIRE_OPS;
 }
 
+static bool has(unsigned op, unsigned property)
+{
+    return aiod_op_known(op) && (operations[op].properties & property) != 0;
+}
+
 bool aiod_op_charged(unsigned op)
 {
-    return aiod_op_known(op) && operations[op].charged;
+    return has(op, OP_CHARGED);
 }
 
 bool aiod_op_has_payload(unsigned op)
 {
-    return aiod_op_known(op) && operations[op].payload;
+    return has(op, OP_PAYLOAD);
+}
+
+bool aiod_op_by_ring(unsigned op)
+{
+    return aiod_op_known(op) && operations[op].by_ring;
+}
+
+bool aiod_op_uses_area(unsigned op)
+{
+    return aiod_op_by_ring(op) && has(op, OP_PAYLOAD | OP_REPLIES);
+}
+
+bool aiod_op_may_repeat(unsigned op)
+{
+    return aiod_op_known(op) && (!has(op, OP_CHANGES) || has(op, OP_REPEATABLE));
 }
 
 uint64_t aiod_op_result_bytes(unsigned op, uint64_t length)
@@ -75,33 +86,15 @@ uint64_t aiod_op_result_bytes(unsigned op, uint64_t length)
 
 uint64_t aiod_op_cost(unsigned op, uint64_t length)
 {
-    switch (op) {
-    case AIOD_READ:
-    case AIOD_WRITE:
-    case AIOD_APPEND:
-    case AIOD_WRITE_ZEROES:
-    case AIOD_COPY_RANGE:
-        return length;
-    default:
-        return 0;
-    }
+    return has(op, OP_COSTS) ? length : 0;
 }
 
 uint64_t aiod_op_moved_bytes(unsigned op, uint64_t length, int64_t result)
 {
-    if (result < 0) {
+    if (result < 0 || !has(op, OP_MOVES)) {
         return 0;
     }
-    switch (op) {
-    case AIOD_READ:
-    case AIOD_WRITE:
-    case AIOD_COPY_RANGE:
-        return (uint64_t)result;
-    case AIOD_APPEND: /* whose result is an offset */
-        return length;
-    default:
-        return 0;
-    }
+    return op == AIOD_APPEND ? length : (uint64_t)result; /* the result of an APPEND is an offset */
 }
 
 static bool form_is_right(const struct aiod_submission *record)
@@ -131,25 +124,15 @@ static bool access_is_right(enum access access, const struct aiod_handle_use *us
 
 static bool length_is_right(const struct aiod_submission *record, uint64_t request_bytes_max)
 {
-    const struct operation *operation = &operations[record->op];
-
-    return (!operation->charged || record->length <= request_bytes_max) &&
-           (!operation->bounded || record->length <= AIOD_RANGE_BYTES_MAX);
+    return (!has(record->op, OP_CHARGED) || record->length <= request_bytes_max) &&
+           (!has(record->op, OP_BOUNDED) || record->length <= AIOD_RANGE_BYTES_MAX);
 }
 
 /* Whether what it may make of the file is small enough. An append's end is not known yet: the worker looks (io.c). */
 static bool size_is_right(const struct aiod_submission *record, uint64_t size_max)
 {
-    switch (record->op) {
-    case AIOD_WRITE:
-    case AIOD_WRITE_ZEROES:
-    case AIOD_TRUNCATE: /* whose offset is 0 */
-    case AIOD_ALLOCATE:
-    case AIOD_COPY_RANGE:
-        return size_max == 0 || record->length == 0 || record->offset + record->length <= size_max;
-    default:
-        return true;
-    }
+    return !has(record->op, OP_ENLARGES) || size_max == 0 || record->length == 0 ||
+           record->offset + record->length <= size_max;
 }
 
 static int refuse(enum aiod_reason *reason, enum aiod_reason why, int error)
@@ -184,7 +167,7 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
 
 const void *aiod_flush_group(unsigned op, const struct aiod_handle *handle)
 {
-    bool joins = op == AIOD_FLUSH && !aiod_write_loss_unreported(&handle->file->write_loss, &handle->loss_reader);
+    bool joins = has(op, OP_GROUPED) && !aiod_write_loss_unreported(&handle->file->write_loss, &handle->loss_reader);
 
     return joins ? &handle->file->flushes : NULL;
 }

@@ -20,6 +20,13 @@ bool aiod_op_charged(unsigned op);
 /* Does a request of it bring a payload along, if its length is not 0? */
 bool aiod_op_has_payload(unsigned op);
 
+/* Does a ring carry it? And has it a buffer in the ring's area then? */
+bool aiod_op_by_ring(unsigned op);
+bool aiod_op_uses_area(unsigned op);
+
+/* May it be executed twice: it changes nothing, or does the same again? An unknown operation may not. */
+bool aiod_op_may_repeat(unsigned op);
+
 /* Bytes of payload that a completion of it may have, `length` being the request's; 0: it has none. */
 uint64_t aiod_op_result_bytes(unsigned op, uint64_t length);
 

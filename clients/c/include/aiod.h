@@ -57,7 +57,7 @@
  *     Handles keep their numbers, buffer addresses and contents are preserved, and new requests wait. Of the
  *     requests in flight
  *
- *     - those that change nothing (READ, FLUSH, SIZE, PREFETCH, CANCEL) are submitted again, with a new deadline_ms;
+ *     - those that change nothing (READ, FLUSH, SIZE and the like) are submitted again, with a new deadline_ms;
  *     - those that were not executed are submitted again: requests submitted after the engine had gone, requests
  *       that a stopping daemon refused, and unfinished ones if the daemon stopped in order and reported that it had
  *       not executed them;

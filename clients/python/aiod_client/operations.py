@@ -7,13 +7,15 @@ that is not C-contiguous, OSError (EINVAL) for ranges that make no sense.
 from __future__ import annotations
 
 import errno
+import functools
 import operator
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import Request
-from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
+from aiod_client.wire import RANGE_BYTES_MAX
+from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty, op_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -83,24 +85,16 @@ def append_request(handle: int, data: Any) -> Request:
     return Request(Op.APPEND, handle, 0, len(payload), payload, len(payload))
 
 
-def flush_request(handle: int) -> Request:
-    """A flush of every write completed before it was submitted."""
-    return Request(Op.FLUSH, handle, 0, 0, None, 0)
+def whole_request(op: Op, handle: int) -> Request:
+    """A request without arguments: flush, size, stat."""
+    return Request(op, handle, 0, 0, None, 0)
 
 
-def size_request(handle: int) -> Request:
-    """The file's size in bytes."""
-    return Request(Op.SIZE, handle, 0, 0, None, 0)
-
-
-def stat_request(handle: int) -> Request:
-    """The file's FileStat."""
-    return Request(Op.STAT, handle, 0, 0, None, 0)
-
-
-def discard_request(handle: int, offset: int, length: int) -> Request:
-    """Give a range's room back."""
-    return _range_request(Op.DISCARD, handle, offset, length)
+def range_request(op: Op, handle: int, offset: int, length: int, flags: int = 0) -> Request:
+    """A request about a range, without a payload: discard, extents, prefetch."""
+    offset, length = operator.index(offset), operator.index(length)
+    _check_range(op_name(op), length, offset)
+    return Request(op, handle, offset, length, None, 0, flags)
 
 
 def write_zeroes_request(
@@ -112,7 +106,7 @@ def write_zeroes_request(
 ) -> Request:
     """Have a range read as zeroes; with `unmap` its room may be given back."""
     flags = (OpFlag.UNMAP if unmap else 0) | (OpFlag.FUA if fua else 0)
-    return _range_request(Op.WRITE_ZEROES, handle, offset, length, int(flags))
+    return range_request(Op.WRITE_ZEROES, handle, offset, length, int(flags))
 
 
 def truncate_request(handle: int, size: int) -> Request:
@@ -124,17 +118,12 @@ def truncate_request(handle: int, size: int) -> Request:
 
 def allocate_request(handle: int, offset: int, length: int, keep_size: bool = False) -> Request:  # noqa: FBT001, FBT002
     """Reserve room for a range."""
-    return _range_request(Op.ALLOCATE, handle, offset, length, int(OpFlag.KEEP_SIZE) if keep_size else 0)
-
-
-def extents_request(handle: int, offset: int, length: int) -> Request:
-    """What of a range is data and what is a hole: as many Extents as one completion has."""
-    return _range_request(Op.EXTENTS, handle, offset, length)
+    return range_request(Op.ALLOCATE, handle, offset, length, int(OpFlag.KEEP_SIZE) if keep_size else 0)
 
 
 def copy_range_request(handle: int, source: int, source_offset: int, offset: int, length: int) -> Request:
     """Copy from the handle `source`."""
-    request = _range_request(Op.COPY_RANGE, handle, offset, length)
+    request = range_request(Op.COPY_RANGE, handle, offset, length)
     request.source, request.source_offset = source, operator.index(source_offset)
     _check_range("copy_range from", request.length, request.source_offset)
     # What the daemon says too, but of a long copy it sees only parts, which may not overlap.
@@ -149,11 +138,6 @@ def copies_itself_in_parts(copy: Request) -> bool:
     return copy.source == copy.handle and copy.length > RANGE_BYTES_MAX
 
 
-def prefetch_request(handle: int, offset: int, length: int) -> Request:
-    """Have a range read ahead."""
-    return _range_request(Op.PREFETCH, handle, offset, length)
-
-
 def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
     """An ioctl that the export lists; its result is the call's value, and the argument as it is afterwards."""
     payload, number = _bytes_of(argument), operator.index(number)
@@ -162,25 +146,24 @@ def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
     return Request(Op.IOCTL, handle, number, len(payload), payload, len(payload))
 
 
-_MAKERS: Final[dict[str, Callable[..., Request]]] = {
+_SPECIAL: Final[dict[str, Callable[..., Request]]] = {
     "read": read_request,
     "read_into": read_into_request,
     "readv": readv_request,
     "write": write_request,
     "writev": writev_request,
     "append": append_request,
-    "flush": flush_request,
-    "size": size_request,
-    "stat": stat_request,
-    "discard": discard_request,
     "write_zeroes": write_zeroes_request,
     "truncate": truncate_request,
     "allocate": allocate_request,
-    "extents": extents_request,
     "copy_range": copy_range_request,
-    "prefetch": prefetch_request,
     "ioctl": ioctl_request,
 }
+_PLAIN: Final[dict[str, Callable[..., Request]]] = {
+    op_name(op): functools.partial(range_request if OpProperty.RANGE in properties else whole_request, op)
+    for op, properties in PROPERTIES.items()
+}
+_MAKERS: Final = _PLAIN | _SPECIAL
 
 
 def from_tuple(handle: int, item: Any, link: Any) -> Request:
@@ -205,12 +188,6 @@ def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float |
         for request in requests:
             request.deadline_s = deadline_s
     return requests
-
-
-def _range_request(op: Op, handle: int, offset: int, length: int, flags: int = 0) -> Request:
-    offset, length = operator.index(offset), operator.index(length)
-    _check_range(op.name.lower(), length, offset)
-    return Request(op, handle, offset, length, None, 0, flags)
 
 
 def _check_range(operation: str, length: int, offset: int) -> None:

@@ -9,7 +9,7 @@ import errno
 import os
 from typing import Final
 
-from aiod_client.wire import Op
+from aiod_protocol.operations import Op, op_name
 from aiod_protocol.reasons import Reason, parse_reason
 
 _ADVICE: Final = {
@@ -39,8 +39,6 @@ _OF_A_REQUEST: Final = {
     errno.EPERM: "the file is immutable, append-only or sealed",
 }
 
-_OPS: Final = {int(op): op.name.lower() for op in Op}
-
 
 def errno_name(number: int) -> str:
     """The name, as "ENOSPC" for errno.ENOSPC; the number itself when it has no name."""
@@ -65,7 +63,7 @@ def explain(op: int, name: str, offset: int, length: int, number: int, reason: i
 
 def what_is_asked(op: int, name: str, offset: int, length: int) -> str:
     """The request itself: "write of 4096 bytes at 0 on disk/a"."""
-    return f"{_OPS.get(op, 'unknown operation')}{_extent(op, offset, length)} on {name}"
+    return f"{op_name(op)}{_extent(op, offset, length)} on {name}"
 
 
 def _extent(op: int, offset: int, length: int) -> str:

@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import msgpack
 
+from aiod_protocol.operations import Op as Op  # noqa: PLC0414 - part of the wire
+from aiod_protocol.operations import OpFlag as OpFlag  # noqa: PLC0414
+
 VERSIONS: Final = (1,)
 FEATURES: Final[tuple[str, ...]] = ()
 
@@ -49,34 +52,6 @@ class MessageType(enum.IntEnum):
     REOPEN = 16
     REPEATED = 17
     GO = 18
-
-
-class Op(enum.IntEnum):
-    """Operation of a submission record; docs/operations.md says what each means."""
-
-    READ = 1
-    WRITE = 2
-    FLUSH = 3
-    SIZE = 4
-    DISCARD = 5
-    WRITE_ZEROES = 6
-    TRUNCATE = 7
-    ALLOCATE = 8
-    EXTENTS = 9
-    COPY_RANGE = 10
-    PREFETCH = 11
-    STAT = 12
-    IOCTL = 13
-    APPEND = 14
-
-
-class OpFlag(enum.IntFlag):
-    """Bits of a submission record's flags."""
-
-    FUA = 1
-    UNMAP = 2
-    KEEP_SIZE = 4
-    REPEAT = 0x8000
 
 
 class OpenFlag(enum.IntFlag):

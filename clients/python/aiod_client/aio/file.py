@@ -15,6 +15,7 @@ from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.transport import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType
+from aiod_protocol.operations import Op
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -140,16 +141,16 @@ class File:
 
     async def flush(self, *, timeout: float | None = None) -> None:
         """Make every write that had completed safe on disk."""
-        await self._perform(operations.flush_request(self._handle), timeout)
+        await self._perform(operations.whole_request(Op.FLUSH, self._handle), timeout)
 
     async def size(self, *, timeout: float | None = None) -> int:
         """The file's size in bytes."""
-        result: int = await self._perform(operations.size_request(self._handle), timeout)
+        result: int = await self._perform(operations.whole_request(Op.SIZE, self._handle), timeout)
         return result
 
     async def stat(self, *, timeout: float | None = None) -> FileStat:
         """The file's properties."""
-        result: FileStat = await self._perform(operations.stat_request(self._handle), timeout)
+        result: FileStat = await self._perform(operations.whole_request(Op.STAT, self._handle), timeout)
         return result
 
     async def discard(self, offset: int, length: int, *, timeout: float | None = None) -> None:
@@ -157,7 +158,7 @@ class File:
 
         OSError (EOPNOTSUPP) where the file system or device cannot.
         """
-        await self._perform(operations.discard_request(self._handle, offset, length), timeout)
+        await self._perform(operations.range_request(Op.DISCARD, self._handle, offset, length), timeout)
 
     async def write_zeroes(
         self, offset: int, length: int, *, unmap: bool = False, fua: bool = False, timeout: float | None = None
@@ -182,7 +183,7 @@ class File:
         found: list[Extent] = []
         end = operations.OFFSET_MAX if length is None else offset + length
         while True:
-            request = operations.extents_request(self._handle, offset, end - offset)
+            request = operations.range_request(Op.EXTENTS, self._handle, offset, end - offset)
             more: list[Extent] = await self._perform(request, timeout)
             found += more
             if len(more) < EXTENTS_MAX:
@@ -208,7 +209,7 @@ class File:
     async def prefetch(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> None:
         """Have a range (None: up to the end of the file) read ahead, 1 GiB of it at most. A hint."""
         length = operations.OFFSET_MAX - offset if length is None else length
-        await self._perform(operations.prefetch_request(self._handle, offset, length), timeout)
+        await self._perform(operations.range_request(Op.PREFETCH, self._handle, offset, length), timeout)
 
     async def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
         """Send an ioctl; returns the call's value, and `argument` as it is afterwards.

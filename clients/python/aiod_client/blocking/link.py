@@ -52,9 +52,9 @@ from aiod_client.errors import AiodError, cancelled, closed, forked, reentered, 
 from aiod_client.requests.pending import Call, Pending, Request
 from aiod_client.ring.transport import LOST, Lane, memory_of
 from aiod_client.session.handshake import LastWord, goodbye
-from aiod_client.session.open_files import CHANGES, OpenFile
 from aiod_client.session.session import GRACE_S, Session
 from aiod_client.wire import MessageType, OpFlag
+from aiod_protocol.operations import changes_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from aiod_client._ring import Ring
     from aiod_client.connection.reconnect import Connection, Redial
     from aiod_client.session.handshake import Message, Welcome
+    from aiod_client.session.open_files import OpenFile
 
 log = logging.getLogger("aiod_client")
 
@@ -182,7 +183,7 @@ class Link:
                 raise
             if not self._session.resumable or self._session.ended is not None:
                 return False
-            if request.sent and request.op in CHANGES:
+            if request.sent and changes_file(request.op):
                 request.flags |= OpFlag.REPEAT
             return True
 

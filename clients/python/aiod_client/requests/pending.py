@@ -14,6 +14,7 @@ from aiod_client.errors import tell_written
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import Pieces
 from aiod_client.wire import MessageType, Op, OpenFlag, WireError
+from aiod_protocol.operations import OpProperty, op_name, operations_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +152,7 @@ class Request(Pending):
 
     def __str__(self) -> str:
         """For people: what was asked."""
-        name = Op(self.op).name.lower()
+        name = op_name(self.op)
         return f"{name} of {self.length} bytes at {self.offset}" if self.length else name
 
 
@@ -176,7 +177,7 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.IOCTL): _parse_ioctl,
 }
 
-HAVE_PAYLOAD: Final = frozenset({_READ, *_PARSERS})
+HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)
 """The operations whose result is a number of bytes that come with it."""
 
 

@@ -36,6 +36,7 @@ from aiod_client.sentences import explain
 from aiod_client.session.handshake import LastWord
 from aiod_client.session.session import GRACE_S
 from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
+from aiod_protocol.operations import OpProperty, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ _APPEND: Final = int(Op.APPEND)
 _FLUSH: Final = int(Op.FLUSH)
 _REPEAT: Final = int(OpFlag.REPEAT)
 _IN_PARTS: Final = frozenset({_READ, _WRITE})
-_SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), int(Op.COPY_RANGE)})
-_NOT_CARRIED: Final = frozenset({int(Op.EXTENTS), int(Op.STAT), int(Op.IOCTL)})
+_SPLIT_BY_RANGE: Final = operations_with(OpProperty.BOUNDED)
+_CARRIED: Final = operations_with(OpProperty.RING)
 
 _Part = tuple[Request, int, int]
 """A request, and which bytes of it."""
@@ -93,7 +94,7 @@ class Lane:
         """Whether `request` is one for the ring."""
         return (
             self.ended is None
-            and request.op not in _NOT_CARRIED
+            and request.op in _CARRIED
             and not request.flags & _REPEAT
             and (request.op != _APPEND or request.length <= self._part_max)
         )

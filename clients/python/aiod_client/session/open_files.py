@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.requests.pending import Call
-from aiod_client.wire import Op, OpFlag
+from aiod_protocol.operations import Op, OpFlag, changes_file, may_repeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 _FLUSH: Final = int(Op.FLUSH)
 _FUA: Final = int(OpFlag.FUA)
-
-CHANGES: Final = frozenset(
-    map(
-        int,
-        (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.COPY_RANGE, Op.TRUNCATE, Op.ALLOCATE, Op.APPEND, Op.IOCTL),
-    )
-)
-"""The operations that (may) change a file."""
-
-_REPEATABLE: Final = frozenset(map(int, (Op.WRITE, Op.DISCARD, Op.WRITE_ZEROES, Op.COPY_RANGE)))
-"""Those of them that do the same when they are done twice."""
 
 
 @dataclass(slots=True)
@@ -104,7 +93,7 @@ class OpenFiles(dict[int, OpenFile]):
         file = self.get(request.handle)
         if file is None:
             return
-        if request.op in CHANGES:
+        if changes_file(request.op):
             if request.error is not None or not request.flags & _FUA:
                 file.dirty.add(file.epoch)
         elif request.op == _FLUSH and request.error is None:
@@ -112,9 +101,7 @@ class OpenFiles(dict[int, OpenFile]):
 
     def may_repeat(self, request: Request) -> bool:
         """Whether a request that was sent may be sent again, though it may have been done."""
-        if request.op not in CHANGES:
-            return True
-        if request.op not in _REPEATABLE:
+        if not may_repeat(request.op):
             return False
         return not request.source or not self._is_one_file(request.source, request.handle)
 

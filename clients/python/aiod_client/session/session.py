@@ -59,8 +59,9 @@ from aiod_client.session.handshake import (
     parse_reply,
     refusal,
 )
-from aiod_client.session.open_files import CHANGES, OpenFiles
+from aiod_client.session.open_files import OpenFiles
 from aiod_client.wire import COMPLETION, RANGE_BYTES_MAX, SUBMISSION, MessageType, Op, OpFlag
+from aiod_protocol.operations import OpProperty, changes_file, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
 
 PART_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -93,7 +94,7 @@ _FLUSH: Final = int(Op.FLUSH)
 _REPEAT: Final = int(OpFlag.REPEAT)
 _WRITE: Final = int(Op.WRITE)
 _COPY_RANGE: Final = int(Op.COPY_RANGE)
-_SPLIT_BY_RANGE: Final = frozenset({int(Op.WRITE_ZEROES), _COPY_RANGE})
+_SPLIT_BY_RANGE: Final = operations_with(OpProperty.BOUNDED)
 _SUBMIT: Final = int(MessageType.SUBMIT)
 _COMPLETE: Final = int(MessageType.COMPLETE)
 
@@ -615,7 +616,7 @@ class Session:
                 request.fail(self._unknown(request))
                 failed.append(request)
             elif request.length <= self._part_max or self._add_long(request):
-                if request.sent and request.op in CHANGES:
+                if request.sent and changes_file(request.op):
                     request.flags |= _REPEAT
                     self._repeats.append(request)
                 else:
