@@ -1,6 +1,6 @@
 /*
- * Where the poller and its clients can only run on one CPU the poller sleeps as soon as there is nothing to do, however long it
- * may look on: here for so long that a look would not end within the test.
+ * A poller that shares its only CPU with all its clients sleeps at once when it has nothing to do, whatever
+ * ring_poll_max_us allows: here a poll would not end within the test.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -32,7 +32,7 @@ int main(void)
 
     CPU_ZERO(&cpus);
     CPU_SET((size_t)sched_getcpu(), &cpus);
-    CHECK(sched_setaffinity(0, sizeof(cpus), &cpus) == 0); /* the threads to come have it, too */
+    CHECK(sched_setaffinity(0, sizeof(cpus), &cpus) == 0); /* inherited by the threads that are created later */
     faults_install();
     path = engine_start(&(struct engine_config){
         .inline_read_max = 4096, .poll_max_ns = POLL_MAX_NS, .max_threads = 1, .handles_max = 16});
@@ -40,7 +40,8 @@ int main(void)
     engine_add_file("file", file);
     raw_attach(&ring, path, 16, 4096, "file");
     for (uint32_t i = 0; i < ROUNDS; i++) {
-        if (i % 2 == 0) { /* else it is found while it is looked for, as it seems: each time the while would double */
+        if (i % 2 ==
+            0) { /* in the other rounds the poller finds the request before it sleeps, which would double its polling time */
             wait_asleep(&ring);
         }
         raw_put(&ring, i, &(struct aiod_ring_sqe){.op = AIOD_RING_READ, .handle = ring.handle});

@@ -1,4 +1,4 @@
-/* A client of libaiod and an engine: every request ends once, with its result or its errno. */
+/* libaiod and an engine: every request ends exactly once, with its result or its errno. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -72,7 +72,7 @@ static void reads_and_writes(void)
     check_bytes(file, "written", 7, FILE_BYTES);
 }
 
-static void inline_and_by_workers(void)
+static void reads_and_writes_complete_inline_and_by_workers(void)
 {
     begin(65536);
     reads_and_writes();
@@ -94,8 +94,8 @@ static struct aiod_op read_of(uint64_t offset, uint64_t length)
                             .buffer = aiod_alloc(client, length)};
 }
 
-/* Many in flight, by several rounds of the queues. */
-static void a_full_ring(uint64_t inline_read_max)
+/* `entries` requests in flight, while the indices go round the queues many times. */
+static void a_full_ring_loses_no_request(uint64_t inline_read_max)
 {
     enum {
         COUNT = 16,
@@ -148,7 +148,7 @@ static int64_t result_of(struct aiod_op op, uint32_t *reason)
     return op.result;
 }
 
-static void what_is_refused(void)
+static void invalid_requests_end_with_errno_and_reason(void)
 {
     char *buffer;
     uint32_t reason;
@@ -168,7 +168,7 @@ static void what_is_refused(void)
     CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 2 << 20, .buffer = buffer},
                     &reason) == -EMSGSIZE &&
           reason == AIOD_RING_TOO_LONG);
-    /* Behind the area, and over its end. */
+    /* Buffers outside the area. */
     CHECK(
         result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = handle, .length = 1, .buffer = buffer + (64 << 20)},
                   &reason) == -EINVAL);
@@ -180,7 +180,7 @@ static void what_is_refused(void)
     end();
 }
 
-static void the_other_operations(void)
+static void size_copy_truncate_zeroes_and_append_work(void)
 {
     uint32_t reason;
     uint32_t other;
@@ -214,7 +214,7 @@ static void the_other_operations(void)
 
 /* ---- threads ---------------------------------------------------------------------------------------------------------- */
 
-static void *read_in_thread(void *argument)
+static void *read_repeatedly(void *argument)
 {
     char data[4096];
     uint64_t at = (uintptr_t)argument * 5000;
@@ -227,13 +227,13 @@ static void *read_in_thread(void *argument)
     return NULL;
 }
 
-static void threads_share_a_client(uint64_t inline_read_max)
+static void threads_share_a_client_without_mixing_data(uint64_t inline_read_max)
 {
     pthread_t threads[6];
 
     begin_with(inline_read_max, 50000, 4, NULL);
     for (uintptr_t i = 0; i < 6; i++) {
-        CHECK(pthread_create(&threads[i], NULL, read_in_thread, (void *)i) == 0);
+        CHECK(pthread_create(&threads[i], NULL, read_repeatedly, (void *)i) == 0);
     }
     for (unsigned i = 0; i < 6; i++) {
         pthread_join(threads[i], NULL);
@@ -241,8 +241,8 @@ static void threads_share_a_client(uint64_t inline_read_max)
     end();
 }
 
-/* What is awaited is its waiter's, whoever takes the completions: here a thread that does nothing else. */
-static void *reap_in_thread(void *argument)
+/* An awaited request is returned to its waiter only, although another thread takes all completions. */
+static void *reap_until_stopped(void *argument)
 {
     _Atomic bool *stop = argument;
     uint64_t seen = 0;
@@ -257,7 +257,7 @@ static void *reap_in_thread(void *argument)
     return NULL;
 }
 
-static void *look_in_thread(void *argument)
+static void *poll_for_reads(void *argument)
 {
     uint64_t at = (uintptr_t)argument * 5000;
 
@@ -278,7 +278,7 @@ static void *look_in_thread(void *argument)
     return NULL;
 }
 
-static void what_is_awaited_is_not_reaped(uint64_t inline_read_max)
+static void awaited_requests_are_not_reaped(uint64_t inline_read_max)
 {
     pthread_t threads[4];
     pthread_t reaper;
@@ -287,9 +287,9 @@ static void what_is_awaited_is_not_reaped(uint64_t inline_read_max)
     struct aiod_op *one = &op;
 
     begin_with(inline_read_max, 50000, 4, NULL);
-    CHECK(pthread_create(&reaper, NULL, reap_in_thread, &stop) == 0);
+    CHECK(pthread_create(&reaper, NULL, reap_until_stopped, &stop) == 0);
     for (uintptr_t i = 0; i < 4; i++) {
-        CHECK(pthread_create(&threads[i], NULL, look_in_thread, (void *)i) == 0);
+        CHECK(pthread_create(&threads[i], NULL, poll_for_reads, (void *)i) == 0);
     }
     for (unsigned i = 0; i < 4; i++) {
         pthread_join(threads[i], NULL);
@@ -308,7 +308,7 @@ static void what_is_awaited_is_not_reaped(uint64_t inline_read_max)
 
 /* ---- ends -------------------------------------------------------------------------------------------------------------- */
 
-/* The one worker waits at the gate, so that everything else stays queued. */
+/* The only worker waits at the gate, so that all other requests stay queued. */
 static struct gate gate;
 
 static void begin_blocked_with(const struct aiod_options *options)
@@ -322,7 +322,7 @@ static void begin_blocked(void)
     begin_blocked_with(NULL);
 }
 
-static void cancelled_and_late(void)
+static void cancelled_and_expired_requests_are_not_executed(void)
 {
     struct aiod_op ops[3];
 
@@ -335,7 +335,7 @@ static void cancelled_and_late(void)
         CHECK(aiod_submit(client, &op, 1) == 1);
     }
     CHECK(aiod_wait(client, &ops[1], AIOD_NO_TIMEOUT) ==
-          0); /* by the main loop's timer, which the poller has asked for */
+          0); /* by the timer of the main loop, which the poller has set */
     CHECK(ops[1].result == -ETIMEDOUT && ops[1].reason == AIOD_RING_DEADLINE);
     engine_wait_taken(2);
     CHECK(!aiod_done(&ops[0]));
@@ -348,7 +348,7 @@ static void cancelled_and_late(void)
     end();
 }
 
-static void an_abandoned_request(void)
+static void abandoned_requests_are_freed_and_not_reaped(void)
 {
     struct aiod_op *op;
     char data[16];
@@ -365,8 +365,8 @@ static void an_abandoned_request(void)
     end();
 }
 
-/* Its handle, its memory and its requests are given back, one of them at work and one queued. */
-static void a_client_that_goes(void)
+/* The engine releases the handle, the memory and both requests, of which one is active and one queued. */
+static void a_client_that_disconnects_leaves_nothing_in_the_engine(void)
 {
     struct aiod_op ops[2];
 
@@ -384,8 +384,8 @@ static void a_client_that_goes(void)
     close(file);
 }
 
-/* A handle is closed when what is in flight on it has completed, and means nothing from the beginning. */
-static void a_handle_closed_under_requests(void)
+/* A handle is closed when its requests in flight have completed; new requests fail at once. */
+static void close_waits_for_requests_and_refuses_new_ones(void)
 {
     struct aiod_op op;
     uint32_t reason;
@@ -411,7 +411,7 @@ static void *close_in_thread(void *result)
     return NULL;
 }
 
-/* A call that is not answered holds up no other, of its own client neither. */
+/* A call without an answer blocks no other call of the client. */
 static void calls_do_not_wait_for_each_other(void)
 {
     struct aiod_op op;
@@ -437,7 +437,7 @@ static void calls_do_not_wait_for_each_other(void)
     end();
 }
 
-static void a_call_is_not_answered_in_time(void)
+static void a_call_without_an_answer_times_out(void)
 {
     struct aiod_op op;
 
@@ -449,11 +449,11 @@ static void a_call_is_not_answered_in_time(void)
     CHECK(strstr(aiod_error(), "in time") != NULL);
     gate_open(&gate);
     CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0 && op.result == 4096);
-    open_handle(AIOD_OPEN_READ); /* the answer that comes too late is nobody's */
+    open_handle(AIOD_OPEN_READ); /* the late answer is ignored */
     end();
 }
 
-static void a_draining_engine(void)
+static void a_draining_engine_refuses_new_requests(void)
 {
     struct aiod_op op;
     uint32_t reason;
@@ -472,7 +472,7 @@ static void a_draining_engine(void)
 
 /* ---- an event loop ----------------------------------------------------------------------------------------------------- */
 
-static void waiting_by_the_socket(void)
+static void an_event_loop_is_woken_by_the_socket(void)
 {
     begin_with(0, 0, 4, NULL);
     for (unsigned turn = 0; turn < 200; turn++) {
@@ -494,8 +494,8 @@ static void waiting_by_the_socket(void)
     end();
 }
 
-/* A handle is asked once whether it knows reads that never block. */
-static void reads_that_cannot_be_tried(void)
+/* The engine tries once for each handle whether the file has reads that never block. */
+static void reads_without_nowait_go_to_workers(void)
 {
     int memory = memfd_create("no RWF_NOWAIT", MFD_CLOEXEC);
     char data[100];
@@ -519,23 +519,23 @@ static void reads_that_cannot_be_tried(void)
 int main(void)
 {
     faults_install();
-    inline_and_by_workers();
-    a_full_ring(65536);
-    a_full_ring(0);
-    what_is_refused();
-    the_other_operations();
-    threads_share_a_client(65536);
-    threads_share_a_client(0);
-    what_is_awaited_is_not_reaped(65536);
-    what_is_awaited_is_not_reaped(0);
-    cancelled_and_late();
-    an_abandoned_request();
-    a_client_that_goes();
-    a_handle_closed_under_requests();
+    reads_and_writes_complete_inline_and_by_workers();
+    a_full_ring_loses_no_request(65536);
+    a_full_ring_loses_no_request(0);
+    invalid_requests_end_with_errno_and_reason();
+    size_copy_truncate_zeroes_and_append_work();
+    threads_share_a_client_without_mixing_data(65536);
+    threads_share_a_client_without_mixing_data(0);
+    awaited_requests_are_not_reaped(65536);
+    awaited_requests_are_not_reaped(0);
+    cancelled_and_expired_requests_are_not_executed();
+    abandoned_requests_are_freed_and_not_reaped();
+    a_client_that_disconnects_leaves_nothing_in_the_engine();
+    close_waits_for_requests_and_refuses_new_ones();
     calls_do_not_wait_for_each_other();
-    a_call_is_not_answered_in_time();
-    a_draining_engine();
-    waiting_by_the_socket();
-    reads_that_cannot_be_tried();
+    a_call_without_an_answer_times_out();
+    a_draining_engine_refuses_new_requests();
+    an_event_loop_is_woken_by_the_socket();
+    reads_without_nowait_go_to_workers();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The blocking calls of several threads wait for room in the ring, and say how far they came. */
+/* Blocking calls wait for room in the ring, and report how many bytes a failed write has written. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -64,7 +64,7 @@ static void *write_and_read(void *argument)
         CHECK(memcmp(back, data, BYTES) == 0);
         CHECK(aiod_flush(client, handle, AIOD_NO_TIMEOUT) == 0);
     }
-    if (number == THREADS - 1) { /* beyond the end */
+    if (number == THREADS - 1) { /* across the end of the file */
         CHECK(aiod_pread(client, handle, back, BYTES, FILE_BYTES - 100000, AIOD_NO_TIMEOUT) == 100000);
         CHECK(memcmp(back, data + BYTES - 100000, 100000) == 0);
     }
@@ -73,8 +73,8 @@ static void *write_and_read(void *argument)
     return NULL;
 }
 
-/* More threads than there is room for. */
-static void threads_wait_for_room(const struct aiod_options *options)
+/* The threads need more room than the ring has. */
+static void threads_wait_for_room_and_finish(const struct aiod_options *options)
 {
     pthread_t threads[THREADS];
 
@@ -89,8 +89,8 @@ static void threads_wait_for_room(const struct aiod_options *options)
     end();
 }
 
-/* What the caller has, nobody else gives back. */
-static void the_caller_has_the_area(void)
+/* Only the caller itself could release a buffer. */
+static void a_call_fails_when_the_caller_holds_the_whole_area(void)
 {
     char data[100];
     void *all;
@@ -104,8 +104,8 @@ static void the_caller_has_the_area(void)
     end();
 }
 
-/* Or only a page is left: a long transfer goes by that. */
-static void a_page_is_left(void)
+/* The caller holds all pages but one. */
+static void a_long_transfer_goes_by_the_last_page(void)
 {
     char *data = block(1);
     char *back = malloc(BYTES);
@@ -124,7 +124,7 @@ static void a_page_is_left(void)
     end();
 }
 
-static void a_write_that_fails_part_way(void)
+static void a_failed_write_reports_the_bytes_written(void)
 {
     char *data = block(2);
 
@@ -143,11 +143,11 @@ static void a_write_that_fails_part_way(void)
 int main(void)
 {
     faults_install();
-    threads_wait_for_room(NULL);
-    threads_wait_for_room(&(struct aiod_options){.entries = 4, .never_spin = true});
-    threads_wait_for_room(&(struct aiod_options){.area_bytes = 256 << 10});
-    the_caller_has_the_area();
-    a_page_is_left();
-    a_write_that_fails_part_way();
+    threads_wait_for_room_and_finish(NULL);
+    threads_wait_for_room_and_finish(&(struct aiod_options){.entries = 4, .never_spin = true});
+    threads_wait_for_room_and_finish(&(struct aiod_options){.area_bytes = 256 << 10});
+    a_call_fails_when_the_caller_holds_the_whole_area();
+    a_long_transfer_goes_by_the_last_page();
+    a_failed_write_reports_the_bytes_written();
     return 0;
 }

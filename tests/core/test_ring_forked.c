@@ -1,4 +1,4 @@
-/* A client in a forked child: it leaves its parent's session and memory alone. */
+/* A forked child cannot use its parent's client, and leaves the parent's session and memory intact. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,7 +22,7 @@ static void use(void)
     CHECK(aiod_pread(client, handle, data, 6, 0, AIOD_NO_TIMEOUT) == 6 && memcmp(data, "parent", 6) == 0);
 }
 
-/* What has become of a child that does so. */
+/* Run `child` in a forked process; returns its wait status. */
 static int status_of(void (*child)(void))
 {
     pid_t pid = fork();
@@ -30,7 +30,7 @@ static int status_of(void (*child)(void))
 
     CHECK(pid >= 0);
     if (pid == 0) {
-        signal(SIGSEGV, SIG_DFL); /* a sanitizer's handler */
+        signal(SIGSEGV, SIG_DFL); /* remove a sanitizer's handler */
         child();
         _exit(0);
     }
@@ -76,7 +76,7 @@ static void disconnect(void)
     aiod_disconnect(client);
 }
 
-static void all_of_it(const struct aiod_options *options)
+static void a_child_leaves_the_parent_working(const struct aiod_options *options)
 {
     struct engine_config config = {.inline_read_max = 65536, .max_threads = 4, .handles_max = 16};
     int file = scratch_file(O_RDWR);
@@ -105,7 +105,7 @@ static void all_of_it(const struct aiod_options *options)
 int main(void)
 {
     faults_install();
-    all_of_it(NULL);
-    all_of_it(&(struct aiod_options){.reconnect_timeout_ms = 1000});
+    a_child_leaves_the_parent_working(NULL);
+    a_child_leaves_the_parent_working(&(struct aiod_options){.reconnect_timeout_ms = 1000});
     return 0;
 }

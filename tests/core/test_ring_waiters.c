@@ -1,6 +1,6 @@
 /*
- * One client, shared by an event loop, threads that wait, and threads that open and close: nobody's wake-up is lost to another.
- * tests/model/waiters.pml is the same in small, searched exhaustively.
+ * An event loop, waiting threads and threads that open and close share one client: none of them loses a wake-up.
+ * tests/model/waiters.pml models the same, and is searched exhaustively.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -52,7 +52,7 @@ static void submit_read(struct aiod_op *op, uint64_t at)
     CHECK(aiod_submit(client, &op, 1) == 1);
 }
 
-/* What is there; after sleeping, if there is nothing. Fails if nobody wakes it. */
+/* Reap, after sleeping if no request is done. Fails if the loop is not woken. */
 static unsigned sleep_and_reap(struct aiod_op **done, unsigned max)
 {
     struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
@@ -64,8 +64,8 @@ static unsigned sleep_and_reap(struct aiod_op **done, unsigned max)
     return aiod_reap(client, done, max);
 }
 
-/* With few in flight, so that no other completion of its own wakes it if the wake-up for one is lost. */
-static void be_a_loop(unsigned depth)
+/* With few requests in flight, so that no other completion wakes the loop if a wake-up is lost. */
+static void run_event_loop(unsigned depth)
 {
     struct aiod_op ops[LOOP_DEPTH_MAX];
     struct aiod_op *done[LOOP_DEPTH_MAX];
@@ -91,7 +91,7 @@ static void be_a_loop(unsigned depth)
     }
 }
 
-static void all_at_once(unsigned depth, uint64_t inline_read_max, bool never_spin)
+static void no_wake_up_is_lost(unsigned depth, uint64_t inline_read_max, bool never_spin)
 {
     struct engine_config config = {
         .inline_read_max = inline_read_max, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16};
@@ -109,7 +109,7 @@ static void all_at_once(unsigned depth, uint64_t inline_read_max, bool never_spi
     for (uintptr_t i = 0; i < THREADS + CALLERS; i++) {
         CHECK(pthread_create(&threads[i], NULL, i < THREADS ? wait_in_thread : call_in_thread, (void *)i) == 0);
     }
-    be_a_loop(depth);
+    run_event_loop(depth);
     stop = true;
     for (unsigned i = 0; i < THREADS + CALLERS; i++) {
         pthread_join(threads[i], NULL);
@@ -125,8 +125,8 @@ int main(void)
     for (size_t i = 0; i < FILE_BYTES; i++) {
         contents[i] = pattern(i);
     }
-    all_at_once(1, 0, false);
-    all_at_once(1, 65536, true);
-    all_at_once(LOOP_DEPTH_MAX, 65536, false);
+    no_wake_up_is_lost(1, 0, false);
+    no_wake_up_is_lost(1, 65536, true);
+    no_wake_up_is_lost(LOOP_DEPTH_MAX, 65536, false);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Who waits by one ring of one client: the model (waiters.pml), searched by spin, is clean; each mistake is found."""
+"""spin finds no error in the model of the threads and the loop of one client (waiters.pml), and finds each mistake."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ SCENARIOS: dict[str, dict[str, int]] = {
     "threads, a loop and calls": {"LOOP_REQUESTS": 1, "CALLS": 2},
 }
 MISTAKES = [
-    "leader_leaves_the_word_awake",
-    "arming_takes_the_word",
-    "disarming_takes_the_word",
-    "who_takes_tells_no_loop",
-    "who_calls_tells_no_loop",
-    "leader_gives_the_word_too_late",
-    "leaver_lets_nobody_lead",
-    "leader_does_not_see_the_byte",
-    "who_calls_tells_no_told_loop",
+    "leader_leaves_client_waits_awake",
+    "arming_takes_client_waits",
+    "disarming_takes_client_waits",
+    "taken_completion_wakes_no_loop",
+    "taken_byte_wakes_no_loop",
+    "leader_returns_client_waits_too_late",
+    "leaver_chooses_no_leader",
+    "leader_misses_the_byte",
+    "taken_byte_wakes_no_notified_loop",
 ]
 
 
 def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """What spin finds in the model: all states."""
+    """The result of a search of all states."""
     return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, ["-DSAFETY", "-DCOLLAPSE"], [])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
+def test_no_wake_up_is_lost(tmp_path: Path, scenario: str) -> None:
     found = searched(tmp_path, SCENARIOS[scenario])
     assert found.complete, found.report
     assert found.errors == 0, found.report
-    assert found.states > 10_000  # nothing has cut it short
+    assert found.states > 10_000  # the search was not cut short
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
-    scenario = "threads, a loop and calls" if mistake.startswith("who_calls") else "threads and a loop"
+def test_spin_finds_the_mistake(tmp_path: Path, mistake: str) -> None:
+    scenario = "threads, a loop and calls" if mistake.startswith("taken_byte") else "threads and a loop"
     found = searched(tmp_path, SCENARIOS[scenario], mistake)
     assert found.errors == 1, found.report
 

@@ -1,16 +1,17 @@
 /*
- * waiters.pml - threads and an event loop that wait by one ring of one client (clients/c/loop.c), for spin to search
- * exhaustively.
+ * waiters.pml - threads and an event loop that share the ring of one client (clients/c/waiters.c, loop.c). spin
+ * searches all states.
  *
- * Threads that each wait for a request of their own, as aiod_wait() does; an event loop that sleeps on aiod_fd() and
- * reaps; a thread that calls, and receives on the same socket; two threads of the engine that complete. ring.pml is about
- * how an engine and one waiter see each other; here is what waiters do to each other. One step is one access to the shared
- * memory, one system call, or one section under the client's lock; a section that stores `client_waits` so that it may sleep,
- * and then looks at cq_tail, is two. Nobody's sleep ends by time, and all requests are submitted in the beginning.
+ * Two threads wait, each for a request of its own, as in aiod_wait(). An event loop sleeps on aiod_fd() and reaps.
+ * A thread calls, and receives on the same socket. Two threads of the engine complete requests. ring.pml models how
+ * an engine and one waiter see each other; this model is about the waiters among themselves. A step is an access to
+ * the shared memory, a system call, or a section under the client's lock. A section that stores `client_waits` in
+ * order to sleep, and then reads cq_tail, has two steps. No sleep ends by time, and all requests are submitted at
+ * the beginning.
  *
- * What is checked (test_waiters_model.py): a run ends only when every thread has its request and the loop all of its own, and
- * the engine sends one byte at most for each time that the loop arms.
- * MISTAKE is one deliberate mistake, which spin has to find.
+ * test_waiters_model.py checks: a run ends only when each thread has its request and the loop has all of its own,
+ * and the engine sends at most one byte each time that the loop arms. MISTAKE is a deliberate mistake that spin has
+ * to find.
  */
 
 #ifndef LOOP_REQUESTS
@@ -20,20 +21,20 @@
 #define CALLS 1
 #endif
 
-#define THREADS 2 /* a process each: 0 and 1 */
+#define THREADS 2 /* processes 0 and 1 */
 #define LOOP 2 /* as an owner of requests; the threads are 0 and 1 */
-#define PLACES (THREADS + LOOP_REQUESTS)
+#define SLOTS (THREADS + LOOP_REQUESTS)
 
 #define none 0
-#define leader_leaves_the_word_awake 1 /* as it was at first: an armed loop is forgotten */
-#define arming_takes_the_word 2        /* from a leader */
-#define disarming_takes_the_word 3     /* from a leader */
-#define who_takes_tells_no_loop 4      /* a completion off the ring */
-#define who_calls_tells_no_loop 5      /* the engine's byte off the socket */
-#define leader_gives_the_word_too_late 6 /* back, when it has looked the last time */
-#define leaver_lets_nobody_lead 7
-#define leader_does_not_see_the_byte 8 /* that the engine has sent: the next one is sent to a loop that is awake */
-#define who_calls_tells_no_told_loop 9 /* though it was this byte that was to tell it */
+#define leader_leaves_client_waits_awake 1 /* the engine does not wake an armed loop */
+#define arming_takes_client_waits 2        /* from a leader */
+#define disarming_takes_client_waits 3     /* from a leader */
+#define taken_completion_wakes_no_loop 4   /* a thread takes it off the ring */
+#define taken_byte_wakes_no_loop 5         /* a thread that calls takes it off the socket */
+#define leader_returns_client_waits_too_late 6 /* after its last drain */
+#define leaver_chooses_no_leader 7
+#define leader_misses_the_byte 8 /* that the engine has sent: the next byte goes to a loop that is awake */
+#define taken_byte_wakes_no_notified_loop 9 /* though this byte was to notify it */
 
 #ifndef MISTAKE
 #define MISTAKE none
@@ -45,27 +46,27 @@
 
 /* the shared memory */
 byte cq_tail, client_waits;
-byte owner[PLACES];
+byte owner[SLOTS];
 
 /* the kernel */
 bool asleep; /* in FUTEX_WAIT */
 byte bytes;  /* on the socket */
-byte sent;   /* or about to be, since the loop has armed */
+byte sent;   /* bytes since the loop armed, those about to be sent included */
 bool bell;
 
-/* the client, under its lock; one that is held over a step is `locked` */
-bool locked, leading, armed, told, chosen[THREADS], parked[THREADS], done[THREADS];
+/* the client, under its lock; `locked`: held over a step */
+bool locked, leading, armed, notified, chosen[THREADS], parked[THREADS], done[THREADS];
 byte cq_head, listed;
 
-/* the engine: requests that it has */
+/* the engine: its requests */
 byte of_threads = THREADS, of_loop = LOOP_REQUESTS;
 
 /* ---- parts of a section under the lock ---- */
 
-inline tell_loop()
+inline completion_taken()
 {
     if
-    :: armed && !told && MISTAKE != who_takes_tells_no_loop -> told = true; bell = true
+    :: armed && !notified && MISTAKE != taken_completion_wakes_no_loop -> notified = true; bell = true
     :: else
     fi
 }
@@ -75,7 +76,7 @@ inline drain()
     do
     :: cq_head != cq_tail ->
         if
-        :: owner[cq_head] == LOOP -> listed++; tell_loop()
+        :: owner[cq_head] == LOOP -> listed++; completion_taken()
         :: else -> done[owner[cq_head]] = true; chosen[owner[cq_head]] = true
         fi;
         cq_head++
@@ -83,28 +84,28 @@ inline drain()
     od
 }
 
-inline take_word()
+inline take_client_waits()
 {
     if
-    :: armed && !told -> client_waits = SOCKET
+    :: armed && !notified -> client_waits = SOCKET
     :: else
     fi
 }
 
-inline yield_word()
+inline yield_client_waits()
 {
     if
     :: armed ->
-        told = told || (client_waits == AWAKE && MISTAKE != leader_does_not_see_the_byte);
+        notified = notified || (client_waits == AWAKE && MISTAKE != leader_misses_the_byte);
         client_waits = AWAKE
     :: else
     fi
 }
 
-inline let_lead()
+inline choose_leader()
 {
     if
-    :: !leading && MISTAKE != leaver_lets_nobody_lead && parked[1 - _pid] -> chosen[1 - _pid] = true
+    :: !leading && MISTAKE != leaver_chooses_no_leader && parked[1 - _pid] -> chosen[1 - _pid] = true
     :: else
     fi
 }
@@ -116,7 +117,7 @@ inline sleep_on_memory()
     client_waits = FUTEX;
     if
     :: cq_tail == head ->
-        asleep = client_waits == FUTEX; /* FUTEX_WAIT looks and sleeps in one */
+        asleep = client_waits == FUTEX; /* FUTEX_WAIT compares and sleeps in one step */
         !asleep
     :: else
     fi;
@@ -130,17 +131,17 @@ active [THREADS] proctype thread()
 
     do
     :: atomic {
-            !locked || leads -> /* it has locked when it comes from sleep_on_memory() */
+            !locked || leads -> /* after sleep_on_memory() the thread has the lock */
             if
-            :: leads && MISTAKE == leader_gives_the_word_too_late -> take_word()
+            :: leads && MISTAKE == leader_returns_client_waits_too_late -> take_client_waits()
             :: else -> drain()
             fi;
             locked = false;
             leads = false;
             if
-            :: done[_pid] -> let_lead(); break
+            :: done[_pid] -> choose_leader(); break
             :: !done[_pid] && leading -> parked[_pid] = true; chosen[_pid] = false
-            :: !done[_pid] && !leading -> yield_word(); leading = true; leads = true; head = cq_head
+            :: !done[_pid] && !leading -> yield_client_waits(); leading = true; leads = true; head = cq_head
             fi
         };
         if
@@ -152,9 +153,9 @@ active [THREADS] proctype thread()
                 head = 0;
                 leading = false;
                 if
-                :: MISTAKE == leader_leaves_the_word_awake
-                :: MISTAKE == leader_gives_the_word_too_late -> drain()
-                :: else -> take_word()
+                :: MISTAKE == leader_leaves_client_waits_awake
+                :: MISTAKE == leader_returns_client_waits_too_late -> drain()
+                :: else -> take_client_waits()
                 fi
             }
         fi
@@ -173,10 +174,10 @@ active proctype loop()
         atomic { /* aiod_arm() */
             !locked -> locked = true;
             armed = true;
-            told = false;
+            notified = false;
             sent = 0;
             if
-            :: !leading || MISTAKE == arming_takes_the_word -> client_waits = SOCKET
+            :: !leading || MISTAKE == arming_takes_client_waits -> client_waits = SOCKET
             :: else
             fi
         };
@@ -193,7 +194,7 @@ active proctype loop()
             !locked ->
             armed = false;
             if
-            :: !leading || MISTAKE == disarming_takes_the_word -> client_waits = AWAKE
+            :: !leading || MISTAKE == disarming_takes_client_waits -> client_waits = AWAKE
             :: else
             fi;
             bytes = 0;
@@ -206,7 +207,7 @@ active proctype loop()
     od
 }
 
-/* ---- a thread that calls: whatever comes by the socket meanwhile is received by it ---- */
+/* ---- a thread that calls: it receives all that arrives on the socket meanwhile ---- */
 
 active proctype caller()
 {
@@ -219,8 +220,9 @@ end_without_a_byte:
         atomic {
             !locked ->
             if
-            :: armed && MISTAKE != who_calls_tells_no_loop && !(told && MISTAKE == who_calls_tells_no_told_loop) ->
-                told = true;
+            :: armed && MISTAKE != taken_byte_wakes_no_loop &&
+               !(notified && MISTAKE == taken_byte_wakes_no_notified_loop) ->
+                notified = true;
                 bell = true
             :: else
             fi

@@ -1,9 +1,10 @@
 /*
- * resuming.c - a program of libaiod's whose engines go: told by its standard input what to do, or under load until that ends.
+ * resuming.c - a program with libaiod whose engines go away, for test_libaiod_resume.py. It executes commands from its standard
+ * input, or generates load until its standard input ends.
  *
- *     resuming TIMEOUT_MS[:CALL_TIMEOUT_MS]   a line in, a line out
- *     resuming TIMEOUT_MS threads    some threads that wait, each with a file of its own
- *     resuming TIMEOUT_MS loop       an event loop with requests in flight
+ *     resuming TIMEOUT_MS[:CALL_TIMEOUT_MS]   a command each line, answered by a line
+ *     resuming TIMEOUT_MS threads             load by threads that wait, each with a file of its own
+ *     resuming TIMEOUT_MS loop                load by an event loop with requests in flight
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -26,25 +27,25 @@ static struct aiod_client *client;
 static atomic_bool stopping;
 static atomic_ulong writes, unknowns, reads, flushes, restarted;
 
-static void die(const char *what)
+static void die(const char *step)
 {
-    printf("{\"failed\": \"%s: %s\"}\n", what, aiod_error());
+    printf("{\"failed\": \"%s: %s\"}\n", step, aiod_error());
     fflush(stdout);
     _exit(1);
 }
 
-/* ---- a block and what is known of it -------------------------------------------------------------------------------- */
+/* ---- a block and its expected contents ----------------------------------------------------------------------------- */
 
 struct block {
     uint32_t handle;
     uint64_t offset;
-    uint64_t was; /* of its words before a write that is not known to be done; else `is` */
+    uint64_t was; /* the value of its words before a write of unknown outcome; else the same as `is` */
     uint64_t is;
     uint64_t *buffer;
     struct aiod_op op;
 };
 
-static void ask(struct block *block, uint16_t op)
+static void submit(struct block *block, uint16_t op)
 {
     struct aiod_op *ops[1] = {&block->op};
 
@@ -65,7 +66,7 @@ static void ask(struct block *block, uint16_t op)
     }
 }
 
-static void wrote(struct block *block)
+static void check_write(struct block *block)
 {
     writes++;
     if (block->op.result == BLOCK) {
@@ -77,7 +78,7 @@ static void wrote(struct block *block)
     }
 }
 
-static void has_read(struct block *block)
+static void check_read(struct block *block)
 {
     reads++;
     if (block->op.result != BLOCK) {
@@ -85,12 +86,12 @@ static void has_read(struct block *block)
     }
     for (unsigned i = 0; i < WORDS; i++) {
         if (block->buffer[i] != block->is && block->buffer[i] != block->was) {
-            die("another's data");
+            die("unexpected data");
         }
     }
 }
 
-static void has_flushed(const struct block *block)
+static void check_flush(const struct block *block)
 {
     flushes++;
     if (block->op.result == -EIO && block->op.reason == AIOD_RING_RESTARTED) {
@@ -100,7 +101,7 @@ static void has_flushed(const struct block *block)
     }
 }
 
-/* After a write whose fate is unknown another one is; so never are two of them in doubt. */
+/* A read follows each write, so that at most one write is in doubt. */
 static uint16_t next_of(const struct block *block)
 {
     switch (block->op.op) {
@@ -113,21 +114,21 @@ static uint16_t next_of(const struct block *block)
     }
 }
 
-static void ended(struct block *block)
+static void check(struct block *block)
 {
     switch (block->op.op) {
     case AIOD_RING_WRITE:
-        wrote(block);
+        check_write(block);
         break;
     case AIOD_RING_READ:
-        has_read(block);
-        if (block->was != block->is) { /* now it is known: what is there may be half of each, so nothing is */
+        check_read(block);
+        if (block->was != block->is) { /* the block may hold half of each write: forget its contents */
             block->was = block->is;
             memset(block->buffer, 0, BLOCK);
         }
         break;
     default:
-        has_flushed(block);
+        check_flush(block);
     }
 }
 
@@ -146,25 +147,25 @@ static void open_blocks(struct block *blocks, const char *path)
 
 /* ---- load ----------------------------------------------------------------------------------------------------------- */
 
-static void *wait_for_ever(void *name)
+static void *run_thread(void *name)
 {
     struct block blocks[BLOCKS];
 
     open_blocks(blocks, name);
     for (unsigned i = 0; i < BLOCKS; i++) {
-        ask(&blocks[i], AIOD_RING_WRITE);
+        submit(&blocks[i], AIOD_RING_WRITE);
     }
     while (!stopping) {
         for (unsigned i = 0; i < BLOCKS; i++) {
             while (aiod_wait(client, &blocks[i].op, 1000000) == -ETIMEDOUT) {
             }
-            ended(&blocks[i]);
-            ask(&blocks[i], next_of(&blocks[i]));
+            check(&blocks[i]);
+            submit(&blocks[i], next_of(&blocks[i]));
         }
     }
     for (unsigned i = 0; i < BLOCKS; i++) {
         aiod_wait(client, &blocks[i].op, AIOD_NO_TIMEOUT);
-        ended(&blocks[i]);
+        check(&blocks[i]);
         aiod_free(client, blocks[i].buffer);
     }
     if (aiod_close(client, blocks[0].handle) < 0) {
@@ -188,7 +189,7 @@ static void run_threads(void)
 
     for (unsigned i = 0; i < THREADS; i++) {
         snprintf(names[i], sizeof(names[i]), "scratch/thread%u", i);
-        pthread_create(&threads[i], NULL, wait_for_ever, names[i]);
+        pthread_create(&threads[i], NULL, run_thread, names[i]);
     }
     for (unsigned i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
@@ -203,7 +204,7 @@ static void run_loop(void)
 
     open_blocks(blocks, "scratch/loop");
     for (unsigned i = 0; i < BLOCKS; i++) {
-        ask(&blocks[i], AIOD_RING_WRITE);
+        submit(&blocks[i], AIOD_RING_WRITE);
     }
     while (inflight > 0) {
         struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
@@ -217,17 +218,17 @@ static void run_loop(void)
         for (unsigned i = 0; i < count; i++) {
             struct block *block = done[i]->user;
 
-            ended(block);
+            check(block);
             if (stopping) {
                 inflight--;
             } else {
-                ask(block, next_of(block));
+                submit(block, next_of(block));
             }
         }
     }
 }
 
-/* ---- a line at a time ----------------------------------------------------------------------------------------------- */
+/* ---- commands ------------------------------------------------------------------------------------------------------- */
 
 static char *kept; /* a buffer */
 static uint64_t kept_bytes;
@@ -244,7 +245,7 @@ static void perform_kept(uint16_t code, uint32_t handle, uint64_t offset)
     printf("%" PRId64 " %u\n", op.result, op.reason);
 }
 
-/* One that is not waited for at once; what it is of `code`, from the beginning of the file. */
+/* Submit a request at offset 0 without waiting for it. */
 static struct aiod_op *begin(uint16_t code, uint32_t handle, uint64_t bytes, char filling)
 {
     static struct aiod_op ops[16];
@@ -277,7 +278,7 @@ static bool all_are(const char *data, uint64_t bytes, char wanted)
     return true;
 }
 
-static void obey(const char *word, const char *name, uint64_t one, uint64_t two)
+static void execute(const char *word, const char *name, uint64_t one, uint64_t two)
 {
     static char data[1 << 16];
     static struct aiod_op *begun[16];
@@ -304,7 +305,7 @@ static void obey(const char *word, const char *name, uint64_t one, uint64_t two)
         begun[begun_count++] = begin(AIOD_RING_WRITE, handle, two, name[0]);
     } else if (strcmp(word, "begin-read") == 0) {
         begun[begun_count++] = begin(AIOD_RING_READ, handle, two, 0);
-    } else if (strcmp(word, "end") == 0) { /* the one begun first */
+    } else if (strcmp(word, "end") == 0) { /* the oldest request that was begun */
         end(begun[ended_count++]);
         return;
     } else if (strcmp(word, "wait") == 0) {
@@ -346,7 +347,7 @@ static void run_lines(void)
         name[0] = '\0';
         one = two = 0;
         sscanf(line, "%31s %127s %" SCNu64 " %" SCNu64, word, name, &one, &two);
-        obey(word, name, one, two);
+        execute(word, name, one, two);
         fflush(stdout);
     }
 }

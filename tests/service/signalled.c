@@ -1,5 +1,6 @@
 /*
- * signalled.c - a program of libaiod's with a timer whose handler does nothing: nothing fails, nothing is lost, nothing is left.
+ * signalled.c - a program with libaiod under a timer whose handler does nothing: no call fails, no request is lost, and no
+ * descriptor is left open.
  *
  *     signalled INTERVAL_US restart|interrupt ROUNDS
  */
@@ -18,9 +19,9 @@
 
 static volatile sig_atomic_t fired;
 
-static void die(const char *what)
+static void die(const char *step)
 {
-    printf("%s: %s\n", what, aiod_error());
+    printf("%s: %s\n", step, aiod_error());
     fflush(stdout);
     _exit(1);
 }
@@ -57,7 +58,7 @@ static void fill(char *data, unsigned round)
     memset(data, 'a' + (int)(round % 26), BYTES);
 }
 
-/* Write or read BATCH blocks at once. */
+/* Write or read BATCH blocks, all in flight at once. */
 static void batch(struct aiod_client *client, uint16_t code, uint32_t handle, unsigned round)
 {
     struct aiod_op ops[BATCH];
@@ -91,7 +92,7 @@ static void batch(struct aiod_client *client, uint16_t code, uint32_t handle, un
 
 static void use(unsigned round)
 {
-    /* Sleeps at once in every other round: then futexes are interrupted, too. */
+    /* Sleep at once in every other round, so that futexes are interrupted, too. */
     struct aiod_options options = {.never_spin = round % 2 == 0, .area_bytes = 1 << 20};
     static char data[4 * BYTES];
     struct aiod_client *client;

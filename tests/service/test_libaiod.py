@@ -1,4 +1,4 @@
-"""A C program over libaiod, without ZeroMQ: what aiod.h's example says; and the load generator."""
+"""C programs with libaiod, and the load generator: they need no ZeroMQ and no Python."""
 
 from __future__ import annotations
 
@@ -86,30 +86,30 @@ def program_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it; the daemon is found by the environment."""
+    """Run it with AIOD_ENDPOINT in its environment."""
     environment = os.environ | {"AIOD_ENDPOINT": endpoint}
     return subprocess.run(
         [program, *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def test_a_program(daemon: Any, program: Path, wait_until: Callable[..., None]) -> None:
+def test_blocking_calls_open_write_flush_and_read(daemon: Any, program: Path, wait_until: Callable[..., None]) -> None:
     done = run(program, daemon.endpoint)
     assert done.returncode == 0, done.stdout
     assert done.stdout.splitlines()[-1] == "done"
     assert "there is no such file" in done.stdout
     assert (daemon.path / "c").read_bytes() == b"\0" + b"c" * (9 << 20)
-    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "everything is given back")
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "the engine has released everything")
 
 
-def test_no_daemon(program: Path, tmp_path: Path) -> None:
+def test_connecting_without_a_daemon_says_how_to_start_one(program: Path, tmp_path: Path) -> None:
     done = run(program, f"ipc://{tmp_path}/aiod.sock")
     assert done.returncode == 1
     assert "start aiod, or set AIOD_ENDPOINT" in done.stdout
     assert "on this host" in run(program, "tcp://127.0.0.1:9").stdout
 
 
-def test_an_unknown_export(shared_daemon: Any, program: Path) -> None:
+def test_connecting_to_an_unknown_export_fails(shared_daemon: Any, program: Path) -> None:
     done = run(program, shared_daemon.endpoint, "nothing")
     assert done.returncode == 1
     assert "ring/nothing" in done.stdout
@@ -122,7 +122,7 @@ BYTES = AREA_OFFSET + 4096
 
 
 def header(**fields: int) -> bytes:
-    """The first line of a ring's memory that makes sense, but for `fields`."""
+    """The first line of a consistent header, but for `fields`."""
     line = {
         "magic": 0x474E4952444F4941,
         "version": 1 | ENTRIES << 32,
@@ -146,12 +146,12 @@ MEMORIES: dict[str, tuple[bytes, int, int, str]] = {
     "queue in the header": (header(sq_offset=64), BYTES, -1, "is inconsistent"),
     "queue beyond": (header(cq_offset=AREA_OFFSET), BYTES, -1, "is inconsistent"),
 }
-"""Of an engine that lies: the memory's beginning, its size, its seals (-1: as they should be); what is said of it."""
+"""Invalid memory of an engine: its first bytes, its size, its seals (-1: the right ones); part of the error message."""
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
-def test_memory_that_is_not_what_it_should_be(program: Path, tmp_path: Path, memory: str) -> None:
-    content, nbytes, seals, sentence = MEMORIES[memory]
+def test_invalid_memory_of_an_engine_is_refused(program: Path, tmp_path: Path, memory: str) -> None:
+    content, nbytes, seals, message = MEMORIES[memory]
     (tmp_path / "ring").mkdir()
     environment = os.environ | {"AIOD_ENDPOINT": f"ipc://{tmp_path}/aiod.sock"}
     with (
@@ -173,7 +173,7 @@ def test_memory_that_is_not_what_it_should_be(program: Path, tmp_path: Path, mem
             socket.send_fds(connection, [attached], [file.fileno(), file.fileno()])
             said = attaching.communicate(timeout=20)[0].decode()
     assert attaching.returncode == 1
-    assert sentence in said
+    assert message in said
 
 
 def test_a_32_bit_program_is_refused() -> None:
@@ -186,7 +186,7 @@ def test_a_32_bit_program_is_refused() -> None:
     assert b"for 64-bit programs" in done.stderr
 
 
-def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:
+def test_aiod_bench_reports_what_the_engine_counted(daemon: Any, tmp_path: Path) -> None:
     program = build(tmp_path, "aiod-bench", CLIENT / "aiod-bench.c")
     (daemon.path / "load").write_bytes(bytes(1 << 20))
     done = run(program, daemon.endpoint, "--file", "scratch/load", "--depth", "4", "--seconds", "0.1", "--json")
@@ -203,15 +203,15 @@ def test_the_load_generator(daemon: Any, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", name="signalled")
 def signalled_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """signalled.c."""
+    """signalled.c as a program."""
     return build(tmp_path_factory.mktemp("signalled"), "signalled", Path(__file__).with_name("signalled.c"))
 
 
 @pytest.mark.parametrize("interval_us", [10_000, 1000, 300])
 @pytest.mark.parametrize("how", ["restart", "interrupt"])
-def test_a_timer_is_not_noticed(
+def test_calls_survive_a_timers_signals(
     daemon: Any, signalled: Path, interval_us: int, how: str, wait_until: Callable[..., None]
 ) -> None:
     done = run(signalled, daemon.endpoint, str(interval_us), how, "50")
     assert (done.returncode, done.stdout) == (0, "done\n")
-    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "everything is given back")
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "the engine has released everything")

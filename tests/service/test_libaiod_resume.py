@@ -1,4 +1,4 @@
-"""C programs over libaiod whose engine, or daemon, goes: they go on, or are told honestly why not."""
+"""C programs with libaiod whose engine or daemon goes away: they go on, or get a truthful error."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RDWR = READ | WRITE | CREATE
 
 @pytest.fixture(scope="module", name="build")
 def build_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """resuming.c as a program, with a sanitizer or none ("")."""
+    """Builds resuming.c, with a sanitizer or none ("")."""
     directory = tmp_path_factory.mktemp("resuming")
 
     def make(sanitizer: str) -> Path:
@@ -50,10 +50,10 @@ def build_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
 
 
 class Program:
-    """It runs, and does what it is told."""
+    """A running resuming.c."""
 
     def __init__(self, program: Path, daemon: Any, *arguments: str) -> None:
-        """With `arguments` of its command line."""
+        """Start it with the command line `arguments`."""
         self.process = subprocess.Popen(
             [program, *arguments],
             env=os.environ | {"AIOD_ENDPOINT": daemon.endpoint},
@@ -63,23 +63,23 @@ class Program:
         )
 
     def send(self, *words: object) -> None:
-        """A line."""
+        """Send a command."""
         assert self.process.stdin is not None
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
 
     def answer(self) -> str:
-        """The line that it says."""
+        """The next line of its output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
     def say(self, *words: object) -> int:
-        """The number that it answers with."""
+        """Send a command; returns the number that it answers."""
         self.send(*words)
         return int(self.answer().split()[0])
 
     def finish(self) -> dict[str, int]:
-        """Have it end; what it counted."""
+        """End its load; returns its counts."""
         out, _ = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, out
         return dict(json.loads(out))
@@ -87,7 +87,7 @@ class Program:
 
 @pytest.fixture(name="run")
 def run_fixture(build: Callable[[str], Path], daemon: Any) -> Iterator[Callable[..., Program]]:
-    """Starts one; it ends with the test."""
+    """Starts programs, which are killed after the test."""
     programs: list[Program] = []
 
     def run(*arguments: object, sanitizer: str = "") -> Program:
@@ -101,7 +101,7 @@ def run_fixture(build: Callable[[str], Path], daemon: Any) -> Iterator[Callable[
 
 
 def kill_engine(daemon: Any) -> None:
-    """Kill it, and return when there is another."""
+    """Kill the engine, and wait for the next one to serve."""
     pid = daemon.engine["pid"]
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: (now := daemon.engine)["pid"] != pid and now["state"] == "serving", "another engine")
@@ -109,21 +109,21 @@ def kill_engine(daemon: Any) -> None:
 
 @pytest.mark.parametrize("sanitizer", ["", "thread", "address,undefined"])
 @pytest.mark.parametrize("how", ["threads", "loop"])
-def test_under_load_when_engines_die(daemon: Any, run: Callable[..., Program], how: str, sanitizer: str) -> None:
+def test_load_survives_engines_that_die(daemon: Any, run: Callable[..., Program], how: str, sanitizer: str) -> None:
     program = run(RECONNECT_MS, how, sanitizer=sanitizer)
     for _ in range(KILLS):
         time.sleep(WORK_S)
         kill_engine(daemon)
     time.sleep(WORK_S)
     counted = program.finish()
-    assert counted["restarted"] > 0, "a flush has told"
+    assert counted["restarted"] > 0, "a flush has reported the restart"
     assert counted["unknowns"] < counted["writes"] / 2
     assert counted["reads"] > KILLS
-    assert daemon.engine["ops"]["read"]["count"] > 0, "the last engine has worked"
+    assert daemon.engine["ops"]["read"]["count"] > 0, "the last engine has served reads"
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])
-def test_under_load_when_the_daemon_stops_in_order(daemon: Any, run: Callable[..., Program], how: str) -> None:
+def test_load_loses_nothing_when_the_daemon_stops_in_order(daemon: Any, run: Callable[..., Program], how: str) -> None:
     program = run(RECONNECT_MS, how)
     for _ in range(KILLS):
         time.sleep(WORK_S)
@@ -135,7 +135,7 @@ def test_under_load_when_the_daemon_stops_in_order(daemon: Any, run: Callable[..
     assert daemon.engine["ops"]["write"]["count"] > 0
 
 
-def test_without_a_timeout_it_ends_at_once(daemon: Any, run: Callable[..., Program]) -> None:
+def test_the_session_ends_with_its_engine_without_reconnect_timeout(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(0)
     handle = program.say("open", "scratch/file", RDWR)
     os.kill(daemon.engine["pid"], signal.SIGKILL)
@@ -145,12 +145,12 @@ def test_without_a_timeout_it_ends_at_once(daemon: Any, run: Callable[..., Progr
     assert program.say("ended") == errno.ECONNRESET
 
 
-def test_nobody_comes_in_time(daemon: Any, run: Callable[..., Program]) -> None:
+def test_the_session_ends_when_no_engine_comes_in_time(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(500)
     handle = program.say("open", "scratch/file", RDWR)
     daemon.stop(signal.SIGTERM)
     began_s = time.monotonic()
-    assert program.say("wait", "-", 1_000_000) == -errno.ETIMEDOUT, "a wait keeps its time while there is nobody"
+    assert program.say("wait", "-", 1_000_000) == -errno.ETIMEDOUT, "a wait keeps its timeout while there is no engine"
     assert time.monotonic() - began_s < 0.4
     assert program.say("read", "x", handle, 1) == -errno.ECONNRESET
     assert 0.3 < time.monotonic() - began_s < 3
@@ -162,7 +162,7 @@ def test_nobody_comes_in_time(daemon: Any, run: Callable[..., Program]) -> None:
     assert program.say("ended") == errno.ECONNRESET
 
 
-def test_a_session_that_was_kicked_has_ended(daemon: Any, run: Callable[..., Program]) -> None:
+def test_a_kicked_session_does_not_reconnect(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     handle = program.say("open", "scratch/file", RDWR)
     (client,) = [c["id"] for c in daemon.json("clients")["clients"] if c["software"] == "libaiod"]
@@ -173,19 +173,18 @@ def test_a_session_that_was_kicked_has_ended(daemon: Any, run: Callable[..., Pro
     assert time.monotonic() - began_s < 5
 
 
-def test_it_waits_for_those_who_were_there_by_message(daemon: Any, run: Callable[..., Program]) -> None:
+def test_reconnecting_waits_for_the_grace_period(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     handle = program.say("open", "scratch/file", RDWR)
     assert program.say("write", "x", handle, 3) == 3
     with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
         client.open("scratch/file")
         kill_engine(daemon)
-        began_s = time.monotonic()
         assert program.say("read", "x", handle, 5) == 3
-        assert time.monotonic() - began_s > 0.5, "it does not come back"
+        assert "1 sessions did not reconnect" in daemon.log, "the grace period of the ZeroMQ client was over"
 
 
-def test_a_flush_is_honest(daemon: Any, run: Callable[..., Program]) -> None:
+def test_the_first_flush_after_a_crash_reports_unflushed_changes(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     dirty, clean = (program.say("open", f"scratch/{name}", RDWR) for name in ("dirty", "clean"))
     assert program.say("write", "c", clean, 5000) == 5000
@@ -207,7 +206,7 @@ def test_a_flush_is_honest(daemon: Any, run: Callable[..., Program]) -> None:
     assert program.say("flush", "-", dirty) == -errno.EBADF
 
 
-def test_a_write_without_an_answer_is_not_sent_again(daemon: Any, run: Callable[..., Program]) -> None:
+def test_a_write_of_unknown_outcome_is_not_repeated(daemon: Any, run: Callable[..., Program]) -> None:
     (daemon.path / "file").write_bytes(b"before")
     config = daemon.config_path.read_text()
     daemon.config_path.write_text(
@@ -233,15 +232,15 @@ def test_a_write_without_an_answer_is_not_sent_again(daemon: Any, run: Callable[
     program.send("end")
     program.send("end")
     program.send("end")
-    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", "6 0"], "in order there is no doubt"
+    assert [program.answer() for _ in range(3)] == ["6 0", "6 0", "6 0"], "an orderly stop leaves no doubt"
     assert set((daemon.path / "file").read_bytes()) <= set(b"az")
 
 
-def test_what_is_submitted_meanwhile_waits(daemon: Any, run: Callable[..., Program]) -> None:
+def test_requests_submitted_without_an_engine_wait_for_the_next(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     handle = program.say("open", "scratch/file", RDWR)
     daemon.stop()
-    assert program.say("wait", "-", 200_000_000) == -errno.ETIMEDOUT, "by now it knows"
+    assert program.say("wait", "-", 200_000_000) == -errno.ETIMEDOUT, "the program has noticed the loss"
     program.say("begin-write", "m", handle, 6)
     assert program.say("wait", "-", 100_000_000) == -errno.ETIMEDOUT
     daemon.start()
@@ -250,10 +249,10 @@ def test_what_is_submitted_meanwhile_waits(daemon: Any, run: Callable[..., Progr
     assert (daemon.path / "file").read_bytes() == b"m" * 6
 
 
-def test_buffers_stay_what_they_are(daemon: Any, run: Callable[..., Program]) -> None:
+def test_buffers_keep_address_and_contents(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS, sanitizer="address,undefined")
     handle = program.say("open", "scratch/file", RDWR)
-    assert program.say("alloc", "a", 1 << 20) == 1, "all there is"
+    assert program.say("alloc", "a", 1 << 20) == 1, "the whole area"
     for offset in (0, 1 << 20):
         kill_engine(daemon)
         assert program.say("is", "a") == 1
@@ -262,7 +261,7 @@ def test_buffers_stay_what_they_are(daemon: Any, run: Callable[..., Program]) ->
     (daemon.path / "file").write_bytes(b"b" * (1 << 20))
     assert program.say("kread", "-", handle, 0) == 1 << 20
     assert program.say("is", "b") == 1
-    assert program.say("read", "b", handle, 1) == -errno.ENOBUFS, "the caller has it all"
+    assert program.say("read", "b", handle, 1) == -errno.ENOBUFS, "the caller holds the whole area"
     program.say("free")
     assert program.say("read", "b", handle, 5000) == 5000
     assert program.say("alloc", "c", 1 << 20) == 1
@@ -270,7 +269,7 @@ def test_buffers_stay_what_they_are(daemon: Any, run: Callable[..., Program]) ->
     assert (daemon.path / "file").read_bytes() == b"c" * (1 << 20)
 
 
-def test_another_file_of_that_name(daemon: Any, run: Callable[..., Program]) -> None:
+def test_replaced_and_removed_files_are_lost(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     changed, gone, same = (program.say("open", f"scratch/{name}", RDWR) for name in ("changed", "gone", "same"))
     assert program.say("write", "s", same, 5) == 5
@@ -287,10 +286,10 @@ def test_another_file_of_that_name(daemon: Any, run: Callable[..., Program]) -> 
     assert program.say("close", "-", gone) == 0
     assert program.say("close", "-", gone) == -errno.EBADF
     assert program.say("open", "scratch/gone", RDWR) > 0
-    wait_until(lambda: daemon.engine["files"] == 2, "what was opened again in vain is closed")
+    wait_until(lambda: daemon.engine["files"] == 2, "the replaced file is closed at the engine")
 
 
-def test_calls_wait_for_the_next_engine(daemon: Any, run: Callable[..., Program]) -> None:
+def test_open_and_close_wait_for_the_next_engine(daemon: Any, run: Callable[..., Program]) -> None:
     program = run(RECONNECT_MS)
     handle = program.say("open", "scratch/file", RDWR)
     daemon.stop()
@@ -310,9 +309,7 @@ def test_calls_wait_for_the_next_engine(daemon: Any, run: Callable[..., Program]
 
 
 @pytest.mark.parametrize("reconnect_ms", [0, RECONNECT_MS])
-def test_an_open_that_is_answered_too_late_leaves_no_file(
-    daemon: Any, run: Callable[..., Program], reconnect_ms: int
-) -> None:
+def test_a_file_opened_after_the_timeout_is_closed(daemon: Any, run: Callable[..., Program], reconnect_ms: int) -> None:
     program = run(f"{reconnect_ms}:100")
     handle = program.say("open", "scratch/file", RDWR)
     os.kill(pid := daemon.engine["pid"], signal.SIGSTOP)
@@ -323,8 +320,8 @@ def test_an_open_that_is_answered_too_late_leaves_no_file(
         os.kill(pid, signal.SIGCONT)
     assert said.startswith(f"{-errno.ETIMEDOUT} ")
     assert "unknown whether done" in said
-    wait_until((daemon.path / "late").exists, "it has been opened all the same")
+    wait_until((daemon.path / "late").exists, "the engine has opened the file")
     while program.say("open", "scratch/file", READ) == -errno.ETIMEDOUT:  # on a slow machine
         pass
-    wait_until(lambda: daemon.engine["files"] == 2, "the late one is closed")
+    wait_until(lambda: daemon.engine["files"] == 2, "the late file is closed")
     assert program.say("write", "x", handle, 3) == 3
