@@ -198,7 +198,7 @@ bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire
 
 LIB := $(PREFIX)/lib/aiod
 UNITS := systemd/aiod.service systemd/aiod@.service
-MAN_PAGES := $(wildcard docs/man/*.[158])
+MAN_PAGES := $(wildcard docs/man/*.[1358])
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
 
 # The units need EXTRAS=...,systemd: their type is notify.

@@ -7,7 +7,7 @@
  *     error, endpoint, wire, attach                        messages for the caller; the socket; attaching to an engine
  *     forks, polling                                       properties of the process and of the thread
  *     buffer_pool, buffer_areas                            the ring's buffer area
- *     loop, waiters                                        how event loops and threads sleep and are woken
+ *     loop, waiters                                        sleeping and waking
  *     buffers, queue                                       buffers; requests in flight
  *     open_files, calls                                    the caller's handles; OPEN and CLOSE
  *     session_end                                          the end of a session

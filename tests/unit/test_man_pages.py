@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 MAN = ROOT / "docs" / "man"
 BENCH = ROOT / "clients" / "c" / "aiod-bench.c"
+HEADER = ROOT / "clients" / "c" / "include" / "aiod.h"
 DEFAULT_PRINTED = r"\(default: (\w+)\)"
 SECTIONS: dict[str, type[BaseModel]] = {
     "": Config,
@@ -117,6 +118,16 @@ def test_aiod_bench() -> None:
     assert len(defaults) == 5
     assert items("aiod-bench.1", "OPTIONS") == set(printed)
     assert flags(section("aiod-bench.1", "SYNOPSIS")) == set(printed)
+
+
+def test_libaiod_has_every_function_with_its_arguments() -> None:
+    declared = re.findall(r"^([a-z][\w ]*?[ *])(aiod_\w+)\(([^)]*)\);", HEADER.read_text(), re.MULTILINE)
+    lines = re.findall(r'^\.Ft "?([^"\n]+)"?\n\.Fn (\w+) (.*)$', section("libaiod.3", "SYNOPSIS"), re.MULTILINE)
+    documented = {
+        (result, name, ", ".join(re.findall(r'"([^"]+)"', arguments)) or arguments) for result, name, arguments in lines
+    }
+    assert documented == {(result.strip(), name, " ".join(arguments.split())) for result, name, arguments in declared}
+    assert len(documented) == len(lines)
 
 
 def keys() -> Iterator[tuple[str, str, str]]:
