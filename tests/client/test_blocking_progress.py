@@ -242,7 +242,7 @@ def test_a_cancelled_future_wakes_the_threads_that_wait_for_it(new_peer: Callabl
             for thread in threads:
                 thread.start()
             link = file._link
-            wait_until(lambda: link._led_for is future._request and len(link._parked) == 2)
+            wait_until(lambda: link.leading.led_for is future._request and len(link.leading.parked) == 2)
             future.cancel()
             for thread in threads:
                 thread.join(PATIENCE_S)
@@ -262,20 +262,20 @@ def test_finished_futures_are_freed_without_the_garbage_collector(file: aiod_cli
         gc.enable()
 
 
-def test_a_lone_blocking_reader_never_needs_the_keeper(file: aiod_client.File) -> None:
+def test_the_maintenance_thread_never_leads_for_a_lone_blocking_reader(file: aiod_client.File) -> None:
     leaders = set()
-    link = file._link
-    lead = link._lead
+    leading, maintenance = file._link.leading, file._link.maintenance
+    lead = leading.lead
 
-    def lead_noted(pending: Any, remaining_s: float) -> None:
+    def lead_noted(pending: Any, remaining_s: float, *, alone: bool) -> None:
         leaders.add(threading.current_thread())
-        lead(pending, remaining_s)
+        lead(pending, remaining_s, alone=alone)
 
     def led() -> bool:
-        leaders.add(link._keeper)
+        leaders.add(maintenance.thread)
         return False
 
-    link._lead, link._keeper_led = lead_noted, led  # type: ignore[method-assign]
+    leading.lead, maintenance._has_led = lead_noted, led  # type: ignore[method-assign]
     for _ in range(200):
         file.pread(1, 0)
     assert leaders == {threading.current_thread()}

@@ -287,7 +287,7 @@ def test_a_file_keeps_its_client(peer: Peer) -> None:
     gc.collect()
     assert file.pread(4, 0) == b"kept"
     file.close()
-    file._client.close()
+    file._client.close()  # type: ignore[attr-defined]
 
 
 def test_a_forked_child_is_told_and_the_parent_goes_on(client: aiod_client.Client, peer: Peer) -> None:
@@ -347,7 +347,7 @@ def test_a_thread_interrupted_while_it_waits_leaves_a_usable_client(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(file._link, "_leader_poll", Interrupted())
+        patch.setattr(file._link.leading, "poll", Interrupted())
         with pytest.raises(KeyboardInterrupt):
             file.pread(1, 0)
     peer.wait_seen(MessageType.CANCEL)

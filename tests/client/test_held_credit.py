@@ -69,10 +69,10 @@ def test_nobody_waits(peer: Peer, file: aiod_client.File) -> None:
     wait_until(lambda: sum(peer.batches) == DEPTH)
 
 
-def test_the_keeper_leads(peer: Peer, file: aiod_client.File) -> None:
+def test_the_maintenance_thread_leads(peer: Peer, file: aiod_client.File) -> None:
     link = file._link
     file.submit([("read", 1, 0)] * (DEPTH - 1))
-    wait_until(lambda: link._leader is link._keeper)
+    wait_until(lambda: link.leading.leader is link.maintenance.thread)
     file.submit([("read", 1, 0)] * 2)
     wait_until(lambda: sum(peer.batches) == DEPTH)
 
@@ -86,11 +86,11 @@ def test_threads_wait_and_none_has_submitted(peer: Peer, file: aiod_client.File)
     for thread in threads:
         thread.start()
     link = file._link
-    wait_until(lambda: link._session.pending == DEPTH + 4)
+    wait_until(lambda: link.session.pending == DEPTH + 4)
     peer.wait_seen(MessageType.SUBMIT, DEPTH)
     peer.do(lambda: execute_one(peer))
     wait_until(lambda: sum(peer.batches) == DEPTH + 1)
-    file._client.close()
+    file._client.close()  # type: ignore[attr-defined]
     for thread in threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()

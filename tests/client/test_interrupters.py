@@ -107,7 +107,7 @@ def place(
         if request.param == "packing":
             before(monkeypatch, payload.Payload, "frames", interruption)
         elif request.param == "sending":
-            before(monkeypatch, link._dealer, "send", interruption)
+            before(monkeypatch, link.dealer, "send", interruption)
         elif request.param == "receiving":
             complete = Request.complete
 
@@ -118,16 +118,16 @@ def place(
 
             monkeypatch.setattr(Request, "complete", completed)
         elif request.param == "done":
-            before(monkeypatch, link, "_hand_over", interruption)
+            before(monkeypatch, link, "hand_over", interruption)
         else:
-            poll = link._leader_poll
+            poll = link.leading.poll
 
             class Poll:
                 def wait(self, timeout_s: float, *, alone: bool) -> Any:
                     interruption.fire()
                     return poll.wait(timeout_s, alone=alone)
 
-            link._leader_poll = Poll()  # type: ignore[assignment]
+            link.leading.poll = Poll()  # type: ignore[assignment]
         interruption.use = use
         return interruption
 
@@ -199,7 +199,7 @@ def test_cancelling_is_done_soon(file: aiod_client.File, peer: Peer, place: Any)
             future.result(PATIENCE_S)
     else:
         assert future.result(PATIENCE_S) == bytes([0])
-    wait_until(lambda: file._link._session.pending == 0)
+    wait_until(lambda: file._link.session.pending == 0)
 
 
 @pytest.mark.parametrize("place", ["leading"], indirect=True)
@@ -235,16 +235,16 @@ def test_what_has_not_been_sent_is_dropped_although_its_cancelling_interrupts(
     assert file.pread(2, 0) == bytes([0, 1])
 
 
-def test_what_is_cancelled_before_the_keeper_submits_it_is_not_sent(
+def test_a_request_cancelled_before_the_maintenance_thread_submits_it_is_not_sent(
     file: aiod_client.File, peer: Peer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = file._link
     with monkeypatch.context() as patch:
-        patch.setattr(link, "_leave_errand", link._errands.append)  # and the keeper does not hear of it
+        patch.setattr(link.mailbox, "defer", link.mailbox._deferred.append)  # and the maintenance thread is not woken
         with link.lock:
             futures = file.submit([("write", b"inner", 0), ("size",)])
     assert futures[0].cancel()
-    link._keeper_bell.ring()
+    link.mailbox.ring()
     assert futures[1].result(PATIENCE_S) == 100
     assert peer.batches == [1]
     assert file.pread(2, 0) == bytes([0, 1])
@@ -268,18 +268,18 @@ def test_the_client_is_closed_soon(client: aiod_client.Client, file: aiod_client
         assert error.errno == errno.ESHUTDOWN  # noqa: PT017 - either may be
     assert interruption.outcomes == [None]
     peer.wait_seen(MessageType.GOODBYE)
-    file._link._keeper.join(PATIENCE_S)
-    assert not file._link._keeper.is_alive()
+    file._link.maintenance.thread.join(PATIENCE_S)
+    assert not file._link.maintenance.thread.is_alive()
     with pytest.raises(aiod_client.AiodError, match="the client is closed"):
         file.size()
 
 
-def test_what_is_left_to_the_keeper_of_a_session_that_ends_fails(file: aiod_client.File, peer: Peer) -> None:
+def test_a_deferred_submit_fails_when_the_session_ends_first(file: aiod_client.File, peer: Peer) -> None:
     with file._link.lock:
         (future,) = file.submit([("size",)])
-        file._link._finish(file._link._session.lose("the test says so"))
+        file._link.finish(file._link.session.lose("the test says so"))
     assert isinstance(future.exception(PATIENCE_S), aiod_client.SessionLostError)
-    file._link._keeper.join(PATIENCE_S)
+    file._link.maintenance.thread.join(PATIENCE_S)
     with file._link.lock, pytest.raises(aiod_client.SessionLostError):
         file.submit([("size",)])
     assert peer.batches == []
@@ -307,9 +307,9 @@ def interrupt_one_that_is_parked(peer: Peer, file: aiod_client.File) -> None:
             led_for.result()
 
     def interrupt() -> None:
-        wait_until(lambda: len(link._parked) == 1)
+        wait_until(lambda: len(link.leading.parked) == 1)
         signal.pthread_kill(main, signal.SIGUSR1)
-        wait_until(lambda: len(link._parked) == 2)
+        wait_until(lambda: len(link.leading.parked) == 2)
         led_for.cancel()
         peer.release()
 
@@ -317,7 +317,7 @@ def interrupt_one_that_is_parked(peer: Peer, file: aiod_client.File) -> None:
     threads = [threading.Thread(target=lead), threading.Thread(target=interrupt)]
     try:
         threads[0].start()
-        wait_until(lambda: link._led_for is led_for._request)
+        wait_until(lambda: link.leading.led_for is led_for._request)
         threads[1].start()
         assert file.pread(1, 5) == bytes([5])
     finally:

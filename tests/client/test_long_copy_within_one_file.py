@@ -9,7 +9,8 @@ import pytest
 
 import aiod_client
 from aiod_client import aio, operations
-from aiod_client.session import session
+from aiod_client.requests import split
+from aiod_client.session import in_flight
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ CONTENT = bytes(range(256)) * (PART // 256 + PART // 512)
 @pytest.fixture
 def endpoint(new_daemon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> str:
     """A daemon that takes one part after the other; parts are short."""
-    for module, name in ((operations, "RANGE_BYTES_MAX"), (session, "RANGE_BYTES_MAX"), (session, "PART_BYTES_MAX")):
+    for module, name in ((operations, "RANGE_BYTES_MAX"), (split, "RANGE_BYTES_MAX"), (in_flight, "PART_BYTES_MAX")):
         monkeypatch.setattr(module, name, PART)
     daemon = new_daemon(**{"engine.main": {"max_threads": 1}})
     daemon.start()

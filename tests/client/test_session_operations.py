@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from aiod_client import operations, wire
 from aiod_client.errors import ProtocolError
-from aiod_client.requests.pending import Call
-from aiod_client.session import session
-from aiod_client.session.session import GRACE_S, Session
+from aiod_client.requests import split
+from aiod_client.requests.pending import GRACE_S, Call
+from aiod_client.session.session import Session
 from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
 
@@ -121,7 +121,7 @@ def test_what_moves_no_bytes_to_the_daemon_takes_no_credit() -> None:
 
 
 def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "RANGE_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(split, "RANGE_BYTES_MAX", 1 << 20)
     own = new_session()
     zeroes = operations.write_zeroes_request(1, 10, 5 << 19)
     copy = operations.copy_range_request(1, 2, (1 << 32) - 7, 0, 3 << 20)
@@ -145,7 +145,7 @@ def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_source_of_a_copy_in_parts_is_not_closed_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "RANGE_BYTES_MAX", 1 << 20)
+    monkeypatch.setattr(split, "RANGE_BYTES_MAX", 1 << 20)
     own = new_session(depth_max=1, batch_max=1)
     copy = operations.copy_range_request(1, 2, 0, 0, 3 << 20)
     own.add(copy)
@@ -266,7 +266,7 @@ def test_deadlines_of_what_is_done_are_forgotten() -> None:
         own.watch_deadline(request)
         ((cookie, *_),) = rows_of(own.messages_to_send(0.0))
         complete(own, (cookie, 0, 0))
-    assert len(own._deadlines) < 200
+    assert len(own._deadlines._heap) < 200
 
 
 # ---- cancelling

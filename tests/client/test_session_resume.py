@@ -156,12 +156,12 @@ def test_a_long_write_begins_again(session: Session) -> None:
     session.add(request)
     first = records(session.messages_to_send(0.0))
     assert len(first) == 3
-    cookie = session._cookie - 2
+    cookie = session.in_flight.cookie - 2
     session.receive([wire.pack(MessageType.COMPLETE, COMPLETION.pack(cookie, 1 << 16, 0, 0, 0, 0), {})])
     session.interrupt("gone")
     session.resume(welcome(grace=True), 1.0, {})
     assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, offset << 16) for offset in range(3)]
-    packed = b"".join(COMPLETION.pack(session._cookie - left, 1 << 16, 0, 0, 0, 0) for left in (2, 1, 0))
+    packed = b"".join(COMPLETION.pack(session.in_flight.cookie - left, 1 << 16, 0, 0, 0, 0) for left in (2, 1, 0))
     assert session.receive([wire.pack(MessageType.COMPLETE, packed, {})]) == [request]
     assert request.outcome() == 3 << 16
 

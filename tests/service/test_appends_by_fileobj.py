@@ -90,7 +90,7 @@ def test_a_short_write_that_nobody_looked_at_is_told_of(client: Any, mode: str, 
         getattr(raw, use)()
     raw.close()
     assert raw.closed
-    assert raw._file.closed
+    assert raw._file.closed  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("buffering", [0, -1, 4 * KIB])
@@ -136,7 +136,7 @@ def test_an_append_in_doubt_is_not_repeated(daemon: Any, transport: Any) -> None
 
 
 def kill_when_sent(link: Any, pid: int) -> None:
-    wait_until(lambda: link._pending, "the append is sent")
+    wait_until(lambda: link.pending, "the append is sent")
     kill(pid)
 
 
@@ -184,5 +184,5 @@ def test_an_append_that_a_handler_has_interrupted_is_not_repeated(daemon: Any, t
 def interrupt_when_sent(link: Any) -> None:
     main = threading.main_thread().ident
     assert main is not None
-    wait_until(lambda: link._pending, "the append is sent")
+    wait_until(lambda: link.pending, "the append is sent")
     signal.pthread_kill(main, signal.SIGUSR1)

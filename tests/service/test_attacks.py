@@ -128,7 +128,7 @@ def test_another_users_token_ticket_and_identity_are_of_no_use(new_daemon: Calla
     with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
         mine = client.open("scratch/alices", "r+")
         ((endpoint, link),) = client._links_at.items()
-        token = link._session.welcome.token
+        token = link.session.welcome.token
         program = """
 import zmq
 from aiod_client import wire

@@ -175,7 +175,7 @@ def test_another_keys_token_is_of_no_use(site: Site, by: str) -> None:
             dealer = Dealer(endpoint, Keys(*load_pair(site.keys["backup"]), site.server_key.encode()))
         else:
             dealer = Dealer(f"ipc://{next(site.daemon.runtime_dir.glob('engine-other-*.sock'))}")
-        dealer.send([wire.pack(MessageType.CLOSE, link._session.welcome.token, 1, file._handle)])
+        dealer.send([wire.pack(MessageType.CLOSE, link.session.welcome.token, 1, file._handle)])
         answer = dial._answer(dealer, time.monotonic() + PATIENCE_S, lambda: None)
         dealer.close()
         assert answer is not None

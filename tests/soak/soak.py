@@ -51,7 +51,7 @@ class Reconnects(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One of any of them."""
-        self.count += "goes on" in record.getMessage()
+        self.count += "continues" in record.getMessage()
 
 
 class Soak:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiod_client import fileobj
 from aiod_client.blocking.client import Client, connect
-from aiod_client.blocking.file import File, RequestFuture
+from aiod_client.blocking.file import File
+from aiod_client.blocking.future import RequestFuture
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
 from aiod_client.records import Entry, Extent, FileStat
 
@@ -42,7 +43,9 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "aio":  # asyncio costs megabytes and milliseconds: only for those who await
-        return importlib.import_module("aiod_client.aio")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every name for there
+
+    def __getattr__(name: str) -> Any:
+        if name == "aio":  # asyncio costs megabytes and milliseconds: only for programs that await
+            return importlib.import_module("aiod_client.aio")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

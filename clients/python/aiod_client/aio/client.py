@@ -15,23 +15,27 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
-from aiod_client.aio.link import Link, converse, perform, within
-from aiod_client.blocking.client import TIMEOUT_S, Entries, check_transport
+from aiod_client.aio.link import Link, perform
+from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries, check_transport
 from aiod_client.connection.dealer import LINGER_MS
-from aiod_client.connection.reconnect import RETRY_S, Redial, is_away, reconnect_time
-from aiod_client.errors import AiodError, SpoiltSessionError, closed, forked, other_export
-from aiod_client.keys import StrPath, find_keys
+from aiod_client.connection.reconnect import is_away
+from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
 from aiod_client.records import FileStat, parse_page, parse_stat_body
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
-from aiod_client.ring.attach import Transport, attach
+from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
+from aiod_client.session.reconnection import RETRY_S
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from types import TracebackType
+
+    from aiod_client.keys import StrPath
+    from aiod_client.ring.attach import Transport
 
 log = logging.getLogger("aiod_client")
 
@@ -89,7 +93,7 @@ class Connecting:
         return client
 
 
-class Client:
+class Client(BaseClient):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
     Close it, or use it in `async with`. It must not be used in a forked child.
@@ -105,15 +109,7 @@ class Client:
         reconnect_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        self.closed = True  # until the daemon has answered
-        check_transport(transport)
-        endpoints.check(endpoint)
-        self.endpoint = endpoint
-        self._keys = find_keys(endpoint, key, server_key)
-        self._transport: Transport = transport
-        self.timeout_s = math.inf if timeout is None else timeout
-        self._reconnect_s = reconnect_time(reconnect_timeout)
-        self._pid = os.getpid()
+        super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
@@ -235,7 +231,7 @@ class Client:
 
     async def close(self) -> None:
         """Close every session; the daemon closes their files. What is in flight fails with AiodError. Idempotent."""
-        if self._pid != os.getpid():
+        if self._is_forked():
             return
         self.closed = True
         links = list(self._links_at.values())
@@ -261,21 +257,14 @@ class Client:
 
     def __del__(self) -> None:
         """Warn of a client that was not closed; its sessions end soon, if its loop still runs."""
-        if self.closed or self._pid != os.getpid():
+        if self.closed or self._is_forked():
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         for link in self._links_at.values():
             if not link.loop.is_closed():
                 link.loop.call_soon_threadsafe(link.close)
 
-    def _check(self) -> None:
-        if self._pid != os.getpid():
-            raise forked("this client")
-        if self.closed:
-            raise closed("the client")
-
     async def _connect_engine(self, endpoint: str, export: str) -> Link:
-        redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
         token, transport = b"", self._transport
         while True:
             dealer, (welcome, _) = await converse(endpoint, self._keys, resume_session(token, {}))
@@ -283,9 +272,9 @@ class Client:
                 ring = None
                 if transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
                     ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, transport, endpoint)
-                return Link(dealer, welcome, ring, redial)
+                return Link(dealer, welcome, ring, self._reconnect(export))
             except SpoiltSessionError:
-                # As redial.connect_engine(), and below: in a thread, as it may wait for a daemon that does not read.
+                # As connect_engine(), and below: in a thread, as it may wait for a daemon that does not read.
                 asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
                 token, transport = welcome.token, "zmq"
             except BaseException:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import warnings
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,7 +12,7 @@ from aiod_client import operations
 from aiod_client.aio.link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
-from aiod_client.ring.transport import NO_RING, RingHolder, failed, is_lost, may_be_done
+from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType
 from aiod_protocol.operations import Op
 
@@ -21,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from aiod_client.aio import Client
     from aiod_client.aio.link import Link
+    from aiod_client.base_client import BaseClient
     from aiod_client.records import Extent, FileStat
 
 
@@ -70,7 +69,7 @@ class File:
     alone until the request has completed, also after a timeout or a cancelled await.
     """
 
-    def __init__(self, client: Client, link: Link, handle: int, name: str, mode: str) -> None:
+    def __init__(self, client: BaseClient, link: Link, handle: int, name: str, mode: str) -> None:
         """Made by Client.open()."""
         self.name = name
         self.mode = mode
@@ -244,6 +243,11 @@ class File:
             raise other_session(self.name)
         return self._handle
 
+    @property
+    def request_bytes_max(self) -> int:
+        """The most bytes that the daemon takes at once: what append() and ioctl() may be given."""
+        return self._link.request_bytes_max
+
     async def close(self, *, timeout: float | None = None) -> None:
         """Close the file when what is in flight on it has completed. Idempotent; does not flush.
 
@@ -253,7 +257,7 @@ class File:
             return
         self.closed = True
         self._rings = NO_RING
-        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
+        if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
             return
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
         await perform(self._link, call, self._timeout_s(timeout), self.name)
@@ -275,7 +279,7 @@ class File:
     def __del__(self) -> None:
         """Warn of a file that was not closed; it is closed soon, if its loop still runs."""
         link = self._link
-        if self.closed or self._client.closed or link.ended is not None or self._client._pid != os.getpid():  # noqa: SLF001
+        if self.closed or self._client.closed or link.ended is not None or self._client._is_forked():  # noqa: SLF001
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         if not link.loop.is_closed():

@@ -8,38 +8,36 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import os
 import threading
 import time
 import warnings
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries
 from aiod_client.blocking.file import File
 from aiod_client.blocking.link import Link
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
-from aiod_client.connection.reconnect import RETRY_S, Redial, connect_engine, is_away, reconnect_time
-from aiod_client.errors import NOT_SENT, closed, forked, other_export, reentered
-from aiod_client.keys import StrPath, find_keys
-from aiod_client.records import Entry, FileStat, parse_page, parse_stat_body
+from aiod_client.connection.reconnect import connect_engine, is_away
+from aiod_client.errors import NOT_SENT, closed, other_export, reentered
+from aiod_client.records import FileStat, parse_page, parse_stat_body
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate
+from aiod_client.session.reconnection import RETRY_S
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from aiod_client.keys import StrPath
     from aiod_client.ring.attach import Transport
 
 T = TypeVar("T")
-Entries = list[Entry]
-
-TIMEOUT_S: Final = 30.0
 
 
 def connect(
@@ -70,13 +68,7 @@ def connect(
     return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 
 
-def check_transport(transport: str) -> None:
-    """Raise ValueError for an unknown transport."""
-    if transport not in ("auto", "zmq", "ring"):
-        raise ValueError(f"unknown transport {transport!r}: auto, zmq or ring")
-
-
-class Client:
+class Client(BaseClient):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
     Close it, or use it in a `with` statement. It must not be used in a forked child; close() does nothing there.
@@ -92,15 +84,7 @@ class Client:
         reconnect_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        self.closed = True  # until the daemon has answered: __del__
-        check_transport(transport)
-        endpoints.check(endpoint)
-        self.endpoint = endpoint
-        self._keys = find_keys(endpoint, key, server_key)
-        self._transport: Transport = transport
-        self.timeout_s = math.inf if timeout is None else timeout
-        self._reconnect_s = reconnect_time(reconnect_timeout)
-        self._pid = os.getpid()
+        super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
         self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
         self._guard = threading.RLock()  # of what follows and the turns; held for moments; finalizers may take it again
@@ -138,7 +122,7 @@ class Client:
             # A signal's handler has raised after the answer: nobody else knows of the handle.
             link = self._links.get(export)
             if link is not None and call.error is None and call.result is not None:
-                link.orphans.append(call.result[0])
+                link.close_file_later(call.result[0])
             raise
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
@@ -234,7 +218,7 @@ class Client:
 
         What is in flight fails with AiodError, also for threads that wait for it: to have it done, wait first.
         """
-        if self._pid != os.getpid():
+        if self._is_forked():
             return
         with self._guard:
             self.closed = True
@@ -244,7 +228,7 @@ class Client:
                 link.close()
         except BaseException:
             for link in links:
-                link.dropped = True  # and their keepers close them, soon
+                link.close_later()
             raise
         self._links.clear()
         self._links_at.clear()
@@ -265,19 +249,13 @@ class Client:
 
     def __del__(self) -> None:
         """Warn of a client that was not closed; its sessions end soon."""
-        if self.closed or self._pid != os.getpid():
+        if self.closed or self._is_forked():
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         for link in self._links_at.values():
-            link.dropped = True  # no lock: this may run in the midst of anything
+            link.close_later()
 
     # ---- links ----------------------------------------------------------------------------------------------------
-
-    def _check(self) -> None:
-        if self._pid != os.getpid():
-            raise forked("this client")
-        if self.closed:
-            raise closed("the client")
 
     def _link(self, export: str, deadline_s: float) -> Link:
         """The session with the engine that serves `export`: the one there is, else a new one.
@@ -339,10 +317,9 @@ class Client:
             return True
 
     def _connect_engine(self, endpoint: str, export: str, deadline_s: float) -> Link:
-        redial = Redial(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
         found = connect_engine(endpoint, self._keys, b"", {}, self._transport, deadline_s, self._check)
         try:
-            return Link(found.dealer, found.welcome, found.ring, redial)
+            return Link(found.dealer, found.welcome, found.ring, self._reconnect(export))
         except BaseException:
             found.dealer.send(goodbye(found.welcome))
             found.dealer.close(LINGER_MS)

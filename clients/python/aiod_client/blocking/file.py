@@ -1,115 +1,27 @@
-"""The blocking client's File, and the future of a submitted request. Any thread may use them."""
+"""The blocking client's File. Any thread may use it."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import math
-import os
 import warnings
 from typing import TYPE_CHECKING, Any, Self
 
-from aiod_client import fileobj, operations
-from aiod_client.errors import closed, other_session, timed_out
+from aiod_client import operations
+from aiod_client.blocking.future import RequestFuture
+from aiod_client.blocking.raw_file import RawFile
+from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
-from aiod_client.ring.transport import NO_RING, RingHolder, failed, is_lost, may_be_done
+from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
 from aiod_protocol.operations import Op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from types import TracebackType
 
     from aiod_client._ring import Failure, Ring
-    from aiod_client.blocking.client import Client
+    from aiod_client.base_client import BaseClient
     from aiod_client.blocking.link import Link
-    from aiod_client.fileobj import RawFile
     from aiod_client.records import Extent, FileStat
-
-
-class RequestFuture(concurrent.futures.Future[Any]):
-    """The outcome of one submitted request.
-
-    result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
-    it is done already). The buffer of a request that was sent is its own until the daemon has answered.
-    """
-
-    def __init__(self, file: File, request: Request) -> None:
-        """Made by File.submit()."""
-        # Not super().__init__(): it makes a lock for each future. One condition for all of a link costs a third, and
-        # wait() and as_completed() take it as often as they like, since it is reentrant.
-        self._condition = file._link.condition  # noqa: SLF001 - one module
-        self._state = "PENDING"
-        self._result: Any = None
-        self._exception: BaseException | None = None
-        self._waiters: list[Any] = []
-        self._done_callbacks: list[Callable[[Any], object]] = []
-        self._file = file
-        self._request = request
-        request.waiter = self
-
-    def result(self, timeout: float | None = None) -> Any:
-        """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
-        if self._state == "PENDING":
-            self._wait(timeout)
-        if self._state == "FINISHED" and self._exception is None:
-            return self._result  # without the lock: a finished future does not change
-        return super().result(0)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the request failed with, or None; raises CancelledError or TimeoutError (None: no limit)."""
-        if self._state == "PENDING":
-            self._wait(timeout)
-        return super().exception(0)
-
-    def cancel(self) -> bool:
-        """Have the request ended before it is started. True: it is not, and never will be, executed.
-
-        False: it is being executed or has ended, and goes on as if nothing had been asked; or nobody knows, since the
-        daemon gave no answer within the client's timeout. Asks the daemon (a round trip). In a finalizer or signal
-        handler that interrupts the client's work it only leaves word, and returns False; it may be cancelled then.
-        """
-        if self._state != "PENDING":
-            return self._state == "CANCELLED_AND_NOTIFIED"
-        file = self._file
-        return file._link.cancel(self._request, file._client.timeout_s)  # noqa: SLF001
-
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
-        """Call `fn` with this future when it is done."""
-        self._file._link.check_process()  # noqa: SLF001
-        if self._state == "PENDING":
-            self._file._link.want_callbacks()  # noqa: SLF001
-        super().add_done_callback(fn)
-
-    def settle(self) -> Callable[[], None] | None:
-        """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
-        request = self._request
-        if not request.done:
-            return None  # a signal's handler raised between the two notes that it is
-        request.waiter = None  # or a future and its request would be a cycle
-        if self._state != "PENDING":
-            return None
-        if request.cancelled:
-            self._state = "CANCELLED"
-            self.set_running_or_notify_cancel()
-            self._condition.notify_all()
-        else:
-            self._result, self._exception = request.result, request.error
-            # Last, as result() looks without the lock; and nothing since the look above can run a finalizer.
-            self._state = "FINISHED"
-            for waiter in self._waiters:
-                (waiter.add_result if request.error is None else waiter.add_exception)(self)
-        return self._invoke_callbacks if self._done_callbacks else None  # type: ignore[attr-defined]
-
-    def _wait(self, timeout_s: float | None) -> None:
-        timeout_s = math.inf if timeout_s is None else timeout_s
-        file, request = self._file, self._request
-        if not file._link.wait(request, timeout_s):  # noqa: SLF001
-            raise timed_out(f"{file.name}: {request}", timeout_s, sent=request.sent, written=request.written)
-        if self._state == "PENDING":  # a signal's handler raised in the thread that should have settled it
-            with file._link.lock:  # noqa: SLF001 - not the condition, whose __enter__() may be interrupted
-                callbacks = self.settle()
-            if callbacks is not None:
-                callbacks()
 
 
 class File:
@@ -119,7 +31,7 @@ class File:
     alone until the request has completed, also after a timeout or cancel().
     """
 
-    def __init__(self, client: Client, link: Link, opened: Call, mode: str) -> None:
+    def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
         """Made by Client.open(), of an OPEN that was answered."""
         self.closed = True  # until it is its file's: __del__
         handle: int = opened.result[0]
@@ -295,7 +207,7 @@ class File:
         """
         self._check()
         requests = operations.from_tuples(self._handle, batch, self._link, timeout)
-        futures = [RequestFuture(self, request) for request in requests]
+        futures = [RequestFuture(self._link, request, self, self._client.timeout_s) for request in requests]
         self._link.submit(requests)
         return futures
 
@@ -319,7 +231,7 @@ class File:
     @property
     def raw(self) -> RawFile:
         """The file as an io.RawIOBase with a position, for code that wants such. Closing that closes the file."""
-        return fileobj.RawFile(self)
+        return RawFile(self)
 
     def close(self, *, timeout: float | None = None) -> None:
         """Close the file when what is in flight on it has completed. Idempotent; does not flush.
@@ -330,7 +242,7 @@ class File:
             return
         self.closed = True
         self._rings = NO_RING
-        if self._client._pid != os.getpid() or self._link.ended is not None:  # noqa: SLF001 - one module
+        if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
             return
         self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
 
@@ -350,10 +262,10 @@ class File:
 
     def __del__(self) -> None:
         """Warn of a file that was not closed; it is closed soon."""
-        if self.closed or self._client.closed or self._client._pid != os.getpid():  # noqa: SLF001
+        if self.closed or self._client.closed or self._client._is_forked():  # noqa: SLF001
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._link.orphans.append(self._handle)  # no lock: this may run in the midst of anything
+        self._link.close_file_later(self._handle)
 
     def _check(self) -> None:
         if self.closed:

@@ -1,4 +1,7 @@
-"""Going on with another engine: where it is, the session again with its files, and a ring. Blocks; any thread."""
+"""Connecting a session to the engine that serves its export: at first, and again when that engine has gone.
+
+Everything here blocks, and may be called in any thread.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from aiod_client import endpoint as endpoints
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.polling import milliseconds, poll_of
-from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError
+from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError, closed
 from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import (
     LastWord,
@@ -33,11 +36,9 @@ if TYPE_CHECKING:
     from aiod_client.ring.attach import Transport
     from aiod_client.session.handshake import Welcome
     from aiod_client.session.open_files import OpenFile
+    from aiod_client.session.reconnection import Reconnection
 
 LAST_WORDS_S: Final = 0.1
-
-RETRY_S: Final = 0.05
-"""Between two attempts."""
 
 
 _RECONNECT_S: Final = 30.0
@@ -51,11 +52,6 @@ def reconnect_time(given_s: float | None) -> float:
 def is_away(error: OSError) -> bool:
     """Whether a LOCATE that failed so may succeed soon: the daemon, or an engine of it, is being started again."""
     return isinstance(error, DaemonUnreachableError) or error.errno in {errno.EIO, errno.ESHUTDOWN}
-
-
-def telling(before: OSError | None, now: OSError) -> OSError:
-    """Which of two attempts' errors says more: the last one's time was up, maybe, when it had hardly begun."""
-    return before if before is not None and isinstance(now, TimeoutError) else now
 
 
 def last_words(dealer: Dealer) -> tuple[OSError | None, LastWord]:
@@ -77,18 +73,18 @@ def last_words(dealer: Dealer) -> tuple[OSError | None, LastWord]:
             poll.poll(milliseconds(remaining_s))
 
 
-class Connection(NamedTuple):
-    """With an engine that has taken over."""
+class EngineConnection(NamedTuple):
+    """A connection to an engine, and what the engine grants."""
 
     dealer: Dealer
     welcome: Welcome
     ring: Ring | None
     lost: dict[int, OSError]
-    """Handles that it does not have, and why."""
+    """Handles of the files that the engine could not open again, and why."""
 
 
-class Redial(NamedTuple):
-    """How the engine of one export is found. Knows no client, and keeps none alive."""
+class Reconnect(NamedTuple):
+    """How the engine of one export is found. It refers to no client, and so keeps none alive."""
 
     front: str
     keys: Keys | None
@@ -104,7 +100,7 @@ class Redial(NamedTuple):
         deadline_s: float,
         check: Callable[[], None],
         left: str | None = None,
-    ) -> Connection:
+    ) -> EngineConnection:
         """The session `token` with its `files` at the engine that serves the export now.
 
         `left` is the endpoint of an engine whose connection the client has given up itself. If that is the one, nothing
@@ -128,11 +124,11 @@ def connect_engine(
     transport: Transport,
     deadline_s: float,
     check: Callable[[], None],
-) -> Connection:
+) -> EngineConnection:
     """A session with the engine at `endpoint`: the one of `token` with its `files`, or a new one (b"")."""
     dealer, (welcome, lost) = converse(endpoint, keys, resume_session(token, files), deadline_s, check)
     try:
-        return Connection(dealer, welcome, attach(welcome, transport, endpoint), lost)
+        return EngineConnection(dealer, welcome, attach(welcome, transport, endpoint), lost)
     except SpoiltSessionError:
         dealer.close(LINGER_MS)
         # By its token: the engine ends what is left of it before it begins another, so that both never count at once.
@@ -141,3 +137,26 @@ def connect_engine(
         dealer.send(goodbye(welcome))
         dealer.close(LINGER_MS)
         raise
+
+
+def find_next_engine(
+    search: Reconnection, reconnect: Reconnect, is_wanted: Callable[[], bool], pause: Callable[[float], None]
+) -> EngineConnection | None:
+    """Try to connect until it succeeds; None: `search` has given up (its `reason` says why), or `is_wanted()` is false.
+
+    `is_wanted` is called now and then, also during an attempt; `pause` waits for seconds, or less.
+    """
+
+    def check() -> None:
+        if not is_wanted():
+            raise closed("the client")
+
+    while is_wanted():
+        try:
+            return reconnect(search.token, search.files, search.deadline_s, check, search.abandoned)
+        except OSError as error:
+            delay_s = search.failed(error, time.monotonic())
+            if delay_s is None:
+                return None
+            pause(delay_s)
+    return None

@@ -45,6 +45,18 @@ class Pieces:
             at += len(part)
 
 
+Buffer = bytes | memoryview | Pieces
+"""The bytes of a request, or where they go."""
+
+
+def put(buffer: Buffer, start: int, data: bytes | memoryview) -> None:
+    """Copy `data` into the caller's buffer."""
+    if type(buffer) is Pieces:
+        buffer.put(start, data)
+    else:
+        buffer[start : start + len(data)] = data  # type: ignore[index]
+
+
 class Payload:
     """The payload frames of one SUBMIT in the making."""
 

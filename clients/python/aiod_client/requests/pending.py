@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.errors import tell_written
 from aiod_client.records import parse_extents, parse_stat
-from aiod_client.requests.payload import Pieces
+from aiod_client.requests.payload import put
 from aiod_client.wire import MessageType, Op, OpenFlag, WireError
 from aiod_protocol.operations import OpProperty, op_name, operations_with
 
@@ -20,15 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod_client.errors import Failure
+    from aiod_client.requests.payload import Buffer
     from aiod_client.requests.split import Split
 
 # Looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
 
+GRACE_S: Final = 0.1
+"""How long after its deadline a request that was sent is waited for: the daemon knows whether it was executed."""
+
 IOCTL_VALUE_BYTES: Final = 8
 """What stands before the argument in the payload of an IOCTL's completion."""
-
-Payload = bytes | memoryview | Pieces
 
 
 class Pending:
@@ -87,7 +89,7 @@ class Request(Pending):
     )
 
     def __init__(
-        self, op: int, handle: int, offset: int, length: int, buffer: Payload | None, charge: int, flags: int = 0
+        self, op: int, handle: int, offset: int, length: int, buffer: Buffer | None, charge: int, flags: int = 0
     ) -> None:
         # Pending's fields are set here rather than by super(): this runs once a request.
         self.cookie = 0
@@ -131,6 +133,17 @@ class Request(Pending):
             parse = _PARSERS.get(self.op)
             self.result = result if parse is None else parse(self, data)
 
+    def begin_parts(self, split: Split) -> None:
+        """Have it sent in the parts of `split`."""
+        self.split = split
+        if type(self.buffer) is bytes:
+            self.buffer = memoryview(self.buffer)  # its parts are slices, not copies
+
+    def join_parts(self, plain_result: int) -> None:
+        """Set the outcome: every part has come. `plain_result` is that of an operation that returns no byte count."""
+        assert self.split is not None  # noqa: S101 - a mistake of ours
+        self.error, self.result = self.split.joined(self.buffer, plain_result)
+
     def _take_read(self, result: int, data: bytes | memoryview) -> None:
         if result > self.length:
             raise WireError(f"{result} bytes for {self}")
@@ -154,14 +167,6 @@ class Request(Pending):
         """For people: what was asked."""
         name = op_name(self.op)
         return f"{name} of {self.length} bytes at {self.offset}" if self.length else name
-
-
-def put(buffer: Payload, start: int, data: bytes | memoryview) -> None:
-    """Copy `data` into the caller's buffer."""
-    if type(buffer) is Pieces:
-        buffer.put(start, data)
-    else:
-        buffer[start : start + len(data)] = data  # type: ignore[index]
 
 
 def _parse_ioctl(request: Request, data: bytes | memoryview) -> tuple[int, bytes]:

@@ -1,13 +1,13 @@
-"""The ring as a lane of a session: which requests go that way, and what becomes of them.
+"""The ring transport of a session: which requests go by the ring, and what becomes of them.
 
-For what waits or settles the links care, as for session.py; and like it, this is neither thread-safe nor reentrant: the
-link's lock (blocking) or its event loop (aio) protects a lane and its requests. Only the native ring itself may be used
-by any thread at any moment, and File does so for the requests that one thread waits for.
+Waiting and settling are the links' business, as for session.py; and like it, this is neither thread-safe nor reentrant:
+the link's lock (blocking) or its event loop (aio) protects a transport and its requests. Only the native ring itself
+may be used by any thread at any moment, and File does so for the requests that one thread waits for.
 
 - `add()` queues; what there is room for is submitted at once, the rest when completions have made room, first come,
   first served. What is longer than the ring takes goes in parts.
 - Everything added is done exactly once: by its completion, by abandon(), or by lose().
-- A request that finds no room though nothing is in flight (the caller has the whole buffer area for itself) is returned
+- A request that finds no room though nothing is in flight (the caller has the whole buffer pool for itself) is returned
   by take_overflow(): it has to go by message.
 """
 
@@ -16,55 +16,41 @@ from __future__ import annotations
 import errno
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.errors import (
-    NOT_EXECUTED,
-    NOT_SENT,
-    UNKNOWN,
-    AiodError,
-    Failure,
-    SessionLostError,
-    deadline_passed,
-    timed_out,
-)
+from aiod_client.errors import NOT_EXECUTED, NOT_SENT, UNKNOWN, Failure, deadline_passed
 from aiod_client.requests.payload import Pieces
-from aiod_client.requests.pending import Pending, Request
-from aiod_client.requests.split import Split
+from aiod_client.requests.pending import GRACE_S, Pending, Request
+from aiod_client.requests.split import Split, part_bytes_max
+from aiod_client.ring.direct import LOST
 from aiod_client.ring_wire import RingLastWord
 from aiod_client.sentences import explain
 from aiod_client.session.handshake import LastWord
-from aiod_client.session.session import GRACE_S
-from aiod_client.wire import RANGE_BYTES_MAX, Op, OpFlag
+from aiod_client.wire import Op, OpFlag
 from aiod_protocol.operations import OpProperty, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client._ring import Failure as RingFailure
     from aiod_client._ring import Pending as RingPending
     from aiod_client._ring import Ring
     from aiod_client.session.session import Session
 
 _READ: Final = int(Op.READ)
-_WRITE: Final = int(Op.WRITE)
 _APPEND: Final = int(Op.APPEND)
 _FLUSH: Final = int(Op.FLUSH)
 _REPEAT: Final = int(OpFlag.REPEAT)
-_IN_PARTS: Final = frozenset({_READ, _WRITE})
-_SPLIT_BY_RANGE: Final = operations_with(OpProperty.BOUNDED)
 _CARRIED: Final = operations_with(OpProperty.RING)
 
 _Part = tuple[Request, int, int]
 """A request, and which bytes of it."""
 
 
-class Lane:
-    """A session's ring."""
+class RingTransport:
+    """The requests of one session that go by its ring."""
 
     def __init__(self, ring: Ring, session: Session) -> None:
-        """The ring of `session`."""
         self.ring = ring
         self._session = session
         self._files = session.files
@@ -86,7 +72,7 @@ class Lane:
 
     @property
     def last_word(self) -> LastWord:
-        """What the engine has said as it stopped in order; nothing once the lane has ended."""
+        """What the engine has said as it stopped in order; nothing once the transport has ended."""
         said = self.ring.last_word
         return LastWord(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
 
@@ -104,12 +90,10 @@ class Lane:
         request.by_ring = True
         if request.op == _FLUSH:
             self._files.begin_flush(request)
-        if request.op in _IN_PARTS and request.length > self._part_max:
-            request.split = Split(request.length, self._part_max)
-            if type(request.buffer) is bytes:
-                request.buffer = memoryview(request.buffer)
-        elif request.op in _SPLIT_BY_RANGE and request.length > RANGE_BYTES_MAX:
-            request.split = Split(request.length, RANGE_BYTES_MAX)
+        if request.length > self._part_max:
+            part_max = part_bytes_max(request.op, self._part_max)
+            if part_max is not None and request.length > part_max:
+                request.begin_parts(Split(request.op, request.length, part_max))
         self._of_handle[request.handle] = self._of_handle.get(request.handle, 0) + 1
         self._backlog.append(request)
         self._submit(now_s)
@@ -122,7 +106,7 @@ class Lane:
         self._inflight[request] = [pending]
 
     def take_overflow(self) -> list[Request]:
-        """What has to go by message; it is the lane's no more."""
+        """The requests that have to go by message; the transport forgets them."""
         overflow, self._overflow = self._overflow, []
         return overflow
 
@@ -149,7 +133,7 @@ class Lane:
         split = request.split
         start, length = 0, request.length
         if split is not None:
-            start, length = split.asked, min(split.part_max, split.end - split.asked)
+            start, length = split.next_part()
         before, request.sent = request.sent, True  # before it is: a signal's handler may raise in between
         pending = self.ring.start(
             request.op,
@@ -215,10 +199,10 @@ class Lane:
                 request.complete(result, data or b"", failure)
         else:
             split.parts.pop(start)
-            split.complete(request, start, length, result, data, failure)
+            split.complete(request.buffer, start, length, result, data, failure)
             if split.parts or not split.all_asked():
                 return
-            split.join(request, 0)
+            request.join_parts(0)
         request.done = True
         if request.op != _READ:
             self._files.completed(request)
@@ -282,7 +266,7 @@ class Lane:
         return list(late)
 
     def give_back(self) -> tuple[list[Pending], list[Request]]:
-        """End the lane: what is done by now, and what is not, which is its no more. What waits by after() is called."""
+        """End the transport: (requests done by now, requests not done). What waits by after() is called."""
         if self.ended is not None:
             return [], []
         finished = self._take_done()
@@ -292,7 +276,7 @@ class Lane:
         return finished, [request for request in unfinished if not request.done]
 
     def lose(self, why: OSError) -> list[Pending]:
-        """End the lane, with the like of `why`. Returns what is done by that; none the second time.
+        """End the transport, with the like of `why`. Returns what is done by that; none the second time.
 
         What waits by after() is called: there will be no other occasion.
         """
@@ -321,9 +305,6 @@ class Lane:
                 call()
 
 
-LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
-
-
 def _data_of(request: Request, start: int, length: int) -> Any:
     """A write's bytes, or where a read's are to go in one piece; None: into new bytes, or there are none."""
     buffer = request.buffer
@@ -332,58 +313,3 @@ def _data_of(request: Request, start: int, length: int) -> Any:
     if type(buffer) is Pieces:
         return None if request.op == _READ else b"".join(buffer.cut(start, length))
     return buffer if request.split is None else buffer[start : start + length]  # type: ignore[index]
-
-
-def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
-    """Writable memory of the ring's buffer area; plain memory without a ring. Raises AiodError (ENOBUFS)."""
-    if ring is None:
-        return memoryview(bytearray(nbytes))
-    memory = ring.buffer(nbytes)
-    if memory is None:
-        raise AiodError(errno.ENOBUFS, f"a buffer of {nbytes} bytes: the ring's buffer area has no such room now")
-    return memoryview(memory)
-
-
-class RingHolder(Protocol):
-    """What has a ring, or none, at the moment."""
-
-    ring: Ring | None
-
-
-class _NoRing:
-    """Of a file that is closed."""
-
-    ring: Ring | None = None
-
-
-NO_RING: Final = _NoRing()
-
-
-def is_lost(failure: RingFailure) -> bool:
-    """Whether the native ring said that it, or the engine, has gone or is going."""
-    result, _, reason = failure
-    return reason == Reason.STOPPING or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
-
-
-def may_be_done(ring: Ring, failure: RingFailure) -> bool:
-    """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
-    return failure[2] != Reason.STOPPING and not ring.last_word & RingLastWord.DRAINED
-
-
-def failed(
-    failure: RingFailure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
-) -> OSError:
-    """The exception for what the native ring said of `request` (`sent`: it may have been executed).
-
-    `ended` is why the session has, if it has, and `lost` why a file of `request` could not be opened again.
-    """
-    result, written, reason = failure
-    if reason < 0:
-        return timed_out(f"{name}: {request}", timeout_s, sent=True)
-    if is_lost(failure):
-        why = ended or LOST
-        return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
-    if result == -errno.EBADF and lost is not None:
-        return type(lost)(lost.errno, f"{request}: {NOT_EXECUTED}: {lost.strerror}")
-    message = explain(request.op, name, request.offset, request.length, -result, reason)
-    return Failure(-result, message, written, parse_reason(reason)).error()

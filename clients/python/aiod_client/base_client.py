@@ -1,0 +1,76 @@
+"""What the blocking and the asyncio Client have in common: where the daemon is, and whether the client may be used.
+
+Why neither client is generated from the other (as psycopg makes its blocking layer of the asynchronous one): the
+methods that differ only by `await` hold one line each, since operations.py and the session do the work of both. The
+rest differs in substance. A thread that waits for the ring does so in the native module and with the GIL released, a
+task arms the ring to wake its loop; a blocking call has a deadline, an asyncio one a cancel scope; only the blocking
+client has locks, and finalizers and signal handlers to keep out. A generator would save signatures and docstrings, and
+those are what users and type checkers read; tests/client/test_same_names.py holds them equal.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING, Final
+
+from aiod_client import endpoint as endpoints
+from aiod_client.connection.reconnect import Reconnect, reconnect_time
+from aiod_client.errors import closed, forked
+from aiod_client.keys import StrPath, find_keys
+from aiod_client.records import Entry
+
+if TYPE_CHECKING:
+    from aiod_client.ring.attach import Transport
+
+TIMEOUT_S: Final = 30.0
+"""The default of connect()'s `timeout`."""
+
+Entries = list[Entry]
+
+
+def check_transport(transport: str) -> None:
+    """Raise ValueError for an unknown transport."""
+    if transport not in ("auto", "zmq", "ring"):
+        raise ValueError(f"unknown transport {transport!r}: auto, zmq or ring")
+
+
+class BaseClient:
+    """The settings of a Client. They do not change, but for `closed`."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float | None,
+        transport: Transport,
+        key: StrPath | None,
+        server_key: StrPath | None,
+        reconnect_timeout: float | None,
+    ) -> None:
+        self.closed = True
+        """Whether the client was closed. Until the daemon has answered, too: __del__()."""
+        check_transport(transport)
+        endpoints.check(endpoint)
+        self.endpoint = endpoint
+        """The daemon's front endpoint."""
+        self.timeout_s = math.inf if timeout is None else timeout
+        """The timeout of every operation that is given none (seconds)."""
+        self._keys = find_keys(endpoint, key, server_key)
+        self._transport: Transport = transport
+        self._reconnect_s = reconnect_time(reconnect_timeout)
+        self._pid = os.getpid()
+
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the process that made the client."""
+        return self._pid != os.getpid()
+
+    def _check(self) -> None:
+        """Raise AiodError (EBADF) if the client is closed, or was made before a fork()."""
+        if self._pid != os.getpid():
+            raise forked("this client")
+        if self.closed:
+            raise closed("the client")
+
+    def _reconnect(self, export: str) -> Reconnect:
+        """How a session finds the next engine that serves `export`."""
+        return Reconnect(self.endpoint, self._keys, self._transport, export, self._reconnect_s)

@@ -1,0 +1,245 @@
+"""An open File with a position: the io.RawIOBase below the files of aiod_client.fileobj, which says how writes fail."""
+
+from __future__ import annotations
+
+import io
+import operator
+import os
+import threading
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiod_client import operations
+from aiod_client.errors import append_in_doubt, is_refusal
+
+if TYPE_CHECKING:
+    from aiod_client.requests.pending import Request
+
+UNKNOWN_BYTES: Final = 64 * 1024
+"""What readall() asks for first where the size says nothing."""
+
+GROWTH_BYTES_MAX: Final = 8 * 1024 * 1024
+"""What it asks for at most beyond the size: it need not come, and has its memory all the same."""
+
+
+class AppendableFile(Protocol):
+    """What a RawFile needs of a File. File imports this module, not the reverse."""
+
+    name: str
+    mode: str
+    _handle: int
+
+    @property
+    def request_bytes_max(self) -> int: ...  # noqa: D102 - documented at File
+
+    def pread(self, length: int, offset: int) -> bytes: ...  # noqa: D102
+    def pread_into(self, buffer: Any, offset: int) -> int: ...  # noqa: D102
+    def pwrite(self, data: Any, offset: int) -> int: ...  # noqa: D102
+    def flush(self) -> None: ...  # noqa: D102
+    def size(self) -> int: ...  # noqa: D102
+    def truncate(self, size: int) -> None: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+    def _perform(self, request: Request, timeout: float | None) -> Any: ...
+
+
+class _Append:
+    """How far one write() in append mode has come."""
+
+    __slots__ = ("done", "request")
+
+    def __init__(self) -> None:
+        self.done = 0
+        """Bytes known to be appended."""
+        self.request: Request | None = None
+        """The piece under way; None: there is none, or it is known what became of it."""
+
+
+class RawFile(io.RawIOBase):
+    """An open File with a position. Any thread may use it; each operation is one with its move of the position."""
+
+    def __init__(self, file: AppendableFile) -> None:
+        """Made by File.raw or open(). Closing it closes `file`. It begins at 0, in append mode at the file's end."""
+        super().__init__()
+        self._file = file
+        self._lock = threading.RLock()  # of the position; reentrant, so that a signal handler gets EDEADLK and no hang
+        self._appends = "a" in file.mode
+        self._position = file.size() if self._appends else 0
+        self._failure: OSError | None = None  # why a write was short; told once
+        self._doubt = ""  # what an append has ended with of which nobody knows whether it was done
+        self._readable = "r" in file.mode or "+" in file.mode
+        self._writable = "r" not in file.mode or "+" in file.mode
+
+    @property
+    def name(self) -> str:
+        """EXPORT/PATH."""
+        return self._file.name
+
+    @property
+    def mode(self) -> str:
+        """As open() was given it."""
+        return self._file.mode
+
+    def readable(self) -> bool:
+        """Whether it was opened to be read."""
+        return self._readable
+
+    def writable(self) -> bool:
+        """Whether it was opened to be written."""
+        return self._writable
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` from the position on; returns the bytes, fewer only at the end of the file."""
+        self._check("read", allowed=self._readable)
+        with self._lock:
+            count = self._file.pread_into(buffer, self._position)
+            self._position += count
+        return count
+
+    def readall(self) -> bytes:
+        """All from the position to the end of the file. io's own asks for 8 KiB at a time."""
+        self._check("read", allowed=self._readable)
+        pieces: list[bytes] = []
+        with self._lock:
+            left = self._file.size() - self._position
+            # One byte more than there should be: if it does not come, that was the end. But files whose size says 0
+            # have contents (/proc), and files grow: then more each time, as io.FileIO.readall() does.
+            asked = left + 1 if left > 0 else UNKNOWN_BYTES
+            while True:
+                pieces.append(self._file.pread(asked, self._position))
+                self._position += len(pieces[-1])
+                if len(pieces[-1]) < asked:
+                    return b"".join(pieces)
+                asked = min(max(2 * asked, UNKNOWN_BYTES), GROWTH_BYTES_MAX)
+
+    def write(self, data: Any) -> int:
+        """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
+
+        Fewer than there are only if the rest has failed, of which the next call tells. In append mode what is longer
+        than the daemon takes at once lands in several pieces.
+        """
+        self._check("write", allowed=self._writable)
+        # A copy: io's buffered classes lend their memory by views that do not keep it, and reuse or free it once they
+        # are told of a timeout, when the write may still be on its way.
+        payload = data if type(data) is bytes else memoryview(data).tobytes()
+        if not self._appends:
+            with self._lock:
+                self._tell_failure()
+                return self._write(payload)
+        append = _Append()
+        try:
+            with self._lock:
+                count = self._append(memoryview(payload), append)
+        except BaseException as error:
+            # Whoever is above would append all of it again.
+            if append.done or (append.request is not None and append.request.sent):
+                self._doubt = "interrupted"  # before the calls below, which may be interrupted again
+                self._doubt = str(error) or type(error).__name__
+            raise
+        else:
+            # A buffer above takes the count before a signal handler can run again: no call may stand here.
+            return count
+
+    def _write(self, payload: bytes) -> int:
+        try:
+            count = self._file.pwrite(payload, self._position)
+        except OSError as error:
+            count = getattr(error, "written", 0)
+            if not count:
+                raise
+            self._failure = error.with_traceback(None)
+        self._position += count
+        return count
+
+    def _append(self, payload: memoryview, append: _Append) -> int:
+        """Append in pieces; returns the bytes done, and keeps what the rest has failed with."""
+        if self._doubt:
+            raise append_in_doubt(self.name, self._doubt)
+        self._tell_failure()
+        step = self._file.request_bytes_max
+        for start in range(0, len(payload), step):
+            piece = payload[start : start + step]
+            append.request = operations.append_request(self._file._handle, piece)  # noqa: SLF001
+            try:
+                self._position = self._file._perform(append.request, None) + len(piece)  # noqa: SLF001
+                append.done += len(piece)
+            except OSError as error:
+                if append.request.sent and not is_refusal(error):
+                    raise
+                written = getattr(error, "written", 0)
+                append.done += written
+                append.request = None
+                if not append.done:
+                    raise
+                self._position += written
+                self._failure = error.with_traceback(None)
+                return append.done
+        return len(payload)
+
+    def _tell_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def flush(self) -> None:
+        """Raise what a write was short for, if nobody has been told yet. Nothing is buffered here."""
+        super().flush()
+        with self._lock:
+            self._tell_failure()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move the position; returns it. Raises ValueError for one that is negative."""
+        self._check()
+        offset = operator.index(offset)
+        with self._lock:
+            if whence == os.SEEK_CUR:
+                offset += self._position
+            elif whence == os.SEEK_END:
+                offset += self._file.size()
+            elif whence != os.SEEK_SET:
+                raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
+            if offset < 0:
+                raise ValueError(f"negative seek position {offset}")
+            self._position = offset
+            return offset
+
+    def tell(self) -> int:
+        """The position."""
+        self._check()
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        """Set the file's size, by default to the position, which stays where it is; returns the size."""
+        self._check("truncate", allowed=self._writable)
+        with self._lock:
+            self._tell_failure()
+            size = self._position if size is None else operator.index(size)
+            self._file.truncate(size)
+            return size
+
+    def sync(self) -> None:
+        """Make what was written safe on disk: what os.fsync() is for Python's own files, which need a file number."""
+        self._check()
+        self.flush()
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file, then raise what a write was short for, if nobody has been told yet. Idempotent."""
+        if self.closed:
+            return
+        try:
+            super().close()  # flushes
+        finally:
+            self._file.close()
+
+    def __repr__(self) -> str:
+        """For people."""
+        return f"<aiod_client.fileobj.RawFile {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
+
+    def _check(self, what: str = "", *, allowed: bool = True) -> None:
+        if self.closed:
+            raise ValueError("I/O operation on closed file")
+        if not allowed:
+            raise io.UnsupportedOperation(f"{what}: {self.name} was opened with mode {self.mode!r}")

@@ -1,0 +1,84 @@
+"""Requests that one caller submits to the native ring itself, past the session: reads and writes of File.
+
+They cost a third of what a request costs that the session knows of. What the ring cannot do is done by the session, and
+so is a request that the ring has ended with because its engine has gone.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiod_client.errors import (
+    NOT_EXECUTED,
+    UNKNOWN,
+    AiodError,
+    Failure,
+    SessionLostError,
+    timed_out,
+)
+from aiod_client.ring_wire import RingLastWord
+from aiod_client.sentences import explain
+from aiod_protocol.reasons import Reason, parse_reason
+
+if TYPE_CHECKING:
+    from aiod_client._ring import Failure as RingFailure
+    from aiod_client._ring import Ring
+    from aiod_client.requests.pending import Request
+
+LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
+
+
+class RingHolder(Protocol):
+    """What has a ring, or none, at the moment."""
+
+    ring: Ring | None
+
+
+class _NoRing:
+    """Of a file that is closed."""
+
+    ring: Ring | None = None
+
+
+NO_RING: Final = _NoRing()
+
+
+def is_lost(failure: RingFailure) -> bool:
+    """Whether the native ring said that it, or the engine, has gone or is going."""
+    result, _, reason = failure
+    return reason == Reason.STOPPING or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
+
+
+def may_be_done(ring: Ring, failure: RingFailure) -> bool:
+    """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
+    return failure[2] != Reason.STOPPING and not ring.last_word & RingLastWord.DRAINED
+
+
+def failed(
+    failure: RingFailure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
+) -> OSError:
+    """The exception for what the native ring said of `request` (`sent`: it may have been executed).
+
+    `ended` is why the session has, if it has, and `lost` why a file of `request` could not be opened again.
+    """
+    result, written, reason = failure
+    if reason < 0:
+        return timed_out(f"{name}: {request}", timeout_s, sent=True)
+    if is_lost(failure):
+        why = ended or LOST
+        return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
+    if result == -errno.EBADF and lost is not None:
+        return type(lost)(lost.errno, f"{request}: {NOT_EXECUTED}: {lost.strerror}")
+    message = explain(request.op, name, request.offset, request.length, -result, reason)
+    return Failure(-result, message, written, parse_reason(reason)).error()
+
+
+def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
+    """Writable memory of the ring's buffer area; plain memory without a ring. Raises AiodError (ENOBUFS)."""
+    if ring is None:
+        return memoryview(bytearray(nbytes))
+    memory = ring.buffer(nbytes)
+    if memory is None:
+        raise AiodError(errno.ENOBUFS, f"a buffer of {nbytes} bytes: the ring's buffer area has no such room now")
+    return memoryview(memory)

@@ -1,0 +1,96 @@
+"""What becomes of unanswered requests when an engine has gone, and when another one continues its sessions.
+
+- A change of a file that is harmless to repeat is *replayed*: marked REPEAT, before anything new.
+- What only reads, and what was not sent, is sent again like something new.
+- What must not be done twice (an append, a truncate, ...) fails: nobody knows whether it was done.
+
+Protected by whatever protects the session.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, tell_reason
+from aiod_client.wire import MessageType, OpFlag
+from aiod_protocol.operations import changes_file
+from aiod_protocol.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiod_client.requests.pending import Call, Pending, Request
+    from aiod_client.session.backlog import Backlog
+    from aiod_client.session.open_files import OpenFiles
+
+_REPEAT: Final = int(OpFlag.REPEAT)
+
+
+class Replay:
+    """Sorts the unanswered requests of one session into its backlog."""
+
+    def __init__(self, backlog: Backlog, files: OpenFiles, fits: Callable[[Request], bool]) -> None:
+        """`fits(request)` splits a request that is too long for one record; False: it cannot, and has failed."""
+        self._backlog = backlog
+        self._files = files
+        self._fits = fits
+
+    def take_back(self, requests: list[Request], reason: OSError, *, drained: bool) -> list[Pending]:
+        """Queue `requests`, which the engine that has gone for `reason` has not answered. Returns those that fail.
+
+        `drained`: the engine has said that it has executed none of them.
+        """
+        failed: list[Pending] = []
+        first: list[Request | Call] = []
+        for request in requests:
+            if request.done:
+                continue
+            self._backlog.drop_parts(request)
+            # Of a request in parts other parts may have been done; that is no harm if it may be done twice.
+            request.sent &= not drained or (request.split is not None and not self._files.may_repeat(request))
+            request.split, request.by_ring = None, False
+            if request.sent and not self._files.may_repeat(request):
+                request.fail(_unknown(request, reason))
+                failed.append(request)
+            elif self._fits(request):
+                if request.sent and changes_file(request.op):
+                    request.flags |= _REPEAT
+                    self._backlog.replays.append(request)
+                else:
+                    first.append(request)
+        self._backlog.put_first(first)
+        return failed
+
+    def take_back_call(self, call: Call, reason: OSError) -> list[Pending]:
+        """Queue the unanswered `call` before everything else, if it may be sent again. Returns what is done."""
+        if call.kind == MessageType.CANCEL:  # what it was about is sent again, or has failed
+            call.result, call.done = (0, None), True
+            return [call]
+        if call.sent and not call.may_repeat:
+            if call.done:
+                return []
+            call.fail(_unknown(call, reason))
+            return [call]
+        if not call.done or call.kind == MessageType.CLOSE:
+            self._backlog.put_first([call])
+        return []
+
+    def fail_lost(self) -> list[Pending]:
+        """Fail what waits for files that the new engine could not open again."""
+        failed: list[Pending] = []
+        for pending in [*self._backlog.replays, *self._backlog.new]:
+            error = self._files.why_lost(pending)
+            if error is not None:
+                state = UNKNOWN if pending.sent else NOT_SENT
+                self._backlog.splits.discard(pending)
+                self._backlog.drop(pending)
+                pending.fail(type(error)(error.errno, f"{pending}: {state}: {error.strerror}"))
+                failed.append(pending)
+        return failed
+
+
+def _unknown(pending: Pending, reason: OSError) -> OSError:
+    error = SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {reason.strerror}")
+    tell_reason(error, Reason.UNKNOWN)
+    return error
