@@ -1,9 +1,9 @@
 /*
- * admission.c - a batch at the door: everything about a record is checked here, so that what executes it need not.
+ * admission.c - validates a SUBMIT batch, so that the code that executes a request need not check it again.
  *
- * Two passes. The first looks at the batch as a message (counts, frames, credit twice over): what is wrong there is wrong
- * with the client, and nothing is executed. The second takes record by record; a record that is refused gets its errno,
- * and the others go on.
+ * Two passes. The first checks the batch as a message (counts, frames, twice the credit). An error there is a mistake
+ * of the client, and nothing is executed. The second checks each record; a refused record gets its errno, and the
+ * others continue. Main loop's thread only.
  */
 #include "core.h"
 
@@ -17,17 +17,17 @@
 #include "session/operations.h"
 #include "util/os.h"
 
-#define AIOD_PAYLOADS_MAX 1024u /* frames of one message */
+#define AIOD_PAYLOADS_MAX 1024u /* frames per message */
 
-/* One batch on its way through the second pass. */
+/* The state of the second pass. */
 struct batch {
     struct aiod_core *core;
     struct aiod_session *session;
     struct aiod_payload **payloads;
     struct aiod_reply *reply;
     uint64_t arrived_ns;
-    uint64_t now_ns;      /* after the last thing that took time */
-    uint64_t small_bytes; /* of small reads still to come */
+    uint64_t now_ns;      /* updated after each step that takes time */
+    uint64_t small_bytes; /* of small reads that follow in the batch */
     uint64_t inline_bytes;
     struct aiod_request_list queued; /* for the pool */
 };
@@ -40,9 +40,9 @@ static struct aiod_submission record_at(const void *records, size_t index)
     return record;
 }
 
-/* ---- the first pass ------------------------------------------------------------------------------------------------ */
+/* ---- the first pass ---------------------------------------------------------------------------------------------- */
 
-/* The bytes that a record names must be there, in one frame or in several that follow each other; those are marked. */
+/* The payload of a record must exist, in one frame or in several consecutive ones. Marks those frames. */
 static bool names_payload(const struct aiod_submission *record, struct aiod_payload **payloads, size_t payload_count,
                           bool *named)
 {
@@ -76,12 +76,12 @@ static const char *check_payloads(const void *records, size_t count, struct aiod
         struct aiod_submission record = record_at(records, i);
 
         if (!names_payload(&record, payloads, payload_count, named)) {
-            return "a record names a payload frame, or bytes in it, that are not there";
+            return "a record refers to a payload frame, or to bytes in it, that do not exist";
         }
     }
     for (size_t i = 0; i < payload_count; i++) {
         if (!named[i]) {
-            return "a payload frame that no record names";
+            return "no record refers to a payload frame";
         }
     }
     return NULL;
@@ -102,7 +102,7 @@ static const char *check_batch(struct aiod_session *session, uint64_t received, 
     return check_payloads(records, count, payloads, payload_count);
 }
 
-/* ---- the second pass ----------------------------------------------------------------------------------------------- */
+/* ---- the second pass --------------------------------------------------------------------------------------------- */
 
 static void refuse(struct batch *batch, const struct aiod_submission *record, uint64_t charged, int error,
                    enum aiod_reason reason)
@@ -125,7 +125,7 @@ static void refuse(struct batch *batch, const struct aiod_submission *record, ui
     aiod_reply_explain(batch->reply, &failure);
 }
 
-/* A completion that no worker was needed for. */
+/* Complete a record that needed no worker. */
 static void complete_inline(struct batch *batch, const struct aiod_submission *record, uint64_t started_ns)
 {
     struct aiod_timing timing = {
@@ -140,7 +140,7 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
     aiod_session_complete(batch->session, record->length);
 }
 
-/* The request is the session's, the handles' and the pool's from now on. */
+/* Account for the request, and queue it for the pool. */
 static void queue_io(struct batch *batch, struct aiod_message_io *message)
 {
     struct aiod_session *session = batch->session;
@@ -162,7 +162,9 @@ static void queue_io(struct batch *batch, struct aiod_message_io *message)
     aiod_request_list_append(&batch->queued, &io->task.request);
 }
 
-/* Allocate the request of an admitted record, and what `description` lacks: buffer and payload. NULL without memory. */
+/*
+ * Allocate the request of an admitted record, with its buffer and payload. NULL if there is no memory. Takes `buffer`.
+ */
 static struct aiod_message_io *make_io(struct batch *batch, struct aiod_io_description *description,
                                        struct aiod_buffer *buffer)
 {
@@ -194,8 +196,8 @@ static struct aiod_message_io *make_io(struct batch *batch, struct aiod_io_descr
 }
 
 /*
- * Try the read here (RWF_NOWAIT). True: done. False: a worker has to do it, or what is left of it: `*have` bytes are in
- * `*buffer`. A short one says nothing about the end of the file.
+ * Try the read from the page cache (RWF_NOWAIT). True: completed. False: a worker must read the rest; the first `*have`
+ * bytes are in `*buffer`. A short read says nothing about the end of the file.
  */
 static bool read_inline(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
                         struct aiod_buffer **buffer, uint64_t *have)
@@ -242,7 +244,7 @@ static bool may_read_inline(const struct batch *batch, const struct aiod_submiss
            batch->inline_bytes + record->length <= AIOD_INLINE_BATCH_BYTES_MAX;
 }
 
-/* Complete an admitted record here, or append it to the requests for the pool. 0, or an errno. */
+/* Complete an admitted record here, or queue it to the pool. 0, or an errno. */
 static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
                     struct aiod_handle *source)
 {
@@ -272,7 +274,7 @@ static int carry_on(struct batch *batch, const struct aiod_submission *record, s
     return 0;
 }
 
-/* A request that was sent again is let pass while nobody else can have done anything new; takes the flag away. */
+/* A repeated request (AIOD_REPEAT) is accepted while no new requests are. Removes the flag. */
 static int check_repeat(const struct aiod_core *core, struct aiod_submission *record, enum aiod_reason *reason)
 {
     if ((record->flags & AIOD_REPEAT) == 0) {

@@ -1,3 +1,4 @@
+/* core.c - joins sessions, handles, rings and the pool (core.h). Main loop's thread only. */
 #include "core.h"
 
 #include <errno.h>
@@ -10,7 +11,7 @@
 #include "ring/ring.h"
 #include "ring/ring_maker.h"
 
-/* ---- birth and end ------------------------------------------------------------------------------------------------- */
+/* ---- creation and end -------------------------------------------------------------------------------------------- */
 
 int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *config)
 {
@@ -59,7 +60,7 @@ bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns)
     return core->stopped;
 }
 
-/* End what is still on the done list, with nobody to hear of it. */
+/* Take what is still on the done list, and free it without delivering it. */
 static void discard_done(struct aiod_core *core)
 {
     struct aiod_reaped reaped;
@@ -95,7 +96,7 @@ void aiod_core_destroy(struct aiod_core *core)
     free(core);
 }
 
-/* ---- opens, closes and names --------------------------------------------------------------------------------------- */
+/* ---- opens, closes and directory operations ---------------------------------------------------------------------- */
 
 void aiod_control_destroy(struct aiod_control *control)
 {
@@ -107,7 +108,7 @@ void aiod_control_destroy(struct aiod_control *control)
     free(control);
 }
 
-/* One of the export whose rate `rate` is (NULL: of none); NULL: no memory. */
+/* Allocate a control for the export with this rate (NULL: none). NULL if there is no memory. */
 static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
@@ -135,8 +136,8 @@ static void submit_control(struct aiod_core *core, struct aiod_control *control)
 }
 
 /*
- * The same with a time limit, and by an opener's thread if it is to be done as somebody. 0, or -errno: then the control is
- * gone.
+ * Submit with a time limit, and to a thread with the client's identity if the control has one. 0, or -errno: then the
+ * control was freed.
  */
 static int submit_control_as(struct aiod_core *core, struct aiod_control *control, uint64_t timeout_ns)
 {
@@ -198,7 +199,7 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *
     struct aiod_control *control = create_control(AIOD_CLOSE, tag, rate);
 
     if (control == NULL) {
-        abort(); /* a descriptor must not be lost, and closing one here could block the main loop for seconds */
+        abort(); /* a descriptor must not be lost, and closing it here could block the main loop for seconds */
     }
     control->fd = fd;
     submit_control(core, control);
@@ -227,7 +228,7 @@ static enum aiod_handle_origin origin_of(const struct aiod_resumed *resumed)
     return resumed->suspect ? AIOD_HANDLE_SUSPECT : AIOD_HANDLE_RESUMED;
 }
 
-/* On FUSE the file's flushes go by the handle, too, if it can write. */
+/* On FUSE, the file's flushes also sync the descriptor of a writable handle. */
 static void enter_file(struct aiod_handle *handle, enum aiod_handle_origin origin)
 {
     aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, origin);
@@ -246,7 +247,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     int unused[2];
 
     if (flush_fd >= 0) {
-        aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for its flushes */
+        aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for flushes already */
         given = false;
     }
     if (file == NULL) {
@@ -274,7 +275,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     return number;
 }
 
-/* Have the handle's file flushed; ends as a control. 0, or -ENOMEM. */
+/* Flush the handle's file; ends as a control. 0, or -ENOMEM. */
 static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
 {
     struct aiod_control *control = create_control(AIOD_FLUSH, tag, handle->use.rate);
@@ -290,8 +291,8 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
 }
 
 /*
- * On FUSE, a later flush by another handle cannot reach what the server keeps for this one (flush_writers.h). Once: a failure
- * poisons the file.
+ * On FUSE, a later flush by another handle does not reach the data that the server keeps for this one
+ * (flush_writers.h). Needed once: a failure poisons the file.
  */
 static bool needs_last_flush(struct aiod_handle *handle)
 {
@@ -316,16 +317,16 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     if (count == 2) {
         aiod_core_close_fd(core, 0, rate, unneeded[1]);
     }
-    aiod_handle_remove(handle); /* and perhaps the session, which has the export's rate */
+    aiod_handle_remove(handle); /* this may free the session, which holds the export's rate */
     core->handle_count--;
     core->descriptor_count -= count;
 }
 
-/* Nothing is in flight on a handle that is being closed: let a worker close what nobody needs any more. */
+/* A closing handle has no requests in flight any more: let a worker close the descriptors that are not needed. */
 static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
 {
     if (needs_last_flush(handle) && submit_flush(core, 0, handle) == 0) {
-        return; /* comes back when it is done */
+        return; /* called again when the flush has ended */
     }
     close_now(core, handle);
 }
@@ -335,7 +336,7 @@ static void close_handle(struct aiod_core *core, uint64_t tag, struct aiod_handl
     handle->closing = true;
     handle->close_tag = tag;
     if (handle->session->ring != NULL && !aiod_ring_forget_handle(handle->session->ring, handle)) {
-        handle->inflight++; /* the ring's, until it has left the handle */
+        handle->inflight++; /* for the ring, until it has no requests on the handle */
     }
     if (handle->inflight == 0) {
         finish_close(core, handle);
@@ -366,7 +367,7 @@ int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     return submit_flush(core, tag, handle);
 }
 
-/* ---- cancelling ---------------------------------------------------------------------------------------------------- */
+/* ---- cancelling -------------------------------------------------------------------------------------------------- */
 
 static int compare_cookies(const void *one, const void *other)
 {
@@ -402,7 +403,7 @@ void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
     for (struct aiod_message_io *message = session->inflight; message != NULL; message = message->next) {
         aiod_pool_cancel(core->pool, &message->io.task.request);
     }
-    /* Closing the last handle must not free the session under this loop. */
+    /* Closing the last handle must not free the session during this loop. */
     aiod_session_ref(session);
     for (uint32_t i = 0; i < session->slot_count; i++) {
         struct aiod_handle *handle = session->slots[i].handle;
@@ -419,7 +420,7 @@ void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
     aiod_session_unref(session);
 }
 
-/* ---- rings ----------------------------------------------------------------------------------------------------------- */
+/* ---- rings ------------------------------------------------------------------------------------------------------- */
 
 static void link_ring(struct aiod_core *core, struct aiod_ring *ring)
 {
@@ -432,7 +433,7 @@ static void link_ring(struct aiod_core *core, struct aiod_ring *ring)
     core->ring_bytes += ring->memory.bytes;
 }
 
-/* It has no memory, any more or at all. */
+/* The ring has no memory, or none any more. */
 static void finish_ring(struct aiod_core *core, struct aiod_ring *ring)
 {
     if (ring->previous != NULL) {
@@ -486,7 +487,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
     return 0;
 }
 
-/* Give the session its ring, which is made. 0, or -errno. */
+/* The ring has memory: give it to the session and to the poller. 0, or -errno. */
 static int use_ring(struct aiod_core *core, struct aiod_session *session, struct aiod_ring *ring)
 {
     int error;
@@ -500,8 +501,8 @@ static int use_ring(struct aiod_core *core, struct aiod_session *session, struct
 }
 
 /*
- * The maker is done with it. A session that has ended meanwhile has no use for it, nor has one whose poller has stopped, and
- * nobody waits to hear of that.
+ * The maker has finished. The ring is not needed if the session has ended meanwhile or the core is stopping; then the
+ * result is not reported.
  */
 static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct aiod_reaped *reaped)
 {
@@ -513,7 +514,7 @@ static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct
     if (error == 0 && wanted) {
         error = use_ring(core, session, ring);
     }
-    if (wanted) { /* so it stays when the ring's reference has gone */
+    if (wanted) { /* the session has an owner, so it lives longer than the ring's reference to it */
         session->attach_error = error;
         session->next_attached = reaped->attached;
         reaped->attached = session;
@@ -592,7 +593,7 @@ int aiod_core_follow(struct aiod_core *core)
     return moved;
 }
 
-/* ---- what is in service ------------------------------------------------------------------------------------------------ */
+/* ---- active requests --------------------------------------------------------------------------------------------- */
 
 void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max)
 {
@@ -606,7 +607,9 @@ struct collector {
     size_t max;
 };
 
-/* The handle and the strings stay when the pool's lock is dropped: only the main loop's thread frees handles. */
+/*
+ * The handle and the strings stay valid after the pool's lock was dropped: only the main loop's thread frees handles.
+ */
 static bool collect(const struct aiod_active_request *sight, void *argument)
 {
     const struct aiod_task *task = (const struct aiod_task *)sight->request;
@@ -656,7 +659,7 @@ size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_active_request_in
     return collector.count;
 }
 
-/* ---- reaping ------------------------------------------------------------------------------------------------------- */
+/* ---- reaping ----------------------------------------------------------------------------------------------------- */
 
 static bool has_payload(const struct aiod_message_io *message)
 {
@@ -668,7 +671,7 @@ static bool is_small_payload(const struct aiod_message_io *message)
     return has_payload(message) && message->io.task.request.result < AIOD_SHARED_PAYLOAD_MAX;
 }
 
-/* The session's reply with room for one more record. */
+/* The session's current reply, with room for one more record. */
 static struct aiod_reply *reply_of(struct aiod_core *core, struct aiod_session *session, struct aiod_reply ***tail)
 {
     if (session->reply == NULL || session->reply->record_count == AIOD_REPLY_RECORDS_MAX) {
@@ -679,7 +682,7 @@ static struct aiod_reply *reply_of(struct aiod_core *core, struct aiod_session *
     return session->reply;
 }
 
-/* A result's bytes: in the shared frame, unless they are large or the only ones. */
+/* Small results go to the shared frame, unless a result is the only one. */
 static void add_payload(struct aiod_reply *reply, struct aiod_message_io *message)
 {
     struct aiod_session *session = message->session;
@@ -743,7 +746,7 @@ static void release_handle(struct aiod_core *core, struct aiod_handle *handle)
     }
 }
 
-/* The request is over: give back what it held. */
+/* The request has ended: release what it holds. */
 static void release_io(struct aiod_core *core, struct aiod_message_io *message)
 {
     unlink_io(message);
@@ -792,7 +795,7 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
     *tail = (struct aiod_control **)&control->task.request.next;
 }
 
-/* How much each session has of small payloads, so that its shared frame has the right size from the start. */
+/* Sum up the small payloads of each session, so that its shared frame gets the right size. */
 static void count_small_bytes(struct aiod_request *done)
 {
     for (; done != NULL; done = done->next) {
@@ -804,7 +807,7 @@ static void count_small_bytes(struct aiod_request *done)
     }
 }
 
-/* Word from a ring. */
+/* Handle a notice from a ring. */
 static void take_notice(struct aiod_core *core, struct aiod_task *task, struct aiod_reaped *reaped)
 {
     struct aiod_ring *ring;
@@ -821,7 +824,7 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
         ring->session->broken = ring->broken;
         ring->session->next_broken = reaped->broken;
         reaped->broken = ring->session;
-        aiod_ring_put(ring); /* its session stays until we hear that it is gone */
+        aiod_ring_put(ring); /* the session stays until its ring is gone */
         break;
     default:
         finish_ring(core, aiod_ring_of_gone(task));

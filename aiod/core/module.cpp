@@ -1,8 +1,8 @@
 /*
- * module.cpp - the core's Python face (aiod/_core.pyi says what each name means). The only file that knows Python.
+ * module.cpp - the Python module aiod._core, documented in aiod/_core.pyi. The only file that uses Python.
  *
- * Everything runs on the main loop's thread with the GIL held, but stop() (released) and the end of a Buffer (any thread,
- * GIL held; the buffer cache has a lock of its own).
+ * Runs on the main loop's thread with the GIL held. Exceptions: stop() releases the GIL; a Buffer may be freed on any
+ * thread with the GIL held, because the buffer cache has a lock of its own.
  */
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
@@ -35,7 +35,7 @@ namespace
     throw nb::python_error();
 }
 
-/* ---- Buffer: a payload frame on its way out ------------------------------------------------------------------------ */
+/* ---- Buffer: a payload frame for a reply ------------------------------------------------------------------------- */
 
 struct Buffer {
     Buffer(aiod_buffer *taken, nb::object core) : buffer(taken), owner(std::move(core))
@@ -49,7 +49,7 @@ struct Buffer {
     }
 
     aiod_buffer *buffer;
-    nb::object owner; /* the Core, whose cache the memory belongs to */
+    nb::object owner; /* the Core whose cache owns the memory */
 };
 
 int buffer_get(PyObject *self, Py_buffer *view, int flags)
@@ -65,7 +65,7 @@ PyType_Slot buffer_slots[] = {
     {0, nullptr},
 };
 
-/* ---- payloads: Python's buffers kept while writes use them --------------------------------------------------------- */
+/* ---- payloads: Python buffers that are kept until their writes have ended ---------------------------------------- */
 
 struct PythonPayload {
     aiod_payload payload;
@@ -74,13 +74,13 @@ struct PythonPayload {
 
 void release_payload(aiod_payload *payload)
 {
-    auto *whole = reinterpret_cast<PythonPayload *>(payload); /* payload is its first member */
+    auto *whole = reinterpret_cast<PythonPayload *>(payload); /* the first member */
 
     PyBuffer_Release(&whole->view);
     delete whole;
 }
 
-/* The payloads of one submit call, each with one reference for the call's duration. */
+/* The payloads of one submit() call, with one reference each during the call. */
 class Payloads
 {
   public:
@@ -117,7 +117,7 @@ class Payloads
     }
 };
 
-/* ---- statistics ---------------------------------------------------------------------------------------------------- */
+/* ---- statistics -------------------------------------------------------------------------------------------------- */
 
 nb::list histogram_list(const aiod_histogram &histogram)
 {
@@ -144,7 +144,7 @@ const char *const op_names[AIOD_OPS] = {
     "name",
 };
 
-/* A set of counters for as long as it is looked at. */
+/* RAII snapshot of the counters. */
 struct Counted {
     Counted() = default;
     Counted(const Counted &) = delete;
@@ -178,7 +178,7 @@ nb::dict stats_dict(const aiod_stats &stats)
     return ops;
 }
 
-/* ---- Session ------------------------------------------------------------------------------------------------------- */
+/* ---- Session ----------------------------------------------------------------------------------------------------- */
 
 struct Rate {
     Rate() : rate(aiod_rate_create())
@@ -251,7 +251,7 @@ nb::list session_describe_handles(const Session &self)
     return handles;
 }
 
-/* ---- Core ---------------------------------------------------------------------------------------------------------- */
+/* ---- Core -------------------------------------------------------------------------------------------------------- */
 
 struct Core {
     Core(const std::string &name, unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms,
@@ -281,7 +281,7 @@ struct Core {
     static void check(int64_t result)
     {
         if (result == -EINVAL) {
-            throw nb::value_error("thread limits out of range: 1 <= max_threads <= 1024, min_threads <= max_threads");
+            throw nb::value_error("thread limits out of range: 1 <= max_threads <= 4096, min_threads <= max_threads");
         }
         if (result < 0) {
             raise_os_error(static_cast<int>(-result));
@@ -341,7 +341,7 @@ nb::object core_submit(nb::handle self, Session &session, uint64_t received, con
     return reply ? nb::object(completions_tuple(reply.get(), self)) : nb::none();
 }
 
-/* As msgpack sends it: text where it is UTF-8, else its bytes. */
+/* A str if the name is UTF-8, else bytes: as msgpack sends it. */
 nb::object entry_name(const char *name, size_t length)
 {
     nb::object text = nb::steal(PyUnicode_DecodeUTF8(name, static_cast<Py_ssize_t>(length), "strict"));
@@ -393,7 +393,7 @@ nb::tuple control_tuple(const aiod_control &control)
                           control.opened.alignment.memory, control.opened.alignment.offset);
 }
 
-/* aiod_core_reap() has seen to it that the session has an owner. */
+/* aiod_core_reap() returns only sessions that have an owner. */
 nb::tuple attached_tuple(const aiod_session &session)
 {
     aiod_attached attached = {-1, -1, 0};
@@ -490,16 +490,16 @@ nb::dict session_stats(const Session &self)
     return stats_dict(counted.stats);
 }
 
-/* A path for the kernel. */
+/* The path as a C string. */
 const char *c_path(const std::string &path)
 {
     if (path.find('\0') != std::string::npos) {
-        throw nb::value_error("a path with a zero byte");
+        throw nb::value_error("the path contains a zero byte");
     }
     return path.c_str();
 }
 
-/* The core takes an identity over; until then this owns it, as what else is to be made of the arguments may throw. */
+/* Owns an identity until the core takes it over: converting the other arguments may throw. */
 struct IdentityDeleter {
     void operator()(aiod_identity *identity) const
     {
@@ -527,7 +527,7 @@ Identity identity_of(const nb::object &as)
     return identity;
 }
 
-/* None is NULL. */
+/* NULL for None. */
 aiod_rate *rate_of(const Rate *rate)
 {
     return rate != nullptr ? rate->rate : nullptr;
@@ -647,7 +647,7 @@ nb::dict core_pool_stats(Core &core)
 
 using Look = size_t (*)(aiod_core *core, aiod_active_request_info *views, size_t max);
 
-/* What is in service, as `look` finds it. */
+/* The active requests that `look` finds, as a list of dicts. */
 nb::list views_list(Core &core, Look look, size_t max)
 {
     std::vector<aiod_active_request_info> views(max);
@@ -684,7 +684,7 @@ nb::list core_worker_tids(Core &core)
     return result;
 }
 
-/* Rounded up: a timer that fires early would find nothing to do, and be armed again at once. */
+/* Rounded up: a timer that fires too early finds nothing to do, and would be set again. */
 int64_t milliseconds(uint64_t ns)
 {
     return ns == AIOD_POOL_NEVER ? -1 : static_cast<int64_t>((ns + 999999) / 1000000);
@@ -701,7 +701,7 @@ bool core_stop(Core &core, uint64_t timeout_ms)
 
 NB_MODULE(_core, m)
 {
-    /* The engine's stages refer to each other until the process ends: nothing to warn of. */
+    /* The engine's objects refer to each other until the process ends, so leak warnings would be false. */
     nb::set_leak_warnings(false);
 
     m.attr("VERB_LIST") = static_cast<int>(AIOD_VERB_LIST);

@@ -1,3 +1,4 @@
+/* alignment.c - finds the alignment that O_DIRECT needs: by statx(), by the device, or by test reads. */
 #include "ops/alignment.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@ enum answer {
     KNOWN = 1,
 };
 
-/* From the smallest on; the first that is not refused is right. */
+/* In ascending order: the first one that is not refused is the alignment. */
 static const uint32_t tried[] = {1, 512, 1024, 2048, AIOD_BUFFER_ALIGNMENT};
 
 static int ask_device(int fd, struct aiod_alignment *alignment)
@@ -35,7 +36,7 @@ static int ask_kernel(int fd, struct aiod_alignment *alignment)
     struct statx status = {.stx_mask = 0};
     unsigned mask = STATX_TYPE;
 
-#ifdef STATX_DIOALIGN /* the headers of Linux 6.1 */
+#ifdef STATX_DIOALIGN /* needs the headers of Linux 6.1 */
     mask |= STATX_DIOALIGN;
 #endif
     if (aiod_os->statx(fd, "", AT_EMPTY_PATH, mask, &status) < 0) {
@@ -44,7 +45,7 @@ static int ask_kernel(int fd, struct aiod_alignment *alignment)
 #ifdef STATX_DIOALIGN
     if ((status.stx_mask & STATX_DIOALIGN) != 0) {
         *alignment = (struct aiod_alignment){status.stx_dio_mem_align, status.stx_dio_offset_align};
-        return alignment->memory == 0 || alignment->offset == 0 ? -EINVAL : KNOWN; /* 0: no O_DIRECT */
+        return alignment->memory == 0 || alignment->offset == 0 ? -EINVAL : KNOWN; /* 0: O_DIRECT is not supported */
     }
 #endif
     return S_ISBLK(status.stx_mode) ? ask_device(fd, alignment) : UNKNOWN;
@@ -58,10 +59,10 @@ static bool readable(int fd, char *data, size_t length, off_t offset)
     do {
         got = aiod_os->preadv2(fd, &part, 1, offset, 0);
     } while (got < 0 && errno == EINTR);
-    return got > 0; /* the end of the file shows nothing: there any read succeeds */
+    return got > 0; /* a read at the end of the file proves nothing: it succeeds with any alignment */
 }
 
-/* Reading a hole shows nothing either: some file systems look at the alignment only where there is a block to read. */
+/* A read of a hole proves nothing either: some file systems check the alignment only where there is a block to read. */
 static void try_reads(int fd, char *data, struct aiod_alignment *alignment)
 {
     off_t start = aiod_os->lseek(fd, 0, SEEK_DATA);

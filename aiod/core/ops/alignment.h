@@ -1,6 +1,4 @@
-/*
- * alignment.h - what O_DIRECT wants of a file's memory, offsets and lengths.
- */
+/* alignment.h - the alignment that O_DIRECT needs for memory, offsets and lengths. Thread-safe. */
 #ifndef AIOD_ALIGNMENT_H
 #define AIOD_ALIGNMENT_H
 
@@ -9,16 +7,16 @@
 
 #define AIOD_ALIGNMENT_MAX (UINT32_C(256) << 10)
 
-/* In bytes, powers of two; 1 and 1: none wanted. */
+/* In bytes, powers of two; 1 and 1: no alignment is needed. */
 struct aiod_alignment {
     uint32_t memory; /* at most AIOD_BUFFER_ALIGNMENT */
-    uint32_t offset; /* of offset and length: a "block"; at most AIOD_ALIGNMENT_MAX */
+    uint32_t offset; /* of offsets and lengths: one "block"; at most AIOD_ALIGNMENT_MAX */
 };
 
 /*
- * What `fd`, opened with O_DIRECT and not used by anybody else yet, wants: what statx or the device says, else what
- * reads that are tried show; where they show nothing (no data, or not readable), AIOD_BUFFER_ALIGNMENT. 0; -EINVAL: the
- * file cannot do O_DIRECT, or wants more than can be had here; -ENOMEM. Moves the file position.
+ * Find the alignment for `fd`, which was opened with O_DIRECT and is not in use yet: from statx() or the device, else
+ * by test reads, else (no data, or not readable) AIOD_BUFFER_ALIGNMENT. Moves the file position. 0; -EINVAL: the file
+ * does not support O_DIRECT, or needs a larger alignment than supported here; -ENOMEM. Blocks: for workers.
  */
 int aiod_alignment_find(int fd, struct aiod_alignment *alignment);
 

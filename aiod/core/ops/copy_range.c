@@ -1,3 +1,4 @@
+/* copy_range.c - COPY_RANGE: copy_file_range() first, then reads and writes through a buffer. */
 #include "ops/copy_range.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ struct copy {
     uint64_t done;
 };
 
-/* ---- ranges ----------------------------------------------------------------------------------------------------------- */
+/* ---- range locks ------------------------------------------------------------------------------------------------- */
 
 static bool within_one_file(const struct copy *copy)
 {
@@ -30,7 +31,7 @@ static bool overlapping(const struct copy *copy)
     return copy->offset < copy->from_offset + copy->length && copy->from_offset < copy->offset + copy->length;
 }
 
-/* Within one file a single range, that spans both. `from` is left empty then. */
+/* Within one file both ranges are locked by a single lock that spans them; `from` is not used then. */
 static void choose_ranges(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
     *to = aiod_direct_range_lock(copy->to, copy->offset, copy->length);
@@ -41,7 +42,10 @@ static void choose_ranges(const struct copy *copy, struct aiod_range_lock *to, s
     }
 }
 
-/* The lower address first, as everybody does: two copies in opposite directions must not wait for each other. */
+/*
+ * Lock order: the file whose aiod_range_locks has the lower address first. Otherwise two copies in opposite directions
+ * could deadlock.
+ */
 static void enter(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
     bool from_first = (uintptr_t)copy->from->range_locks < (uintptr_t)copy->to->range_locks;
@@ -63,9 +67,9 @@ static void leave(const struct copy *copy, struct aiod_range_lock *to, struct ai
     }
 }
 
-/* ---- copying ------------------------------------------------------------------------------------------------------------ */
+/* ---- copying ----------------------------------------------------------------------------------------------------- */
 
-/* 0 when all is done or the kernel sees the end of the source, or -errno. */
+/* 0 if everything was copied or the kernel reports the end of the source; or -errno. */
 static int64_t copy_in_kernel(struct copy *copy)
 {
     while (copy->done < copy->length) {
@@ -86,7 +90,7 @@ static int64_t copy_in_kernel(struct copy *copy)
     return 0;
 }
 
-/* 0 when all is done or the source has ended, or -errno. */
+/* 0 if everything was copied or the source ended; or -errno. */
 static int64_t copy_by_hand(struct copy *copy)
 {
     struct aiod_buffer *buffer = aiod_buffer_get(copy->to->buffers, STEP_BYTES);
@@ -109,7 +113,7 @@ static int64_t copy_by_hand(struct copy *copy)
     return result < 0 ? result : 0;
 }
 
-/* Block devices, two file systems, FUSE, O_DIRECT where splicing gives something misaligned. */
+/* Block devices, different file systems, FUSE, and O_DIRECT where splicing would be misaligned. */
 static bool kernel_cannot(int64_t result)
 {
     return result == -EXDEV || result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS;
@@ -126,13 +130,16 @@ static int64_t copy_inside(struct copy *copy)
     if ((uint64_t)size <= copy->from_offset) {
         return 0;
     }
-    /* Fixed here: a copy behind the end of its own source would else go on with what it has written, or with a hole. */
+    /*
+     * Fixed at the start: a copy to behind the end of its own source would otherwise continue with the bytes it wrote.
+     */
     if ((uint64_t)size - copy->from_offset < copy->length) {
         copy->length = (uint64_t)size - copy->from_offset;
     }
     result = copy_in_kernel(copy);
     if (copy->done < copy->length && (result == 0 || kernel_cannot(result))) {
-        result = copy_by_hand(copy); /* also at a premature end, which some file systems tell: reading will show it */
+        /* also at a premature end, which some file systems report: the reads will show whether it is one */
+        result = copy_by_hand(copy);
     }
     return result < 0 ? result : (int64_t)copy->done;
 }

@@ -1,5 +1,6 @@
 /*
- * copy_range.h - COPY_RANGE: by the kernel where it can, else by reading and writing.
+ * copy_range.h - COPY_RANGE: copied by the kernel where possible, else by reads and writes. Blocks: for workers.
+ * Thread-safe.
  */
 #ifndef AIOD_COPY_RANGE_H
 #define AIOD_COPY_RANGE_H
@@ -9,10 +10,10 @@
 #include "ops/direct.h"
 
 /*
- * Copy up to `length` bytes from `from_offset` of `from` to `offset` of `to`. Enters the ranges of both files. Bytes
- * copied, fewer only where the source ended when it began, or -errno; in either case `*written` bytes from the
- * beginning are known to be copied. -EINVAL: the ranges overlap in one file (one file: the same aiod_range_locks). Any
- * number of threads.
+ * Copy up to `length` bytes from `from_offset` of `from` to `offset` of `to`, under the range locks of both files. The
+ * number of copied bytes, which is smaller only if the source ended before, or -errno. In both cases the first
+ * `*written` bytes are known to be copied. -EINVAL: the ranges overlap within one file (one file: the same
+ * aiod_range_locks).
  */
 int64_t aiod_copy_range(const struct aiod_direct *to, uint64_t offset, const struct aiod_direct *from,
                         uint64_t from_offset, uint64_t length, uint64_t *written);

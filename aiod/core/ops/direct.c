@@ -1,3 +1,4 @@
+/* direct.c - aligned, bounced and padded transfers for O_DIRECT (direct.h). */
 #include "ops/direct.h"
 
 #include <errno.h>
@@ -14,19 +15,19 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-/* The bytes from `offset` on that one bounce buffer carries, with the whole of the block where they start. */
+/* The number of bytes from `offset` that fit in one bounce buffer, which starts at a block boundary. */
 static uint64_t step_at(const struct aiod_direct *file, uint64_t offset)
 {
     return AIOD_DIRECT_STEP_BYTES - (offset - aiod_align_down(offset, file->alignment.offset));
 }
 
-/* Of `moved` bytes of a buffer, those behind the first `skew`, at most `length`. */
+/* Of `moved` bytes of a buffer, the number of those behind the first `skew` bytes; at most `length`. */
 static uint64_t part_of(uint64_t moved, uint64_t skew, uint64_t length)
 {
     return moved <= skew ? 0 : smaller(moved - skew, length);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* At most step_at() bytes. */
 static int64_t read_bounced(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset)
@@ -49,7 +50,7 @@ static int64_t read_bounced(const struct aiod_direct *file, char *data, uint64_t
     return got;
 }
 
-/* Read what of `*length` can be read in one go: that is stored there. */
+/* Read as many of the `*length` bytes as one transfer can, and store that number there. */
 static int64_t read_some(const struct aiod_direct *file, char *data, uint64_t *length, uint64_t offset)
 {
     uint32_t block = file->alignment.offset;
@@ -93,7 +94,7 @@ int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t le
     return got;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 static bool is_straight(const struct aiod_direct *file, const struct aiod_iov *iov)
 {
@@ -108,7 +109,7 @@ static bool is_straight(const struct aiod_direct *file, const struct aiod_iov *i
     return true;
 }
 
-/* What lies behind the end of the file is zeroes. */
+/* The bytes behind the end of the file are read as zeroes. */
 static int64_t read_block(const struct aiod_direct *file, char *data, uint64_t offset)
 {
     uint32_t block = file->alignment.offset;
@@ -122,8 +123,8 @@ static int64_t read_block(const struct aiod_direct *file, char *data, uint64_t o
 }
 
 /*
- * Read the first and the last block of those that hold the `length` bytes at `offset`, where these do not fill them, to
- * their places in `data`.
+ * Of the blocks that contain the `length` bytes at `offset`, read the first and the last one into `data` if the bytes
+ * do not fill them.
  */
 static int64_t read_edges(const struct aiod_direct *file, char *data, uint64_t offset, uint64_t length)
 {
@@ -159,7 +160,7 @@ static int64_t write_bounced(const struct aiod_direct *file, struct aiod_iov *le
         uint64_t put = 0;
 
         aiod_iov_gather(left, bounce->data + (offset - start), length);
-        /* A copy that met a hole has carried on with a spare page: a system call would have said EFAULT. */
+        /* A missing page was replaced by a spare page during the copy; a system call would have returned EFAULT. */
         result =
             aiod_memory_guard_page_lost_at(from) ? -EFAULT : aiod_io_write(file->fd, &whole, 1, start, flags, &put);
         *written = part_of(put, offset - start, length);
@@ -186,8 +187,8 @@ static int64_t write_in_steps(const struct aiod_direct *file, struct aiod_iov *l
 }
 
 /*
- * Take off what whole blocks, up to `padded`, have put behind `size`. A size that they cannot have made is another
- * process's, and stays.
+ * Truncate the file to `size` if whole blocks, up to `padded`, made it larger. A size beyond `padded` was set by
+ * another process, and stays.
  */
 static int64_t cut_padding(int fd, int64_t size, int64_t padded, int flags)
 {
@@ -202,8 +203,8 @@ static int64_t cut_padding(int fd, int64_t size, int64_t padded, int flags)
 }
 
 /*
- * Write whole blocks around what is left. Where the file ends before them others may let it grow up to them meanwhile: so
- * also when nothing was written no byte in front of them is cut off.
+ * Write whole blocks around the rest, then cut the padding off. If the file ends before these blocks, other requests
+ * may let it grow up to them meanwhile: bytes in front of the blocks are never cut off, even if nothing was written.
  */
 static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *left, uint64_t length, uint64_t offset,
                             int flags, uint64_t *written)
@@ -226,8 +227,8 @@ static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *lef
 }
 
 /*
- * The kernel cuts a write at the largest size that RLIMIT_FSIZE allows, and may find the rest misaligned then: EINVAL, for
- * what is EFBIG.
+ * The kernel truncates a write at RLIMIT_FSIZE, and may then refuse the misaligned rest with EINVAL. The correct error
+ * is EFBIG.
  */
 static int64_t explain_invalid(int64_t result, uint64_t end)
 {
@@ -236,10 +237,15 @@ static int64_t explain_invalid(int64_t result, uint64_t end)
     return result == -EINVAL && getrlimit(RLIMIT_FSIZE, &limit) == 0 && end > limit.rlim_cur ? -EFBIG : result;
 }
 
-/* Half as much cost the flooder of benchmarks.fairness 0.42 of its throughput, and gave the reader little more. */
+/*
+ * With half of this the flooding client of benchmarks.fairness lost 42 % of its throughput, and the reader gained
+ * little.
+ */
 #define SHARED_STEP_BYTES (UINT64_C(512) << 10)
 
-/* A disk does not stop what it has begun: so that who else asks it waits for a step, and not for all. */
+/*
+ * A disk does not interrupt a request: with steps another client's request waits for one step, not for the whole write.
+ */
 static int64_t write_straight_in_steps(const struct aiod_direct *file, const struct iovec *whole, uint64_t offset,
                                        uint64_t *written)
 {
@@ -277,7 +283,7 @@ int64_t aiod_direct_write_locked(const struct aiod_direct *file, struct iovec *i
     return explain_invalid(result, offset + length);
 }
 
-/* ---- ranges ----------------------------------------------------------------------------------------------------------- */
+/* ---- range locks ------------------------------------------------------------------------------------------------- */
 
 struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, uint64_t offset, uint64_t length)
 {
@@ -289,8 +295,8 @@ struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, ui
 }
 
 /*
- * A write of part of a block enters its blocks first, and looks at the size then: that cannot fall into them while it
- * is inside. Where they reach past the end it enters again, and has everything behind as well.
+ * A write of a part of a block locks its blocks before it reads the file's size, which then cannot come to lie within
+ * them. If the blocks reach past the end of the file, it locks again, up to AIOD_RANGE_END.
  */
 static void enter_to_write(const struct aiod_direct *file, struct aiod_range_lock *range, uint64_t offset,
                            uint64_t length)

@@ -1,13 +1,15 @@
 /*
- * direct.h - reads and writes of any offset, length and memory, on a file that may want all three aligned (O_DIRECT).
+ * direct.h - reads and writes with any offset, length and memory, on files that may need alignment (O_DIRECT).
  *
- * What is aligned goes straight through. The rest is copied through an aligned bounce buffer, in steps of at most
- * AIOD_DIRECT_STEP_BYTES; a write of part of a block reads that block, changes it and writes it whole. On a file that
- * wants no alignment everything goes straight: so this is also the way of a handle that goes through the page cache.
+ * Aligned transfers go directly to the file. Other transfers are copied through an aligned bounce buffer, in steps of
+ * at most AIOD_DIRECT_STEP_BYTES. A write of a part of a block reads the block, changes it, and writes the whole block.
+ * A file that needs no alignment (a handle that uses the page cache) always transfers directly.
  *
- * A write whose last block reaches past the end of a regular file makes it too large for a moment, and sets the size
- * right afterwards: nothing in the engine that enters the file's ranges (range_locks.h) sees that. A process killed at that
- * moment leaves less than a block of zeroes at the end.
+ * A write whose last block reaches past the end of a regular file makes the file too large for a moment, and then
+ * truncates it to the correct size. The range locks (range_locks.h) hide this from all other requests of the engine. If
+ * the process is killed at this moment, less than a block of zeroes stays at the end of the file.
+ *
+ * All functions block and are thread-safe. They take range locks, and under them the lock of the buffer cache.
  */
 #ifndef AIOD_DIRECT_H
 #define AIOD_DIRECT_H
@@ -22,39 +24,40 @@
 #include "util/buffers.h"
 #include "ops/range_locks.h"
 
-#define AIOD_DIRECT_STEP_BYTES (UINT64_C(256) << 10) /* a multiple of every block */
+#define AIOD_DIRECT_STEP_BYTES (UINT64_C(256) << 10) /* a multiple of every block size */
 
 static_assert(AIOD_DIRECT_STEP_BYTES % AIOD_ALIGNMENT_MAX == 0, "a step is of whole blocks");
 
-/* An open file and what belongs to it. Constant; any number of threads. */
+/* An open file and its resources. Constant; used by any number of threads. */
 struct aiod_direct {
-    int fd; /* with O_DIRECT it has to be readable too: a write of part of a block reads the block */
+    int fd; /* with O_DIRECT it must be readable: a write of a part of a block reads the block */
     struct aiod_alignment alignment;
     struct aiod_buffers *buffers;
     struct aiod_range_locks *range_locks; /* of the file */
-    bool in_steps;                        /* O_DIRECT writes go in steps, since others wait for the disk, too */
+    /* aligned O_DIRECT writes go in steps, because other clients use the disk too */
+    bool in_steps;
 };
 
 /*
- * Read as aiod_io_read() does. Enters the file's ranges. Bytes, fewer only at the end of the file, or -errno; -ENOMEM
- * without a bounce buffer. What of `data` is behind the bytes read may have been changed.
+ * Read like aiod_io_read(), under a range lock. The number of bytes, which is smaller only at the end of the file, or
+ * -errno; -ENOMEM: no bounce buffer. The bytes of `data` behind those that were read may have changed.
  */
 int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
 
 /*
- * Write as aiod_io_write() does. Enters the file's ranges. With RWF_DSYNC the size that was set right is durable as
- * well. -ENOMEM without a bounce buffer.
+ * Write like aiod_io_write(), under a range lock. With RWF_DSYNC the corrected size is durable as well. -ENOMEM: no
+ * bounce buffer.
  */
 int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset, int flags,
                           uint64_t *written);
 
 /*
- * What to enter for a change of `length` bytes at `offset` that may turn into any number of writes among them: the
- * bytes, shared; where the file wants alignment, everything from the first block on, exclusive.
+ * The range lock for a change of `length` bytes at `offset` that may become any number of writes: the bytes, shared; on
+ * a file that needs alignment everything from the first block to the end, exclusive.
  */
 struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, uint64_t offset, uint64_t length);
 
-/* The first two, for who is inside such a range (to read: inside one of the bytes). */
+/* The first two functions for a caller that holds such a range lock (for a read: a lock of the bytes). */
 int64_t aiod_direct_read_locked(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
 int64_t aiod_direct_write_locked(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset,
                                  int flags, uint64_t *written);

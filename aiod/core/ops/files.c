@@ -1,10 +1,12 @@
+/* files.c - the hash table of open files. */
 #include "ops/files.h"
 
 #include <stdlib.h>
 
 static struct aiod_file **chain_of(struct aiod_files *files, uint64_t dev, uint64_t ino)
 {
-    uint64_t mixed = (ino ^ (dev << 32 | dev >> 32)) * 0x9e3779b97f4a7c15u; /* Fibonacci hashing */
+    /* Fibonacci hashing (Knuth, The Art of Computer Programming, 6.4) */
+    uint64_t mixed = (ino ^ (dev << 32 | dev >> 32)) * 0x9e3779b97f4a7c15u;
 
     return &files->chains[mixed >> 54];
 }

@@ -1,8 +1,11 @@
 /*
- * files.h - the files behind the handles, by device and inode: what all handles of a file share.
+ * files.h - the table of open files by device and inode, with the state that all handles of a file share.
  *
- * The table is the main loop's; of a file, workers use flushes, ranges and position. A file is forgotten, and with it that a
- * flush has failed, when its last handle is closed.
+ * The table belongs to the main loop's thread. Workers use a file's flushes, write_loss, range_locks and position,
+ * which have locks of their own or are atomic. A file is removed with its last handle; that a flush failed is forgotten
+ * then.
+ *
+ * Lock order: position, then range_locks.
  */
 #ifndef AIOD_FILES_H
 #define AIOD_FILES_H
@@ -26,27 +29,28 @@ struct aiod_file {
     struct aiod_flushes flushes;
     struct aiod_write_loss write_loss;
     struct aiod_range_locks range_locks;
-    pthread_mutex_t position; /* held by who uses the file position of a descriptor: appends, and looks for holes */
+    pthread_mutex_t position; /* held while a descriptor's file position is used: by appends and searches for holes */
 
-    bool owns_flush_fd; /* the descriptor of flushes is no handle's, or its handle is closed */
+    bool owns_flush_fd; /* the descriptor for flushes belongs to no open handle */
 };
 
 struct aiod_files {
-    int notice_fd; /* where it is said that a file is poisoned; -1: nowhere */
+    int notice_fd; /* a socket for the notice that a file is poisoned; -1: none */
     struct aiod_file *chains[AIOD_FILE_CHAINS];
 };
 
 /*
- * The file, with one more reference, for a handle of `fd`; NULL without memory. If it is new, it flushes on `*flush_fd`, which
- * is its own then and becomes -1 here; or on `fd`, if that is -1: then, if the handle is `writable`, writes share its open
- * file description.
+ * Get the file of a handle whose descriptor is `fd`, with one more reference. NULL if there is no memory. A new file
+ * takes `*flush_fd` for its flushes, and sets it to -1. If that is -1, it flushes by `fd`; then the writes of a
+ * `writable` handle use the same open file description as the flushes.
  */
 struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
                                 int *flush_fd, bool writable, bool on_fuse);
 
 /*
- * The handle of `fd` is closed. Puts into `close` the descriptors that nobody needs any more, and returns how many (0 to
- * 2): the descriptor of flushes stays until the last handle is closed, also if it was that of a handle.
+ * The handle with descriptor `fd` is closed. Writes the descriptors that the caller must close to `close`, and returns
+ * their number (0 to 2). The descriptor for flushes stays open until the last handle is closed, even if it was that of
+ * a handle.
  */
 unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2]);
 

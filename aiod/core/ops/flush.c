@@ -1,3 +1,4 @@
+/* flush.c - taking turns for fdatasync(), parked flushes, and the poisoning of files (flush.h). */
 #include "ops/flush.h"
 
 #include <errno.h>
@@ -6,7 +7,7 @@
 
 #include "ops/worker_io.h"
 
-#define NOTICE_TIMEOUT_MS 1000 /* a supervisor that is stopped */
+#define NOTICE_TIMEOUT_MS 1000 /* the supervisor may be stopped */
 
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
 {
@@ -56,8 +57,8 @@ void aiod_flushes_poison(struct aiod_flushes *flushes)
 }
 
 /*
- * Is that what a write is refused with, before anything is synced? A disk fails with other errors than EIO as well: ENODATA
- * (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and what else its driver says.
+ * Can a write be refused with this error before anything is synced? Disks fail with other errors than EIO as well:
+ * ENODATA (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and others of their drivers.
  */
 static bool may_be_refusal(int64_t error)
 {
@@ -88,7 +89,9 @@ static int64_t sync_all(struct aiod_flushes *flushes)
     return aiod_io_flush(flushes->fd);
 }
 
-/* Only whoever has the turn flushes, so nobody takes an error that another's flush was to be told. */
+/*
+ * Only the thread that has the turn calls this, so that no other thread consumes an error that this flush must report.
+ */
 static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason)
 {
     int64_t result;
@@ -104,7 +107,7 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
     return result;
 }
 
-/* What a parked request is to return when its flush succeeds waits in its result. */
+/* The result of a parked request holds the value that it returns if the flush succeeds. */
 static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
 {
     while (list != NULL) {
@@ -116,7 +119,7 @@ static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_
     }
 }
 
-/* Take what is parked; when nothing is, the turn is given back. */
+/* Take the parked requests. If there are none, end the turn. */
 static struct aiod_request *take_parked(struct aiod_flushes *flushes)
 {
     struct aiod_request *list;
@@ -129,7 +132,7 @@ static struct aiod_request *take_parked(struct aiod_flushes *flushes)
     return list;
 }
 
-/* `list`, and the flushes that would come here next: whoever wakes for one of them finds it done. */
+/* Add the queued flushes of the file to `list`: workers need not be woken for them. */
 static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes, list);
@@ -146,8 +149,8 @@ static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_req
 }
 
 /*
- * Carry out `list`, and what is parked meanwhile, batch by batch. The next batch is taken before the last one is ended:
- * its requests keep the file there, and without any the file may be gone once those of the last one have ended.
+ * Carry out `list`, and the requests that are parked meanwhile, in batches. The next batch is taken before the last one
+ * ends: its requests keep the file alive, which may otherwise be freed when the last batch has ended.
  */
 static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
 {
@@ -163,7 +166,7 @@ static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
     }
 }
 
-/* Take the turn, or park `request` (if there is one). */
+/* Take the turn. If another thread has it, park `request` (unless it is NULL), and return false. */
 static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request)
 {
     bool taken;
@@ -196,8 +199,9 @@ bool aiod_flush_begin(struct aiod_flushes *flushes)
 }
 
 /*
- * A durable write has failed with `error`. ENOSPC may mean that there was no room for it, or that the sync met pages of
- * others for which there was none (delayed allocation, a thin device): a flush knows, since it goes by another description.
+ * A durable write failed with `error`. ENOSPC may mean that there was no room for this write, or that the sync found
+ * dirty pages of other writes without room (delayed allocation, a thin device). A flush by another open file
+ * description finds out.
  */
 static void settle(struct aiod_flushes *flushes, int64_t error)
 {
@@ -220,7 +224,7 @@ int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *reques
     }
     parked = take_parked(flushes);
     aiod_pool_finish(pool, request, result);
-    if (parked != NULL) { /* else the file may be gone */
+    if (parked != NULL) { /* otherwise the file may be freed already */
         serve(flushes, parked);
     }
     return AIOD_PARKED;

@@ -1,24 +1,28 @@
 /*
- * flush.h - the flushes of one file take turns, and those that waited share one (group commit).
+ * flush.h - group commit: the flushes of a file take turns, and flushes that wait share one fdatasync().
  *
- * One fdatasync() at a time: the kernel reports a write-back error once for each open file description (errseq_t), so of two
- * at once one may take the error and the other return 0 for the same lost page.
+ * One fdatasync() at a time. The kernel reports a write-back error once per open file description (errseq_t). If two
+ * threads synced at once, one could consume the error and the other return 0 for the same lost page.
  *
- * It goes by an open file description of its own, made with the file's first handle and never written through. Whatever
- * syncs takes the error as well: a write with RWF_DSYNC (FUA), on NFS a plain write, too. Its error is the write's result, and
- * says nothing about what others have written; by another description, the next flush is still told. A description opened
- * later than the first would not be told of an error that somebody has seen before.
+ * A descriptor of its own. Flushes use an open file description that was opened with the file's first handle and is
+ * never written through, because every sync consumes the error: also that of a write with RWF_DSYNC (FUA) or, on NFS,
+ * of a plain write. The error of such a write says nothing about other clients' writes; by its own description, the
+ * next flush still sees the error. A description that is opened later than the first one would not see an error that
+ * another process has consumed.
  *
- * Flushes that arrive meanwhile are parked, which costs no worker and no wake-up, and
- * share one fdatasync() that starts after the last of them arrived; so do those that wait in the pool's queue, as the
- * group of that name (aiod_request.group is the file's aiod_flushes).
+ * Parked flushes. A flush that arrives during another one is parked: it holds no worker and needs no wake-up. Parked
+ * flushes share one fdatasync() that starts after the last of them arrived, together with those in the pool's queue
+ * whose group (aiod_request.group) is the file's aiod_flushes.
  *
- * After a failed fdatasync the kernel may have dropped the dirty pages and would report the next one as a success; so the file
- * is poisoned until it is forgotten (core/ops/files.h).
+ * Poisoned files. After a failed fdatasync() the kernel may have dropped the dirty pages, and would report success for
+ * the next one. The file is therefore poisoned, and all its flushes fail, until its last handle is closed
+ * (core/ops/files.h).
  *
- * Beside each caller's own fdatasync() at once, 16 writers on one file (docs/benchmarks.md): one eighth of the flushes, and
- * twice the throughput on a disk that flushes in 100 us. What group commit usually costs a fast disk is the waking of
- * those that waited; nobody sleeps here.
+ * Measured with 16 writers on one file (docs/benchmarks.md): compared with an fdatasync() per caller, an eighth of the
+ * flushes, and twice the throughput on a disk that flushes in 100 us. The usual cost of group commit on a fast disk is
+ * waking the waiting threads; here no thread waits.
+ *
+ * Lock order: `lock` is taken last, and is not held over a system call. The pool's lock is not taken under it.
  */
 #ifndef AIOD_FLUSH_H
 #define AIOD_FLUSH_H
@@ -33,51 +37,54 @@
 struct aiod_flushes {
     struct aiod_pool *pool;
     int fd;
-    bool
-        by_writers; /* on FUSE: a flush goes by each descriptor that was written through, and no write syncs by itself */
-    bool fd_is_read; /* that of a handle that cannot write: nothing is synced by it on FUSE */
+    /* on FUSE: a flush syncs every descriptor that was written through, and no write syncs by itself */
+    bool by_writers;
+    bool fd_is_read; /* `fd` belongs to a read-only handle: on FUSE nothing is synced by it */
     struct aiod_flush_writers writers;
-    bool
-        shares_description; /* with a handle, since the file could not be opened once more: no write may sync by itself */
-    bool poisoned;          /* by atomic operations: module.cpp includes this, and C++ has other atomic types */
+    /* with a handle, because the file could not be opened once more: no write may sync by itself */
+    bool shares_description;
+    /* accessed by atomic operations; not atomic_bool, because C++ (module.cpp) includes this file */
+    bool poisoned;
     uint64_t dev;
     uint64_t ino;
-    int notice_fd; /* of the file's table */
+    int notice_fd; /* of the table of files */
     pthread_mutex_t lock;
 
     /* Protected by lock. */
     bool running;
-    struct aiod_request *parked; /* linked by next */
+    struct aiod_request *parked; /* linked by `next` */
 };
 
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd);
 void aiod_flushes_destroy(struct aiod_flushes *flushes);
 
 /*
- * A flush has failed, here or in an engine before this one. The first time it is said on `notice_fd` (-1: nowhere) as the msgpack
- * array ["poisoned", dev, ino], before anybody hears of the failure: the supervisor knows it when this process dies next.
+ * Mark the file as poisoned: a flush failed, in this engine or an earlier one. The first time it sends the msgpack
+ * array ["poisoned", dev, ino] on `notice_fd`, if that is not -1. It does so before any client is answered, so that the
+ * supervisor knows of the failure if this process dies next. Any thread.
  */
 void aiod_flushes_poison(struct aiod_flushes *flushes);
 
-/* Has a flush or FUA failed? Any thread. */
+/* Has a flush or a durable write failed? Any thread. */
 bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);
 
 /*
- * On a worker: have on disk everything written to the file before the call. Always AIOD_PARKED: the request ends, perhaps
- * already, with `success`, or -errno: -EIO with its reason AIOD_REASON_POISONED when an earlier one has failed. A failure
- * poisons the file, and fails all that share it.
+ * For a worker: make durable everything that was written to the file before the call. Always returns AIOD_PARKED. The
+ * request ends, possibly before the return, with `success` or -errno; with -EIO and AIOD_REASON_POISONED if an earlier
+ * flush failed. A failure poisons the file, and fails all flushes that share it.
  */
 int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success);
 
 /*
- * On a worker: take the turn for a write that is a flush of its own (RWF_DSYNC). False: a flush is under way, or the write
- * would take an error that flushes have to report; write, then aiod_flushes_flush(). Whoever got it calls aiod_flush_end().
+ * For a worker: take the turn for a durable write (RWF_DSYNC). False: a flush is running, or the write would consume an
+ * error that a flush must report; then write without RWF_DSYNC and call aiod_flushes_flush(). True: call
+ * aiod_flush_end() afterwards.
  */
 bool aiod_flush_begin(struct aiod_flushes *flushes);
 
 /*
- * Give the turn back, and end `request` with `result`. A failure poisons the file, unless it may be this write's refusal
- * (ENOSPC, EFBIG, ...) and a flush then succeeds. As aiod_flushes_flush() otherwise.
+ * End the turn, and end `request` with `result`. A failure poisons the file, unless it may be a refusal of this write
+ * (ENOSPC, EFBIG, ...) and a flush then succeeds. Otherwise like aiod_flushes_flush().
  */
 int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
 

@@ -1,3 +1,4 @@
+/* flush_writers.c - the list of descriptors that changed a file on FUSE, in rounds of flushes. */
 #include "ops/flush_writers.h"
 
 #include <errno.h>
@@ -18,7 +19,7 @@ void aiod_flush_writers_destroy(struct aiod_flush_writers *writers)
     pthread_mutex_destroy(&writers->lock);
 }
 
-/* ---- the list, with the lock held ------------------------------------------------------------------------------------ */
+/* ---- the list; lock held ----------------------------------------------------------------------------------------- */
 
 static void append(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
@@ -37,7 +38,7 @@ static void take_out(struct aiod_flush_writers *writers, struct aiod_flush_write
     writer->listed = false;
 }
 
-/* ---- handles ----------------------------------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
 
 void aiod_flush_writer_add(struct aiod_flush_writer *writer, int fd)
 {
@@ -81,11 +82,11 @@ bool aiod_flush_writer_has_changes(struct aiod_flush_writers *writers, const str
     return listed;
 }
 
-/* ---- a flush ------------------------------------------------------------------------------------------------------------ */
+/* ---- a flush ----------------------------------------------------------------------------------------------------- */
 
 /*
- * A descriptor of the caller's own, since the handle may be closed meanwhile: a duplicate is the same open file to the server.
- * -errno: then the changes are the next flush's. Lock held.
+ * Take the writer off the list. Returns a duplicate of its descriptor, because the handle may be closed meanwhile; for
+ * the FUSE server it is the same open file. On -errno the writer stays on the list for the next flush. Lock held.
  */
 static int take(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
@@ -99,7 +100,7 @@ static int take(struct aiod_flush_writers *writers, struct aiod_flush_writer *wr
     return fd;
 }
 
-/* Of the next one that had changed the file when the round began; false: there is none. */
+/* Take the next writer that was on the list when the round began. False: there is none. */
 static bool take_next(struct aiod_flush_writers *writers, int *fd)
 {
     struct aiod_flush_writer *writer;

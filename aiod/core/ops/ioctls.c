@@ -1,3 +1,4 @@
+/* ioctls.c - the list of allowed ioctls, and the call. */
 #include "ops/ioctls.h"
 
 #include <errno.h>

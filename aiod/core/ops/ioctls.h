@@ -1,8 +1,8 @@
 /*
- * ioctls.h - the ioctls that an export allows, each with the one size that its argument has.
+ * ioctls.h - the ioctls that an export allows, each with the size of its argument.
  *
- * Nothing is known of what they do: an argument with a pointer in it would let a client write anywhere in the engine's memory,
- * so the configuration must not list such.
+ * The daemon does not know the meaning of an ioctl. An argument that contains a pointer would let a client write
+ * anywhere in the engine's memory, so the configuration must not list such ioctls.
  */
 #ifndef AIOD_IOCTLS_H
 #define AIOD_IOCTLS_H
@@ -11,11 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define AIOD_IOCTL_VALUE_BYTES 8u /* the call's value stands before its argument in a completion's payload */
+#define AIOD_IOCTL_VALUE_BYTES 8u /* a completion's payload starts with the return value, followed by the argument */
 
 struct aiod_ioctl {
     uint32_t number;
-    uint32_t bytes; /* of the argument */
+    uint32_t bytes; /* size of the argument */
 };
 
 struct aiod_ioctls {
@@ -26,8 +26,8 @@ struct aiod_ioctls {
 bool aiod_ioctl_allowed(const struct aiod_ioctls *allowed, uint64_t number, uint64_t bytes);
 
 /*
- * Carry it out. `result` has room for the call's value, and behind it the `bytes` of the argument, which the call may change.
- * Returns the bytes in `result`, or -errno. Blocks: for workers.
+ * Call the ioctl. `result` has room for the return value and, behind it, holds the argument of `bytes` bytes, which the
+ * call may change. The number of bytes in `result`, or -errno. Blocks: for workers.
  */
 int64_t aiod_io_ioctl(int fd, uint32_t number, uint32_t bytes, char *result);
 

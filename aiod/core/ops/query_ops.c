@@ -1,3 +1,4 @@
+/* query_ops.c - STAT, EXTENTS and PREFETCH. */
 #include "ops/query_ops.h"
 
 #include <errno.h>
@@ -9,17 +10,17 @@
 #include "util/os.h"
 #include "ops/worker_io.h"
 
-/* Of one posix_fadvise() the kernel reads no more than what its device takes at once, or reads ahead by itself. */
+/* One posix_fadvise() reads at most as much as the device accepts at once, or the kernel's read-ahead size. */
 #define PREFETCH_STEP_BYTES (UINT64_C(128) << 10)
 
-/* ---- STAT --------------------------------------------------------------------------------------------------------------- */
+/* ---- STAT -------------------------------------------------------------------------------------------------------- */
 
 static int64_t nanoseconds(struct timespec time)
 {
     return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
 }
 
-/* Size and block size are the device's, which an O_PATH descriptor cannot be asked for. */
+/* Size and block size of a device come from ioctls, which an O_PATH descriptor does not support. */
 static void fill_device(int fd, struct aiod_stat *stat)
 {
     uint64_t bytes;
@@ -40,7 +41,7 @@ int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct a
     }
     *stat = (struct aiod_stat){
         .size = (uint64_t)status.st_size,
-        .allocated = (uint64_t)status.st_blocks * 512, /* whatever the file system's blocks are: stat(2) */
+        .allocated = (uint64_t)status.st_blocks * 512, /* in units of 512 bytes on every file system: stat(2) */
         .device = status.st_dev,
         .inode = status.st_ino,
         .atime_ns = nanoseconds(status.st_atim),
@@ -59,11 +60,11 @@ int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct a
     return 0;
 }
 
-/* ---- EXTENTS ------------------------------------------------------------------------------------------------------------ */
+/* ---- EXTENTS ----------------------------------------------------------------------------------------------------- */
 
 /*
- * Where the piece that `position` is in ends, at most `end`, and whether it is a hole. A file system that cannot tell
- * has all data.
+ * Find the end of the data or hole at `position`, at most `end`, and whether it is a hole. A file system without
+ * SEEK_HOLE reports only data.
  */
 static int64_t piece_end(int fd, uint64_t position, uint64_t end, bool *hole)
 {
@@ -96,7 +97,7 @@ int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod
         if (next < 0) {
             return next;
         }
-        if ((uint64_t)next > offset) { /* not when a hole was made between the two questions: asked again then */
+        if ((uint64_t)next > offset) { /* false if a hole was made between the two calls: then ask again */
             extents[count++] =
                 (struct aiod_extent){.length = (uint64_t)next - offset, .flags = hole ? AIOD_EXTENT_HOLE : 0};
             offset = (uint64_t)next;
@@ -105,7 +106,7 @@ int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod
     return count;
 }
 
-/* ---- PREFETCH ----------------------------------------------------------------------------------------------------------- */
+/* ---- PREFETCH ---------------------------------------------------------------------------------------------------- */
 
 int64_t aiod_query_prefetch(int fd, uint64_t offset, uint64_t length)
 {

@@ -1,5 +1,6 @@
 /*
- * query_ops.h - what is asked about a file and changes nothing: STAT, EXTENTS, PREFETCH.
+ * query_ops.h - operations that change nothing in a file: STAT, EXTENTS, PREFETCH. They block: for workers.
+ * Thread-safe.
  */
 #ifndef AIOD_QUERY_OPS_H
 #define AIOD_QUERY_OPS_H
@@ -10,19 +11,18 @@
 #include "protocol/records.h"
 
 /*
- * Fill `stat`; `block_size` is what the file's alignment or the device says, else 1. 0 or -errno. Works on an O_PATH
- * descriptor too, but then a block device has size 0 and block_size 1.
+ * Fill `stat`. `block_size` comes from the file's alignment, else from the device, else it is 1. 0, or -errno. Also
+ * works with an O_PATH descriptor; then a block device has size 0 and block_size 1.
  */
 int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct aiod_stat *stat);
 
 /*
- * What is data and what is a hole from `offset` on, up to `length` bytes, the end of the file, or AIOD_EXTENTS_MAX
- * extents, for which there is room. Their number, or -errno. Moves the file position: the caller lets nothing else use
- * that meanwhile.
+ * List data and holes from `offset`, up to `length` bytes, the end of the file, or AIOD_EXTENTS_MAX extents, for which
+ * `extents` has room. Their number, or -errno. Moves the file position: the caller must hold aiod_file.position.
  */
 int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents);
 
-/* Ask for read-ahead of what of the range is in the file, AIOD_RANGE_BYTES_MAX at most. 0, or -errno. */
+/* Start read-ahead of the part of the range that is in the file, at most AIOD_RANGE_BYTES_MAX. 0, or -errno. */
 int64_t aiod_query_prefetch(int fd, uint64_t offset, uint64_t length);
 
 #endif

@@ -1,3 +1,4 @@
+/* range_io.c - discard, write-zeroes, truncate and allocate, with the fallbacks for files and devices. */
 #include "ops/range_io.h"
 
 #include <errno.h>
@@ -12,10 +13,10 @@
 #define ZEROES_BYTES ((size_t)64 << 10)
 #define ZEROES_PARTS 64u
 
-/* Never written; in .bss, so that it costs nothing in the program's file. */
+/* Never written. In .bss, so that it takes no room in the executable file. */
 static _Alignas(AIOD_BUFFER_ALIGNMENT) char zeroes[ZEROES_BYTES];
 
-/* ---- what the kernel offers ------------------------------------------------------------------------------------------- */
+/* ---- system calls ------------------------------------------------------------------------------------------------ */
 
 /* 1, 0, or -errno. */
 static int is_device(int fd)
@@ -25,7 +26,7 @@ static int is_device(int fd)
     return aiod_os->fstat(fd, &status) < 0 ? -errno : S_ISBLK(status.st_mode);
 }
 
-/* What FUSE calls ENOSYS is EOPNOTSUPP elsewhere. */
+/* FUSE returns ENOSYS where other file systems return EOPNOTSUPP. */
 static int64_t fall(int fd, int mode, uint64_t offset, uint64_t length)
 {
     while (aiod_os->fallocate(fd, mode, (off_t)offset, (off_t)length) < 0) {
@@ -54,9 +55,9 @@ static int64_t ask_device(int fd, unsigned long request, uint64_t offset, uint64
     return 0;
 }
 
-/* ---- zeroes ------------------------------------------------------------------------------------------------------------- */
+/* ---- zeroes ------------------------------------------------------------------------------------------------------ */
 
-/* The parts of one write of zeroes, of at most `length` bytes. */
+/* Fill the parts of one write of zeroes with at most `length` bytes. Their number. */
 static size_t fill_parts(struct iovec parts[ZEROES_PARTS], uint64_t length)
 {
     size_t count = 0;
@@ -88,8 +89,8 @@ static int64_t write_zeroes(const struct aiod_direct *file, uint64_t offset, uin
 }
 
 /*
- * Make the file at least `end` bytes. By its last byte, not by ftruncate(): that would cut off what somebody else has
- * appended since the size was read.
+ * Make the file at least `end` bytes long, by allocating its last byte. ftruncate() would cut off bytes that another
+ * process has appended since the size was read.
  */
 static int64_t grow(const struct aiod_direct *file, uint64_t end)
 {
@@ -121,7 +122,7 @@ static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64
     return result;
 }
 
-/* Whole sectors within the device. */
+/* `offset` and `length` are multiples of the sector size, and within the device. */
 static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
                             uint64_t *written)
 {
@@ -137,7 +138,7 @@ static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uin
     return result;
 }
 
-/* What is no whole sector, or lies behind the end of the device, is written: that fails as a write does. */
+/* Partial sectors, and the range behind the end of the device, are written: that fails in the same way as a write. */
 static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
                            uint64_t *written)
 {
@@ -184,7 +185,7 @@ int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset,
     return result;
 }
 
-/* ---- room and size ------------------------------------------------------------------------------------------------------ */
+/* ---- discard, truncate, allocate --------------------------------------------------------------------------------- */
 
 int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint64_t length)
 {
@@ -219,7 +220,7 @@ int64_t aiod_range_allocate(const struct aiod_direct *file, uint64_t offset, uin
     int64_t result;
 
     if (device != 0) {
-        return device < 0 ? device : -EOPNOTSUPP; /* the kernel's answer depends on the range */
+        return device < 0 ? device : -EOPNOTSUPP; /* the kernel's error depends on the range; this one does not */
     }
     aiod_range_lock_acquire(file->range_locks, &range);
     result = fall(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);

@@ -1,3 +1,7 @@
+/*
+ * range_locks.c - range locks as one list per file, in the order of arrival. Each waiting range has a condition of its
+ * own.
+ */
 #include "ops/range_locks.h"
 
 void aiod_range_locks_init(struct aiod_range_locks *ranges)
@@ -16,7 +20,7 @@ static bool exclude_each_other(const struct aiod_range_lock *a, const struct aio
     return (a->exclusive || b->exclusive) && a->start < b->end && b->start < a->end;
 }
 
-/* Of those there. Lock held. */
+/* Count the earlier ranges that the new one must wait for. Lock held. */
 static size_t count_blockers(const struct aiod_range_locks *ranges, const struct aiod_range_lock *range)
 {
     size_t blockers = 0;
@@ -48,7 +52,7 @@ static void take_out(struct aiod_range_locks *ranges, struct aiod_range_lock *ra
     ranges->exclusives -= range->exclusive;
 }
 
-/* Lock held on entry and return, not meanwhile. */
+/* Lock held on entry and return, dropped while waiting. */
 static void wait_for_blockers(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     pthread_cond_init(&range->free, NULL);
@@ -77,7 +81,8 @@ void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_
     if (ranges->waiting > 0) {
         for (struct aiod_range_lock *later = range->next; later != NULL; later = later->next) {
             if (exclude_each_other(range, later) && --later->blockers == 0) {
-                pthread_cond_signal(&later->free); /* with the lock held: a waiter that has left has no condition */
+                /* signalled with the lock held: a waiter that has returned destroys its condition */
+                pthread_cond_signal(&later->free);
             }
         }
     }

@@ -1,3 +1,4 @@
+/* worker_io.c - transfers with retries of EINTR and of short transfers. */
 #include "ops/worker_io.h"
 
 #include <errno.h>
@@ -59,7 +60,7 @@ uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offse
     return got > 0 ? (uint64_t)got : 0;
 }
 
-/* One pwritev2 of what is left, with EINTR retried. Bytes, consumed then, or -errno. */
+/* One pwritev2() of the rest, with EINTR retried. The number of bytes, which are dropped from `left`, or -errno. */
 static int64_t write_some(int fd, struct aiod_iov *left, off_t offset, int flags)
 {
     for (;;) {
@@ -71,7 +72,7 @@ static int64_t write_some(int fd, struct aiod_iov *left, off_t offset, int flags
             return put;
         }
         if (put == 0) {
-            return -ENOSPC; /* a block device past its end; a loop here would never end */
+            return -ENOSPC; /* the end of a block device: without this the caller would loop for ever */
         }
         if (errno != EINTR) {
             return -errno;
@@ -111,13 +112,13 @@ int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *writte
         return -errno;
     }
     if (!S_ISREG(status.st_mode)) {
-        return -EINVAL; /* a device has no end to move: the kernel would write at the file position */
+        return -EINVAL; /* a device has no end to append at: the kernel would write at the file position */
     }
     if (length == 0) {
         return status.st_size;
     }
     while (*written < length) {
-        int64_t put = write_some(fd, &left, -1, RWF_APPEND); /* -1: at the file position, which it moves */
+        int64_t put = write_some(fd, &left, -1, RWF_APPEND); /* -1: write at the file position, and move it */
         off_t end = put < 0 ? 0 : aiod_os->lseek(fd, 0, SEEK_CUR);
 
         if (put < 0 || end < 0) {

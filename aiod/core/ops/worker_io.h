@@ -1,9 +1,10 @@
 /*
- * worker_io.h - the only place that does preadv2, pwritev2 and fdatasync; takes no locks.
+ * worker_io.h - complete transfers: the only place that calls preadv2(), pwritev2() and fdatasync(). Takes no locks.
  *
- * The contract of all: EINTR is retried. A read goes on until it has `length` bytes or meets the end of the file, and
- * returns the bytes there are. A write goes on until it is complete. The first error is returned as -errno; what a
- * write had carried before it is known to be written, and told.
+ * The contract of all functions: EINTR is retried. A read continues until it has `length` bytes or reaches the end of
+ * the file, and returns the number of bytes. A write continues until it is complete. The first error is returned as
+ * -errno, and the number of bytes written before it is reported. Blocking unless it says otherwise: for workers.
+ * Thread-safe.
  */
 #ifndef AIOD_WORKER_IO_H
 #define AIOD_WORKER_IO_H
@@ -13,32 +14,35 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-/* Read up to `length` bytes at `offset`, of which the first `have` are there already. Bytes in all, or -errno. */
+/*
+ * Read up to `length` bytes at `offset`; the first `have` of them were read before. The total number of bytes, or
+ * -errno.
+ */
 int64_t aiod_io_read(int fd, char *data, uint64_t length, uint64_t offset, uint64_t have);
 
 /*
- * The same where only whole blocks of `block` bytes may be read: memory, `length` and `offset` are aligned. What ends
- * within a block ends the file, and is not continued.
+ * The same for a file that allows only reads of whole blocks of `block` bytes; memory, `length` and `offset` are
+ * aligned. A read that ends within a block reached the end of the file, and is not continued.
  */
 int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset, uint32_t block);
 
 /*
- * Try a read without ever blocking (RWF_NOWAIT): what the page cache holds. Returns the bytes got, 0 when none (also at
- * the end of the file, and where the file system cannot say): less than `length` means nothing about the file's end.
- * *never becomes true, atomically, where the file does not know such reads (tmpfs, FUSE): there is no need to try again.
+ * Read from the page cache without blocking (RWF_NOWAIT). Any thread. The number of bytes; 0 if there are none, also at
+ * the end of the file and if the file system cannot tell. A short read therefore says nothing about the end of the
+ * file. Sets *never, atomically, if the file does not support such reads (tmpfs, FUSE).
  */
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never);
 
 /*
- * Write the `count` parts of `iov` (which is consumed) at `offset`, with `flags` of pwritev2 (RWF_DSYNC). Bytes in
- * all, or -errno; `*written` is what was carried in either case.
+ * Write the `count` parts of `iov`, which are consumed, at `offset`, with the flags of pwritev2() (RWF_DSYNC). The
+ * number of bytes, or -errno; `*written` bytes were written in both cases.
  */
 int64_t aiod_io_write(int fd, struct iovec *iov, size_t count, uint64_t offset, int flags, uint64_t *written);
 
 /*
- * Append the parts of `iov` (which is consumed), in one piece. The offset of the first byte (the size of the file when
- * there are no bytes), or -errno; -EINVAL for a device, -EIO when somebody else's bytes came between two parts of it: `*written` counts those
- * before. Uses the file position: the caller lets nothing else use that, nor append to the file, meanwhile.
+ * Append the parts of `iov`, which are consumed, in one piece. The offset of the first byte (the file's size if there
+ * are no bytes), or -errno. -EINVAL: a device. -EIO: bytes of another process came between two parts; the first
+ * `*written` bytes were appended. The caller must hold aiod_file.position, because this moves the file position.
  */
 int64_t aiod_io_append(int fd, struct iovec *iov, size_t count, uint64_t *written);
 
@@ -48,7 +52,7 @@ int64_t aiod_io_truncate(int fd, uint64_t size);
 /* fdatasync. 0, or -errno. */
 int64_t aiod_io_flush(int fd);
 
-/* Bytes of a regular file or a block device, or -errno. */
+/* The size of a regular file or block device in bytes, or -errno. */
 int64_t aiod_io_size(int fd);
 
 #endif

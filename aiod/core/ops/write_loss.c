@@ -1,3 +1,4 @@
+/* write_loss.c - atomic flags of a file and of its handles. */
 #include "ops/write_loss.h"
 
 static bool get(const bool *flag)

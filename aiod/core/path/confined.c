@@ -1,3 +1,4 @@
+/* confined.c - openat2(). */
 #include "path/confined.h"
 
 #include <errno.h>
@@ -22,7 +23,7 @@ int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode
     };
     long fd;
 
-    /* EAGAIN: a rename crossed the walk; the kernel asks to try again. */
+    /* EAGAIN: a rename happened during the path walk; the kernel asks for a retry. */
     do {
         fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
     } while (fd < 0 && (errno == EINTR || errno == EAGAIN));

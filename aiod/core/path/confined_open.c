@@ -1,3 +1,4 @@
+/* confined_open.c - opens or creates a file beneath a root, and describes it. */
 #include "path/confined_open.h"
 
 #include <errno.h>
@@ -12,9 +13,10 @@
 #include "path/filesystem.h"
 #include "ops/worker_io.h"
 
-#define CREATE_RACES_MAX 8 /* a name that appears and vanishes between two looks; more is somebody's game */
+/* limits the retries when a name appears and vanishes again; more than this is not accidental */
+#define CREATE_RACES_MAX 8
 
-/* A misaligned direct write reads what it does not write of a block. */
+/* Opened for reading as well with O_DIRECT: a write of a part of a block reads the block. */
 static int access_mode(unsigned flags)
 {
     int direct = (flags & AIOD_OPEN_DIRECT) != 0 ? O_DIRECT : 0;
@@ -25,7 +27,7 @@ static int access_mode(unsigned flags)
     return ((flags & AIOD_OPEN_READ) != 0 || direct != 0 ? O_RDWR : O_WRONLY) | direct;
 }
 
-/* Is it a kind of file that is served? */
+/* Only regular files are served, and block devices if allowed. */
 static int check_kind(int fd, bool device_allowed)
 {
     struct stat status;
@@ -40,9 +42,10 @@ static int check_kind(int fd, bool device_allowed)
 }
 
 /*
- * From a path descriptor to one for I/O. The kind is looked at first: opening a FIFO would block, opening a device may do
- * things. EAGAIN: somebody has a lease on the file, and has been asked to give it up. Waiting for that would let a
- * client with a lease on a file of its own hold the opener's only thread, for lease-break-time (45 s) an open.
+ * Reopen an O_PATH descriptor for I/O. The type is checked first: opening a FIFO would block, and opening a device may
+ * have effects. EAGAIN: another process holds a lease on the file, and was asked to release it. The open does not wait
+ * for that: a client with a lease on a file of its own could otherwise block the only thread of an export with
+ * as_client for lease-break-time (45 s) per open.
  */
 static int reopen(int path_fd, unsigned flags, bool device_allowed)
 {
@@ -70,7 +73,7 @@ static int open_existing(int root_fd, const char *path, unsigned flags)
     return fd;
 }
 
-/* What open(2) itself does not do for a new file. */
+/* Set the owner and the exact mode, which open(2) does not set. */
 static int settle(int fd, const struct aiod_creation *creation)
 {
     if ((creation->uid != (uid_t)-1 || creation->gid != (gid_t)-1) && fchown(fd, creation->uid, creation->gid) < 0) {
@@ -92,7 +95,7 @@ static int create(int root_fd, const char *path, unsigned flags, const struct ai
     return fd;
 }
 
-/* With CREATE, look first and create then: so an existing FIFO or device is never opened to find out. */
+/* With CREATE, open first and create then: an existing FIFO or device is not opened to find out whether it exists. */
 static int open_in_directory(int root_fd, const char *path, unsigned flags, const struct aiod_creation *creation)
 {
     int fd = -EAGAIN;
@@ -113,7 +116,7 @@ static int open_in_directory(int root_fd, const char *path, unsigned flags, cons
     return fd;
 }
 
-/* The root itself is there already: CREATE changes nothing, EXCLUSIVE fails. */
+/* The root itself exists: CREATE has no effect, EXCLUSIVE fails. */
 static int open_whole(int root_fd, unsigned flags)
 {
     return (flags & AIOD_OPEN_EXCLUSIVE) != 0 ? -EEXIST : reopen(root_fd, flags, true);
@@ -133,10 +136,10 @@ static int open_any(const char *root, const char *path, unsigned flags, const st
 }
 
 /*
- * Reads do not set the access time: that is an update of the inode, which may wait for the journal, and would do so on the
- * poller and the main loop, where cached reads are answered. Allowed to the file's owner and CAP_FOWNER; for others it stays
- * as it is. Not by open(2): there a file system that gives a new file to somebody else (all_squash) has made it already when
- * it refuses.
+ * Set O_NOATIME. An update of the access time changes the inode, which may wait for the journal; cached reads are
+ * answered on the poller and the main loop, which must not wait. Only the file's owner and CAP_FOWNER may set it;
+ * otherwise the access times are updated. Not set by open(2): if open(2) refuses it for a file that the file system
+ * gives to another owner (all_squash), the file has been created already.
  */
 static void leave_access_time(int fd)
 {
@@ -147,7 +150,7 @@ static void leave_access_time(int fd)
     }
 }
 
-/* What the caller wants to know; truncation only now, when nothing else can refuse the open. */
+/* Fill `opened`, and truncate last, when nothing else can fail. */
 static int describe(int fd, unsigned flags, struct aiod_opened *opened)
 {
     struct aiod_alignment alignment = {0};
@@ -183,7 +186,10 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
     return 0;
 }
 
-/* For flushes (flush.h): one that nobody writes through serves itself. -1: none is needed, or its mode does not let it in. */
+/*
+ * Open a description for flushes (flush.h). Returns -1 if the file is read-only (no write passes through it then), or
+ * its mode does not allow another open.
+ */
 static int open_for_flushes(int fd, unsigned flags)
 {
     int again = (flags & AIOD_OPEN_WRITE) != 0 ? reopen(fd, flags, true) : -1;
@@ -223,7 +229,7 @@ int aiod_confined_open(const char *root, const char *path, unsigned flags, const
     }
     opened->flush_fd = open_for_flushes(fd, flags);
     opened->store_fd = reopen(fd, flags, true);
-    if (opened->store_fd < 0) { /* a mode that would not let it in again */
+    if (opened->store_fd < 0) { /* the file's mode does not allow another open */
         opened->store_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     }
     return 0;

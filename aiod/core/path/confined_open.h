@@ -1,7 +1,7 @@
 /*
- * confined_open.h - opening a file beneath an export's root, and nothing else.
+ * confined_open.h - opens or creates a file beneath an export's root.
  *
- * The kernel confines the path (confined.h). Blocks: for workers only. Thread-safe.
+ * The kernel confines the path (confined.h). Blocks: for workers. Thread-safe, without locks.
  */
 #ifndef AIOD_CONFINED_OPEN_H
 #define AIOD_CONFINED_OPEN_H
@@ -14,14 +14,14 @@
 
 #include "ops/alignment.h"
 
-/* Beside the client's flags (aiod_ring.h), which are below. */
-#define AIOD_OPEN_NO_LINKS (1u << 31) /* ELOOP for a path with a symbolic link in it */
+/* In addition to the client's flags (aiod_ring.h), which use the lower bits. */
+#define AIOD_OPEN_NO_LINKS (1u << 31) /* ELOOP for a path that contains a symbolic link */
 
-/* How a file is made that is not there. */
+/* The attributes of a file that is created. */
 struct aiod_creation {
     mode_t mode;
-    bool exact; /* of this very mode; else the umask takes bits away */
-    uid_t uid;  /* (uid_t)-1: whose the daemon is; and so the group */
+    bool exact; /* exactly this mode; else the umask applies */
+    uid_t uid;  /* (uid_t)-1: keep the daemon's; the same for the gid */
     gid_t gid;
 };
 
@@ -31,25 +31,29 @@ struct aiod_opened {
     uint64_t dev;
     uint64_t ino;
     uint64_t generation; /* file_id.h */
-    int store_fd; /* the same file opened once more, for who keeps it (docs/architecture.md); -1: it could not be */
-    int flush_fd; /* the same file opened once more, for flushes alone (flush.h); -1: it could not be, or is read-only */
+    /* the file, opened once more for the supervisor's descriptor store (docs/architecture.md); -1: none */
+    int store_fd;
+    int flush_fd; /* the file, opened once more for flushes only (flush.h); -1: not possible, or read-only */
     struct aiod_alignment alignment; /* with DIRECT */
     bool on_fuse;
 };
 
 /*
- * Open `path` beneath the directory `root`; an empty `path` opens `root` itself, a regular file or a block device.
- * 0, or -errno: EXDEV when the path leaves the root, EISDIR for a directory, EINVAL for what is no regular file, EEXIST
- * with EXCLUSIVE for what is there (the root always is), and with CREATE for a link to nothing; EINVAL with DIRECT where the
- * file system has no O_DIRECT; EPERM where a new file cannot be given away (it stays, empty and the daemon's).
+ * Open `path` beneath the directory `root`. An empty `path` opens `root` itself, a regular file or a block device. 0,
+ * or -errno:
+ * - EXDEV: the path leaves the root.
+ * - EISDIR, EINVAL: a directory; another type that is not served.
+ * - EEXIST: with EXCLUSIVE, the path exists (as the root always does); with CREATE, it is a dangling symbolic link.
+ * - EINVAL: with DIRECT, the file system does not support O_DIRECT.
+ * - EPERM: the new file cannot be given to the owner in `creation`. The file stays, empty, and belongs to the daemon.
  */
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
                        struct aiod_opened *opened);
 
 /*
- * What aiod_confined_open() tells, of a file that an earlier engine had open: `fd` becomes the flush_fd, since it is told of
- * what the kernel has failed to write for that engine, and the file is opened once more for all else. If it cannot be, `fd`
- * is for both; one that is read-only is so anyway. Without a witness. 0, or -errno: then `fd` is closed.
+ * Describe a file that an earlier engine had opened. `fd` becomes the flush_fd, because it still reports write-back
+ * errors of the earlier engine, and the file is opened once more for everything else. If that is not possible, or the
+ * file is read-only, `fd` is used for both. Sets no store_fd. 0, or -errno: then `fd` is closed.
  */
 int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened);
 

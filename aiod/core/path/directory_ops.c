@@ -1,3 +1,4 @@
+/* directory_ops.c - list, stat, remove, rmdir, rename, mkdir and sync beneath a root. */
 #include "path/directory_ops.h"
 
 #include <errno.h>
@@ -43,7 +44,7 @@ void aiod_directory_op_destroy(struct aiod_directory_op *directory_op)
     free(directory_op);
 }
 
-/* ---- what is asked of a path ---------------------------------------------------------------------------------------- */
+/* ---- queries ----------------------------------------------------------------------------------------------------- */
 
 static int open_path(struct aiod_directory_op *directory_op, int root_fd, const char *path, uint64_t flags)
 {
@@ -75,7 +76,7 @@ static int sync_directory(struct aiod_directory_op *directory_op, int fd)
     return 0;
 }
 
-/* Open the path with `flags`, and let `query` query. */
+/* Open the path with `flags`, and call `query` with the descriptor. */
 static int query_path(struct aiod_directory_op *directory_op, int root_fd, uint64_t flags,
                       int (*query)(struct aiod_directory_op *directory_op, int fd))
 {
@@ -90,12 +91,12 @@ static int query_path(struct aiod_directory_op *directory_op, int root_fd, uint6
     return error;
 }
 
-/* ---- what is done to a name ----------------------------------------------------------------------------------------- */
+/* ---- changes of a directory -------------------------------------------------------------------------------------- */
 
-/* A name in a directory that is beneath the root. */
+/* The entry to change: a name in a directory beneath the root. */
 struct target {
     int directory_fd; /* O_PATH */
-    const char *name; /* with the slashes that follow it: what they mean the kernel knows */
+    const char *name; /* with its trailing slashes: the kernel interprets them */
 };
 
 /* The last component of a relative path. */
@@ -112,13 +113,13 @@ static char *last_component(char *path)
     return end;
 }
 
-/* Find the directory that `path`, which is cut in two, names something in. 0, or -errno. */
+/* Split `path`, and open the directory of its last component. 0, or -errno. */
 static int find_target(struct aiod_directory_op *directory_op, int root_fd, char *path, struct target *target)
 {
     char *name = last_component(path);
 
     if (*path == '/') {
-        directory_op->outside = true; /* and `name` could be a path from the machine's root */
+        directory_op->outside = true; /* `name` could be an absolute path */
         return -EXDEV;
     }
     target->name = *name != '\0' ? name : ".";
@@ -154,14 +155,14 @@ static int change(struct aiod_directory_op *directory_op, int root_fd)
     return error;
 }
 
-/* ---- rename ---------------------------------------------------------------------------------------------------------- */
+/* ---- rename ------------------------------------------------------------------------------------------------------ */
 
 static bool is_same(const struct stat *one, const struct stat *other)
 {
     return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
 }
 
-/* Is the directory `fd` the one that `wanted` is of, or anywhere below it? */
+/* Is the directory `fd` the one described by `wanted`, or beneath it? */
 static bool lies_below(int fd, const struct stat *wanted)
 {
     struct stat here = {0};
@@ -184,8 +185,8 @@ static bool lies_below(int fd, const struct stat *wanted)
 }
 
 /*
- * EINVAL without `replace`: a directory that is to go into itself; else the file system does not know RENAME_NOREPLACE
- * (NFS, some FUSE).
+ * EINVAL of a rename without `replace` has two causes: the directory would become its own subdirectory, or the file
+ * system does not support RENAME_NOREPLACE (NFS, some FUSE servers).
  */
 static int explain_invalid(const struct target *from, const struct target *to)
 {
@@ -225,7 +226,7 @@ static int rename_path(struct aiod_directory_op *directory_op, int root_fd)
     return error;
 }
 
-/* ---- all ------------------------------------------------------------------------------------------------------------- */
+/* ---- the operation ----------------------------------------------------------------------------------------------- */
 
 static int run_verb(struct aiod_directory_op *directory_op, int root_fd)
 {

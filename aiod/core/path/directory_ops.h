@@ -1,13 +1,14 @@
 /*
- * directory_ops.h - the names beneath an export's root: list, stat, remove, rmdir, rename, mkdir, sync (docs/operations.md).
+ * directory_ops.h - operations on the names beneath an export's root: list, stat, remove, rmdir, rename, mkdir, sync
+ * (docs/operations.md).
  *
- * The kernel confines the directory of a path (confined.h); what is done to the last component is one call relative to
- * that directory's descriptor, which follows no link. So a part of the path that is swapped for a link meanwhile leads
- * nowhere else. Blocks: for workers only. Thread-safe.
+ * The kernel confines the directory of a path (confined.h). The last component is changed by one system call relative
+ * to the descriptor of that directory, which follows no link. If another process replaces a part of the path by a link
+ * meanwhile, the operation still stays beneath the root. Blocks: for workers. Thread-safe, without locks.
  *
- * An empty path is the root itself, as ".". What Linux says to a last component that is "." or ".." is the answer, and it
- * never changes anything: remove EISDIR, mkdir EEXIST, rename EBUSY, rmdir EINVAL or ENOTEMPTY. After a name, slashes
- * mean "a directory": "dir/" may be made, removed by rmdir, and renamed; else ENOTDIR or EISDIR.
+ * An empty path means the root, as ".". For a last component "." or ".." the kernel's errno is returned, and nothing
+ * changes: EISDIR (remove), EEXIST (mkdir), EBUSY (rename), EINVAL or ENOTEMPTY (rmdir). A name with trailing slashes
+ * means a directory: mkdir, rmdir and rename accept "dir/"; otherwise ENOTDIR or EISDIR.
  */
 #ifndef AIOD_DIRECTORY_OPS_H
 #define AIOD_DIRECTORY_OPS_H
@@ -19,7 +20,7 @@
 #include "path/listing.h"
 #include "protocol/records.h"
 
-/* Numbers are shared with module.cpp. */
+/* module.cpp uses the same numbers. */
 enum aiod_verb {
     AIOD_VERB_LIST,
     AIOD_VERB_STAT,
@@ -34,27 +35,28 @@ struct aiod_directory_op {
     /* Filled by the submitter. */
     enum aiod_verb verb;
     char *root; /* a directory */
-    char *path; /* run() changes it */
-    char *to;   /* rename: so is this */
+    char *path; /* changed by aiod_directory_op_run() */
+    char *to;   /* rename: the new path; changed as well */
     int64_t cursor;
-    mode_t mode; /* mkdir: permission bits, of which the umask takes some away */
+    mode_t mode; /* mkdir: permission bits, to which the umask applies */
     bool replace;
-    bool no_links; /* symbolic links are not followed, not even within the root */
+    bool no_links; /* do not follow symbolic links, not even within the root */
 
-    /* Filled by run(). */
-    bool outside; /* it is -EXDEV because a path leaves the root, and not because two file systems are concerned */
+    /* Filled by aiod_directory_op_run(). */
+    bool outside; /* -EXDEV means that a path leaves the root, not that a rename crosses file systems */
     struct aiod_stat stat;
-    struct aiod_listing *listing; /* NULL: none was made */
+    struct aiod_listing *listing; /* list: the result; NULL: none */
 };
 
-/* Copies the strings; the rest is the caller's to fill in. NULL: no memory. */
+/* Allocate an operation, with copies of the strings; the caller fills the rest. NULL if there is no memory. */
 struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const char *root, const char *path,
                                                    const char *to);
-void aiod_directory_op_destroy(struct aiod_directory_op *directory_op); /* NULL: nothing */
+void aiod_directory_op_destroy(struct aiod_directory_op *directory_op); /* NULL is ignored */
 
 /*
- * Do it. 0, or -errno: the kernel's, with these meanings. ENOTDIR: the root is no directory, too. EOPNOTSUPP: the file
- * system cannot rename without replacing; a look beforehand would be no substitute. EINVAL of a rename: into itself.
+ * Run the operation. 0, or the kernel's -errno. ENOTDIR can mean that the root is not a directory. EOPNOTSUPP: the file
+ * system cannot rename without replacing; a check before the rename would be no substitute. EINVAL of a rename: into
+ * its own subdirectory.
  */
 int aiod_directory_op_run(struct aiod_directory_op *directory_op);
 

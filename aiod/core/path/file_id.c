@@ -1,3 +1,4 @@
+/* file_id.c - hashes the identity of a file: its handle, birth time and mount. */
 #include "path/file_id.h"
 
 #include <fcntl.h>
@@ -11,14 +12,14 @@
 #include "path/filesystem.h"
 
 #ifndef AT_HANDLE_FID
-#define AT_HANDLE_FID 0x200 /* Linux 6.5: a handle to compare, not to open by */
+#define AT_HANDLE_FID 0x200 /* Linux 6.5: a file handle for comparisons only */
 #endif
 
 #ifndef STATX_MNT_ID_UNIQUE
 #define STATX_MNT_ID_UNIQUE 0x4000u /* Linux 6.8 */
 #endif
 
-#define STX_MNT_ID 144 /* offset of statx.stx_mnt_id, which older headers lack */
+#define STX_MNT_ID 144 /* offset of statx.stx_mnt_id, which older headers do not define */
 #define FNV_START UINT64_C(0xcbf29ce484222325)
 
 union file_handle_room {
@@ -26,7 +27,7 @@ union file_handle_room {
     unsigned char bytes[sizeof(struct file_handle) + MAX_HANDLE_SZ];
 };
 
-/* FNV-1a, 64 bits, going on from `hash`. */
+/* Continue the 64-bit FNV-1a hash. */
 static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
 {
     const unsigned char *at = bytes;
@@ -37,7 +38,7 @@ static uint64_t mix(uint64_t hash, const void *bytes, size_t count)
     return hash;
 }
 
-/* `hash`, and the file's handle; false: there is none. */
+/* Add the file handle to the hash. False: the file system has none. */
 static bool mix_handle(int fd, int flags, uint64_t *hash)
 {
     union file_handle_room room = {.handle = {.handle_bytes = MAX_HANDLE_SZ}};
@@ -50,7 +51,7 @@ static bool mix_handle(int fd, int flags, uint64_t *hash)
     return true;
 }
 
-/* `hash`, and when the file was made; false: nobody knows. */
+/* Add the birth time to the hash. False: unknown. */
 static bool mix_birth(int fd, uint64_t *hash)
 {
     struct statx found;
@@ -65,7 +66,7 @@ static bool mix_birth(int fd, uint64_t *hash)
     return true;
 }
 
-/* `hash`, and the mount, whose number is never given to another; false: before Linux 6.8. */
+/* Add the unique id of the mount, which is never reused. False: before Linux 6.8. */
 static bool mix_mount(int fd, uint64_t *hash)
 {
     struct statx found;
@@ -81,7 +82,8 @@ static bool mix_all(int fd, uint64_t *hash)
 {
     bool known;
 
-    if (aiod_is_on_fuse(fd)) { /* a handle has numbers that the server has made up, beginning anew with each mount */
+    /* the numbers in a FUSE file handle are made up by the server, and start again with each mount */
+    if (aiod_is_on_fuse(fd)) {
         return mix_birth(fd, hash) || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
     }
     if (mix_handle(fd, 0, hash)) {

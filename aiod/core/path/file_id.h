@@ -1,17 +1,19 @@
 /*
- * file_id.h - telling a file from another that has got its inode number.
+ * file_id.h - distinguishes a file from a later file with the same inode number.
  *
- * The file handle (name_to_handle_at) has the inode's generation, where the file system has handles. overlayfs has none by
- * default: there it is the time of birth, and from Linux 6.5 on a handle that is good for comparing alone. The time has the
- * granularity of the kernel's clock tick (1-10 ms; finer from Linux 6.13 on): before 6.5, a file on overlayfs that replaces
- * another within one tick, and gets its inode number, passes for it.
+ * The file handle (name_to_handle_at()) contains the inode's generation, on file systems that have handles. overlayfs
+ * has none by default; there the birth time is used and, since Linux 6.5, a handle for comparisons only. A birth time
+ * has the resolution of the kernel's clock tick (1-10 ms; finer since Linux 6.13). Before 6.5, a file on overlayfs that
+ * replaces another one within the same tick, with the same inode number, is not distinguished from it.
  *
- * On FUSE a handle has numbers that begin anew with each mount, so the unique number of the mount belongs to it (Linux 6.8).
- * A daemon with a mount namespace of its own has other mounts after its next start, and then other files there: no file of
- * FUSE is known again, unless the server has birth times.
+ * On FUSE the numbers in a handle start again with each mount, so the unique id of the mount (Linux 6.8) is included. A
+ * daemon with a mount namespace of its own gets new mounts at its next start: there, no file on FUSE is recognised,
+ * unless the server provides birth times.
  *
- * Rejected: the number of the mount everywhere, for that reason; FS_IOC_GETVERSION, which overlayfs does not pass on; the
- * change time, since a write changes it.
+ * Rejected alternatives: the mount id on all file systems, for that reason; FS_IOC_GETVERSION, which overlayfs does not
+ * pass on; the change time, which a write changes.
+ *
+ * Thread-safe, without locks.
  */
 #ifndef AIOD_FILE_ID_H
 #define AIOD_FILE_ID_H
@@ -19,7 +21,8 @@
 #include <stdint.h>
 
 /*
- * A hash (FNV-1a) of all that tells the file of `fd` from another of its device and inode number; 0: nothing does, so that no two files are known to be the same. May block. Thread-safe.
+ * A hash (FNV-1a) of the properties that distinguish the file of `fd` from others with the same device and inode
+ * number. 0: there are none, and the file is equal to no other. May block.
  */
 uint64_t aiod_file_generation(int fd);
 

@@ -1,3 +1,4 @@
+/* filesystem.c - statfs(). */
 #include "path/filesystem.h"
 
 #include <sys/vfs.h>

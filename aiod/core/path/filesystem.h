@@ -1,6 +1,8 @@
 /*
- * filesystem.h - whether a file is on FUSE, whose servers may do as they like: what a kernel's own file system promises of file
- * handles, O_SYNC and the meaning of a flush does not hold there.
+ * filesystem.h - detects files on FUSE.
+ *
+ * A FUSE server need not keep the promises of the kernel's own file systems about file handles, O_SYNC and the meaning
+ * of a flush.
  */
 #ifndef AIOD_FILESYSTEM_H
 #define AIOD_FILESYSTEM_H

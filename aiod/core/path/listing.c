@@ -1,3 +1,4 @@
+/* listing.c - reads one page of a directory with getdents64(). */
 #include "path/listing.h"
 
 #include <assert.h>
@@ -9,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHUNK_BYTES 8192u /* of one getdents64; on a worker's stack */
+#define CHUNK_BYTES 8192u /* of one getdents64(); on a worker's stack */
 
 static_assert(AIOD_LISTING_BYTES_MAX >= sizeof(((struct dirent64 *)NULL)->d_name), "a page has room for any name");
 
@@ -53,7 +54,7 @@ static bool is_dot(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* Add one entry; false when it does not fit any more, and belongs to the next page. */
+/* Add an entry. False: the page is full, and the entry belongs to the next one. */
 static bool take(struct aiod_listing *listing, int fd, const struct dirent64 *dirent)
 {
     uint32_t length = (uint32_t)strlen(dirent->d_name);

@@ -119,7 +119,7 @@ static int64_t run_as(struct aiod_open_as_client *thread, struct aiod_request *r
     int64_t result = error < 0 ? error : request->run(request);
 
     if (become(thread->own) < 0) {
-        fprintf(stderr, "aiod: a thread is still uid %u and cannot be uid %u again\n", (unsigned)identity->uid,
+        fprintf(stderr, "aiod: a thread cannot change its uid from %u back to %u\n", (unsigned)identity->uid,
                 (unsigned)thread->own->uid);
         abort();
     }

@@ -1,3 +1,4 @@
+/* cookies.c - the hash table of cookies. */
 #include "ring/cookies.h"
 
 #include <errno.h>
@@ -16,12 +17,12 @@ void aiod_cookies_destroy(struct aiod_cookies *cookies)
     free(cookies->chains);
 }
 
-/* Multiplied once only, cookies in a row would crowd together with some factors. */
+/* One multiplication would put consecutive cookies into few chains with some factors. */
 static struct aiod_cookie **chain_of(const struct aiod_cookies *cookies, uint64_t value)
 {
     uint64_t hash = value * cookies->factor;
 
-    hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd); /* MurmurHash3's */
+    hash = (hash ^ hash >> 33) * UINT64_C(0xff51afd7ed558ccd); /* a constant of MurmurHash3 */
     hash = (hash ^ hash >> 33) * cookies->factor;
     return &cookies->chains[cookies->bits == 0 ? 0 : hash >> (64 - cookies->bits)];
 }

@@ -1,10 +1,9 @@
 /*
- * cookies.h - a ring's queued requests by the cookies that its client chose for them: who is to be cancelled is found in one
- * look, however many there are.
+ * cookies.h - a hash table of a ring's queued requests by cookie, so that a request to be cancelled is found in O(1).
  *
- * As large as the ring has entries, and in the engine's own memory. The client chooses the cookies and must not be able to
- * choose their places: so the hash has a factor that is drawn for each ring. Requests with one and the same cookie are in one
- * chain, the last one first; no more than that one is looked for.
+ * The table has as many chains as the ring has entries, and is in the engine's own memory. A client chooses its
+ * cookies, and must not be able to choose their chains: each ring has a random factor for the hash. Requests with the
+ * same cookie are in one chain, the last one first, and only that one is found. The caller holds the ring's lock.
  */
 #ifndef AIOD_COOKIES_H
 #define AIOD_COOKIES_H
@@ -12,16 +11,16 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Embedded in what has the cookie. All zero at first. */
+/* Embedded in a request. All zero initially. */
 struct aiod_cookie {
     uint64_t value;
     struct aiod_cookie *next;
-    struct aiod_cookie **link; /* what points to it; NULL: it is in no chain */
+    struct aiod_cookie **link; /* the pointer that points to it; NULL: in no chain */
 };
 
 struct aiod_cookies {
     struct aiod_cookie **chains;
-    uint64_t factor; /* odd */
+    uint64_t factor; /* odd, random */
     unsigned bits;   /* there are 1 << bits chains */
 };
 
@@ -31,10 +30,13 @@ void aiod_cookies_destroy(struct aiod_cookies *cookies);
 
 void aiod_cookies_add(struct aiod_cookies *cookies, struct aiod_cookie *cookie);
 
-/* Also of what is in no chain. */
+/* Does nothing if the cookie is in no chain. */
 void aiod_cookies_remove(struct aiod_cookie *cookie);
 
-/* The one with that value which was added last, or NULL. `*looks` (NULL: do not count) grows by the cookies compared. */
+/*
+ * The cookie with that value that was added last, or NULL. Adds the number of comparisons to `*looks`, unless it is
+ * NULL.
+ */
 struct aiod_cookie *aiod_cookies_find(const struct aiod_cookies *cookies, uint64_t value, unsigned *looks);
 
 #endif

@@ -1,7 +1,9 @@
+/* halt_poll.c - the polling time: doubled, halved, or suspended. */
 #include "ring/halt_poll.h"
 
-#define MIN_NS UINT64_C(10000) /* the first while; below it there is none */
-#define FAILED_MAX 4u          /* in a row; after each further one twice as many are left out, up to: */
+#define MIN_NS UINT64_C(10000) /* the smallest polling time but 0 */
+/* failed polls in a row after which polls are skipped; each further one doubles the number of skipped polls, up to: */
+#define FAILED_MAX 4u
 #define LEFT_OUT_SHIFT_MAX 10u
 
 uint64_t aiod_halt_poll_begin(struct aiod_halt_poll *poll)
@@ -20,12 +22,12 @@ static void count(struct aiod_halt_poll *poll, bool found)
     poll->failed = found ? 0 : poll->failed + 1;
     if (poll->failed >= FAILED_MAX) {
         more = poll->failed - FAILED_MAX;
-        poll->failed -= more > LEFT_OUT_SHIFT_MAX; /* it stays there */
+        poll->failed -= more > LEFT_OUT_SHIFT_MAX; /* stay at the maximum */
         poll->left_out = 1u << (more < LEFT_OUT_SHIFT_MAX ? more : LEFT_OUT_SHIFT_MAX);
     }
 }
 
-/* Was looking on worth it, and would more have been? */
+/* Grow the polling time if a longer poll would have succeeded, shrink it if it would not. */
 static void adapt(struct aiod_halt_poll *poll, uint64_t idle_ns)
 {
     if (idle_ns <= poll->now_ns) {

@@ -1,12 +1,14 @@
 /*
- * halt_poll.h - how long the poller looks on before it sleeps, as KVM's halt polling (virt/kvm/kvm_main.c, kvm_vcpu_halt): the
- * while grows when something came soon after it had gone to sleep, and shrinks when nothing did.
+ * halt_poll.h - decides how long the poller polls before it sleeps.
  *
- * Looks that keep failing are left out for a while. KVM's rule alone does not see that a look can be what keeps the client from
- * submitting: a client of low priority, or of a small share of the CPU, comes as soon as the poller sleeps, so the while grows
- * with each look in vain.
+ * Algorithm: KVM's halt polling (virt/kvm/kvm_main.c, kvm_vcpu_halt): the polling time grows if work arrived soon after
+ * the thread went to sleep, and shrinks if it did not.
  *
- * Pure: no clock, no threads.
+ * Extension: after several failed polls in a row, polls are skipped for a while. KVM's rule does not notice that the
+ * poll itself may keep the client from submitting: a client with low priority, or with a small share of the CPU,
+ * submits as soon as the poller sleeps, so the polling time would grow with each failed poll.
+ *
+ * No clock, no threads, no locks: the poller's thread owns it.
  */
 #ifndef AIOD_HALT_POLL_H
 #define AIOD_HALT_POLL_H
@@ -15,18 +17,16 @@
 #include <stdint.h>
 
 struct aiod_halt_poll {
-    uint64_t max_ns;   /* 0: never */
-    uint64_t now_ns;   /* the while; all below is 0 at first */
-    unsigned failed;   /* looks in a row that saw nothing */
-    unsigned left_out; /* how many more times to sleep at once */
+    uint64_t max_ns;   /* the longest polling time; 0: no polling */
+    uint64_t now_ns;   /* the current polling time; all fields from here are 0 initially */
+    unsigned failed;   /* failed polls in a row */
+    unsigned left_out; /* polls to skip */
 };
 
-/* There is nothing to do: how long to look on, 0: not at all. */
+/* There is no work: the time to poll, 0: sleep at once. */
 uint64_t aiod_halt_poll_begin(struct aiod_halt_poll *poll);
 
-/*
- * Something came `idle_ns` after that. `looked_ns`: what begin() said. `found`: while looking.
- */
+/* Work arrived `idle_ns` after aiod_halt_poll_begin(), which returned `looked_ns`. `found`: during the poll. */
 void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t looked_ns, bool found, uint64_t idle_ns);
 
 #endif

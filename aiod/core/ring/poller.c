@@ -1,3 +1,9 @@
+/*
+ * poller.c - the poller thread: rings that are awake, dormant rings, polling and sleeping.
+ *
+ * The main loop changes `wanted` under the lock and increments `changes`; the thread copies it to `rings`, which it
+ * alone uses.
+ */
 #include "ring/poller.h"
 
 #include <errno.h>
@@ -13,9 +19,10 @@
 #include "util/os.h"
 #include "ring/ring.h"
 
-#define LOOKS_PER_CLOCK 16                /* a look at the clock costs as much as some looks at the rings */
-#define PASSES_PER_FULL 16u               /* of how many passes over the awake rings one looks at the dormant, too */
-#define CPUS_KNOWN_NS UINT64_C(500000000) /* how long affinities are taken to be what they were */
+#define LOOKS_PER_CLOCK 16 /* reading the clock costs as much as looking at several rings */
+/* every so many passes over the awake rings, one pass includes the dormant rings */
+#define PASSES_PER_FULL 16u
+#define CPUS_KNOWN_NS UINT64_C(500000000) /* affinities are read again after this time */
 
 struct aiod_poller {
     /* Constant after creation. */
@@ -24,30 +31,30 @@ struct aiod_poller {
     int epoll_fd;
     int bell_fd;
 
-    /* The main loop's. */
+    /* The main loop's thread. */
     pthread_t thread;
     bool started;
 
     atomic_int tid;
     atomic_bool stopping;
-    atomic_uint changes; /* of `wanted` */
+    atomic_uint changes; /* of `wanted`; counts */
 
     pthread_mutex_t lock;
-    struct aiod_ring **wanted; /* protected by lock: a reference of each */
+    struct aiod_ring **wanted; /* protected by lock; one reference each */
     unsigned wanted_count;
 
-    /* The thread's. */
-    struct aiod_ring **rings; /* a reference of each; the awake first */
+    /* The poller's thread. */
+    struct aiod_ring **rings; /* one reference each; awake rings first */
     unsigned ring_count;
-    unsigned awake;  /* the others are dormant: their clients ring the doorbell */
-    unsigned passes; /* until the dormant are looked at, too */
+    unsigned awake;  /* the rings behind them are dormant: their clients ring the doorbell */
+    unsigned passes; /* until the next pass that includes dormant rings */
     unsigned changes_seen;
     struct aiod_halt_poll poll;
-    bool one_cpu;           /* is all that it and its clients can run on */
-    uint64_t cpus_known_ns; /* until then */
+    bool one_cpu;           /* this thread and all clients are confined to the same CPU */
+    uint64_t cpus_known_ns; /* valid until then */
 };
 
-/* ---- its thread ------------------------------------------------------------------------------------------------------ */
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
 
 static void let_go(struct aiod_poller *poller)
 {
@@ -84,7 +91,7 @@ static void swap_rings(struct aiod_poller *poller, unsigned one, unsigned other)
     poller->rings[other] = ring;
 }
 
-/* A look at each of the dormant: memory alone. */
+/* Look at the dormant rings, without a system call. */
 static void wake_dormant(struct aiod_poller *poller)
 {
     for (unsigned i = poller->awake; i < poller->ring_count; i++) {
@@ -134,7 +141,7 @@ static void pause_a_little(void)
 #endif
 }
 
-/* Look on until `until_ns`. True: there is work. */
+/* Poll until `until_ns`. True: there is work. */
 static bool look_on(struct aiod_poller *poller, uint64_t until_ns)
 {
     do {
@@ -158,8 +165,8 @@ static void set_sleeping(struct aiod_poller *poller, bool sleeping)
 }
 
 /*
- * A ring from which nothing has been taken between two sleeps, and that has nothing in flight, stays asleep: so the many that
- * are idle cost nothing while a few are in use. They have been told already.
+ * A ring becomes dormant if no entry was taken between two sleeps and nothing is in flight: many idle rings cost
+ * nothing while a few are in use. Their clients know already that the engine sleeps.
  */
 static void let_idle_sleep(struct aiod_poller *poller)
 {
@@ -177,8 +184,8 @@ static void let_idle_sleep(struct aiod_poller *poller)
 }
 
 /*
- * Sleep until a doorbell rings. They are edge-triggered and never read, since a client may set their flags so that reading
- * blocks.
+ * Sleep until a doorbell rings. Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read
+ * would block.
  */
 static void sleep_until_rung(struct aiod_poller *poller)
 {
@@ -186,7 +193,7 @@ static void sleep_until_rung(struct aiod_poller *poller)
 
     set_sleeping(poller, true);
     if (has_work(poller)) {
-        sched_yield(); /* a worker may be taking what there is */
+        sched_yield(); /* a worker may be taking the entries */
     } else {
         let_idle_sleep(poller);
         epoll_wait(poller->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), -1);
@@ -195,7 +202,9 @@ static void sleep_until_rung(struct aiod_poller *poller)
     set_sleeping(poller, false);
 }
 
-/* Do this thread and all clients have one CPU between them? Of a client that cannot be asked nothing is known: it may have others. */
+/*
+ * Are this thread and all clients confined to the same CPU? A client whose affinity cannot be read may have other CPUs.
+ */
 static bool share_one_cpu(const struct aiod_poller *poller)
 {
     cpu_set_t all, theirs;
@@ -213,7 +222,7 @@ static bool share_one_cpu(const struct aiod_poller *poller)
     return true;
 }
 
-/* Affinities change seldom, and looking them up is a system call each. */
+/* Affinities change rarely, and each one takes a system call to read. */
 static bool may_look(struct aiod_poller *poller, uint64_t now_ns)
 {
     if (poller->poll.max_ns == 0) {
@@ -227,8 +236,8 @@ static bool may_look(struct aiod_poller *poller, uint64_t now_ns)
 }
 
 /*
- * Looking on keeps a CPU from others. While workers have requests that is theirs to use, and whichever completes one looks
- * at its ring too.
+ * Polling takes CPU time from other threads. While workers have requests, the CPU is left to them, and a worker that
+ * completes a request looks at its ring as well.
  */
 static bool has_inflight(const struct aiod_poller *poller)
 {
@@ -266,7 +275,7 @@ static void *run(void *argument)
 
     atomic_store(&poller->tid, gettid());
     snprintf(name, sizeof(name), "aiod-p/%s", poller->name);
-    name[15] = '\0'; /* the kernel keeps 15 */
+    name[15] = '\0'; /* the kernel's limit */
     pthread_setname_np(pthread_self(), name);
     while (!atomic_load_explicit(&poller->stopping, memory_order_acquire)) {
         follow_changes(poller);
@@ -278,7 +287,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* ---- the main loop's thread ------------------------------------------------------------------------------------------ */
+/* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
 int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t poll_max_ns, unsigned rings_max)
 {
@@ -356,7 +365,7 @@ void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
     }
     pthread_mutex_unlock(&poller->lock);
     if (found) {
-        /* The client has this descriptor too: closing ours alone would leave it in the set. */
+        /* The client holds this descriptor too, so closing ours would not remove it from the epoll set. */
         epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
         tell_changed(poller);
         aiod_ring_put(ring);

@@ -1,11 +1,14 @@
 /*
- * poller.h - the thread that takes what clients submit by their rings.
+ * poller.h - the thread that takes the submissions of all rings.
  *
- * One an engine, created by the main loop's thread with the first ring, so that it has that thread's affinity. It never
- * creates workers: what it submits rings the pool's doorbell, and the main loop starts the chain, as for any submitter.
+ * One thread per engine, created by the main loop's thread with the first ring, so that it inherits that thread's
+ * affinity. It never creates workers: its submissions ring the pool's doorbell, and the main loop starts the chain of
+ * creations, as for every submitter.
  *
- * Before it sleeps it looks on for a while (halt_poll.h), but not where it and all its clients can only run on one and the same
- * CPU: nobody can submit there while it looks.
+ * Before it sleeps it polls for a while (halt_poll.h), unless it and all clients are confined to the same CPU: then no
+ * client can submit while it polls.
+ *
+ * Main loop's thread for all functions. Lock order: the poller's lock is taken last.
  */
 #ifndef AIOD_POLLER_H
 #define AIOD_POLLER_H
@@ -20,22 +23,22 @@
 struct aiod_poller;
 struct aiod_ring;
 
-/* The main loop's thread for all of these. `poll_max_ns`: the longest it looks on before it sleeps; 0: it never does. */
+/* Create a poller without a thread. `poll_max_ns`: the longest polling time; 0: no polling. */
 int aiod_poller_create(struct aiod_poller **poller, const char *name, uint64_t poll_max_ns, unsigned rings_max);
 
-/* Serve the ring, of which it holds a reference. The thread is created with the first one. 0, or -errno. */
+/* Add a ring, and take a reference to it. The first ring creates the thread. 0, or -errno. */
 int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring);
 
-/* The ring has ended: let go of it, soon. */
+/* Remove a ring that has ended. Its reference is released soon. */
 void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring);
 
-/* Let go of all rings, and end the thread. */
+/* Release all rings, and end the thread. */
 void aiod_poller_stop(struct aiod_poller *poller);
 
-/* A stopped one. */
+/* Free a stopped poller. */
 void aiod_poller_destroy(struct aiod_poller *poller);
 
-/* Its thread's id; 0: there is none. */
+/* The thread's id; 0: there is no thread. */
 pid_t aiod_poller_tid(struct aiod_poller *poller);
 
 #endif

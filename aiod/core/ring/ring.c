@@ -1,3 +1,4 @@
+/* ring.c - a ring's creation and end, its handles, and its completions. */
 #include "ring/ring.h"
 
 #include <assert.h>
@@ -14,7 +15,7 @@
 #include "session/operations.h"
 #include "util/os.h"
 
-/* ---- birth ---------------------------------------------------------------------------------------------------------- */
+/* ---- creation ---------------------------------------------------------------------------------------------------- */
 
 static void add_request_slots(struct aiod_ring *ring)
 {
@@ -48,18 +49,19 @@ static void close_descriptors(struct aiod_ring *ring)
     }
 }
 
-/* Clients must not know it, or they could make chains of cookies as long as they like. */
+/* The clients must not know the factor: they could otherwise build long chains of cookies. */
 static uint64_t draw_factor(void)
 {
     uint64_t factor = 0;
 
-    if (getrandom(&factor, sizeof(factor), GRND_NONBLOCK) != sizeof(factor)) { /* a kernel without a seed, at boot */
+    /* the kernel's random generator is not seeded yet, at boot */
+    if (getrandom(&factor, sizeof(factor), GRND_NONBLOCK) != sizeof(factor)) {
         factor = aiod_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
     }
     return factor;
 }
 
-/* 0 also where the client lives in a pid namespace that cannot be seen from here. */
+/* The client's pid; 0 if it is unknown, also for a client in another pid namespace. */
 static pid_t pid_at(int socket)
 {
     struct ucred peer = {.pid = 0};
@@ -68,7 +70,10 @@ static pid_t pid_at(int socket)
     return socket >= 0 && getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
 }
 
-/* What can fail and takes no time. The caller may close wake_fd while the memory is made: hence the duplicate. */
+/*
+ * Acquire what can fail and takes no time. wake_fd is duplicated, because the caller may close it while the memory is
+ * allocated.
+ */
 static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
 {
     int error = aiod_cookies_init(&ring->cookies, ring->entries, draw_factor());
@@ -85,7 +90,7 @@ static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config
     return ring->handles == NULL ? -ENOMEM : error;
 }
 
-/* On the maker's thread; `make_error` says how it went. */
+/* Runs on the maker's thread. `make_error` is the result. */
 static void make(struct aiod_ring_job *job)
 {
     struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, make_job));
@@ -98,7 +103,7 @@ static void make(struct aiod_ring_job *job)
     aiod_pool_notify(ring->pool, &ring->made_notice.request);
 }
 
-/* On the maker's thread, or on whichever drops the last reference after that has stopped. */
+/* Runs on the maker's thread or, after that has stopped, on the thread that drops the last reference. */
 static void unmake(struct aiod_ring_job *job)
 {
     struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, unmake_job));
@@ -154,7 +159,7 @@ int aiod_ring_make(struct aiod_ring *ring)
     return aiod_ring_maker_submit(ring->maker, &ring->make_job);
 }
 
-/* ---- end ------------------------------------------------------------------------------------------------------------ */
+/* ---- end --------------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_get(struct aiod_ring *ring)
 {
@@ -178,7 +183,7 @@ void aiod_ring_end(struct aiod_ring *ring)
     uint32_t in_use = aiod_ring_inflight(ring) > 0 ? ring->entries : 0;
 
     atomic_store_explicit(&ring->ended, true, memory_order_release);
-    /* What somebody queues at this very moment is carried out, and its completion goes to nobody. */
+    /* A request that another thread is queueing now is executed, and its completion is not delivered. */
     for (uint32_t i = 0; i < in_use; i++) {
         aiod_pool_cancel(ring->pool, &ring->requests[i].io.task.request);
     }
@@ -229,11 +234,11 @@ bool aiod_ring_is_lost(struct aiod_ring *ring)
     if (!aiod_memory_guard_page_lost(&ring->memory.guard)) {
         return false;
     }
-    aiod_ring_break(ring, "a page of its ring's memory was gone, and none could be had for it");
+    aiod_ring_break(ring, "a page of its ring's memory was gone, and there was no memory to replace it");
     return true;
 }
 
-/* ---- handles -------------------------------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_add_handle(struct aiod_ring *ring, struct aiod_handle *handle)
 {
@@ -254,7 +259,7 @@ bool aiod_ring_forget_handle(struct aiod_ring *ring, struct aiod_handle *handle)
     return unused;
 }
 
-/* Lock held. True: the main loop waits to hear of it. */
+/* Lock held. True: the main loop waits for the handle to become idle. */
 static bool release_handle(struct aiod_handle *handle)
 {
     return handle != NULL && --handle->ring_inflight == 0 && handle->ring_closing;
@@ -266,7 +271,7 @@ static void notify_handle_idle(struct aiod_ring *ring, struct aiod_handle *handl
     aiod_pool_notify(ring->pool, &handle->ring_idle.request);
 }
 
-/* ---- completions ---------------------------------------------------------------------------------------------------- */
+/* ---- completions ------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_completion *end)
 {
@@ -275,7 +280,7 @@ void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_completion
     *cqe = (struct aiod_ring_cqe){
         .cookie = end->cookie,
         .result = end->result,
-        .written = (uint32_t)end->written, /* no request that can say so is 4 GiB long */
+        .written = (uint32_t)end->written, /* requests that report it are shorter than 4 GiB */
         .reason = (uint32_t)end->reason,
     };
     ring->cq_tail++;
@@ -290,10 +295,10 @@ void aiod_ring_wake_client(struct aiod_ring *ring)
         return;
     }
     switch (__atomic_exchange_n(&header->client_waits, AIOD_RING_AWAKE, __ATOMIC_RELAXED)) {
-    case AIOD_RING_AWAKE: /* somebody else has woken it */
+    case AIOD_RING_AWAKE: /* another thread has woken the client */
         return;
     case AIOD_RING_WAITS_SOCKET:
-        /* A full socket has enough in it to wake the client. */
+        /* If the socket is full, it contains enough to wake the client. */
         (void)!send(ring->wake_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         break;
     default:
@@ -316,7 +321,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     bool drained;
 
     if (end->reason == AIOD_REASON_CANCELLED && atomic_load_explicit(&ring->ended, memory_order_acquire)) {
-        said.result = -ESHUTDOWN; /* by aiod_ring_end(), not by the client, who may ask the next engine */
+        /* cancelled by aiod_ring_end(), not by the client, which may repeat the request in the next engine */
+        said.result = -ESHUTDOWN;
         said.reason = AIOD_REASON_STOPPING;
     }
     pthread_mutex_lock(&ring->lock);
@@ -332,7 +338,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     pthread_mutex_unlock(&ring->lock);
 
     aiod_ring_wake_client(ring);
-    aiod_ring_is_lost(ring); /* here, since another thread may be taking, and have looked already */
+    /* checked here as well, because another thread may be taking entries and may have checked before */
+    aiod_ring_is_lost(ring);
     if (handle_idle) {
         notify_handle_idle(ring, handle);
     }

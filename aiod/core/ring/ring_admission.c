@@ -1,5 +1,6 @@
 /*
- * ring_admission.c - an entry of the submission queue at the door: copied once, then checked, then carried out or queued.
+ * ring_admission.c - validates entries of the submission queue: each entry is copied once, then checked, then executed
+ * or queued.
  */
 #include "ring/ring.h"
 
@@ -13,7 +14,7 @@
 #include "session/operations.h"
 #include "util/os.h"
 
-/* What is taken in one go. */
+/* Entries taken in one call. */
 struct batch {
     struct aiod_ring *ring;
     uint64_t now_ns;
@@ -38,7 +39,7 @@ void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping)
     __atomic_store_n(&ring->memory.header->engine_sleeps, sleeping, __ATOMIC_SEQ_CST);
 }
 
-/* The only look at it: word by word, so that no compiler reads a field again later. */
+/* The only access to the entry: word by word and atomic, so that the compiler cannot read a field again. */
 static struct aiod_ring_sqe copy_entry(const struct aiod_ring *ring, uint32_t index)
 {
     const struct aiod_ring_sqe *shared = &ring->memory.sqes[index & (ring->memory.entries - 1)];
@@ -53,7 +54,7 @@ static struct aiod_ring_sqe copy_entry(const struct aiod_ring *ring, uint32_t in
     return entry;
 }
 
-/* As the record of a message. */
+/* Convert the entry to the record of a message. */
 static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
 {
     struct aiod_submission record = {
@@ -74,7 +75,7 @@ static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
     return record;
 }
 
-/* Is it one that a ring carries, and is its place in the area there? */
+/* Is the operation ring-capable and its buffer in bounds? */
 static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
 {
     if (!aiod_op_by_ring(entry->op) || entry->reserved != 0 ||
@@ -84,13 +85,13 @@ static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_s
     if (!aiod_op_uses_area(entry->op)) {
         return entry->buffer == 0;
     }
-    return entry->length > ring->request_bytes_max || /* which has an errno of its own */
+    return entry->length > ring->request_bytes_max || /* too long: refused later, with an errno of its own */
            (entry->buffer <= ring->memory.area_bytes && entry->length <= ring->memory.area_bytes - entry->buffer);
 }
 
-/* ---- lock held ------------------------------------------------------------------------------------------------------ */
+/* ---- lock held --------------------------------------------------------------------------------------------------- */
 
-/* Will there be room for its completion? The client's word for what it has taken is looked at only when that matters. */
+/* Is there room for the completion? Re-read the client's cq_head only when the cached value leaves no room. */
 static bool within_credit(struct aiod_ring *ring)
 {
     if (ring->inflight + (ring->cq_tail - ring->cq_head) < ring->memory.entries) {
@@ -109,7 +110,7 @@ static struct aiod_handle *find_handle(const struct aiod_ring *ring, uint32_t nu
     return handle != NULL && handle->number == number ? handle : NULL;
 }
 
-/* May it be carried out? 0, or its errno; the handles are found. */
+/* Check the entry, and look up its handles. 0, or an errno. */
 static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, const struct aiod_submission *record,
                  struct aiod_handle **handle, struct aiod_handle **source, enum aiod_reason *reason)
 {
@@ -132,7 +133,7 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, cons
     return error;
 }
 
-/* Give the request a place. There is one: the credit says so. */
+/* Allocate a slot. There is one, because within_credit() was true. */
 static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const struct aiod_ring_sqe *entry,
                                                   struct aiod_handle *handle, struct aiod_handle *source)
 {
@@ -158,11 +159,11 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
                       &(struct aiod_ring_completion){.cookie = entry->cookie, .result = -error, .reason = reason});
 }
 
-/* ---- lock not held -------------------------------------------------------------------------------------------------- */
+/* ---- lock not held ----------------------------------------------------------------------------------------------- */
 
 /*
- * On whichever thread it ends (aiod_request.complete). The client may have submitted more meanwhile, and this thread is
- * awake.
+ * Called by the thread that ends the request (aiod_request.complete). It takes new entries as well: it is awake, and
+ * the client may have submitted more.
  */
 static void complete(struct aiod_request *done)
 {
@@ -200,7 +201,7 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                   });
 }
 
-/* It was carried out here. */
+/* The request was executed here. */
 static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
 {
     uint64_t started_ns = batch->now_ns;
@@ -217,7 +218,9 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
                      &timing);
 }
 
-/* Complete the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to. */
+/*
+ * Execute the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to.
+ */
 static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *request,
                              const struct aiod_submission *record)
 {
@@ -233,7 +236,7 @@ static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *requ
     io->have = aiod_io_read_nowait(io->handle->fd, io->data, io->length, io->offset, &io->handle->never_nowait);
     batch->inline_bytes += io->have;
     if (io->have < io->length) {
-        return false; /* says nothing about the end of the file: the rest is a worker's */
+        return false; /* says nothing about the end of the file: a worker reads the rest */
     }
     finish_inline(batch, request, (int64_t)io->have);
     return true;
@@ -270,8 +273,8 @@ static struct aiod_ring_request *find_queued(struct aiod_ring *ring, uint64_t va
 }
 
 /*
- * End what has `entry->offset` for a cookie, if it is still queued; of several the one that came last. It may end by itself
- * meanwhile, and is not another one then: only who takes gives places to requests.
+ * Cancel the request whose cookie is `entry->offset` if it is still queued; of several, the last one. The request may
+ * end meanwhile, but its slot is not reused: only the thread that takes allocates slots.
  */
 static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
 {
@@ -279,7 +282,7 @@ static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_ring_request *request;
     int64_t cancelled = 0;
 
-    submit(batch); /* it may be in this very batch */
+    submit(batch); /* the request may be in this batch */
     request = find_queued(ring, entry->offset);
     if (request != NULL) {
         cancelled = aiod_pool_cancel(ring->pool, &request->io.task.request);
@@ -290,7 +293,7 @@ static void cancel(struct batch *batch, const struct aiod_ring_sqe *entry)
     aiod_ring_wake_client(ring);
 }
 
-/* False: the client is over its credit. */
+/* False: the client exceeds its credit. */
 static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
 {
     struct aiod_ring *ring = batch->ring;
@@ -341,7 +344,7 @@ static unsigned take(struct aiod_ring *ring)
         return 0;
     }
     if (count > ring->memory.entries) {
-        aiod_ring_break(ring, "its ring's sq_tail makes no sense");
+        aiod_ring_break(ring, "sq_tail of its ring is out of range");
         return 0;
     }
     batch.now_ns = aiod_now_ns();
@@ -352,7 +355,7 @@ static unsigned take(struct aiod_ring *ring)
             break; /* the entry may not be what the client wrote */
         }
         if (!admit(&batch, &entry)) {
-            aiod_ring_break(ring, "it has more in its ring than it may");
+            aiod_ring_break(ring, "it exceeds the credit of its ring");
             break;
         }
         taken++;
@@ -368,7 +371,8 @@ unsigned aiod_ring_take(struct aiod_ring *ring)
     unsigned taken;
 
     if (!aiod_ring_has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
-        return 0; /* whoever takes now, or the poller, which does not sleep while there is something, sees it */
+        /* seen by the thread that is taking, or by the poller, which does not sleep while there are entries */
+        return 0;
     }
     taken = take(ring);
     pthread_mutex_unlock(&ring->taking);

@@ -1,3 +1,4 @@
+/* ring_maker.c - a thread with a queue of jobs. */
 #include "ring/ring_maker.h"
 
 #include <errno.h>
@@ -11,25 +12,25 @@
 
 #include "util/os.h"
 
-#define NAME_BYTES 16 /* what the kernel keeps of a thread's name */
+#define NAME_BYTES 16 /* the kernel's limit for a thread's name */
 
 struct aiod_ring_maker {
     char name[NAME_BYTES];
 
-    /* The main loop's. */
+    /* The main loop's thread. */
     pthread_t thread;
     bool started; /* and not joined yet */
 
     atomic_int tid;
 
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* there is something to do, it is to stop, or it has ended */
+    pthread_cond_t changed; /* signalled when a job is queued, when the thread is to stop, and when it has ended */
 
     /* Protected by lock. */
     struct aiod_ring_job *first;
     struct aiod_ring_job **tail;
-    bool stopping; /* nothing is queued any more */
-    bool ended;    /* its last word */
+    bool stopping; /* no job is queued any more */
+    bool ended;    /* set last, before the thread returns */
 };
 
 /* Lock held. */
@@ -72,7 +73,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* False: it stops. */
+/* False: the maker is stopping. */
 static bool queue(struct aiod_ring_maker *maker, struct aiod_ring_job *job)
 {
     bool queued;

@@ -1,3 +1,4 @@
+/* ring_memory.c - allocates, seals, maps and guards the memory of a ring. */
 #include "ring/ring_memory.h"
 
 #include <errno.h>
@@ -20,7 +21,7 @@ static uint64_t round_up(uint64_t bytes, uint64_t multiple)
     return (bytes + multiple - 1) / multiple * multiple;
 }
 
-/* Where the parts begin, in bytes. */
+/* Compute the offsets of the parts. */
 static void lay_out(struct aiod_ring_header *header, uint32_t entries, uint64_t area_bytes)
 {
     header->magic = AIOD_RING_MAGIC;
@@ -46,8 +47,8 @@ uint64_t aiod_ring_memory_bytes(uint32_t entries, uint64_t area_bytes)
 }
 
 /*
- * Its size cannot change any more: so no access to the mapping can fault because a client has cut the file, and it can have
- * no more memory than it was given. What a hole does that a client punches: memory_guard.h.
+ * Seal the size: the client can neither shrink the file, which would make accesses fault, nor grow it beyond its
+ * allocation. Holes that a client punches are handled by memory_guard.h.
  */
 static int seal(int fd)
 {
@@ -65,7 +66,7 @@ static int make_file(uint64_t bytes)
     if (fd < 0) {
         return -errno;
     }
-    /* All of it now: what cannot be had is refused here, rather than by a signal later. */
+    /* Allocate all pages now: a shortage is reported here, instead of by a signal later. */
     error = aiod_os->fallocate(fd, 0, 0, (off_t)bytes) < 0 ? -errno : seal(fd);
     if (error < 0) {
         close(fd);

@@ -1,3 +1,4 @@
+/* io.c - executes a request on a worker: dispatches each operation to ops/ and path/. */
 #include "session/io.h"
 
 #include <errno.h>
@@ -31,14 +32,17 @@ static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
     return aiod_io_read(file->fd, io->data, io->length, io->offset, io->have);
 }
 
-/* What a request that changes the file has come to; a flush afterwards knows by which handle (flush_writers.h). */
+/*
+ * Pass on the result of a request that changed the file, after marking the handle as changed for the next flush
+ * (flush_writers.h).
+ */
 static int64_t changed(struct aiod_io *io, int64_t result)
 {
     aiod_flush_writer_mark_changed(&io->handle->file->flushes.writers, &io->handle->writer);
     return result;
 }
 
-/* A write that is to be on disk when it ends (FUA): as a flush of its own, or with those that wait for one. */
+/* A durable write (FUA): one that syncs itself (RWF_DSYNC), or one followed by a shared flush. */
 static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_flushes *flushes = &io->handle->file->flushes;
@@ -85,13 +89,13 @@ static int64_t run_flush(struct aiod_io *io)
     return aiod_flushes_flush(&io->handle->file->flushes, &io->task.request, 0);
 }
 
-/* What keeps out those who make the file too large for a moment (direct.h). */
+/* A range lock that excludes requests that make the file too large for a moment (direct.h). */
 static struct aiod_range_lock the_end(void)
 {
     return (struct aiod_range_lock){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
 }
 
-/* Append, unless the file would be larger than it may be. */
+/* Append, unless the file would grow beyond its limit. */
 static int64_t append_within(struct aiod_io *io, int fd)
 {
     int64_t size;
@@ -109,14 +113,14 @@ static int64_t append_within(struct aiod_io *io, int fd)
     return aiod_io_append(fd, io->iov, io->iov_count, &io->written);
 }
 
-/* Appends of a file take turns, and with who else moves a file position. */
+/* Appends to a file exclude each other, and other users of a file position. */
 static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_range_lock end = the_end();
     int64_t result;
 
     if (io->handle->use.direct) {
-        return -EINVAL; /* the end is aligned by chance, and then not any more */
+        return -EINVAL; /* the end of the file is not aligned in general */
     }
     pthread_mutex_lock(&io->handle->file->position);
     aiod_range_lock_acquire(file->range_locks, &end);
@@ -211,7 +215,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_APPEND:
         return changed(io, run_append(io, &file));
     default:
-        return -EINVAL; /* which admission has not let pass */
+        return -EINVAL; /* refused by admission */
     }
 }
 
@@ -245,7 +249,7 @@ int64_t aiod_control_run(struct aiod_request *request)
     if (control->fd < 0) {
         return 0;
     }
-    /* Linux closes the descriptor whatever close() says: never again after EINTR. */
+    /* Linux closes the descriptor even if close() fails: do not retry after EINTR. */
     return close(control->fd) < 0 && errno != EINTR ? -errno : 0;
 }
 

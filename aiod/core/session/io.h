@@ -1,10 +1,10 @@
 /*
- * io.h - what the pool carries out: a client's request (aiod_io), or an open, a close, a name or a last flush
- * (aiod_control).
+ * io.h - the requests that the pool executes: a client's operation (aiod_io), or an open, close, directory operation or
+ * last flush (aiod_control).
  *
- * A request that came by message (aiod_message_io) is made and freed on the main loop's thread, one that came by ring is a
- * place in its ring (core/ring/ring.h). A worker has it between submit and completion, and then touches nothing of the session
- * but what its handle may be used for, and what the file's handles share.
+ * The main loop's thread allocates and frees a request that came by message (aiod_message_io). A request that came by
+ * ring is a slot of its ring (core/ring/ring.h). A worker owns the request from its submission to its completion; of
+ * the session it uses only the handle's aiod_handle_use and the state that the file's handles share (core/ops/files.h).
  */
 #ifndef AIOD_IO_H
 #define AIOD_IO_H
@@ -20,7 +20,7 @@
 #include "session/session.h"
 #include "pool/task.h"
 
-/* A client's bytes to be written: a frame shared by the writes that name it. The main loop's thread only. */
+/* A frame of payload, shared by the writes that refer to it. Main loop's thread only. */
 struct aiod_payload {
     const char *data;
     size_t length;
@@ -28,7 +28,7 @@ struct aiod_payload {
     void (*release)(struct aiod_payload *payload); /* called with the last reference */
 };
 
-/* What a worker needs of a request. Constant until it has completed. */
+/* An operation on a handle. Constant until it has completed; aiod_io_prepare() sets all fields. */
 struct aiod_io {
     struct aiod_task task;
     struct aiod_buffers *buffers; /* for bounce buffers */
@@ -38,20 +38,20 @@ struct aiod_io {
     uint64_t offset;
     uint64_t length;
 
-    struct aiod_handle *source; /* copy_range */
+    struct aiod_handle *source; /* of a COPY_RANGE */
     uint64_t source_offset;
 
-    char *data;        /* the result's payload: where to */
-    uint64_t have;     /* read: bytes that are there already */
-    struct iovec *iov; /* the request's payload; one piece needs no allocation */
+    char *data;        /* memory for the result's payload */
+    uint64_t have;     /* READ: bytes that `data` holds already */
+    struct iovec *iov; /* the request's payload; a single piece needs no allocation */
     size_t iov_count;
     struct iovec one_iov;
 
-    /* Written by the worker before it is done. */
-    uint64_t written; /* bytes known to be done when it fails */
+    /* Written by the worker before the completion. */
+    uint64_t written; /* bytes that are known to be written if the request failed */
 };
 
-/* A request that came in a message. */
+/* A request that came by message. */
 struct aiod_message_io {
     struct aiod_io io; /* first */
 
@@ -59,11 +59,11 @@ struct aiod_message_io {
     struct aiod_session *session;
     uint64_t cookie;
     uint64_t charged;               /* bytes of credit */
-    struct aiod_buffer *buffer;     /* io.data is in it */
-    struct aiod_payload **payloads; /* io.iov is of them: pieces of consecutive frames, io.iov_count of them */
+    struct aiod_buffer *buffer;     /* contains io.data */
+    struct aiod_payload **payloads; /* the frames that io.iov refers to; io.iov_count of them */
     struct aiod_payload *one_payload;
 
-    /* The session's requests in flight. */
+    /* Neighbours in the session's list of requests in flight. */
     struct aiod_message_io *next;
     struct aiod_message_io *previous;
 };
@@ -71,35 +71,35 @@ struct aiod_message_io {
 struct aiod_control {
     struct aiod_task task;
     enum aiod_op op;
-    uint64_t tag; /* 0: nobody waits for the result */
+    uint64_t tag; /* 0: the result is not reported */
 
-    /* open */
+    /* An open. */
     char *root;
     char *path;
     unsigned flags;
     struct aiod_creation creation;
     struct aiod_opened opened;
 
-    /* close */
-    int fd; /* negative: none, others need it still; of an open without a root: what is open already */
+    /* A close. */
+    int fd; /* close: -1 if the descriptor is still needed; open without a root: the descriptor to adopt */
 
-    struct aiod_directory_op *directory_op; /* name */
+    struct aiod_directory_op *directory_op; /* A directory operation. */
 
-    struct aiod_handle *handle; /* flush */
+    struct aiod_handle *handle; /* A flush. */
 
-    struct aiod_identity *as; /* open and name, as that client; NULL: as the daemon */
-    struct aiod_rate *rate;   /* of the export that it is of, a reference; NULL: none */
+    struct aiod_identity *as; /* open and directory operation: the client's identity; NULL: the daemon's */
+    struct aiod_rate *rate;   /* a reference to the export's rate; NULL: none */
 };
 
-/* aiod_request.run of a client's request, by its op. */
+/* aiod_request.run of an aiod_io. */
 int64_t aiod_io_run(struct aiod_request *request);
 
-/* aiod_request.run of an open, a close, a name or a last flush. */
+/* aiod_request.run of an aiod_control. */
 int64_t aiod_control_run(struct aiod_request *request);
 
 void aiod_payload_put(struct aiod_payload *payload);
 
-/* Give back payload and buffer. */
+/* Release the request's payload and buffer. */
 void aiod_io_release(struct aiod_message_io *message);
 
 #endif

@@ -1,3 +1,4 @@
+/* io_prepare.c - fills requests, and collects the pieces of a payload. */
 #include "session/io_prepare.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 /*
- * io_prepare.h - the part of admission that requests by message and by ring share: after the checks (operations.h), before
- * the pool.
+ * io_prepare.h - the part of admission that requests by message and by ring share: it follows the checks (operations.h)
+ * and precedes the pool.
  *
- * aiod_io_prepare() is the only place that sets the fields of an aiod_io, so that a new field is set for both.
+ * aiod_io_prepare() is the only function that sets the fields of an aiod_io, so that a new field is set for both kinds.
+ * The caller owns the request: the main loop, or the thread that takes entries of a ring.
  */
 #ifndef AIOD_IO_PREPARE_H
 #define AIOD_IO_PREPARE_H
@@ -33,7 +34,10 @@ struct aiod_io_description {
     struct iovec *pieces; /* the payload, if it is in several */
 };
 
-/* Fill `io`. Leaves the state of its aiod_request alone: other threads may read the state of a ring's request at any time. */
+/*
+ * Fill `io`, except for the state of its aiod_request: other threads may read the state of a ring's request at any
+ * time.
+ */
 void aiod_io_prepare(struct aiod_io *io, const struct aiod_io_description *description);
 
 /* Does the request move no bytes, so that it completes without I/O? */
@@ -44,8 +48,8 @@ bool aiod_io_may_read_inline(const struct aiod_submission *record, const struct 
                              uint64_t inline_read_max);
 
 /*
- * Describe the payload of `message`: `length` bytes that start at `offset` of the first of `payloads` and continue in those
- * that follow. The caller has checked that the bytes are there. Takes a reference of each payload. 0, or -ENOMEM.
+ * Describe the payload of `message`: `length` bytes from `offset` of the first payload, continued in the following
+ * ones. The caller has checked that they exist. Takes a reference of each payload. 0, or -ENOMEM.
  */
 int aiod_io_gather(struct aiod_message_io *message, struct aiod_payload **payloads, uint64_t offset, uint64_t length,
                    struct aiod_io_description *description);

@@ -1,3 +1,4 @@
+/* op_stats.c - counters and histograms per operation. */
 #include "session/op_stats.h"
 
 #include <stdlib.h>

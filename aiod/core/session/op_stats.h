@@ -1,5 +1,5 @@
 /*
- * op_stats.h - what is counted of each operation. Whoever owns a set sees to it that one thread at a time uses it.
+ * op_stats.h - counters and latency histograms per operation. There is no lock: the owner of a set serialises access.
  */
 #ifndef AIOD_OP_STATS_H
 #define AIOD_OP_STATS_H
@@ -15,18 +15,18 @@ struct aiod_op_stats {
     uint64_t count;
     uint64_t bytes;
     uint64_t errors;
-    uint64_t inlined;              /* answered where it was submitted, by no worker */
-    struct aiod_histogram latency; /* ns from admission to the end */
-    struct aiod_histogram queue;   /* ns of waiting for a worker */
-    struct aiod_histogram service; /* ns in the system call */
+    uint64_t inlined;              /* executed inline, where it was submitted */
+    struct aiod_histogram latency; /* ns from admission to completion */
+    struct aiod_histogram queue;   /* ns until a worker started it */
+    struct aiod_histogram service; /* ns of execution */
 };
 
-/* One set an operation, made at its first use: a client that only reads has one. */
+/* One entry per operation, allocated at its first use: the set of a client that only reads has one. */
 struct aiod_stats {
     struct aiod_op_stats *ops[AIOD_OPS];
 };
 
-/* How one request went. */
+/* The durations of one request. */
 struct aiod_timing {
     uint64_t latency_ns;
     uint64_t queue_ns;
@@ -35,17 +35,17 @@ struct aiod_timing {
     bool inlined;
 };
 
-/* Count one request that moved `bytes`, or `failed`. Without memory for a new set nothing is counted. */
+/* Count a request that moved `bytes` bytes or `failed`. Does nothing if there is no memory for a new entry. */
 void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
                        const struct aiod_timing *timing);
 
-/* Count one that was refused, and never was in flight. */
+/* Count a request that was refused at admission. */
 void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op);
 
-/* Of a request that is done. */
+/* The durations of a completed request. */
 struct aiod_timing aiod_timing_of(const struct aiod_request *request);
 
-/* Add all that `from` counted. */
+/* Add the counts of `from`. */
 void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from);
 
 void aiod_stats_destroy(struct aiod_stats *stats);

@@ -1,3 +1,4 @@
+/* operations.c - the checks of a record against its operation and its handle. */
 #include "session/operations.h"
 
 #include <errno.h>
@@ -7,11 +8,11 @@
 enum access {
     ANY,
     READING,
-    WRITING,   /* at any offset: not by an append handle */
-    APPENDING, /* at the end: by any that may write */
+    WRITING,   /* at any offset: not through a handle for appends */
+    APPENDING, /* at the end: through any writable handle */
 };
 
-/* Which fields of the record an operation uses; the others must be 0. */
+/* The fields of the record that an operation uses; the others must be 0. */
 enum {
     NOTHING = 0,
     OFFSET = 1,
@@ -128,7 +129,9 @@ static bool length_is_right(const struct aiod_submission *record, uint64_t reque
            (!has(record->op, OP_BOUNDED) || record->length <= AIOD_RANGE_BYTES_MAX);
 }
 
-/* Whether what it may make of the file is small enough. An append's end is not known yet: the worker looks (io.c). */
+/*
+ * Does the operation keep the file within its limit? The end of an append is unknown here: the worker checks it (io.c).
+ */
 static bool size_is_right(const struct aiod_submission *record, uint64_t size_max)
 {
     return !has(record->op, OP_ENLARGES) || size_max == 0 || record->length == 0 ||

@@ -1,10 +1,11 @@
+/* reply.c - collects completions, and packs small payloads into shared frames. */
 #include "session/reply.h"
 
 #include <stdlib.h>
 
 struct aiod_reply *aiod_reply_create(struct aiod_session *session, struct aiod_buffers *buffers)
 {
-    struct aiod_reply *reply = malloc(sizeof(*reply)); /* its arrays are filled as far as they are counted */
+    struct aiod_reply *reply = malloc(sizeof(*reply)); /* the arrays are valid up to their counts */
 
     if (reply == NULL) {
         abort();
@@ -22,7 +23,7 @@ struct aiod_reply *aiod_reply_create(struct aiod_session *session, struct aiod_b
     return reply;
 }
 
-/* Room that was never used is no frame: one without a record would be a malformed message. */
+/* Drop a shared frame that was never used: a frame without a record would be a malformed message. */
 static void drop_unused(struct aiod_reply *reply)
 {
     if (reply->shared != NULL && !reply->shared_in_frames) {
@@ -93,7 +94,7 @@ void aiod_reply_add_frame(struct aiod_reply *reply, uint64_t cookie, int64_t res
 void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, uint64_t written)
 {
     add(reply, cookie, result, 0, 0);
-    reply->records[reply->record_count - 1].written = (uint32_t)written; /* no request is 4 GiB long */
+    reply->records[reply->record_count - 1].written = (uint32_t)written; /* requests are shorter than 4 GiB */
 }
 
 void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure)

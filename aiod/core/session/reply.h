@@ -1,8 +1,8 @@
 /*
- * reply.h - the completions of one session on their way out: records, payload frames, and what is said of failures.
+ * reply.h - the completions for one session in one message: records, payload frames, and the descriptions of failures.
  *
- * The main loop's thread only. Small payloads share frames (a message's fixed cost is many times a request's); large ones
- * are frames of their own, never copied.
+ * Small payloads share frames, because the fixed cost of a frame is many times that of a request. Large payloads are
+ * frames of their own and are not copied. Main loop's thread only.
  */
 #ifndef AIOD_REPLY_H
 #define AIOD_REPLY_H
@@ -16,12 +16,12 @@
 #include "pool/request.h"
 #include "session/session.h"
 
-#define AIOD_SHARED_PAYLOAD_MAX 65536u /* reads below this share a frame */
+#define AIOD_SHARED_PAYLOAD_MAX 65536u /* smaller reads share a frame */
 #define AIOD_SHARED_FRAME_MAX (1024u * 1024u)
-#define AIOD_REPLY_RECORDS_MAX 256u /* so that a header with as many sentences stays within its limit */
+#define AIOD_REPLY_RECORDS_MAX 256u /* the limit at which a header with a message for each record still fits */
 
 struct aiod_failure {
-    uint32_t index; /* in records */
+    uint32_t index; /* the position in records */
     uint32_t handle;
     enum aiod_op op;
     enum aiod_reason reason;
@@ -42,34 +42,34 @@ struct aiod_reply {
     uint32_t failure_count;
     uint32_t frame_count;
 
-    /* Where small reads are put now; one of frames[] from the first read on that was put there. */
+    /* The frame for small reads. It is added to frames[] with its first read. */
     struct aiod_buffer *shared;
     uint32_t shared_index;
     bool shared_in_frames;
 };
 
-/* Aborts without memory: completions have no other way out. */
+/* Create an empty reply. Aborts if there is no memory: the completions could not be delivered. */
 struct aiod_reply *aiod_reply_create(struct aiod_session *session, struct aiod_buffers *buffers);
 
-/* Free it, with the frames that nobody took out of frames[] (by setting the entry to NULL). */
+/* Free the reply, and the frames that are still in frames[] (the caller sets the entries that it took to NULL). */
 void aiod_reply_destroy(struct aiod_reply *reply);
 
 /*
- * Room for a small read of up to `length` bytes in a shared frame of about `expected` bytes: where to put them, NULL
- * without memory. The room is used by aiod_reply_add_shared(); else it goes to the next one.
+ * Reserve room for a small read of up to `length` bytes in a shared frame of about `expected` bytes. NULL if there is
+ * no memory. Without a following aiod_reply_add_shared() the next call gets the same room.
  */
 char *aiod_reply_room(struct aiod_reply *reply, uint64_t length, uint64_t expected);
 
-/* Add the completion of a read whose `result` bytes were put where aiod_reply_room() said. */
+/* Add the completion of a read of `result` bytes, which are in the room of the last aiod_reply_room(). */
 void aiod_reply_add_shared(struct aiod_reply *reply, uint64_t cookie, int64_t result);
 
-/* Add the completion of a read with its bytes in `buffer`, which becomes a frame. */
+/* Add the completion of a read whose bytes are in `buffer`, which becomes a frame. */
 void aiod_reply_add_frame(struct aiod_reply *reply, uint64_t cookie, int64_t result, struct aiod_buffer *buffer);
 
-/* Add a completion without payload; `written` is what one that failed has done, for all that is known. */
+/* Add a completion without payload; `written` is the number of bytes known to be written by a request that failed. */
 void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, uint64_t written);
 
-/* Say of the completion added last why it failed. `failure->index` is filled in here. */
+/* Describe why the last added completion failed. Sets `failure->index`. */
 void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure);
 
 #endif

@@ -1,3 +1,4 @@
+/* session.c - credit accounting, and the table of handles. */
 #include "session/session.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ void aiod_session_unref(struct aiod_session *session)
     free(session);
 }
 
-/* ---- credit -------------------------------------------------------------------------------------------------------- */
+/* ---- credit ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t *ring_slot(const struct aiod_session *session, uint64_t number)
 {
@@ -92,9 +93,9 @@ void aiod_session_complete(struct aiod_session *session, uint64_t length)
     session->completed++;
 }
 
-/* ---- handles ------------------------------------------------------------------------------------------------------- */
+/* ---- handles ----------------------------------------------------------------------------------------------------- */
 
-/* Have at least `count` slots. 0, or -ENOMEM. */
+/* Grow the table to at least `count` slots. 0, or -ENOMEM. */
 static int grow_slots(struct aiod_session *session, uint32_t count)
 {
     struct aiod_handle_slot *slots;
@@ -114,7 +115,7 @@ static int grow_slots(struct aiod_session *session, uint32_t count)
     return 0;
 }
 
-/* Index of a free slot, more slots being made when there is none; -errno. */
+/* The index of a free slot, after growing the table if there is none; or -errno. */
 static int64_t find_slot(struct aiod_session *session)
 {
     uint32_t before = session->slot_count;
@@ -129,7 +130,7 @@ static int64_t find_slot(struct aiod_session *session)
     return grow_slots(session, count) < 0 ? -ENOMEM : (int64_t)before;
 }
 
-/* Index of the slot that a handle of this number has; -errno. */
+/* The index of the slot for this handle number; or -errno. */
 static int64_t slot_of(struct aiod_session *session, uint32_t number)
 {
     uint32_t index = (number & 0xffff) - 1;
@@ -147,7 +148,7 @@ static int64_t slot_of(struct aiod_session *session, uint32_t number)
     return index;
 }
 
-/* A handle of that use, with its ioctls and its name behind it. */
+/* Allocate a handle, with copies of the ioctls and the name in the same block. */
 static struct aiod_handle *allocate(const struct aiod_handle_use *use)
 {
     const char *name = use->name != NULL ? use->name : "";
@@ -168,7 +169,7 @@ static struct aiod_handle *allocate(const struct aiod_handle_use *use)
     return handle;
 }
 
-/* That of the export whose rate this is; NULL without memory. */
+/* The session's flow for the export with this rate; NULL if there is no memory. */
 static struct aiod_flow *flow_of(struct aiod_session *session, struct aiod_rate *rate)
 {
     struct aiod_session_flow *flow = session->flows;

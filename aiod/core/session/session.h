@@ -1,9 +1,10 @@
 /*
- * session.h - what the core knows of one client: its credit, its handles, its requests in flight.
+ * session.h - one client's session: its credit, its handles, its requests in flight.
  *
- * The main loop's thread only. The credit counts every record of the client, refused ones included, from its arrival
- * until the client says that it has received the completion: so it bounds what waits in the pool, what waits in the
- * socket, and the memory of both.
+ * Main loop's thread only, but for what handles share with workers (aiod_handle_use is constant; other fields say it).
+ *
+ * Credit counts every record of the client, including refused ones, from its arrival until the client acknowledges its
+ * completion. It therefore limits the client's share of the pool's queue, of the socket's buffers, and of their memory.
  */
 #ifndef AIOD_SESSION_H
 #define AIOD_SESSION_H
@@ -20,38 +21,38 @@
 #include "session/op_stats.h"
 #include "pool/task.h"
 
-#define AIOD_HANDLES_MAX 65535u /* the index has 16 bits of a handle's number, and 0 is no handle */
+#define AIOD_HANDLES_MAX 65535u /* a handle's number contains a 16-bit index, and 0 is not a handle */
 
 struct aiod_message_io;
 struct aiod_reply;
 struct aiod_ring;
 
 struct aiod_limits {
-    uint32_t depth_max;   /* requests */
+    uint32_t depth_max;   /* requests by message, controls, and one for the ring while it uses a closing handle */
     uint32_t batch_max;   /* records */
     uint32_t handles_max; /* at most AIOD_HANDLES_MAX */
     uint64_t bytes_max;
     uint64_t request_bytes_max;
 };
 
-/* What an open file may be used for. */
+/* The properties of an open file. */
 struct aiod_handle_use {
     bool readable;
     bool writable;
-    bool append; /* written by APPEND only */
-    bool direct; /* O_DIRECT, with this alignment */
+    bool append; /* writable by APPEND only */
+    bool direct; /* opened with O_DIRECT; `alignment` applies */
     bool on_fuse;
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
-    struct aiod_rate *rate; /* the export's; NULL: none */
-    int ioprio;             /* of who works for it (ioprio.h); 0: the thread's own */
-    uint64_t size_max;      /* no byte is written beyond it; 0: no limit */
-    const char *name;       /* what people call the file; NULL: nothing */
+    struct aiod_rate *rate; /* of the export; NULL: none */
+    int ioprio;             /* of the workers that serve it (ioprio.h); 0: the thread's own */
+    uint64_t size_max;      /* no byte may be written beyond it; 0: no limit */
+    const char *name;       /* the file's name in messages; NULL: none */
 };
 
-/* A session's requests of one export, as the pool's queue sees them. */
+/* The flow of a session's requests to one export (flow.h). */
 struct aiod_session_flow {
-    struct aiod_flow flow; /* its first rate is the export's */
+    struct aiod_flow flow; /* its first rate is that of the export */
     struct aiod_session_flow *next;
 };
 
@@ -61,46 +62,48 @@ struct aiod_handle {
     struct aiod_file *file;
     int fd;
     uint32_t number;
-    uint32_t inflight; /* requests */
+    uint32_t inflight; /* requests by message, controls, and one for the ring while it uses a closing handle */
     struct aiod_handle_use use;
-    bool never_nowait; /* RWF_NOWAIT is not known there; by atomic operations */
+    bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;
-    struct aiod_flush_writer writer; /* entered if it can write, on FUSE (flush_writers.h) */
-    bool flushed_last;               /* since it is closing (core.c) */
-    bool closing;                    /* no new requests; closed by a worker when inflight becomes 0 */
+    struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
+    bool flushed_last;               /* flushed since it is closing (core.c) */
+    bool closing;                    /* accepts no requests; a worker closes it when inflight is 0 */
     uint64_t close_tag;
 
     /* Protected by the ring's lock, if the session has one. */
-    uint32_t ring_inflight; /* requests that came by it */
-    bool ring_closing;      /* `left` is handed to the main loop when there is none */
+    uint32_t ring_inflight; /* requests by ring */
+    bool ring_closing;      /* `ring_idle` is sent to the main loop when there are none */
     struct aiod_task ring_idle;
 };
 
-/* What a handle was to an engine that has gone. */
+/* The state of a handle in an earlier engine. */
 struct aiod_resumed {
-    uint32_t number; /* its client's word for it; 0: a new one */
+    uint32_t number; /* the number that the client knows; 0: a new handle */
     bool suspect;
-    bool poisoned; /* a flush of the file has failed */
+    bool poisoned; /* a flush of the file failed */
 };
 
 struct aiod_handle_slot {
     struct aiod_handle *handle; /* NULL: free */
-    uint16_t generation;        /* of the next handle here: a closed number stays unknown for long */
+    /* of the next handle in this slot, so that the number of a closed handle is not reused soon */
+    uint16_t generation;
 };
 
 struct aiod_session {
     struct aiod_limits limits;
-    unsigned refs;  /* the owner, each request in flight, each handle */
-    char client[9]; /* what people call it; "": nothing */
-    void *owner;    /* whatever it wants to be found by; not used here; NULL: nobody wants to know of it */
-    bool ended;     /* completions go nowhere */
+    unsigned refs;  /* references: one of the owner, one per request in flight, one per handle */
+    char client[9]; /* the client's name in messages; "": none */
+    void *owner;    /* set by the owner for its own use; NULL: the owner is gone */
+    bool ended;     /* completions are dropped */
 
-    /* Credit. submitted - acknowledged are unanswered as the client sees it. */
+    /* Credit. Records that the client regards as unanswered: submitted - acknowledged. */
     uint64_t submitted;
     uint64_t completed;
     uint64_t acknowledged;
     uint64_t unacknowledged_bytes;
-    uint64_t *completed_bytes; /* ring of 2 * depth_max: lengths of completed records, in the order of their replies */
+    /* a ring of 2 * depth_max entries: the lengths of completed records, in the order of their replies */
+    uint64_t *completed_bytes;
 
     struct aiod_message_io *inflight; /* doubly linked */
     uint32_t inflight_count;
@@ -109,61 +112,58 @@ struct aiod_session {
     uint32_t slot_count;
     uint32_t handle_count;
 
-    /* During one reap: the reply being collected, and the bytes of small reads still to be put in shared frames. */
+    /* Used during one reap: the reply that is collected, and the bytes of small reads that follow in it. */
     struct aiod_reply *reply;
     uint64_t small_bytes;
 
     struct aiod_session_flow *flows;
-    struct aiod_rate *rate; /* its user's; NULL: none */
+    struct aiod_rate *rate; /* of the user; NULL: none */
 
     struct aiod_ring *ring; /* NULL: none */
-    bool attaching;         /* its ring is being made */
-    int attach_error;       /* how that ended: 0, or -errno */
+    bool attaching;         /* its ring is being allocated */
+    int attach_error;       /* the result: 0, or -errno */
     struct aiod_session *next_attached;
-    const char *broken; /* the rule that its client has broken by its ring */
+    const char *broken; /* the rule that the client broke on its ring, for the message */
     struct aiod_session *next_broken;
 
     struct aiod_stats stats;
 };
 
-/* NULL without memory. One reference. `rate` (NULL: none) is its user's. */
+/* Create a session with one reference. `rate` (NULL: none) is that of the user. NULL if there is no memory. */
 struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struct aiod_rate *rate);
 
 void aiod_session_ref(struct aiod_session *session);
 void aiod_session_unref(struct aiod_session *session);
 
-/*
- * Take the client's word for how many completions it has received. False: more than there were, or fewer than it said
- * before.
- */
+/* Record the number of completions that the client has received. False: more than were sent, or fewer than before. */
 bool aiod_session_acknowledge(struct aiod_session *session, uint64_t received);
 
-/* Records that the client has not been answered, or has not said that it was. */
+/* The number of records that are not answered, or whose answer the client has not acknowledged. */
 uint64_t aiod_session_unacknowledged(const struct aiod_session *session);
 
-/* Count a new record of `length` bytes. False: above the credit; then the record counts, its bytes do not. */
+/* Charge a new record of `length` bytes. False: over the credit; then the record is charged without its bytes. */
 bool aiod_session_charge(struct aiod_session *session, uint64_t length);
 
-/* A record of `length` charged bytes is completed, its reply made. */
+/* A record charged with `length` bytes is completed, and in a reply. */
 void aiod_session_complete(struct aiod_session *session, uint64_t length);
 
 /*
- * Make a handle of `fd`; the ioctls and the name of `use` are copied. Its number, or -EMFILE, -ENOMEM, -EEXIST: the number
- * that `resumed` (or NULL) wants is taken.
+ * Create a handle for `fd`, with copies of the ioctls and the name in `use`. Its number, or -EMFILE, -ENOMEM, or
+ * -EEXIST if the number in `resumed` is in use (`resumed` may be NULL).
  */
 int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
                         const struct aiod_resumed *resumed);
 
-/* A handle of an earlier engine's will not be made again, or not yet: no new one gets its number. */
+/* Reserve the number of an earlier engine's handle that is not open here, or not yet: no new handle gets it. */
 void aiod_handle_retire(struct aiod_session *session, uint32_t number);
 
-/* The open handle of that number, or NULL. */
+/* The open handle with that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);
 
-/* Are reads of it to be tried at once, from the page cache? */
+/* May reads of the handle be tried from the page cache where they are submitted? */
 bool aiod_handle_reads_inline(const struct aiod_handle *handle);
 
-/* The number means nothing any more; the handle itself is freed. */
+/* Free the handle, and retire its number. */
 void aiod_handle_remove(struct aiod_handle *handle);
 
 #endif
