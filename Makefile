@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
-                  clients/python/aiod_client/*.cpp protocol/*.def)
+                  clients/python/aiod_client/*.cpp protocol/*.def protocol/*.h)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/ \
               protocol/aiod_protocol/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c \
@@ -88,7 +88,8 @@ CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c))
-CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def)
+CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
+                protocol/*.h)
 
 .PHONY: core-test $(VARIANTS:%=core-test-%)
 core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)
@@ -115,7 +116,7 @@ LIBAIOD_CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g -pthread -fPIC -Iclients/c/inclu
 .PHONY: libaiod
 libaiod: build/libaiod.a build/aiod-bench  ## libaiod.a for C programs, and aiod-bench, its load generator
 
-build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h protocol/*.def) Makefile | core-compiler
+build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h protocol/*.def protocol/*.h) Makefile | core-compiler
 	@mkdir -p $(@D)
 	@$(CC) $(LIBAIOD_CFLAGS) -c $< -o $@
 

@@ -53,20 +53,24 @@ extern "C" {
 #define AIOD_RING_ENTRIES_MAX 4096u /* every number of entries is a power of two */
 #define AIOD_RING_LINE_BYTES 64u
 
-/* Operations: the numbers of docs/protocol.md. Those not listed here are not carried by a ring. */
+/*
+ * The operations that a ring carries, by the numbers of docs/protocol.md; docs/operations.md says what each means.
+ * The comments name the members that each uses beside `handle`, its flags, and the result if it is not a number of
+ * bytes or 0.
+ */
 enum aiod_ring_op {
-    AIOD_RING_READ = 1,
-    AIOD_RING_WRITE = 2,
-    AIOD_RING_FLUSH = 3,
-    AIOD_RING_SIZE = 4,
-    AIOD_RING_DISCARD = 5,
-    AIOD_RING_WRITE_ZEROES = 6,
-    AIOD_RING_TRUNCATE = 7,
-    AIOD_RING_ALLOCATE = 8,
-    AIOD_RING_COPY_RANGE = 10,
-    AIOD_RING_PREFETCH = 11,
-    AIOD_RING_APPEND = 14,
-    AIOD_RING_CANCEL = 255, /* of the ring alone: `offset` is the cookie of what is to end; the result 1: it has */
+    AIOD_RING_READ = 1,         /* offset, length, buffer */
+    AIOD_RING_WRITE = 2,        /* offset, length, buffer; FUA */
+    AIOD_RING_FLUSH = 3,        /* none */
+    AIOD_RING_SIZE = 4,         /* none; result: the size of the file in bytes */
+    AIOD_RING_DISCARD = 5,      /* offset, length */
+    AIOD_RING_WRITE_ZEROES = 6, /* offset, length; FUA, UNMAP */
+    AIOD_RING_TRUNCATE = 7,     /* length: the new size */
+    AIOD_RING_ALLOCATE = 8,     /* offset, length; KEEP_SIZE */
+    AIOD_RING_COPY_RANGE = 10,  /* offset, length, source, source_offset */
+    AIOD_RING_PREFETCH = 11,    /* offset, length */
+    AIOD_RING_APPEND = 14,      /* length, buffer; result: the offset of the data */
+    AIOD_RING_CANCEL = 255,     /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
 /* Bits of a submission's flags. */
