@@ -14,7 +14,7 @@ import pytest
 import aiod_client
 from aiod_client import aio
 from aiod_client.blocking import client as blocking
-from aiod_client.connection import converse as dial
+from aiod_client.connection.converse import converse
 from aiod_client.wire import MessageType
 
 if TYPE_CHECKING:
@@ -163,7 +163,6 @@ def test_tasks_that_open_files_of_one_engine_share_its_session(peer: Peer) -> No
 def test_an_open_in_the_midst_of_the_same_threads_open_is_told(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
     peer.files["file"] = bytearray(100)
     told: list[int | None] = []
-    converse = dial.converse
 
     def interrupted(*arguments: Any) -> Any:
         if not told:

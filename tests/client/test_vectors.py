@@ -195,7 +195,7 @@ def test_the_reason_of_a_refusal_is_read_where_there_is_one() -> None:
     for name, reason in (("refusal-drained", Reason.STOPPING), ("refusal-stopping", Reason.BY_KERNEL)):
         frames = named(name, "handshake.json")
         assert reason_of(handshake.refusal(wire.unpack(frames[0]))) is reason
-    assert handshake.last_word(named("refusal-drained", "handshake.json")) == (True, [1])
+    assert handshake.shutdown_notice(named("refusal-drained", "handshake.json")) == (True, [1])
 
 
 @parametrize("malformed_to_client.json")

@@ -17,7 +17,7 @@ import pytest
 
 import aiod_client
 from aiod_client import wire
-from aiod_client.connection import converse as dial
+from aiod_client.connection import converse
 from aiod_client.connection.dealer import Dealer
 from aiod_client.keys import Keys, load_pair, load_public
 from aiod_client.wire import MessageType
@@ -176,7 +176,7 @@ def test_another_keys_token_is_of_no_use(site: Site, by: str) -> None:
         else:
             dealer = Dealer(f"ipc://{next(site.daemon.runtime_dir.glob('engine-other-*.sock'))}")
         dealer.send([wire.pack(MessageType.CLOSE, link.session.welcome.token, 1, file._handle)])
-        answer = dial._answer(dealer, time.monotonic() + PATIENCE_S, lambda: None)
+        answer = converse._answer(dealer, time.monotonic() + PATIENCE_S, lambda: None)
         dealer.close()
         assert answer is not None
         assert wire.unpack(answer[0])[:2] == [MessageType.REFUSAL, errno.ENOTCONN]

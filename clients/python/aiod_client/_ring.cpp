@@ -827,7 +827,7 @@ NB_MODULE(_ring, m)
         .def("buffer", ring_buffer, nb::arg("nbytes"))
         .def_prop_ro("request_bytes_max", [](const Ring &ring) { return aiod_request_bytes_max(ring.client->client); })
         .def_prop_ro("ended", [](const Ring &ring) { return ring.usable() ? aiod_ended(ring.client->client) : EBADF; })
-        .def_prop_ro("last_word",
+        .def_prop_ro("shutdown_notice",
                      [](const Ring &ring) { return ring.usable() ? aiod_last_word(ring.client->client) : 0; })
         .def_prop_ro("fd", ring_fd)
         .def("arm", [](Ring &ring) { return aiod_arm(ring.client->client); })

@@ -71,7 +71,7 @@ class Ring:
     def ended(self) -> int:
         """Why the session ended, as an errno; 0: it has not, so far as is known."""
     @property
-    def last_word(self) -> int:
+    def shutdown_notice(self) -> int:
         """What the engine has said as it stopped in order: ring_wire.RingLastWord."""
     @property
     def fd(self) -> int:

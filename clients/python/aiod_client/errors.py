@@ -84,18 +84,18 @@ class Failure(NamedTuple):
             return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {self.number} is no errno")
         text = self.message or os.strerror(self.number)
         error = OSError(self.number, text) if filename is None else OSError(self.number, text, filename)
-        tell_written(error, self.written)
-        tell_reason(error, self.reason)
+        set_written(error, self.written)
+        set_reason(error, self.reason)
         return error
 
 
-def tell_written(error: BaseException, written: int) -> None:
+def set_written(error: BaseException, written: int) -> None:
     """Have a request's `error` say how many bytes, from the request's beginning on, are known to be done."""
     if isinstance(error, OSError):
         error.written = written  # type: ignore[attr-defined]
 
 
-def tell_reason(error: OSError, reason: int) -> None:
+def set_reason(error: OSError, reason: int) -> None:
     """Have `error` say why, as a number of aiod_protocol.reasons."""
     error.reason = reason  # type: ignore[attr-defined]
 
@@ -117,7 +117,7 @@ def append_in_doubt(name: str, cause: str) -> AiodError:
     )
 
 
-def told_not_sent(error: OSError) -> OSError:
+def mark_not_sent(error: OSError) -> OSError:
     """`error`, known to come from the client's own look at a request, not from the handler of a signal."""
     error.not_sent = True  # type: ignore[attr-defined]
     return error
@@ -205,5 +205,5 @@ def timed_out(what: str, timeout_s: float, *, sent: bool, written: int = 0) -> T
     """The exception for `what` having had no answer for `timeout_s` seconds."""
     state = UNKNOWN if sent else NOT_SENT
     error = TimeoutError(errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({state})")
-    tell_written(error, written)
+    set_written(error, written)
     return error

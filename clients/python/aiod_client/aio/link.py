@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiod_client.aio.expiry import Expiries
 from aiod_client.connection.dealer import LINGER_MS, Dealer
-from aiod_client.connection.reconnect import find_next_engine, last_words
+from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
 from aiod_client.errors import AiodError, closed, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Request
 from aiod_client.ring.routed_session import RoutedSession
@@ -311,9 +311,9 @@ class Link(RoutedSession):
     def _find_next_engine(self) -> None:
         """Find another engine (session/reconnection.py), in a thread: the loop sends nothing of a suspended session."""
         assert self._reconnect is not None, "it is resumable"  # noqa: S101 - a mistake of ours
-        final, word = last_words(self._dealer)
+        final, notice = read_shutdown_notice(self._dealer)
         self._dealer.close(LINGER_MS)
-        self.session.hear(word)
+        self.session.take_notice(notice)
         search = Reconnection(self.session, self._reconnect.timeout_s, time.monotonic())
         found, reason = None, ""
         if final is None:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Final
 from aiod_client.blocking.shared_session import WATCH_S
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.polling import milliseconds, poll_of
-from aiod_client.connection.reconnect import find_next_engine, last_words
+from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
 from aiod_client.requests.pending import Call
-from aiod_client.session.handshake import LastWord, goodbye
+from aiod_client.session.handshake import ShutdownNotice, goodbye
 from aiod_client.session.reconnection import Reconnection
 from aiod_client.wire import MessageType
 
@@ -184,10 +184,10 @@ class Maintenance:
         """Take what the engine has said last, and close the connection; its endpoint if the client had given it up."""
         shared, session = self._shared, self._shared.session
         broken_off, shared.broken_off = shared.broken_off, False
-        final, word = (None, LastWord()) if broken_off else last_words(shared.dealer)
+        final, notice = (None, ShutdownNotice()) if broken_off else read_shutdown_notice(shared.dealer)
         shared.dealer.close(LINGER_MS)
         with shared.lock:
-            session.hear(word)
+            session.take_notice(notice)
             if final is not None:
                 shared.finish(session.lose(f"the daemon ended the session: {final.strerror}"))
         return shared.endpoint if broken_off else None

@@ -126,7 +126,7 @@ class RawFile(io.RawIOBase):
         payload = data if type(data) is bytes else memoryview(data).tobytes()
         if not self._appends:
             with self._lock:
-                self._tell_failure()
+                self._raise_failure()
                 return self._write(payload)
         append = _Append()
         try:
@@ -157,7 +157,7 @@ class RawFile(io.RawIOBase):
         """Append in pieces; returns the bytes done, and keeps what the rest has failed with."""
         if self._doubt:
             raise append_in_doubt(self.name, self._doubt)
-        self._tell_failure()
+        self._raise_failure()
         step = self._file.request_bytes_max
         for start in range(0, len(payload), step):
             piece = payload[start : start + step]
@@ -178,7 +178,7 @@ class RawFile(io.RawIOBase):
                 return append.done
         return len(payload)
 
-    def _tell_failure(self) -> None:
+    def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -187,7 +187,7 @@ class RawFile(io.RawIOBase):
         """Raise what a write was short for, if nobody has been told yet. Nothing is buffered here."""
         super().flush()
         with self._lock:
-            self._tell_failure()
+            self._raise_failure()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move the position; returns it. Raises ValueError for one that is negative."""
@@ -214,7 +214,7 @@ class RawFile(io.RawIOBase):
         """Set the file's size, by default to the position, which stays where it is; returns the size."""
         self._check("truncate", allowed=self._writable)
         with self._lock:
-            self._tell_failure()
+            self._raise_failure()
             size = self._position if size is None else operator.index(size)
             self._file.truncate(size)
             return size

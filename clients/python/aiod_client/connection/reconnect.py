@@ -18,13 +18,13 @@ from aiod_client.connection.polling import milliseconds, poll_of
 from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError, closed
 from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import (
-    LastWord,
+    ShutdownNotice,
     final_refusal,
     goodbye,
     is_refusal,
-    last_word,
     locate,
     resume_session,
+    shutdown_notice,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from aiod_client.session.open_files import OpenFile
     from aiod_client.session.reconnection import Reconnection
 
-LAST_WORDS_S: Final = 0.1
+NOTICE_WAIT_S: Final = 0.1
 
 
 _RECONNECT_S: Final = 30.0
@@ -54,21 +54,21 @@ def is_away(error: OSError) -> bool:
     return isinstance(error, DaemonUnreachableError) or error.errno in {errno.EIO, errno.ESHUTDOWN}
 
 
-def last_words(dealer: Dealer) -> tuple[OSError | None, LastWord]:
+def read_shutdown_notice(dealer: Dealer) -> tuple[OSError | None, ShutdownNotice]:
     """What a daemon says by message when the ring has ended: why no other engine is to be looked for, and the rest.
 
-    Waits for LAST_WORDS_S, unless the connection has ended.
+    Waits for NOTICE_WAIT_S, unless the connection has ended.
     """
-    deadline_s = time.monotonic() + LAST_WORDS_S
+    deadline_s = time.monotonic() + NOTICE_WAIT_S
     poll = poll_of(dealer.fd, dealer.monitor_fd)
     while True:
         ended = dealer.has_ended()
         frames = dealer.receive()
         if frames is not None and is_refusal(frames):
-            return final_refusal(frames), last_word(frames)
+            return final_refusal(frames), shutdown_notice(frames)
         remaining_s = deadline_s - time.monotonic()
         if frames is None and (ended or remaining_s <= 0):
-            return None, LastWord()
+            return None, ShutdownNotice()
         if frames is None:
             poll.poll(milliseconds(remaining_s))
 

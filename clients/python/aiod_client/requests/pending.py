@@ -10,7 +10,7 @@ import errno
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.errors import tell_written
+from aiod_client.errors import set_written
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import put
 from aiod_client.wire import MessageType, Op, OpenFlag, WireError
@@ -53,7 +53,7 @@ class Pending:
 
     def fail(self, error: BaseException) -> None:
         """Done, with `error`."""
-        tell_written(error, self.written)
+        set_written(error, self.written)
         self.error = error
         self.done = True
 
@@ -107,7 +107,7 @@ class Request(Pending):
         self.flags = flags
         self.split: Split | None = None
         self.by_ring = False
-        """The lane has it (ring_lane.py), not the session."""
+        """Whether the ring transport has it, not the session."""
         self.deadline_s = math.inf
         """When it is to end if it has not been started (monotonic)."""
         self.cancelling = False

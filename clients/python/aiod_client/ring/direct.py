@@ -52,7 +52,7 @@ def is_lost(failure: RingFailure) -> bool:
 
 def may_be_done(ring: Ring, failure: RingFailure) -> bool:
     """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
-    return failure[2] != Reason.STOPPING and not ring.last_word & RingLastWord.DRAINED
+    return failure[2] != Reason.STOPPING and not ring.shutdown_notice & RingLastWord.DRAINED
 
 
 def failed(

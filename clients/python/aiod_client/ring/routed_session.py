@@ -112,7 +112,7 @@ class RoutedSession:
     def lose_ring(self) -> list[Pending]:
         """The ring has ended, and so the connection: suspend or end the session. Returns what is done by that."""
         if self.transport is not None:
-            self.session.hear(self.transport.last_word)
+            self.session.take_notice(self.transport.shutdown_notice)
         return self.session.interrupt(str(LOST.strerror))
 
     def take_back_from_ring(self) -> list[Pending]:

@@ -25,7 +25,7 @@ from aiod_client.requests.split import Split, part_bytes_max
 from aiod_client.ring.direct import LOST
 from aiod_client.ring_wire import RingLastWord
 from aiod_client.sentences import explain
-from aiod_client.session.handshake import LastWord
+from aiod_client.session.handshake import ShutdownNotice
 from aiod_client.wire import Op, OpFlag
 from aiod_protocol.operations import OpProperty, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
@@ -71,10 +71,10 @@ class RingTransport:
         return len(self._inflight) + len(self._backlog)
 
     @property
-    def last_word(self) -> LastWord:
+    def shutdown_notice(self) -> ShutdownNotice:
         """What the engine has said as it stopped in order; nothing once the transport has ended."""
-        said = self.ring.last_word
-        return LastWord(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
+        said = self.ring.shutdown_notice
+        return ShutdownNotice(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
 
     def carries(self, request: Request) -> bool:
         """Whether `request` is one for the ring."""
@@ -285,7 +285,7 @@ class RingTransport:
         finished = self._take_done()  # the engine may have done much before it ended the session
         self.ended = why
         unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
-        drained = self.last_word.drained
+        drained = self.shutdown_notice.drained
         for request in unfinished:
             if not request.done:
                 state = (NOT_EXECUTED if drained and request.split is None else UNKNOWN) if request.sent else NOT_SENT

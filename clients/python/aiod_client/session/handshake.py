@@ -250,7 +250,7 @@ def final_refusal(frames: Frames) -> OSError | None:
     return None if error.errno in _TEMPORARY and not _details(header).get("final") else error
 
 
-class LastWord(NamedTuple):
+class ShutdownNotice(NamedTuple):
     """What an engine that stops in order has to say."""
 
     drained: bool = False
@@ -259,12 +259,12 @@ class LastWord(NamedTuple):
     """Handles all of whose acknowledged changes are on disk; None: all."""
 
 
-def last_word(frames: Frames) -> LastWord:
+def shutdown_notice(frames: Frames) -> ShutdownNotice:
     """Of a REFUSAL."""
     details = _details(_header(frames))
     handles = details.get("flushed")
     flushed = [handle for handle in handles if type(handle) is int] if isinstance(handles, list) else []
-    return LastWord(details.get("drained") is True, flushed)
+    return ShutdownNotice(details.get("drained") is True, flushed)
 
 
 def _details(header: list[Any]) -> dict[str, Any]:

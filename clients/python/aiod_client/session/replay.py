@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Final
 
-from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, tell_reason
+from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, set_reason
 from aiod_client.wire import MessageType, OpFlag
 from aiod_protocol.operations import changes_file
 from aiod_protocol.reasons import Reason
@@ -92,5 +92,5 @@ class Replay:
 
 def _unknown(pending: Pending, reason: OSError) -> OSError:
     error = SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {reason.strerror}")
-    tell_reason(error, Reason.UNKNOWN)
+    set_reason(error, Reason.UNKNOWN)
     return error

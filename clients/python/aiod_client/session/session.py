@@ -37,7 +37,7 @@ from aiod_client.errors import (
     ProtocolError,
     SessionLostError,
     deadline_passed,
-    told_not_sent,
+    mark_not_sent,
     too_long,
 )
 from aiod_client.requests.pending import HAVE_PAYLOAD, Call, Pending, Request
@@ -46,14 +46,14 @@ from aiod_client.session.backlog import Backlog
 from aiod_client.session.deadlines import Deadlines
 from aiod_client.session.handshake import (
     Frames,
-    LastWord,
     Message,
     Reply,
+    ShutdownNotice,
     Welcome,
     final_refusal,
-    last_word,
     parse_reply,
     refusal,
+    shutdown_notice,
 )
 from aiod_client.session.heartbeat import Heartbeat
 from aiod_client.session.in_flight import InFlight
@@ -132,7 +132,7 @@ class Session:
         if why is None and self.files.lost and self.suspended is None:
             why = self.files.why_lost(pending)
         if why is not None:
-            raise told_not_sent(type(why)(why.errno, f"{pending}: {NOT_SENT}: {why.strerror}"))
+            raise mark_not_sent(type(why)(why.errno, f"{pending}: {NOT_SENT}: {why.strerror}"))
         if isinstance(pending, Call):
             self.backlog.add_call(pending)
             return
@@ -255,7 +255,7 @@ class Session:
                 self._reply(header, finished)
             elif kind == MessageType.REFUSAL:
                 reason = f"the daemon ended the session: {refusal(header).strerror}"
-                self.hear(last_word(frames))
+                self.take_notice(shutdown_notice(frames))
                 finished += self.interrupt(reason) if final_refusal(frames) is None else self.lose(reason)
             elif kind == MessageType.GO:
                 self.backlog.go()
@@ -436,10 +436,10 @@ class Session:
 
     # ---- another engine ---------------------------------------------------------------------------------------------
 
-    def hear(self, word: LastWord) -> None:
-        """The engine's last word, by message or by the ring: before interrupt()."""
-        self._drained = self._drained or word.drained
-        self.files.settle(self.files if word.flushed is None else word.flushed)
+    def take_notice(self, notice: ShutdownNotice) -> None:
+        """Take what the engine has said as it stopped, by message or by the ring. Before interrupt()."""
+        self._drained = self._drained or notice.drained
+        self.files.settle(self.files if notice.flushed is None else notice.flushed)
 
     def interrupt(self, reason: str) -> list[Pending]:
         """The connection is of no use any more: suspend the session if it is resumable, else end it."""
