@@ -1,29 +1,37 @@
-"""The native core as Python sees it (aiod/core/module.cpp). Main loop thread only, unless said otherwise."""
+"""The Python interface of the native core (aiod/core/module.cpp). Main loop's thread only, unless stated otherwise."""
 
 from collections.abc import Sequence
 from typing import Any
 
 Failure = tuple[int, int, int, int, int, int, int]
-"""(index in records, op, handle, offset, length, errno, reason): `reason` is one of aiod_protocol.reasons."""
+"""(index in records, op, handle, offset, length, errno, reason), where `reason` is one of aiod_protocol.reasons."""
 
 Completions = tuple[bytes, list["Buffer"], list[Failure]]
 """(completion records of wire.COMPLETION, payload frames, failures)."""
 
 Control = tuple[int, int, int, int, int, int, int, int, int, bool, int, int]
-"""(tag, result, reason, size, dev, ino, generation, witness, flush_fd, on FUSE, memory, offset alignment) of an `open`
-or `adopt` (result: fd or -errno; reason: a Reason; witness and flush_fd: the file opened once more, -1: there is
-none; the alignments (bytes) with DIRECT), or of a `close` (result: 0 or -errno)."""
+"""The result of an `open`, `adopt` or `close`.
+
+(tag, result, reason, size, dev, ino, generation, store_fd, flush_fd, on FUSE, memory alignment, offset alignment).
+Result of an open or adopt: the descriptor or -errno; of a close: 0 or -errno. reason: a Reason. store_fd and flush_fd:
+the file, opened once more for the descriptor store and for flushes; -1: none. The alignments are in bytes, with DIRECT.
+"""
 
 Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
-"""((name, bytes if it is not UTF-8; kind: "file", "dir", "link", "block" or "other"; size in bytes) of each entry, at
-most 512; the next page's cursor, None: there is none). Less than 48 KiB as msgpack."""
+"""A page of a directory: (entries, cursor of the next page or None). Less than 48 KiB as msgpack.
+
+Each of up to 512 entries is (name, kind, size in bytes). The name is bytes if it is not UTF-8; the kind is "file",
+"dir", "link", "block" or "other".
+"""
 
 DirectoryResult = tuple[int, int, int, bool, Listing | bytes | None]
-"""(tag, 0 or -errno, a Reason, whether -EXDEV means that a path leaves the root, what "list" or "stat" found) of
-a `name`."""
+"""The result of a directory operation: (tag, 0 or -errno, a Reason, outside, found).
+
+outside: -EXDEV means that a path leaves the root. found: the result of "list" or "stat", else None.
+"""
 
 AttachResult = tuple[Session, int, int, int]
-"""(session, 0 or errno, descriptor of the memory, of the doorbell) of an `attach`; the descriptors are the core's."""
+"""The result of an `attach`: (session, 0 or errno, memory descriptor, doorbell descriptor). The core owns both."""
 
 VERB_LIST: int
 VERB_STAT: int
@@ -34,27 +42,30 @@ VERB_MKDIR: int
 VERB_SYNC: int
 
 def keep_large_blocks() -> None:
-    """Have malloc keep up to 64 MiB of freed memory: libzmq allocates every message, and fresh pages cost faults."""
+    """Configure malloc to keep up to 64 MiB of freed memory.
+
+    libzmq allocates memory for each message, and fresh memory costs page faults.
+    """
 
 class Buffer:
-    """Bytes of a payload frame; supports the (read-only) buffer protocol.
+    """A payload frame. Supports the buffer protocol, read-only.
 
-    Its memory goes back to the core's bounded cache with the last reference, from any thread that holds the GIL.
+    With the last reference its memory returns to the core's cache, on any thread that holds the GIL.
     """
 
     def __len__(self) -> int: ...
 
 def may_set_ioprio() -> bool:
-    """Whether this process may set its threads' I/O priority (a unit's SystemCallFilter= may say no)."""
+    """Whether this process may set the I/O priority of its threads. A unit's SystemCallFilter= can forbid it."""
 
 def probe_open_beneath() -> int:
-    """0 if this process may open files by openat2, else the negative errno (ENOSYS, EPERM). Any thread."""
+    """Test openat2() in this process: 0, or a negative errno (ENOSYS, EPERM). Any thread."""
 
 class Rate:
-    """A token bucket of requests and of bytes, for what is picked from the pool's queue; no limits at first."""
+    """A rate limiter for requests and bytes, applied to requests of the pool's queue. Has no limits initially."""
 
 class Session:
-    """What admission knows of one client: credit, handles, counters."""
+    """A client's session in the core: credit, handles and counters."""
 
     def __init__(
         self,
@@ -68,33 +79,33 @@ class Session:
         handles_max: int,
         rate: Rate | None,
     ) -> None:
-        """`client`: what people call it, at most 8 characters; `rate`: its user's."""
+        """`client`: the client's name in messages, at most 8 characters. `rate`: that of its user."""
     tag: Any
-    """Whatever the caller wants to find its own session object by."""
+    """Set by the caller, to find its own session object."""
     @property
     def handles(self) -> int:
-        """Open handles."""
+        """The number of open handles."""
     def describe_handles(self) -> list[dict[str, Any]]:
-        """Of each: handle, readable, writable, append, direct, inflight (requests), closing, poisoned."""
+        """Describe each handle: handle, readable, writable, append, direct, inflight (requests), closing, poisoned."""
     def retire_handle(self, number: int) -> None:
-        """What an earlier engine had open as `number` is not open here: no new handle gets that number."""
+        """Reserve the number of an earlier engine's handle that is not open here: no new handle gets it."""
     @property
     def inflight(self) -> int:
-        """Requests admitted and not yet completed."""
+        """The number of requests that were admitted and are not completed."""
     @property
     def has_ring(self) -> bool:
-        """Whether attach() has given it one."""
+        """Whether the session has a ring."""
     @property
     def unacknowledged(self) -> int:
-        """Completion records (refusals included) the client has not said it received, plus inflight."""
+        """The number of requests in flight, and of completions that the client has not acknowledged, with refusals."""
     @property
     def unacknowledged_bytes(self) -> int:
-        """Bytes of the reads and writes that are in flight, or whose completion the client has not said it received."""
+        """The bytes of reads and writes that are in flight, or whose completion the client has not acknowledged."""
     def stats(self) -> dict[str, Any]:
-        """As Core.stats, of this session's requests only."""
+        """Return the statistics of this session's requests, in the form of Core.stats()."""
 
 class Core:
-    """One engine's pool, spawner, buffers, file table and counters."""
+    """The native half of an engine: pool, spawner, buffers, files and counters."""
 
     def __init__(
         self,
@@ -109,19 +120,19 @@ class Core:
         rings_max: int,
         ring_poll_max_us: int,
     ) -> None:
-        """Raises OSError when an eventfd cannot be made, ValueError for numbers out of range."""
+        """Raises OSError if an eventfd cannot be created, and ValueError for numbers out of range."""
 
     completion_fd: int
-    """eventfd, readable when reap() has something."""
+    """An eventfd, readable when reap() returns something."""
     doorbell_fd: int
-    """eventfd, readable when spawn() is wanted (the spawner's bottom half)."""
+    """An eventfd, readable when spawn() must be called (the spawner's bottom half)."""
 
     def submit(self, session: Session, received: int, records: bytes, frames: Sequence[Any]) -> Completions | None:
-        """Admit a batch. What completes at once (inline reads, refusals) is returned, the rest comes from reap().
+        """Admit a batch. Return what completes at once (inline reads, refusals); reap() returns the rest.
 
-        records: wire.SUBMISSION records; frames: objects with the buffer protocol, kept until their writes are done.
-        Raises ValueError (nothing of the batch was executed) for a malformed batch, or for a session over twice its
-        credit: the caller ends the session.
+        records: wire.SUBMISSION records. frames: objects with the buffer protocol, kept until their writes have ended.
+        Raises ValueError for a malformed batch, or for a session over twice its credit: then nothing was executed, and
+        the caller must end the session.
         """
 
     def reap(
@@ -133,29 +144,30 @@ class Core:
         list[tuple[Session, str]],
         list[AttachResult],
     ]:
-        """Everything that has completed, grouped by session. Clears completion_fd. Never blocks.
+        """Return everything that has completed, grouped by session. Clears completion_fd. Does not block.
 
-        Last but one the sessions to be ended since their client broke a rule by its ring, and which one.
+        The fourth list contains sessions that the caller must end, because their clients broke a rule of the ring,
+        which the text names.
         """
 
     def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> int:
-        """Begin to make a ring for the session (docs/ring.md); the bytes of its memory.
+        """Start to create a ring for the session (docs/ring.md). Return the size of its memory in bytes.
 
-        It counts from now on; how it ends comes from reap() as an AttachResult, unless the session ends before.
+        The memory counts from now on. reap() returns the result as an AttachResult, unless the session ends before.
 
-        wake_fd: the socket that wakes the client (it is duplicated). entries: a power of two up to 4096. Raises
-        OSError: EEXIST (it has one), EINVAL (no ring is like that), EAGAIN (no thread), ENOMEM, EMFILE.
+        wake_fd: the socket that wakes the client; it is duplicated. entries: a power of two up to 4096. Raises OSError:
+        EEXIST (the session has a ring), EINVAL (sizes out of range), EAGAIN (no thread), ENOMEM, EMFILE.
         """
 
     @property
     def rings(self) -> int:
-        """Rings whose memory is in use."""
+        """The number of rings whose memory is in use."""
     @property
     def ring_bytes(self) -> int:
-        """Bytes of their memory."""
+        """The bytes of the rings' memory."""
 
     def cancel(self, session: Session, cookies: Sequence[int]) -> int:
-        """Cancel what is still queued; their completions (ECANCELED) come from reap(). Returns how many."""
+        """Cancel queued requests; reap() returns their completions (ECANCELED). Return their number."""
 
     def open(
         self,
@@ -173,14 +185,14 @@ class Core:
         as_client: tuple[int, int, Sequence[int]] | None,
         timeout_ms: int,
     ) -> None:
-        """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); the result comes from reap() as a Control.
+        """Open `path` beneath `root` on a worker (flags: wire.OpenFlag); reap() returns the result as a Control.
 
-        An empty `path` opens `root` itself. Only regular files (and, with an empty path, block devices). A file that
-        is made gets `mode` (with `exact_mode` whatever the umask), and is given to `uid` and `gid` (-1: stays the
-        daemon's). `links`: symbolic links are followed within `root`. `as_client`: (uid, gid, groups) that the kernel
-        checks, by a thread of its export; None: the daemon's own. What has not been begun after `timeout_ms` (0: for
-        ever) ends with ETIMEDOUT, Reason.DEADLINE. `rate`: of its export (None: of none), which is not charged: while
-        requests of that export hang, this one waits with the others.
+        Only regular files and, with an empty `path`, `root` itself, which may be a block device. A created file gets
+        `mode` (`exact_mode`: regardless of the umask), and `uid` and `gid` as its owner (-1: the daemon's). `links`:
+        follow symbolic links within `root`. `as_client`: the identity (uid, gid, groups) for the kernel's checks, on a
+        thread of the export; None: the daemon's. An open that has not started after `timeout_ms` (0: no limit) ends
+        with ETIMEDOUT, Reason.DEADLINE. `rate`: that of the export (None: none), which is not charged; while requests
+        of the export hang, the open waits.
         """
 
     def directory_operation(
@@ -199,11 +211,11 @@ class Core:
         as_client: tuple[int, int, Sequence[int]] | None,
         timeout_ms: int,
     ) -> None:
-        """Look at or change a name beneath the directory `root` on a worker (docs/operations.md, Directory operations).
+        """Run a directory operation beneath the directory `root` on a worker (docs/operations.md).
 
-        verb: one of VERB_*; `to` and `replace` are rename's, `cursor` is list's, `mode` mkdir's; `links`: symbolic
-        links are followed within `root`; `rate`, `as_client`, `timeout_ms`: as for open. The result comes from reap()
-        as a DirectoryResult.
+        verb: one of VERB_*. `to` and `replace` belong to rename, `cursor` to list, `mode` to mkdir. `links`: follow
+        symbolic links within `root`. `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as a
+        DirectoryResult.
         """
 
     def add_handle(
@@ -228,132 +240,139 @@ class Core:
         rate: Rate | None = None,
         ioprio: int = 0,
     ) -> int:
-        """Give `fd` to the session as a handle (a number above 0). Raises OSError EMFILE at handles_max.
+        """Make `fd` a handle of the session. Return its number, above 0. Raises OSError EMFILE at handles_max.
 
-        `rate`: of its export; the same one for all of it. `ioprio`: I/O priority of who works for it (0: none).
+        `rate`: that of the export, the same object for all its handles. `ioprio`: the I/O priority of the workers that
+        serve it (0: none).
 
-        Of one that an earlier engine had: `wanted` is its number then (EEXIST: it is taken), after a `suspect`
-        one the first flush of each handle of the file fails.
+        For a file of an earlier engine, `wanted` is its number there (EEXIST: in use). After a `suspect` one the first
+        flush of each handle of the file fails.
 
-        `flush_fd` (taken over, also if this raises; -1: none) is the file for flushes alone; the first one stays so.
+        `flush_fd` (-1: none) is the file opened for flushes only, taken over in any case; the file keeps the first one.
 
-        `append`: written by APPEND only. `alignment`: (memory, offset) in bytes of one opened DIRECT. `ioctls`: the
-        (number, bytes of the argument) that are allowed. `size_max`: no byte is written beyond it (0: no limit).
-        `name`: what people call the file.
+        `append`: writable by APPEND only. `alignment`: (memory, offset) in bytes for a file opened with DIRECT.
+        `ioctls`: the allowed (number, bytes of the argument). `size_max`: no byte is written beyond it (0: no limit).
+        `name`: the file's name in messages.
         """
 
     def set_rate(self, rate: Rate, *, per_second: int, bytes_per_second: int, burst_ms: int) -> None:
-        """Give it other limits (0: none); `burst_ms`: what may be saved up of either."""
+        """Set the limits of `rate` (0: no limit). `burst_ms`: unused capacity that may be saved up."""
 
     def adopt(self, tag: int, rate: Rate | None, fd: int, flags: int) -> None:
-        """Find out about `fd`, which an earlier engine has opened with `flags`; the result comes as that of open().
+        """Describe `fd`, which an earlier engine opened with `flags`; reap() returns the result as for open().
 
-        `fd` is the result's flush_fd then, if the file could be opened once more; it is closed if this fails.
+        If the file can be opened once more, `fd` becomes the result's flush_fd. It is closed if this fails.
         """
 
     poison_notice_fd: int
-    """A socket on which workers say ["poisoned", dev, ino] (msgpack) when a file's first flush has failed; -1: none."""
+    """A socket on which workers send ["poisoned", dev, ino] (msgpack) when a flush of a file first fails; -1: none."""
 
     takes_repeats: bool
-    """Whether requests with the flag REPEAT are carried out; else they fail with EIO."""
+    """Whether requests with the flag REPEAT are executed; else they fail with EIO."""
 
     def close_fd(self, tag: int, rate: Rate | None, fd: int) -> None:
-        """Close a descriptor that never became a handle, on a worker; ends as a Control. `rate`: as for open."""
+        """Close a descriptor that is no handle's, on a worker; ends as a Control. `rate`: as for open()."""
 
     def close_handle(self, tag: int, session: Session, handle: int) -> None:
-        """Close after the handle's requests in flight; the result comes from reap() as a Control.
+        """Close a handle after its requests in flight; reap() returns the result as a Control.
 
-        Raises OSError EBADF when there is no such handle.
+        Raises OSError EBADF if there is no such handle.
         """
 
     def flush_handle(self, tag: int, session: Session, handle: int) -> None:
-        """Have on disk all that is completed on the handle's file; the result comes from reap() as a Control.
+        """Make durable everything that is completed on the handle's file; reap() returns the result as a Control.
 
-        Raises OSError: EBADF when there is no such handle, EIO when what was written may be lost already.
+        Raises OSError: EBADF if there is no such handle, EIO if writes may have been lost before.
         """
 
     def announce_drained(self, session: Session, *, flushed: bool) -> None:
-        """Say by its ring that what has no completion was not executed; `flushed`: and that the rest is on disk."""
+        """Announce by the session's ring that requests without a completion were not executed.
+
+        `flushed`: and that everything completed is durable.
+        """
 
     def end_session(self, session: Session) -> None:
-        """Cancel what is queued, close the handles when nothing is in flight on them, deliver nothing any more."""
+        """Cancel the session's queued requests, close its handles when they are idle, deliver nothing any more."""
 
     @property
     def bytes_inflight(self) -> int:
-        """Sum of the lengths of all reads and writes in flight."""
+        """The bytes of all reads and writes in flight."""
     @property
     def message_bytes_inflight(self) -> int:
-        """Of those that came by message, and have memory of the engine's for their payload."""
+        """The bytes of those that came by message, whose payload is in the engine's memory."""
     @property
     def inflight(self) -> int:
-        """Requests and controls in flight."""
+        """The number of requests and controls in flight."""
     @property
     def files(self) -> int:
-        """Open handles."""
+        """The number of open handles."""
     @property
     def descriptors(self) -> int:
-        """Descriptors held for handles: one each, and one for the flushes of a file that is written."""
+        """The number of descriptors of handles: one each, and one for the flushes of a file that is written."""
 
     def spawn(self) -> None:
-        """The main loop's spawn step; call when doorbell_fd is readable (clears it)."""
+        """Run the main loop's spawn step. To be called when doorbell_fd is readable; clears it."""
 
     def tick(self) -> int:
-        """Timer work: creation retry, lost-wake-up belt, deadlines. Returns ms until it wants the next call, -1: never.
+        """Do timer work: retried creation of threads, rates, deadlines, lost-wakeup recovery.
 
-        Ask after every submit and reap (cheap: one lock), so that the caller's timer is armed when needed.
+        Return the ms until the next call, -1: never. Call tick_wanted() after each submit and reap (it takes one lock),
+        so that the timer is set when it is needed.
         """
 
     def tick_wanted(self) -> int:
-        """As tick()'s result, without doing anything."""
+        """Return what tick() would return, without the work."""
 
     def resize(self, max_threads: int, min_threads: int) -> None:
-        """Change the pool's limits live. Raises ValueError unless 1 <= max and 0 <= min <= max <= 4096."""
+        """Change the limits of the pool. Raises ValueError unless 1 <= max and 0 <= min <= max <= 4096."""
 
     def share(self, *, reserve_threads: int, active_max: int, active_bytes_max: int) -> None:
-        """How workers are shared among sessions; 0: no such rule.
+        """Set how workers are shared among sessions; 0 turns a rule off.
 
-        The last `reserve_threads` workers (a sixteenth of max_threads at most) are for sessions with nothing in
-        service; while more than one asks, each has at most `active_max` requests and about `active_bytes_max` bytes
-        there.
+        The last `reserve_threads` workers, at most a sixteenth of max_threads, are reserved for sessions without active
+        requests. While several sessions submit, each has at most `active_max` requests and about `active_bytes_max`
+        bytes active.
         """
 
     def watch(self, *, slow_request_ms: int, stuck_threads_max: int) -> None:
-        """What is in service for longer than that is slow (0: nothing ever).
+        """Set the age at which active requests are slow (0: never), and the limit for replacing stuck workers.
 
-        A worker that has been with the same for so long is stuck: as many as are stuck, at most `stuck_threads_max`,
-        may be there beyond max_threads.
+        A worker is stuck when it has worked on the same request for that long. Up to `stuck_threads_max` stuck workers
+        do not count against max_threads.
         """
 
     def active_requests(self, limit: int) -> list[dict[str, Any]]:
-        """What workers have begun and not ended, the oldest of them first, at most so many; what is queued is not here.
+        """Describe up to `limit` active requests, which workers have started and not ended, oldest first.
 
-        Of each: op (as in stats()), client, file, handle (or of an open, a close or a name: tag, the rest empty),
-        offset, bytes, age_s (since it was begun), tid (0: it waits for another's flush, and holds no thread).
+        Keys: op (as in stats()), client, file, handle (of an open, close or directory operation: tag instead, the rest
+        empty), offset, bytes, age_s (since it was started), tid (0: it shares another request's flush, and has no
+        thread).
         """
 
     def find_slow(self, limit: int) -> list[dict[str, Any]]:
-        """Those that have become slow since the last call. Counts the workers that are stuck, and has them replaced.
+        """Describe the requests that have become slow since the last call, and replace stuck workers.
 
-        To be called now and then: what has waited too long for the opener's thread is ended as well.
+        To be called regularly: it also ends requests that have waited too long for a thread with a client's identity.
         """
 
     @property
     def open_as_client_waiting(self) -> int:
-        """Opens and names as a client that wait for the opener's thread."""
+        """The number of opens and directory operations that wait for a thread with a client's identity."""
 
     def pool_stats(self) -> dict[str, Any]:
         """max_threads, stuck_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued,
-        active, threads_created, threads_peak, spawn_failures, lost_wakeups (what the belt caught; expected 0),
+        active, threads_created, threads_peak, spawn_failures, lost_wakeups (recoveries of lost wake-ups; expected 0),
         created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
-        spawn_latency_ns (histogram as of stats(): from owed to running)."""
+        spawn_latency_ns (a histogram as in stats(): from the decision to create a worker until it runs)."""
 
     def worker_tids(self) -> list[int]:
-        """Kernel thread ids of the living workers."""
+        """Return the kernel thread ids of the living workers."""
 
     def follow(self) -> int:
-        """Give every living worker, the poller and the maker of rings the calling thread's affinity.
+        """Set the affinity of all workers, the poller and the maker of rings to the calling thread's.
 
-        Returns how many had another. Main loop's thread. Raises OSError when one could not be moved."""
+        Return the number of changed threads. Main loop's thread. Raises OSError if a thread could not be changed.
+        """
 
     def stats(self) -> dict[str, Any]:
         """Per operation ("read", "write", ... as wire.Op, and "open", "close", "name"):
@@ -362,8 +381,10 @@ class Core:
         Each histogram is sparse: `value` is the highest value of the bucket (ns), `count` > 0."""
 
     def drain(self) -> None:
-        """Refuse new requests from now on (ESHUTDOWN); what is queued and active goes on."""
+        """Refuse new requests from now on (ESHUTDOWN); queued and active ones continue."""
 
     def stop(self, timeout_ms: int) -> bool:
-        """End the workers: what is still queued is cancelled. Waits (GIL released) up to timeout_ms for the
-        workers; False when some are still inside a system call. Nothing may be submitted afterwards."""
+        """Cancel queued requests, and end the workers. Wait (GIL released) up to timeout_ms for them.
+
+        Return False if workers are still in system calls. Nothing may be submitted afterwards.
+        """

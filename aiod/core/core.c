@@ -610,16 +610,16 @@ struct collector {
 /*
  * The handle and the strings stay valid after the pool's lock was dropped: only the main loop's thread frees handles.
  */
-static bool collect(const struct aiod_active_request *sight, void *argument)
+static bool collect(const struct aiod_active_request *active, void *argument)
 {
-    const struct aiod_task *task = (const struct aiod_task *)sight->request;
+    const struct aiod_task *task = (const struct aiod_task *)active->request;
     struct collector *collector = argument;
     struct aiod_active_request_info *view = &collector->views[collector->count];
 
     if (collector->count == collector->max) {
         return false;
     }
-    *view = (struct aiod_active_request_info){.age_ns = sight->age_ns, .tid = sight->tid};
+    *view = (struct aiod_active_request_info){.age_ns = active->age_ns, .tid = active->tid};
     if (task->kind == AIOD_TASK_CONTROL) {
         const struct aiod_control *control = (const struct aiod_control *)task;
 

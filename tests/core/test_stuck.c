@@ -22,15 +22,15 @@ struct seen {
     size_t max;
 };
 
-static bool see(const struct aiod_active_request *sight, void *argument)
+static bool see(const struct aiod_active_request *active, void *argument)
 {
     struct seen *seen = argument;
 
     if (seen->count == seen->max) {
         return false;
     }
-    seen->requests[seen->count] = sight->request;
-    seen->tids[seen->count] = sight->tid;
+    seen->requests[seen->count] = active->request;
+    seen->tids[seen->count] = active->tid;
     seen->count++;
     return true;
 }

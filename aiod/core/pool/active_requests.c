@@ -121,7 +121,7 @@ static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
 /* ---- for the main loop ------------------------------------------------------------------------------------------- */
 
 void aiod_pool_visit_active(struct aiod_pool *pool,
-                            bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument)
+                            bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     const struct aiod_request *request;
@@ -129,15 +129,15 @@ void aiod_pool_visit_active(struct aiod_pool *pool,
 
     pthread_mutex_lock(&pool->lock);
     for (request = pool->active_first; request != NULL && more; request = request->active_next) {
-        struct aiod_active_request sight = describe(request, now_ns);
+        struct aiod_active_request active = describe(request, now_ns);
 
-        more = visit(&sight, argument);
+        more = visit(&active, argument);
     }
     pthread_mutex_unlock(&pool->lock);
 }
 
-void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_active_request *sight, void *argument),
-                         void *argument)
+void aiod_pool_find_slow(struct aiod_pool *pool,
+                         bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_worker *chosen[1];
@@ -151,9 +151,9 @@ void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod
         return;
     }
     for (request = pool->active_first; request != NULL; request = request->active_next) {
-        struct aiod_active_request sight = describe(request, now_ns);
+        struct aiod_active_request active = describe(request, now_ns);
 
-        if (sight.age_ns < pool->slow_ns || (!request->slow && !visit(&sight, argument))) {
+        if (active.age_ns < pool->slow_ns || (!request->slow && !visit(&active, argument))) {
             break;
         }
         if (!request->slow) {

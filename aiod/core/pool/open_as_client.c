@@ -250,7 +250,7 @@ int aiod_open_as_client_submit(struct aiod_open_as_client *thread, struct aiod_r
 }
 
 bool aiod_open_as_client_visit(struct aiod_open_as_client *thread, uint64_t slow_ns,
-                               bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument)
+                               bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_request *request;
@@ -259,10 +259,10 @@ bool aiod_open_as_client_visit(struct aiod_open_as_client *thread, uint64_t slow
     pthread_mutex_lock(&thread->lock);
     request = thread->running;
     if (request != NULL && (slow_ns == 0 || (!request->slow && request->begun_ns + slow_ns <= now_ns))) {
-        struct aiod_active_request sight = {
+        struct aiod_active_request active = {
             .request = request, .age_ns = now_ns - request->begun_ns, .tid = thread->tid};
 
-        more = visit(&sight, argument);
+        more = visit(&active, argument);
         request->slow = request->slow || (more && slow_ns != 0);
     }
     pthread_mutex_unlock(&thread->lock);

@@ -55,7 +55,7 @@ int aiod_open_as_client_submit(struct aiod_open_as_client *thread, struct aiod_r
  * Returns false if `visit` did.
  */
 bool aiod_open_as_client_visit(struct aiod_open_as_client *thread, uint64_t slow_ns,
-                               bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument);
+                               bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument);
 
 /*
  * End waiting requests whose deadline has passed, with -ETIMEDOUT. The thread cannot: it may be blocked in a system

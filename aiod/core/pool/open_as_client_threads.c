@@ -65,7 +65,7 @@ int aiod_open_as_client_threads_submit(struct aiod_open_as_client_threads *threa
 }
 
 void aiod_open_as_client_threads_visit(struct aiod_open_as_client_threads *threads, uint64_t slow_ns,
-                                       bool (*visit)(const struct aiod_active_request *sight, void *argument),
+                                       bool (*visit)(const struct aiod_active_request *active, void *argument),
                                        void *argument)
 {
     struct aiod_export_thread *of = threads->first;

@@ -38,7 +38,7 @@ int aiod_open_as_client_threads_submit(struct aiod_open_as_client_threads *threa
 
 /* aiod_open_as_client_visit() for each thread, until `visit` returns false. */
 void aiod_open_as_client_threads_visit(struct aiod_open_as_client_threads *threads, uint64_t slow_ns,
-                                       bool (*visit)(const struct aiod_active_request *sight, void *argument),
+                                       bool (*visit)(const struct aiod_active_request *active, void *argument),
                                        void *argument);
 
 /* aiod_open_as_client_expire() for each thread. */

@@ -167,14 +167,14 @@ struct aiod_active_request {
  * held.
  */
 void aiod_pool_visit_active(struct aiod_pool *pool,
-                            bool (*visit)(const struct aiod_active_request *sight, void *argument), void *argument);
+                            bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument);
 
 /*
  * The same for requests that have become slow since the last call, each once; a request for which `visit` returns false
  * is visited again. Also counts stuck workers, and adds replacements to the backlog.
  */
-void aiod_pool_find_slow(struct aiod_pool *pool, bool (*visit)(const struct aiod_active_request *sight, void *argument),
-                         void *argument);
+void aiod_pool_find_slow(struct aiod_pool *pool,
+                         bool (*visit)(const struct aiod_active_request *active, void *argument), void *argument);
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);
 

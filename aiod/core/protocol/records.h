@@ -1,7 +1,8 @@
 /*
- * records.h - the wire's fixed-size records (docs/protocol.md), as they lie in a SUBMIT and a COMPLETE.
+ * records.h - the protocol's fixed-size records (docs/protocol.md), as a SUBMIT and a COMPLETE contain them.
  *
- * Little endian, as are all hosts that aiod runs on; copied out with memcpy, since a message gives no alignment.
+ * Little endian, as all hosts that aiod runs on. Records are copied out with memcpy(), because a message gives no
+ * alignment.
  */
 #ifndef AIOD_RECORDS_H
 #define AIOD_RECORDS_H
@@ -16,24 +17,24 @@
 enum aiod_op {
 #define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties) AIOD_##NAME = (number),
 #include "operations.def"
-    AIOD_WIRE_OPS, /* one more than the last on the wire */
-    /* Not on the wire; here because they are counted alike. */
+    AIOD_WIRE_OPS, /* one more than the last operation of the protocol */
+    /* Not in the protocol; counted in the same statistics. */
     AIOD_OPEN = AIOD_WIRE_OPS,
     AIOD_CLOSE,
     AIOD_NAME,
-    AIOD_OPS, /* one more than the last */
+    AIOD_OPS, /* one more than the last operation */
 };
 
-/* Bits of a submission's flags. */
+/* Flags of a submission. */
 enum aiod_op_flag {
     AIOD_FUA = 1,
     AIOD_UNMAP = 2,
     AIOD_KEEP_SIZE = 4,
-    AIOD_REPEAT = 0x8000, /* sent again to a new engine: perhaps it has been done */
+    AIOD_REPEAT = 0x8000, /* sent again to a new engine; may have been executed before */
 };
 
 #define AIOD_EXTENTS_MAX 1024u
-#define AIOD_RANGE_BYTES_MAX (UINT64_C(1) << 30) /* of a WRITE_ZEROES or COPY_RANGE */
+#define AIOD_RANGE_BYTES_MAX (UINT64_C(1) << 30) /* limit for WRITE_ZEROES and COPY_RANGE */
 
 struct aiod_submission {
     uint64_t cookie;
@@ -45,7 +46,8 @@ struct aiod_submission {
     uint32_t deadline_ms;
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t reserved;     /* COPY_RANGE: `frame` is the source's handle, these two are halves of its offset */
+    /* COPY_RANGE: `frame` is the source's handle, and these two fields are the halves of its offset */
+    uint32_t reserved;
 };
 
 struct aiod_completion {
@@ -53,11 +55,11 @@ struct aiod_completion {
     int64_t result; /* bytes, or -errno */
     uint32_t frame;
     uint32_t frame_offset; /* bytes */
-    uint32_t written;      /* bytes known to be done by one that failed */
-    uint32_t reason;       /* of one that failed: enum aiod_reason */
+    uint32_t written;      /* bytes known to be written by a request that failed */
+    uint32_t reason;       /* enum aiod_reason of a request that failed */
 };
 
-/* Payload of a STAT's completion. */
+/* The payload of a STAT reply. */
 struct aiod_stat {
     uint64_t size;      /* bytes */
     uint64_t allocated; /* bytes */
@@ -70,11 +72,11 @@ struct aiod_stat {
     uint32_t links;
     uint32_t uid;
     uint32_t gid;
-    uint32_t block_size; /* bytes: what offsets and lengths should be multiples of */
-    uint32_t io_size;    /* bytes: preferred */
+    uint32_t block_size; /* bytes; offsets and lengths should be multiples of it */
+    uint32_t io_size;    /* bytes; the preferred size of a transfer */
 };
 
-/* One of the payload of an EXTENTS' completion. */
+/* One extent in an EXTENTS reply. */
 struct aiod_extent {
     uint64_t length; /* bytes */
     uint64_t flags;  /* AIOD_EXTENT_HOLE */

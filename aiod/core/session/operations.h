@@ -20,11 +20,13 @@ bool aiod_op_charged(unsigned op);
 /* Does a request with a length above 0 carry a payload? */
 bool aiod_op_has_payload(unsigned op);
 
-/* Does a ring carry it? And has it a buffer in the ring's area then? */
+/* Can a ring carry the operation? And does it use a buffer in the ring's area? */
 bool aiod_op_by_ring(unsigned op);
 bool aiod_op_uses_area(unsigned op);
 
-/* May it be executed twice: it changes nothing, or does the same again? An unknown operation may not. */
+/*
+ * May the operation be executed twice, because it changes nothing or has the same effect again? False for unknown ones.
+ */
 bool aiod_op_may_repeat(unsigned op);
 
 /* The maximum payload of a completion, for a request of `length` bytes; 0: none. */
