@@ -20,6 +20,10 @@ BASES: Final = [ROOT, ROOT / "aiod", ROOT / "aiod/core", ROOT / "clients/python/
 MADE: Final = ("build/", "dist/", ".venv/", "benchmarks/results/")
 """Beginnings of paths that make creates."""
 
+SOURCES: Final = ("aiod", "benchmarks", "clients", "conf", "protocol", "tests")
+SOURCE_SUFFIXES: Final = {".c", ".cpp", ".def", ".h", ".pml", ".py", ".pyi", ".toml"}
+
+_PAGE: Final = re.compile(r"\bdocs/[\w/-]+\.(?:md|png)\b")
 _FENCE: Final = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE: Final = re.compile(r"`([^`\n]+)`")
@@ -77,6 +81,13 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_every_path_named_in_code_style_exists(page: Path) -> None:
     named = {code for code in _CODE.findall(text_of(page)) if is_path(code)}
     assert sorted(code for code in named if not exists(code, page)) == []
+
+
+def test_every_page_that_the_sources_name_exists() -> None:
+    files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.suffix in SOURCE_SUFFIXES]
+    named = {name for path in [*files, ROOT / "pyproject.toml"] for name in _PAGE.findall(path.read_text())}
+    assert "docs/protocol.md" in named
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
 
 def test_a_missing_path_and_a_missing_heading_are_found(tmp_path: Path) -> None:

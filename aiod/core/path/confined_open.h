@@ -31,7 +31,7 @@ struct aiod_opened {
     uint64_t dev;
     uint64_t ino;
     uint64_t generation; /* file_id.h */
-    /* the file, opened once more for the supervisor's descriptor store (docs/architecture.md); -1: none */
+    /* the file, opened once more for the supervisor's descriptor store (docs/architecture/processes.md); -1: none */
     int store_fd;
     int flush_fd; /* the file, opened once more for flushes only (flush.h); -1: not possible, or read-only */
     struct aiod_alignment alignment; /* with DIRECT */
