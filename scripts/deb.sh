@@ -24,7 +24,8 @@ if grep -rlF "$stage" "$stage" >&2; then
 fi
 install -m 644 -D "$here/deb/copyright" "$doc/copyright"
 install -m 644 -D "$here/deb/lintian-overrides" "$stage/usr/share/lintian/overrides/aiod"
-install -m 644 README.md CHANGELOG.md docs/operations.md "$doc"
+install -m 644 -D -t "$doc/docs" docs/*.md docs/*.png
+install -m 644 README.md CHANGELOG.md "$doc"
 printf 'aiod (%s) unstable; urgency=medium\n\n  * CHANGELOG.md, beside this file, has the changes.\n\n -- %s  %s\n' \
     "$version" "$(sed -n 's/^Maintainer: //p' "$here/deb/control")" "$(LC_ALL=C date -R)" | gzip -9n >"$doc/changelog.gz"
 find "$stage/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
