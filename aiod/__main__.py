@@ -1,6 +1,6 @@
-"""aiod: argv to config to supervisor; exit codes, nothing else.
+"""The entry of the command aiod.
 
-Imports little at its top: multiprocessing imports this module again in every engine process, which is to stay small.
+Imports little at its top: multiprocessing imports this module again in every engine process, which has to stay small.
 """
 
 from __future__ import annotations

@@ -20,15 +20,15 @@ from aiod.config import Config, ConfigError, default_config, load_config
     metavar="FILE",
     help="Configuration (TOML); also AIOD_CONFIG. Without one: a private daemon with one export, scratch.",
 )
-@click.option("--check-config", is_flag=True, help="Check the configuration, say what is wrong, and exit.")
+@click.option("--check-config", is_flag=True, help="Check the configuration, print its errors, and exit.")
 @click.version_option(__version__, prog_name="aiod")
 def command(config_path: Path | None, *, check_config: bool) -> None:
     """The aiod daemon: carries out file I/O for programs that must not stall.
 
-    Runs in the foreground and logs to stderr, or to the journal. SIGTERM and SIGINT drain and stop it; a second one
-    ends it at once. SIGHUP reads the configuration again.
+    Runs in the foreground and logs to stderr, or to the journal. SIGTERM and SIGINT drain and stop the daemon; a second
+    signal stops it at once. SIGHUP reloads the configuration.
 
-    Exit status: 0 stopped in order (or the configuration is right), 1 an error, 2 usage; under systemd 78 when the
+    Exit status: 0 stopped in order (or the configuration is valid), 1 error, 2 usage; under systemd 78 when the
     configuration is wrong.
     """
     try:
@@ -47,7 +47,7 @@ def command(config_path: Path | None, *, check_config: bool) -> None:
 
 
 def _refused_config(error: ConfigError) -> int:
-    """The exit status of a start by a wrong configuration; `systemctl status` shows what is wrong."""
+    """The exit status when the configuration is wrong; `systemctl status` shows the errors."""
     from aiod.supervisor.systemd import EXIT_CONFIG, Notifier, started_by_systemd  # noqa: PLC0415 - as above
 
     if not started_by_systemd():
@@ -57,12 +57,14 @@ def _refused_config(error: ConfigError) -> int:
 
 
 def _make_scratch(config: Config) -> None:
-    """The embedded default's export is the daemon's to make; a configured one is not."""
+    """Create the directory of the embedded default's export. A configured one is never created."""
     path = Path(config.exports["scratch"].path)
     from aiod.config import scratch  # noqa: PLC0415 - only the embedded default needs it
 
     try:
         scratch.make(path)
     except OSError as error:
-        click.echo(f"{path}: cannot be made: {error.strerror}; write a config file that names another export", err=True)
+        click.echo(
+            f"{path}: cannot be created: {error.strerror}; write a config file that names another export", err=True
+        )
         sys.exit(1)

@@ -1,6 +1,6 @@
-"""TOML to a frozen, validated Config; the only home of defaults. A module a section.
+"""The configuration: TOML to an immutable, validated Config. All defaults are here, and there is a module per section.
 
-Every field's description says what is allowed: errors quote it, and `conf/aiod.toml` is held equal to it by a test.
+Every field's description has the allowed values: errors quote it, and a test compares `conf/aiod.toml` with it.
 """
 
 from aiod.config.engines import EngineConfig

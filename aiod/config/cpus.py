@@ -1,4 +1,4 @@
-"""CPU numbers: as the configuration writes them, and as the kernel allows them."""
+"""CPU numbers: lists as in the configuration, and the CPUs that the kernel allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _CPUS_ONLINE: Final = Path("/sys/devices/system/cpu/online")
 _CPU_LIMIT: Final = 8192
-"""Linux knows no CPU number from here on; a range is checked before it is counted out."""
+"""All CPU numbers of Linux are smaller; a range is checked against it before it is expanded."""
 
 
 def parse_cpus(text: str) -> tuple[int, ...]:
@@ -21,10 +21,10 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     for part in text.split(",") if text.strip() else []:
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(f"{part.strip()!r} is no CPU number or range")
+            raise ValueError(f"{part.strip()!r} is not a CPU number or range")
         low, high = int(first), int(last or first)
         if low > high:
-            raise ValueError(f"{part.strip()!r} is no CPU number or range: write the lower one first")
+            raise ValueError(f"{part.strip()!r} is not a CPU number or range: write the lower one first")
         if high >= _CPU_LIMIT:
             raise ValueError(f"this machine has no CPU {high}")
         numbers.update(range(low, high + 1))
@@ -32,16 +32,16 @@ def parse_cpus(text: str) -> tuple[int, ...]:
 
 
 def forbidden_cpus(cpus: Iterable[int]) -> tuple[int, ...]:
-    """Those of `cpus` that the kernel does not let this process run on: they are outside its cpuset.
+    """The CPUs among `cpus` that this process may not use: they are outside its cpuset.
 
-    Asked of the kernel, in a thread that lives for nothing else: affinity is a thread's own.
+    A short-lived thread asks the kernel by trying, since affinity is per thread.
     """
-    with ThreadPoolExecutor(max_workers=1) as asker:
-        return tuple(asker.submit(lambda: [cpu for cpu in cpus if not _may_run_on(cpu)]).result())
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        return tuple(executor.submit(lambda: [cpu for cpu in cpus if not _may_run_on(cpu)]).result())
 
 
 def _may_run_on(cpu: int) -> bool:
-    """Whether the calling thread may; it runs there, and there alone, afterwards."""
+    """Whether the calling thread may run on `cpu`; afterwards it is bound to it."""
     try:
         os.sched_setaffinity(0, {cpu})
     except OSError:
@@ -50,7 +50,7 @@ def _may_run_on(cpu: int) -> bool:
 
 
 def online_cpus() -> tuple[int, ...]:
-    """CPU numbers of this machine that can be used; they may have gaps."""
+    """Numbers of the online CPUs of this machine; they may have gaps."""
     try:
         return parse_cpus(_CPUS_ONLINE.read_text())
     except OSError:

@@ -1,4 +1,4 @@
-"""What is wrong between sections of a configuration each of which is right by itself."""
+"""Checks between sections of a configuration that are valid one by one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KERNEL_DIRS: Final = ("/proc", "/sys")
 
 
 def problems_between_sections(runtime_dir: str, exports: Exports, engines: Iterable[str], keys: Keys) -> Iterator[str]:
-    """Each problem as one sentence that begins with the key. `engines`: their names."""
+    """Each problem as one line that begins with the key. `engines`: names of the engines."""
     names = frozenset(engines)
     yield from _unknown_engines(exports, names)
     yield from _overlaps(exports)
@@ -51,11 +51,11 @@ def _wrong_keys(exports: Exports, keys: Keys) -> Iterator[str]:
             yield f"exports.{name}.keys: there is no key {key!r}; write a section [keys.{key}]"
     for (one, a), (other, b) in combinations(sorted(keys.items()), 2):
         if a.public_key == b.public_key:
-            yield f"keys.{one} and keys.{other} have the same public_key; allowed: a key of its own for each"
+            yield f"keys.{one} and keys.{other} have the same public_key; allowed: a different key for each"
 
 
 def _overlaps(exports: Exports) -> Iterator[str]:
-    """A file served by two engines would have its flush errors remembered by one of them only."""
+    """Overlaps of exports of different engines: only one of these would know of a file's flush errors."""
     for (one, a), (other, b) in combinations(sorted(exports.items()), 2):
         inner, outer = PurePosixPath(os.path.realpath(a.path)), PurePosixPath(os.path.realpath(b.path))
         if a.engine != b.engine and (inner.is_relative_to(outer) or outer.is_relative_to(inner)):
@@ -66,7 +66,7 @@ def _overlaps(exports: Exports) -> Iterator[str]:
 
 
 def _dangerous_exports(exports: Exports, runtime_dir: str) -> Iterator[str]:
-    """Places in which a client that may write could take over the daemon, or set up the kernel."""
+    """Exports by which a client with write access could take over the daemon, or change kernel settings."""
     sockets = PurePosixPath(os.path.realpath(runtime_dir))
     for name, export in exports.items():
         path = PurePosixPath(os.path.realpath(export.path))

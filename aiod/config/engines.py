@@ -71,7 +71,7 @@ class EngineConfig(Section):
 
 
 def check_threads(max_threads: Any, min_threads: Any) -> None:
-    """Raise ValueError with a sentence unless a pool can have these limits."""
+    """Raise ValueError with a message unless a pool can have these limits."""
     if type(max_threads) is not int or type(min_threads) is not int:
         raise ValueError("max_threads and min_threads are integers")
     if not 1 <= max_threads <= THREADS_MAX:

@@ -1,4 +1,4 @@
-"""ConfigError, and what pydantic found wrong in sentences for people."""
+"""ConfigError, and the texts of pydantic's errors."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class ConfigError(Exception):
-    """The configuration is wrong: one line per error, each with file, key, what is wrong and what is allowed."""
+    """The configuration is wrong: one line per error, each with file, key, problem and allowed values."""
 
 
-def sentences(source: str, detail: Any) -> list[str]:
-    """One error for people: file, key, what is wrong, what is allowed. Those of the whole are told together."""
+def error_lines(source: str, detail: Any) -> list[str]:
+    """The lines of one error of pydantic's: file, key, problem, allowed values."""
     if not detail["loc"]:
         return [f"{source}: {problem}" for problem in detail["msg"].removeprefix("Value error, ").splitlines()]
-    return [_sentence(source, detail)]
+    return [_error_line(source, detail)]
 
 
-def _sentence(source: str, detail: Any) -> str:
+def _error_line(source: str, detail: Any) -> str:
     location = [str(part) for part in detail["loc"] if part != "[key]"]
     key = ".".join(location)
     parent, field = _find(location)
@@ -34,7 +34,7 @@ def _sentence(source: str, detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return f"{source}: {key}: unknown key; allowed here: {', '.join(sorted(parent.model_fields))}"
     if detail["type"] in {"model_type", "dict_type"}:
-        return f"{source}: {key}: a value where a section is expected; allowed: keys under a line [{key}]"
+        return f"{source}: {key}: a value instead of a section; allowed: keys under a line [{key}]"
     if detail["type"] == "missing":
         wrong = "missing"
     elif isinstance(detail["input"], str | int | float | bool):
@@ -46,7 +46,7 @@ def _sentence(source: str, detail: Any) -> str:
 
 
 def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
-    """The section and the field that a validation error is about; no field for a whole section."""
+    """The section and the field of a validation error; no field for a whole section."""
     tables: dict[str, type[BaseModel]] = {
         "exports": ExportConfig,
         "engine": EngineConfig,

@@ -20,7 +20,7 @@ class IoctlConfig(Section):
 
     @model_validator(mode="after")
     def _room_for_its_argument(self) -> Self:
-        """Most numbers say how large the argument is (asm-generic/ioctl.h), and the kernel heeds no other size."""
+        """Most numbers contain the size of the argument (asm-generic/ioctl.h), and the kernel uses no other."""
         direction, size = self.number >> 30, self.number >> 16 & 0x3FFF
         if direction and self.bytes < size:
             raise ValueError(f"bytes is {self.bytes}, but the argument of {self.number:#x} has {size}")
@@ -80,11 +80,13 @@ class ExportConfig(Section):
     @model_validator(mode="after")
     def _owned_by_one(self) -> Self:
         if self.as_client and self.create_owner:
-            raise ValueError("create_owner: with as_client = true a new file belongs to who makes it; leave it out")
+            raise ValueError(
+                "create_owner: with as_client = true the client owns its new files; leave create_owner out"
+            )
         return self
 
     def settings(self) -> ExportSettings:
-        """What its engine is told."""
+        """The settings for its engine."""
         uid, gid = owner_of(self.create_owner)
         return ExportSettings(
             path=self.path,
@@ -107,7 +109,7 @@ class ExportConfig(Section):
 
 
 def _ioprio_of(text: str) -> int:
-    """As ioprio_set(2) has it: the class in the bits from 13 on, the level below."""
+    """The form of ioprio_set(2): the class in the bits from 13 on, the level below."""
     if not text:
         return 0
     return 3 << 13 if text == "idle" else 2 << 13 | int(text.removeprefix("best-effort:"))

@@ -1,4 +1,4 @@
-"""What several sections of the configuration share: types of values, bounds, and the base of a section."""
+"""Shared by the sections of the configuration: types of values, bounds, and the base class."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
 BYTES_LIMIT: Final = 1024 * 1024 * MIB
-"""No amount of memory is larger (1 TiB): a number beyond it is a slip of the pen."""
+"""Upper bound of every number of bytes (1 TiB): a larger one is a typing error."""
 
 THREADS_MAX: Final = 4096
 """Most workers of one pool (AIOD_THREADS_MAX in core/pool/pool.h)."""
 
 
 def _known(find: Callable[[str], object]) -> AfterValidator:
-    """What `find` does not raise ValueError for."""
+    """Accepts the names for which `find` does not raise ValueError."""
 
     def check(name: str) -> str:
         find(name)
@@ -38,7 +38,7 @@ Owner = Annotated[str, _known(owner_of)]
 
 def _no_directory_link(name: str) -> str:
     if name in {".", ".."}:
-        raise ValueError(f'"{name}" cannot be a name: names become parts of paths')
+        raise ValueError(f'"{name}" cannot be a name, since names become parts of paths')
     return name
 
 
@@ -46,7 +46,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_
 
 
 class Section(BaseModel):
-    """A table of the file: immutable, without unknown keys, and without conversion of types."""
+    """Base of the sections: immutable, without unknown keys, and without conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -58,5 +58,5 @@ class _Rated(Protocol):
 
 
 def rate_of(section: _Rated) -> RateLimits:
-    """The rate limits of a section that has these keys."""
+    """The rate limits in a section."""
     return RateLimits(section.iops_max, section.bytes_per_second_max, round(section.burst_s * 1000))

@@ -1,4 +1,4 @@
-"""TOML to a Config: of a file, of a document, or the embedded default."""
+"""Makes a Config from a TOML file, from a document, or the embedded default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from aiod.config.errors import ConfigError, sentences
+from aiod.config.errors import ConfigError, error_lines
 from aiod.config.root import Config
 from aiod_client.endpoint import FRONT_NAME, default_runtime_dir
 
@@ -29,16 +29,16 @@ def load_config(path: Path) -> Config:
 
 
 def make_config(document: dict[str, Any], source: str) -> Config:
-    """The configuration that `document` says; `source` names it in errors. Raises ConfigError."""
+    """The configuration in `document`; `source` names it in errors. Raises ConfigError."""
     try:
         return Config.model_validate(document)
     except ValidationError as error:
-        lines = [line for detail in error.errors(include_url=False) for line in sentences(source, detail)]
+        lines = [line for detail in error.errors(include_url=False) for line in error_lines(source, detail)]
         raise ConfigError("\n".join(lines)) from error
 
 
 def default_config() -> Config:
-    """The embedded default: one engine, one export `scratch`, everything the user's own. Raises ConfigError."""
+    """The embedded default: one engine and one export, `scratch`, private to the user. Raises ConfigError."""
     named = os.environ.get("AIOD_ENDPOINT", "")
     runtime_dir = default_runtime_dir()
     if named.startswith("ipc://") and named.endswith(f"/{FRONT_NAME}"):

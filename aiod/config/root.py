@@ -1,4 +1,4 @@
-"""The whole configuration, and what each engine is told of it."""
+"""The whole configuration, and the settings of each engine."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class Config(Section):
 
     @property
     def engines(self) -> dict[str, EngineConfig]:
-        """The engines by name; "main" is there when an export names it, written down or not."""
+        """The engines by name; "main" exists if an export names it, also without a section."""
         implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
         return implied | self.engine
 
     def tcp_settings(self, port: int) -> TcpSettings | None:
-        """How to serve clients of other hosts, on `port`; None: not at all."""
+        """How to serve clients of other hosts on `port`; None: they are not served."""
         if not self.tcp.listen:
             return None
         owners = {key.public_key: key.owner(name) for name, key in self.keys.items()}
@@ -79,16 +79,16 @@ class Config(Section):
 
     @cached_property
     def control_gids(self) -> frozenset[int]:
-        """The groups whose members may give orders."""
+        """The groups whose members may use privileged commands."""
         return frozenset(map(gid_of, self.control_groups))
 
     @property
     def front_endpoint(self) -> str:
-        """Where clients and aiodctl ask first."""
+        """The endpoint that clients and aiodctl connect to first."""
         return front_endpoint(self.runtime_dir)
 
     def engine_settings(self, name: str, incarnation: int) -> EngineSettings:
-        """What the engine `name` is told at its start."""
+        """The settings of the engine `name`."""
         engine, sessions = self.engines[name], self.sessions
         return EngineSettings(
             name=name,

@@ -1,4 +1,4 @@
-"""Where the embedded default keeps its scratch export: on a real file system, where a flush means something."""
+"""Directory of the embedded default's export `scratch`: on a disk, so that a flush has a meaning."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ _MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 
 
 def scratch_path() -> Path:
-    """The user's state directory, or one in /var/tmp if that is in memory or not the user's: nothing is created."""
+    """The user's state directory, or one in /var/tmp if it is in memory or not writable. Creates nothing."""
     wanted = _state_path()
     return wanted if wanted is not None and _usable(wanted) else _last_resort()
 
 
 def make(path: Path) -> None:
-    """Make the directory `path` that `scratch_path` gave. Raises OSError, also for another user's."""
+    """Create the directory `path` of `scratch_path`. Raises OSError, also for another user's directory."""
     if path == _last_resort():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         status = path.parent.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
-            raise PermissionError(errno.EPERM, "it is not a directory of yours", str(path.parent))
+            raise PermissionError(errno.EPERM, "it is not a directory of this user", str(path.parent))
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
@@ -39,7 +39,7 @@ def _state_path() -> Path | None:
 
 
 def _usable(path: Path) -> bool:
-    """Whether it can be made and written, and outlives a reboot."""
+    """Whether it can be created and written to, and survives a reboot."""
     return os.access(_existing(path), os.W_OK | os.X_OK) and file_system(path) not in _MEMORY_FILE_SYSTEMS
 
 
@@ -48,7 +48,7 @@ def _last_resort() -> Path:
 
 
 def _existing(path: Path) -> Path:
-    """The nearest directory above that is there; what may not even be looked at is not."""
+    """The nearest existing ancestor; a directory without search permission counts as missing."""
     return next(place for place in (path, *path.parents) if os.access(place, os.F_OK))
 
 

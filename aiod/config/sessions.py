@@ -10,7 +10,7 @@ from aiod.config.fields import BYTES_LIMIT, KIB, MIB, THREADS_MAX, Section
 
 
 class SessionsConfig(Section):
-    """[sessions]: what one client may have at once."""
+    """[sessions]: limits of each session."""
 
     depth_max: int = Field(default=256, ge=1, le=65536, description="integer from 1 to 65536 (requests)")
     bytes_max: int = Field(

@@ -34,8 +34,8 @@ class TcpConfig(Section):
             raise ValueError(f"listen: {self.listen}: a port is at most 65535")
         if self.listen and not self.secret_key and not self.insecure_tcp:
             raise ValueError(
-                "listen without secret_key: anybody who reaches it could use what is served; make a key with "
-                "aiodctl keygen, or say insecure_tcp = true"
+                "listen without secret_key: anyone who reaches the port could use the exports; make a key with "
+                "aiodctl keygen, or set insecure_tcp = true"
             )
         if self.secret_key and self.insecure_tcp:
             raise ValueError("secret_key and insecure_tcp = true exclude each other: leave one out")
@@ -45,14 +45,14 @@ class TcpConfig(Section):
 
     @cached_property
     def secret(self) -> str:
-        """The daemon's secret key (Z85); "": it has none. Raises ValueError."""
+        """The daemon's secret key (Z85); "": there is none. Raises ValueError."""
         if not self.secret_key:
             return ""
         if not self.secret_key.startswith("/"):
-            raise ValueError(f"secret_key: {self.secret_key} is no absolute path")
+            raise ValueError(f"secret_key: {self.secret_key} is not an absolute path")
         try:
             if Path(self.secret_key).stat().st_mode & stat.S_IRWXO:
-                raise ValueError(f"secret_key: everybody may read {self.secret_key}: chmod o-rwx, and make another key")
+                raise ValueError(f"secret_key: everyone may read {self.secret_key}: chmod o-rwx, and make another key")
             return load_pair(self.secret_key)[1].decode()
         except AiodError as error:
             raise ValueError(f"secret_key: {error.strerror}") from error
@@ -63,7 +63,7 @@ class TcpConfig(Section):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host ("*": all of this machine's) and port to listen on."""
+        """Host ("*": all addresses of this machine) and port to listen on."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
@@ -89,6 +89,6 @@ class KeyConfig(Section):
         return user
 
     def owner(self, name: str) -> KeyOwner:
-        """What an engine is told."""
+        """The owner of this key, for the engines."""
         uid, gid, gids = groups_of_user(self.user) if self.user else (-1, -1, frozenset[int]())
         return KeyOwner(self.public_key, name, uid, gid, gids)

@@ -9,7 +9,7 @@ from aiod.engine_api.settings import UserLimits
 
 
 class UserConfig(Section):
-    """[users.NAME]: what one user may have in each engine, over all sessions."""
+    """[users.NAME]: limits of one user in each engine, over all its sessions."""
 
     sessions_max: int = Field(default=0, ge=0, le=65536, description="integer from 0 (no limit) to 65536 (sessions)")
     handles_max: int = Field(
@@ -38,6 +38,6 @@ class UserConfig(Section):
     burst_s: float = Field(default=0.1, ge=0.001, le=60, description="from 0.001 to 60 (seconds)")
 
     def settings(self) -> UserLimits:
-        """What an engine is told."""
+        """The limits for the engines."""
         plain = self.model_dump(exclude={"iops_max", "bytes_per_second_max", "burst_s"})
         return UserLimits(**plain, rate=rate_of(self))

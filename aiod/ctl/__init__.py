@@ -1,1 +1,1 @@
-"""aiodctl: looks into a running daemon, over the wire only."""
+"""aiodctl: inspects and controls a running daemon, over the wire only."""

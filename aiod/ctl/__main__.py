@@ -1,6 +1,6 @@
 """The command line of aiodctl.
 
-Exit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon reached.
+Exit status: 0 done, 1 the daemon refused, 2 usage, 3 no daemon reached.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ EXIT_REFUSED: Final = 1
 EXIT_UNREACHABLE: Final = 3
 
 _TABLE_COLUMNS_MIN: Final = 200
-"""Width where the output is no terminal: a table cut to 80 columns is of no use to anyone."""
+"""Width when the output is not a terminal, so that tables are not cut to 80 columns."""
 
 
 @dataclass
 class Options:
-    """What stands before the verb."""
+    """Options before the verb."""
 
     address: Address
     as_json: bool
@@ -53,20 +53,20 @@ class Options:
     default=5.0,
     show_default=True,
     metavar="SECONDS",
-    help="For an answer.",
+    help="Longest time to wait for an answer.",
 )
 @click.version_option(__version__, prog_name="aiodctl")
 @click.pass_context
 def main(context: click.Context, /, timeout_s: float, *, as_json: bool, **address: str | None) -> None:
-    """Look into a running aiod.
+    """Inspect and control a running aiod.
 
-    Exit status: 0 done, 1 the daemon said no, 2 usage, 3 no daemon reached.
+    Exit status: 0 done, 1 the daemon refused, 2 usage, 3 no daemon reached.
     """
     context.obj = Options(Address(**address), as_json, timeout_s)
 
 
 def _verb(name: str, summary: str, show: Callable[[dict[str, Any]], Iterator[Any]]) -> None:
-    """A verb without arguments of its own."""
+    """Add a verb without arguments."""
 
     @click.pass_obj
     def callback(options: Options, *, as_json: bool) -> None:
@@ -87,12 +87,12 @@ def _json_option() -> click.Option:
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="SECONDS",
-    help="Try again this long while no daemon answers.",
+    help="Retry for this time while no daemon answers.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
-    """Ask whether the daemon is there."""
+    """Check whether the daemon answers."""
     _answer(
         options,
         as_json or options.as_json,
@@ -101,23 +101,23 @@ def ping(options: Options, wait_s: float, *, as_json: bool) -> None:
     )
 
 
-_verb("stats", "Show engines, their pools, and latencies per operation.", tables.stats)
-_verb("exports", "Show what is served, and by which engine.", tables.exports)
-_verb("clients", "Show who is connected, and what each has done.", tables.clients)
-_verb("handles", "Show open files: whose, how, which failed. An order.", tables.handles)
-_verb("reload", "Read the configuration again, and say what it changes. An order.", tables.reload)
-_verb("version", "Show the daemon's version and the protocol's.", tables.version)
+_verb("stats", "Show the engines, their pools, and latencies per operation.", tables.stats)
+_verb("exports", "Show the exports, and the engine of each.", tables.exports)
+_verb("clients", "Show the connected clients, and statistics of each.", tables.clients)
+_verb("handles", "Show open files: client, mode, failed flushes. Requires control privileges.", tables.handles)
+_verb("reload", "Read the configuration again, and show the changes. Requires control privileges.", tables.reload)
+_verb("version", "Show the versions of the daemon and the protocol.", tables.version)
 
 
 @main.command()
-@click.option("--check", is_flag=True, help="Exit with 1 when a worker has other CPUs than its main thread.")
+@click.option("--check", is_flag=True, help="Exit with 1 if the CPUs of a worker differ from its main thread's.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.pass_obj
 def threads(options: Options, *, check: bool, as_json: bool) -> None:
     """Show every thread, its role and its CPUs.
 
-    Marked is every worker whose CPUs are not those of its engine's main thread: it was created before that was moved
-    (affinity = "inherit" leaves it there until it goes home), or somebody has moved it.
+    Workers whose CPUs differ from those of their engine's main thread are marked: they were created before the main
+    thread was moved (with affinity = "inherit" they stay until they exit), or they were moved by other means.
     """
     body = _answer(
         options, as_json or options.as_json, tables.threads, lambda: ask(options.address, "threads", options.timeout_s)
@@ -130,15 +130,15 @@ def threads(options: Options, *, check: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("engine", shell_complete=engine_names)
-@click.option("--min", "min_threads", type=int, metavar="N", help="Workers kept, whether there is work or not.")
-@click.option("--max", "max_threads", type=int, metavar="N", help="Workers at most.")
+@click.option("--min", "min_threads", type=int, metavar="N", help="Number of workers that stay when idle.")
+@click.option("--max", "max_threads", type=int, metavar="N", help="Most workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def pool(options: Options, engine: str, min_threads: int | None, max_threads: int | None, *, as_json: bool) -> None:
     """Change the limits of ENGINE's worker pool while it runs.
 
-    They last until the daemon is started again; conf/aiod.toml has the lasting ones (engine.NAME.max_threads). Surplus
-    workers leave when their request is done. An order: see control_groups.
+    The limits last until the daemon is restarted; engine.NAME.max_threads in aiod.toml is permanent. Surplus workers
+    exit when their request is done. Requires control privileges: see control_groups.
     """
     limits = {"min_threads": min_threads, "max_threads": max_threads}
     given = {name: value for name, value in limits.items() if value is not None}
@@ -157,9 +157,10 @@ def pool(options: Options, engine: str, min_threads: int | None, max_threads: in
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 @click.pass_obj
 def requests(options: Options, engine: str | None, *, as_json: bool) -> None:
-    """Show what is in service in ENGINE, or in all: the oldest requests first, 1000 at most.
+    """Show the active requests of ENGINE, or of all engines: the oldest first, at most 1000.
 
-    What hangs is at the top, with the worker that it holds. What waits for a worker is counted. An order.
+    Requests that hang are at the top, each with its worker. Queued requests are only counted. Requires control
+    privileges.
     """
     given = {"engine": engine} if engine is not None else {}
     _answer(
@@ -174,10 +175,10 @@ def requests(options: Options, engine: str | None, *, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def drain(options: Options, *, as_json: bool) -> None:
-    """Have the daemon finish what is in flight and end, as SIGTERM does; return when it is gone.
+    """Drain and stop the daemon, as SIGTERM does; return when it has stopped.
 
-    What has been accepted is completed, and its client told, for drain_timeout_s at most. An order: for root, the
-    daemon's own user and members of control_groups.
+    Accepted requests are completed, and answered, for at most drain_timeout_s. Requires control privileges: root, the
+    daemon's own user and members of control_groups have them.
     """
     _answer(
         options,
@@ -194,8 +195,8 @@ def drain(options: Options, *, as_json: bool) -> None:
 def kick(options: Options, client: str, *, as_json: bool) -> None:
     """End the session of CLIENT, named as `aiodctl clients` shows it.
 
-    Its requests at work complete unheard, its files are closed. It may connect again. An order: for root,
-    the daemon's own user and members of control_groups.
+    Its active requests complete without an answer, and its files are closed. The client may connect again. Requires
+    control privileges: root, the daemon's own user and members of control_groups have them.
     """
     _answer(
         options,
@@ -219,34 +220,45 @@ class Size(click.ParamType[int]):
         unit = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(text[-1:].lower(), 1)
         digits = text[:-1] if unit > 1 else text
         if not digits.isdecimal() or int(digits) == 0:
-            self.fail(f"{text!r} is no size; write 4096, 4k, 1M or 1G", param, ctx)
+            self.fail(f"{text!r} is not a size; write 4096, 4k, 1M or 1G", param, ctx)
         return int(digits) * unit
 
 
 @main.command()
 @click.argument("export", required=False, shell_complete=export_names)
-@click.option("--rw", "kind", type=click.Choice(KINDS), default="randread", show_default=True, help="What is done.")
+@click.option("--rw", "kind", type=click.Choice(KINDS), default="randread", show_default=True, help="Kind of requests.")
 @click.option(
-    "--bs", "block_bytes", type=Size(), default="4k", show_default=True, metavar="SIZE", help="Of one request."
+    "--bs", "block_bytes", type=Size(), default="4k", show_default=True, metavar="SIZE", help="Size of each request."
 )
 @click.option(
-    "--size", "file_bytes", type=Size(), default="64M", show_default=True, metavar="SIZE", help="Of the file."
+    "--size", "file_bytes", type=Size(), default="64M", show_default=True, metavar="SIZE", help="Size of the file."
 )
-@click.option("--depth", type=click.IntRange(1, 4096), default=32, show_default=True, metavar="N", help="At once.")
 @click.option(
-    "--seconds", type=click.FloatRange(0, 3600, min_open=True), default=5.0, show_default=True, metavar="S", help="For."
+    "--depth", type=click.IntRange(1, 4096), default=32, show_default=True, metavar="N", help="Requests in flight."
 )
-@click.option("--direct", is_flag=True, help="Past the page cache (O_DIRECT).")
 @click.option(
-    "--transport", type=click.Choice(["auto", "ring", "zmq"]), default="auto", show_default=True, help="Which wire."
+    "--seconds",
+    type=click.FloatRange(0, 3600, min_open=True),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Duration.",
+)
+@click.option("--direct", is_flag=True, help="Bypass the page cache (O_DIRECT).")
+@click.option(
+    "--transport",
+    type=click.Choice(["auto", "ring", "zmq"]),
+    default="auto",
+    show_default=True,
+    help="Shared-memory ring or ZeroMQ.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def bench(options: Options, /, export: str | None, seconds: float, *, as_json: bool, **work: Any) -> None:
-    """Measure the running daemon with a file of its own in EXPORT.
+    """Measure the running daemon with a temporary file in EXPORT.
 
-    EXPORT is a directory that may be written to; the first one if it is not given. The file is removed at the end.
-    Other clients' work is part of what is measured, and this is part of theirs.
+    EXPORT is a writable directory; by default the first one. The file is removed at the end. Requests of other clients
+    influence the result, and this command slows those down.
     """
     silent = as_json or options.as_json
     _answer(
@@ -259,13 +271,13 @@ def bench(options: Options, /, export: str | None, seconds: float, *, as_json: b
 
 def _answer(
     options: Options,
-    as_json: bool,  # noqa: FBT001 - an option of the user's, handed on
+    as_json: bool,  # noqa: FBT001 - the user's option
     show: Callable[[dict[str, Any]], Iterator[Any]],
-    question: Callable[[], dict[str, Any]],
+    ask_daemon: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
-    """Put `question`, print the answer and return it; or say what went wrong, and exit."""
+    """Print the answer of `ask_daemon`, and return it; on an error, print it and exit."""
     try:
-        body = question()
+        body = ask_daemon()
     except (ConnectionError, TimeoutError) as error:
         where = f" at {options.address.endpoint}" if options.address.endpoint else ""
         click.echo(f"aiodctl: no daemon reached{where}: {error.strerror or error}", err=True)
@@ -276,7 +288,7 @@ def _answer(
     if as_json:
         click.echo(json.dumps(body, indent=2))
         return body
-    # Names that clients chose are data, not markup.
+    # Names that clients chose must not be taken as markup.
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=_TABLE_COLUMNS_MIN)

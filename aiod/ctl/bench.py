@@ -1,6 +1,6 @@
-"""A quick look at how fast a running daemon is for one client of this kind: asyncio, so many requests at once.
+"""A quick benchmark of a running daemon with one asyncio client and a fixed number of requests in flight.
 
-It is the daemon and this client together that are measured: `aiod-bench` (C) has less of the client in it.
+It measures daemon and client together; the client is a smaller part of it in `aiod-bench` (C).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What is to be done."""
+    """Parameters of a run."""
 
     export: str
     kind: str
@@ -49,20 +49,20 @@ class Work:
 
 @dataclass(slots=True)
 class Tally:
-    """What has been done so far."""
+    """Counters of a run."""
 
     operations: int = 0
     latencies: Counter[int] = field(default_factory=Counter)
-    """How many took so many nanoseconds, rounded down to one part in 32."""
+    """Number of operations by latency (ns), rounded down to one part in 32."""
 
     def add(self, nanoseconds: int) -> None:
-        """One more operation."""
+        """Count an operation."""
         self.operations += 1
         shift = max(0, nanoseconds.bit_length() - _PRECISION_BITS)
         self.latencies[nanoseconds >> shift << shift] += 1
 
     def quantiles_us(self) -> dict[str, float]:
-        """p50, p99, p999 and max."""
+        """p50, p99, p999 and max of the latencies (µs)."""
         ordered = sorted(self.latencies.items())
         result: dict[str, float] = {}
         for name, share in _QUANTILES.items():
@@ -76,9 +76,9 @@ class Tally:
 
 
 def measure(address: Address, work: Work, timeout_s: float, progress: Callable[[float, Tally], None]) -> dict[str, Any]:
-    """Make a file in the export, work on it, remove it; the figures. `progress(seconds, tally)` is told now and then.
+    """Create a file in the export, measure requests on it, and remove it. Calls `progress(seconds, tally)` meanwhile.
 
-    Raises OSError when the daemon refuses a part of it, or is gone.
+    Raises OSError when the daemon refuses a request, or has gone.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_measure(address, work, timeout_s, progress))
@@ -99,13 +99,13 @@ async def _measure(
                     elapsed_s, tally = await _work(file, work, progress)
                 used_s = cpu()
             finally:
-                with contextlib.suppress(OSError):  # what went wrong before says more
+                with contextlib.suppress(OSError):  # an earlier error is more useful
                     await client.remove(path)
     return _figures(work, elapsed_s, tally, used_s)
 
 
 async def _fill(file: aio.File, nbytes: int) -> None:
-    """Real bytes: a hole would be read from nowhere."""
+    """Write real data: reading a hole would not touch the disk."""
     data = os.urandom(_MIB)
     for offset in range(0, nbytes, _MIB):
         await file.pwrite(data[: min(_MIB, nbytes - offset)], offset)
@@ -129,27 +129,27 @@ async def _work(file: aio.File, work: Work, progress: Callable[[float, Tally], N
             await operation
             tally.add(time.perf_counter_ns() - began_ns)
 
-    async def tell() -> None:
+    async def report() -> None:
         while True:
             await asyncio.sleep(_PERIOD_S)
             progress(time.monotonic() - began_s, tally)
 
-    telling = asyncio.create_task(tell())
+    reporting = asyncio.create_task(report())
     try:
         await asyncio.gather(*(one() for _ in range(work.depth)))
     finally:
-        telling.cancel()
+        reporting.cancel()
     return time.monotonic() - began_s, tally
 
 
 def _is_read(kind: str) -> bool:
     if kind == "randrw":
-        return random.random() < _READ_SHARE  # noqa: S311 - a mix of work, no secret
+        return random.random() < _READ_SHARE  # noqa: S311 - not for secrets
     return kind in {"read", "randread"}
 
 
 def _offsets(work: Work) -> Iterator[int]:
-    """Where each operation goes: block after block and around again, or anywhere."""
+    """Offsets of the operations: sequential with wrap-around, or random."""
     blocks = max(1, work.file_bytes // work.block_bytes)
     if work.kind.startswith("rand"):
         while True:
@@ -160,7 +160,7 @@ def _offsets(work: Work) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _cpu_of(pids: list[int]) -> Iterator[Callable[[], dict[str, float | None]]]:
-    """A function that says how many seconds of CPU this process and those have used since; None: not told."""
+    """A function that returns the CPU seconds of this process and of `pids` since then; None: unknown."""
     before = _cpu_now(pids)
 
     def used() -> dict[str, float | None]:
@@ -181,7 +181,7 @@ def _cpu_of_processes(pids: list[int]) -> float | None:
     try:
         times = [psutil.Process(pid).cpu_times() for pid in pids]
     except psutil.Error:
-        return None  # of another pid namespace, or gone
+        return None  # in another pid namespace, or gone
     return sum(time.user + time.system for time in times)
 
 

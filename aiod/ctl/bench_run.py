@@ -1,4 +1,4 @@
-"""aiodctl bench: which export, and a line that says how far it is, while bench.py measures."""
+"""aiodctl bench: chooses the export, and shows progress while bench.py measures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS: Final = ("randread", "randwrite", "randrw", "read", "write")
 def run_bench(
     address: Address, export: str | None, seconds: float, timeout_s: float, console: Console, **work: Any
 ) -> dict[str, Any]:
-    """The figures. Raises OSError when the daemon says no, or is gone."""
+    """Run the benchmark; its results. Raises OSError when the daemon refuses, or has gone."""
     from aiod.ctl.bench import Work, measure  # noqa: PLC0415 - no other verb needs an event loop
 
     wanted = Work(export=export or _first_export(address, timeout_s), seconds=seconds, **work)
@@ -29,18 +29,18 @@ def run_bench(
         raise OSError(errno.EINVAL, f"--bs {wanted.block_bytes} is larger than --size {wanted.file_bytes}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as line:
-        task = line.add_task("making the file", total=seconds)
+        task = line.add_task("creating the file", total=seconds)
 
-        def tell(elapsed_s: float, tally: Tally) -> None:
+        def report(elapsed_s: float, tally: Tally) -> None:
             line.update(task, completed=elapsed_s, description=f"{tally.operations / elapsed_s:,.0f} IOPS")
 
-        return measure(address, wanted, timeout_s, tell)
+        return measure(address, wanted, timeout_s, report)
 
 
 def _first_export(address: Address, timeout_s: float) -> str:
-    """One where a file can be made, as far as the daemon tells."""
+    """The first export that is not read-only."""
     exports = ask(address, "exports", timeout_s)["exports"]
     for export in exports:
         if not export["read_only"]:
             return str(export["name"])
-    raise OSError(errno.EROFS, "every export is read-only: there is none to make a file in")
+    raise OSError(errno.EROFS, "every export is read-only: there is none to create a file in")

@@ -1,4 +1,4 @@
-"""What the shell's completion asks the running daemon for."""
+"""Shell completion of names, which the running daemon is asked for."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     import click
 
 _TIMEOUT_S: Final = 0.5
-"""Somebody has pressed a key, and waits."""
+"""Short, since the user has pressed a key and waits."""
 
 
 def engine_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """The engines of the daemon that the command line names so far; none when it does not answer."""
-    # The one verb that names every engine and needs no answer from any of them.
+    """Names of the engines; none if the daemon does not answer."""
+    # The verb that returns the name of every engine and needs no answer from any of them.
     return _names(context, "threads", "engines", incomplete)
 
 
 def export_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Its exports, alike."""
+    """Names of the exports; none if the daemon does not answer."""
     return _names(context, "exports", "exports", incomplete)
 
 

@@ -1,4 +1,4 @@
-"""Asking the daemon: one verb, one answer."""
+"""Asks the daemon: one verb, one answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RETRY_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How the daemon is reached: the arguments of aiod_client.connect(), None being what that makes of it."""
+    """How to reach the daemon: arguments of aiod_client.connect(), with its defaults for None."""
 
     endpoint: str | None = None
     key: str | None = None
@@ -24,7 +24,7 @@ class Address:
 def ask(address: Address, verb: str, timeout_s: float, **arguments: Any) -> Any:
     """The body of the daemon's answer.
 
-    Raises DaemonUnreachableError or TimeoutError when no daemon answers, another OSError with what it said against it.
+    Raises DaemonUnreachableError or TimeoutError when no daemon answers, another OSError with the daemon's refusal.
     """
     with aiod_client.connect(
         address.endpoint, key=address.key, server_key=address.server_key, timeout=timeout_s
@@ -33,27 +33,27 @@ def ask(address: Address, verb: str, timeout_s: float, **arguments: Any) -> Any:
 
 
 def drain(address: Address, timeout_s: float) -> Any:
-    """Have the daemon finish what is in flight and end; returns when nothing answers there, or another daemon does.
+    """Drain and stop the daemon; returns when no daemon answers any more, or another one does.
 
-    Raises as `ask`, and TimeoutError when it is there still after its own time and `timeout_s`.
+    Raises as `ask`, and TimeoutError when it still answers after its drain timeout and `timeout_s`.
     """
-    told = ask(address, "drain", timeout_s)
-    deadline_s = time.monotonic() + told["drain_timeout_s"] + timeout_s
+    answer = ask(address, "drain", timeout_s)
+    deadline_s = time.monotonic() + answer["drain_timeout_s"] + timeout_s
     while time.monotonic() < deadline_s:
         try:
-            if ask(address, "ping", timeout_s)["pid"] != told["pid"]:
-                return told
+            if ask(address, "ping", timeout_s)["pid"] != answer["pid"]:
+                return answer
         except OSError:
-            return told
+            return answer
         time.sleep(RETRY_S)
-    raise TimeoutError(errno.ETIMEDOUT, f"the daemon (pid {told['pid']}) was told to drain, and is still there")
+    raise TimeoutError(errno.ETIMEDOUT, f"the daemon (pid {answer['pid']}) is draining, and has not stopped in time")
 
 
 def ask_until(address: Address, verb: str, wait_s: float, timeout_s: float) -> Any:
-    """As `ask`, trying again for `wait_s` seconds while no daemon answers; without, once for `timeout_s`."""
+    """As `ask`, but retry for `wait_s` seconds while no daemon answers; with 0, ask once."""
     deadline_s = time.monotonic() + wait_s
     while True:
-        # One that accepts and does not answer (stopped, say) must not make the wait longer than asked for.
+        # A daemon that accepts the connection and does not answer (SIGSTOP) must not make the wait longer.
         left_s = max(deadline_s - time.monotonic(), RETRY_S) if wait_s else timeout_s
         try:
             return ask(address, verb, min(timeout_s, left_s))

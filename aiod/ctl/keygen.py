@@ -21,22 +21,22 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     default=Path(),
     metavar="DIR",
-    help="Where the files go; the current one by default.",
+    help="Directory of the files; by default the current one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def keygen(name: str, directory: Path, *, as_json: bool) -> None:
-    """Make a pair of keys: NAME.key, to be given away, and NAME.key_secret, which nobody else may read.
+    """Make a pair of keys: NAME.key, the public one, and NAME.key_secret, which only its owner may read.
 
-    The daemon's own secret key is named by secret_key in the [tcp] section of aiod.toml; clients get the public one.
-    Of a client, the public key goes into a [keys.NAME] section. Nothing is overwritten.
+    The daemon's secret key is named by secret_key in the [tcp] section of aiod.toml; clients get its public key. A
+    client's public key goes into a [keys.NAME] section. Existing files are not overwritten.
     """
     from zmq.auth import create_certificates, load_certificate  # noqa: PLC0415 - no other verb needs it
 
     if not _NAME.fullmatch(name):
-        raise click.UsageError(f"{name!r} is no name: letters, digits, '.', '_' and '-', at most 64")
+        raise click.UsageError(f"{name!r} is not a name: letters, digits, '.', '_' and '-', at most 64")
     for path in (directory / f"{name}.key", directory / f"{name}.key_secret"):
         if path.exists():
-            click.echo(f"aiodctl: {path} is there already: remove it, or choose another name", err=True)
+            click.echo(f"aiodctl: {path} exists already: remove it, or choose another name", err=True)
             sys.exit(1)
     umask = os.umask(0o077)
     try:

@@ -1,4 +1,4 @@
-"""What the daemon answers, as tables for people. Units stand in the headers."""
+"""The daemon's answers as tables. The headers have the units."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECONDS_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
 def size(count: float) -> str:
-    """Bytes as people read them: "1.5 MiB"."""
+    """Bytes in a readable unit: "1.5 MiB"."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < _KIB:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -24,7 +24,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: "2.5 h"."""
+    """Seconds in a readable unit: "2.5 h"."""
     for length, unit in _SECONDS_UNITS:
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
@@ -39,17 +39,17 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def ping(body: dict[str, Any]) -> Iterator[Any]:
-    """One line."""
+    """Version, pid and uptime of the daemon."""
     yield f"aiod {body['version']} (pid {body['pid']}) is up for {duration(body['uptime_s'])}"
 
 
 def version(body: dict[str, Any]) -> Iterator[Any]:
-    """One line."""
+    """Versions of the daemon and the protocol."""
     yield f"aiod {body['version']}, protocol version {', '.join(map(str, body['protocol_versions']))}"
 
 
 def stats(body: dict[str, Any]) -> Iterator[Any]:
-    """Engines, their pools, and each one's operations."""
+    """The engines, their pools, and their operations."""
     yield f"aiod {body['version']} (pid {body['pid']}), up for {duration(body['uptime_s'])}"
     pools = _table(
         "engines", "name", "pid", "state", "threads", "idle", "min", "max", "stuck", "created", "failed", "queued",
@@ -70,7 +70,7 @@ def stats(body: dict[str, Any]) -> Iterator[Any]:
     yield pools
     spawners = _table(
         "spawners", "engine", "for bursts", "for min_threads", "on retry", "failed", "longest chain", "threads peak",
-        *(f"owed to running {quantile} (µs)" for quantile in ("p50", "p99", "max")),
+        *(f"spawn latency {quantile} (µs)" for quantile in ("p50", "p99", "max")),
     )  # fmt: skip
     for engine in body["engines"]:
         if "created_for" in engine["pool"]:
@@ -90,7 +90,7 @@ def _spawner(pool: dict[str, Any]) -> Iterator[str]:
 
 
 def pool(body: dict[str, Any]) -> Iterator[Any]:
-    """One line."""
+    """The new limits of a pool."""
     figures = body["pool"]
     yield (
         f"engine {body['engine']}: min_threads {figures['min_threads']}, max_threads {figures['max_threads']}, "
@@ -143,7 +143,7 @@ def ranges(numbers: list[int]) -> str:
 
 
 def exports(body: dict[str, Any]) -> Iterator[Any]:
-    """What is served, and by which engine."""
+    """The exports, and the engine of each."""
     table = _table("exports", "name", "path", "access", "engine", "state")
     for export in body["exports"]:
         access = ("read-only" if export["read_only"] else "read, write") + (", direct" if export["direct"] else "")
@@ -152,7 +152,7 @@ def exports(body: dict[str, Any]) -> Iterator[Any]:
 
 
 def clients(body: dict[str, Any]) -> Iterator[Any]:
-    """Who is connected, and what each has done."""
+    """The connected clients, and statistics of each."""
     table = _table(
         "clients", "id", "engine", "pid", "uid", "software", "by", "files", "in flight", "age", "idle", "operations",
         "bytes", "errors", "latency p50 (µs)", "p99 (µs)",
@@ -164,7 +164,7 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
             client["id"],
             client["engine"],
             *(str(client[key]) for key in ("pid", "uid", "software")),
-            _way(client),
+            _connection(client),
             *(str(client[key]) for key in ("handles", "inflight")),
             duration(client["age_s"]),
             duration(client["idle_s"]),
@@ -176,8 +176,8 @@ def clients(body: dict[str, Any]) -> Iterator[Any]:
     yield table
 
 
-def _way(client: dict[str, Any]) -> str:
-    """How a client is connected; over tcp, with whose key or from where."""
+def _connection(client: dict[str, Any]) -> str:
+    """How a client is connected; for tcp with its key or address."""
     if client["ring"]:
         return "ring"
     if client["key"] or client["uid"] < 0:
@@ -186,8 +186,8 @@ def _way(client: dict[str, Any]) -> str:
 
 
 def drain(body: dict[str, Any]) -> Iterator[Any]:
-    """That it is gone."""
-    yield f"aiod (pid {body['pid']}) has drained, and is gone"
+    """The end of a drain."""
+    yield f"aiod (pid {body['pid']}) has drained and stopped"
 
 
 def handles(body: dict[str, Any]) -> Iterator[Any]:
@@ -209,8 +209,8 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
 
 
 def requests(body: dict[str, Any]) -> Iterator[Any]:
-    """What is in service, and how much waits."""
-    table = _table("requests in service", "client", "engine", "age", "operation", "file", "offset", "bytes", "worker")
+    """The active requests, and the number of queued ones."""
+    table = _table("active requests", "client", "engine", "age", "operation", "file", "offset", "bytes", "worker")
     for request in body["requests"]:
         table.add_row(
             request["client"],
@@ -228,7 +228,7 @@ def requests(body: dict[str, Any]) -> Iterator[Any]:
 
 
 def bench(body: dict[str, Any]) -> Iterator[Any]:
-    """What was measured."""
+    """The results of a benchmark."""
     cpu = body["cpu_us_per_operation"]
     what = f"{body['rw']} in {body['export']}: {size(body['block_bytes'])}, depth {body['depth']}"
     table = _table(
@@ -252,24 +252,24 @@ def bench(body: dict[str, Any]) -> Iterator[Any]:
 
 
 def kick(body: dict[str, Any]) -> Iterator[Any]:
-    """Whose session was ended."""
+    """The session that was ended."""
     yield f"ended the session of client {body['client']} (engine {', '.join(body['engines'])})"
 
 
 def reload(body: dict[str, Any]) -> Iterator[Any]:
-    """What a reload has changed, and what it has not."""
+    """The changes of a reload: those applied, and those that need a restart."""
     for change in body["changed"]:
         yield change
     for change in body["restart"]:
         yield f"{change}: needs a restart"
     for engine in body["late"]:
-        yield f"engine {engine} does not answer: it is told when it does"
+        yield f"engine {engine} does not answer: it will get the changes later"
     if not body["changed"] and not body["restart"]:
         yield "nothing to change"
 
 
 def _mode(handle: dict[str, Any]) -> str:
-    """How it was opened: "read, write, direct"."""
+    """Mode of an open file: "read, write, direct"."""
     written = "append" if handle["append"] else "write"
     named = {"read": handle["readable"], written: handle["writable"], "direct": handle["direct"]}
     return ", ".join(name for name, present in named.items() if present)

@@ -73,7 +73,7 @@ class Transports:
         if self._curve is not None and settings.tcp is not None:
             self._curve.owners = settings.tcp.owners
         for router in self._routers:
-            router.shut_down_strangers()
+            router.shut_down_unknown_keys()
 
     @property
     def paused(self) -> bool:

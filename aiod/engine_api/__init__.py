@@ -1,1 +1,1 @@
-"""What supervisor and engine share to speak with each other: settings, control channel, descriptor store."""
+"""The interface between supervisor and engine: settings, control channel, descriptor store messages."""

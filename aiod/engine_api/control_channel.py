@@ -1,7 +1,7 @@
 """The control channel between the supervisor and one engine: length-prefixed msgpack maps on a socketpair.
 
-The supervisor asks `{"id": n, "verb": ...}`, the engine answers `{"id": n, "ok": bool, "body": ..., "error": sentence}`
-and tells events `{"event": name, ...}` without an id. End of file means that the other end is gone.
+The supervisor asks `{"id": n, "verb": ...}`; the engine answers `{"id": n, "ok": bool, "body": ..., "error": message}`,
+and sends events `{"event": name, ...}` without an id. End of file means that the other process has gone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import socket
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Largest message (bytes): the `clients` answer of a thousand sessions with their histograms stays far below."""
+"""Largest message (bytes). The `clients` answer of a thousand sessions with their histograms is far smaller."""
 
 _LENGTH: Final = struct.Struct("<I")
 
@@ -24,11 +24,11 @@ Message = dict[str, Any]
 
 
 class ChannelError(OSError):
-    """The other end sent something that is no message of this channel; the channel cannot go on."""
+    """The other end has sent a malformed message, and the channel is unusable."""
 
 
 class Channel:
-    """One end of a control channel. Main loop thread only; iterate it from one task, send from any."""
+    """One end of a control channel. Main loop thread only; one task may iterate over it, any may send."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -36,16 +36,16 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> Self:
-        """The channel on `end` of a socketpair, which belongs to the channel from now on."""
+        """A channel on `end` of a socketpair; the channel owns it from now on."""
         reader, writer = await asyncio.open_connection(sock=end)
         return cls(reader, writer)
 
     async def send(self, message: Message) -> None:
-        """Send one message. Raises ConnectionError when the other end is gone."""
+        """Send one message. Raises ConnectionError when the other process has gone."""
         packed: bytes = msgpack.packb(message, use_bin_type=True)
         if len(packed) > MESSAGE_BYTES_MAX:
             raise ChannelError(f"a control message of {len(packed)} bytes: at most {MESSAGE_BYTES_MAX} are accepted")
-        # One write call, so that messages of several tasks never mix.
+        # One call of write(), so that messages of several tasks never interleave.
         self._writer.write(_LENGTH.pack(len(packed)) + packed)
         await self._writer.drain()
 
@@ -53,9 +53,9 @@ class Channel:
         return self
 
     async def __anext__(self) -> Message:
-        """The next message; the iteration ends when the other end is gone, even in the middle of a message.
+        """The next message. The iteration ends at end of file, even in the middle of a message.
 
-        Raises ChannelError for what is no message.
+        Raises ChannelError for a malformed message.
         """
         try:
             (length,) = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))
@@ -67,7 +67,7 @@ class Channel:
         return _unpack(packed)
 
     def close(self) -> None:
-        """Close this end; what was sent before still goes out. Idempotent."""
+        """Close this end; messages sent before are still delivered. Idempotent."""
         self._writer.close()
 
 
@@ -75,7 +75,7 @@ def _unpack(packed: bytes) -> Message:
     try:
         message = msgpack.unpackb(packed, strict_map_key=False)
     except (ValueError, msgpack.exceptions.UnpackException) as error:
-        raise ChannelError(f"a control message that is not msgpack: {error}") from error
+        raise ChannelError(f"a control message is not msgpack: {error}") from error
     if not isinstance(message, dict):
         raise ChannelError(f"a control message must be a map, not {type(message).__name__}")
     return message

@@ -1,4 +1,4 @@
-"""What the supervisor has multiprocessing start: so that the supervisor itself need not import the engine."""
+"""The entry that multiprocessing calls in an engine process, so that the supervisor need not import the engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def engine_main(settings: EngineSettings, control: socket.socket, fd_store: socket.socket) -> None:
-    """Be an engine process until the other end of `control` says stop or is gone."""
+    """Run an engine until the other end of `control` says stop, or is closed."""
     from aiod.engine.process import main  # noqa: PLC0415 - in the new process only
 
     main(settings, control, fd_store)

@@ -1,6 +1,6 @@
-"""What one engine process is told at its start. Standard library only: the engine never imports pydantic.
+"""The settings of one engine process. Standard library only: the engine never imports pydantic.
 
-Every number's default lives in `aiod.config`; nothing here has one, so that no second home of defaults can arise.
+All defaults are in `aiod.config`; nothing here has one, so that there is one place for them.
 """
 
 from __future__ import annotations
@@ -14,90 +14,90 @@ _SETS: Final = ("uids", "gids", "keys")
 
 
 class RateLimits(NamedTuple):
-    """How much may be done; 0: no limit."""
+    """Limits of a rate; 0: no limit."""
 
     per_second: int
-    """Requests."""
+    """Requests per second."""
     bytes_per_second: int
     burst_ms: int
-    """What may be saved up of either."""
+    """Unused allowance that may accumulate, as time at the full rate."""
 
 
 class ExportSettings(NamedTuple):
-    """One export as its engine sees it."""
+    """Settings of one export."""
 
     path: str
     """Absolute path of a directory, a regular file or a block device."""
     read_only: bool
     direct: bool
-    """Every file is opened with O_DIRECT."""
+    """Open every file with O_DIRECT."""
     ioctls: tuple[tuple[int, int], ...]
-    """The ioctls that clients may send: number, and bytes of the argument."""
+    """The ioctls that clients may send: number, and size of the argument (bytes)."""
     create: bool
-    """Files and directories may be made in it."""
+    """Whether files and directories may be created in it."""
     create_mode: int
-    """Permission bits of the files made; -1: what the client asks for, less the umask."""
+    """Permission bits of new files; -1: those of the request, without the umask's."""
     create_uid: int
-    """Whose they are; -1: the daemon's."""
+    """Owner of new files; -1: the daemon's user."""
     create_gid: int
     max_file_bytes: int
     """0: no limit."""
     symlinks: bool
-    """Symbolic links are followed, within the export."""
+    """Whether symbolic links are followed, within the export."""
     uids: frozenset[int]
-    """Who may use it; with empty `gids` and `keys` as well: everybody."""
+    """Users that may use it. If `gids` and `keys` are empty as well, everyone may."""
     gids: frozenset[int]
     keys: frozenset[str]
-    """Names of the CURVE keys that may, too."""
+    """Names of the CURVE keys that may use it."""
     rate: RateLimits
     ioprio: int
-    """As ioprio_set(2) has it; 0: none."""
+    """I/O priority, in the form of ioprio_set(2); 0: none."""
     as_client: bool
-    """Opens, and what is done to names, are the client's in the kernel's eyes."""
+    """Whether the kernel checks the client's permissions at opens and directory operations."""
 
     def admits(self, uid: int, gids: frozenset[int], key: str) -> bool:
-        """Whether a client of `uid` and these groups, or that holds `key`, may use it. Root is no exception."""
-        everybody = not (self.uids or self.gids or self.keys)
-        return everybody or uid in self.uids or key in self.keys or not self.gids.isdisjoint(gids)
+        """Whether a client with this uid, these groups and this key may use it. Root is no exception."""
+        everyone = not (self.uids or self.gids or self.keys)
+        return everyone or uid in self.uids or key in self.keys or not self.gids.isdisjoint(gids)
 
     def to_message(self) -> dict[str, Any]:
-        """For the control channel: what `from_message` takes."""
+        """For the control channel; see `from_message`."""
         return self._asdict() | {name: sorted(getattr(self, name)) for name in _SETS}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
-        """The settings that were sent."""
+        """The settings in a message of `to_message`."""
         ioctls = tuple((number, size) for number, size in message["ioctls"])
         sets = {name: frozenset(message[name]) for name in _SETS}
         return cls(**message | {"ioctls": ioctls, "rate": RateLimits(*message["rate"])} | sets)
 
 
 class KeyOwner(NamedTuple):
-    """Who holds a CURVE key."""
+    """The owner of a CURVE key."""
 
     public_key: str
     """Z85."""
     name: str
     uid: int
-    """The user of this host that it stands for; -1: none."""
+    """The user of this host that the key stands for; -1: none."""
     gid: int
     gids: frozenset[int]
     """Groups of that user."""
 
 
 class TcpSettings(NamedTuple):
-    """How an engine serves clients of other hosts."""
+    """How to serve clients of other hosts."""
 
     host: str
     port: int
-    """0: any that is free."""
+    """0: any free port."""
     secret_key: str
-    """The daemon's, Z85; "": no keys, and everybody may connect."""
+    """The daemon's secret key (Z85); "": there are no keys, and anyone may connect."""
     owners: dict[str, KeyOwner]
-    """Who may connect, by public key."""
+    """The clients, by public key."""
 
     def to_message(self) -> list[Any]:
-        """For the control channel: what `from_message` takes."""
+        """For the control channel; see `from_message`."""
         return [
             self.host,
             self.port,
@@ -107,33 +107,33 @@ class TcpSettings(NamedTuple):
 
     @classmethod
     def from_message(cls, message: list[Any]) -> Self:
-        """The settings that were sent."""
+        """The settings in a message of `to_message`."""
         host, port, secret_key, owners = message
         known = [KeyOwner(key, name, uid, gid, frozenset(gids)) for key, name, uid, gid, gids in owners]
         return cls(host, port, secret_key, {owner.public_key: owner for owner in known})
 
     def __repr__(self) -> str:
-        """Without the secret."""
+        """A text without the secret key."""
         return f"TcpSettings({self.host}:{self.port}, {len(self.owners)} keys)"
 
 
 class UserLimits(NamedTuple):
-    """What one user may have in an engine, over all sessions; 0: no limit."""
+    """Limits of one user over all its sessions in an engine; 0: no limit."""
 
     sessions_max: int
     handles_max: int
     requests_max: int
-    """In flight, as promised to the sessions by their credit."""
+    """Requests in flight, as granted to the sessions as credit."""
     bytes_max: int
     rings_max: int
     ring_bytes_max: int
     messages_per_second_max: int
     rate: RateLimits
-    """Of its requests."""
+    """Rate limits of its requests."""
 
     @classmethod
     def from_message(cls, message: list[Any]) -> Self:
-        """The limits that were sent."""
+        """The limits in a message."""
         *limits, rate = message
         return cls._make([*limits, RateLimits(*rate)])
 
@@ -146,7 +146,7 @@ class EngineSettings:
     runtime_dir: str
     """Absolute path of the directory with the sockets and lock files."""
     incarnation: int
-    """Unique per start of an engine process; part of its endpoint's name."""
+    """Unique for each start of an engine process; part of its endpoint's name."""
     log_level: str
     """debug, info, warning or error."""
     exports: dict[str, ExportSettings]
@@ -156,59 +156,59 @@ class EngineSettings:
     min_threads: int
     idle_timeout_ms: int
     cpus: tuple[int, ...]
-    """CPUs the main thread is pinned to; empty: as inherited from the supervisor."""
+    """CPUs that the main thread is pinned to; empty: it inherits the supervisor's."""
     affinity: str
-    """"inherit" (newborn workers only) or "follow" (living workers are moved too)."""
+    """"inherit" (affects new workers only) or "follow" (living workers are moved too)."""
     spawn_retry_ms: int
     reserve_threads: int
-    """Workers for sessions with nothing in service."""
+    """Workers reserved for sessions without an active request."""
     slow_request_ms: int
-    """A request in service for longer is slow, and its worker stuck; 0: never."""
+    """A request that is active for longer is slow, and its worker stuck; 0: never."""
     stuck_threads_max: int
-    """Stuck workers that are replaced, beyond max_threads."""
+    """Most extra workers, beyond max_threads, that replace stuck ones."""
     open_timeout_ms: int
-    """An open or a name that has not ended by then is answered; 0: never."""
+    """Timeout of an open or directory operation; 0: none."""
     active_max: int
-    """Requests of one session in service; 0: no limit."""
+    """Most active requests of one session; 0: no limit."""
     active_bytes_max: int
     inline_read_max: int
     """Largest read (bytes) tried inline with RWF_NOWAIT."""
     buffer_cache_max: int
-    """Most bytes of free buffers kept for reuse."""
+    """Most bytes of free buffers that are kept for reuse."""
     bytes_inflight_max: int
-    """Above this many bytes in flight the engine stops reading its socket until completions come."""
+    """Above this number of bytes in flight, the engine stops reading its sockets until requests complete."""
     memory_max: int
-    """Resident bytes above which the engine ends its sessions and rebinds under a new endpoint name."""
+    """Above this number of resident bytes, the engine ends sessions (engine/memory_guard.py)."""
 
     rings_max: int
-    """Shared-memory rings at once; 0: none."""
+    """Most shared-memory rings; 0: none are allowed."""
     ring_bytes_max: int
-    """Bytes of their memory."""
+    """Most bytes of their memory."""
     ring_poll_max_us: int
-    """The longest that the poller looks at the rings before it sleeps."""
+    """Longest time that the poller spins on the rings before it sleeps."""
 
     depth_max: int
     bytes_max: int
-    """Credit of one session: bytes of the unanswered reads and writes."""
+    """Credit of one session: bytes of unanswered reads and writes."""
     request_bytes_max: int
     batch_max: int
     handles_max: int
-    """Handles per session."""
+    """Most handles of one session."""
     sessions_max: int
-    """Sessions per engine."""
+    """Most sessions of the engine."""
     heartbeat_ms: int
     session_timeout_ms: int
     users: dict[int, UserLimits]
-    """By uid."""
+    """Limits of users, by uid."""
     other_users: UserLimits
-    """Each of them, and each key without a user."""
+    """Limits of each other user, and of each key without a user."""
     unclean: bool
-    """A daemon before this one has not stopped in order: its clients may come back, whom nobody knows."""
+    """The previous daemon did not stop in order, so unknown sessions may resume."""
     tcp: TcpSettings | None
-    """None: clients come from this host only."""
+    """None: only clients of this host are served."""
 
     def to_message(self) -> dict[str, Any]:
-        """For the control channel: what `from_message` takes."""
+        """For the control channel; see `from_message`."""
         exports = {name: export.to_message() for name, export in self.exports.items()}
         users = [[uid, *limits] for uid, limits in self.users.items()]
         tcp = self.tcp.to_message() if self.tcp is not None else None
@@ -217,7 +217,7 @@ class EngineSettings:
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
-        """The settings that were sent; what msgpack made lists of are tuples again."""
+        """The settings in a message of `to_message`; msgpack's lists become tuples again."""
         exports = {name: ExportSettings.from_message(export) for name, export in message["exports"].items()}
         users = {uid: UserLimits.from_message(limits) for uid, *limits in message["users"]}
         other_users = UserLimits.from_message(message["other_users"])
@@ -232,17 +232,17 @@ class EngineSettings:
         return cls(**message | made)
 
     def limits_of(self, uid: int) -> UserLimits:
-        """What the user `uid` may have."""
+        """Limits of the user `uid`."""
         return self.users.get(uid, self.other_users)
 
     @property
     def lock_path(self) -> str:
-        """The file whose flock the engine holds while it lives, and passes on to nobody."""
+        """The file that the engine holds an flock on as long as it lives; no child inherits it."""
         return f"{self.runtime_dir}/engine-{self.name}.lock"
 
     @property
     def ring_path(self) -> str:
-        """The socket where rings are attached: RUNTIME_DIR/engine-NAME-INCARNATION.ring."""
+        """The ring socket: RUNTIME_DIR/engine-NAME-INCARNATION.ring."""
         return f"{self.runtime_dir}/engine-{self.name}-{self.incarnation}.ring"
 
     @property
@@ -251,7 +251,7 @@ class EngineSettings:
         return f"{self.runtime_dir}/{RING_DIR}"
 
     def endpoint(self, rebinds: int = 0) -> str:
-        """The engine's endpoint after so many rebinds: ipc://RUNTIME_DIR/engine-NAME-INCARNATION[.K].sock."""
+        """The engine's endpoint after `rebinds`: ipc://RUNTIME_DIR/engine-NAME-INCARNATION[.REBINDS].sock."""
         suffix = f".{rebinds}" if rebinds else ""
         return f"ipc://{self.runtime_dir}/engine-{self.name}-{self.incarnation}{suffix}.sock"
 

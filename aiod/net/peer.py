@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: by the kernel's word on this host, by a CURVE key from another one."""
+"""The peer of a connection: identified by the kernel on this host, by a CURVE key from another host."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ class Transport(Protocol):
     """The socket that a peer is reached by (net/router.py)."""
 
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
-        """Queue a message for `peer`. False: the peer has gone, or has let its queue fill up."""
+        """Queue a message for `peer`. False: the peer has gone, or its queue is full."""
 
     def shut_down(self, peer: Peer) -> None:
-        """End the connection of `peer`, and with it what is queued for it."""
+        """End the connection of `peer`, and drop the messages queued for it."""
 
 
 class Peer(NamedTuple):
-    """Who sent a message. On this host by SO_PEERCRED at connection time; -1 where that is unknown."""
+    """The sender of a message. uid, gid and pid are those of the connect() (SO_PEERCRED); -1: unknown."""
 
     routing_id: bytes
     fd: int
-    """Of its connection, for Transport.shut_down()."""
+    """Descriptor of its connection, for Transport.shut_down()."""
     address: str
     uid: int
     gid: int
     pid: int
     owner: KeyOwner | None = None
-    """Whose key it has proved to hold; its uid and gid are this one's."""
+    """Owner of the key that it has proved to hold; uid and gid are the owner's."""
     transport: Transport | None = None
-    """None: the peer is reached by its ring's socket."""
+    """None: the peer is reached over its ring's socket."""
 
     @property
     def connection(self) -> Connection:
-        """The connection that the peer has sent its message by."""
+        """The connection that its message came by."""
         return self.transport, self.routing_id
 
     @property
@@ -52,7 +52,7 @@ class Peer(NamedTuple):
 
     @property
     def principal(self) -> str:
-        """Whom it counts as: a user, a key without one, or anybody (tcp without keys)."""
+        """The identity for permissions and quotas: a user, a key without a user, or none (tcp without keys)."""
         if self.uid >= 0:
             return f"uid {self.uid}"
         return f"key {self.owner.name}" if self.owner is not None else "a client without a key"
@@ -64,7 +64,7 @@ class Peer(NamedTuple):
         return groups_at(self.fd, self.pid, self.uid, self.gid) if self.is_local else frozenset()
 
     def __str__(self) -> str:
-        """For log lines."""
+        """The peer in log lines."""
         if self.owner is not None:
             return f"key {self.owner.name} at {self.address}, {self.principal}"
         return f"pid {self.pid}, uid {self.uid}" if self.is_local else f"{self.principal} at {self.address}"

@@ -1,4 +1,4 @@
-"""The groups of who is at the other end of a unix socket, by the kernel's word (SO_PEERGROUPS)."""
+"""The groups of the peer of a unix socket, from the kernel (SO_PEERGROUPS)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BYTES_MAX: Final = 1024  # what Python lets getsockopt return: 256 groups
 
 
 def groups_of(connection: socket.socket) -> frozenset[int]:
-    """The gids, the primary one too, that the peer had when it connected. Any thread.
+    """The gids of the peer at its connect(), with the primary one. Any thread.
 
-    Of one with more than 256 groups the user database is asked, which may take its time.
+    For a peer with more than 256 groups, this asks the user database, which may block.
     """
     _, uid, gid = credentials_of(connection)
     try:
@@ -29,15 +29,15 @@ def groups_of(connection: socket.socket) -> frozenset[int]:
 
 
 def credentials_of(connection: socket.socket) -> tuple[int, int, int]:
-    """pid, uid and gid of the peer when it connected."""
+    """pid, uid and gid of the peer at its connect()."""
     pid, uid, gid = _CREDENTIALS.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return pid, uid, gid
 
 
 def groups_at(fd: int, pid: int, uid: int, gid: int) -> frozenset[int]:
-    """The gids of the peer that has connected as `pid`, `uid` and `gid`, whose connection libzmq has as `fd`.
+    """The gids of the peer that connected as `pid`, `uid` and `gid`; its descriptor in libzmq is `fd`.
 
-    libzmq may have closed it meanwhile and the number stand for something else: then its primary group alone is known.
+    libzmq may have closed it meanwhile, and the number may have been reused: then only the primary group is known.
     """
     try:
         duplicate = os.dup(fd)

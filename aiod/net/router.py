@@ -1,21 +1,23 @@
-"""A ROUTER socket on the running event loop: frames in, frames out, and libzmq's traps closed.
+"""A ROUTER socket on the running event loop, which protects the process from libzmq's pitfalls.
 
-The traps, and what is done about them:
+The pitfalls, and the measures against them:
 
-* libzmq takes over a live ipc path without a word, and a closing socket unlinks the path that its successor has bound
-  meanwhile. So the listening socket is ours (ZMQ_USE_FD): bound once, under the caller's lock, and kept over a rebind.
-* ZMQ_FD is edge-triggered: whoever sees it readable, or has sent, reads on until there is nothing more.
-* A peer may choose its routing id, and libzmq aborts the process when it comes to give another the same one: a zero
-  byte and a number, counted up from an unseeded rand(). So rand() is seeded; a peer whose id libzmq cannot have given
-  is shut down with its first message, and a connection that says nothing for MUTE_S is shut down as well.
+* libzmq silently takes over the ipc path of a live process, and a closing socket unlinks the path that its successor
+  has bound meanwhile. So this module owns the listening socket (ZMQ_USE_FD): it is bound once, under the caller's lock,
+  and kept over a rebind.
+* ZMQ_FD is edge-triggered: any call on the socket may consume the edge. So after each event, and after each send, the
+  socket is read until it is empty.
+* A peer may choose its routing id. libzmq aborts the process when it assigns the same id (a zero byte and a number that
+  counts up from an unseeded rand()) to another peer. So rand() is seeded, a peer whose id libzmq cannot have assigned
+  is shut down with its first message, and so is a connection that sends nothing for SILENT_S.
 * libzmq aborts the process when accept() has no descriptor left. So connections are counted by the socket monitor, and
-  those above a limit far from RLIMIT_NOFILE are shut down. (Unbinding instead would end every connection there is.)
+  those above a limit far below RLIMIT_NOFILE are shut down. (Unbinding instead would end all connections.)
 * libzmq aborts the process when a peer disconnects just after our socket was closed without linger in the middle of a
   message of several frames (clean_pipes() in its session_base.cpp, 4.3.5). So no socket is closed without linger.
-* A peer's address on tcp may look like one on ipc, which has its uid in it: so each transport has a Router of its own,
-  the uid is read on ipc only, and a User-Id is believed on CURVE only.
-* Messages not delivered yet, and a message whose last frame never comes, are buffered without a bound: `rebind` drops
-  them all, and is what the owner does when the process has grown too large.
+* A peer's address on tcp can look like an ipc address, which contains its uid. So each transport has a Router of its
+  own, the uid is read on ipc only, and a User-Id is trusted on CURVE only.
+* libzmq buffers undelivered messages, and a message whose last frame never comes, without a bound. `rebind` drops them
+  all; the owner calls it when the process has grown too large.
 """
 
 from __future__ import annotations
@@ -47,10 +49,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COPY_BELOW_BYTES: Final = 256 * 1024
-"""Frames from this size on are sent without a copy; below it the copy is cheaper than keeping account of the buffer."""
+"""Larger frames are sent without a copy; for smaller ones a copy is cheaper than tracking the buffer."""
 
-MUTE_S: Final = 5.0
-"""How long a connection may take to say its first word."""
+SILENT_S: Final = 5.0
+"""Time within which a connection has to send its first message."""
 
 _MESSAGES_PER_TURN: Final = 64
 _SEND_HWM_MESSAGES: Final = 1024
@@ -91,12 +93,12 @@ class Router:
         listener: socket.socket | None = None,
         curve: Curve | None = None,
     ) -> None:
-        """Serve `endpoint` (ipc://PATH); a socket file left there is replaced, so the caller holds a lock.
+        """Serve `endpoint` (ipc://PATH). A stale socket file there is replaced, so the caller must hold a lock.
 
-        `listener` listens there already, and stays the caller's: then `rebind` keeps to that endpoint. With tcp it has
-        to be given, and `curve` says who may connect; without, everybody may, and nobody knows who it is.
+        `listener` listens there already, and stays the caller's; `rebind` keeps that endpoint then. tcp requires it,
+        and `curve` has the keys of the clients; without `curve` anyone may connect, and has no identity.
         `on_message(peer, frames)` gets every message without its routing id. `message_bytes_max` bounds one frame.
-        Raises OSError with a sentence when the endpoint cannot be bound.
+        Raises OSError with a message when the endpoint cannot be bound.
         """
         self._context = context
         self._on_message = on_message
@@ -106,9 +108,9 @@ class Router:
         self._drain_scheduled = False
         self._draining = False
         self._peers: dict[bytes, Peer] = {}
-        self._connections: dict[int, float] = {}  # descriptor -> when it was accepted; inf: it has spoken
+        self._connections: dict[int, float] = {}  # descriptor -> time of accept(); inf: it has sent a message
         self._accepted = 0
-        self._mute_timer: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._connections_max = connections_max()
         self._refused_connections = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,12 +124,12 @@ class Router:
     # ---- life
 
     def start(self) -> None:
-        """Begin to watch the socket on the running loop."""
+        """Begin to serve on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._watch()
 
     def rebind(self, endpoint: str) -> None:
-        """Drop every connection and all that is buffered, and serve `endpoint` (which may be the same) afresh."""
+        """Drop all connections and buffered messages, and serve `endpoint`, old or new, with a new socket."""
         self._unwatch()
         self._close_socket(_REBIND_LINGER_MS)
         if endpoint != self.endpoint:
@@ -139,7 +141,7 @@ class Router:
         self._watch()
 
     def pause(self) -> None:
-        """Read no more messages until `resume`; what arrives is buffered, and senders are slowed down."""
+        """Read no more messages until `resume`; libzmq buffers some, and then blocks the senders."""
         self._paused = True
 
     def resume(self) -> None:
@@ -150,11 +152,14 @@ class Router:
 
     @property
     def paused(self) -> bool:
-        """Whether messages wait unread on purpose."""
+        """Whether messages are left unread on purpose."""
         return self._paused
 
     def close(self, linger_ms: int) -> None:
-        """Close; messages already sent have `linger_ms` to leave (the context's end waits for them). Idempotent."""
+        """Close the socket. Idempotent.
+
+        Messages already sent have `linger_ms` to leave; the context's end waits for that.
+        """
         if self._socket.closed:
             return
         self._unwatch()
@@ -162,13 +167,13 @@ class Router:
         self._close_listener()
 
     def stats(self) -> dict[str, int]:
-        """Connections now, and connections refused above the limit so far."""
+        """Number of connections, and of connections refused so far because of the limit."""
         return {"connections": len(self._connections), "refused_connections": self._refused_connections}
 
     # ---- messages
 
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
-        """Queue a message for `peer`. False: the peer has gone, or has let its queue fill up."""
+        """Queue a message for `peer`. False: the peer has gone, or its queue is full."""
         try:
             send = self._socket.send
             send(peer.routing_id, _MORE)
@@ -180,30 +185,30 @@ class Router:
                 raise
             return False
         finally:
-            # Sending may have consumed the FD's edge of a message that has come in.
+            # Sending may have consumed the FD's edge of a message that has arrived.
             if not self._draining:
                 self._schedule_drain()
         return True
 
     def shut_down(self, peer: Peer) -> None:
-        """End the connection of `peer`, and with it what is queued for it."""
+        """End the connection of `peer`, and drop the messages queued for it."""
         self._drain_monitor()
         if peer.fd in self._connections and self._peers.get(peer.routing_id) is peer:
             self._shut_down(peer.fd)
 
-    def shut_down_strangers(self) -> None:
-        """End the connections of those whose key is no longer known, or is another's now."""
+    def shut_down_unknown_keys(self) -> None:
+        """End the connections of peers whose key was removed, or has another owner now."""
         for peer in list(self._peers.values()):
             if peer.owner is not None and peer.owner != self._owner(peer.owner.public_key):
                 self.shut_down(peer)
 
     def _drain(self) -> None:
-        """Hand on what has arrived, a bounded number of messages a turn."""
+        """Deliver the messages that have arrived, a bounded number per turn of the loop."""
         self._drain_scheduled = False
         self._draining = True
         try:
             for _ in range(_MESSAGES_PER_TURN):
-                # Asked before each message: what the last one was answered with may have taken the FD's edge.
+                # Checked before each message: the answer to the last one may have consumed the FD's edge.
                 if self._paused or self._socket.closed or not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
                     return
                 self._deliver()
@@ -212,7 +217,7 @@ class Router:
         self._schedule_drain()
 
     def _deliver(self) -> None:
-        """Hand on the message that has come: the routing id that libzmq puts before it, and its frames."""
+        """Receive one message, which libzmq prefixes with the routing id, and deliver it."""
         recv = self._socket.recv
         routing_id = recv(_NOBLOCK)
         frames = [frame := recv(_NOBLOCK, copy=False)]
@@ -220,19 +225,19 @@ class Router:
             frames.append(frame := recv(_NOBLOCK, copy=False))
         peer = self._peers.get(routing_id)
         if peer is None:
-            peer = self._meet(routing_id, frames[0])
+            peer = self._new_peer(routing_id, frames[0])
         if peer is not None:
             self._on_message(peer, frames)
 
-    def _meet(self, routing_id: bytes, frame: zmq.Frame) -> Peer | None:
-        """Who is behind `routing_id`, whose first message begins with `frame`. None: nobody we talk to, and shut down.
+    def _new_peer(self, routing_id: bytes, frame: zmq.Frame) -> Peer | None:
+        """The peer with `routing_id`, whose first message begins with `frame`. None: it was rejected.
 
-        libzmq counts its ids up, so that one stands for one connection of this socket.
+        libzmq never assigns an id twice, so each stands for one connection of this socket.
         """
         self._drain_monitor()
         fd = frame.get(zmq.SRCFD)
         peer = self._identify(routing_id, fd, frame)
-        if not self._is_ours(routing_id):
+        if not self._assigned(routing_id):
             log.warning("%s: shut down a connection of %s, which chose its own routing id", self._name, peer)
             self._shut_down(fd)
             return None
@@ -260,8 +265,8 @@ class Router:
     def _owner(self, public_key: str) -> KeyOwner | None:
         return self._curve.owners.get(public_key) if self._curve is not None else None
 
-    def _is_ours(self, routing_id: bytes) -> bool:
-        """Whether libzmq can have given it: one of as many numbers as there were connections."""
+    def _assigned(self, routing_id: bytes) -> bool:
+        """Whether libzmq can have assigned it: it has used one number for each connection."""
         if len(routing_id) != _AUTO_ID_BYTES or routing_id[0] != 0:
             return False
         return (int.from_bytes(routing_id[1:]) - self._first_id) % _AUTO_IDS <= self._accepted
@@ -290,13 +295,13 @@ class Router:
                     self._shut_down(event["value"])
             elif event["event"] & _CLOSED:
                 self._connections.pop(event["value"], None)
-        self._tell_refused(refused_before)
+        self._log_refused(refused_before)
 
     def _shut_down(self, fd: int) -> None:
-        """Shut down the connection that libzmq has as `fd`.
+        """Shut down the connection whose descriptor in libzmq is `fd`.
 
-        libzmq may have closed it meanwhile and the number stand for something else: only a connection accepted on
-        our own path or port is touched.
+        libzmq may have closed it meanwhile, and the number may have been reused: so only a connection that was accepted
+        on our own path or port is shut down.
         """
         try:
             duplicate = os.dup(fd)
@@ -306,7 +311,7 @@ class Router:
             connection = socket.socket(fileno=duplicate)
         except OSError:
             os.close(duplicate)
-            return  # no socket any more
+            return  # the number was reused for something else
         with connection, contextlib.suppress(OSError):
             if connection.family == self._listener.family and self._accepted_here(connection):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -315,23 +320,23 @@ class Router:
         here, listening = connection.getsockname(), self._listener.getsockname()
         return bool(here == listening if self._is_local else here[1] == listening[1])
 
-    def _shut_down_mute(self) -> None:
-        """End the connections that were made long ago and have said nothing."""
+    def _shut_down_silent(self) -> None:
+        """End the connections that have sent nothing for SILENT_S."""
         assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours
-        until_s = time.monotonic() - MUTE_S
-        if not self._paused:  # else what they have said is not read
-            mute = [fd for fd, accepted_s in self._connections.items() if accepted_s < until_s]
-            for fd in mute:
-                self._connections[fd] = math.inf  # once is enough: its end is an event
+        until_s = time.monotonic() - SILENT_S
+        if not self._paused:  # else their messages may be unread
+            silent = [fd for fd, accepted_s in self._connections.items() if accepted_s < until_s]
+            for fd in silent:
+                self._connections[fd] = math.inf  # once is enough: the monitor reports its end
                 self._shut_down(fd)
-            if mute:
+            if silent:
                 log.warning(
-                    "%s: shut down %d connections that had said nothing for %g s", self._name, len(mute), MUTE_S
+                    "%s: shut down %d connections that had sent nothing for %g s", self._name, len(silent), SILENT_S
                 )
-        self._mute_timer = self._loop.call_later(MUTE_S / 4, self._shut_down_mute)
+        self._silence_timer = self._loop.call_later(SILENT_S / 4, self._shut_down_silent)
 
-    def _tell_refused(self, before: int) -> None:
-        """One line for many: whoever floods us with connections must not win time by our logging."""
+    def _log_refused(self, before: int) -> None:
+        """Log one line for many connections, so that a flood of them does not cost time by logging."""
         refused = self._refused_connections - before
         if refused:
             log.warning("%s: refused %d connections above %d", self._name, refused, self._connections_max)
@@ -347,8 +352,8 @@ class Router:
         router.setsockopt(zmq.RCVHWM, _RECEIVE_HWM_MESSAGES)
         self._first_id = _first_id(self._context, router)
         if not self._is_local:
-            router.setsockopt(zmq.HANDSHAKE_IVL, int(MUTE_S * 1000))
-            # A peer that lost its power says no goodbye.
+            router.setsockopt(zmq.HANDSHAKE_IVL, int(SILENT_S * 1000))
+            # Detects a peer that has lost its power or its network.
             for option, value in _KEEPALIVE.items():
                 router.setsockopt(option, value)
             if self._curve is not None:
@@ -365,7 +370,7 @@ class Router:
         assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours, not of a client
         self._loop.add_reader(self._socket.fileno(), self._drain)
         self._loop.add_reader(self._monitor.fileno(), self._drain_monitor)
-        self._shut_down_mute()
+        self._shut_down_silent()
         self._drain_monitor()
         self._schedule_drain()
 
@@ -373,8 +378,8 @@ class Router:
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_reader(self._monitor.fileno())
-        if self._mute_timer is not None:
-            self._mute_timer.cancel()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
 
     def _close_socket(self, linger_ms: int) -> None:
         self._socket.disable_monitor()
@@ -387,12 +392,12 @@ class Router:
 
 
 def _seed_rand() -> None:
-    """Have libc's rand(), where libzmq takes a ROUTER's first id from, give what nobody can foretell."""
+    """Make libc's rand() unpredictable: libzmq takes a ROUTER's first id from it."""
     ctypes.CDLL(None).srand(ctypes.c_uint(int.from_bytes(os.urandom(4))))
 
 
 def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]) -> int:
-    """The number in the first id that `router`, which has no connection yet, gives: one of our own gets it."""
+    """The number in the first id that `router`, without connections, assigns: a connection of our own gets it."""
     endpoint = f"inproc://first-id-{os.urandom(8).hex()}"
     router.bind(endpoint)
     with context.socket(zmq.DEALER) as dealer:
@@ -404,7 +409,7 @@ def _first_id(context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]
 
 
 def _credentials(address: str) -> tuple[int, int, int]:
-    """uid, gid and pid in libzmq's Peer-Address of ipc: host:uid:gid:pid."""
+    """uid, gid and pid of libzmq's Peer-Address on ipc: host:uid:gid:pid."""
     try:
         _, uid, gid, pid = address.rsplit(":", 3)
         return int(uid), int(gid), int(pid)

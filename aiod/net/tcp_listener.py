@@ -9,15 +9,15 @@ _BACKLOG: Final = 512
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:
-    """A listening socket of `host` (a name, an address, or "*" for all of this machine's) and `port` (0: any).
+    """A listening socket on `host` (a name, an address, or "*" for all addresses) and `port` (0: any free one).
 
-    Raises OSError with a sentence.
+    Raises OSError with a message.
     """
     try:
         found = socket.getaddrinfo(
             None if host == "*" else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-        # Of "*" the one that takes IPv4 as well comes first.
+        # For "*" prefer the socket that accepts IPv4 as well.
         family, kind, protocol, _, address = max(found, key=lambda each: host == "*" and each[0] == socket.AF_INET6)
         listener = socket.socket(family, kind | socket.SOCK_CLOEXEC, protocol)
     except OSError as error:
@@ -35,11 +35,11 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
 
 def port_of(listener: socket.socket) -> int:
-    """The port that it listens on."""
+    """The port of `listener`."""
     return int(listener.getsockname()[1])
 
 
 def endpoint_of(listener: socket.socket) -> str:
-    """As libzmq writes it."""
+    """The endpoint of `listener`, as libzmq writes it."""
     host, port = listener.getsockname()[:2]
     return f"tcp://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"tcp://{host}:{port}"

@@ -10,7 +10,7 @@ _BACKLOG: Final = 512
 
 
 def listen(endpoint: str) -> socket.socket:
-    """A listening socket at `endpoint` (ipc://PATH). Raises OSError with a sentence."""
+    """A listening socket at `endpoint` (ipc://PATH). Raises OSError with a message."""
     path = path_of(endpoint)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
@@ -24,7 +24,7 @@ def listen(endpoint: str) -> socket.socket:
 
 
 def stop_listening(listener: socket.socket, endpoint: str) -> None:
-    """Close it, and remove its name."""
+    """Close the socket, and remove its name."""
     listener.close()
     Path(path_of(endpoint)).unlink(missing_ok=True)
 

@@ -121,7 +121,7 @@ class Control:
         """Use `config` from now on; the keys of clients have been changed before."""
         self._config = config
         for router in self._routers:
-            router.shut_down_strangers()
+            router.shut_down_unknown_keys()
 
     def close(self, linger_ms: int) -> None:
         """Stop serving."""

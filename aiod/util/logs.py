@@ -1,6 +1,6 @@
-"""Logging of the daemon: lines on stderr, or the journal's fields when systemd has started it.
+"""Logging of the daemon: lines on stderr, or records with fields in systemd's journal.
 
-There is a bound on how many records alike a second, so that no flood fills a disk.
+The rate of similar records is bounded, so that a flood of them does not fill a disk.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
 
 
 class PrintableFormatter(logging.Formatter):
-    """Escapes control characters: records contain names that clients chose.
+    """Escapes control characters, since records contain names that clients chose.
 
-    The lines after the first (a traceback, or a line feed in a name) are indented, so that none can pass for a record.
+    Lines after the first (of a traceback, or after a line feed in a name) are indented, so none looks like a record.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's text, by the format string given to the constructor. Thread-safe."""
+        """The text of `record`. Thread-safe."""
         return printable_lines(super().format(record)).replace("\n", "\n    ")
 
 
 class AlikeFilter(logging.Filter):
-    """Passes `burst` records with one format string per `interval_s`; the others are counted and told later.
+    """Passes at most `burst` records with the same format string per `interval_s`; the others are only counted.
 
-    Safe from any thread in so far as a count may be off by one.
+    Any thread may use it; a count may be off by one then.
     """
 
     def __init__(self, burst: int = 20, interval_s: float = 5.0) -> None:
-        """Nothing has been seen yet."""
         super().__init__()
         self._burst = burst
         self._interval_s = interval_s
@@ -53,7 +52,7 @@ class AlikeFilter(logging.Filter):
         return seen <= self._burst
 
     def report(self) -> None:
-        """Start a new interval, and log how many records of the last one were held back."""
+        """Start a new interval, and log the number of records of the last one that were held back."""
         held_back = {key: seen - self._burst for key, seen in self._seen.items() if seen > self._burst}
         self._seen.clear()
         self._since_s = time.monotonic()
@@ -62,9 +61,9 @@ class AlikeFilter(logging.Filter):
 
 
 def configure(level: str, **fields: str) -> AlikeFilter:
-    """Log `level` and above. Returns the filter, whose `report` is to be called now and then.
+    """Log `level` and above. Returns the filter, whose `report` is to be called before the process ends.
 
-    `fields` go with every record of this process to the journal: see `about`.
+    `fields` are added to every record of this process in the journal: see `about`.
     """
     alike = AlikeFilter()
     handler = _journal(fields) if _stderr_is_the_journal() else None
@@ -84,9 +83,9 @@ def set_level(level: str) -> None:
 def about(
     *, engine: str | None = None, client: str | None = None, export: str | None = None, error: OSError | None = None
 ) -> dict[str, Any]:
-    """What a record is about, as its `extra`: the journal's fields ENGINE=, CLIENT=, EXPORT= and ERRNO=.
+    """The subject of a record, as its `extra`: the journal's fields ENGINE=, CLIENT=, EXPORT= and ERRNO=.
 
-    The sentence has to say it as well: a line on stderr has no fields.
+    The message must name it too, since a line on stderr has no fields.
     """
     number = error.errno if error is not None else None
     fields = {"ENGINE": engine, "CLIENT": client, "EXPORT": export, "ERRNO": number}
@@ -94,7 +93,7 @@ def about(
 
 
 def _stderr_is_the_journal() -> bool:
-    """Whether stderr is the stream that systemd has connected to the journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Whether systemd has connected stderr to the journal (systemd.exec(5), JOURNAL_STREAM)."""
     stream = os.environ.get("JOURNAL_STREAM")
     try:
         status = os.fstat(2)
@@ -104,7 +103,7 @@ def _stderr_is_the_journal() -> bool:
 
 
 def _journal(fields: dict[str, str]) -> logging.Handler | None:
-    """The handler for the journal's own protocol; None where systemd-python is missing: then stderr serves as well."""
+    """A handler for the journal's own protocol; None: systemd-python is missing, and stderr is used."""
     try:
         # An extra, and only systemd's services need it.
         from systemd.journal import JournalHandler, send  # noqa: PLC0415
@@ -112,7 +111,7 @@ def _journal(fields: dict[str, str]) -> logging.Handler | None:
         return None
 
     def send_known(*message: str, **record: Any) -> None:
-        """Without the arguments: the sentence has of them what is to be known, and there may be secrets in them."""
+        """Send a record without its arguments: the message has what matters of them, and they may contain secrets."""
         record.pop("CODE_ARGS", None)
         send(*message, **record)
 

@@ -1,4 +1,4 @@
-"""Escapes what a client chose (names, paths) before it reaches a terminal or a log."""
+"""Escapes text that a client chose (names, paths) before it reaches a terminal or a log."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def printable_body(value: Any) -> Any:
 
 
 def printable_lines(text: str) -> str:
-    """Like printable(), but line feeds stay: for messages of several lines."""
+    """Like printable(), but keeps line feeds: for messages of several lines."""
     return "\n".join(printable(line) for line in text.split("\n"))

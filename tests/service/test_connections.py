@@ -56,7 +56,7 @@ def test_a_mute_connection_is_shut_down(shared_daemon: Any, locate: Callable[[st
             silent.connect(endpoint.removeprefix("ipc://"))
             wait_for_end(mute)
             wait_for_end(silent)
-    assert "had said nothing" in shared_daemon.log
+    assert "had sent nothing" in shared_daemon.log
 
 
 def test_failed_handshakes_are_counted_once(

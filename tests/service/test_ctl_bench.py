@@ -45,7 +45,7 @@ def test_past_the_page_cache(daemon: Any) -> None:
     ("arguments", "status", "sentence"),
     [
         (["nowhere"], 1, "there is no export 'nowhere'"),
-        (["--bs", "many"], 2, "is no size"),
+        (["--bs", "many"], 2, "is not a size"),
         (["--bs", "2M"], 1, "is larger than --size"),
     ],
 )

@@ -221,12 +221,12 @@ def test_an_engine_that_is_killed_is_found_again(site: Site, wait_until: Callabl
 
 def test_connections_that_say_nothing_or_nonsense(site: Site) -> None:
     host, port = site.endpoint.removeprefix("tcp://").split(":")
-    mute = [socket.create_connection((host, int(port))) for _ in range(100)]
-    for index, connection in enumerate(mute[:50]):
+    silent = [socket.create_connection((host, int(port))) for _ in range(100)]
+    for index, connection in enumerate(silent[:50]):
         connection.sendall(os.urandom(64) if index % 2 else b"\xff" + struct.pack(">Q", 2**40) + b"\x7f")
     with site.connect("alice") as client:
         client.open("alices/file", "w+").close()
-    for connection in mute:  # each is hung up on, the last when MUTE_S is over
+    for connection in silent:  # each is shut down, the last when SILENT_S is over
         connection.settimeout(PATIENCE_S)
         with connection:
             try:

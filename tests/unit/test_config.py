@@ -180,7 +180,7 @@ def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["-", "1-", "-1", "a", "1,,2", "1.5", "2-1"])
 def test_wrong_cpu_lists(text: str) -> None:
-    with pytest.raises(ValueError, match="no CPU number"):
+    with pytest.raises(ValueError, match="not a CPU number"):
         parse_cpus(text)
 
 

@@ -38,7 +38,7 @@ def test_nothing_is_overwritten(pair: Path) -> None:
     before = pair.read_bytes()
     again = keygen("mine", "--directory", str(pair.parent))
     assert again.exit_code == 1
-    assert "is there already" in again.output
+    assert "exists already" in again.output
     assert pair.read_bytes() == before
 
 
@@ -101,7 +101,7 @@ def test_a_secret_of_the_daemon(pair: Path) -> None:
         ({"tcp": {"listen": "*"}}, "HOST:PORT"),
         ({"tcp": {"listen": "host:99999", "insecure_tcp": True}}, "at most 65535"),
         ({"tcp": {"listen": "*:1", "secret_key": "/none/there"}}, "cannot be read"),
-        ({"tcp": {"listen": "*:1", "secret_key": "relative"}}, "no absolute path"),
+        ({"tcp": {"listen": "*:1", "secret_key": "relative"}}, "not an absolute path"),
         ({"keys": {"a": {"public_key": "short"}}}, "not a public key"),
         ({"keys": {"a": {"public_key": "x" * 40, "user": "no-such-user"}}}, "no user"),
         ({"keys": {"a": {"public_key": "x" * 40}, "b": {"public_key": "x" * 40}}}, "the same public_key"),
@@ -115,7 +115,7 @@ def test_mistakes(pair: Path, sections: dict[str, Any], said: str) -> None:
 
 def test_a_secret_that_everybody_may_read(pair: Path) -> None:
     pair.chmod(0o644)
-    with pytest.raises(ConfigError, match="everybody may read"):
+    with pytest.raises(ConfigError, match="everyone may read"):
         config(pair)
     with pytest.raises(ConfigError, match="exclude each other"):
         config(pair, tcp={"listen": "*:1", "secret_key": str(pair), "insecure_tcp": True})
