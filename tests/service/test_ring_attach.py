@@ -186,7 +186,7 @@ def test_a_ticket_is_good_for_its_uid_only(daemon: Any) -> None:
     message = attach_message(ticket=offer.ticket).hex()
     command = [sys.executable, "-c", program, offer.path, message]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "the session is of uid 0, the ring's client of uid 65534" in done.stdout
+    assert "the session belongs to uid 0, the ring's client to uid 65534" in done.stdout
     assert "its ring's ticket was used by uid 65534" in daemon.log
     dealer.close()
 

@@ -46,7 +46,7 @@ def make(**sections: Any) -> Config:
         ({"engine": {"main": {"cpus": "1-0"}}}, ["engine.main.cpus", "the lower one first"]),
         ({"engine": {"main": {"buffer_cache_max": 1 << 64}}}, ["engine.main.buffer_cache_max", "0 to 1099511627776"]),
         ({"engine": {"main": {"idle_timeout_s": float("nan")}}}, ["engine.main.idle_timeout_s", "at most 86400"]),
-        ({"engine": {"main": 3}}, ["engine.main", "a section is expected", "[engine.main]"]),
+        ({"engine": {"main": 3}}, ["engine.main", "instead of a section", "[engine.main]"]),
         ({"sessions": {"heartbeat_s": 0.0001}}, ["sessions.heartbeat_s", "from 0.01 to 3600"]),
         ({"engine": {"main": {"affinity": "stay"}}}, ["engine.main.affinity", "'stay'", '"inherit" or "follow"']),
         ({"engine": {"main": {"idle_timeout_s": 0}}}, ["engine.main.idle_timeout_s", "above 0"]),
