@@ -10,8 +10,9 @@ import pytest
 
 NOBODY = 65534
 _BECOME = """
-import os, aiod_client, aiod_client.handshake
-aiod_client.handshake.software()  # what is imported late is read while it may be
+import os, aiod_client
+from aiod_client.session import handshake
+handshake.software()  # imports its modules now, since the user below may not read them
 os.setgroups({groups})
 os.setresgid({gid}, {gid}, {gid})
 os.setresuid({uid}, {uid}, {uid})
