@@ -65,7 +65,7 @@ def test_reading_needs_a_writable_buffer() -> None:
 
 
 def test_unknown_operations_name_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="read, read_into, readv, write, writev, append, flush"):
+    with pytest.raises(ValueError, match=r"unknown operation 'mend': one of read, .*append, read_into, readv, writev"):
         from_tuple(1, ("mend", 0, 1), None)
     with pytest.raises(TypeError):
         from_tuple(1, ("read", 1), None)
@@ -116,5 +116,5 @@ def test_permissions_are_bits() -> None:
     assert check_permissions(0o640) == 0o640
     assert check_permissions(0o777) == 0o777
     for perm in (-1, 0o1000, 0o4755, 0o10000):
-        with pytest.raises(ValueError, match=f"perm {perm:#o}: permission bits from 0 to 0o777; the daemon sets no"):
+        with pytest.raises(ValueError, match=f"perm {perm:#o}: only permission bits from 0 to 0o777"):
             check_permissions(perm)

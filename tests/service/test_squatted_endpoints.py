@@ -143,7 +143,7 @@ def test_a_directory_that_others_may_write_to_is_not_used(
     own.chmod(mode)
     stranger = Stranger(own / "aiod.sock")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    with pytest.raises(aiod_client.AiodError, match=f"may be written to by others .mode {mode:04o}") as caught:
+    with pytest.raises(aiod_client.AiodError, match=f"is writable for other users .mode {mode:04o}") as caught:
         aiod_client.connect()
     assert caught.value.errno == errno.EACCES
     assert stranger.has_heard() == b""
@@ -155,7 +155,7 @@ def test_a_symbolic_link_is_not_followed(monkeypatch: pytest.MonkeyPatch, direct
     stranger = Stranger(elsewhere / "aiod.sock")
     (directory / "aiod").symlink_to(elsewhere)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    with pytest.raises(aiod_client.AiodError, match="is no directory"):
+    with pytest.raises(aiod_client.AiodError, match="is not a directory"):
         aiod_client.connect()
     assert stranger.has_heard() == b""
 

@@ -134,8 +134,8 @@ def test_no_ring_and_no_orders_over_tcp(site: Site) -> None:
     ("key", "server_key", "said"),
     [
         ("eve", "server", "does not know this key"),
-        ("alice", "eve", "is server_key its public key"),
-        (None, None, "it wants keys"),
+        ("alice", "eve", "check that server_key is its public key"),
+        (None, None, "it requires keys"),
     ],
 )
 def test_wrong_keys_and_none(site: Site, key: str | None, server_key: str | None, said: str) -> None:

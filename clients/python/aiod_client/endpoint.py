@@ -1,8 +1,8 @@
 """Where the daemon is found, whether anything listens there, and whose it is. Safe from any thread.
 
-An endpoint that the user names is the user's choice. One that we find ourselves (DefaultEndpoint) may be a trap:
-anybody can make /tmp/aiod-UID before its user does. So nothing is said to what listens there unless nobody else can
-have put it there: by the owner and mode of its directory, and by the uid of the process that listens (SO_PEERCRED).
+An endpoint that the user names is the user's choice. A default endpoint (DefaultEndpoint) may be a trap: any user can
+create /tmp/aiod-UID before its owner does. So the client sends nothing there unless no other user can have created the
+socket. It checks the owner and mode of the directory, and the uid of the listening process (SO_PEERCRED).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CREDENTIALS: Final = struct.Struct("iII")
 
 
 class DefaultEndpoint(str):
-    """An endpoint, or a socket's path, that no user has named: probe() and check_server() look whose it is."""
+    """An endpoint, or a socket's path, that no user has named: probe() and check_server() check its owner."""
 
     __slots__ = ()
 
@@ -54,8 +54,8 @@ def front_endpoint(runtime_dir: str) -> str:
 def default_endpoint() -> str:
     """AIOD_ENDPOINT if set, else this user's daemon, else (where this user has none) the system's daemon.
 
-    A directory that others could have made, or may write to, is passed over. Raises AiodError (EACCES) if that leaves
-    nothing.
+    A directory that other users could have created, or may write to, is not used. Raises AiodError (EACCES) if there is
+    no other.
     """
     if named := os.environ.get("AIOD_ENDPOINT"):
         return named
@@ -76,7 +76,7 @@ def default_endpoint() -> str:
 
 
 def _may_exist(path: str) -> bool:
-    """Whether there is a file at `path`, or this user may not know: what refuses a stranger is the better answer."""
+    """Whether there is a file at `path`, or this user may not know: then the error of connecting says more."""
     try:
         os.lstat(path)
     except PermissionError:
@@ -87,29 +87,28 @@ def _may_exist(path: str) -> bool:
 
 
 def _check_directory(directory: str) -> int:
-    """The uid of its owner. Raises AiodError (EACCES) if others than root and this user can have put sockets there.
+    """The uid of its owner. Raises AiodError (EACCES) if users other than root and this one can create sockets there.
 
-    The system's belongs to the daemon's user, whoever that is: where only root can make directories, that is root's
-    choice.
+    The system's directory belongs to the daemon's user, which root has chosen: only root can create it.
     """
     status = os.lstat(directory)
     if not stat.S_ISDIR(status.st_mode):
-        raise _not_ours(directory, "is no directory (symbolic links are not followed here)")
+        raise _not_ours(directory, "is not a directory (symbolic links are not followed here)")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _not_ours(directory, f"may be written to by others (mode {stat.S_IMODE(status.st_mode):04o})")
+        raise _not_ours(directory, f"is writable for other users (mode {stat.S_IMODE(status.st_mode):04o})")
     if status.st_uid not in {os.getuid(), 0}:
         parent = Path(directory).parent.stat()
         if parent.st_uid != 0 or parent.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _not_ours(directory, f"belongs to uid {status.st_uid}, and others than root can have made it")
+            raise _not_ours(directory, f"belongs to uid {status.st_uid}, and users other than root can have created it")
     return status.st_uid
 
 
 def _not_ours(path: str, why: str) -> AiodError:
-    return AiodError(errno.EACCES, f"{path} {why}: not used; if it is your daemon's all the same, set AIOD_ENDPOINT")
+    return AiodError(errno.EACCES, f"{path} {why}: not used; set AIOD_ENDPOINT if this is your daemon nevertheless")
 
 
 def check_server(path: str, kind: socket.SocketKind) -> None:
-    """Raise AiodError (EACCES) if a stranger may listen at `path` with a socket of `kind`; for a DefaultEndpoint's.
+    """Raise AiodError (EACCES) if another user may listen at `path`, of a DefaultEndpoint, with a socket of `kind`.
 
     Raises OSError if nobody listens there. Never waits.
     """
@@ -119,23 +118,23 @@ def check_server(path: str, kind: socket.SocketKind) -> None:
         try:
             connection.connect(path)
         except BlockingIOError:
-            return  # Somebody listens, whom the directory's owner has let; the backlog is full at the moment.
+            return  # A process listens that the directory's owner has allowed; its backlog is full at the moment.
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, _ = _CREDENTIALS.unpack(credentials)
     if uid not in {os.getuid(), 0, owner}:
-        raise _not_ours(path, f"is served by uid {uid}, who is neither you, nor root, nor the owner of {directory}")
+        raise _not_ours(path, f"is served by uid {uid}, which is neither you, nor root, nor the owner of {directory}")
 
 
 def check(endpoint: str) -> None:
-    """Raise AiodError (EINVAL) unless `endpoint` is of a kind that this client can connect to."""
+    """Raise AiodError (EINVAL) unless this client can connect to endpoints of this kind."""
     if not endpoint.startswith(_TRANSPORTS):
         raise AiodError(errno.EINVAL, f"endpoint {endpoint!r}: write ipc:///path/of/socket or tcp://host:port")
 
 
 def of_engine(front: str, engine: str) -> str:
-    """The engine's endpoint that LOCATE at `front` was answered with: "*" stands for the host that was asked.
+    """The endpoint for `engine`, the answer to LOCATE at `front`: "*" in it stands for the host of `front`.
 
-    Raises ProtocolError for one of another transport: a daemon elsewhere does not say which local sockets to use.
+    Raises ProtocolError for another transport: a daemon on another host must not name local sockets.
     """
     transport = _IPC if front.startswith(_IPC) else _TCP
     if not engine.startswith(transport):
@@ -148,8 +147,8 @@ def of_engine(front: str, engine: str) -> str:
 def probe(endpoint: str) -> None:
     """Raise DaemonUnreachableError at once if nothing listens at `endpoint`; never waits.
 
-    Raises AiodError (EACCES) if it is a DefaultEndpoint, and a stranger may listen there. libzmq itself would go on
-    trying in silence. Says nothing about other transports than ipc: the answer to HELLO does.
+    Raises AiodError (EACCES) if it is a DefaultEndpoint and another user may listen there. libzmq itself would try
+    again and again without a message. Checks ipc only: for other transports the answer to HELLO tells.
     """
     if not endpoint.startswith(_IPC):
         return
@@ -175,10 +174,10 @@ def probe(endpoint: str) -> None:
 
 
 def _connect(path: str) -> None:
-    # "@name" is libzmq's word for the abstract name space.
+    # libzmq writes "@name" for the abstract name space.
     address = "\0" + path[1:] if path.startswith("@") else path
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection,
-        contextlib.suppress(BlockingIOError),  # Somebody listens; the backlog is full at the moment.
+        contextlib.suppress(BlockingIOError),  # A process listens; its backlog is full at the moment.
     ):
         connection.connect(address)

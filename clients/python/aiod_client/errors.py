@@ -1,7 +1,8 @@
-"""What the client raises.
+"""The client's exceptions.
 
-What the kernel or the daemon says about one request is an OSError of the errno's own class, so that
-`except FileNotFoundError` works. The protocol's own troubles are AiodError, an OSError too.
+The kernel's or the daemon's error of one request is an OSError of the errno's own class, so that
+`except FileNotFoundError` works. An error of the protocol, the connection or the client itself is an AiodError, which
+is an OSError, too.
 """
 
 from __future__ import annotations
@@ -37,36 +38,36 @@ _REFUSALS: Final = frozenset(
 )
 
 _ERRNO_MAX: Final = 4095
-"""What the kernel itself takes for an errno (MAX_ERRNO, linux/err.h)."""
+"""The largest errno of the kernel (MAX_ERRNO, linux/err.h)."""
 
 
 class AiodError(OSError):
-    """Trouble of the protocol, the connection or the client itself, with errno and a sentence."""
+    """An error of the protocol, the connection or the client itself, with an errno and a message."""
 
     written = 0
-    """Of a request: bytes, from its beginning on, that are known to be done."""
+    """Bytes of the request, from its beginning on, that are known to be done."""
     reason: int = Reason.BY_KERNEL
-    """Why, where the errno alone does not say; BY_KERNEL where nobody has said more."""
+    """The reason, where the errno alone does not say it (aiod_protocol.reasons); BY_KERNEL: the errno says all."""
 
 
 class DaemonUnreachableError(AiodError, ConnectionError):
-    """Nothing answers at the endpoint (errno ECONNREFUSED). Nothing was sent."""
+    """No daemon listens at the endpoint (ECONNREFUSED). Nothing was sent."""
 
 
 class SessionLostError(AiodError, ConnectionError):
-    """The session ended under its handles and requests (errno ECONNRESET); the text says what had been sent."""
+    """The session ended with requests in flight (ECONNRESET); the message says whether the request had been sent."""
 
 
 class SpoiltSessionError(AiodError):
-    """An attempt to attach a ring has failed when the engine may have attached it: with its socket the session ends."""
+    """Attaching a ring has failed when the engine may have attached it: the session ends with the ring's socket."""
 
 
 class ProtocolError(AiodError):
-    """The daemon broke docs/protocol.md (EPROTO), or speaks no version that we do (EPROTONOSUPPORT)."""
+    """The daemon broke the protocol (EPROTO), or supports no version that this client does (EPROTONOSUPPORT)."""
 
 
 class Failure(NamedTuple):
-    """What a daemon has said of a request that it has not done, or not done as a whole."""
+    """The daemon's answer about a request that failed, wholly or in part."""
 
     number: int
     """The errno, positive."""
@@ -90,45 +91,45 @@ class Failure(NamedTuple):
 
 
 def set_written(error: BaseException, written: int) -> None:
-    """Have a request's `error` say how many bytes, from the request's beginning on, are known to be done."""
+    """Set the `written` of a request's `error`: bytes, from the request's beginning on, known to be done."""
     if isinstance(error, OSError):
         error.written = written  # type: ignore[attr-defined]
 
 
 def set_reason(error: OSError, reason: int) -> None:
-    """Have `error` say why, as a number of aiod_protocol.reasons."""
+    """Set the `reason` of `error`: a number of aiod_protocol.reasons."""
     error.reason = reason  # type: ignore[attr-defined]
 
 
 def is_refusal(error: OSError) -> bool:
-    """Whether what a daemon has answered with `error` is known to be undone, but for what `written` counts.
+    """Whether a request that failed with `error` is known not to be done, but for the bytes that `written` counts.
 
-    Not so of EIO and the like: a device or a server may have done what it then failed to report.
+    This is not known after EIO and the like: a device or a server may have done what it then failed to report.
     """
     return error.errno in _REFUSALS and not isinstance(error, AiodError)
 
 
 def append_in_doubt(name: str, cause: str) -> AiodError:
-    """The exception for writing on where nobody knows whether an append was done that has ended with `cause`."""
+    """The exception for a write after an append that failed with `cause`, and that may or may not have been done."""
     return AiodError(
         errno.EIO,
-        f"{name}: {UNKNOWN}: an earlier append ({cause}): nothing more is appended by this file object; "
-        "look at the file, and open it anew to go on",
+        f"{name}: {UNKNOWN}: an earlier append ({cause}): this file object appends nothing more; "
+        "check the file, and open it again to continue",
     )
 
 
 def mark_not_sent(error: OSError) -> OSError:
-    """`error`, known to come from the client's own look at a request, not from the handler of a signal."""
+    """Mark `error` as raised by the client's own check of a request, not by a signal handler; returns it."""
     error.not_sent = True  # type: ignore[attr-defined]
     return error
 
 
-def refused(code: int, sentence: str | None, reason: int) -> AiodError:
+def refused(code: int, message: str | None, reason: int) -> AiodError:
     """The exception for a REFUSAL."""
     if code > _ERRNO_MAX:
         return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {code} is no errno")
     kind = ProtocolError if code in (errno.EPROTO, errno.EPROTONOSUPPORT) else AiodError
-    error = kind(code, sentence or os.strerror(code))
+    error = kind(code, message or os.strerror(code))
     error.reason = reason
     return error
 
@@ -140,22 +141,22 @@ def closed(what: str) -> AiodError:
 
 def forked(what: str) -> AiodError:
     """The exception for using `what` in a child of the process that made it."""
-    return AiodError(errno.EBADF, f"{what} was made before fork(): connect anew in the child process")
+    return AiodError(errno.EBADF, f"{what} was made before fork(): connect again in the child process")
 
 
 def reentered(what: str) -> AiodError:
-    """The exception for waiting for `what` in the midst of the same thread's use of the same session or engine."""
+    """The exception for waiting for `what` in a finalizer or handler that has interrupted the client in this thread."""
     return AiodError(
         errno.EDEADLK,
-        f"{what}: {NOT_SENT}: a finalizer or signal handler cannot wait for the client whose work it has interrupted: "
-        "leave it to another thread, or use submit()",
+        f"{what}: {NOT_SENT}: a finalizer or signal handler cannot wait for the client that it has interrupted: "
+        "use another thread, or submit()",
     )
 
 
 def gone(endpoint: str) -> DaemonUnreachableError:
-    """The exception for a connection that ended in the midst of a handshake."""
+    """The exception for a connection that ended during a handshake."""
     return DaemonUnreachableError(
-        errno.ECONNREFUSED, f"{endpoint} ended the connection: is the daemon stopping, or not there?"
+        errno.ECONNREFUSED, f"{endpoint} closed the connection: the daemon is stopping, or not running"
     )
 
 
@@ -163,16 +164,16 @@ def key_unknown(endpoint: str) -> AiodError:
     """The exception for a daemon that does not know this client's key."""
     return AiodError(
         errno.EACCES,
-        f"{endpoint} does not know this key: put its public half into a [keys.NAME] section there, and reload",
+        f"{endpoint} does not know this key: add the public key to a [keys.NAME] section there, and reload",
     )
 
 
 def no_handshake(endpoint: str, *, with_keys: bool) -> AiodError:
-    """The exception for a daemon with which no handshake was possible."""
+    """The exception for a failed CURVE handshake."""
     if with_keys:
-        what = "is server_key its public key? (insecure_tcp = true would want none)"
+        what = "check that server_key is its public key (with insecure_tcp = true it needs no keys)"
     else:
-        what = "it wants keys: give key and server_key (AIOD_KEY, AIOD_SERVER_KEY)"
+        what = "it requires keys: give key and server_key (AIOD_KEY, AIOD_SERVER_KEY)"
     return AiodError(errno.EACCES, f"{endpoint} ended the handshake: {what}")
 
 
@@ -183,26 +184,26 @@ def cancelled(what: str) -> OSError:
 
 def other_session(source: str) -> OSError:
     """The exception for a copy_range between files of two sessions."""
-    return OSError(errno.EXDEV, f"copy_range from {source}: another client's file, or served by another engine")
+    return OSError(errno.EXDEV, f"copy_range from {source}: the file is of another client, or another engine serves it")
 
 
 def other_export(path: str, new_path: str) -> OSError:
     """The exception for a rename between exports."""
-    return OSError(errno.EXDEV, f"rename {path} to {new_path}: two exports: copy it instead")
+    return OSError(errno.EXDEV, f"rename {path} to {new_path}: these are two exports; copy the file instead")
 
 
 def deadline_passed(what: str, *, sent: bool) -> TimeoutError:
-    """The exception for a request that its own deadline has ended."""
+    """The exception for a request whose deadline has passed."""
     return TimeoutError(errno.ETIMEDOUT, f"{what}: its deadline has passed ({UNKNOWN if sent else NOT_SENT})")
 
 
 def too_long(what: str, bytes_max: int) -> OSError:
-    """The exception for a request that is too long, and cannot be split."""
-    return OSError(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes at once, as it cannot be split")
+    """The exception for a request that is too long and cannot be split."""
+    return OSError(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes are allowed, as it cannot be split")
 
 
 def timed_out(what: str, timeout_s: float, *, sent: bool, written: int = 0) -> TimeoutError:
-    """The exception for `what` having had no answer for `timeout_s` seconds."""
+    """The exception for `what`, which had no answer within `timeout_s` seconds."""
     state = UNKNOWN if sent else NOT_SENT
     error = TimeoutError(errno.ETIMEDOUT, f"{what}: no answer within {timeout_s:g} s ({state})")
     set_written(error, written)

@@ -1,18 +1,18 @@
-"""Files of aiod for code that wants Python's own: tarfile, zipfile, shutil.copyfileobj, io.BufferedReader.
+"""Files of aiod for code that needs Python's own kind: tarfile, zipfile, shutil.copyfileobj, io.BufferedReader.
 
     from aiod_client import fileobj
 
     with fileobj.open(client, "scratch/backup.tar", "w") as f, tarfile.open(fileobj=f, mode="w") as tar:
         tar.add("documents")
 
-What is written is in the daemon's hands after flush(), as with Python's own files; safe on disk only after sync().
+Data is in the daemon after flush(), as it is in the kernel with Python's own files; it is durable only after sync().
 
-Writes that fail. A write that fails part-way is a short write, as of Python's own raw files: write() returns what is
-known to be done, and the next write(), truncate(), flush(), sync() or close() raises the error, so that a caller that
-looks at no counts (shutil.copyfileobj) hears of it too. What io's buffers keep is then exactly what is not written, and
-a later flush() or close() writes that and nothing twice. In append mode an append of which nobody can know whether it
-was done (the session was lost, the time was up, the device failed, a signal handler raised) is never repeated: every
-write() from then on raises AiodError (EIO). Look at the file, and open it anew to go on.
+Writes that fail. A write that fails part-way is a short write, as of Python's own raw files: write() returns the bytes
+known to be written, and the next write(), truncate(), flush(), sync() or close() raises the error, so that a caller
+that checks no counts (shutil.copyfileobj) notices it, too. io's buffers then keep exactly the bytes that are not
+written; a later flush() or close() writes these and nothing twice. In append mode an append with an unknown outcome
+(the session was lost, a timeout, a device error, a signal handler that raised) is never repeated: every later write()
+raises AiodError (EIO). Check the file, and open it again to continue.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiod_client.blocking.client import Client
 
 BUFFER_BYTES: Final = 256 * 1024
-"""Default size of a buffer: a round trip costs as much as the copying of some of it."""
+"""Default size of a buffer (bytes): it keeps the cost of round trips below that of copying."""
 
 __all__ = ["BUFFER_BYTES", "RawFile", "open"]
 
@@ -66,11 +66,11 @@ def open(  # noqa: A001 - as the builtin, which it stands for
     perm: int = 0o666,
     direct: bool = False,
 ) -> BinaryIO | RawFile:
-    """A file as the builtin has it, but of "EXPORT/PATH" and always binary.
+    """Open "EXPORT/PATH" as the built-in function opens a file, but always in binary mode.
 
-    `buffering`: bytes of the buffer; -1: BUFFER_BYTES; 0: a RawFile without one. The rest is as Client.open() has it.
-    Returns io.BufferedReader, io.BufferedWriter, io.BufferedRandom or RawFile. Raises ValueError for `buffering` of 1
-    (there are no lines) or less than -1, besides what Client.open() raises.
+    `buffering` is the size of the buffer in bytes; -1: BUFFER_BYTES; 0: a RawFile without a buffer. The other arguments
+    are those of Client.open(). Returns io.BufferedReader, io.BufferedWriter, io.BufferedRandom or RawFile. Raises
+    ValueError for a `buffering` of 1 (there are no lines) or less than -1, and what Client.open() raises.
     """
     if buffering < -1 or buffering == 1:
         raise ValueError(f"buffering {buffering}: -1, 0 or a number of bytes above 1")

@@ -25,7 +25,7 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """What a client needs to connect by tcp (Z85)."""
+    """The keys of a connection by tcp (Z85)."""
 
     public: bytes
     secret: bytes = field(repr=False)
@@ -34,10 +34,10 @@ class Keys:
 
 
 def find_keys(endpoint: str, key: StrPath | None, server_key: StrPath | None) -> Keys | None:
-    """The keys for `endpoint`; None: it needs none, or none were given.
+    """The keys for `endpoint`; None: it needs none, or none are given.
 
     `key` is a file NAME.key_secret, `server_key` a file NAME.key or the key itself; None: AIOD_KEY and AIOD_SERVER_KEY,
-    which count for tcp only. Raises AiodError (EINVAL) with what to do, FileNotFoundError, PermissionError.
+    which are used for tcp only. Raises AiodError (EINVAL), FileNotFoundError, PermissionError.
     """
     if not endpoint.startswith(_TCP):
         if key is not None or server_key is not None:
@@ -50,7 +50,7 @@ def find_keys(endpoint: str, key: StrPath | None, server_key: StrPath | None) ->
     if key is None or server_key is None:
         missing = "key (AIOD_KEY)" if key is None else "server_key (AIOD_SERVER_KEY)"
         raise AiodError(
-            errno.EINVAL, f"{endpoint}: {missing} is missing; give both, or neither to a daemon without keys"
+            errno.EINVAL, f"{endpoint}: {missing} is missing; give both keys, or neither to a daemon without keys"
         )
     return Keys(*load_pair(key), load_public(server_key))
 
@@ -66,14 +66,14 @@ def load_pair(path: StrPath) -> tuple[bytes, bytes]:
 
 
 def load_public(key: StrPath) -> bytes:
-    """The public key that `key` is, or that stands in the file `key`. Raises OSError."""
+    """The public key `key`, or the one in the file `key`. Raises OSError."""
     if isinstance(key, str) and is_public_key(key) and not Path(key).exists():
         return key.encode()
     return _load(key)[0]
 
 
 def is_public_key(text: str) -> bool:
-    """Whether it can be one."""
+    """Whether `text` can be a public key."""
     try:
         return len(text) == PUBLIC_KEY_CHARS and len(z85.decode(text)) == _KEY_BYTES
     except (ValueError, KeyError, struct.error):  # not ASCII, not of its alphabet, beyond 32 bits
@@ -84,8 +84,8 @@ def _load(path: StrPath) -> tuple[bytes, bytes | None]:
     from zmq.auth.certs import load_certificate  # noqa: PLC0415 - who stays on this host does without
 
     with Path(path).open("rb"):
-        pass  # so that a missing file is the error that it is everywhere
+        pass  # so that a missing file raises FileNotFoundError
     try:
         return load_certificate(path)
     except ValueError:
-        raise AiodError(errno.EINVAL, f"{os.fspath(path)} is no key file: aiodctl keygen makes one") from None
+        raise AiodError(errno.EINVAL, f"{os.fspath(path)} is not a key file: create one with aiodctl keygen") from None

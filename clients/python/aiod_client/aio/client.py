@@ -83,7 +83,7 @@ class Connecting:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the client."""
         if self._client is not None:
             await self._client.close()
 
@@ -96,7 +96,7 @@ class Connecting:
 class Client(BaseClient):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
-    Close it, or use it in `async with`. It must not be used in a forked child.
+    Any task of its event loop may use it. Close it, or use it in `async with`. A forked child must not use it.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Client(BaseClient):
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
         """Memory that an engine reads into and writes from without a copy, as the blocking client's.
 
-        The session must have been opened: AiodError (ENOTCONN) where it has not.
+        A file must have been opened there before: else AiodError (ENOTCONN).
         """
         self._check()
         links = {id(link): link for link in self._links_at.values() if link.ended is None}
@@ -152,7 +152,7 @@ class Client(BaseClient):
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
     async def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
-        """The names in the directory "EXPORT/PATH", in no order; "EXPORT" is that of the export itself."""
+        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory."""
         entries: Entries = []
         cursor: int | None = 0
         while cursor is not None:
@@ -162,7 +162,7 @@ class Client(BaseClient):
         return entries
 
     async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
-        """The properties of what `path` names; a symbolic link is followed, if it stays in the export."""
+        """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         return parse_stat_body(await self._name("stat", path, timeout))
 
     async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -181,9 +181,9 @@ class Client(BaseClient):
         replace: bool = True,
         timeout: float | None = None,
     ) -> None:
-        """Rename within one export, atomically; what `new_path` named is replaced, or with `replace` false an error.
+        """Rename `path` to `new_path`, atomically. What `new_path` named is replaced, or is an error unless `replace`.
 
-        The default is that of rename(2) and os.rename() on POSIX. Raises OSError (EXDEV) for two exports.
+        The default is that of rename(2). Raises OSError (EXDEV) for two exports.
         """
         (export, _), (new_export, inside) = parse_path(path), parse_path(new_path)
         if export != new_export:
@@ -191,15 +191,15 @@ class Client(BaseClient):
         await self._name("rename", path, timeout, to=inside, replace=replace)
 
     async def mkdir(self, path: str | os.PathLike[str], perm: int = 0o777, *, timeout: float | None = None) -> None:
-        """Make a directory, with the permission bits `perm` less the daemon's umask."""
+        """Make a directory with the permission bits `perm`, less the daemon's umask."""
         await self._name("mkdir", path, timeout, mode=check_permissions(perm))
 
     async def sync(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
-        """Make the names in the directory `path` safe on disk: what was created, renamed and removed there."""
+        """Make the entries of the directory `path` durable: files created, renamed and removed there."""
         await self._name("sync", path, timeout)
 
     async def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
-        """Have the engine carry out `verb`: the body of its answer."""
+        """Have the engine carry out the directory operation `verb`; returns the body of its reply."""
         export, inside = parse_path(path)
         _, (_, body) = await self._call(MessageType.NAME, path, (verb, export, inside, arguments), timeout)
         return body
@@ -207,7 +207,7 @@ class Client(BaseClient):
     async def _call(
         self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None
     ) -> tuple[Link, Any]:
-        """Ask the engine that serves `path`: the session, and what it answers."""
+        """Ask the engine that serves `path`; returns the session, and the engine's answer."""
         self._check()
         name = os.fspath(path)
         export, _ = parse_path(path)
@@ -225,12 +225,15 @@ class Client(BaseClient):
     async def control(
         self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
     ) -> Any:
-        """Ask the supervisor what aiodctl asks ("stats", "threads", ...): the body of its answer."""
+        """Ask the supervisor what aiodctl asks ("stats", "threads", ...); returns the body of its reply."""
         self._check()
         return await self._ask(control(verb, arguments or {}), self.timeout_s if timeout is None else timeout)
 
     async def close(self) -> None:
-        """Close every session; the daemon closes their files. What is in flight fails with AiodError. Idempotent."""
+        """Close every session; the daemon closes their files. Idempotent.
+
+        Requests in flight fail with AiodError (ESHUTDOWN).
+        """
         if self._is_forked():
             return
         self.closed = True
@@ -248,7 +251,7 @@ class Client(BaseClient):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the client."""
         await self.close()
 
     def __repr__(self) -> str:
@@ -256,7 +259,7 @@ class Client(BaseClient):
         return f"<aiod_client.aio.Client {self.endpoint}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn of a client that was not closed; its sessions end soon, if its loop still runs."""
+        """Warn about a client that was not closed; its sessions are closed soon, if its loop still runs."""
         if self.closed or self._is_forked():
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -283,9 +286,9 @@ class Client(BaseClient):
                 raise
 
     async def _link(self, export: str, timeout_s: float) -> Link:
-        """The session with the engine that serves `export`: the one there is, else a new one.
+        """The session with the engine that serves `export`: the existing one, else a new one.
 
-        Who wants another engine does not wait for this one's answer.
+        An open() that needs another engine does not wait for this one's answer.
         """
         link = self._link_of(export)
         if link is not None:
@@ -299,7 +302,7 @@ class Client(BaseClient):
             return link
 
     async def _find_engine(self, export: str) -> tuple[str, Link]:
-        """Where `export` is served, and the session there; an engine that is away is waited for as by a session."""
+        """Where `export` is served, and the session there. Waits for an engine that is away, as a session does."""
         until_s = time.monotonic() + self._reconnect_s
         while True:
             try:
@@ -320,9 +323,9 @@ class Client(BaseClient):
         return link if link is not None and link.ended is None else None
 
     def _turn(self, name: str) -> asyncio.Lock:
-        """What one task at a time holds to make the link to an export, or to an engine by its endpoint.
+        """The lock that one task at a time holds to make the link to an export, or to an engine by its endpoint.
 
-        It is there as long as a task has it or waits for it. An export's name has no slash, an endpoint has.
+        It exists as long as a task holds it or waits for it. An export's name has no slash, an endpoint has.
         """
         return self._turns.setdefault(name, asyncio.Lock())
 

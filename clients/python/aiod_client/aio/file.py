@@ -30,14 +30,14 @@ AT_ONCE_MAX: Final = 64
 
 
 class RequestFuture(asyncio.Future[Any]):
-    """The outcome of one submitted request.
+    """The outcome of one submitted request. It belongs to the event loop.
 
-    cancel() is immediate, as asyncio wants it: it gives the request up, and the daemon is told, but one that was sent
-    may be executed nevertheless. cancel_request() knows.
+    cancel() is immediate, as asyncio requires: it gives the request up and cancels it at the daemon, but a request that
+    was sent may be executed nevertheless. cancel_request() knows.
     """
 
     def __init__(self, file: File, request: Request) -> None:
-        """Made by File."""
+        """For File.submit(). The future keeps `file`: a dropped file closes its handle."""
         super().__init__(loop=file._link.loop)  # noqa: SLF001 - one module
         self._file = file  # held: a dropped file closes its handle
         self._request = request
@@ -51,10 +51,10 @@ class RequestFuture(asyncio.Future[Any]):
         return True
 
     async def cancel_request(self) -> bool:
-        """Have the request ended before it is started. True: it is not, and never will be, executed; it is cancelled.
+        """End the request before it is started. True: it was not, and never will be, executed; the future is cancelled.
 
-        False: it is being executed or has ended, and goes on as if nothing had been asked; or nobody knows, since the
-        daemon gave no answer within the client's timeout.
+        False: it is being executed or has ended, and is not affected; or the daemon gave no answer within the client's
+        timeout.
         """
         if self.done():
             return self.cancelled()
@@ -65,12 +65,16 @@ class RequestFuture(asyncio.Future[Any]):
 class File:
     """An open file of an export. Made by Client.open(); close it, or use it in `async with`.
 
-    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
-    alone until the request has completed, also after a timeout or a cancelled await.
+    Any task of its event loop may use it. Requests in flight have no order among themselves. A buffer given to
+    pwrite(), pread_into() or submit() must not be changed until the request has completed, also after a timeout or a
+    cancelled await. Offsets and lengths are in bytes; `timeout` is in seconds (None: the client's; math.inf: no limit).
+
+    Every method but close() raises OSError with the kernel's errno, TimeoutError, SessionLostError, and AiodError
+    (EBADF) once the file is closed.
     """
 
     def __init__(self, client: BaseClient, link: Link, handle: int, name: str, mode: str) -> None:
-        """Made by Client.open()."""
+        """For Client.open()."""
         self.name = name
         self.mode = mode
         self.closed = False
@@ -82,7 +86,7 @@ class File:
         link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+        """Read up to `length` bytes at `offset`; the result is shorter only at the end of the file."""
         ring = self._rings.ring
         if ring is None:
             result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
@@ -106,19 +110,22 @@ class File:
         return read
 
     async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
+        """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
+        end.
+        """
         result: int = await self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
     async def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffers`, one after the other, from `offset` on; returns the bytes read, fewer only at the end."""
+        """Fill `buffers`, one after the other, from `offset` on; returns the bytes, fewer only at the file's end."""
         result: int = await self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
         return result
 
     async def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
-        """Write all of `data` (bytes-like) at `offset`; returns its length.
+        """Write all of `data` (bytes-like, C-contiguous) at `offset`; returns its length in bytes.
 
-        Safe on disk after the next flush(), with `fua` when it returns.
+        The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
+        how many bytes, from the beginning, are known to be written.
         """
         result: int = await self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
@@ -126,20 +133,24 @@ class File:
     async def pwritev(
         self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None
     ) -> int:
-        """Write all of `buffers`, one after the other, from `offset` on; returns the bytes. Safe as after pwrite()."""
+        """Write all of `buffers`, one after the other, at `offset`; returns the bytes. Durable as after pwrite()."""
         result: int = await self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
         return result
 
     async def append(self, data: Any, *, timeout: float | None = None) -> int:
-        """Write all of `data` at the end of the file, in one piece; returns the offset where it landed.
+        """Write all of `data` at the end of the file, in one piece; returns the offset of its first byte.
 
-        Never split and never repeated: OSError (EMSGSIZE) for more than the daemon takes at once.
+        An append is never split and never executed twice. Raises OSError (EMSGSIZE) for more than `request_bytes_max`
+        bytes.
         """
         result: int = await self._perform(operations.append_request(self._handle, data), timeout)
         return result
 
     async def flush(self, *, timeout: float | None = None) -> None:
-        """Make every write that had completed safe on disk."""
+        """Make every write that had completed before durable (fdatasync).
+
+        After a failed flush data may be lost, and every flush of the file fails (EIO) until all its handles are closed.
+        """
         await self._perform(operations.whole_request(Op.FLUSH, self._handle), timeout)
 
     async def size(self, *, timeout: float | None = None) -> int:
@@ -153,32 +164,35 @@ class File:
         return result
 
     async def discard(self, offset: int, length: int, *, timeout: float | None = None) -> None:
-        """Give the room of a range back; a file reads as zeroes there, a device may read as anything.
+        """Deallocate a range. A file reads as zeroes there; a device may read as anything.
 
-        OSError (EOPNOTSUPP) where the file system or device cannot.
+        Raises OSError (EOPNOTSUPP) where the file system or device cannot.
         """
         await self._perform(operations.range_request(Op.DISCARD, self._handle, offset, length), timeout)
 
     async def write_zeroes(
         self, offset: int, length: int, *, unmap: bool = False, fua: bool = False, timeout: float | None = None
     ) -> None:
-        """Have a range read as zeroes, by the fastest way there is; with `unmap` its room may be given back."""
+        """Make a range read as zeroes, in the fastest way there is; with `unmap` its space may be deallocated."""
         await self._perform(operations.write_zeroes_request(self._handle, offset, length, unmap, fua), timeout)
 
     async def truncate(self, size: int, *, timeout: float | None = None) -> None:
-        """Set the file's size; what is new reads as zeroes."""
+        """Set the file's size in bytes; what is added reads as zeroes."""
         await self._perform(operations.truncate_request(self._handle, size), timeout)
 
     async def allocate(
         self, offset: int, length: int, *, keep_size: bool = False, timeout: float | None = None
     ) -> None:
-        """Reserve room for a range; the file grows to hold it, unless `keep_size`. OSError (EOPNOTSUPP): cannot."""
+        """Reserve space for a range; the file grows to contain it, unless `keep_size`.
+
+        Raises OSError (EOPNOTSUPP) where the file system cannot.
+        """
         await self._perform(operations.allocate_request(self._handle, offset, length, keep_size), timeout)
 
     async def extents(
         self, offset: int = 0, length: int | None = None, *, timeout: float | None = None
     ) -> list[Extent]:
-        """What of a range (None: up to the end of the file) is data and what is a hole, in order."""
+        """The data and the holes of a range (`length` None: up to the end of the file), in order, as Extents."""
         found: list[Extent] = []
         end = operations.OFFSET_MAX if length is None else offset + length
         while True:
@@ -192,10 +206,11 @@ class File:
     async def copy_range(
         self, source: File, source_offset: int, offset: int, length: int, *, timeout: float | None = None
     ) -> int:
-        """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
+        """Copy `length` bytes from `source`, a file of the same client, inside the daemon.
 
-        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap. Within one file more
-        than 1 GiB ends where the file ended when it was asked.
+        Returns the bytes copied, fewer only at the end of `source`. Raises OSError: EXDEV if another engine serves
+        `source`, EINVAL for overlapping ranges of one file. A copy within one file of more than 1 GiB ends at the size
+        that the file had before.
         """
         handle = source.source_handle(self._link)
         request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
@@ -206,14 +221,14 @@ class File:
         return result
 
     async def prefetch(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> None:
-        """Have a range (None: up to the end of the file) read ahead, 1 GiB of it at most. A hint."""
+        """Read a range (`length` None: up to the end of the file), 1 GiB of it at most, into the page cache. A hint."""
         length = operations.OFFSET_MAX - offset if length is None else length
         await self._perform(operations.range_request(Op.PREFETCH, self._handle, offset, length), timeout)
 
     async def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
-        """Send an ioctl; returns the call's value, and `argument` as it is afterwards.
+        """Send an ioctl; returns its return value, and `argument` as the kernel has left it.
 
-        OSError (EPERM) unless the export's configuration lists `number` with the length of `argument`.
+        Raises OSError (EPERM) unless the export's configuration lists `number` with the size of `argument`.
         """
         result: tuple[int, bytes] = await self._perform(
             operations.ioctl_request(self._handle, number, argument), timeout
@@ -221,7 +236,7 @@ class File:
         return result
 
     def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
-        """Start a batch, as the blocking client does; one asyncio future for each operation, in order."""
+        """Start a batch, as the blocking File.submit(); returns one asyncio future for each operation, in order."""
         self._check()
         requests = operations.from_tuples(self._handle, batch, self._link, timeout)
         futures = [RequestFuture(self, request) for request in requests]
@@ -232,12 +247,12 @@ class File:
         return futures
 
     def buffer(self, nbytes: int) -> memoryview:
-        """Memory that this file's engine reads into and writes from without a copy; see Client.buffer()."""
+        """Memory that this file's engine reads into and writes from without a copy: see Client.buffer()."""
         self._check()
         return self._link.buffer(nbytes)
 
     def source_handle(self, link: Link) -> int:
-        """The handle, for a copy_range in the session `link`; OSError (EXDEV) if the file is of another one."""
+        """The handle, for a copy_range in the session `link`. Raises OSError (EXDEV) for a file of another session."""
         self._check()
         if self._link is not link:
             raise other_session(self.name)
@@ -245,13 +260,13 @@ class File:
 
     @property
     def request_bytes_max(self) -> int:
-        """The most bytes that the daemon takes at once: what append() and ioctl() may be given."""
+        """The most bytes that the daemon accepts in one request: the limit of append() and ioctl()."""
         return self._link.request_bytes_max
 
     async def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+        """Close the file once its requests in flight have completed. Idempotent; does not flush.
 
-        After a timeout or a cancelled await it is closed nevertheless, later.
+        After a timeout or a cancelled await the file is closed nevertheless, later.
         """
         if self.closed:
             return
@@ -269,7 +284,7 @@ class File:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the file."""
         await self.close()
 
     def __repr__(self) -> str:
@@ -277,7 +292,7 @@ class File:
         return f"<aiod_client.aio.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn of a file that was not closed; it is closed soon, if its loop still runs."""
+        """Warn about a file that was not closed; it is closed soon, if its loop still runs."""
         link = self._link
         if self.closed or self._client.closed or link.ended is not None or self._client._is_forked():  # noqa: SLF001
             return

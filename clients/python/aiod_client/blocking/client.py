@@ -49,21 +49,22 @@ def connect(
     server_key: StrPath | None = None,
     reconnect_timeout: float | None = None,
 ) -> Client:
-    """Connect to the daemon at `endpoint`; None: AIOD_ENDPOINT, else where the user's or the system's daemon is.
+    """Connect to the daemon at `endpoint`; None: AIOD_ENDPOINT, else the user's own or the system's daemon.
 
-    `transport`: "auto" uses a shared-memory ring with each engine where that can be, and ZeroMQ elsewhere; "zmq"
-    uses no ring; with "ring" open() raises AiodError where there can be none. `timeout` (seconds; None: no limit) is
-    that of this call and of every operation that is given none. With tcp://HOST:PORT `key` is this client's secret key,
-    a file of aiodctl keygen, and `server_key` the daemon's public one, a file or the key itself; None: AIOD_KEY and
-    AIOD_SERVER_KEY, and in the clear without either.
+    `transport`: "auto" uses a shared-memory ring with each engine where that is possible, and ZeroMQ elsewhere; "zmq"
+    uses no ring; with "ring" open() raises AiodError where no ring is possible. `timeout` (seconds; None: no limit)
+    limits this call, and every operation that is given none. With tcp://HOST:PORT `key` is this client's secret key, a
+    file of aiodctl keygen, and `server_key` the daemon's public key, a file or the key itself; None: AIOD_KEY and
+    AIOD_SERVER_KEY; without both the connection is not encrypted.
 
-    When an engine dies or the daemon is restarted, a session looks for its successor for `reconnect_timeout` seconds
-    (None: AIOD_RECONNECT_TIMEOUT, else 30; 0: not at all). Files stay open, and what was not answered is sent again;
-    what cannot be done twice (append, truncate, rename, ...) fails with SessionLostError (EIO), "unknown whether done".
+    When an engine dies or the daemon restarts, a session looks for the next engine for `reconnect_timeout` seconds
+    (None: AIOD_RECONNECT_TIMEOUT, else 30; 0: not at all). Files stay open, and requests without an answer are sent
+    again. A request that must not be done twice (append, truncate, rename, ...) fails with SessionLostError (EIO),
+    "unknown whether done".
 
-    Raises DaemonUnreachableError where no daemon is, AiodError for an endpoint of another kind, for keys that do not
-    fit and, with no endpoint named, for a socket that a stranger may have made (EACCES), ValueError for an unknown
-    transport, TimeoutError.
+    Raises DaemonUnreachableError where no daemon listens, AiodError for an endpoint of an unknown kind, for keys that
+    do not fit and, if no endpoint is named, for a socket that another user may have made (EACCES), ValueError for an
+    unknown transport, TimeoutError.
     """
     return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 
@@ -71,7 +72,8 @@ def connect(
 class Client(BaseClient):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
-    Close it, or use it in a `with` statement. It must not be used in a forked child; close() does nothing there.
+    Any thread may use it at any time. Close it, or use it in a `with` statement. A forked child must not use it, and
+    connects anew; close() does nothing there.
     """
 
     def __init__(
@@ -106,12 +108,14 @@ class Client(BaseClient):
         direct: bool = False,
         timeout: float | None = None,
     ) -> File:
-        """Open the file "EXPORT/PATH", `mode` being r, r+, w, w+, x, x+, a or a+ as for Python's own (always binary).
+        """Open the file "EXPORT/PATH".
 
-        A file that is created gets the permission bits `perm` (at most 0o777), less the daemon's umask. One opened to
-        append is written by append() only. `direct`: past the page cache (O_DIRECT), at any offset, length and memory.
-        Raises FileNotFoundError, PermissionError and so on as the daemon says, ValueError for a mode or `perm` that is
-        none.
+        `mode` is one of Python's own: r, r+, w, w+, x, x+, a or a+; the file is always binary. A file that is created
+        gets the permission bits `perm` (at most 0o777), less the daemon's umask. A file opened to append is written by
+        append() only. `direct` bypasses the page cache (O_DIRECT), with any offset, length and memory.
+
+        Raises FileNotFoundError, PermissionError and other OSErrors of the daemon, ValueError for an invalid mode or
+        `perm`.
         """
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
@@ -126,13 +130,13 @@ class Client(BaseClient):
             raise
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
-        """Writable memory of `nbytes`, zeroed, that an engine reads into and writes from without a copy.
+        """Writable zeroed memory of `nbytes` bytes that an engine reads into and writes from without a copy.
 
-        It is the ring's of the engine that serves `path` ("EXPORT" or "EXPORT/PATH"); None: of the only session there
-        is. Slices and numpy arrays of it serve as well; it is given back with the last of them. It is not there
-        in a forked child, which ends with SIGSEGV when it touches it (copy before fork()). Without a ring it is plain
-        memory. Raises AiodError (ENOBUFS) when the ring's buffer area has no such room, ValueError if `path` is
-        needed.
+        It is memory of the ring of the engine that serves `path` ("EXPORT" or "EXPORT/PATH"); None: of the only
+        session. Slices and numpy arrays of it are used without a copy, too; the memory is released with the last of
+        them. Without a ring it is plain memory. A forked child does not have the memory, and ends with SIGSEGV when it
+        touches it: copy the data before fork(). Raises AiodError (ENOBUFS) when the ring's buffer pool has no room for
+        it, ValueError if `path` is needed.
         """
         self._check()
         if path is not None:
@@ -145,7 +149,7 @@ class Client(BaseClient):
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
     def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
-        """The names in the directory "EXPORT/PATH", in no order; "EXPORT" is that of the export itself."""
+        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory."""
         entries: Entries = []
         cursor: int | None = 0
         while cursor is not None:
@@ -155,7 +159,7 @@ class Client(BaseClient):
         return entries
 
     def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
-        """The properties of what `path` names; a symbolic link is followed, if it stays in the export."""
+        """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         return parse_stat_body(self._name("stat", path, timeout))
 
     def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -174,9 +178,9 @@ class Client(BaseClient):
         replace: bool = True,
         timeout: float | None = None,
     ) -> None:
-        """Rename within one export, atomically; what `new_path` named is replaced, or with `replace` false an error.
+        """Rename `path` to `new_path`, atomically. What `new_path` named is replaced, or is an error unless `replace`.
 
-        The default is that of rename(2) and os.rename() on POSIX. Raises OSError (EXDEV) for two exports.
+        The default is that of rename(2). Raises OSError (EXDEV) for two exports.
         """
         (export, _), (new_export, inside) = parse_path(path), parse_path(new_path)
         if export != new_export:
@@ -184,22 +188,22 @@ class Client(BaseClient):
         self._name("rename", path, timeout, to=inside, replace=replace)
 
     def mkdir(self, path: str | os.PathLike[str], perm: int = 0o777, *, timeout: float | None = None) -> None:
-        """Make a directory, with the permission bits `perm` less the daemon's umask."""
+        """Make a directory with the permission bits `perm`, less the daemon's umask."""
         self._name("mkdir", path, timeout, mode=check_permissions(perm))
 
     def sync(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
-        """Make the names in the directory `path` safe on disk: what was created, renamed and removed there."""
+        """Make the entries of the directory `path` durable: files created, renamed and removed there."""
         self._name("sync", path, timeout)
 
     def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
-        """Have the engine carry out `verb`: the body of its answer."""
+        """Have the engine carry out the directory operation `verb`; returns the body of its reply."""
         export, inside = parse_path(path)
         call = Call(MessageType.NAME, verb, export, inside, arguments, filename=os.fspath(path))
         self._perform(call, export, timeout)
         return call.result[1]
 
     def _perform(self, call: Call, export: str, timeout: float | None) -> Link:
-        """Ask the engine that serves `export`: the session. `call` has the answer."""
+        """Ask the engine that serves `export`; returns the session. `call` has the answer."""
         self._check()
         timeout_s = self.timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
@@ -208,7 +212,7 @@ class Client(BaseClient):
         return link
 
     def control(self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
-        """Ask the supervisor what aiodctl asks ("stats", "threads", ...): the body of its answer."""
+        """Ask the supervisor what aiodctl asks ("stats", "threads", ...); returns the body of its reply."""
         self._check()
         timeout_s = self.timeout_s if timeout is None else timeout
         return self._ask(control(verb, arguments or {}), time.monotonic() + timeout_s)
@@ -216,7 +220,7 @@ class Client(BaseClient):
     def close(self) -> None:
         """Close every session; the daemon closes their files. Idempotent.
 
-        What is in flight fails with AiodError, also for threads that wait for it: to have it done, wait first.
+        Requests in flight fail with AiodError (ESHUTDOWN), also for threads that wait for them: wait for them before.
         """
         if self._is_forked():
             return
@@ -240,7 +244,7 @@ class Client(BaseClient):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the client."""
         self.close()
 
     def __repr__(self) -> str:
@@ -248,7 +252,7 @@ class Client(BaseClient):
         return f"<aiod_client.Client {self.endpoint}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn of a client that was not closed; its sessions end soon."""
+        """Warn about a client that was not closed; its sessions are closed soon."""
         if self.closed or self._is_forked():
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -258,9 +262,9 @@ class Client(BaseClient):
     # ---- links ----------------------------------------------------------------------------------------------------
 
     def _link(self, export: str, deadline_s: float) -> Link:
-        """The session with the engine that serves `export`: the one there is, else a new one.
+        """The session with the engine that serves `export`: the existing one, else a new one.
 
-        Who wants another engine does not wait for this one's answer.
+        An open() that needs another engine does not wait for this one's answer.
         """
         link = self._link_of(export)
         if link is not None:
@@ -273,7 +277,7 @@ class Client(BaseClient):
             return self._find_engine(export, deadline_s)
 
     def _find_engine(self, export: str, deadline_s: float) -> Link:
-        """The session where `export` is served; an engine that is away is waited for as by a session."""
+        """The session where `export` is served. Waits for an engine that is away, as a session does."""
         until_s = min(deadline_s, time.monotonic() + self._reconnect_s)
         while True:
             try:
@@ -300,9 +304,9 @@ class Client(BaseClient):
         return link if link is not None and link.ended is None else None
 
     def _turn(self, name: str) -> threading.RLock:
-        """What one thread at a time holds to make the link to an export, or to an engine by its endpoint.
+        """The lock that one thread at a time holds to make the link to an export, or to an engine by its endpoint.
 
-        It is there as long as a thread has it or waits for it. An export's name has no slash, an endpoint has.
+        It exists as long as a thread holds it or waits for it. An export's name has no slash, an endpoint has.
         """
         _refuse_reentry(self._guard)
         with self._guard:
@@ -333,7 +337,9 @@ class Client(BaseClient):
 
 @contextlib.contextmanager
 def _within(turn: threading.RLock, deadline_s: float) -> Iterator[None]:
-    """Hold `turn`; TimeoutError if another thread has it until `deadline_s`, AiodError (EDEADLK) if this one has it."""
+    """Hold `turn`. Raises TimeoutError if another thread has it until `deadline_s`, AiodError (EDEADLK) if this one has
+    it.
+    """
     _refuse_reentry(turn)
     if not turn.acquire(timeout=min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)):
         raise TimeoutError(errno.ETIMEDOUT, f"another thread's open() is still under way ({NOT_SENT})")
@@ -344,6 +350,6 @@ def _within(turn: threading.RLock, deadline_s: float) -> Iterator[None]:
 
 
 def _refuse_reentry(lock: threading.RLock) -> None:
-    """Raise AiodError (EDEADLK) for a finalizer or signal handler in the midst of this thread's own open()."""
+    """Raise AiodError (EDEADLK) in a finalizer or signal handler that has interrupted this thread's own open()."""
     if lock._is_owned():  # type: ignore[attr-defined]  # noqa: SLF001
         raise reentered("open")

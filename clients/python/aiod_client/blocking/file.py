@@ -27,12 +27,16 @@ if TYPE_CHECKING:
 class File:
     """An open file of an export. Made by Client.open(); close it, or use it in a `with` statement.
 
-    Requests in flight have no order among themselves. Buffers given to pwrite(), pread_into() and submit() must be left
-    alone until the request has completed, also after a timeout or cancel().
+    Any thread may use it at any time. Requests in flight have no order among themselves. A buffer given to pwrite(),
+    pread_into() or submit() must not be changed until the request has completed, also after a timeout or cancel().
+    Offsets and lengths are in bytes; `timeout` is in seconds (None: the client's; math.inf: no limit).
+
+    Every method but close() raises OSError with the kernel's errno, TimeoutError, SessionLostError, and AiodError
+    (EBADF) once the file is closed.
     """
 
     def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
-        """Made by Client.open(), of an OPEN that was answered."""
+        """For Client.open(), of an OPEN that was answered."""
         self.closed = True  # until it is its file's: __del__
         handle: int = opened.result[0]
         self.name = name = opened.filename or ""
@@ -48,7 +52,7 @@ class File:
         opened.result = None
 
     def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
-        """Up to `length` bytes from `offset` on; fewer only at the end of the file."""
+        """Read up to `length` bytes at `offset`; the result is shorter only at the end of the file."""
         ring = self._rings.ring
         if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
@@ -62,7 +66,9 @@ class File:
         return result
 
     def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffer` (writable and contiguous) from `offset` on; returns the bytes read, fewer only at the end."""
+        """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
+        end.
+        """
         ring = self._rings.ring
         if ring is not None:
             timeout_s = self._client.timeout_s if timeout is None else timeout
@@ -76,14 +82,15 @@ class File:
         return result
 
     def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
-        """Fill `buffers`, one after the other, from `offset` on; returns the bytes read, fewer only at the end."""
+        """Fill `buffers`, one after the other, from `offset` on; returns the bytes, fewer only at the file's end."""
         result: int = self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
         return result
 
     def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
-        """Write all of `data` (bytes-like) at `offset`; returns its length.
+        """Write all of `data` (bytes-like, C-contiguous) at `offset`; returns its length in bytes.
 
-        Safe on disk after the next flush(), with `fua` when it returns.
+        The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
+        how many bytes, from the beginning, are known to be written.
         """
         ring = self._rings.ring
         if ring is not None:
@@ -100,20 +107,24 @@ class File:
         return result
 
     def pwritev(self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
-        """Write all of `buffers`, one after the other, from `offset` on; returns the bytes. Safe as after pwrite()."""
+        """Write all of `buffers`, one after the other, at `offset`; returns the bytes. Durable as after pwrite()."""
         result: int = self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
         return result
 
     def append(self, data: Any, *, timeout: float | None = None) -> int:
-        """Write all of `data` at the end of the file, in one piece; returns the offset where it landed.
+        """Write all of `data` at the end of the file, in one piece; returns the offset of its first byte.
 
-        Never split and never repeated: OSError (EMSGSIZE) for more than the daemon takes at once.
+        An append is never split and never executed twice. Raises OSError (EMSGSIZE) for more than `request_bytes_max`
+        bytes.
         """
         result: int = self._perform(operations.append_request(self._handle, data), timeout)
         return result
 
     def flush(self, *, timeout: float | None = None) -> None:
-        """Make every write that had completed safe on disk."""
+        """Make every write that had completed before durable (fdatasync).
+
+        After a failed flush data may be lost, and every flush of the file fails (EIO) until all its handles are closed.
+        """
         self._perform(operations.whole_request(Op.FLUSH, self._handle), timeout)
 
     def size(self, *, timeout: float | None = None) -> int:
@@ -127,28 +138,31 @@ class File:
         return result
 
     def discard(self, offset: int, length: int, *, timeout: float | None = None) -> None:
-        """Give the room of a range back; a file reads as zeroes there, a device may read as anything.
+        """Deallocate a range. A file reads as zeroes there; a device may read as anything.
 
-        OSError (EOPNOTSUPP) where the file system or device cannot.
+        Raises OSError (EOPNOTSUPP) where the file system or device cannot.
         """
         self._perform(operations.range_request(Op.DISCARD, self._handle, offset, length), timeout)
 
     def write_zeroes(
         self, offset: int, length: int, *, unmap: bool = False, fua: bool = False, timeout: float | None = None
     ) -> None:
-        """Have a range read as zeroes, by the fastest way there is; with `unmap` its room may be given back."""
+        """Make a range read as zeroes, in the fastest way there is; with `unmap` its space may be deallocated."""
         self._perform(operations.write_zeroes_request(self._handle, offset, length, unmap, fua), timeout)
 
     def truncate(self, size: int, *, timeout: float | None = None) -> None:
-        """Set the file's size; what is new reads as zeroes."""
+        """Set the file's size in bytes; what is added reads as zeroes."""
         self._perform(operations.truncate_request(self._handle, size), timeout)
 
     def allocate(self, offset: int, length: int, *, keep_size: bool = False, timeout: float | None = None) -> None:
-        """Reserve room for a range; the file grows to hold it, unless `keep_size`. OSError (EOPNOTSUPP): cannot."""
+        """Reserve space for a range; the file grows to contain it, unless `keep_size`.
+
+        Raises OSError (EOPNOTSUPP) where the file system cannot.
+        """
         self._perform(operations.allocate_request(self._handle, offset, length, keep_size), timeout)
 
     def extents(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> list[Extent]:
-        """What of a range (None: up to the end of the file) is data and what is a hole, in order."""
+        """The data and the holes of a range (`length` None: up to the end of the file), in order, as Extents."""
         found: list[Extent] = []
         end = operations.OFFSET_MAX if length is None else offset + length
         while True:
@@ -163,10 +177,11 @@ class File:
     def copy_range(
         self, source: File, source_offset: int, offset: int, length: int, *, timeout: float | None = None
     ) -> int:
-        """Copy from `source`, a file of the same client, inside the daemon; returns the bytes, fewer only at its end.
+        """Copy `length` bytes from `source`, a file of the same client, inside the daemon.
 
-        OSError (EXDEV) if another engine serves it, (EINVAL) for ranges of one file that overlap. Within one file more
-        than 1 GiB ends where the file ended when it was asked.
+        Returns the bytes copied, fewer only at the end of `source`. Raises OSError: EXDEV if another engine serves
+        `source`, EINVAL for overlapping ranges of one file. A copy within one file of more than 1 GiB ends at the size
+        that the file had before.
         """
         handle = source.source_handle(self._link)
         request = operations.copy_range_request(self._handle, handle, source_offset, offset, length)
@@ -177,20 +192,20 @@ class File:
         return result
 
     def prefetch(self, offset: int = 0, length: int | None = None, *, timeout: float | None = None) -> None:
-        """Have a range (None: up to the end of the file) read ahead, 1 GiB of it at most. A hint."""
+        """Read a range (`length` None: up to the end of the file), 1 GiB of it at most, into the page cache. A hint."""
         length = operations.OFFSET_MAX - offset if length is None else length
         self._perform(operations.range_request(Op.PREFETCH, self._handle, offset, length), timeout)
 
     def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
-        """Send an ioctl; returns the call's value, and `argument` as it is afterwards.
+        """Send an ioctl; returns its return value, and `argument` as the kernel has left it.
 
-        OSError (EPERM) unless the export's configuration lists `number` with the length of `argument`.
+        Raises OSError (EPERM) unless the export's configuration lists `number` with the size of `argument`.
         """
         result: tuple[int, bytes] = self._perform(operations.ioctl_request(self._handle, number, argument), timeout)
         return result
 
     def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
-        """Start a batch; one future for each operation, in order, with the results of the methods of those names.
+        """Start a batch; returns one future for each operation, in order, with the result of the method of that name.
 
         ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
         ("write", data, offset, fua), ("writev", buffers, offset, fua), ("append", data),
@@ -198,12 +213,13 @@ class File:
         ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),
         ("extents", offset, length): at most 1024 of them, ("prefetch", offset, length),
         ("copy_range", source, source_offset, offset, length), ("ioctl", number, argument).
-        fua, unmap and keep_size may be left out. A copy_range of more than 1 GiB within one file must not reach
+        `fua`, `unmap` and `keep_size` may be left out. A copy_range of more than 1 GiB within one file must not reach
         past its end.
 
-        A flush covers what had *completed* before, not the writes of its own batch. `timeout` (seconds) is the deadline
-        of each: one not started by then ends with TimeoutError, not executed; None: there is none. Raises ValueError,
-        TypeError or OSError (EINVAL), and submits none, if one of them makes no sense.
+        A flush covers the writes that had *completed* before, not the writes of its own batch. `timeout` (seconds) is
+        the deadline of each operation: one that has not been started by then fails with TimeoutError and is not
+        executed; None: no deadline. Raises ValueError, TypeError or OSError (EINVAL), and submits nothing, if an
+        operation is invalid.
         """
         self._check()
         requests = operations.from_tuples(self._handle, batch, self._link, timeout)
@@ -212,31 +228,31 @@ class File:
         return futures
 
     def source_handle(self, link: Link) -> int:
-        """The handle, for a copy_range in the session `link`; OSError (EXDEV) if the file is of another one."""
+        """The handle, for a copy_range in the session `link`. Raises OSError (EXDEV) for a file of another session."""
         self._check()
         if self._link is not link:
             raise other_session(self.name)
         return self._handle
 
     def buffer(self, nbytes: int) -> memoryview:
-        """Memory that this file's engine reads into and writes from without a copy; see Client.buffer()."""
+        """Memory that this file's engine reads into and writes from without a copy: see Client.buffer()."""
         self._check()
         return self._link.buffer(nbytes)
 
     @property
     def request_bytes_max(self) -> int:
-        """The most bytes that the daemon takes at once: what append() and ioctl() may be given."""
+        """The most bytes that the daemon accepts in one request: the limit of append() and ioctl()."""
         return self._link.request_bytes_max
 
     @property
     def raw(self) -> RawFile:
-        """The file as an io.RawIOBase with a position, for code that wants such. Closing that closes the file."""
+        """The file as an io.RawIOBase with a position. Closing that closes the file."""
         return RawFile(self)
 
     def close(self, *, timeout: float | None = None) -> None:
-        """Close the file when what is in flight on it has completed. Idempotent; does not flush.
+        """Close the file once its requests in flight have completed. Idempotent; does not flush.
 
-        After a TimeoutError it is closed nevertheless, later.
+        After a TimeoutError the file is closed nevertheless, later.
         """
         if self.closed:
             return
@@ -253,7 +269,7 @@ class File:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close."""
+        """Close the file."""
         self.close()
 
     def __repr__(self) -> str:
@@ -261,7 +277,7 @@ class File:
         return f"<aiod_client.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn of a file that was not closed; it is closed soon."""
+        """Warn about a file that was not closed; it is closed soon."""
         if self.closed or self._client.closed or self._client._is_forked():  # noqa: SLF001
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -273,7 +289,7 @@ class File:
         self._client._check()  # noqa: SLF001
 
     def _again(self, ring: Ring, failure: Failure, request: Request, timeout_s: float) -> Any:
-        """What `ring` has ended with `failure`: by another engine, if the session goes on with one."""
+        """Have another engine do what `ring` has ended with `failure`, if the session continues; else raise."""
         request.sent = may_be_done(ring, failure)
         if not is_lost(failure) or not self._link.goes_on_without_ring(request):
             link = self._link

@@ -22,14 +22,14 @@ class Named(Protocol):
 
 
 class RequestFuture(concurrent.futures.Future[Any]):
-    """The outcome of one submitted request.
+    """The outcome of one submitted request. Any thread may use it.
 
-    result() and exception() drive the session themselves; callbacks run in a thread of the client's (or at once, when
-    it is done already). The buffer of a request that was sent is its own until the daemon has answered.
+    result() and exception() drive the session themselves. Callbacks run in a thread of the client's, or at once if the
+    request is done already. The buffer of a request that was sent must not be changed until the daemon has answered.
     """
 
     def __init__(self, link: Link, request: Request, file: Named, cancel_timeout_s: float) -> None:
-        """Made by File.submit(). The future keeps `file`: a dropped file closes its handle."""
+        """For File.submit(). The future keeps `file`: a dropped file closes its handle."""
         # Not super().__init__(): it makes a lock for each future. One condition for all of a link costs a third, and
         # wait() and as_completed() take it as often as they like, since it is reentrant.
         self._condition = link.condition
@@ -45,7 +45,9 @@ class RequestFuture(concurrent.futures.Future[Any]):
         request.waiter = self
 
     def result(self, timeout: float | None = None) -> Any:
-        """The request's result; raises what it failed with, CancelledError, or TimeoutError (None: no limit)."""
+        """The request's result. Raises what the request failed with, CancelledError, or TimeoutError after `timeout`
+        seconds (None: no limit).
+        """
         if self._state == "PENDING":
             self._wait(timeout)
         if self._state == "FINISHED" and self._exception is None:
@@ -53,17 +55,17 @@ class RequestFuture(concurrent.futures.Future[Any]):
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """What the request failed with, or None; raises CancelledError or TimeoutError (None: no limit)."""
+        """The exception that the request failed with, or None. Raises CancelledError, or TimeoutError as result()."""
         if self._state == "PENDING":
             self._wait(timeout)
         return super().exception(0)
 
     def cancel(self) -> bool:
-        """Have the request ended before it is started. True: it is not, and never will be, executed.
+        """End the request before it is started. True: it was not, and never will be, executed.
 
-        False: it is being executed or has ended, and goes on as if nothing had been asked; or nobody knows, since the
-        daemon gave no answer within the client's timeout. Asks the daemon (a round trip). In a finalizer or signal
-        handler that interrupts the client's work it only leaves word, and returns False; it may be cancelled then.
+        False: it is being executed or has ended, and is not affected; or the daemon gave no answer within the client's
+        timeout. Asks the daemon (a round trip). In a finalizer or signal handler that interrupts the client's work it
+        returns False, and the maintenance thread asks the daemon soon.
         """
         if self._state != "PENDING":
             return self._state == "CANCELLED_AND_NOTIFIED"
@@ -77,7 +79,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
         super().add_done_callback(fn)
 
     def settle(self) -> Callable[[], None] | None:
-        """Take over the request's outcome. The link calls it, under its lock; harmless a second time."""
+        """Take over the request's outcome. The link calls it, under its lock; a second call does nothing."""
         request = self._request
         if not request.done:
             return None  # a signal's handler raised between the two notes that it is

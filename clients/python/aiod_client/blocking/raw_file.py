@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from aiod_client.requests.pending import Request
 
 UNKNOWN_BYTES: Final = 64 * 1024
-"""What readall() asks for first where the size says nothing."""
+"""The first request of readall() (bytes) for a file of size 0."""
 
 GROWTH_BYTES_MAX: Final = 8 * 1024 * 1024
-"""What it asks for at most beyond the size: it need not come, and has its memory all the same."""
+"""The largest request of readall() beyond the size (bytes): its memory is allocated whether or not data comes."""
 
 
 class AppendableFile(Protocol):
@@ -42,7 +42,7 @@ class AppendableFile(Protocol):
 
 
 class _Append:
-    """How far one write() in append mode has come."""
+    """The progress of one write() in append mode."""
 
     __slots__ = ("done", "request")
 
@@ -50,21 +50,21 @@ class _Append:
         self.done = 0
         """Bytes known to be appended."""
         self.request: Request | None = None
-        """The piece under way; None: there is none, or it is known what became of it."""
+        """The piece in flight; None: there is none, or its outcome is known."""
 
 
 class RawFile(io.RawIOBase):
-    """An open File with a position. Any thread may use it; each operation is one with its move of the position."""
+    """An open File with a position. Any thread may use it: each operation and its move of the position are atomic."""
 
     def __init__(self, file: AppendableFile) -> None:
-        """Made by File.raw or open(). Closing it closes `file`. It begins at 0, in append mode at the file's end."""
+        """Made by File.raw or open(). Closing it closes `file`. The position is 0, in append mode the file's size."""
         super().__init__()
         self._file = file
         self._lock = threading.RLock()  # of the position; reentrant, so that a signal handler gets EDEADLK and no hang
         self._appends = "a" in file.mode
         self._position = file.size() if self._appends else 0
-        self._failure: OSError | None = None  # why a write was short; told once
-        self._doubt = ""  # what an append has ended with of which nobody knows whether it was done
+        self._failure: OSError | None = None  # the error of a short write; raised once
+        self._doubt = ""  # the error of an append that may or may not have been executed
         self._readable = "r" in file.mode or "+" in file.mode
         self._writable = "r" not in file.mode or "+" in file.mode
 
@@ -75,23 +75,23 @@ class RawFile(io.RawIOBase):
 
     @property
     def mode(self) -> str:
-        """As open() was given it."""
+        """The mode that open() was given."""
         return self._file.mode
 
     def readable(self) -> bool:
-        """Whether it was opened to be read."""
+        """Whether the mode allows reads."""
         return self._readable
 
     def writable(self) -> bool:
-        """Whether it was opened to be written."""
+        """Whether the mode allows writes."""
         return self._writable
 
     def seekable(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` from the position on; returns the bytes, fewer only at the end of the file."""
+        """Fill `buffer` from the position on; returns the bytes read, fewer only at the end of the file."""
         self._check("read", allowed=self._readable)
         with self._lock:
             count = self._file.pread_into(buffer, self._position)
@@ -99,13 +99,13 @@ class RawFile(io.RawIOBase):
         return count
 
     def readall(self) -> bytes:
-        """All from the position to the end of the file. io's own asks for 8 KiB at a time."""
+        """Read from the position to the end of the file. Unlike io's own, it does not ask for 8 KiB at a time."""
         self._check("read", allowed=self._readable)
         pieces: list[bytes] = []
         with self._lock:
             left = self._file.size() - self._position
-            # One byte more than there should be: if it does not come, that was the end. But files whose size says 0
-            # have contents (/proc), and files grow: then more each time, as io.FileIO.readall() does.
+            # One byte more than the size: a short read is the end of the file. But files of size 0 may have contents
+            # (/proc), and files grow: then more is asked for each time, as by io.FileIO.readall().
             asked = left + 1 if left > 0 else UNKNOWN_BYTES
             while True:
                 pieces.append(self._file.pread(asked, self._position))
@@ -117,12 +117,12 @@ class RawFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
 
-        Fewer than there are only if the rest has failed, of which the next call tells. In append mode what is longer
-        than the daemon takes at once lands in several pieces.
+        A short count means that the rest has failed; the next call raises the error. In append mode data that is longer
+        than the daemon accepts in one request is appended in several pieces.
         """
         self._check("write", allowed=self._writable)
-        # A copy: io's buffered classes lend their memory by views that do not keep it, and reuse or free it once they
-        # are told of a timeout, when the write may still be on its way.
+        # A copy: io's buffered classes pass views that do not keep their memory alive, and reuse or free it after a
+        # timeout, when the write may still be in flight.
         payload = data if type(data) is bytes else memoryview(data).tobytes()
         if not self._appends:
             with self._lock:
@@ -133,7 +133,7 @@ class RawFile(io.RawIOBase):
             with self._lock:
                 count = self._append(memoryview(payload), append)
         except BaseException as error:
-            # Whoever is above would append all of it again.
+            # The buffer above this file would append all of it again.
             if append.done or (append.request is not None and append.request.sent):
                 self._doubt = "interrupted"  # before the calls below, which may be interrupted again
                 self._doubt = str(error) or type(error).__name__
@@ -154,7 +154,7 @@ class RawFile(io.RawIOBase):
         return count
 
     def _append(self, payload: memoryview, append: _Append) -> int:
-        """Append in pieces; returns the bytes done, and keeps what the rest has failed with."""
+        """Append in pieces; returns the bytes done, and keeps the error of the rest for the next call."""
         if self._doubt:
             raise append_in_doubt(self.name, self._doubt)
         self._raise_failure()
@@ -184,13 +184,13 @@ class RawFile(io.RawIOBase):
             raise failure
 
     def flush(self) -> None:
-        """Raise what a write was short for, if nobody has been told yet. Nothing is buffered here."""
+        """Raise the error of a short write, if it has not been raised yet. Nothing is buffered here."""
         super().flush()
         with self._lock:
             self._raise_failure()
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move the position; returns it. Raises ValueError for one that is negative."""
+        """Move the position; returns it. Raises ValueError if it would be negative."""
         self._check()
         offset = operator.index(offset)
         with self._lock:
@@ -211,7 +211,7 @@ class RawFile(io.RawIOBase):
         return self._position
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the file's size, by default to the position, which stays where it is; returns the size."""
+        """Set the file's size (None: the position); returns the size. The position does not change."""
         self._check("truncate", allowed=self._writable)
         with self._lock:
             self._raise_failure()
@@ -220,13 +220,13 @@ class RawFile(io.RawIOBase):
             return size
 
     def sync(self) -> None:
-        """Make what was written safe on disk: what os.fsync() is for Python's own files, which need a file number."""
+        """Make what was written durable. It replaces os.fsync(), which needs a file descriptor."""
         self._check()
         self.flush()
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file, then raise what a write was short for, if nobody has been told yet. Idempotent."""
+        """Close the file, then raise the error of a short write, if it has not been raised yet. Idempotent."""
         if self.closed:
             return
         try:

@@ -1,4 +1,4 @@
-"""The strings that name files, and how they are to be opened: checked before anything is sent."""
+"""Paths, modes and permission bits of files, checked before anything is sent."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def parse_path(path: str | os.PathLike[str]) -> tuple[str, str]:
     try:
         length = len(text.encode())
     except UnicodeEncodeError as error:
-        raise OSError(errno.EINVAL, "the path is not valid Unicode: aiod's paths are UTF-8", text) from error
+        raise OSError(errno.EINVAL, "the path is not valid Unicode; paths of aiod are UTF-8", text) from error
     if length > PATH_BYTES_MAX:
-        raise OSError(errno.ENAMETOOLONG, f"a path of {length} bytes: at most {PATH_BYTES_MAX}", text)
+        raise OSError(errno.ENAMETOOLONG, f"the path has {length} bytes; at most {PATH_BYTES_MAX} are allowed", text)
     export, _, inside = text.partition("/")
     return export, inside
 
@@ -49,10 +49,8 @@ def parse_mode(mode: str, *, direct: bool = False) -> OpenFlag:
 
 
 def check_permissions(perm: int) -> int:
-    """`perm` if it is permission bits; raises ValueError."""
+    """`perm`, if it has permission bits only; raises ValueError."""
     bits = operator.index(perm)
     if not 0 <= bits <= PERMISSION_BITS:
-        raise ValueError(
-            f"perm {bits:#o}: permission bits from 0 to {PERMISSION_BITS:#o}; the daemon sets no others on a file"
-        )
+        raise ValueError(f"perm {bits:#o}: only permission bits from 0 to {PERMISSION_BITS:#o} can be set")
     return bits

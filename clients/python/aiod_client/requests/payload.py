@@ -1,4 +1,4 @@
-"""Bytes on their way out: which of a message's payload frames they lie in, and as few copies as that allows."""
+"""The payload of a SUBMIT: which frame the bytes of each request are in. Copies as little as the frames allow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 FRAMES_LEFT: Final = FRAMES_MAX // 2
-"""Of FRAMES_MAX, for the other requests of the message: no more of them than that may have a frame each."""
+"""The part of FRAMES_MAX for requests with one frame each: a message has no more such requests."""
 
 
 class Pieces:
-    """Buffers that one vectored request reads into or writes from, as if they were one."""
+    """The buffers of one vectored request, addressed as one buffer."""
 
     __slots__ = ("_views", "length")
 
@@ -58,7 +58,7 @@ def put(buffer: Buffer, start: int, data: bytes | memoryview) -> None:
 
 
 class Payload:
-    """The payload frames of one SUBMIT in the making."""
+    """The payload frames of one SUBMIT under construction."""
 
     __slots__ = ("_frames", "_shared", "_shared_bytes", "_shared_index")
 
@@ -69,7 +69,7 @@ class Payload:
         self._shared_index = -1
 
     def place(self, data: Any) -> tuple[int, int]:
-        """Where in the message the bytes of one request go: (frame, frame_offset). They are not empty."""
+        """Add the bytes of one request, which are not empty; returns (frame, frame_offset)."""
         length = len(data)
         if length >= SHARED_PAYLOAD_MAX:
             self._frames.append(data)
@@ -82,7 +82,7 @@ class Payload:
         return self._shared_index, offset
 
     def place_pieces(self, pieces: Pieces, start: int, length: int) -> tuple[int, int]:
-        """The same for `length` bytes of `pieces`: joined when they are few, else in frames that follow each other."""
+        """Add `length` bytes of `pieces`: joined if they are few, else in consecutive frames; as place()."""
         if length < SHARED_PAYLOAD_MAX:
             return self.place(b"".join(pieces.cut(start, length)))
         frames = list(_frames_of(pieces.cut(start, length)))
@@ -92,7 +92,7 @@ class Payload:
         return len(self._frames) - len(frames), 0
 
     def _close_shared(self) -> None:
-        """Join what is shared so far (the only copy made here) and begin another frame."""
+        """Join the pieces of the shared frame (the only copy made here) and begin another one."""
         if self._shared_index >= 0:
             self._frames[self._shared_index] = b"".join(self._shared)
         self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
@@ -106,7 +106,7 @@ class Payload:
 
 
 def _frames_of(pieces: Iterator[memoryview]) -> Iterator[bytes | memoryview]:
-    """Large pieces as they are, neighbouring small ones joined."""
+    """The frames for `pieces`: large pieces as they are, adjacent small ones joined."""
     small: list[memoryview] = []
     small_bytes = 0
     for piece in pieces:

@@ -1,6 +1,6 @@
-"""What a session carries: requests (a submission record each) and calls (open, close, names, goodbye).
+"""Requests (a submission record each) and calls (open, close, directory operations, cancel, goodbye) of a session.
 
-A pending thing is queued, then sent, then done; `done` is set once, with `result` or `error`. All of it is
+Each is queued, then sent, then done; `done` is set once, with `result` or `error`. All of it is
 protected by whatever protects the session: the link's lock (blocking) or the event loop (aio).
 """
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _READ: Final = int(Op.READ)
 
 GRACE_S: Final = 0.1
-"""How long after its deadline a request that was sent is waited for: the daemon knows whether it was executed."""
+"""How long after its deadline a request that was sent is waited for: the daemon may still report its outcome."""
 
 IOCTL_VALUE_BYTES: Final = 8
-"""What stands before the argument in the payload of an IOCTL's completion."""
+"""The ioctl's return value, before the argument in the payload of its completion (bytes)."""
 
 
 class Pending:
-    """Something asked of the daemon. `waiter` is the front end's: whatever it must wake when this is done."""
+    """A request or a call. `waiter` belongs to the link: what it must wake when this is done."""
 
     __slots__ = ("cookie", "done", "error", "result", "sent", "waiter")
 
@@ -52,7 +52,7 @@ class Pending:
         return 0
 
     def fail(self, error: BaseException) -> None:
-        """Done, with `error`."""
+        """Make it done, with `error`."""
         set_written(error, self.written)
         self.error = error
         self.done = True
@@ -65,10 +65,10 @@ class Pending:
 
 
 class Request(Pending):
-    """One submission record, or several where it is too long for one. Made by operations.py.
+    """One submission record, or several for a request that is too long for one. Made by operations.py.
 
-    `buffer` is the payload, or where a read's bytes go (None: into new bytes). It must stay as it is until the request
-    has completed, whatever became of the one who waited for it. `charge` is what of `length` counts against the credit.
+    `buffer` is the payload, or the destination of a read (None: new bytes). It must not change until the request has
+    completed, even if no thread waits for it any more. `charge` is the part of `length` that counts against the credit.
     """
 
     __slots__ = (
@@ -109,19 +109,19 @@ class Request(Pending):
         self.by_ring = False
         """Whether the ring transport has it, not the session."""
         self.deadline_s = math.inf
-        """When it is to end if it has not been started (monotonic)."""
+        """The deadline (monotonic seconds): it is not executed if it has not been started by then."""
         self.cancelling = False
-        """The daemon was asked to end it: then ECANCELED is what was wanted."""
+        """The daemon was asked to cancel it: then ECANCELED means success."""
         self.source = 0
-        """COPY_RANGE: the source's handle, and where in it."""
+        """COPY_RANGE: the handle of the source, and the offset there."""
         self.source_offset = 0
         self.covers = 0
-        """FLUSH: how many changes of the file it makes durable."""
+        """FLUSH: the epoch of the changes that it makes durable (open_files.py)."""
 
     def complete(self, result: int, data: bytes | memoryview, failure: Failure | None) -> None:
-        """Take over a completion: `data` is all its payload. Raises WireError or struct.error for what makes no sense.
+        """Take a completion: `data` is all its payload. Raises WireError or struct.error for an invalid one.
 
-        One that was abandoned keeps its error, and its buffer is not touched.
+        An abandoned request keeps its error, and its buffer is not written.
         """
         if failure is not None:
             self.error = self.error or failure.error()
@@ -134,7 +134,7 @@ class Request(Pending):
             self.result = result if parse is None else parse(self, data)
 
     def begin_parts(self, split: Split) -> None:
-        """Have it sent in the parts of `split`."""
+        """Send it in the parts of `split`."""
         self.split = split
         if type(self.buffer) is bytes:
             self.buffer = memoryview(self.buffer)  # its parts are slices, not copies
@@ -160,11 +160,11 @@ class Request(Pending):
 
     @property
     def cancelled(self) -> bool:
-        """Whether it ended as it was asked to: not executed."""
+        """Whether the daemon has cancelled it: it was not executed."""
         return self.cancelling and isinstance(self.error, OSError) and self.error.errno == errno.ECANCELED
 
     def __str__(self) -> str:
-        """For people: what was asked."""
+        """The request in error messages."""
         name = op_name(self.op)
         return f"{name} of {self.length} bytes at {self.offset}" if self.length else name
 
@@ -183,15 +183,15 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
 }
 
 HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)
-"""The operations whose result is a number of bytes that come with it."""
+"""The operations whose result is the size of the payload of the completion."""
 
 
 _ASKS: Final = frozenset({"list", "stat", "sync"})
-"""Verbs of NAME that change nothing."""
+"""Directory operations that change nothing."""
 
 
 class Call(Pending):
-    """A message that is answered by one REPLY: `arguments` follow token and cookie in its header."""
+    """A message with one REPLY as its answer: `arguments` follow token and cookie in its header."""
 
     __slots__ = ("arguments", "filename", "handle", "kind")
 
@@ -212,5 +212,5 @@ class Call(Pending):
         return True
 
     def __str__(self) -> str:
-        """For people: what was asked."""
+        """The request in error messages."""
         return f"{self.kind.name.lower()} {' '.join(str(a) for a in self.arguments[:2])}".rstrip()
