@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiod_client
-from aiod_client import wire
+from aiod_protocol import wire
 from benchmarks import cached_file
 from benchmarks.echo import Echo, echo
 from benchmarks.nbd_peers import fio_nbd, nbdkit, qemu_nbd

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from aiod.engine_api.settings import RING_DIR, new_incarnation
-from aiod_client.endpoint import FRONT_NAME
+from aiod_protocol.locations import FRONT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

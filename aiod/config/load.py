@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from aiod.config.errors import ConfigError, error_lines
 from aiod.config.root import Config
-from aiod_client.endpoint import FRONT_NAME, default_runtime_dir
+from aiod_protocol.locations import FRONT_NAME, default_runtime_dir
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.user_database import gid_of, uid_of
 from aiod.config.users import UserConfig
 from aiod.engine_api.settings import EngineSettings, TcpSettings
-from aiod_client.endpoint import front_endpoint
+from aiod_protocol.locations import front_endpoint
 
 _EACH_OTHER: Final = "*"
 

@@ -13,8 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from aiod.config.fields import Section
 from aiod.config.user_database import groups_of_user
 from aiod.engine_api.settings import KeyOwner
-from aiod_client.errors import AiodError
-from aiod_client.keys import PUBLIC_KEY_CHARS, is_public_key, load_pair
+from aiod_protocol.key_files import PUBLIC_KEY_CHARS, KeyFileError, is_public_key, load_pair
 
 
 class TcpConfig(Section):
@@ -54,7 +53,7 @@ class TcpConfig(Section):
             if Path(self.secret_key).stat().st_mode & stat.S_IRWXO:
                 raise ValueError(f"secret_key: everyone may read {self.secret_key}: chmod o-rwx, and make another key")
             return load_pair(self.secret_key)[1].decode()
-        except AiodError as error:
+        except KeyFileError as error:
             raise ValueError(f"secret_key: {error.strerror}") from error
         except OSError as error:
             raise ValueError(

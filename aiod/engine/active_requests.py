@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiod_client.sentences import what_is_asked
-from aiod_client.wire import Op
+from aiod_protocol.messages import describe_operation
+from aiod_protocol.operations import Op
 
 
 def describe_request(request: dict[str, Any]) -> str:
@@ -16,6 +16,6 @@ def describe_request(request: dict[str, Any]) -> str:
     elif name in {"open", "close"}:
         what = f"{name} {request['file']}".rstrip()
     else:
-        what = what_is_asked(Op[name.upper()], request["file"], request["offset"], request["bytes"])
+        what = describe_operation(Op[name.upper()], request["file"], request["offset"], request["bytes"])
     client = f", client {request['client']}" if request["client"] else ""
     return f"{what}{client}, for {request['age_s']:.1f} s"

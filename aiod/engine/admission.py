@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod import _core
 from aiod.engine.errors import refused
 from aiod.engine.file_requests import DirectoryRequest, OpenRequest
-from aiod_client.wire import OpenFlag
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from aiod.engine.file_requests import Identity

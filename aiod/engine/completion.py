@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client import wire
-from aiod_client.sentences import errno_name, explain
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.messages import errno_name, failure_message
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,4 +94,4 @@ def _explain_all(session: Session, failures: Sequence[Failure], bytes_max: int) 
 def _explain(session: Session, failure: Failure) -> str:
     """The error message of one failed record."""
     _, op, handle, offset, length, number, reason = failure
-    return explain(op, session.names.get(handle, f"handle {handle}"), offset, length, number, reason)
+    return failure_message(op, session.names.get(handle, f"handle {handle}"), offset, length, number, reason)

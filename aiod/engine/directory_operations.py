@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod import _core
 from aiod.engine.errors import refused
-from aiod_client.sentences import sentence
+from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
@@ -160,9 +160,9 @@ class DirectoryOperations:
 def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[int, str]:
     """The errno for the client, and the error message."""
     if outside:
-        return errno.EACCES, sentence(request.what, errno.EACCES, _OUTSIDE)
+        return errno.EACCES, errno_message(request.what, errno.EACCES, _OUTSIDE)
     advice = _ADVICE_FOR_VERB.get((request.verb, number)) or _ADVICE.get(number, "")
-    return number, sentence(request.what, number, advice)
+    return number, errno_message(request.what, number, advice)
 
 
 def _body(found: tuple[list[Any], int | None] | bytes | None) -> dict[str, Any] | None:

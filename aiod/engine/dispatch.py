@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiod_client.wire import WireError
+from aiod_protocol.wire import WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

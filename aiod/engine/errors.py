@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiod_client.sentences import errno_name
+from aiod_protocol.messages import errno_name
 
 if TYPE_CHECKING:
     from aiod_protocol.reasons import Reason

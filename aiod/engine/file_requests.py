@@ -10,7 +10,7 @@ from aiod_protocol.reasons import Reason
 if TYPE_CHECKING:
     from aiod.engine.session import Session
     from aiod.engine_api.settings import ExportSettings
-    from aiod_client import wire
+    from aiod_protocol import wire
 
 Identity = tuple[int, int, list[int]]
 """uid, gid, groups."""

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiod.engine.errors import refused
 from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod.util import logs
-from aiod_client.sentences import sentence
-from aiod_client.wire import OpenFlag
+from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
+from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -331,11 +331,11 @@ class Handles:
             advice = "only regular files can be opened, and block devices as an export of their own"
             if waiting.opening is not None and OpenFlag.DIRECT in waiting.opening.flags:
                 advice += "; or the file system does not support O_DIRECT"
-        text = sentence(f"open {waiting.name}", number, advice)
+        text = errno_message(f"open {waiting.name}", number, advice)
         self._reply(waiting.session, waiting.cookie, -number, text, reason=reason)
 
     def _closed(self, waiting: _Waiting, result: int) -> None:
-        text = sentence(f"close {waiting.name}", -result) if result < 0 else None
+        text = errno_message(f"close {waiting.name}", -result) if result < 0 else None
         if not waiting.session.ended:
             self._reply(waiting.session, waiting.cookie, result, text)
         elif text is not None:

@@ -11,9 +11,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.engine.file_requests import ReopenRequest
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiod_client import wire
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:

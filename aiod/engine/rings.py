@@ -20,10 +20,10 @@ from aiod.engine.errors import refused
 from aiod.net.peer import Peer
 from aiod.net.peer_groups import credentials_of, groups_of
 from aiod.util import logs
-from aiod_client import ring_wire
-from aiod_client.ring_wire import RingMessage
-from aiod_client.sentences import sentence
+from aiod_protocol import ring_wire
+from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
+from aiod_protocol.ring_wire import RingMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -303,7 +303,7 @@ class Rings:
     def _not_attached(self, connection: Connection, session: Session, number: int) -> None:
         if session.by_socket:
             self._sessions.end(session, "its ring could not be made")
-        self._refuse(connection, OSError(number, sentence("attach a ring", number)))
+        self._refuse(connection, OSError(number, errno_message("attach a ring", number)))
 
     def _check_attach(self, connection: Connection, message: bytes) -> tuple[int, int, Session]:
         """Entries, bytes of the buffer pool, and session. Raises OSError with a message when it is refused."""

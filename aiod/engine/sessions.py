@@ -21,9 +21,9 @@ from aiod.engine.errors import refused
 from aiod.engine.export_rate_limits import set_rate
 from aiod.engine.session import TOKEN_BYTES, Session, short_id_of
 from aiod.engine.user_quotas import UserQuota
-from aiod_client import ring_wire, wire
-from aiod_client.wire import MessageType
+from aiod_protocol import ring_wire, wire
 from aiod_protocol.reasons import Reason, reason_of
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiod.engine.active_requests import describe_request
 from aiod.util import logs
-from aiod_client import wire
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:

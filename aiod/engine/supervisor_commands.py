@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.engine_api.settings import EngineSettings
 from aiod.util.process_limits import resident_bytes
-from aiod_client import wire
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:

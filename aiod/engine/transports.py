@@ -8,7 +8,7 @@ import zmq
 
 from aiod.net.router import Router
 from aiod.net.tcp_listener import endpoint_of, listen_tcp, port_of
-from aiod_client import wire
+from aiod_protocol import wire
 
 if TYPE_CHECKING:
     import socket

@@ -38,7 +38,7 @@ from zmq.utils.monitor import recv_monitor_message
 from aiod.net.peer import Peer
 from aiod.net.unix_listener import listen, stop_listening
 from aiod.util.process_limits import connections_max
-from aiod_client.zmq_calls import monitor_of, repeated
+from aiod_protocol.zmq_calls import monitor_of, repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

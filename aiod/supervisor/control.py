@@ -17,9 +17,9 @@ from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
 from aiod.supervisor.threads import threads_of
 from aiod.util.process_limits import resident_bytes, trim_memory
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason, reason_of
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     import socket

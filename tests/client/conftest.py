@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 import zmq
 
-from aiod_client import wire
-from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
+from aiod_protocol.wire import COMPLETION, SUBMISSION, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,7 +15,7 @@ import uvloop
 import aiod_client
 from aiod_client import aio
 from aiod_client.aio import link as aio_link
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

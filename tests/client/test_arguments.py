@@ -11,7 +11,7 @@ import pytest
 
 from aiod_client.operations import OFFSET_MAX, from_tuple, read_into_request, read_request, write_request
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
-from aiod_client.wire import OpenFlag
+from aiod_protocol.wire import OpenFlag
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
-from aiod_client import wire
-from aiod_client.wire import COMPLETION, MessageType
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import COMPLETION, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

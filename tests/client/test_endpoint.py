@@ -11,6 +11,7 @@ import pytest
 
 import aiod_client
 from aiod_client import endpoint
+from aiod_protocol import locations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +23,8 @@ def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_users_own_runtime_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(endpoint, "SYSTEM_DIR", str(tmp_path / "system"))
+    for module in (endpoint, locations):
+        monkeypatch.setattr(module, "SYSTEM_DIR", str(tmp_path / "system"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert endpoint.default_endpoint() == f"ipc://{tmp_path}/aiod/aiod.sock"
     monkeypatch.delenv("XDG_RUNTIME_DIR")

@@ -17,7 +17,7 @@ import pytest
 
 import aiod_client
 from aiod_client import fileobj
-from aiod_client.wire import Op
+from aiod_protocol.operations import Op
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

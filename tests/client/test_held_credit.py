@@ -13,7 +13,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -17,7 +17,7 @@ import aiod_client
 from aiod_client import aio
 from aiod_client.requests import payload
 from aiod_client.requests.pending import Request
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

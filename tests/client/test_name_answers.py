@@ -9,7 +9,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from tests.client.conftest import Peer

@@ -15,7 +15,7 @@ import aiod_client
 from aiod_client import aio
 from aiod_client.blocking import client as blocking
 from aiod_client.connection.converse import converse
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

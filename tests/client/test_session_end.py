@@ -6,13 +6,13 @@ import errno
 
 import pytest
 
-from aiod_client import wire
 from aiod_client.errors import AiodError, SessionLostError
 from aiod_client.operations import read_into_request, read_request, write_request
 from aiod_client.requests.pending import Call, Request
 from aiod_client.session.handshake import Welcome
 from aiod_client.session.session import Session
-from aiod_client.wire import COMPLETION, MessageType
+from aiod_protocol import wire
+from aiod_protocol.wire import COMPLETION, MessageType
 
 TOKEN = bytes(range(16))
 

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiod_client import wire
 from aiod_client.operations import from_tuple, read_into_request, read_request, write_request
 from aiod_client.requests.pending import Call, Pending
 from aiod_client.session.handshake import Message, Welcome
 from aiod_client.session.session import HOLD_S, Session
-from aiod_client.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType, Op
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
+from aiod_protocol.wire import COMPLETION, SHARED_FRAME_MAX, SUBMISSION, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiod_client import operations, wire
+from aiod_client import operations
 from aiod_client.errors import ProtocolError
 from aiod_client.requests import split
 from aiod_client.requests.pending import GRACE_S, Call
 from aiod_client.session.session import Session
-from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op, OpFlag
+from aiod_protocol import wire
+from aiod_protocol.operations import Op, OpFlag
+from aiod_protocol.wire import COMPLETION, SUBMISSION, MessageType
 from tests.client.test_session_flow import TOKEN, Engine, run, welcome
 
 if TYPE_CHECKING:

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from aiod_client import operations, wire
+from aiod_client import operations
 from aiod_client.errors import AiodError
 from aiod_client.requests.pending import Call, Pending, Request
 from aiod_client.session.handshake import Welcome
 from aiod_client.session.session import Session
-from aiod_client.wire import COMPLETION, SUBMISSION, MessageType, Op
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import COMPLETION, SUBMISSION, MessageType
 
 REPEAT = 0x8000
 FILE = 17

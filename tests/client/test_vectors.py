@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from aiod_client import wire
 from aiod_client.errors import AiodError, ProtocolError
 from aiod_client.operations import read_request
 from aiod_client.requests.pending import Call
 from aiod_client.session import handshake
 from aiod_client.session.session import Session
-from aiod_client.wire import COMPLETION, SUBMISSION, MessageType
+from aiod_protocol import wire
 from aiod_protocol.reasons import Reason, reason_of
+from aiod_protocol.wire import COMPLETION, SUBMISSION, MessageType
 
 VECTORS = Path(__file__).parents[2] / "clients" / "vectors"
 TOKEN = bytes(range(16))

@@ -30,12 +30,12 @@ from aiod.engine.session import Session
 from aiod.engine.user_quotas import UserQuota
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
-from aiod_client import wire
 from aiod_client.errors import AiodError
 from aiod_client.operations import read_request
 from aiod_client.requests import pending as requests
 from aiod_client.requests import split
 from aiod_client.session import handshake, session
+from aiod_protocol import wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,8 @@ import pytest
 import zmq
 
 import aiod_client
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.wire import MessageType
 from tests.conftest import Daemon
 from tests.service import file_systems
 

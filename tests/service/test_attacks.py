@@ -22,9 +22,10 @@ import pytest
 import zmq
 
 import aiod_client
-from aiod_client import ring_wire, wire
-from aiod_client.ring_wire import RingMessage
-from aiod_client.wire import MessageType, Op
+from aiod_protocol import ring_wire, wire
+from aiod_protocol.operations import Op
+from aiod_protocol.ring_wire import RingMessage
+from aiod_protocol.wire import MessageType
 from tests.service.access import open_to_all, run_as
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def test_another_users_token_ticket_and_identity_are_of_no_use(new_daemon: Calla
         token = link.session.welcome.token
         program = """
 import zmq
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.wire import MessageType
 context = zmq.Context()
 dealer = context.socket(zmq.DEALER)
 dealer.connect(sys.argv[1])

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.wire import MessageType
 from tests.service.zmtp import send_frame, wait_for_end, zmtp_connection
 
 if TYPE_CHECKING:

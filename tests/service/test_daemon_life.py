@@ -17,7 +17,7 @@ import pytest
 import zmq
 
 import aiod_client
-from aiod_client import wire
+from aiod_protocol import wire
 from tests.conftest import freeze
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aiod_client
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.wire import MessageType
 from tests.service.zmtp import zmtp_connection
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiod_client import wire
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,7 +157,7 @@ def test_rename_replaces_only_when_asked_to(raw: Any, tree: Path) -> None:
 def test_a_handle_outlives_its_name(raw: Any, tree: Path) -> None:
     handle = raw.handle(f"{tree.name}/file", 1)
     do(raw, "remove", f"{tree.name}/file")
-    assert raw.submit((7, wire.Op.SIZE, 0, handle, 0, 0, 0, 0, 0, 0)) == {7: (5, "")}
+    assert raw.submit((7, Op.SIZE, 0, handle, 0, 0, 0, 0, 0, 0)) == {7: (5, "")}
 
 
 def test_two_clients_make_the_same_directory(connect: Any, engine_endpoint: str, tree: Path) -> None:

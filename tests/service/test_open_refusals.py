@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client.wire import OpenFlag
+from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable

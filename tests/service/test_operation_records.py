@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiod_client.wire import RANGE_BYTES_MAX, Op, OpenFlag, OpFlag
+from aiod_protocol.operations import Op, OpFlag
+from aiod_protocol.wire import RANGE_BYTES_MAX, OpenFlag
 from tests.service.records import record
 
 OPEN_FLAGS = int(OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client.wire import MessageType, Op
+from aiod_protocol.operations import Op
+from aiod_protocol.wire import MessageType
 from tests.service.records import record
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aiod_client import ring_wire
-from aiod_client.ring_wire import RingMessage
-from aiod_client.wire import MessageType, Op
+from aiod_protocol import ring_wire
+from aiod_protocol.operations import Op
+from aiod_protocol.ring_wire import RingMessage
+from aiod_protocol.wire import MessageType
 from tests.conftest import alive, freeze
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client import _ring, ring_wire
+from aiod_client import _ring
 from aiod_client.connection.converse import converse
-from aiod_client.ring_wire import RingMessage
 from aiod_client.session import handshake
+from aiod_protocol import ring_wire
+from aiod_protocol.ring_wire import RingMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable

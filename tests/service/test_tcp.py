@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
-from aiod_client import wire
 from aiod_client.connection import converse
 from aiod_client.connection.dealer import Dealer
-from aiod_client.keys import Keys, load_pair, load_public
-from aiod_client.wire import MessageType
+from aiod_client.keys import Keys
+from aiod_protocol import wire
+from aiod_protocol.key_files import load_pair, load_public
+from aiod_protocol.wire import MessageType
 from tests.service.access import NOBODY
 
 if TYPE_CHECKING:

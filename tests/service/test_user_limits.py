@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 from tests.service.access import open_to_all, run_as
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from aiod.config import (
     UserConfig,
     load_config,
 )
-from aiod_client.keys import is_public_key
+from aiod_protocol.key_files import is_public_key
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aiod_client import sentences
-from aiod_client.wire import Op
+from aiod_protocol import messages
+from aiod_protocol.operations import Op
 from aiod_protocol.reasons import Reason, parse_reason, reason_of
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +42,13 @@ def test_the_public_header_has_the_same_names() -> None:
 
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason != Reason.BY_KERNEL])
 def test_a_failed_request_is_explained_by_the_message_of_its_reason(reason: Reason) -> None:
-    text = sentences.explain(Op.READ, "scratch/x", 0, 1, 5, reason)
+    text = messages.failure_message(Op.READ, "scratch/x", 0, 1, 5, reason)
     assert text == f"read of 1 bytes at 0 on scratch/x: {reason.message} (EIO)"
 
 
 @pytest.mark.parametrize("number", [0, 99, 1 << 31])
 def test_without_a_known_reason_the_errno_explains_it(number: int) -> None:
-    assert "Input/output error" in sentences.explain(Op.READ, "scratch/x", 0, 1, 5, number)
+    assert "Input/output error" in messages.failure_message(Op.READ, "scratch/x", 0, 1, 5, number)
 
 
 def test_clients_that_look_at_the_words_still_recognise_a_daemon_that_stops() -> None:

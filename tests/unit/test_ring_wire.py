@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from aiod_client import ring_wire
-from aiod_client.wire import Op
+from aiod_protocol import ring_wire
+from aiod_protocol.operations import Op
 
 INCLUDE = Path(__file__).parents[2] / "clients" / "c" / "include"
 

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 from aiod_client import endpoint as endpoints
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
 from aiod_client.errors import closed, forked
-from aiod_client.keys import StrPath, find_keys
+from aiod_client.keys import find_keys
 from aiod_client.records import Entry
 
 if TYPE_CHECKING:
     from aiod_client.ring.attach import Transport
+    from aiod_protocol.key_files import StrPath
 
 TIMEOUT_S: Final = 30.0
 """The default of connect()'s `timeout`."""

@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError
+from aiod_protocol.locations import FRONT_NAME, SYSTEM_DIR, default_runtime_dir, front_endpoint
 
 log = logging.getLogger("aiod_client")
-
-SYSTEM_DIR: Final = "/run/aiod"
-FRONT_NAME: Final = "aiod.sock"
 
 _IPC: Final = "ipc://"
 _TCP: Final = "tcp://"
@@ -36,19 +34,6 @@ class DefaultEndpoint(str):
     """An endpoint, or a socket's path, that no user has named: probe() and check_server() check its owner."""
 
     __slots__ = ()
-
-
-def default_runtime_dir() -> str:
-    """The directory of this user's daemon: XDG_RUNTIME_DIR/aiod, /run/aiod for root, else /tmp/aiod-UID."""
-    if xdg := os.environ.get("XDG_RUNTIME_DIR"):
-        return str(Path(xdg) / "aiod")
-    uid = os.getuid()
-    return SYSTEM_DIR if uid == 0 else f"/tmp/aiod-{uid}"  # noqa: S108 - the daemon makes it with mode 0700
-
-
-def front_endpoint(runtime_dir: str) -> str:
-    """The front endpoint of the daemon whose sockets are in `runtime_dir`."""
-    return f"{_IPC}{runtime_dir}/{FRONT_NAME}"
 
 
 def default_endpoint() -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import Request
-from aiod_client.wire import RANGE_BYTES_MAX
 from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty, op_name
+from aiod_protocol.wire import RANGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -7,8 +7,8 @@ import os
 import struct
 from typing import Any, NamedTuple
 
-from aiod_client import wire
 from aiod_client.errors import ProtocolError
+from aiod_protocol import wire
 
 
 class FileStat(NamedTuple):

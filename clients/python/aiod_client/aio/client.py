@@ -28,14 +28,14 @@ from aiod_client.requests.pending import Call
 from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.session.reconnection import RETRY_S
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping
     from types import TracebackType
 
-    from aiod_client.keys import StrPath
     from aiod_client.ring.attach import Transport
+    from aiod_protocol.key_files import StrPath
 
 log = logging.getLogger("aiod_client")
 

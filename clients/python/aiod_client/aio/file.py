@@ -13,8 +13,8 @@ from aiod_client.aio.link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
-from aiod_client.wire import EXTENTS_MAX, MessageType
 from aiod_protocol.operations import Op
+from aiod_protocol.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

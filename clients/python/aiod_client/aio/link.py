@@ -28,7 +28,7 @@ from aiod_client.ring.routed_session import RoutedSession
 from aiod_client.session.handshake import goodbye
 from aiod_client.session.reconnection import Reconnection
 from aiod_client.session.session import HOLD_S
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,14 +28,14 @@ from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate
 from aiod_client.session.reconnection import RETRY_S
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-    from aiod_client.keys import StrPath
     from aiod_client.ring.attach import Transport
+    from aiod_protocol.key_files import StrPath
 
 T = TypeVar("T")
 

@@ -11,8 +11,8 @@ from aiod_client.blocking.raw_file import RawFile
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
-from aiod_client.wire import EXTENTS_MAX, MessageType, OpFlag
-from aiod_protocol.operations import Op
+from aiod_protocol.operations import Op, OpFlag
+from aiod_protocol.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

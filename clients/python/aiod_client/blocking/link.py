@@ -15,8 +15,8 @@ from aiod_client.blocking.maintenance import Maintenance
 from aiod_client.blocking.shared_session import SharedSession
 from aiod_client.errors import cancelled, forked, reentered, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Pending, Request
-from aiod_client.wire import MessageType, OpFlag
-from aiod_protocol.operations import changes_file
+from aiod_protocol.operations import OpFlag, changes_file
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,7 +22,7 @@ from aiod_client.connection.reconnect import find_next_engine, read_shutdown_not
 from aiod_client.requests.pending import Call
 from aiod_client.session.handshake import ShutdownNotice, goodbye
 from aiod_client.session.reconnection import Reconnection
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from aiod_client.blocking.shared_session import SharedSession

@@ -35,7 +35,7 @@ from aiod_client.blocking.mailbox import Mailbox
 from aiod_client.errors import AiodError, cancelled
 from aiod_client.requests.pending import Call, Pending, Request
 from aiod_client.ring.routed_session import RoutedSession
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

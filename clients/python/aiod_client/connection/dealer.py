@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from aiod_client import zmq_calls
 from aiod_client.errors import AiodError, gone, key_unknown, no_handshake
+from aiod_protocol import zmq_calls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

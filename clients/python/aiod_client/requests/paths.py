@@ -7,7 +7,7 @@ import operator
 import os
 from typing import Final
 
-from aiod_client.wire import OpenFlag
+from aiod_protocol.wire import OpenFlag
 
 PATH_BYTES_MAX: Final = 4096
 PERMISSION_BITS: Final = 0o777

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client.wire import FRAMES_MAX, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX
+from aiod_protocol.wire import FRAMES_MAX, SHARED_FRAME_MAX, SHARED_PAYLOAD_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod_client.errors import set_written
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import put
-from aiod_client.wire import MessageType, Op, OpenFlag, WireError
-from aiod_protocol.operations import OpProperty, op_name, operations_with
+from aiod_protocol.operations import Op, OpProperty, op_name, operations_with
+from aiod_protocol.wire import MessageType, OpenFlag, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ import operator
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.requests.payload import put
-from aiod_client.wire import RANGE_BYTES_MAX, Op, WireError
-from aiod_protocol.operations import OpProperty, operations_with
+from aiod_protocol.operations import Op, OpProperty, operations_with
+from aiod_protocol.wire import RANGE_BYTES_MAX, WireError
 
 if TYPE_CHECKING:
     from aiod_client.errors import Failure

@@ -7,10 +7,11 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, Literal
 
-from aiod_client import _ring, ring_wire
+from aiod_client import _ring
 from aiod_client.endpoint import DefaultEndpoint, check_server
 from aiod_client.errors import AiodError, SpoiltSessionError
 from aiod_client.session.handshake import software
+from aiod_protocol import ring_wire
 
 if TYPE_CHECKING:
     from aiod_client.session.handshake import Welcome

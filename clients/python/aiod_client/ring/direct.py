@@ -17,9 +17,9 @@ from aiod_client.errors import (
     SessionLostError,
     timed_out,
 )
-from aiod_client.ring_wire import RingLastWord
-from aiod_client.sentences import explain
+from aiod_protocol.messages import failure_message
 from aiod_protocol.reasons import Reason, parse_reason
+from aiod_protocol.ring_wire import RingLastWord
 
 if TYPE_CHECKING:
     from aiod_client._ring import Failure as RingFailure
@@ -70,7 +70,7 @@ def failed(
         return type(why)(why.errno, f"{request}: {UNKNOWN if request.sent else NOT_EXECUTED}: {why.strerror}")
     if result == -errno.EBADF and lost is not None:
         return type(lost)(lost.errno, f"{request}: {NOT_EXECUTED}: {lost.strerror}")
-    message = explain(request.op, name, request.offset, request.length, -result, reason)
+    message = failure_message(request.op, name, request.offset, request.length, -result, reason)
     return Failure(-result, message, written, parse_reason(reason)).error()
 
 

@@ -23,12 +23,11 @@ from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import GRACE_S, Pending, Request
 from aiod_client.requests.split import Split, part_bytes_max
 from aiod_client.ring.direct import LOST
-from aiod_client.ring_wire import RingLastWord
-from aiod_client.sentences import explain
 from aiod_client.session.handshake import ShutdownNotice
-from aiod_client.wire import Op, OpFlag
-from aiod_protocol.operations import OpProperty, operations_with
+from aiod_protocol.messages import failure_message
+from aiod_protocol.operations import Op, OpFlag, OpProperty, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
+from aiod_protocol.ring_wire import RingLastWord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,7 +224,7 @@ class RingTransport:
             message = f"{request}: {NOT_EXECUTED}: {lost.strerror}"
             return Failure(lost.errno or errno.EBADF, message, written, Reason.NOT_REOPENED)
         name = self.names.get(request.handle, f"handle {request.handle}")
-        message = explain(request.op, name, request.offset + start, length, -result, reason)
+        message = failure_message(request.op, name, request.offset + start, length, -result, reason)
         return Failure(-result, message, written, parse_reason(reason))
 
     def _drop(self, request: Request) -> None:

@@ -17,7 +17,7 @@ import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from aiod_client.wire import MessageType
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

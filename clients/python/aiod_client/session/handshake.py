@@ -12,11 +12,11 @@ from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from aiod_client import wire
 from aiod_client.errors import AiodError, Failure, ProtocolError, refused
-from aiod_client.ring_wire import TICKET_BYTES
-from aiod_client.wire import MessageType
+from aiod_protocol import wire
 from aiod_protocol.reasons import parse_reason
+from aiod_protocol.ring_wire import TICKET_BYTES
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from aiod_client.session.open_files import OpenFile

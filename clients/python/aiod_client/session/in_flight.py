@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client import wire
 from aiod_client.requests.payload import FRAMES_LEFT, Payload, Pieces
-from aiod_client.wire import SUBMISSION, MessageType, Op
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
+from aiod_protocol.wire import SUBMISSION, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

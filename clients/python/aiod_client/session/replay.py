@@ -13,9 +13,9 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, set_reason
-from aiod_client.wire import MessageType, OpFlag
-from aiod_protocol.operations import changes_file
+from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,6 @@ import math
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client import wire
 from aiod_client.errors import (
     NOT_EXECUTED,
     NOT_SENT,
@@ -59,8 +58,10 @@ from aiod_client.session.heartbeat import Heartbeat
 from aiod_client.session.in_flight import InFlight
 from aiod_client.session.open_files import OpenFiles
 from aiod_client.session.replay import Replay
-from aiod_client.wire import COMPLETION, MessageType, Op
+from aiod_protocol import wire
+from aiod_protocol.operations import Op
 from aiod_protocol.reasons import Reason, parse_reason
+from aiod_protocol.wire import COMPLETION, MessageType
 
 if TYPE_CHECKING:
     from collections import deque

@@ -12,9 +12,6 @@ from typing import Any, Final
 
 import msgpack
 
-from aiod_protocol.operations import Op as Op  # noqa: PLC0414 - part of the wire
-from aiod_protocol.operations import OpFlag as OpFlag  # noqa: PLC0414
-
 VERSIONS: Final = (1,)
 FEATURES: Final[tuple[str, ...]] = ()
 

@@ -1,6 +1,6 @@
-"""Sentences for people: what failed, what the system calls it, and what to do about it.
+"""Messages for people: what failed, what the system calls it, and what to do about it.
 
-The daemon says them of what comes by message, a client of its own ring's completions, which have numbers only.
+The daemon sends them with failures; a client makes those of its ring's completions, which carry numbers only.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def errno_name(number: int) -> str:
     return errno.errorcode.get(number, str(number))
 
 
-def sentence(what: str, number: int, advice: str = "") -> str:
+def errno_message(what: str, number: int, advice: str = "") -> str:
     """`what`, the system's words for errno `number`, its name, and `advice` (else the usual one for that errno)."""
     said = f"{what}: {os.strerror(number)} ({errno_name(number)})"
     advice = advice or _ADVICE.get(number, "")
     return f"{said}: {advice}" if advice else said
 
 
-def explain(op: int, name: str, offset: int, length: int, number: int, reason: int) -> str:
+def failure_message(op: int, name: str, offset: int, length: int, number: int, reason: int) -> str:
     """Why the request `op` of `length` bytes at `offset` on the file `name` ended with errno `number`."""
-    what = what_is_asked(op, name, offset, length)
+    what = describe_operation(op, name, offset, length)
     known = parse_reason(reason)
     if known == Reason.BY_KERNEL or not isinstance(known, Reason):
-        return sentence(what, number, _OF_A_REQUEST.get(number, ""))
+        return errno_message(what, number, _OF_A_REQUEST.get(number, ""))
     return f"{what}: {known.message} ({errno_name(number)})"
 
 
-def what_is_asked(op: int, name: str, offset: int, length: int) -> str:
+def describe_operation(op: int, name: str, offset: int, length: int) -> str:
     """The request itself: "write of 4096 bytes at 0 on disk/a"."""
     return f"{op_name(op)}{_extent(op, offset, length)} on {name}"
 
