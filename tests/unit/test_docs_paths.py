@@ -1,4 +1,4 @@
-"""Links in the documentation lead somewhere, and the repository paths that it names exist."""
+"""Links in the documentation lead somewhere, and the paths and C names in it exist."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ MADE: Final = ("build/", "dist/", ".venv/", "benchmarks/results/")
 SOURCES: Final = ("aiod", "benchmarks", "clients", "conf", "protocol", "tests")
 SOURCE_SUFFIXES: Final = {".c", ".cpp", ".def", ".h", ".pml", ".py", ".pyi", ".toml"}
 
+_NAME: Final = re.compile(r"\b(?:aiod|AIOD)_\w*\w")
+_DIAGRAM: Final = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _PAGE: Final = re.compile(r"\bdocs/[\w/-]+\.(?:md|png)\b")
 _FENCE: Final = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -83,9 +85,20 @@ def test_every_path_named_in_code_style_exists(page: Path) -> None:
     assert sorted(code for code in named if not exists(code, page)) == []
 
 
-def test_every_page_that_the_sources_name_exists() -> None:
+@pytest.fixture(scope="module")
+def sources() -> str:
     files = [path for folder in SOURCES for path in (ROOT / folder).rglob("*") if path.suffix in SOURCE_SUFFIXES]
-    named = {name for path in [*files, ROOT / "pyproject.toml"] for name in _PAGE.findall(path.read_text())}
+    return "\n".join(path.read_text() for path in [*files, ROOT / "pyproject.toml"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_name_with_the_prefix_of_aiod_is_in_the_sources(page: Path, sources: str) -> None:
+    code = " ".join([*_CODE.findall(text_of(page)), *_DIAGRAM.findall(page.read_text())])
+    assert set(_NAME.findall(code)) - set(_NAME.findall(sources)) == set()
+
+
+def test_every_page_that_the_sources_name_exists(sources: str) -> None:
+    named = set(_PAGE.findall(sources))
     assert "docs/protocol.md" in named
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
 
