@@ -1,3 +1,4 @@
+/* check.c - the checks, faults, gates and main loop of check.h. */
 #include "check.h"
 
 #include <errno.h>
@@ -11,7 +12,7 @@
 
 #include "pool/pool_state.h"
 
-/* ---- gates ---------------------------------------------------------------------------------------------------------- */
+/* ---- gates ------------------------------------------------------------------------------------------------------- */
 
 void gate_init(struct gate *gate, bool open)
 {
@@ -52,14 +53,14 @@ void gate_wait_for(struct gate *gate, unsigned count)
     pthread_mutex_unlock(&gate->lock);
 }
 
-/* ---- faults --------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 struct faults faults;
 
 static pthread_mutex_t creators_lock = PTHREAD_MUTEX_INITIALIZER;
 static pid_t creators[8192];
 static size_t creators_count;
-static uint64_t failed_ns[64]; /* the first ones */
+static uint64_t failed_ns[64]; /* the times of the first failures */
 static size_t failed_count;
 
 static void note_failure(void)
@@ -127,7 +128,7 @@ uint64_t creation_failed_ns(size_t index)
     return at_ns;
 }
 
-/* The fault that this transfer meets: an errno, or 0 with `bytes` cut to what may go. */
+/* The fault of this transfer: an errno, or 0 with `bytes` reduced to what may be transferred. */
 static int transfer_fault(size_t *bytes)
 {
     size_t limit = faults.transfer_max;
@@ -151,7 +152,7 @@ static int transfer_fault(size_t *bytes)
     return 0;
 }
 
-/* The first `bytes` of `iov`, in `cut`; how many parts. */
+/* Copy the first `bytes` bytes of `iov` to `cut`. The number of parts. */
 static int cut_parts(struct iovec *cut, const struct iovec *iov, size_t bytes)
 {
     int count = 0;
@@ -208,7 +209,7 @@ static int faulty_fdatasync(int fd)
 }
 
 static pthread_mutex_t allocators_lock = PTHREAD_MUTEX_INITIALIZER;
-static char allocators[2][16]; /* the first one, and another one */
+static char allocators[2][16]; /* the first thread, and one with another name */
 
 static void note_allocator(void)
 {
@@ -297,7 +298,7 @@ void faults_reset(void)
     pthread_mutex_unlock(&creators_lock);
 }
 
-/* ---- the main loop ---------------------------------------------------------------------------------------------------- */
+/* ---- the main loop ----------------------------------------------------------------------------------------------- */
 
 size_t reaped_total;
 
@@ -310,7 +311,7 @@ static void reap(struct aiod_pool *pool)
 
         CHECK(done->state == AIOD_DONE);
         reaped_total++;
-        atomic_fetch_add(&((struct job *)done)->reaps, 1); /* the last touch: who sees it may reuse the job */
+        atomic_fetch_add(&((struct job *)done)->reaps, 1); /* last: a thread that sees it may reuse the job */
         done = next;
     }
 }
@@ -381,7 +382,7 @@ void loop_until_waiting(struct aiod_pool *pool, struct gate *gate, unsigned coun
     loop_until(pool, have_come, &(struct arrival){gate, count});
 }
 
-/* ---- requests --------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static int64_t run_job(struct aiod_request *request)
 {
@@ -414,7 +415,7 @@ void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct 
     aiod_pool_submit(pool, &jobs->request, count);
 }
 
-/* ---- pools ------------------------------------------------------------------------------------------------------------ */
+/* ---- pools ------------------------------------------------------------------------------------------------------- */
 
 struct aiod_pool *make_pool(unsigned max_threads, unsigned min_threads, uint64_t idle_timeout_ms)
 {
@@ -440,7 +441,7 @@ void end_pool(struct aiod_pool *pool)
     CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
     reap(pool);
     CHECK(check_invariants(pool).cur_threads == 0);
-    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) { /* every wake-up was taken by the one whom it was for */
+    for (size_t i = 0; i < AIOD_THREADS_MAX; i++) { /* every worker has consumed its wake-up */
         CHECK(sem_getvalue(&pool->workers[i].wake, &posts) == 0 && posts == 0);
     }
     for (size_t i = 0; i < AIOD_SLOT_WORDS; i++) {
@@ -458,7 +459,7 @@ struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
     CHECK(stats.new_threads + stats.pending_threads <= stats.cur_threads);
     CHECK(stats.waking_threads <= stats.idle_threads);
     CHECK(stats.min_threads <= stats.max_threads && stats.max_threads <= AIOD_THREADS_MAX);
-    /* No request waits beside a sleeping worker with no wake-up on its way. */
+    /* No request is queued while a worker sleeps without a wake-up on its way. */
     CHECK(stats.queued == 0 || stats.waking_threads > 0 || stats.idle_threads == 0);
     CHECK(stats.lost_wakeups == 0);
     CHECK(stats.threads_peak <= AIOD_THREADS_MAX);

@@ -1,3 +1,4 @@
+/* ring_engine.c - the engine of ring_engine.h. */
 #include "ring_engine.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 #define FILES_MAX 8
 
 struct served {
-    int socket; /* negative: free */
+    int socket; /* negative: unused */
     struct aiod_session *session;
     uint32_t entries; /* of its ring */
 };
@@ -44,13 +45,13 @@ static struct {
     void *argument;
 } engine;
 
-/* ---- the main loop's thread ------------------------------------------------------------------------------------------ */
+/* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
 static void say(int socket, uint64_t cookie, int64_t result)
 {
     struct aiod_ring_reply reply = {.type = AIOD_RING_REPLY, .cookie = cookie, .result = result};
 
-    /* Or the client has let bytes that wake it pile up: the engine would end its session. */
+    /* Otherwise the client has not read its wake-up bytes, and the engine would end its session. */
     CHECK(send(socket, &reply, sizeof(reply), MSG_NOSIGNAL | MSG_DONTWAIT) > 0 || errno != EAGAIN);
 }
 
@@ -204,7 +205,7 @@ static void accept_client(void)
     CHECK(!"room for a client");
 }
 
-/* Requests come and go while the main loop looks at them, as the engine's does. */
+/* Requests start and end while the main loop inspects them, as in the engine. */
 static void look(void)
 {
     struct aiod_active_request_info views[16];
@@ -298,7 +299,7 @@ static void *serve(void *unused)
     return NULL;
 }
 
-/* ---- the test's thread ----------------------------------------------------------------------------------------------- */
+/* ---- the test's thread ------------------------------------------------------------------------------------------- */
 
 const char *engine_start(const struct engine_config *config)
 {

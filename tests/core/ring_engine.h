@@ -1,7 +1,7 @@
 /*
- * ring_engine.h - an engine for the tests of the ring: the core, a main loop in a thread, and a ring socket.
+ * ring_engine.h - an engine for tests of the ring: the core, a main loop in a thread, and a ring socket.
  *
- * It serves the files that engine_add_file() names, as "x/NAME"; a client that goes, or breaks the rules, has its session
+ * It serves the files of engine_add_file() as "x/NAME". The session of a client that disconnects or breaks a rule is
  * ended.
  */
 #ifndef RING_ENGINE_H
@@ -17,34 +17,34 @@ struct engine_config {
     uint64_t poll_max_ns;
     unsigned max_threads;
     uint32_t handles_max;
-    uint32_t alignment; /* of files, as if they were open with O_DIRECT; 0: they are not */
+    uint32_t alignment; /* of all files, as if opened with O_DIRECT; 0: without */
 };
 
-/* Start it; the path of its socket. */
+/* Start the engine. The path of its socket. */
 const char *engine_start(const struct engine_config *config);
 
-/* From now on "x/NAME" is the file `fd`, opened again for each OPEN. */
+/* Serve the file `fd` as "x/NAME"; each OPEN opens it again. */
 void engine_add_file(const char *name, int fd);
 
-/* Have a worker wait at the gate, and wait until it does. */
+/* Let a worker wait at the gate, and wait until it does. */
 void engine_block_worker(struct gate *gate);
 
-/* Wait until the rings have so many requests in flight: a client's are taken a little after it has submitted them. */
+/* Wait until the rings have `count` requests in flight: the engine takes them a little after their submission. */
 void engine_wait_taken(uint32_t count);
 
 /* Refuse new requests. */
 void engine_drain(void);
 
-/* Wait until there is no session and no ring any more. */
+/* Wait until there are no sessions and no rings. */
 void engine_wait_empty(void);
 
-/* Wait until there are `rings` rings, those that are being made or unmade included, and `clients` sessions. */
+/* Wait until there are `rings` rings, including those being allocated or freed, and `clients` sessions. */
 void engine_wait_rings(unsigned rings, unsigned clients);
 
-/* Sessions ended because their client broke a rule. */
+/* The number of sessions that ended because their client broke a rule. */
 unsigned engine_broken(void);
 
-/* Stop it; what it held must have been given back. */
+/* Stop the engine, and check that everything was released. */
 void engine_stop(void);
 
 #endif

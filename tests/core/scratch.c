@@ -1,3 +1,4 @@
+/* scratch.c - temporary files and loop devices. */
 #include "scratch.h"
 
 #include <errno.h>
@@ -30,7 +31,7 @@ int open_again(int fd, int flags)
     return again;
 }
 
-/* Somebody else may take the free number first. */
+/* Another process may take the free number first. */
 static int configure(int control, const struct loop_config *config, char *name, size_t size)
 {
     for (;;) {

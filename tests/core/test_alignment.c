@@ -1,4 +1,4 @@
-/* What O_DIRECT wants: as the kernel says it, as reads show it, and what is assumed where nothing shows it. */
+/* The alignment for O_DIRECT: from the kernel, from test reads, and the assumption without either. */
 #include "check.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 
 static struct aiod_os os;
 
-/* ---- a kernel that answers as the test wants ---------------------------------------------------------------------------- */
+/* ---- a kernel with chosen answers -------------------------------------------------------------------------------- */
 
 static int silent_statx(int fd, const char *path, int flags, unsigned mask, struct statx *status)
 {
@@ -36,7 +36,7 @@ static int answering_statx(int fd, const char *path, int flags, unsigned mask, s
 }
 #endif
 
-static uint32_t picky_memory; /* what the file system below wants */
+static uint32_t picky_memory; /* the alignment that the simulated file system requires */
 static uint32_t picky_block;
 
 static ssize_t picky_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
@@ -57,7 +57,7 @@ static off_t no_holes_lseek(int fd, off_t offset, int whence)
     return -1;
 }
 
-/* ---- what is found ------------------------------------------------------------------------------------------------------ */
+/* ---- scenarios --------------------------------------------------------------------------------------------------- */
 
 static void check_found(int fd, uint32_t memory, uint32_t offset)
 {
@@ -83,8 +83,8 @@ static int file_of(int64_t bytes, off_t offset)
     return fd;
 }
 
-/* Whatever is said about a real file, a read so aligned succeeds. */
-static void of_a_real_file(void)
+/* A read with the alignment that was found for a real file succeeds. */
+static void a_read_with_the_found_alignment_succeeds(void)
 {
     int fd = file_of(8192, 0);
     char *data = aligned_alloc(AIOD_BUFFER_ALIGNMENT, (size_t)2 * AIOD_ALIGNMENT_MAX);
@@ -101,7 +101,7 @@ static void of_a_real_file(void)
     close(fd);
 }
 
-static void as_the_kernel_says(void)
+static void statx_and_the_device_are_believed(void)
 {
     struct aiod_alignment found;
     int fd = file_of(10, 0);
@@ -122,7 +122,7 @@ static void as_the_kernel_says(void)
     close(fd);
 }
 
-static void as_reads_show(void)
+static void test_reads_find_the_alignment(void)
 {
     const uint32_t wanted[][2] = {{1, 1}, {512, 512}, {1, 512}, {512, 4096}, {4096, 4096}};
     int large = file_of(8192, 0), small = file_of(10, 0), behind_a_hole = file_of(10, 1000000);
@@ -133,7 +133,8 @@ static void as_reads_show(void)
         int buffered = open_again(large, 0);
 
         picky_memory = wanted[i][0], picky_block = wanted[i][1];
-        check_found(buffered, picky_memory, picky_block); /* nothing below is picky itself */
+        /* the real file system below has no requirement of its own */
+        check_found(buffered, picky_memory, picky_block);
         close(buffered);
     }
     picky_memory = 4096, picky_block = 4096;
@@ -150,7 +151,7 @@ static void as_reads_show(void)
     close(behind_a_hole);
 }
 
-static void where_nothing_shows_it(void)
+static void without_data_a_page_is_assumed(void)
 {
     int empty = scratch_file(O_DIRECT), hole = scratch_file(O_DIRECT), unreadable = file_of(8192, 0);
     char name[32];
@@ -178,9 +179,9 @@ int main(void)
 {
     os = aiod_os_real;
     aiod_os = &os;
-    of_a_real_file();
-    as_the_kernel_says();
-    as_reads_show();
-    where_nothing_shows_it();
+    a_read_with_the_found_alignment_succeeds();
+    statx_and_the_device_are_believed();
+    test_reads_find_the_alignment();
+    without_data_a_page_is_assumed();
     return 0;
 }

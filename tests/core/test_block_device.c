@@ -87,7 +87,7 @@ static void zeroed(const struct aiod_direct *device, bool unmap)
 static void discarded(const struct aiod_direct *device)
 {
     CHECK(aiod_range_discard(device, 8 * SECTOR, 100 * SECTOR) == 0);
-    CHECK(write_at(device, 8 * SECTOR, 100 * SECTOR) == 100 * SECTOR); /* it read as anything */
+    CHECK(write_at(device, 8 * SECTOR, 100 * SECTOR) == 100 * SECTOR); /* its old contents may be read as anything */
     CHECK(aiod_range_discard(device, 8 * SECTOR + 512, SECTOR) == -EINVAL);
     CHECK(aiod_range_discard(device, 8 * SECTOR, 512) == -EINVAL);
     check_device(device);
@@ -130,7 +130,7 @@ static void copied(const struct aiod_direct *device)
     close(file.fd);
 }
 
-static void everything(const struct aiod_direct *device)
+static void every_operation_works(const struct aiod_direct *device)
 {
     written_and_read(device);
     past_the_end(device);
@@ -156,12 +156,12 @@ int main(void)
     aiod_range_locks_init(&range_locks);
     CHECK(aiod_alignment_find(device.fd, &device.alignment) == 0);
     CHECK(device.alignment.offset == SECTOR);
-    everything(&device);
+    every_operation_works(&device);
     close(device.fd);
     device.fd = scratch_device(DEVICE, 0);
     CHECK(device.fd >= 0);
     device.alignment = (struct aiod_alignment){1, 1};
-    everything(&device);
+    every_operation_works(&device);
     close(device.fd);
     aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);

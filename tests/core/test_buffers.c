@@ -1,9 +1,9 @@
-/* Payload memory: aligned, reused, and never kept beyond the bound. */
+/* Payload buffers are aligned, reused, and cached up to the limit only. */
 #include "check.h"
 
 #include "util/buffers.h"
 
-static void reused_up_to_the_bound(void)
+static void buffers_are_cached_up_to_the_limit(void)
 {
     struct aiod_buffers buffers;
     struct aiod_buffer *taken[4];
@@ -27,7 +27,7 @@ static void reused_up_to_the_bound(void)
     aiod_buffers_destroy(&buffers);
 }
 
-static void every_size(void)
+static void every_size_is_aligned_and_large_enough(void)
 {
     struct aiod_buffers buffers;
 
@@ -58,7 +58,7 @@ static void *take_and_give(void *argument)
     return NULL;
 }
 
-static void from_several_threads(void)
+static void threads_get_distinct_buffers(void)
 {
     struct aiod_buffers buffers;
     pthread_t threads[4];
@@ -75,8 +75,8 @@ static void from_several_threads(void)
 
 int main(void)
 {
-    reused_up_to_the_bound();
-    every_size();
-    from_several_threads();
+    buffers_are_cached_up_to_the_limit();
+    every_size_is_aligned_and_large_enough();
+    threads_get_distinct_buffers();
     return 0;
 }

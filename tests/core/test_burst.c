@@ -1,4 +1,4 @@
-/* Bursts: the threads and wake-ups that a burst needs come, none too many, and not from the submitter. */
+/* A burst gets the threads and wake-ups that it needs, not more, and none of them from the submitter. */
 #include "check.h"
 
 #include <poll.h>
@@ -7,8 +7,8 @@
 
 static struct gate gate;
 
-/* A barrier of 64: it is only passed when all run at once. */
-static void burst_into_a_cold_pool(void)
+/* A barrier of 64 requests, which is only passed if all of them run at the same time. */
+static void a_cold_pool_creates_a_worker_per_request(void)
 {
     enum {
         COUNT = 64
@@ -22,10 +22,10 @@ static void burst_into_a_cold_pool(void)
     faults_reset();
     gate_init(&gate, false);
     submit_jobs(pool, jobs, COUNT, &gate);
-    CHECK(creations_total() == 0); /* the submitter has created none */
+    CHECK(creations_total() == 0); /* none by the submitter */
     loop_until_waiting(pool, &gate, COUNT);
     CHECK(check_invariants(pool).active_threads == COUNT);
-    CHECK(creations_by(gettid()) == 1); /* the main loop began the chain, and newborns did the rest */
+    CHECK(creations_by(gettid()) == 1); /* the main loop started the chain, and new workers created the rest */
     workers = aiod_pool_worker_tids(pool, tids);
     CHECK(workers == COUNT);
     for (size_t i = 0; i < workers; i++) {
@@ -43,8 +43,8 @@ static bool all_asleep(const struct aiod_pool_stats *stats)
     return stats->idle_threads == stats->cur_threads && stats->waking_threads == 0;
 }
 
-/* One sleeper is owed a request already: it must not count for the next ones as well. */
-static void burst_with_one_worker_just_woken(void)
+/* A sleeper that was woken for one request must not count as supply for further ones. */
+static void a_woken_worker_does_not_count_twice(void)
 {
     enum {
         COUNT = 16
@@ -59,7 +59,7 @@ static void burst_with_one_worker_just_woken(void)
         loop_until_reaped(pool, 1);
         loop_until_stats(pool, all_asleep);
         gate_init(&gate, false);
-        submit_jobs(pool, jobs, 1, &gate); /* wakes the one */
+        submit_jobs(pool, jobs, 1, &gate); /* wakes the sleeping worker */
         submit_jobs(pool, jobs + 1, COUNT - 1, &gate);
         loop_until_waiting(pool, &gate, COUNT);
         gate_open(&gate);
@@ -69,8 +69,8 @@ static void burst_with_one_worker_just_woken(void)
     }
 }
 
-/* All asleep, a burst for all: wake-ups spread from one, and nobody is created. */
-static void burst_into_a_sleeping_pool(void)
+/* All workers sleep: the wake-ups spread from one worker, and no thread is created. */
+static void a_sleeping_pool_wakes_all_and_creates_none(void)
 {
     enum {
         COUNT = 32
@@ -91,8 +91,8 @@ static void burst_into_a_sleeping_pool(void)
     end_pool(pool);
 }
 
-/* The one that worked last is chosen first: its stack and caches are warm. */
-static void most_recently_used_first(void)
+/* The worker that worked last is chosen first, because its stack and caches are warm. */
+static void the_most_recently_used_worker_wakes_first(void)
 {
     enum {
         COUNT = 4
@@ -108,7 +108,7 @@ static void most_recently_used_first(void)
         submit_jobs(pool, &jobs[i], 1, &gates[i]);
         loop_until_waiting(pool, &gates[i], 1);
     }
-    for (size_t i = 0; i < COUNT; i++) { /* to sleep in this order */
+    for (size_t i = 0; i < COUNT; i++) { /* let them sleep in this order */
         gate_open(&gates[i]);
         while (check_invariants(pool).idle_threads != i + 1) {
             loop_once(pool, 1);
@@ -142,8 +142,11 @@ static void min_threads_are_created_through_the_chain(void)
     end_pool(pool);
 }
 
-/* Each answer to the doorbell creates one; and the doorbell is not rung while a newborn will see the backlog. */
-static void one_creation_a_spawn_call(void)
+/*
+ * Each call of aiod_pool_spawn() creates one worker; the doorbell does not ring while a new worker will see the
+ * backlog.
+ */
+static void a_spawn_call_creates_one_worker(void)
 {
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct pollfd doorbell = {.fd = aiod_pool_doorbell_fd(pool), .events = POLLIN};
@@ -158,18 +161,18 @@ static void one_creation_a_spawn_call(void)
     submit_jobs(pool, jobs, 4, &gate);
     CHECK(poll(&doorbell, 1, 0) == 1);
     aiod_pool_spawn(pool);
-    gate_wait_for(&creations_gate, 1); /* the first newborn is about to create the second: that one is pending */
+    gate_wait_for(&creations_gate, 1); /* the first worker is about to create the second one, which is pending */
     stats = check_invariants(pool);
     CHECK(stats.active_threads == 1 && stats.pending_threads == 1 && stats.new_threads == 2);
     submit_jobs(pool, jobs + 4, 4, &gate);
     CHECK(poll(&doorbell, 1, 0) == 0);
-    aiod_pool_spawn(pool); /* not asked for, and harmless */
+    aiod_pool_spawn(pool); /* not requested, and harmless */
     gate_wait_for(&creations_gate, 2);
     CHECK(creations_by(gettid()) == 2 && creations_total() == 2);
     gate_open(&creations_gate);
     submit_jobs(pool, jobs + 8, 8, &gate);
     loop_until_waiting(pool, &gate, 16);
-    aiod_pool_spawn(pool); /* nothing is owed */
+    aiod_pool_spawn(pool); /* the backlog is empty */
     CHECK(creations_total() == 16);
     gate_open(&gate);
     loop_until_reaped(pool, 16);
@@ -180,11 +183,11 @@ static void one_creation_a_spawn_call(void)
 int main(void)
 {
     faults_install();
-    burst_into_a_cold_pool();
-    burst_with_one_worker_just_woken();
-    burst_into_a_sleeping_pool();
-    one_creation_a_spawn_call();
-    most_recently_used_first();
+    a_cold_pool_creates_a_worker_per_request();
+    a_woken_worker_does_not_count_twice();
+    a_sleeping_pool_wakes_all_and_creates_none();
+    a_spawn_call_creates_one_worker();
+    the_most_recently_used_worker_wakes_first();
     min_threads_are_created_through_the_chain();
     return 0;
 }

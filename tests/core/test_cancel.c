@@ -1,10 +1,10 @@
-/* Cancelling, deadlines, and stopping under load: what is queued ends unexecuted, what is at work completes. */
+/* Cancellation, deadlines, and a stop under load: queued requests end unexecuted, active ones complete. */
 #include "check.h"
 
 #include <errno.h>
 #include <sched.h>
 
-static void before_the_start(void)
+static void a_queued_request_is_cancelled_unexecuted(void)
 {
     enum {
         COUNT = 20
@@ -35,7 +35,7 @@ static void before_the_start(void)
     end_pool(pool);
 }
 
-static void racing_with_the_start(void)
+static void a_cancel_that_races_with_the_start_ends_a_request_once(void)
 {
     enum {
         COUNT = 2000
@@ -75,7 +75,7 @@ struct canceller {
     size_t ended;
 };
 
-/* Tries each request there is, the done and reaped ones as well. */
+/* Tries to cancel every request, including those that are done and reaped. */
 static void *cancel_in_thread(void *argument)
 {
     struct canceller *canceller = argument;
@@ -90,7 +90,7 @@ static void *cancel_in_thread(void *argument)
     return NULL;
 }
 
-static void from_several_threads(void)
+static void threads_cancel_each_request_once(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 10000);
     struct job *jobs = calloc(CANCELLED, sizeof(*jobs));
@@ -124,7 +124,7 @@ static void from_several_threads(void)
     free(jobs);
 }
 
-static void past_the_deadline(void)
+static void a_queued_request_ends_at_its_deadline(void)
 {
     struct aiod_pool *pool = make_pool(1, 0, 10000);
     struct job blocker = {0};
@@ -142,8 +142,8 @@ static void past_the_deadline(void)
     end_pool(pool);
 }
 
-/* Each at its own time, in whatever order they came; the search for one finds when the next is due. */
-static void one_deadline_after_the_other(void)
+/* Each deadline ends its request at its own time, in any order of submission, and yields the time of the next one. */
+static void each_deadline_ends_its_own_request(void)
 {
     struct aiod_pool *pool = make_pool(1, 0, 10000);
     uint64_t now_ns = aiod_now_ns();
@@ -170,8 +170,11 @@ static void one_deadline_after_the_other(void)
     end_pool(pool);
 }
 
-/* As many as the defaults let clients queue: they end, in the order of their deadlines, some at a time, and late ones alone. */
-static void very_many_deadlines(void)
+/*
+ * As many requests as clients can queue by default end in the order of their deadlines, in portions, and only late
+ * ones.
+ */
+static void many_late_requests_end_in_portions(void)
 {
     enum {
         COUNT = 262144,
@@ -190,7 +193,7 @@ static void very_many_deadlines(void)
         jobs[i].request.deadline_ns = i % (COUNT / LATE) == 0 && i / (COUNT / LATE) < LATE ? 1 + i : UINT64_MAX;
     }
     submit_jobs(pool, jobs, COUNT, NULL);
-    CHECK(aiod_pool_tick(pool) == 0); /* there are more */
+    CHECK(aiod_pool_tick(pool) == 0); /* more late requests are left */
     at_once = COUNT - check_invariants(pool).queued;
     CHECK(at_once > 0 && at_once < LATE);
     loop_until_reaped(pool, LATE);
@@ -198,7 +201,7 @@ static void very_many_deadlines(void)
     for (size_t i = 0; i < COUNT; i++) {
         CHECK(jobs[i].reaps == (jobs[i].request.deadline_ns != UINT64_MAX));
     }
-    CHECK(!aiod_pool_stop(pool, 1)); /* the blocker is at its gate */
+    CHECK(!aiod_pool_stop(pool, 1)); /* the blocking request is at its gate */
     CHECK(check_invariants(pool).queued == 0);
     gate_open(&gate);
     CHECK(aiod_pool_stop(pool, WAIT_MS * UINT64_C(1000000)));
@@ -207,7 +210,7 @@ static void very_many_deadlines(void)
     free(jobs);
 }
 
-static void past_the_deadline_when_taken(void)
+static void a_late_request_is_not_executed_when_taken(void)
 {
     struct aiod_pool *pool = make_pool(1, 1, 10000);
     struct job late = {.request.deadline_ns = 1};
@@ -218,7 +221,7 @@ static void past_the_deadline_when_taken(void)
     end_pool(pool);
 }
 
-static void shutdown_under_load(void)
+static void a_stop_cancels_queued_and_completes_active_requests(void)
 {
     enum {
         COUNT = 1000,
@@ -247,7 +250,7 @@ static void shutdown_under_load(void)
     free(jobs);
 }
 
-static void shutdown_in_the_middle_of_a_chain(void)
+static void a_stop_ends_a_chain_of_creations(void)
 {
     enum {
         COUNT = 64
@@ -269,7 +272,7 @@ static void shutdown_in_the_middle_of_a_chain(void)
     }
 }
 
-static void stop_of_a_pool_never_used(void)
+static void an_unused_pool_stops(void)
 {
     end_pool(make_pool(4, 0, 10000));
     end_pool(make_pool(4, 4, 10000));
@@ -278,15 +281,15 @@ static void stop_of_a_pool_never_used(void)
 int main(void)
 {
     faults_install();
-    before_the_start();
-    racing_with_the_start();
-    from_several_threads();
-    past_the_deadline();
-    one_deadline_after_the_other();
-    very_many_deadlines();
-    past_the_deadline_when_taken();
-    shutdown_under_load();
-    shutdown_in_the_middle_of_a_chain();
-    stop_of_a_pool_never_used();
+    a_queued_request_is_cancelled_unexecuted();
+    a_cancel_that_races_with_the_start_ends_a_request_once();
+    threads_cancel_each_request_once();
+    a_queued_request_ends_at_its_deadline();
+    each_deadline_ends_its_own_request();
+    many_late_requests_end_in_portions();
+    a_late_request_is_not_executed_when_taken();
+    a_stop_cancels_queued_and_completes_active_requests();
+    a_stop_ends_a_chain_of_creations();
+    an_unused_pool_stops();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* What is beneath an export's root opens, and nothing else does. */
+/* Only files beneath an export's root can be opened. */
 #include "check.h"
 
 #include <errno.h>
@@ -30,7 +30,7 @@ static void put(const char *name, const char *text)
     CHECK(file != NULL && fputs(text, file) >= 0 && fclose(file) == 0);
 }
 
-static void lay_out(void)
+static void create_files(void)
 {
     CHECK(mkdtemp(base) != NULL);
     CHECK(mkdir(in_base("root"), 0755) == 0 && mkdir(in_base("root/dir"), 0755) == 0);
@@ -48,7 +48,7 @@ static void lay_out(void)
 
 static const struct aiod_creation plain = {.mode = 0640, .uid = (uid_t)-1, .gid = (gid_t)-1};
 
-/* Its descriptors are different ones; that for flushes is only there where something can be written. */
+/* The descriptors are distinct; one for flushes exists only for writable files. */
 static void close_all(const struct aiod_opened *opened, unsigned flags)
 {
     CHECK(opened->store_fd >= 0 && opened->store_fd != opened->fd);
@@ -78,7 +78,7 @@ static int attempt(const char *path, unsigned flags)
     return attempt_at(root, path, flags);
 }
 
-static void what_is_beneath_opens(void)
+static void files_beneath_the_root_open(void)
 {
     struct aiod_opened opened;
     struct stat status;
@@ -92,7 +92,7 @@ static void what_is_beneath_opens(void)
     CHECK(attempt("dir/../file", AIOD_OPEN_READ | AIOD_OPEN_WRITE) == 0);
 }
 
-static void what_leaves_does_not(void)
+static void paths_out_of_the_root_are_refused(void)
 {
     CHECK(attempt("../out/secret", AIOD_OPEN_READ) == -EXDEV);
     CHECK(attempt("dir/../../out/secret", AIOD_OPEN_READ) == -EXDEV);
@@ -106,7 +106,7 @@ static void what_leaves_does_not(void)
     CHECK(attempt("leaving", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EXDEV);
 }
 
-static void what_is_no_file_does_not(void)
+static void other_types_are_refused(void)
 {
     CHECK(attempt("dir", AIOD_OPEN_READ) == -EISDIR);
     CHECK(attempt("", AIOD_OPEN_READ) == -EISDIR);
@@ -118,7 +118,7 @@ static void what_is_no_file_does_not(void)
     CHECK(attempt("absent", AIOD_OPEN_READ) == -ENOENT);
 }
 
-static void creating_and_truncating(void)
+static void create_exclusive_and_truncate_follow_open(void)
 {
     struct aiod_opened opened;
     struct stat status;
@@ -147,8 +147,8 @@ static int failing_statx(int fd, const char *path, int flags, unsigned mask, str
     return -1;
 }
 
-/* Some file systems open with O_DIRECT, and say only when asked for its alignment that they have none for this file. */
-static void what_cannot_be_opened_is_not_truncated(void)
+/* Some file systems accept O_DIRECT, and report only on the query for its alignment that they do not support it. */
+static void a_failed_open_does_not_truncate(void)
 {
     struct aiod_os os = aiod_os_real;
     struct stat status;
@@ -160,7 +160,7 @@ static void what_cannot_be_opened_is_not_truncated(void)
     CHECK(stat(in_base("root/file"), &status) == 0 && status.st_size == (off_t)strlen("inside"));
 }
 
-static void an_export_that_is_a_file(void)
+static void an_empty_path_opens_a_root_that_is_a_file(void)
 {
     struct aiod_opened opened;
 
@@ -172,7 +172,7 @@ static void an_export_that_is_a_file(void)
     CHECK(aiod_confined_open("/dev/null", "", AIOD_OPEN_READ, &plain, &opened) == -EINVAL);
 }
 
-static void an_export_that_is_a_file_is_there_already(void)
+static void create_and_exclusive_see_a_root_that_exists(void)
 {
     const unsigned exclusive = AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_EXCLUSIVE;
 
@@ -182,13 +182,13 @@ static void an_export_that_is_a_file_is_there_already(void)
     CHECK(access(in_base("gone"), F_OK) < 0);
 }
 
-/* A device would carry I/O past every other confinement: none inside an exported directory is opened. */
-static void devices_inside_a_directory(void)
+/* A device would bypass every other confinement: no device inside an exported directory is opened. */
+static void devices_in_a_directory_are_refused(void)
 {
     CHECK(attempt_at("/dev", "null", AIOD_OPEN_READ) == -EINVAL);
     CHECK(attempt_at("/dev", "null", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE | AIOD_OPEN_TRUNCATE) == -EINVAL);
     if (mknod(in_base("root/disk"), S_IFBLK | 0600, makedev(7, 250)) < 0) {
-        CHECK(errno == EPERM); /* only root may make one */
+        CHECK(errno == EPERM); /* only root may create one */
         return;
     }
     CHECK(attempt("disk", AIOD_OPEN_READ) == -EINVAL);
@@ -196,8 +196,8 @@ static void devices_inside_a_directory(void)
     CHECK(unlink(in_base("root/disk")) == 0);
 }
 
-/* /proc has links that lead anywhere without any path. */
-static void magic_links(void)
+/* Links in /proc lead to files without any path. */
+static void magic_links_are_refused(void)
 {
     char link[32];
     int fd = open(in_base("out/secret"), O_RDONLY);
@@ -212,8 +212,8 @@ static void magic_links(void)
     close(fd);
 }
 
-/* A link to nothing is a name that is there: CREATE does not follow it, wherever it points. */
-static void links_to_nothing(void)
+/* A dangling link is an existing name: CREATE does not follow it, wherever it points. */
+static void dangling_links_are_not_followed(void)
 {
     CHECK(symlink("nothing", in_base("root/dangling")) == 0);
     CHECK(symlink("../out/nothing", in_base("root/dangling-out")) == 0);
@@ -233,7 +233,7 @@ static int next_fd(void)
     return fd;
 }
 
-static void clear_away(void)
+static void remove_files(void)
 {
     static const char *const names[] = {"root/file",        "root/made",  "root/leaving", "root/dir/absolute",
                                         "root/dir/staying", "root/loop",  "root/magic",   "root/fifo",
@@ -246,7 +246,7 @@ static void clear_away(void)
     CHECK(rmdir(base) == 0);
 }
 
-static void links_are_followed_only_where_they_may_be(void)
+static void links_are_followed_only_if_allowed(void)
 {
     CHECK(attempt("dir/staying", AIOD_OPEN_READ) == 0);
     CHECK(attempt("dir/staying", AIOD_OPEN_READ | AIOD_OPEN_NO_LINKS) == -ELOOP);
@@ -254,8 +254,8 @@ static void links_are_followed_only_where_they_may_be(void)
     CHECK(attempt("file", AIOD_OPEN_READ | AIOD_OPEN_NO_LINKS) == 0);
 }
 
-/* The umask takes nothing away from an exact mode, and only root can give a file away. */
-static void a_new_file_is_as_it_was_asked_for(void)
+/* The umask does not apply to an exact mode, and only root can give a file to another user. */
+static void a_new_file_has_the_requested_mode_and_owner(void)
 {
     struct aiod_creation creation = {.mode = 0666, .exact = true, .uid = (uid_t)-1, .gid = (gid_t)-1};
     struct aiod_opened opened;
@@ -267,7 +267,7 @@ static void a_new_file_is_as_it_was_asked_for(void)
     close_all(&opened, AIOD_OPEN_WRITE);
     creation.mode = 0600;
     CHECK(aiod_confined_open(root, "exact", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) == 0);
-    CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666); /* it was there */
+    CHECK(fstat(opened.fd, &status) == 0 && (status.st_mode & 07777) == 0666); /* the file existed before */
     close_all(&opened, AIOD_OPEN_WRITE);
     creation.uid = creation.gid = 12345;
     CHECK(aiod_confined_open(root, "given", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &creation, &opened) ==
@@ -297,8 +297,8 @@ static bool leaves_access_time(const char *path, unsigned flags)
     return leaves;
 }
 
-/* Where the kernel lets us; and where it does not the file opens all the same. */
-static void access_times_are_left(void)
+/* Set if the kernel permits it; the file opens in any case. */
+static void reads_do_not_change_the_access_time(void)
 {
     uid_t own = geteuid();
 
@@ -317,21 +317,21 @@ int main(void)
 {
     int free_fd = next_fd();
 
-    lay_out();
-    what_is_beneath_opens();
-    what_leaves_does_not();
-    what_is_no_file_does_not();
-    creating_and_truncating();
-    what_cannot_be_opened_is_not_truncated();
-    an_export_that_is_a_file();
-    an_export_that_is_a_file_is_there_already();
-    devices_inside_a_directory();
-    magic_links();
-    links_to_nothing();
-    links_are_followed_only_where_they_may_be();
-    a_new_file_is_as_it_was_asked_for();
-    access_times_are_left();
-    CHECK(next_fd() == free_fd); /* no failure has kept a descriptor */
-    clear_away();
+    create_files();
+    files_beneath_the_root_open();
+    paths_out_of_the_root_are_refused();
+    other_types_are_refused();
+    create_exclusive_and_truncate_follow_open();
+    a_failed_open_does_not_truncate();
+    an_empty_path_opens_a_root_that_is_a_file();
+    create_and_exclusive_see_a_root_that_exists();
+    devices_in_a_directory_are_refused();
+    magic_links_are_refused();
+    dangling_links_are_not_followed();
+    links_are_followed_only_if_allowed();
+    a_new_file_has_the_requested_mode_and_owner();
+    reads_do_not_change_the_access_time();
+    CHECK(next_fd() == free_fd); /* no failure has leaked a descriptor */
+    remove_files();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* A request is found by its cookie in a look or two, whatever cookies a client chooses. */
+/* A request is found by its cookie in O(1), whatever cookies a client chooses. */
 #include "check.h"
 #include "ring/cookies.h"
 
@@ -24,7 +24,7 @@ static void check_all_found(uint64_t first, uint64_t step)
     CHECK(looks <= COUNT * LOOKS_MAX);
     for (uint32_t i = 0; i < COUNT; i += 2) {
         aiod_cookies_remove(&all[i]);
-        aiod_cookies_remove(&all[i]); /* is in no chain */
+        aiod_cookies_remove(&all[i]); /* in no chain */
     }
     for (uint32_t i = 0; i < COUNT; i++) {
         CHECK(aiod_cookies_find(&cookies, all[i].value, NULL) == (i % 2 == 0 ? NULL : &all[i]));
@@ -32,8 +32,8 @@ static void check_all_found(uint64_t first, uint64_t step)
     aiod_cookies_destroy(&cookies);
 }
 
-/* All the same: the last one is found first, and then the one before it. */
-static void check_the_same(uint32_t count)
+/* With equal cookies the last one is found first, and then the one before it. */
+static void check_equal_cookies(uint32_t count)
 {
     struct aiod_cookies cookies;
     unsigned looks = 0;
@@ -56,8 +56,8 @@ int main(void)
     for (unsigned bit = 0; bit <= 52; bit++) {
         check_all_found(0, UINT64_C(1) << bit);
     }
-    check_all_found(UINT64_MAX, UINT64_C(1) << 32 | 1); /* libaiod's */
-    check_the_same(COUNT);
-    check_the_same(1);
+    check_all_found(UINT64_MAX, UINT64_C(1) << 32 | 1); /* cookies as libaiod chooses them */
+    check_equal_cookies(COUNT);
+    check_equal_cookies(1);
     return 0;
 }

@@ -1,4 +1,7 @@
-/* COPY_RANGE: by the kernel, by hand where it cannot, within one file, to the end of the source, and half-way. */
+/*
+ * COPY_RANGE: by the kernel, by reads and writes, within one file, up to the end of the source, and with errors
+ * half-way.
+ */
 #include "check.h"
 
 #include <errno.h>
@@ -10,29 +13,32 @@
 #include "ops/worker_io.h"
 
 enum {
-    SIZE = 1000003, /* bytes of a source; several steps, the last one in part */
-    PART = 65536,   /* of what a lesser kernel copies at once; of whole blocks, or one that shares them copies less */
+    SIZE = 1000003, /* bytes of a source: several steps, the last one partial */
+    /*
+     * bytes that a limited kernel copies per call: whole blocks, because shared blocks are copied in whole blocks only
+     */
+    PART = 65536,
     ROUNDS = 300
 };
 
 static struct aiod_buffers buffers;
-static struct aiod_os os; /* this test's; real where it does not say otherwise */
+static struct aiod_os os; /* the test's system calls; the real ones by default */
 static char content[2 * SIZE];
 static uint64_t written;
 
-/* ---- kernels that can less ------------------------------------------------------------------------------------------------ */
+/* ---- limited kernels --------------------------------------------------------------------------------------------- */
 
 enum kernel {
     ABLE,
-    SHORT,     /* in parts, and interrupted */
-    STOPPING,  /* a part, and then no more */
-    PREMATURE, /* a part, and then says that the source has ended */
+    SHORT,     /* short copies, with interrupts */
+    STOPPING,  /* one part, then an error */
+    PREMATURE, /* one part, then a false end of the source */
 };
 
 static enum kernel kernel;
-static int refusal;        /* errno of one that stops */
-static unsigned asked;     /* so often */
-static unsigned transfers; /* by hand */
+static int refusal;        /* the errno of STOPPING */
+static unsigned asked;     /* the number of calls */
+static unsigned transfers; /* reads and writes through a buffer */
 
 static ssize_t lesser_copy(int from, off_t *from_offset, int to, off_t *offset, size_t length, unsigned flags)
 {
@@ -70,7 +76,7 @@ static void set_kernel(enum kernel kind, int error)
     transfers = 0;
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static struct aiod_range_locks ranges_of[2];
 
@@ -89,7 +95,7 @@ static struct aiod_direct open_file(size_t index, int flags, uint64_t bytes)
     return file;
 }
 
-/* ---- copies --------------------------------------------------------------------------------------------------------------- */
+/* ---- copies ------------------------------------------------------------------------------------------------------ */
 
 static void copied(int to_flags, int from_flags)
 {
@@ -115,7 +121,7 @@ static void copied(int to_flags, int from_flags)
     }
 }
 
-static void copied_by_every_way(int to_flags, int from_flags)
+static void every_way_copies_every_range(int to_flags, int from_flags)
 {
     const int errors[] = {EXDEV, EOPNOTSUPP, EINVAL, ENOSYS};
 
@@ -133,8 +139,8 @@ static void copied_by_every_way(int to_flags, int from_flags)
     CHECK(transfers > 0);
 }
 
-/* Through the page cache the kernel does it alone. */
-static void no_byte_by_hand(void)
+/* Through the page cache the kernel copies everything. */
+static void the_kernel_copies_without_a_buffer(void)
 {
     struct aiod_direct to = open_file(0, 0, 0), from = open_file(1, 0, SIZE);
 
@@ -145,14 +151,14 @@ static void no_byte_by_hand(void)
     close(from.fd);
 }
 
-/* ---- within one file ------------------------------------------------------------------------------------------------------ */
+/* ---- within one file --------------------------------------------------------------------------------------------- */
 
-static void within_one_file(int flags, enum kernel kind)
+static void ranges_of_one_file_are_copied(int flags, enum kernel kind)
 {
     struct aiod_direct file = open_file(0, flags, SIZE), other = file;
 
     set_kernel(kind, EINVAL);
-    other.fd = open_again(file.fd, 0); /* another handle of it */
+    other.fd = open_again(file.fd, 0); /* another handle of the same file */
     other.alignment = (struct aiod_alignment){1, 1};
     CHECK(aiod_copy_range(&file, 100, &file, 0, 101, &written) == -EINVAL && written == 0);
     CHECK(aiod_copy_range(&file, 0, &other, 100, 101, &written) == -EINVAL);
@@ -161,7 +167,7 @@ static void within_one_file(int flags, enum kernel kind)
     check_bytes(file.fd, content, SIZE, 0);
     CHECK(aiod_copy_range(&file, 0, &other, 300000, 300000, &written) == 300000);
     check_bytes(file.fd, content + 300000, 300000, 0);
-    /* The source ends where it ended at the beginning, though the copy makes the file longer. */
+    /* The copy ends where the source ended at the start, although it makes the file longer. */
     CHECK(aiod_copy_range(&file, 2 * SIZE, &file, SIZE - 400000, SIZE, &written) == 400000);
     check_size(file.fd, 2 * SIZE + 400000);
     check_bytes(file.fd, content + SIZE - 400000, 400000, 2 * SIZE);
@@ -170,7 +176,7 @@ static void within_one_file(int flags, enum kernel kind)
     close(other.fd);
 }
 
-/* ---- in both directions at once -------------------------------------------------------------------------------------------- */
+/* ---- in both directions at once ---------------------------------------------------------------------------------- */
 
 struct copier {
     pthread_t thread;
@@ -189,15 +195,15 @@ static void *copy_again_and_again(void *argument)
     return NULL;
 }
 
-/* With exclusive ranges in both: neither waits for ever. */
-static void in_both_directions(void)
+/* Exclusive ranges in both files: no deadlock. */
+static void opposite_copies_do_not_deadlock(void)
 {
     struct aiod_direct one = open_file(0, O_DIRECT, 5001), two = open_file(1, O_DIRECT, 5001);
     struct copier copiers[2] = {{.to = &one, .from = &two}, {.to = &two, .from = &one}};
 
     set_kernel(ABLE, 0);
     os.copy_file_range = copy_file_range;
-    os.pwritev2 = pwritev2; /* the counters above are one thread's */
+    os.pwritev2 = pwritev2; /* the counting functions are for one thread */
     for (size_t i = 0; i < 2; i++) {
         CHECK(pthread_create(&copiers[i].thread, NULL, copy_again_and_again, &copiers[i]) == 0);
     }
@@ -212,7 +218,7 @@ static void in_both_directions(void)
     os.pwritev2 = counting_pwritev2;
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+/* ---- failures ---------------------------------------------------------------------------------------------------- */
 
 static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
@@ -226,12 +232,12 @@ static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t o
     return aiod_os_real.pwritev2(fd, &cut, count, offset, flags);
 }
 
-static void half_way(void)
+static void an_error_reports_the_bytes_copied(void)
 {
     struct aiod_direct to = open_file(0, 0, 0), from = open_file(1, 0, SIZE);
     int fd = from.fd;
 
-    set_kernel(STOPPING, ENOSPC); /* no reason to try by hand */
+    set_kernel(STOPPING, ENOSPC); /* an error that a copy through a buffer would not avoid */
     CHECK(aiod_copy_range(&to, 0, &from, 0, SIZE, &written) == -ENOSPC && written == PART && transfers == 0);
     set_kernel(STOPPING, EXDEV);
     os.pwritev2 = full_pwritev2;
@@ -240,7 +246,7 @@ static void half_way(void)
     check_bytes(to.fd, content, written, 0);
     from.fd = -1;
     CHECK(aiod_copy_range(&to, 0, &from, 0, SIZE, &written) == -EBADF && written == 0);
-    CHECK(ranges_of[0].first == NULL && ranges_of[1].first == NULL); /* all have left */
+    CHECK(ranges_of[0].first == NULL && ranges_of[1].first == NULL); /* all range locks are released */
     close(to.fd);
     close(fd);
 }
@@ -257,16 +263,16 @@ int main(void)
     aiod_buffers_init(&buffers, 1 << 20);
     aiod_range_locks_init(&ranges_of[0]);
     aiod_range_locks_init(&ranges_of[1]);
-    copied_by_every_way(0, 0);
-    copied_by_every_way(O_DIRECT, 0);
-    copied_by_every_way(0, O_DIRECT);
-    copied_by_every_way(O_DIRECT, O_DIRECT);
-    no_byte_by_hand();
-    within_one_file(0, ABLE);
-    within_one_file(0, STOPPING);
-    within_one_file(O_DIRECT, STOPPING);
-    in_both_directions();
-    half_way();
+    every_way_copies_every_range(0, 0);
+    every_way_copies_every_range(O_DIRECT, 0);
+    every_way_copies_every_range(0, O_DIRECT);
+    every_way_copies_every_range(O_DIRECT, O_DIRECT);
+    the_kernel_copies_without_a_buffer();
+    ranges_of_one_file_are_copied(0, ABLE);
+    ranges_of_one_file_are_copied(0, STOPPING);
+    ranges_of_one_file_are_copied(O_DIRECT, STOPPING);
+    opposite_copies_do_not_deadlock();
+    an_error_reports_the_bytes_copied();
     aiod_range_locks_destroy(&ranges_of[0]);
     aiod_range_locks_destroy(&ranges_of[1]);
     aiod_buffers_destroy(&buffers);

@@ -1,11 +1,14 @@
-/* pthread_create says EAGAIN (TasksMax, RLIMIT_NPROC) at any link of the chain: rollback, retry, and no request lost. */
+/*
+ * pthread_create() fails with EAGAIN (TasksMax, RLIMIT_NPROC) at any link of the chain: rollback, retry, no request
+ * lost.
+ */
 #include "check.h"
 
 #include <errno.h>
 
 #include "pool/spawner.h"
 
-static void at_each_link(void)
+static void a_failure_at_any_link_loses_no_request(void)
 {
     enum {
         COUNT = 12
@@ -22,7 +25,7 @@ static void at_each_link(void)
         faults.creations_bad = 2;
         gate_init(&gate, false);
         submit_jobs(pool, jobs, COUNT, &gate);
-        while (gate.waiting < COUNT) { /* only passed when the creation was taken up again */
+        while (gate.waiting < COUNT) { /* passes only after creation was retried */
             check_invariants(pool);
             loop_once(pool, 1);
             CHECK(aiod_now_ns() < end_ns);
@@ -37,8 +40,8 @@ static void at_each_link(void)
     }
 }
 
-/* The threads there are carry on, however long creation fails. */
-static void the_others_carry_on(void)
+/* Existing workers continue, however long creation fails. */
+static void existing_workers_continue(void)
 {
     enum {
         COUNT = 500
@@ -63,11 +66,11 @@ static void the_others_carry_on(void)
 
 static bool failed_seven_times(const struct aiod_pool_stats *stats)
 {
-    return stats->spawn_failures >= 7; /* with the back-off between, SPAWN_RETRY_NS have passed by then */
+    return stats->spawn_failures >= 7; /* with the back-off between the attempts, SPAWN_RETRY_NS have passed then */
 }
 
-/* However long the few threads are busy: as long as there is one, requests wait for it. */
-static void the_queued_wait_for_the_others(void)
+/* While at least one worker exists, requests wait for it, however long it is busy. */
+static void requests_wait_for_existing_workers(void)
 {
     enum {
         COUNT = 12
@@ -95,7 +98,7 @@ static void the_queued_wait_for_the_others(void)
     end_pool(pool);
 }
 
-static void with_no_thread_at_all(void)
+static void without_any_worker_requests_fail_after_spawn_retry(void)
 {
     enum {
         COUNT = 10
@@ -116,15 +119,15 @@ static void with_no_thread_at_all(void)
     }
     CHECK(check_invariants(pool).cur_threads == 0);
 
-    faults_reset(); /* the limit has been lifted: the pool recovers by itself */
+    faults_reset(); /* the limit is lifted: the pool recovers by itself */
     submit_jobs(pool, &later, 1, NULL);
     loop_until_reaped(pool, COUNT + 1);
     CHECK(later.request.result == 7);
     end_pool(pool);
 }
 
-/* A request that comes when creation has long been failing, and is tried seldom, is not left waiting for longer. */
-static void back_off_does_not_hold_up_the_answer(void)
+/* A request that is submitted late in a long back-off still fails after spawn_retry_ms. */
+static void the_back_off_does_not_delay_the_failure(void)
 {
     struct aiod_pool *pool = make_pool(1, 1, 10000);
     struct job job = {0};
@@ -145,8 +148,8 @@ static void back_off_does_not_hold_up_the_answer(void)
     end_pool(pool);
 }
 
-/* Each failure doubles the time to the next attempt, and submissions do not bring it nearer. */
-static void attempts_become_rarer(void)
+/* Each failure doubles the time until the next attempt, and submissions do not shorten it. */
+static void the_back_off_doubles(void)
 {
     enum {
         FAILURES = 5
@@ -177,8 +180,8 @@ static bool eight_idle(const struct aiod_pool_stats *stats)
     return stats->idle_threads == 8;
 }
 
-/* min_threads are owed without any request: they come when creation works again. */
-static void the_least_come_later(void)
+/* min_threads are created without any request as soon as creation succeeds again. */
+static void min_threads_are_created_later(void)
 {
     struct aiod_pool *pool;
 
@@ -191,8 +194,8 @@ static void the_least_come_later(void)
     end_pool(pool);
 }
 
-/* What was never there is no peak. */
-static void the_peak_counts_threads_that_were_there(void)
+/* The peak counts only threads that existed. */
+static void the_peak_counts_only_threads_that_ran(void)
 {
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct job jobs[16] = {0};
@@ -210,8 +213,8 @@ static void the_peak_counts_threads_that_were_there(void)
     end_pool(pool);
 }
 
-/* A newborn's creation fails when the pool has been stopped meanwhile. */
-static void stop_meets_a_failing_creation(void)
+/* The creation by a new worker fails after the pool was stopped. */
+static void a_stop_waits_for_a_failing_creation(void)
 {
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct job jobs[8] = {0};
@@ -225,7 +228,7 @@ static void stop_meets_a_failing_creation(void)
     submit_jobs(pool, jobs, 8, NULL);
     aiod_pool_spawn(pool);
     gate_wait_for(&creations_gate, 1);
-    CHECK(!aiod_pool_stop(pool, 0)); /* the newborn is in thread_create */
+    CHECK(!aiod_pool_stop(pool, 0)); /* the new worker is in thread_create() */
     check_invariants(pool);
     loop_until_reaped(pool, 8);
     gate_open(&creations_gate);
@@ -237,7 +240,7 @@ static void stop_meets_a_failing_creation(void)
     aiod_pool_destroy(pool);
 }
 
-static void stop_while_it_fails(void)
+static void a_stop_works_while_creation_fails(void)
 {
     struct aiod_pool *pool = make_pool(16, 8, 10000);
     struct job job = {0};
@@ -254,15 +257,15 @@ static void stop_while_it_fails(void)
 int main(void)
 {
     faults_install();
-    at_each_link();
-    the_others_carry_on();
-    the_queued_wait_for_the_others();
-    with_no_thread_at_all();
-    back_off_does_not_hold_up_the_answer();
-    attempts_become_rarer();
-    the_least_come_later();
-    the_peak_counts_threads_that_were_there();
-    stop_while_it_fails();
-    stop_meets_a_failing_creation();
+    a_failure_at_any_link_loses_no_request();
+    existing_workers_continue();
+    requests_wait_for_existing_workers();
+    without_any_worker_requests_fail_after_spawn_retry();
+    the_back_off_does_not_delay_the_failure();
+    the_back_off_doubles();
+    min_threads_are_created_later();
+    the_peak_counts_only_threads_that_ran();
+    a_stop_works_while_creation_fails();
+    a_stop_waits_for_a_failing_creation();
     return 0;
 }

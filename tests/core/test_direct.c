@@ -1,4 +1,4 @@
-/* O_DIRECT on a real file: any offset, length and memory; many writers in one block; the end of the file; faults. */
+/* O_DIRECT on a real file: any offset, length and memory; several writers in one block; the end of the file; errors. */
 #include "check.h"
 
 #include <errno.h>
@@ -11,7 +11,7 @@
 
 enum {
     THREADS = 4,
-    SPACE = 1 << 20, /* bytes of a file that a test uses at most */
+    SPACE = 1 << 20, /* the maximum size of a file in this test */
 };
 
 static struct aiod_buffers buffers;
@@ -19,7 +19,7 @@ static struct aiod_range_locks range_locks;
 static char *memory; /* aligned; SPACE and a page */
 static char wanted[SPACE + 8192];
 
-/* With at least the `alignment` given: a multiple of what the file wants is right, too. */
+/* With at least the given alignment: a multiple of the file's own alignment works as well. */
 static struct aiod_direct open_direct(uint32_t alignment)
 {
     struct aiod_direct file = {.fd = scratch_file(O_DIRECT), .buffers = &buffers, .range_locks = &range_locks};
@@ -34,7 +34,7 @@ static struct aiod_direct open_direct(uint32_t alignment)
     return file;
 }
 
-/* The file as a handle has it that goes through the page cache. */
+/* The same file through a handle that uses the page cache. */
 static struct aiod_direct open_buffered(const struct aiod_direct *direct)
 {
     struct aiod_direct file = *direct;
@@ -57,14 +57,14 @@ static int64_t write_bytes(const struct aiod_direct *file, char *data, uint64_t 
     return aiod_direct_write(file, parts, 3, offset, flags, &written);
 }
 
-/* ---- against a model -------------------------------------------------------------------------------------------------- */
+/* ---- compared with a model --------------------------------------------------------------------------------------- */
 
 static uint64_t some(unsigned *seed, uint64_t limit)
 {
     return (uint64_t)rand_r(seed) % limit;
 }
 
-/* A place that is aligned one time out of two, and then at times near the end. */
+/* A random offset: aligned every second time, and sometimes near the end. */
 static uint64_t some_offset(unsigned *seed, uint64_t size)
 {
     switch (some(seed, 4)) {
@@ -89,7 +89,7 @@ static uint64_t some_length(unsigned *seed)
     }
 }
 
-static void as_a_model(uint32_t alignment)
+static void random_transfers_match_a_model(uint32_t alignment)
 {
     struct aiod_direct file = open_direct(alignment);
     unsigned seed = 7;
@@ -126,7 +126,7 @@ static void as_a_model(uint32_t alignment)
     close(file.fd);
 }
 
-/* ---- several writers ---------------------------------------------------------------------------------------------------- */
+/* ---- several writers --------------------------------------------------------------------------------------------- */
 
 struct writer {
     pthread_t thread;
@@ -153,10 +153,10 @@ static void each_in_a_thread(void *(*run)(void *writer), const struct aiod_direc
 enum {
     PIECE = 777,
     PIECES = 600,
-    ALIGNED_EVERY = 8, /* of as many blocks of 4096 bytes one is written whole, by a thread of its own */
+    ALIGNED_EVERY = 8, /* one of this many blocks of 4096 bytes is written whole, by a thread of its own */
 };
 
-/* Pieces that share blocks, each a few times, the last time with what is wanted; but not into the whole blocks. */
+/* Pieces that share blocks, each written several times and last with the expected bytes; not in the whole blocks. */
 static void write_pieces(const struct writer *writer, bool (*mine)(uint64_t piece, uint64_t index))
 {
     for (uint64_t round = 0; round < 3; round++) {
@@ -216,8 +216,8 @@ static void *write_among_others(void *argument)
     return NULL;
 }
 
-/* Two through O_DIRECT, one through the page cache, one whole blocks; in a large file, or in an empty one. */
-static void writers_that_share_blocks(uint32_t alignment, bool empty)
+/* Two writers use O_DIRECT, one the page cache, and one writes whole blocks; in a large file, or in an empty one. */
+static void writers_that_share_blocks_lose_no_bytes(uint32_t alignment, bool empty)
 {
     struct aiod_direct direct = open_direct(alignment), buffered = open_buffered(&direct);
     const struct aiod_direct *files[THREADS] = {&direct, &direct, &buffered, &direct};
@@ -229,7 +229,7 @@ static void writers_that_share_blocks(uint32_t alignment, bool empty)
     CHECK(empty || ftruncate(direct.fd, SPACE) == 0);
     each_in_a_thread(write_among_others, files);
     check_size(direct.fd, empty ? (int64_t)bytes : SPACE);
-    for (uint64_t piece = 0; piece < PIECES; piece++) { /* those that touch whole blocks nobody has written as such */
+    for (uint64_t piece = 0; piece < PIECES; piece++) { /* pieces in whole blocks that no writer has written whole */
         if (!touches_whole_block(piece)) {
             check_bytes(direct.fd, wanted + piece * PIECE, PIECE, piece * PIECE);
         }
@@ -252,8 +252,8 @@ static void *write_my_pieces(void *argument)
     return NULL;
 }
 
-/* All at the end of a file that they make grow. */
-static void growing_together(uint32_t alignment)
+/* Several writers at the end of a file, which they make grow. */
+static void concurrent_writers_grow_a_file(uint32_t alignment)
 {
     struct aiod_direct direct = open_direct(alignment);
     const struct aiod_direct *files[THREADS] = {&direct, &direct, &direct, &direct};
@@ -267,7 +267,7 @@ static void growing_together(uint32_t alignment)
     close(direct.fd);
 }
 
-/* ---- the end of the file ------------------------------------------------------------------------------------------------ */
+/* ---- the end of the file ----------------------------------------------------------------------------------------- */
 
 static _Atomic bool grown;
 
@@ -285,8 +285,8 @@ static void *grow_by_pieces(void *argument)
     return NULL;
 }
 
-/* Whoever reads meanwhile sees whole pieces, and no padding. */
-static void readers_of_a_growing_file(void)
+/* A concurrent reader sees whole pieces and no padding. */
+static void readers_of_a_growing_file_see_no_padding(void)
 {
     struct aiod_direct direct = open_direct(4096);
     struct writer writer = {.file = &direct};
@@ -304,7 +304,7 @@ static void readers_of_a_growing_file(void)
     close(direct.fd);
 }
 
-static void reading_at_the_end(void)
+static void reads_end_at_the_end_of_the_file(void)
 {
     struct aiod_direct direct = open_direct(512);
 
@@ -331,7 +331,7 @@ static void *write_hundred(void *argument)
     return NULL;
 }
 
-static void wait_until_waiting(void)
+static void wait_for_a_waiting_range(void)
 {
     size_t waiting;
 
@@ -342,8 +342,8 @@ static void wait_until_waiting(void)
     } while (waiting == 0);
 }
 
-/* A write well within the file, which has been cut when its turn comes. */
-static void cut_while_a_write_waits(void)
+/* The file is truncated while a write in its middle waits for its turn. */
+static void a_truncation_before_a_waiting_write_is_respected(void)
 {
     struct aiod_direct direct = open_direct(4096);
     struct aiod_range_lock all = {.start = 0, .end = AIOD_RANGE_END};
@@ -353,7 +353,7 @@ static void cut_while_a_write_waits(void)
     CHECK(write_bytes(&direct, memory, 8192, 0, 0) == 8192);
     aiod_range_lock_acquire(&range_locks, &all);
     CHECK(pthread_create(&writer.thread, NULL, write_hundred, &writer) == 0);
-    wait_until_waiting();
+    wait_for_a_waiting_range();
     CHECK(ftruncate(direct.fd, 50) == 0);
     aiod_range_lock_release(&range_locks, &all);
     pthread_join(writer.thread, NULL);
@@ -364,7 +364,7 @@ static void cut_while_a_write_waits(void)
     close(direct.fd);
 }
 
-/* ---- somebody else at the end, while the size is wrong ------------------------------------------------------------------ */
+/* ---- another writer at the end, while the file's size is wrong --------------------------------------------------- */
 
 static struct gate at_truncation;
 
@@ -387,7 +387,7 @@ static void *append_hundred(void *argument)
     return NULL;
 }
 
-static void appended_behind_a_growing_write(void)
+static void an_append_follows_a_padded_write(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(4096), buffered = open_buffered(&direct);
@@ -399,9 +399,9 @@ static void appended_behind_a_growing_write(void)
     aiod_os = &os;
     CHECK(pthread_create(&writer.thread, NULL, write_hundred, &writer) == 0);
     gate_wait_for(&at_truncation, 1);
-    check_size(direct.fd, direct.alignment.offset); /* wrong, and nobody in the engine looks */
+    check_size(direct.fd, direct.alignment.offset); /* wrong at this moment, and hidden by the range lock */
     CHECK(pthread_create(&appender.thread, NULL, append_hundred, &appender) == 0);
-    wait_until_waiting();
+    wait_for_a_waiting_range();
     gate_open(&at_truncation);
     pthread_join(writer.thread, NULL);
     pthread_join(appender.thread, NULL);
@@ -423,8 +423,8 @@ static ssize_t crowded_pwritev2(int fd, const struct iovec *iov, int count, off_
     return put;
 }
 
-/* Another process, which enters no ranges. */
-static void what_others_write_behind_it_stays(void)
+/* Another process, which takes no range locks. */
+static void another_process_keeps_its_appended_bytes(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(4096);
@@ -439,9 +439,9 @@ static void what_others_write_behind_it_stays(void)
     close(direct.fd);
 }
 
-/* ---- faults ------------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
-static uint64_t writable; /* bytes that the disk takes before it fails */
+static uint64_t writable; /* bytes that the disk accepts before it fails */
 
 static ssize_t failing_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
@@ -457,7 +457,7 @@ static ssize_t failing_pwritev2(int fd, const struct iovec *iov, int count, off_
     return aiod_os_real.pwritev2(fd, &cut, 1, offset, flags);
 }
 
-static void a_disk_that_fails(void)
+static void a_failed_write_reports_bytes_and_leaves_no_padding(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(512);
@@ -469,16 +469,16 @@ static void a_disk_that_fails(void)
     CHECK(write_bytes(&direct, memory, 1000, 0, 0) == 1000);
     aiod_os = &os;
 
-    writable = 2 * block; /* the second and the third */
+    writable = 2 * block; /* the second and the third block */
     CHECK(write_bytes(&direct, memory, 5 * block, block + 388, 0) == -EIO && written == 2 * block - 388);
     check_size(direct.fd, (int64_t)(3 * block));
     writable = 0;
     CHECK(write_bytes(&direct, memory, 5000, 100 * block + 3, 0) == -EIO && written == 0);
-    check_size(direct.fd, (int64_t)(3 * block)); /* no hole left behind it */
+    check_size(direct.fd, (int64_t)(3 * block)); /* no hole behind it */
     writable = block;
     CHECK(write_bytes(&direct, memory, 5000, 100 * block + 1, 0) == -EIO && written == block - 1);
     check_size(direct.fd, (int64_t)(101 * block));
-    writable = AIOD_DIRECT_STEP_BYTES + 2 * block; /* into the second step */
+    writable = AIOD_DIRECT_STEP_BYTES + 2 * block; /* up to the second step */
     CHECK(write_bytes(&direct, memory + 1, 2 * AIOD_DIRECT_STEP_BYTES, 0, 0) == -EIO);
     CHECK(written == AIOD_DIRECT_STEP_BYTES + 2 * block);
 
@@ -488,7 +488,7 @@ static void a_disk_that_fails(void)
 
 static ssize_t put_before_failing;
 
-/* While the write is at the disk, which fails, a neighbour has put something between the end of the file and its blocks. */
+/* During a write that fails, another writer puts bytes between the end of the file and the blocks of that write. */
 static ssize_t overtaken_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
     struct aiod_range_lock range = {.start = 100, .end = 4096};
@@ -509,7 +509,7 @@ static ssize_t overtaken_pwritev2(int fd, const struct iovec *iov, int count, of
     return put > 0 ? put : -1;
 }
 
-static void one_that_fails_cuts_off_no_neighbour(ssize_t put_first, int64_t size)
+static void a_failed_write_truncates_no_other_write(ssize_t put_first, int64_t size)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(4096);
@@ -526,7 +526,7 @@ static void one_that_fails_cuts_off_no_neighbour(ssize_t put_first, int64_t size
     close(direct.fd);
 }
 
-static void interrupted_and_short_transfers_go_on(void)
+static void interrupted_and_short_transfers_continue(void)
 {
     struct aiod_direct direct = open_direct(512);
 
@@ -547,7 +547,7 @@ static void interrupted_and_short_transfers_go_on(void)
     close(direct.fd);
 }
 
-static void errors_of_reads(void)
+static void read_errors_are_reported(void)
 {
     struct aiod_direct direct = open_direct(512);
     int fd = direct.fd;
@@ -562,13 +562,13 @@ static void errors_of_reads(void)
     CHECK(aiod_direct_read(&direct, memory, 100, 5) == -EBADF);
     CHECK(write_bytes(&direct, memory, 100, 5, 0) == -EBADF && written == 0);
     CHECK(write_bytes(&direct, memory, 0, 5, 0) == 0 && written == 0);
-    CHECK(range_locks.first == NULL); /* all have left */
+    CHECK(range_locks.first == NULL); /* all range locks are released */
     close(fd);
 }
 
-/* ---- durable writes ----------------------------------------------------------------------------------------------------- */
+/* ---- durable writes ---------------------------------------------------------------------------------------------- */
 
-static char calls[16]; /* of the last write: w, W with RWF_DSYNC, t, f */
+static char calls[16]; /* calls for the last write: w, W (with RWF_DSYNC), t (truncate), f (flush) */
 
 static void note(char call)
 {
@@ -606,7 +606,7 @@ static void check_calls(const struct aiod_direct *file, uint64_t length, uint64_
     }
 }
 
-static void durable_with_their_size(void)
+static void a_durable_write_flushes_its_size(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(512);
@@ -618,7 +618,7 @@ static void durable_with_their_size(void)
     aiod_os = &os;
     check_calls(&direct, 8192, 0, RWF_DSYNC, "W");
     check_calls(&direct, 100, 10, RWF_DSYNC, "W");     /* within the file */
-    check_calls(&direct, 100, 8192, RWF_DSYNC, "Wtf"); /* the padding, the size, and that it stays */
+    check_calls(&direct, 100, 8192, RWF_DSYNC, "Wtf"); /* the padded write, the truncation, and its flush */
     check_calls(&direct, 100, 8300, 0, "wt");
     check_calls(&direct, 1024, 10240 - 1024 + 100, 0, "wt");
     check_size(direct.fd, 10240 + 100);
@@ -638,8 +638,8 @@ static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t o
     return put;
 }
 
-/* Its fdatasync() could take the one report of an error that another's flush is to be told: and who would hear of it? */
-static void one_that_fails_flushes_nothing(void)
+/* Its fdatasync() could consume an error that another client's flush must report. */
+static void a_failed_durable_write_does_not_flush(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct direct = open_direct(4096);
@@ -657,7 +657,7 @@ static void one_that_fails_flushes_nothing(void)
     close(direct.fd);
 }
 
-/* ---- in steps ---------------------------------------------------------------------------------------------------------- */
+/* ---- steps ------------------------------------------------------------------------------------------------------- */
 
 static unsigned step_count;
 
@@ -675,7 +675,7 @@ static int64_t write_in_one(const struct aiod_direct *file, uint64_t length)
     return aiod_direct_write(file, &whole, 1, 0, 0, &written);
 }
 
-static void in_steps_while_others_ask(void)
+static void shared_writes_go_in_steps(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_direct file = open_direct(1);
@@ -709,26 +709,26 @@ int main(void)
     for (size_t i = 0; i < SPACE; i++) {
         wanted[i] = pattern(i);
     }
-    reading_at_the_end();
-    readers_of_a_growing_file();
-    cut_while_a_write_waits();
-    appended_behind_a_growing_write();
-    what_others_write_behind_it_stays();
-    a_disk_that_fails();
-    one_that_fails_cuts_off_no_neighbour(0, 4096);
-    one_that_fails_cuts_off_no_neighbour(512, 8192);
-    interrupted_and_short_transfers_go_on();
-    errors_of_reads();
-    in_steps_while_others_ask();
-    durable_with_their_size();
-    one_that_fails_flushes_nothing();
-    as_a_model(0);
-    as_a_model(4096);
-    growing_together(0);
-    growing_together(4096);
-    writers_that_share_blocks(0, false);
-    writers_that_share_blocks(4096, false);
-    writers_that_share_blocks(4096, true);
+    reads_end_at_the_end_of_the_file();
+    readers_of_a_growing_file_see_no_padding();
+    a_truncation_before_a_waiting_write_is_respected();
+    an_append_follows_a_padded_write();
+    another_process_keeps_its_appended_bytes();
+    a_failed_write_reports_bytes_and_leaves_no_padding();
+    a_failed_write_truncates_no_other_write(0, 4096);
+    a_failed_write_truncates_no_other_write(512, 8192);
+    interrupted_and_short_transfers_continue();
+    read_errors_are_reported();
+    shared_writes_go_in_steps();
+    a_durable_write_flushes_its_size();
+    a_failed_durable_write_does_not_flush();
+    random_transfers_match_a_model(0);
+    random_transfers_match_a_model(4096);
+    concurrent_writers_grow_a_file(0);
+    concurrent_writers_grow_a_file(4096);
+    writers_that_share_blocks_lose_no_bytes(0, false);
+    writers_that_share_blocks_lose_no_bytes(4096, false);
+    writers_that_share_blocks_lose_no_bytes(4096, true);
     aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);
     free(memory);

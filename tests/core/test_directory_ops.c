@@ -1,4 +1,4 @@
-/* Names beneath an export's root are looked at and changed, and no others; a listing tells each name once. */
+/* Directory operations work beneath an export's root and nowhere else; a listing contains each name once. */
 #include "check.h"
 
 #include <errno.h>
@@ -39,7 +39,7 @@ static bool is_there(const char *name)
     return lstat(in_base(name), &status) == 0;
 }
 
-static void lay_out(void)
+static void create_files(void)
 {
     CHECK(mkdtemp(base) != NULL);
     CHECK(mkdir(in_base("root"), 0755) == 0 && mkdir(in_base("root/dir"), 0755) == 0);
@@ -53,9 +53,9 @@ static void lay_out(void)
     snprintf(root, sizeof(root), "%s/root", base);
 }
 
-/* ---- one call each --------------------------------------------------------------------------------------------------- */
+/* ---- one call each ----------------------------------------------------------------------------------------------- */
 
-/* What the last call left. */
+/* The last operation, with its results. */
 static struct aiod_directory_op *last;
 
 static int run(struct aiod_directory_op *directory_op)
@@ -93,15 +93,15 @@ static int try_rename(const char *path, const char *to, bool replace)
     return run(directory_op);
 }
 
-/* It fails because the path leaves the root. */
+/* Did it fail because the path leaves the root? */
 static bool leaves(int error)
 {
     return error == -EXDEV && last->outside;
 }
 
-/* ---- names that are changed ------------------------------------------------------------------------------------------ */
+/* ---- changes of names -------------------------------------------------------------------------------------------- */
 
-static void making_and_removing(void)
+static void mkdir_remove_and_rmdir_work(void)
 {
     struct stat status;
     mode_t mask = umask(022);
@@ -124,8 +124,8 @@ static void making_and_removing(void)
     CHECK(try (AIOD_VERB_REMOVE, "dir/gone") == 0 && !is_there("root/dir/gone"));
 }
 
-/* A link is removed, not what it points to; also one that leads out, or nowhere. */
-static void links_are_removed_themselves(void)
+/* A link itself is removed, not its target; also a dangling link, or one that leads out of the root. */
+static void remove_removes_the_link_itself(void)
 {
     CHECK(symlink("../out/secret", in_base("root/link")) == 0);
     CHECK(try (AIOD_VERB_REMOVE, "link") == 0 && !is_there("root/link") && is_there("out/secret"));
@@ -137,7 +137,7 @@ static void links_are_removed_themselves(void)
     CHECK(try (AIOD_VERB_MKDIR, "loop") == -EEXIST);
 }
 
-static void renaming(void)
+static void rename_replaces_only_if_allowed(void)
 {
     put("root/one");
     put("root/other");
@@ -152,7 +152,7 @@ static void renaming(void)
     CHECK(try_rename("loop", "loop2", false) == 0 && try_rename("loop2", "loop", false) == 0);
 }
 
-static void directories_are_renamed(void)
+static void directories_can_be_renamed(void)
 {
     CHECK(mkdir(in_base("root/from"), 0755) == 0 && mkdir(in_base("root/from/in"), 0755) == 0);
     CHECK(try_rename("from/", "to/", false) == 0 && is_there("root/to/in"));
@@ -173,8 +173,10 @@ static int without_noreplace(int from_fd, const char *from, int to_fd, const cha
     return renameat2(from_fd, from, to_fd, to, 0);
 }
 
-/* NFS is like that. The name that is there must not be lost, and one that goes into itself be told from the rest. */
-static void a_file_system_that_always_replaces(void)
+/*
+ * As on NFS: an existing target must not be replaced, and a directory moved into itself must be told from that error.
+ */
+static void rename_without_noreplace_is_refused(void)
 {
     struct aiod_os os = *aiod_os;
 
@@ -189,7 +191,7 @@ static void a_file_system_that_always_replaces(void)
     aiod_os = &aiod_os_real;
 }
 
-static void two_file_systems(void)
+static void rename_across_file_systems_fails(void)
 {
     struct aiod_directory_op *directory_op =
         aiod_directory_op_create(AIOD_VERB_RENAME, "/", "proc/self/stat", "aiod-core-test");
@@ -197,9 +199,9 @@ static void two_file_systems(void)
     CHECK(run(directory_op) == -EXDEV && !directory_op->outside);
 }
 
-/* ---- what is asked --------------------------------------------------------------------------------------------------- */
+/* ---- queries ----------------------------------------------------------------------------------------------------- */
 
-static void a_record_of_stat(void)
+static void stat_fills_the_record(void)
 {
     struct stat status;
 
@@ -225,7 +227,7 @@ static int counted_fsync(int fd)
     return errno != 0 ? -1 : fsync(fd);
 }
 
-static void syncing(void)
+static void sync_reaches_the_directory(void)
 {
     struct aiod_os os = *aiod_os;
 
@@ -240,9 +242,9 @@ static void syncing(void)
     aiod_os = &aiod_os_real;
 }
 
-/* ---- confinement ----------------------------------------------------------------------------------------------------- */
+/* ---- confinement ------------------------------------------------------------------------------------------------- */
 
-static void nothing_outside_is_named(void)
+static void paths_out_of_the_root_are_refused(void)
 {
     static const char *const paths[] = {
         "../out/dir", "dir/../../out/dir", "leaving/dir", "dir/../leaving/dir", "absolute/dir", "/etc", "/", "//",
@@ -263,7 +265,7 @@ static void nothing_outside_is_named(void)
     CHECK(try_at("/proc/self", AIOD_VERB_MKDIR, "cwd/made") == -ELOOP);
 }
 
-static void the_root_itself_stays(void)
+static void the_root_itself_cannot_be_changed(void)
 {
     static const char *const paths[] = {"", ".", "./", "dir/.."};
 
@@ -283,7 +285,7 @@ static void the_root_itself_stays(void)
     CHECK(is_there("root/file") && !is_there("root/new"));
 }
 
-static void a_root_that_is_no_directory(void)
+static void a_root_that_is_a_file_is_refused(void)
 {
     CHECK(try_at(in_base("root/file"), AIOD_VERB_STAT, "") == -ENOTDIR);
     CHECK(try_at(in_base("root/file"), AIOD_VERB_REMOVE, "x") == -ENOTDIR);
@@ -293,7 +295,7 @@ static void a_root_that_is_no_directory(void)
 
 static _Atomic bool swapping;
 
-/* Somebody in the export exchanges a directory and a link that leads out, over and over. */
+/* Another process exchanges a directory with a link that leads out of the root, over and over. */
 static void *swap(void *unused)
 {
     (void)unused;
@@ -303,8 +305,8 @@ static void *swap(void *unused)
     return NULL;
 }
 
-/* Either the directory was met, or the link was refused; never is anything done behind the link. */
-static void a_directory_swapped_for_a_link(void)
+/* The operation meets the directory or is refused; it never acts behind the link. */
+static void a_directory_replaced_by_a_link_stays_confined(void)
 {
     pthread_t swapper;
     unsigned inside = 0;
@@ -340,11 +342,11 @@ static void a_directory_swapped_for_a_link(void)
     swapping = false;
     CHECK(pthread_join(swapper, NULL) == 0);
     CHECK(!is_there("out/made") && is_there("out/secret") && is_there("root/file"));
-    rmdir(in_base("root/swapped/made")); /* what a refused rmdir has left, wherever the directory is now */
+    rmdir(in_base("root/swapped/made")); /* left by a refused rmdir, wherever the directory is now */
     rmdir(in_base("root/trap/made"));
 }
 
-/* ---- listing --------------------------------------------------------------------------------------------------------- */
+/* ---- listing ----------------------------------------------------------------------------------------------------- */
 
 static const struct aiod_entry *find_entry(const char *name)
 {
@@ -359,7 +361,7 @@ static const struct aiod_entry *find_entry(const char *name)
     return NULL;
 }
 
-static void kinds_and_sizes(void)
+static void a_listing_has_kinds_and_sizes(void)
 {
     CHECK(mkfifo(in_base("root/fifo"), 0644) == 0);
     put("root/\xff\xfe.bytes");
@@ -375,7 +377,7 @@ static void kinds_and_sizes(void)
     CHECK(unlink(in_base("root/fifo")) == 0 && unlink(in_base("root/\xff\xfe.bytes")) == 0);
 }
 
-/* The `number`th of many names, of all lengths; most are long, so that the bytes bound a page, and not the number. */
+/* Name `number` of many, of all lengths; most are long, so that a page is limited by bytes, not by entries. */
 static const char *many_name(unsigned number, bool short_ones)
 {
     static char name[NAME_BYTES_MAX + 16];
@@ -397,7 +399,7 @@ static void make_many(bool short_ones)
     }
 }
 
-/* Count the names of the page in `seen`; those above MANY came later. */
+/* Count the names of the page in `seen`; names above MANY were created later. */
 static void count_page(unsigned char *seen, bool short_ones)
 {
     const struct aiod_listing *page = last->listing;
@@ -416,7 +418,7 @@ static void count_page(unsigned char *seen, bool short_ones)
     }
 }
 
-/* Read it page by page; between pages names appear and vanish. */
+/* List page by page; names appear and vanish between the pages. */
 static void list_many(bool short_ones)
 {
     static unsigned char seen[MANY];
@@ -455,7 +457,7 @@ static void clear_many(bool short_ones)
     CHECK(try (AIOD_VERB_LIST, "many") == 0 && last->listing->entry_count == 0 && !last->listing->more);
 }
 
-static void paging(void)
+static void pages_contain_each_name_once(void)
 {
     CHECK(try (AIOD_VERB_MKDIR, "many") == 0);
     for (int short_ones = 0; short_ones < 2; short_ones++) {
@@ -466,7 +468,7 @@ static void paging(void)
     CHECK(try (AIOD_VERB_RMDIR, "many") == 0);
 }
 
-static void a_cursor_that_is_none(void)
+static void an_invalid_cursor_is_refused(void)
 {
     struct aiod_directory_op *directory_op = aiod_directory_op_create(AIOD_VERB_LIST, root, "", "");
 
@@ -482,7 +484,7 @@ static int next_fd(void)
     return fd;
 }
 
-static void clear_away(void)
+static void remove_files(void)
 {
     static const char *const names[] = {"root/file",        "root/leaving", "root/absolute",
                                         "root/dir/staying", "root/loop",    "out/secret"};
@@ -501,23 +503,23 @@ int main(void)
 {
     int free_fd = next_fd();
 
-    lay_out();
-    making_and_removing();
-    links_are_removed_themselves();
-    renaming();
-    directories_are_renamed();
-    a_file_system_that_always_replaces();
-    two_file_systems();
-    a_record_of_stat();
-    syncing();
-    nothing_outside_is_named();
-    the_root_itself_stays();
-    a_root_that_is_no_directory();
-    a_directory_swapped_for_a_link();
-    kinds_and_sizes();
-    paging();
-    a_cursor_that_is_none();
-    CHECK(next_fd() == free_fd); /* no failure has kept a descriptor */
-    clear_away();
+    create_files();
+    mkdir_remove_and_rmdir_work();
+    remove_removes_the_link_itself();
+    rename_replaces_only_if_allowed();
+    directories_can_be_renamed();
+    rename_without_noreplace_is_refused();
+    rename_across_file_systems_fails();
+    stat_fills_the_record();
+    sync_reaches_the_directory();
+    paths_out_of_the_root_are_refused();
+    the_root_itself_cannot_be_changed();
+    a_root_that_is_a_file_is_refused();
+    a_directory_replaced_by_a_link_stays_confined();
+    a_listing_has_kinds_and_sizes();
+    pages_contain_each_name_once();
+    an_invalid_cursor_is_refused();
+    CHECK(next_fd() == free_fd); /* no failure has leaked a descriptor */
+    remove_files();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The eventfds that wake a loop: they coalesce, never block, and are readable as long as something waits behind them. */
+/* The eventfds that wake a loop coalesce, do not block, and stay readable while something is waiting. */
 #include "check.h"
 
 #include <fcntl.h>
@@ -11,13 +11,13 @@ static bool readable(int fd)
     return poll(&entry, 1, 0) == 1;
 }
 
-static void rung_and_cleared(void)
+static void a_doorbell_is_readable_until_cleared(void)
 {
     int fd = aiod_eventfd_create();
 
     CHECK(fd >= 0 && fcntl(fd, F_GETFD) == FD_CLOEXEC && (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
     CHECK(!readable(fd));
-    aiod_eventfd_clear(fd); /* nothing to clear: does not wait */
+    aiod_eventfd_clear(fd); /* nothing to clear: does not block */
     aiod_eventfd_ring(fd);
     aiod_eventfd_ring(fd);
     CHECK(readable(fd));
@@ -26,21 +26,21 @@ static void rung_and_cleared(void)
     close(fd);
 }
 
-static void at_the_counters_top(void)
+static void a_full_counter_does_not_block(void)
 {
     int fd = aiod_eventfd_create();
     uint64_t top = UINT64_MAX - 1;
 
     CHECK(write(fd, &top, sizeof(top)) == sizeof(top));
-    aiod_eventfd_ring(fd); /* does not wait either */
+    aiod_eventfd_ring(fd); /* does not block either */
     CHECK(readable(fd));
     aiod_eventfd_clear(fd);
     CHECK(!readable(fd));
     close(fd);
 }
 
-/* Completions that nobody has reaped yet ring once. */
-static void completions_coalesce(void)
+/* Several completions before a reap ring once. */
+static void completions_ring_once_per_reap(void)
 {
     struct aiod_pool *pool = make_pool(1, 0, 10000);
     struct job blocker = {0};
@@ -57,7 +57,7 @@ static void completions_coalesce(void)
         CHECK(aiod_pool_cancel(pool, &jobs[i].request));
     }
     CHECK(read(aiod_pool_completion_fd(pool), &rings, sizeof(rings)) == sizeof(rings) && rings == 1);
-    loop_once(pool, 0); /* the ring has been taken by the test: the main loop sees nothing */
+    loop_once(pool, 0); /* the test has consumed the ring: the main loop sees nothing */
     CHECK(reaped_total == 0);
     CHECK(aiod_pool_reap(pool) == &jobs[0].request);
     for (size_t i = 0; i < 10; i++) { /* oldest first */
@@ -65,15 +65,15 @@ static void completions_coalesce(void)
     }
     CHECK(aiod_pool_reap(pool) == NULL);
     gate_open(&gate);
-    loop_until_reaped(pool, 1); /* and the next one rings again */
+    loop_until_reaped(pool, 1); /* the next completion rings again */
     end_pool(pool);
 }
 
 int main(void)
 {
     faults_install();
-    rung_and_cleared();
-    at_the_counters_top();
-    completions_coalesce();
+    a_doorbell_is_readable_until_cleared();
+    a_full_counter_does_not_block();
+    completions_ring_once_per_reap();
     return 0;
 }

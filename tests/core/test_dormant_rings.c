@@ -1,6 +1,6 @@
 /*
- * Of many rings the poller attends to those in use: the others stay told that the engine sleeps, so that their clients ring, and
- * are served as soon as they do.
+ * The poller serves the rings in use. The clients of the other rings know that the engine sleeps, ring the doorbell,
+ * and are served at once.
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -55,8 +55,8 @@ static bool is_finished(unsigned number)
     return __atomic_load_n(&rings[number].header->cq_tail, __ATOMIC_ACQUIRE) == tails[number];
 }
 
-/* The engine sleeps and wakes for one ring; the others hear nothing of that once it has slept twice. */
-static void idle_rings_are_left_alone(void)
+/* The engine sleeps and wakes for one ring; after two sleeps it does not touch the others. */
+static void dormant_rings_are_not_touched(void)
 {
     for (unsigned round = 0; round < ROUNDS; round++) {
         wait_asleep(&rings[0]);
@@ -68,8 +68,8 @@ static void idle_rings_are_left_alone(void)
     }
 }
 
-/* Each is served, whether the engine sleeps or works for another one; and again when it has been idle. */
-static void a_dormant_ring_is_served(void)
+/* Each ring is served, whether the engine sleeps or works for another ring, and again after it was idle. */
+static void a_dormant_ring_is_served_when_it_rings(void)
 {
     for (unsigned round = 0; round < ROUNDS; round++) {
         unsigned number = 1 + round % (RINGS - 1);
@@ -97,8 +97,8 @@ int main(void)
         submit(i);
         finish(i);
     }
-    idle_rings_are_left_alone();
-    a_dormant_ring_is_served();
+    dormant_rings_are_not_touched();
+    a_dormant_ring_is_served_when_it_rings();
     for (unsigned i = 0; i < RINGS; i++) {
         raw_detach(&rings[i]);
     }

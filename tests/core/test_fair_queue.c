@@ -1,4 +1,4 @@
-/* Flows: whose request is next, how much of one is in service, and the workers that are kept for others. */
+/* The fair queue: which request is next, how much of a flow is active, and workers reserved for other flows. */
 #include "check.h"
 
 #include <string.h>
@@ -14,7 +14,7 @@ struct piece {
     struct aiod_request request; /* first */
     struct gate *gate;
     _Atomic unsigned *clock;
-    unsigned turn; /* the how manieth it was */
+    unsigned turn; /* its position in the order of execution */
     _Atomic bool reaped;
 };
 
@@ -67,7 +67,7 @@ static void reap_all(struct aiod_pool *pool, size_t count)
     }
 }
 
-/* Until `count` are at the gate; and no more come, which is seen when all workers that there can be are asleep. */
+/* Wait until `count` requests are at the gate, and no more arrive: then all other workers are asleep. */
 static void wait_until_at(struct aiod_pool *pool, struct gate *gate, unsigned count)
 {
     while (gate->waiting < count) {
@@ -86,7 +86,7 @@ static void wait_until_at(struct aiod_pool *pool, struct gate *gate, unsigned co
     CHECK(gate->waiting == count);
 }
 
-static void one_does_not_wait_for_a_hundred(void)
+static void a_single_request_does_not_wait_for_a_flood(void)
 {
     static struct piece first, many[100], one, mine[3];
     struct aiod_flow flood = {0}, reader = {0};
@@ -99,7 +99,7 @@ static void one_does_not_wait_for_a_hundred(void)
     wait_until_at(pool, &gate, 1);
     submit(pool, many, 100, &flood, MIB, NULL, &order);
     submit(pool, &one, 1, &reader, 4 * KIB, NULL, &order);
-    submit(pool, mine, 3, NULL, 0, NULL, &order); /* the engine's own */
+    submit(pool, mine, 3, NULL, 0, NULL, &order); /* without a flow, as the engine's own requests */
     gate_open(&gate);
     reap_all(pool, 105);
     CHECK(one.turn <= 4);
@@ -107,12 +107,12 @@ static void one_does_not_wait_for_a_hundred(void)
         CHECK(mine[i].turn < 10);
     }
     for (unsigned i = 1; i < 100; i++) {
-        CHECK(many[i].turn > many[i - 1].turn); /* a flow's own order is kept */
+        CHECK(many[i].turn > many[i - 1].turn); /* the order within a flow is kept */
     }
     end_pool(pool);
 }
 
-static void bytes_are_shared_evenly(void)
+static void flows_share_bytes_evenly(void)
 {
     static struct piece first, large[64], small[1024];
     struct aiod_flow a = {0}, b = {0}, c = {0};
@@ -128,7 +128,7 @@ static void bytes_are_shared_evenly(void)
     submit(pool, small, 1024, &b, 60 * KIB, NULL, &order);
     gate_open(&gate);
     reap_all(pool, 1089);
-    /* Until the small ones are done, the large ones have had as many bytes, but for what one turn may differ. */
+    /* When the small requests are done, the large ones have moved the same number of bytes, give or take one turn. */
     for (unsigned i = 0; i < 64; i++) {
         bytes += large[i].turn < small[511].turn ? MIB : 0;
     }
@@ -136,7 +136,7 @@ static void bytes_are_shared_evenly(void)
     end_pool(pool);
 }
 
-static void one_alone_has_all(void)
+static void a_flow_alone_uses_all_workers(void)
 {
     static struct piece many[8];
     struct aiod_flow flow = {0};
@@ -153,7 +153,7 @@ static void one_alone_has_all(void)
     end_pool(pool);
 }
 
-static void who_is_not_alone_has_its_share(void)
+static void concurrent_flows_are_limited(void)
 {
     static struct piece first, many[8], again, three[3];
     struct aiod_flow flood = {0}, reader = {0};
@@ -168,12 +168,12 @@ static void who_is_not_alone_has_its_share(void)
     submit(pool, &first, 1, &reader, 4 * KIB, &gate, &order);
     submit(pool, many, 8, &flood, MIB, &gate, &order);
     wait_until_at(pool, &gate, 3);
-    submit(pool, &again, 1, &reader, 4 * KIB, &gate, &order); /* which does not wait for the flood */
+    submit(pool, &again, 1, &reader, 4 * KIB, &gate, &order); /* does not wait for the flood */
     wait_until_at(pool, &gate, 4);
     gate_open(&gate);
     reap_all(pool, 10);
 
-    aiod_pool_share(pool, 0, 1, 0); /* by requests */
+    aiod_pool_share(pool, 0, 1, 0); /* limited by requests */
     submit(pool, &first, 1, &reader, 0, NULL, &order);
     submit(pool, three, 3, &flood, 0, &gate_of_three, &order);
     wait_until_at(pool, &gate_of_three, 1);
@@ -182,7 +182,7 @@ static void who_is_not_alone_has_its_share(void)
     end_pool(pool);
 }
 
-static void limits_that_are_lifted_let_go(void)
+static void lifted_limits_release_requests(void)
 {
     static struct piece first, many[8];
     struct aiod_flow flood = {0}, reader = {0};
@@ -202,7 +202,7 @@ static void limits_that_are_lifted_let_go(void)
     end_pool(pool);
 }
 
-static void the_last_workers_are_for_newcomers(void)
+static void reserved_workers_serve_idle_flows(void)
 {
     static struct piece many[40], one;
     struct aiod_flow flood = {0}, reader = {0};
@@ -221,7 +221,7 @@ static void the_last_workers_are_for_newcomers(void)
     end_pool(pool);
 }
 
-static void what_is_cancelled_leaves_its_flow(void)
+static void a_cancelled_request_leaves_its_flow(void)
 {
     static struct piece first, many[8], one;
     struct aiod_flow flood = {0}, reader = {0};
@@ -249,12 +249,12 @@ static void what_is_cancelled_leaves_its_flow(void)
 int main(void)
 {
     faults_install();
-    one_does_not_wait_for_a_hundred();
-    bytes_are_shared_evenly();
-    one_alone_has_all();
-    who_is_not_alone_has_its_share();
-    limits_that_are_lifted_let_go();
-    the_last_workers_are_for_newcomers();
-    what_is_cancelled_leaves_its_flow();
+    a_single_request_does_not_wait_for_a_flood();
+    flows_share_bytes_evenly();
+    a_flow_alone_uses_all_workers();
+    concurrent_flows_are_limited();
+    lifted_limits_release_requests();
+    reserved_workers_serve_idle_flows();
+    a_cancelled_request_leaves_its_flow();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Flushes of one file: one at a time, those that wait share the next one, and a failure stays a failure. */
+/* Flushes of one file: one at a time, waiting ones share the next one, and a failure is permanent. */
 #include "check.h"
 
 #include <errno.h>
@@ -18,11 +18,12 @@ static struct aiod_pool *pool;
 static struct aiod_flushes flushes;
 static struct job jobs[FLUSHERS];
 
-/* ---- a disk that answers when the test lets it ------------------------------------------------------------------------ */
+/* ---- a disk that answers when the test permits it ---------------------------------------------------------------- */
 
 static struct gate disk;
 static _Atomic unsigned syncs;
-static _Atomic unsigned failing_sync; /* which one fails, counted from 1; once, as the kernel tells */
+/* the number of the flush that fails, from 1; once, as the kernel reports an error */
+static _Atomic unsigned failing_sync;
 
 static int sync_once(void)
 {
@@ -39,7 +40,7 @@ static int slow_fdatasync(int fd)
     return sync_once();
 }
 
-/* ---- requests ---------------------------------------------------------------------------------------------------------- */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static int64_t run_flush(struct aiod_request *request)
 {
@@ -48,7 +49,7 @@ static int64_t run_flush(struct aiod_request *request)
 
 static int64_t fua_error = -EIO;
 
-/* A write that is a flush of its own, by the descriptor of its handle, and waits at the disk as they do. */
+/* A write with RWF_DSYNC through its handle's descriptor, which waits at the disk like a flush. */
 static int64_t run_fua(struct aiod_request *request)
 {
     bool mine = aiod_flush_begin(&flushes);
@@ -57,7 +58,7 @@ static int64_t run_fua(struct aiod_request *request)
     return aiod_flush_end(&flushes, request, sync_once() < 0 ? fua_error : SUCCESS);
 }
 
-/* One that fails before it reaches the disk. */
+/* A write that fails before it reaches the disk. */
 static int64_t run_refused_fua(struct aiod_request *request)
 {
     bool mine = aiod_flush_begin(&flushes);
@@ -77,7 +78,7 @@ static bool one_is_at_work(const struct aiod_pool_stats *stats)
     return stats->queued == 0 && stats->active_threads == 1 && stats->pending_threads == 0 && stats->new_threads == 0;
 }
 
-/* The first one is at the disk, by `run`; the others are flushes that have come meanwhile, and hold no worker. */
+/* The first request is at the disk, by `run`; the others are flushes that arrived meanwhile, and hold no worker. */
 static void crowd(int64_t (*run)(struct aiod_request *), unsigned failing)
 {
     pool = make_pool(4, 0, 10000);
@@ -94,7 +95,7 @@ static void crowd(int64_t (*run)(struct aiod_request *), unsigned failing)
     CHECK(syncs == 1 && reaped_total == 0);
 }
 
-static void let_go(void)
+static void release_disk(void)
 {
     gate_open(&disk);
     loop_until_reaped(pool, FLUSHERS);
@@ -120,33 +121,33 @@ static void end(void)
     aiod_flushes_destroy(&flushes);
 }
 
-/* ---- what is promised -------------------------------------------------------------------------------------------------- */
+/* ---- scenarios --------------------------------------------------------------------------------------------------- */
 
-static void those_that_wait_share_one(void)
+static void waiting_flushes_share_one(void)
 {
     crowd(run_flush, 0);
-    let_go();
+    release_disk();
     CHECK(jobs[0].request.result == SUCCESS && jobs[0].request.reason == AIOD_REASON_BY_KERNEL);
     check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
-    CHECK(syncs == 2); /* not the first's: they came after it had begun */
+    CHECK(syncs == 2); /* a second sync, because they arrived after the first one had started */
     flush_once_more(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 3);
     end();
 }
 
-static void a_waiting_one_cannot_be_cancelled(void)
+static void a_parked_flush_cannot_be_cancelled(void)
 {
     crowd(run_flush, 0);
     CHECK(!aiod_pool_cancel(pool, &jobs[FLUSHERS - 1].request));
-    let_go();
+    release_disk();
     check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     end();
 }
 
-static void an_error_fails_all_that_share_it(void)
+static void an_error_fails_all_sharing_flushes(void)
 {
     crowd(run_flush, 2);
-    let_go();
+    release_disk();
     CHECK(jobs[0].request.result == SUCCESS);
     check_all_but_first(-EIO, AIOD_REASON_BY_KERNEL);
     CHECK(aiod_flushes_poisoned(&flushes));
@@ -155,21 +156,21 @@ static void an_error_fails_all_that_share_it(void)
     end();
 }
 
-static void an_error_stays(void)
+static void a_failed_flush_poisons_the_file(void)
 {
     crowd(run_flush, 1);
-    let_go();
+    release_disk();
     CHECK(jobs[0].request.result == -EIO && jobs[0].request.reason == AIOD_REASON_BY_KERNEL);
     check_all_but_first(-EIO, AIOD_REASON_POISONED);
     CHECK(syncs == 1);
     end();
 }
 
-static void a_write_may_have_the_turn(void)
+static void a_durable_write_takes_the_turn(void)
 {
     crowd(run_fua, 0);
     CHECK(!aiod_flush_begin(&flushes));
-    let_go();
+    release_disk();
     CHECK(jobs[0].request.result == SUCCESS);
     check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 2);
@@ -177,8 +178,8 @@ static void a_write_may_have_the_turn(void)
     end();
 }
 
-/* The only worker is held up: flushes behind it in the queue are one batch, those of another file are not of it. */
-static void those_in_the_queue_share_one_too(void)
+/* The only worker is busy: queued flushes of the file form one batch, without those of another file. */
+static void queued_flushes_share_one(void)
 {
     static struct job blocker;
     static int other_group;
@@ -207,15 +208,15 @@ static void those_in_the_queue_share_one_too(void)
     end();
 }
 
-/* EIO is not a disk's only word: of a medium error, a lost path or a SCSI target the kernel says others. */
-static void its_error_stays_too(void)
+/* Disks report other errors than EIO: for a medium error, a lost path or a SCSI target. */
+static void a_failed_durable_write_poisons_the_file(void)
 {
     static const int64_t errors[] = {-EIO, -ENODATA, -ENOLINK, -EREMOTEIO, -EILSEQ, -ETIMEDOUT};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
         fua_error = errors[i];
         crowd(run_fua, 1);
-        let_go();
+        release_disk();
         CHECK(jobs[0].request.result == errors[i]);
         check_all_but_first(-EIO, AIOD_REASON_POISONED);
         CHECK(syncs == 1);
@@ -223,15 +224,15 @@ static void its_error_stays_too(void)
     }
 }
 
-/* An errno of a refusal that came from the sync: the flush that looks for lost writes of others finds one. */
-static void a_refusal_poisons_if_a_flush_then_fails(void)
+/* The sync failed with an errno that a refusal also has: the following flush finds that other writes were lost. */
+static void a_refused_durable_write_poisons_if_a_flush_fails(void)
 {
     static const int64_t errors[] = {-ENOSPC, -EDQUOT, -EFBIG, -EROFS, -ENOMEM};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
         fua_error = errors[i];
         crowd(run_refused_fua, 1);
-        let_go();
+        release_disk();
         CHECK(jobs[0].request.result == errors[i]);
         check_all_but_first(-EIO, AIOD_REASON_POISONED);
         CHECK(aiod_flushes_poisoned(&flushes));
@@ -240,8 +241,8 @@ static void a_refusal_poisons_if_a_flush_then_fails(void)
     }
 }
 
-/* Without a description of its own for flushes no write may sync by itself: it would take their error. */
-static void a_shared_description_is_for_flushes_alone(void)
+/* Without a description of its own for flushes no write may sync by itself, because it would consume their error. */
+static void a_shared_description_forbids_durable_writes(void)
 {
     aiod_flushes_init(&flushes, NULL, FD);
     flushes.shares_description = true;
@@ -251,15 +252,15 @@ static void a_shared_description_is_for_flushes_alone(void)
     aiod_flushes_destroy(&flushes);
 }
 
-/* What the kernel says before it writes anything; a flush confirms that nothing of others is lost. */
-static void its_refusal_does_not(void)
+/* A write that the kernel refuses before it writes; a flush confirms that no other write was lost. */
+static void a_refused_durable_write_does_not_poison(void)
 {
     static const int64_t errors[] = {-ENOSPC, -EDQUOT, -EFBIG, -EINVAL, -EPERM, -ENOMEM};
 
     for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
         fua_error = errors[i];
         crowd(run_fua, 1);
-        let_go();
+        release_disk();
         CHECK(jobs[0].request.result == errors[i]);
         check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
         CHECK(!aiod_flushes_poisoned(&flushes));
@@ -267,8 +268,8 @@ static void its_refusal_does_not(void)
     }
 }
 
-/* The first failure is said once, as a msgpack array; what else fails on the file is known by it. */
-static void it_is_told(void)
+/* The first failure is sent once, as a msgpack array; later failures of the file are not. */
+static void the_first_failure_is_sent_once(void)
 {
     static const uint8_t wanted[28 + 1] = "\x93\xa8poisoned\xcf\0\0\0\0\0\0\1\2\xcf\0\0\0\0\0\0\0\3";
     uint8_t said[64];
@@ -287,7 +288,7 @@ static void it_is_told(void)
     aiod_flushes_destroy(&flushes);
     aiod_flushes_init(&flushes, NULL, FD);
     flushes.notice_fd = ends[0];
-    aiod_flushes_poison(&flushes); /* nobody is there any more */
+    aiod_flushes_poison(&flushes); /* the receiver has gone */
     CHECK(aiod_flushes_poisoned(&flushes));
     aiod_flushes_destroy(&flushes);
     close(ends[0]);
@@ -301,16 +302,16 @@ int main(void)
     os = *aiod_os;
     os.fdatasync = slow_fdatasync;
     aiod_os = &os;
-    those_that_wait_share_one();
-    a_waiting_one_cannot_be_cancelled();
-    an_error_fails_all_that_share_it();
-    an_error_stays();
-    a_write_may_have_the_turn();
-    its_error_stays_too();
-    its_refusal_does_not();
-    a_refusal_poisons_if_a_flush_then_fails();
-    a_shared_description_is_for_flushes_alone();
-    those_in_the_queue_share_one_too();
-    it_is_told();
+    waiting_flushes_share_one();
+    a_parked_flush_cannot_be_cancelled();
+    an_error_fails_all_sharing_flushes();
+    a_failed_flush_poisons_the_file();
+    a_durable_write_takes_the_turn();
+    a_failed_durable_write_poisons_the_file();
+    a_refused_durable_write_does_not_poison();
+    a_refused_durable_write_poisons_if_a_flush_fails();
+    a_shared_description_forbids_durable_writes();
+    queued_flushes_share_one();
+    the_first_failure_is_sent_once();
     return 0;
 }

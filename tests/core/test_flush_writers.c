@@ -1,4 +1,4 @@
-/* On FUSE a flush goes by each descriptor that was written through, once, and by no other unless it has to. */
+/* On FUSE a flush syncs each descriptor that was written through once, and others only when necessary. */
 #include "check.h"
 
 #include <errno.h>
@@ -18,9 +18,9 @@ enum {
 
 static struct aiod_flush_writers writers;
 static struct aiod_flush_writer handles[WRITERS];
-static int fds[WRITERS + 1]; /* the last one is the file's own */
+static int fds[WRITERS + 1]; /* the last one is the file's own descriptor */
 static unsigned syncs[WRITERS + 1];
-static int failing = -1; /* which one's sync fails */
+static int failing = -1; /* the index of the descriptor whose sync fails */
 static void (*in_sync)(void);
 
 static int which(int fd)
@@ -30,7 +30,7 @@ static int which(int fd)
 
     CHECK(fstat(fd, &wanted) == 0);
     for (int i = 0; i <= WRITERS; i++) {
-        if (fstat(fds[i], &status) == 0 && status.st_ino == wanted.st_ino) { /* one may be closed */
+        if (fstat(fds[i], &status) == 0 && status.st_ino == wanted.st_ino) { /* a descriptor may be closed */
             return i;
         }
     }
@@ -67,7 +67,7 @@ static void check_syncs(unsigned first, unsigned second, unsigned third, unsigne
     memset(syncs, 0, sizeof(syncs));
 }
 
-static void those_that_have_changed_it_are_synced_once(void)
+static void changed_descriptors_are_synced_once(void)
 {
     begin();
     writers.inherited = true;
@@ -75,7 +75,7 @@ static void those_that_have_changed_it_are_synced_once(void)
     aiod_flush_writer_mark_changed(&writers, &handles[2]);
     aiod_flush_writer_mark_changed(&writers, &handles[2]);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
-    check_syncs(1, 0, 1, 1); /* the file's own may know of what another engine has lost */
+    check_syncs(1, 0, 1, 1); /* the file's own descriptor may report an error of an earlier engine */
     aiod_flush_writer_mark_changed(&writers, &handles[1]);
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     check_syncs(0, 1, 0, 0);
@@ -86,7 +86,7 @@ static void those_that_have_changed_it_are_synced_once(void)
     aiod_flush_writers_destroy(&writers);
 }
 
-static void an_error_of_one_keeps_none_from_being_synced(void)
+static void an_error_does_not_stop_other_syncs(void)
 {
     begin();
     for (failing = 0; failing <= OWN; failing++) {
@@ -107,8 +107,8 @@ static void change_all(void)
     }
 }
 
-/* What is changed while a flush runs is the next one's, and does not keep this one for ever. */
-static void a_change_meanwhile_is_for_the_next_flush(void)
+/* A change during a flush belongs to the next flush, and does not prolong this one. */
+static void a_change_during_a_flush_is_for_the_next(void)
 {
     begin();
     change_all();
@@ -121,7 +121,7 @@ static void a_change_meanwhile_is_for_the_next_flush(void)
     aiod_flush_writers_destroy(&writers);
 }
 
-static void close_it(void)
+static void close_handle(void)
 {
     in_sync = NULL;
     CHECK(!aiod_flush_writer_has_changes(&writers, &handles[0]));
@@ -129,21 +129,23 @@ static void close_it(void)
     CHECK(close(fds[0]) == 0);
 }
 
-/* It has no changes any more when its sync begins, so nothing keeps it open; the sync goes on, by a descriptor of its own. */
-static void a_handle_may_be_closed_meanwhile(void)
+/*
+ * The handle has no changes any more when its sync starts, so it can be closed; the sync uses a duplicate descriptor.
+ */
+static void a_handle_can_be_closed_during_a_flush(void)
 {
     int kept = dup(fds[0]);
 
     begin();
     aiod_flush_writer_mark_changed(&writers, &handles[0]);
-    in_sync = close_it;
+    in_sync = close_handle;
     CHECK(aiod_flush_writers_sync(&writers, fds[OWN]) == 0);
     CHECK(dup2(kept, fds[0]) == fds[0] && close(kept) == 0);
     check_syncs(1, 0, 0, 0);
     aiod_flush_writers_destroy(&writers);
 }
 
-static void one_that_never_entered_is_left_alone(void)
+static void an_unused_writer_is_ignored(void)
 {
     struct aiod_flush_writer none = {0};
 
@@ -154,7 +156,7 @@ static void one_that_never_entered_is_left_alone(void)
     aiod_flush_writers_destroy(&writers);
 }
 
-static void no_write_syncs_by_itself_there(void)
+static void no_durable_write_on_fuse(void)
 {
     struct aiod_flushes flushes;
 
@@ -174,11 +176,11 @@ int main(void)
         fds[i] = memfd_create("file", MFD_CLOEXEC);
         CHECK(fds[i] >= 0);
     }
-    those_that_have_changed_it_are_synced_once();
-    an_error_of_one_keeps_none_from_being_synced();
-    a_change_meanwhile_is_for_the_next_flush();
-    a_handle_may_be_closed_meanwhile();
-    one_that_never_entered_is_left_alone();
-    no_write_syncs_by_itself_there();
+    changed_descriptors_are_synced_once();
+    an_error_does_not_stop_other_syncs();
+    a_change_during_a_flush_is_for_the_next();
+    a_handle_can_be_closed_during_a_flush();
+    an_unused_writer_is_ignored();
+    no_durable_write_on_fuse();
     return 0;
 }

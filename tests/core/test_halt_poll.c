@@ -1,11 +1,11 @@
-/* When it is looked on, and for how long. */
+/* Whether and how long the poller polls before it sleeps. */
 #include "check.h"
 #include "ring/halt_poll.h"
 
 #define US UINT64_C(1000)
 #define MAX_NS (200 * US)
 
-/* One time without anything to do: something would come `after_ns` if nobody looked. Returns how long was looked. */
+/* One idle period: work would arrive after `after_ns` without polling. The time that was spent polling. */
 static uint64_t idle(struct aiod_halt_poll *poll, uint64_t after_ns)
 {
     uint64_t look_ns = aiod_halt_poll_begin(poll);
@@ -15,7 +15,7 @@ static uint64_t idle(struct aiod_halt_poll *poll, uint64_t after_ns)
     return look_ns;
 }
 
-static void what_comes_soon_is_looked_for(void)
+static void frequent_work_is_polled_for(void)
 {
     struct aiod_halt_poll poll = {.max_ns = MAX_NS};
 
@@ -30,7 +30,7 @@ static void what_comes_soon_is_looked_for(void)
     }
 }
 
-static void what_comes_late_is_not(void)
+static void rare_work_is_not_polled_for(void)
 {
     struct aiod_halt_poll poll = {.max_ns = MAX_NS};
     uint64_t looked_ns = 0;
@@ -44,8 +44,8 @@ static void what_comes_late_is_not(void)
     CHECK(looked_ns < 3 * MAX_NS && idle(&poll, 10000 * US) == 0);
 }
 
-/* A client that cannot run while it is looked for: it comes as soon as nobody looks. */
-static void what_looking_keeps_away_is_not(void)
+/* A client that cannot run while the poller polls: it submits as soon as polling ends. */
+static void polls_that_delay_the_client_are_skipped(void)
 {
     struct aiod_halt_poll poll = {.max_ns = MAX_NS};
     unsigned looks = 0;
@@ -58,14 +58,14 @@ static void what_looking_keeps_away_is_not(void)
     }
     CHECK(looks < 30);
 
-    /* Once it can, it is looked for again. */
+    /* When the client can run again, polling resumes. */
     for (unsigned i = 0; i < 2000; i++) {
         idle(&poll, 7 * US);
     }
     CHECK(idle(&poll, 7 * US) > 0);
 }
 
-static void never(void)
+static void no_polling_with_a_limit_of_zero(void)
 {
     struct aiod_halt_poll poll = {.max_ns = 0};
 
@@ -76,9 +76,9 @@ static void never(void)
 
 int main(void)
 {
-    what_comes_soon_is_looked_for();
-    what_comes_late_is_not();
-    what_looking_keeps_away_is_not();
-    never();
+    frequent_work_is_polled_for();
+    rare_work_is_not_polled_for();
+    polls_that_delay_the_client_are_skipped();
+    no_polling_with_a_limit_of_zero();
     return 0;
 }

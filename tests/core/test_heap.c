@@ -1,4 +1,4 @@
-/* The heap beside a plain search, by chance; and the shape that bounds what a step costs. */
+/* The heap compared with a plain search, at random; and the shape that limits the cost of a step. */
 #include "check.h"
 
 #include "util/heap.h"
@@ -39,7 +39,7 @@ static unsigned rank_of(const struct aiod_heap_node *node)
     return node != NULL ? node->rank : 0;
 }
 
-/* Every step goes along paths to the right, or up one of them: they are as long as ranks say, and short. */
+/* Every operation follows paths to the right, or up from one: they are as long as the ranks say, and short. */
 static void check_shape(const struct aiod_heap_node *node)
 {
     CHECK(node->rank == rank_of(node->right) + 1 && rank_of(node->left) >= rank_of(node->right));
@@ -47,13 +47,13 @@ static void check_shape(const struct aiod_heap_node *node)
     CHECK(node->right == NULL || (node->right->parent == node && node->right->key >= node->key));
 }
 
-static void as_a_search_says(void)
+static void the_least_key_matches_a_search(void)
 {
     for (int step = 0; step < STEPS; step++) {
         struct aiod_heap_node *node = &nodes[draw(NODES)];
 
         if (node->rank == 0) {
-            aiod_heap_insert(&heap, node, draw(100)); /* many equal ones */
+            aiod_heap_insert(&heap, node, draw(100)); /* many equal keys */
         } else if (draw(2) == 0) {
             aiod_heap_remove(&heap, node);
         } else {
@@ -68,7 +68,7 @@ static void as_a_search_says(void)
     }
 }
 
-static void in_order(void)
+static void keys_come_out_in_order(void)
 {
     uint64_t before = 0;
 
@@ -83,7 +83,7 @@ static void in_order(void)
     CHECK(aiod_heap_least(&heap) == UINT64_MAX && least_by_search() == UINT64_MAX);
 }
 
-/* Keys that grow, as deadlines do; and by chance. Removed from the oldest on, as requests leave a queue; and by key. */
+/* Ascending keys, as deadlines are, and random ones; removed in the order of insertion, as from a queue, and by key. */
 static void paths_stay_short(uint64_t (*key)(int))
 {
     for (int i = 0; i < MANY; i++) {
@@ -98,7 +98,7 @@ static void paths_stay_short(uint64_t (*key)(int))
         check_shape(&many[i]);
         CHECK(many[i].rank <= RANK_MAX);
     }
-    in_order();
+    keys_come_out_in_order();
 }
 
 static uint64_t growing(int i)
@@ -119,8 +119,8 @@ static uint64_t any(int i)
 
 int main(void)
 {
-    as_a_search_says();
-    in_order();
+    the_least_key_matches_a_search();
+    keys_come_out_in_order();
     paths_stay_short(growing);
     paths_stay_short(shrinking);
     paths_stay_short(any);

@@ -1,4 +1,4 @@
-/* Buckets: every value has one, none is off by more than 1/32. */
+/* Every value has a bucket, and its error is at most 1/32. */
 #include "check.h"
 
 #include "util/histogram.h"

@@ -1,4 +1,6 @@
-/* What a worker has from the main loop: its affinity of the moment, blocked signals, a name. The patch's own claim. */
+/*
+ * A worker inherits its affinity, blocked signals and name from the main loop, not from a submitter: the patch's claim.
+ */
 #include "check.h"
 
 #include <sched.h>
@@ -36,7 +38,7 @@ struct pinned {
     struct gate *gate;
 };
 
-/* A submitter pinned to one CPU, as a vcpu's thread is. */
+/* A submitter that is pinned to one CPU, like a vCPU thread. */
 static void *submit_pinned(void *argument)
 {
     struct pinned *pinned = argument;
@@ -46,7 +48,7 @@ static void *submit_pinned(void *argument)
     return NULL;
 }
 
-static void affinity_is_the_main_loops(void)
+static void workers_inherit_the_main_loops_affinity(void)
 {
     enum {
         COUNT = 16
@@ -70,7 +72,7 @@ static void affinity_is_the_main_loops(void)
     end_pool(pool);
 }
 
-static void affinity_of_the_moment(void)
+static void workers_inherit_the_current_affinity(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 10000);
     struct job jobs[2] = {0};
@@ -81,7 +83,7 @@ static void affinity_of_the_moment(void)
     gate_init(&gate, false);
     submit_jobs(pool, &jobs[0], 1, &gate);
     loop_until_waiting(pool, &gate, 1);
-    pin_to_one(0); /* taskset -p on the main thread, later */
+    pin_to_one(0); /* as a later `taskset -p` of the main thread */
     submit_jobs(pool, &jobs[1], 1, &gate);
     loop_until_waiting(pool, &gate, 2);
     CHECK(cpus_of(jobs[0].worker) == CPU_COUNT(&before));
@@ -121,7 +123,7 @@ static void look_in_pool(const char *name)
     end_pool(pool);
 }
 
-static void signals_are_blocked(void)
+static void workers_block_signals(void)
 {
     sigset_t mine;
 
@@ -131,10 +133,10 @@ static void signals_are_blocked(void)
     CHECK(!sigismember(&seen.blocked, SIGSEGV) && !sigismember(&seen.blocked, SIGBUS));
     CHECK(!sigismember(&seen.blocked, SIGFPE) && !sigismember(&seen.blocked, SIGILL));
     CHECK(pthread_sigmask(SIG_BLOCK, NULL, &mine) == 0);
-    CHECK(!sigismember(&mine, SIGTERM)); /* and the main loop's own mask is as it was */
+    CHECK(!sigismember(&mine, SIGTERM)); /* the main loop's own signal mask is unchanged */
 }
 
-static void names_are_cut_but_not_the_number(void)
+static void long_names_keep_the_number(void)
 {
     look_in_pool("main");
     CHECK(strcmp(seen.name, "aiod-w/main/0") == 0);
@@ -162,8 +164,8 @@ static int64_t note_name(struct aiod_request *request)
     return 0;
 }
 
-/* Twelve at once have twelve numbers, and the second digit is not cut either. */
-static void each_has_a_number(void)
+/* Twelve workers have twelve numbers, and the second digit is not cut off. */
+static void workers_have_distinct_numbers(void)
 {
     struct aiod_pool_config config = {.name = "database", .max_threads = NAMED, .idle_timeout_ns = 1000000000};
     struct named named[NAMED] = {0};
@@ -208,8 +210,8 @@ static size_t confined_workers(struct aiod_pool *pool)
     return confined;
 }
 
-/* The living follow the main loop there and back, as often as it is called, and only those that are elsewhere move. */
-static void the_living_follow(void)
+/* Living workers follow the main loop to another CPU and back; only those with another affinity are changed. */
+static void living_workers_follow_the_main_loop(void)
 {
     enum {
         COUNT = 8
@@ -233,8 +235,10 @@ static void the_living_follow(void)
     end_pool(pool);
 }
 
-/* Workers come and go by the hundred while they are moved: no tid of the gone is used, and nobody waits for ever. */
-static void following_while_workers_leave(void)
+/*
+ * Hundreds of workers exit and are created during the moves: no thread id of an ended worker is used, and no deadlock.
+ */
+static void following_is_safe_while_workers_exit(void)
 {
     enum {
         COUNT = 4,
@@ -246,7 +250,7 @@ static void following_while_workers_leave(void)
     for (size_t turn = 0; turn < TURNS; turn++) {
         submit_jobs(pool, jobs + turn * COUNT, COUNT, NULL);
         loop_once(pool, 0);
-        CHECK(aiod_pool_follow(pool) >= 0); /* ESRCH would be a tid of the gone */
+        CHECK(aiod_pool_follow(pool) >= 0); /* ESRCH would be the thread id of an ended worker */
     }
     loop_until_reaped(pool, (size_t)TURNS * COUNT);
     end_pool(pool);
@@ -256,12 +260,12 @@ static void following_while_workers_leave(void)
 int main(void)
 {
     faults_install();
-    affinity_is_the_main_loops();
-    affinity_of_the_moment();
-    signals_are_blocked();
-    names_are_cut_but_not_the_number();
-    each_has_a_number();
-    the_living_follow();
-    following_while_workers_leave();
+    workers_inherit_the_main_loops_affinity();
+    workers_inherit_the_current_affinity();
+    workers_block_signals();
+    long_names_keep_the_number();
+    workers_have_distinct_numbers();
+    living_workers_follow_the_main_loop();
+    following_is_safe_while_workers_exit();
     return 0;
 }

@@ -1,4 +1,7 @@
-/* Opens and names as somebody else: what that one may, and nothing more; and nobody else becomes anybody. */
+/*
+ * Opens and directory operations with a client's identity have its permissions and no others; all other threads keep
+ * the daemon's.
+ */
 #include "check.h"
 
 #include <dirent.h>
@@ -24,7 +27,7 @@ static size_t result_count;
 
 static const struct aiod_creation plain = {.mode = 0640, .uid = (uid_t)-1, .gid = (gid_t)-1};
 
-/* ---- asking ------------------------------------------------------------------------------------------------------------ */
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
 
 static struct aiod_identity *user(uid_t uid)
 {
@@ -35,7 +38,7 @@ static struct aiod_identity *user(uid_t uid)
     return identity;
 }
 
-/* Requests come and go while the main loop looks at them, as the engine's does. */
+/* Requests start and end while the main loop inspects them, as in the engine. */
 static void look(void)
 {
     struct aiod_active_request_info views[16];
@@ -76,7 +79,7 @@ static int64_t result_of(uint64_t tag)
     return results[tag];
 }
 
-/* What opening `path` as `as` ends with: 0, or -errno. */
+/* The result of opening `path` as `as`: 0, or -errno. */
 static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *as)
 {
     int64_t result;
@@ -99,7 +102,7 @@ static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity 
     return result_of(2);
 }
 
-/* ---- the files --------------------------------------------------------------------------------------------------------- */
+/* ---- the files --------------------------------------------------------------------------------------------------- */
 
 static const char *in_base(const char *path)
 {
@@ -118,7 +121,7 @@ static void put(const char *path, uid_t uid, gid_t gid, mode_t mode)
     CHECK(fd >= 0 && fchown(fd, uid, gid) == 0 && fchmod(fd, mode) == 0 && close(fd) == 0);
 }
 
-static void lay_out(void)
+static void create_files(void)
 {
     CHECK(mkdtemp(base) != NULL && chmod(base, 0777) == 0);
     put("roots", 0, 0, 0600);
@@ -129,9 +132,9 @@ static void lay_out(void)
     put("closed/open", 0, 0, 0666);
 }
 
-/* ---- what is so -------------------------------------------------------------------------------------------------------- */
+/* ---- scenarios --------------------------------------------------------------------------------------------------- */
 
-static void one_may_what_one_may(void)
+static void the_clients_permissions_apply(void)
 {
     CHECK(attempt("alices", AIOD_OPEN_READ | AIOD_OPEN_WRITE, user(ALICE)) == 0);
     CHECK(attempt("alices", AIOD_OPEN_READ, user(BOB)) == -EACCES);
@@ -143,12 +146,12 @@ static void one_may_what_one_may(void)
     CHECK(attempt("everybodys", AIOD_OPEN_READ, user(BOB)) == 0);
     CHECK(attempt("everybodys", AIOD_OPEN_WRITE | AIOD_OPEN_TRUNCATE, user(BOB)) == -EACCES);
     CHECK(attempt("closed/open", AIOD_OPEN_READ, user(BOB)) == -EACCES);
-    /* As root, but without what overrides permission; root owns these. */
+    /* As root, but without the capabilities that override permissions; root owns these files. */
     CHECK(attempt("closed/open", AIOD_OPEN_READ, user(0)) == 0);
     CHECK(attempt("alices", AIOD_OPEN_READ, user(0)) == -EACCES);
 }
 
-static void what_is_made_is_its_makers(void)
+static void new_files_belong_to_the_client(void)
 {
     struct stat status;
 
@@ -165,7 +168,7 @@ static void what_is_made_is_its_makers(void)
     CHECK(name(AIOD_VERB_REMOVE, "made", user(ALICE)) == 0 && name(AIOD_VERB_RMDIR, "directory", user(BOB)) == 0);
 }
 
-/* The line of the thread's `file` that begins with `head`; false: the thread has gone home. */
+/* The line of the thread's `file` that begins with `head`. False: the thread has ended. */
 static bool line_of(const char *tid, const char *file, const char *head, char *line, size_t size)
 {
     char path[64];
@@ -184,7 +187,7 @@ static bool line_of(const char *tid, const char *file, const char *head, char *l
     return found;
 }
 
-/* All its uids, real, effective, saved and of the file system, are root's. */
+/* Are all its uids (real, effective, saved, file system) root's? */
 static bool is_only_root(const char *tid)
 {
     unsigned uids[4];
@@ -202,7 +205,7 @@ static bool is_opener(const char *tid)
     return line_of(tid, "comm", "aiod-o/", line, sizeof(line));
 }
 
-/* No thread but the opener's own is ever anybody else: neither the main loop nor a worker that is born meanwhile. */
+/* No other thread ever has the client's identity: neither the main loop nor a worker that is created meanwhile. */
 static void check_threads(void)
 {
     DIR *tasks = opendir("/proc/self/task");
@@ -215,7 +218,7 @@ static void check_threads(void)
     closedir(tasks);
 }
 
-static void nobody_else_becomes_anybody(void)
+static void no_other_thread_changes_its_identity(void)
 {
     size_t before = result_count;
 
@@ -225,7 +228,7 @@ static void nobody_else_becomes_anybody(void)
 
             CHECK(aiod_core_open(core, 100 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(uid), 0) == 0);
             CHECK(aiod_core_open(core, 200 + i, NULL, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) ==
-                  0); /* by workers */
+                  0); /* on workers */
         }
         check_threads();
         while (result_count < before + 16) {
@@ -243,7 +246,7 @@ static void nobody_else_becomes_anybody(void)
     }
 }
 
-static void what_has_waited_too_long_is_not_done(void)
+static void late_requests_are_not_executed(void)
 {
     size_t before = result_count;
 
@@ -261,7 +264,7 @@ static void what_has_waited_too_long_is_not_done(void)
     CHECK(attempt("late", AIOD_OPEN_READ, user(ALICE)) == -ENOENT);
 }
 
-static void what_waits_at_the_end_is_cancelled_or_done(void)
+static void a_stop_cancels_waiting_requests(void)
 {
     size_t before = result_count;
 
@@ -280,7 +283,7 @@ static void what_waits_at_the_end_is_cancelled_or_done(void)
     }
 }
 
-static void clear_away(void)
+static void remove_files(void)
 {
     static const char *const names[] = {"roots", "alices", "staffs", "everybodys", "closed/open"};
 
@@ -304,13 +307,13 @@ int main(void)
     umask(022);
     CHECK(aiod_core_create(&core, &config) == 0);
     aiod_core_watch(core, 1, 0);
-    lay_out();
-    one_may_what_one_may();
-    what_is_made_is_its_makers();
-    nobody_else_becomes_anybody();
-    what_has_waited_too_long_is_not_done();
-    what_waits_at_the_end_is_cancelled_or_done();
+    create_files();
+    the_clients_permissions_apply();
+    new_files_belong_to_the_client();
+    no_other_thread_changes_its_identity();
+    late_requests_are_not_executed();
+    a_stop_cancels_waiting_requests();
     aiod_core_destroy(core);
-    clear_away();
+    remove_files();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* The table of operations: which record is one, which handle may carry it out. */
+/* The checks of operations: which record is valid, and which handle may execute it. */
 #include "check.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@ static const struct aiod_handle controlling = {.use = {.ioctls = {listed, 2}}};
 
 static enum aiod_reason reason;
 
-/* protocol/operations.def, as the tests look at it. */
+/* protocol/operations.def, as a table for the tests. */
 enum {
     NOTHING,
     LENGTH,
@@ -34,7 +34,7 @@ enum {
 
 static const struct defined {
     const struct aiod_handle *right;
-    const struct aiod_handle *wrong; /* NULL: any will do */
+    const struct aiod_handle *wrong; /* NULL: every handle is right */
     int fields;
     unsigned flags;
     unsigned properties;
@@ -69,7 +69,7 @@ static bool is_refused(const struct aiod_submission *record, const struct aiod_h
     return check(record, handle) == error && reason == why;
 }
 
-static void what_each_needs_of_a_handle(void)
+static void each_operation_needs_its_access(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
         const struct defined *operation = &defined_operations[op];
@@ -82,7 +82,7 @@ static void what_each_needs_of_a_handle(void)
     }
 }
 
-static void which_flags_each_has(void)
+static void unknown_flags_are_refused(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
         for (unsigned bit = 0; bit < 16; bit++) {
@@ -95,15 +95,15 @@ static void which_flags_each_has(void)
     }
 }
 
-static void what_may_be_repeated(void)
+static void only_repeatable_operations_are_repeated(void)
 {
-    CHECK(aiod_op_may_repeat(AIOD_READ) && aiod_op_may_repeat(AIOD_FLUSH)); /* change nothing */
+    CHECK(aiod_op_may_repeat(AIOD_READ) && aiod_op_may_repeat(AIOD_FLUSH)); /* these change nothing */
     CHECK(aiod_op_may_repeat(AIOD_WRITE) && aiod_op_may_repeat(AIOD_DISCARD));
     CHECK(!aiod_op_may_repeat(AIOD_APPEND) && !aiod_op_may_repeat(AIOD_TRUNCATE) && !aiod_op_may_repeat(AIOD_IOCTL));
     CHECK(!aiod_op_may_repeat(0) && !aiod_op_may_repeat(AIOD_WIRE_OPS) && !aiod_op_may_repeat(99));
 }
 
-static void what_a_ring_carries(void)
+static void ring_operations_are_marked(void)
 {
     CHECK(aiod_op_by_ring(AIOD_READ) && aiod_op_uses_area(AIOD_READ));
     CHECK(aiod_op_by_ring(AIOD_APPEND) && aiod_op_uses_area(AIOD_APPEND));
@@ -111,7 +111,7 @@ static void what_a_ring_carries(void)
     CHECK(!aiod_op_by_ring(AIOD_STAT) && !aiod_op_uses_area(AIOD_STAT) && !aiod_op_by_ring(99));
 }
 
-static void fields_out_of_range(void)
+static void fields_out_of_range_are_refused(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
         struct aiod_submission record = record_of(op);
@@ -138,7 +138,7 @@ static void fields_out_of_range(void)
     CHECK(is_refused(&(struct aiod_submission){.op = AIOD_ALLOCATE}, &writing, EINVAL, AIOD_REASON_BAD_ENTRY));
 }
 
-static void how_long_each_may_be(void)
+static void lengths_are_limited(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
         bool bounded = (defined_operations[op].properties & OP_BOUNDED) != 0;
@@ -155,7 +155,7 @@ static void how_long_each_may_be(void)
     }
 }
 
-static void ioctls_by_number_and_size(void)
+static void only_listed_ioctls_are_allowed(void)
 {
     struct aiod_submission record = record_of(AIOD_IOCTL);
 
@@ -165,12 +165,12 @@ static void ioctls_by_number_and_size(void)
     record.offset = 78;
     CHECK(check(&record, &controlling) == 0);
     CHECK(is_refused(&record, &reading, EPERM, AIOD_REASON_NO_IOCTL));
-    record.offset = UINT64_C(1) << 32 | 78; /* the kernel would cut it to 78 */
+    record.offset = UINT64_C(1) << 32 | 78; /* the kernel would truncate it to 78 */
     CHECK(is_refused(&record, &controlling, EINVAL, AIOD_REASON_BAD_ENTRY));
 }
 
-/* No byte beyond the largest size; what makes nothing longer may go on as it likes. */
-static void the_largest_size(void)
+/* No byte beyond the maximum size; operations that do not enlarge the file are not limited. */
+static void writes_beyond_size_max_are_refused(void)
 {
     static const struct aiod_handle limited = {.use = {.readable = true, .writable = true, .size_max = 8192}};
     static const enum aiod_op growing[] = {AIOD_WRITE, AIOD_WRITE_ZEROES, AIOD_ALLOCATE, AIOD_COPY_RANGE};
@@ -195,7 +195,7 @@ static void the_largest_size(void)
     CHECK(check(&record, &limited) == 0);
 }
 
-static void the_source_of_a_copy(void)
+static void the_source_of_a_copy_is_checked(void)
 {
     struct aiod_submission record = record_of(AIOD_COPY_RANGE);
 
@@ -214,14 +214,14 @@ static void the_source_of_a_copy(void)
 
 int main(void)
 {
-    what_each_needs_of_a_handle();
-    which_flags_each_has();
-    what_may_be_repeated();
-    what_a_ring_carries();
-    fields_out_of_range();
-    how_long_each_may_be();
-    ioctls_by_number_and_size();
-    the_largest_size();
-    the_source_of_a_copy();
+    each_operation_needs_its_access();
+    unknown_flags_are_refused();
+    only_repeatable_operations_are_repeated();
+    ring_operations_are_marked();
+    fields_out_of_range_are_refused();
+    lengths_are_limited();
+    only_listed_ioctls_are_allowed();
+    writes_beyond_size_max_are_refused();
+    the_source_of_a_copy_is_checked();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* A pool that cannot be made says why, and leaves nothing behind. */
+/* A pool that cannot be created returns the error, and leaks nothing. */
 #include "check.h"
 
 #include <errno.h>
@@ -26,7 +26,7 @@ static int attempt(unsigned max_threads, unsigned min_threads)
     return error;
 }
 
-static void with_wrong_limits(void)
+static void wrong_limits_are_refused(void)
 {
     CHECK(attempt(0, 0) == -EINVAL);
     CHECK(attempt(4, 5) == -EINVAL);
@@ -34,8 +34,8 @@ static void with_wrong_limits(void)
     CHECK(attempt(AIOD_THREADS_MAX, AIOD_THREADS_MAX) == 0);
 }
 
-/* It needs two descriptors; the limit lets it have none, one, and both. */
-static void without_descriptors(void)
+/* The pool needs two descriptors; the limit permits none, one, and both. */
+static void missing_descriptors_are_reported(void)
 {
     int first = dup(0);
     int second = dup(0);
@@ -58,8 +58,8 @@ int main(void)
     int free_fd = next_fd();
 
     faults_install();
-    with_wrong_limits();
-    without_descriptors();
+    wrong_limits_are_refused();
+    missing_descriptors_are_reported();
     CHECK(next_fd() == free_fd);
     return 0;
 }

@@ -10,13 +10,13 @@
 #include "scratch.h"
 
 enum {
-    BLOCK = 65536 /* no file system's blocks are larger */
+    BLOCK = 65536 /* no file system has larger blocks */
 };
 
 static struct aiod_os os;
 static struct aiod_extent extents[AIOD_EXTENTS_MAX];
 
-/* Every second block is data, from the second on, and `tail` bytes follow. */
+/* Every second block contains data, from the second block, followed by `tail` bytes. */
 static int sparse_file(uint64_t blocks, uint64_t tail)
 {
     int fd = scratch_file(0);
@@ -39,7 +39,7 @@ static void check_extent(size_t index, uint64_t length, uint64_t flags)
     }
 }
 
-static void data_and_holes(void)
+static void extents_list_data_and_holes(void)
 {
     int fd = sparse_file(4, 100);
 
@@ -60,7 +60,7 @@ static void data_and_holes(void)
     close(fd);
 }
 
-static void no_more_than_there_is_room_for(void)
+static void extents_stop_at_the_limit(void)
 {
     int fd = sparse_file(AIOD_EXTENTS_MAX + 10, 0);
 
@@ -84,7 +84,7 @@ static off_t broken_lseek(int fd, off_t offset, int whence)
     return -1;
 }
 
-static void a_file_system_that_does_not_know(void)
+static void without_seek_hole_all_is_data(void)
 {
     int fd = sparse_file(4, 100);
 
@@ -98,7 +98,7 @@ static void a_file_system_that_does_not_know(void)
     close(fd);
 }
 
-/* The hole that was not there when data was asked for. */
+/* A hole that appears after the search for data. */
 static off_t punched_lseek(int fd, off_t offset, int whence)
 {
     off_t found = aiod_os_real.lseek(fd, offset, whence);
@@ -109,7 +109,7 @@ static off_t punched_lseek(int fd, off_t offset, int whence)
     return found;
 }
 
-static void a_hole_made_meanwhile(void)
+static void a_new_hole_is_found_by_asking_again(void)
 {
     int fd = sparse_file(4, 0);
 
@@ -121,7 +121,7 @@ static void a_hole_made_meanwhile(void)
     close(fd);
 }
 
-static void as_stat(void)
+static void stat_fills_the_record(void)
 {
     int fd = sparse_file(2, 3);
     struct aiod_stat record;
@@ -148,14 +148,14 @@ static int noting_fadvise(int fd, off_t offset, off_t length, int advice)
     return aiod_os_real.posix_fadvise(fd, offset, length, advice);
 }
 
-static void prefetched(void)
+static void prefetch_reads_ahead_within_the_file(void)
 {
     int fd = sparse_file(2, 0);
 
     os.posix_fadvise = noting_fadvise;
     CHECK(aiod_query_prefetch(fd, BLOCK, 100) == 0 && advised == 100);
     CHECK(aiod_query_prefetch(fd, 0, 0) == 0 && advised == 100);
-    CHECK(aiod_query_prefetch(fd, 2 * BLOCK, 100) == 0 && advised == 100); /* behind the end */
+    CHECK(aiod_query_prefetch(fd, 2 * BLOCK, 100) == 0 && advised == 100); /* beyond the end */
     advised = 0;
     CHECK(aiod_query_prefetch(fd, 1, INT64_MAX - 1) == 0 && advised == 2 * BLOCK - 1);
     CHECK(ftruncate(fd, INT64_C(1) << 31) == 0);
@@ -170,11 +170,11 @@ int main(void)
 {
     os = aiod_os_real;
     aiod_os = &os;
-    data_and_holes();
-    no_more_than_there_is_room_for();
-    a_file_system_that_does_not_know();
-    a_hole_made_meanwhile();
-    as_stat();
-    prefetched();
+    extents_list_data_and_holes();
+    extents_stop_at_the_limit();
+    without_seek_hole_all_is_data();
+    a_new_hole_is_found_by_asking_again();
+    stat_fills_the_record();
+    prefetch_reads_ahead_within_the_file();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* DISCARD, WRITE_ZEROES, TRUNCATE and ALLOCATE of regular files, with and without what the file system offers. */
+/* DISCARD, WRITE_ZEROES, TRUNCATE and ALLOCATE of regular files, with and without support by the file system. */
 #include "check.h"
 
 #include <errno.h>
@@ -18,16 +18,16 @@ enum {
 
 static struct aiod_buffers buffers;
 static struct aiod_range_locks range_locks;
-static struct aiod_os os; /* this test's; real where it does not say otherwise */
+static struct aiod_os os; /* the test's system calls; the real ones by default */
 static char content[LARGE + 2 * SIZE];
 static uint64_t written;
 
-/* ---- file systems with less --------------------------------------------------------------------------------------------- */
+/* ---- file systems with less support ------------------------------------------------------------------------------ */
 
-static int missing_modes; /* bits that fallocate() does not know; -1: it knows nothing */
+static int missing_modes; /* modes that fallocate() does not support; -1: none at all */
 static int missing_errno;
 static int interruptions;
-static char modes_used[8]; /* by number: p punch, z zero, g grow */
+static char modes_used[8]; /* p: punch, z: zero, g: grow */
 
 static int lacking_fallocate(int fd, int mode, off_t offset, off_t length)
 {
@@ -53,7 +53,7 @@ static void lacking(int modes, int error)
     memset(modes_used, 0, sizeof(modes_used));
 }
 
-/* ---- files ---------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static struct aiod_direct open_file(int flags)
 {
@@ -83,7 +83,7 @@ static int64_t allocated(int fd)
     return (int64_t)status.st_blocks * 512;
 }
 
-/* Zeroes there, all else as it was, and the file as large as by a write. */
+/* Check that the range is zeroes, the rest unchanged, and the file as large as after a write. */
 static void check_zeroed(const struct aiod_direct *file, uint64_t offset, uint64_t length)
 {
     uint64_t size = offset + length > SIZE ? offset + length : SIZE;
@@ -93,9 +93,9 @@ static void check_zeroed(const struct aiod_direct *file, uint64_t offset, uint64
     check_bytes(file->fd, content, size, 0);
 }
 
-/* ---- zeroes ------------------------------------------------------------------------------------------------------------- */
+/* ---- zeroes ------------------------------------------------------------------------------------------------------ */
 
-/* Inside, over the end, right behind it, far behind it; small and large. */
+/* Inside the file, across its end, right behind it, far behind it; small and large. */
 static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
 {
     const uint64_t spans[][2] = {{0, 4096},        {5000, 1},         {4095, 50000},          {SIZE - 10, 10},
@@ -114,7 +114,7 @@ static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
     }
 }
 
-static void zeroes_by_every_way(int flags)
+static void every_way_writes_zeroes(int flags)
 {
     for (int unmap = 0; unmap < 2; unmap++) {
         zeroes_everywhere(flags, unmap, 0, 0);
@@ -124,7 +124,7 @@ static void zeroes_by_every_way(int flags)
     }
 }
 
-static void room_is_kept_or_given_back(void)
+static void unmap_frees_space_and_write_zeroes_keeps_it(void)
 {
     struct aiod_direct file = open_file(0);
     int64_t before = allocated(file.fd);
@@ -141,7 +141,7 @@ static void room_is_kept_or_given_back(void)
     close(file.fd);
 }
 
-/* ---- somebody else makes the file longer, at the worst moment ------------------------------------------------------------- */
+/* ---- another process makes the file longer at the worst moment --------------------------------------------------- */
 
 static int other_fd;
 
@@ -153,7 +153,7 @@ static int late_fstat(int fd, struct stat *status)
     return result;
 }
 
-static void what_others_append_stays(int modes)
+static void appends_of_others_survive_write_zeroes(int modes)
 {
     struct aiod_direct file = open_file(0);
 
@@ -169,9 +169,9 @@ static void what_others_append_stays(int modes)
     close(file.fd);
 }
 
-/* ---- failures ------------------------------------------------------------------------------------------------------------- */
+/* ---- failures ---------------------------------------------------------------------------------------------------- */
 
-static size_t room; /* bytes that the disk has */
+static size_t room; /* free bytes of the disk */
 
 static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
@@ -187,7 +187,7 @@ static ssize_t full_pwritev2(int fd, const struct iovec *iov, int count, off_t o
     return aiod_os_real.pwritev2(fd, &cut, 1, offset, flags);
 }
 
-static void a_full_disk(void)
+static void a_full_disk_reports_the_bytes_zeroed(void)
 {
     struct aiod_direct file = open_file(0);
 
@@ -203,7 +203,7 @@ static void a_full_disk(void)
     close(file.fd);
 }
 
-static void what_is_refused(void)
+static void unsupported_operations_are_refused(void)
 {
     struct aiod_direct file = open_file(0);
     int fd = file.fd;
@@ -221,13 +221,13 @@ static void what_is_refused(void)
     CHECK(aiod_range_write_zeroes(&file, 0, 1, false, &written) == -EBADF && written == 0);
     CHECK(aiod_range_truncate(&file, 0) == -EBADF);
     CHECK(aiod_range_allocate(&file, 0, 1, true) == -EBADF);
-    CHECK(range_locks.first == NULL); /* all have left */
+    CHECK(range_locks.first == NULL); /* all range locks are released */
     close(fd);
 }
 
-/* ---- room and size -------------------------------------------------------------------------------------------------------- */
+/* ---- allocation and size ----------------------------------------------------------------------------------------- */
 
-static void discarded(int flags)
+static void discard_frees_space(int flags)
 {
     struct aiod_direct file = open_file(flags);
     int64_t before = allocated(file.fd);
@@ -240,12 +240,12 @@ static void discarded(int flags)
     CHECK(allocated(file.fd) < before);
     CHECK(aiod_range_discard(&file, SIZE - 5, 1000000) == 0);
     memset(content + SIZE - 5, 0, 5);
-    check_size(file.fd, SIZE); /* it never grows */
+    check_size(file.fd, SIZE); /* the file never grows */
     check_bytes(file.fd, content, SIZE, 0);
     close(file.fd);
 }
 
-static void truncated_and_allocated(void)
+static void truncate_and_allocate_set_the_size(void)
 {
     struct aiod_direct file = open_file(0);
 
@@ -276,7 +276,7 @@ static int interrupted_ftruncate(int fd, off_t size)
     return aiod_os_real.ftruncate(fd, size);
 }
 
-static void interrupted_truncation(void)
+static void an_interrupted_truncation_is_retried(void)
 {
     struct aiod_direct file = open_file(0);
 
@@ -295,17 +295,17 @@ int main(void)
     aiod_os = &os;
     aiod_buffers_init(&buffers, 1 << 20);
     aiod_range_locks_init(&range_locks);
-    zeroes_by_every_way(0);
-    zeroes_by_every_way(O_DIRECT);
-    room_is_kept_or_given_back();
-    what_others_append_stays(0);
-    what_others_append_stays(FALLOC_FL_PUNCH_HOLE);
-    a_full_disk();
-    what_is_refused();
-    discarded(0);
-    discarded(O_DIRECT);
-    truncated_and_allocated();
-    interrupted_truncation();
+    every_way_writes_zeroes(0);
+    every_way_writes_zeroes(O_DIRECT);
+    unmap_frees_space_and_write_zeroes_keeps_it();
+    appends_of_others_survive_write_zeroes(0);
+    appends_of_others_survive_write_zeroes(FALLOC_FL_PUNCH_HOLE);
+    a_full_disk_reports_the_bytes_zeroed();
+    unsupported_operations_are_refused();
+    discard_frees_space(0);
+    discard_frees_space(O_DIRECT);
+    truncate_and_allocate_set_the_size();
+    an_interrupted_truncation_is_retried();
     aiod_range_locks_destroy(&range_locks);
     aiod_buffers_destroy(&buffers);
     return 0;

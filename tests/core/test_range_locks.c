@@ -1,4 +1,4 @@
-/* Ranges of a file: shared ones beside each other, exclusive ones alone, first come, first served. */
+/* Range locks of a file: shared ranges together, exclusive ones alone, in the order of arrival. */
 #include "check.h"
 
 #include "ops/range_locks.h"
@@ -11,7 +11,7 @@ enum {
 
 static struct aiod_range_locks range_locks;
 
-/* ---- who waits -------------------------------------------------------------------------------------------------------- */
+/* ---- who waits for whom ------------------------------------------------------------------------------------------ */
 
 struct visitor {
     struct aiod_range_lock range;
@@ -58,8 +58,8 @@ static void wait_until_waiting(size_t count)
     } while (waiting != count);
 }
 
-/* No waiting: one thread enters them all. */
-static void what_does_not_exclude_each_other(void)
+/* No range waits: one thread acquires them all. */
+static void compatible_ranges_do_not_wait(void)
 {
     struct aiod_range_lock beside[] = {
         {.start = 0, .end = 10},
@@ -88,7 +88,7 @@ static void what_does_not_exclude_each_other(void)
           range_locks.waiting == 0);
 }
 
-static void first_come_first_served(void)
+static void ranges_are_served_in_order(void)
 {
     struct visitor shared, exclusive, behind, aside;
 
@@ -96,7 +96,7 @@ static void first_come_first_served(void)
     gate_wait_for(&shared.leave, 1);
     send(&exclusive, 5, 15, true);
     wait_until_waiting(1);
-    send(&behind, 12, 20, false); /* only of the one that waits */
+    send(&behind, 12, 20, false); /* only for the one that waits */
     wait_until_waiting(2);
     send(&aside, 20, 30, false);
     gate_wait_for(&aside.leave, 1);
@@ -111,8 +111,8 @@ static void first_come_first_served(void)
     fetch(&aside);
 }
 
-/* One that waits for several goes on with the last of them, and one that leaves frees several. */
-static void several_at_once(void)
+/* A range that waits for several is granted after the last of them, and one release can grant several. */
+static void a_release_grants_several_ranges(void)
 {
     struct visitor first, second, exclusive, after[2];
 
@@ -137,10 +137,10 @@ static void several_at_once(void)
     fetch(&after[1]);
 }
 
-/* ---- many ------------------------------------------------------------------------------------------------------------- */
+/* ---- many threads ------------------------------------------------------------------------------------------------ */
 
-static _Atomic int users[CELLS]; /* of a byte: how many share it, or -1 */
-static int plain[CELLS];         /* changed by exclusive ones only: for ThreadSanitizer */
+static _Atomic int users[CELLS]; /* users of a byte, or -1 */
+static int plain[CELLS];         /* changed under exclusive ranges only, for ThreadSanitizer */
 
 static void use(const struct aiod_range_lock *range)
 {
@@ -178,7 +178,7 @@ static void *come_and_go(void *argument)
     return NULL;
 }
 
-static void from_many_threads(void)
+static void exclusive_ranges_exclude_threads(void)
 {
     pthread_t threads[THREADS];
 
@@ -195,10 +195,10 @@ static void from_many_threads(void)
 int main(void)
 {
     aiod_range_locks_init(&range_locks);
-    what_does_not_exclude_each_other();
-    first_come_first_served();
-    several_at_once();
-    from_many_threads();
+    compatible_ranges_do_not_wait();
+    ranges_are_served_in_order();
+    a_release_grants_several_ranges();
+    exclusive_ranges_exclude_threads();
     aiod_range_locks_destroy(&range_locks);
     return 0;
 }

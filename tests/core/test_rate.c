@@ -1,6 +1,4 @@
-/*
- * Rates (rate.h), with given times; and what they do in the queue (fair_queue.h).
- */
+/* Rates (rate.h) with simulated times, and their effect in the fair queue (fair_queue.h). */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -23,7 +21,7 @@ static struct aiod_rate *rate_of(uint64_t per_second, uint64_t bytes_per_second,
     return rate;
 }
 
-/* How many requests of `bytes` pass from START on within `time_ns`, looked for every `step_ns`. */
+/* The number of requests of `bytes` bytes that pass within `time_ns` from START, tried every `step_ns`. */
 static uint64_t passed(struct aiod_rate *rate, uint64_t time_ns, uint64_t step_ns, uint64_t bytes)
 {
     uint64_t count = 0;
@@ -37,7 +35,7 @@ static uint64_t passed(struct aiod_rate *rate, uint64_t time_ns, uint64_t step_n
     return count;
 }
 
-static void so_many_a_second_and_a_burst(void)
+static void requests_pass_at_the_rate_plus_a_burst(void)
 {
     struct aiod_rate *rate = rate_of(1000, 0, 100 * MS);
     uint64_t count = passed(rate, 10 * SECOND, MS, 4096);
@@ -45,12 +43,12 @@ static void so_many_a_second_and_a_burst(void)
     CHECK(count >= 10000 && count <= 10102);
     aiod_rate_unref(rate);
     rate = rate_of(1000, 0, 10 * MS);
-    count = passed(rate, 10 * SECOND, 7 * MS, 4096); /* looked at rarely: nothing is lost */
+    count = passed(rate, 10 * SECOND, 7 * MS, 4096); /* rare attempts lose nothing */
     CHECK(count >= 9990 && count <= 10012);
     aiod_rate_unref(rate);
 }
 
-static void bytes_too_and_both(void)
+static void bytes_pass_at_the_rate(void)
 {
     struct aiod_rate *rate = rate_of(0, 1 << 20, 100 * MS);
     uint64_t count = passed(rate, 10 * SECOND, MS, 65536);
@@ -63,7 +61,7 @@ static void bytes_too_and_both(void)
     aiod_rate_unref(rate);
 }
 
-static void a_large_one_passes_and_is_paid_for(void)
+static void a_large_request_passes_and_delays_the_next(void)
 {
     struct aiod_rate *rate = rate_of(0, 1 << 20, MS);
 
@@ -74,7 +72,7 @@ static void a_large_one_passes_and_is_paid_for(void)
     aiod_rate_unref(rate);
 }
 
-static void idleness_is_saved_up_as_a_burst_only(void)
+static void idle_time_saves_one_burst(void)
 {
     struct aiod_rate *rate = rate_of(1000, 0, 50 * MS);
 
@@ -87,7 +85,7 @@ static void idleness_is_saved_up_as_a_burst_only(void)
     aiod_rate_unref(rate);
 }
 
-/* ---- in the queue --------------------------------------------------------------------------------------------------- */
+/* ---- in the queue ------------------------------------------------------------------------------------------------ */
 
 static struct aiod_request *next(struct aiod_fair_queue *flows, uint64_t now_ns)
 {
@@ -105,7 +103,7 @@ static void add(struct aiod_fair_queue *flows, struct aiod_request *request, str
     aiod_fair_queue_add(flows, request);
 }
 
-static void one_that_waits_delays_nobody_else(void)
+static void a_waiting_flow_delays_no_other(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
@@ -132,7 +130,7 @@ static void one_that_waits_delays_nobody_else(void)
     aiod_rate_unref(rate);
 }
 
-static void both_rates_count(void)
+static void both_rates_of_a_flow_apply(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *of_export = rate_of(1000, 0, MS), *of_user = rate_of(1, 0, MS);
@@ -143,12 +141,12 @@ static void both_rates_count(void)
     add(&flows, &requests[1], &flow);
     CHECK(next(&flows, START) == &requests[0] && next(&flows, START) == NULL);
     CHECK(flow.waits_for == of_user && aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
-    CHECK(of_export->requests_until_ns == START + MS); /* nothing was taken of it in vain */
+    CHECK(of_export->requests_until_ns == START + MS); /* the other rate was not charged for a request that waits */
     aiod_rate_unref(of_export);
     aiod_rate_unref(of_user);
 }
 
-static void at_the_end_nobody_waits(void)
+static void disabled_rates_release_all(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
@@ -165,11 +163,11 @@ static void at_the_end_nobody_waits(void)
     aiod_rate_unref(rate);
 }
 
-/* What is done with another request counts as that one does, and is left where its rate is used up. */
-static void what_is_taken_along_is_charged(void)
+/* A request that is taken along is charged, and not taken if its rate is used up. */
+static void a_request_taken_along_is_charged(void)
 {
     struct aiod_fair_queue flows = {0};
-    struct aiod_rate *rate = rate_of(1, 0, SECOND); /* two at once */
+    struct aiod_rate *rate = rate_of(1, 0, SECOND); /* two requests at once */
     struct aiod_flow limited = {.rates = {rate}}, other = {0};
     struct aiod_request mine[3], others;
 
@@ -198,7 +196,10 @@ enum {
 static struct aiod_flow many[FLOWS];
 static struct aiod_request requests[FLOWS][EACH];
 
-/* Flows with EACH requests of `bytes`, all of which wait for `rate` but what passes at once: how many do. */
+/*
+ * Create flows with EACH requests of `bytes` bytes, which wait for `rate` except for those that pass at once. Their
+ * number.
+ */
 static unsigned have_many_wait(struct aiod_fair_queue *flows, struct aiod_rate *rate, uint64_t bytes)
 {
     unsigned count = 0;
@@ -217,8 +218,8 @@ static unsigned have_many_wait(struct aiod_fair_queue *flows, struct aiod_rate *
     return count;
 }
 
-/* More that wait for a rate than are ever looked at: nobody else waits, nor do they, more than the rate says. */
-static void thousands_that_wait_hide_nobody(void)
+/* More waiting flows than one search visits: neither they nor other flows wait longer than the rates demand. */
+static void many_waiting_flows_hide_no_other(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1000, 0, MS);
@@ -251,7 +252,7 @@ static size_t queued_most(void)
     return most;
 }
 
-/* The whole burst passes: how many. */
+/* The number of requests that pass in a burst. */
 static unsigned after_a_second(struct aiod_fair_queue *flows, uint64_t *now_ns)
 {
     unsigned count = 0;
@@ -264,7 +265,7 @@ static unsigned after_a_second(struct aiod_fair_queue *flows, uint64_t *now_ns)
     return count;
 }
 
-/* Of large requests, which take several turns, everybody has had one before all have had theirs. */
+/* Large requests take several turns; each flow has one request executed before any flow has all. */
 static void each_has_its_turn(uint64_t bytes, uint64_t burst_ns)
 {
     struct aiod_fair_queue flows = {0};
@@ -283,8 +284,8 @@ static void each_has_its_turn(uint64_t bytes, uint64_t burst_ns)
     aiod_rate_unref(rate);
 }
 
-/* Two rates each, crosswise, both used up at once: everything passes in the end, and every look ends. */
-static void two_rates_that_call_each_others_flows(void)
+/* Two flows with two rates each, crosswise, both used up: everything passes in the end, and every search ends. */
+static void crossed_rates_do_not_deadlock(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *rates[3] = {rate_of(1000, 0, MS), rate_of(700, 0, 3 * MS), rate_of(300, 0, 2 * MS)};
@@ -310,8 +311,8 @@ static void two_rates_that_call_each_others_flows(void)
     }
 }
 
-/* What waits may be cancelled, all of it; and other limits are heeded at once. */
-static void what_waits_may_leave(void)
+/* Waiting requests can be cancelled, and new limits apply at once. */
+static void waiting_requests_can_be_cancelled(void)
 {
     struct aiod_fair_queue flows = {0};
     struct aiod_rate *rate = rate_of(1, 0, MS);
@@ -340,20 +341,20 @@ static void what_waits_may_leave(void)
 
 int main(void)
 {
-    so_many_a_second_and_a_burst();
-    bytes_too_and_both();
-    a_large_one_passes_and_is_paid_for();
-    idleness_is_saved_up_as_a_burst_only();
-    one_that_waits_delays_nobody_else();
-    both_rates_count();
-    at_the_end_nobody_waits();
-    what_is_taken_along_is_charged();
-    thousands_that_wait_hide_nobody();
+    requests_pass_at_the_rate_plus_a_burst();
+    bytes_pass_at_the_rate();
+    a_large_request_passes_and_delays_the_next();
+    idle_time_saves_one_burst();
+    a_waiting_flow_delays_no_other();
+    both_rates_of_a_flow_apply();
+    disabled_rates_release_all();
+    a_request_taken_along_is_charged();
+    many_waiting_flows_hide_no_other();
     each_has_its_turn(4096, MS);
     each_has_its_turn(4096, 50 * MS);
     each_has_its_turn(1 << 20, MS);
     each_has_its_turn(1 << 20, 50 * MS);
-    two_rates_that_call_each_others_flows();
-    what_waits_may_leave();
+    crossed_rates_do_not_deadlock();
+    waiting_requests_can_be_cancelled();
     return 0;
 }

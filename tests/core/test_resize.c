@@ -1,4 +1,4 @@
-/* min_threads and max_threads change while the pool is at work; idle workers leave, but min_threads stay. */
+/* min_threads and max_threads change under load; idle workers exit down to min_threads. */
 #include "check.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@ static bool four_left(const struct aiod_pool_stats *stats)
     return stats->cur_threads == 4 && stats->idle_threads == 4;
 }
 
-static void grow_under_load(void)
+static void a_larger_maximum_creates_workers_under_load(void)
 {
     enum {
         COUNT = 32
@@ -39,7 +39,7 @@ static void grow_under_load(void)
     end_pool(pool);
 }
 
-static void shrink_under_load(void)
+static void a_smaller_maximum_ends_workers_under_load(void)
 {
     enum {
         COUNT = 2000
@@ -61,8 +61,8 @@ static bool three_left(const struct aiod_pool_stats *stats)
     return stats->cur_threads == 3;
 }
 
-/* The surplus is at work: it finishes what it has, and leaves; what is queued then waits for the others. */
-static void shrink_below_what_is_at_work(void)
+/* Surplus workers finish their requests and exit; queued requests wait for the others. */
+static void active_workers_exit_after_their_request(void)
 {
     enum {
         COUNT = 8
@@ -89,8 +89,8 @@ static void shrink_below_what_is_at_work(void)
     end_pool(pool);
 }
 
-/* What is owed is owed no more, what is being created comes and leaves again. */
-static void shrink_in_the_middle_of_a_chain(void)
+/* The backlog is reduced at once; workers that are being created start, and exit again. */
+static void a_shrink_reduces_the_backlog(void)
 {
     enum {
         COUNT = 16
@@ -118,7 +118,7 @@ static void shrink_in_the_middle_of_a_chain(void)
     end_pool(pool);
 }
 
-static void shrink_while_asleep(void)
+static void a_shrink_wakes_and_ends_sleepers(void)
 {
     struct aiod_pool *pool = make_pool(16, 4, 3600000);
 
@@ -130,7 +130,7 @@ static void shrink_while_asleep(void)
     end_pool(pool);
 }
 
-static void back_and_forth_under_load(void)
+static void repeated_resizes_lose_no_request(void)
 {
     enum {
         COUNT = 4000
@@ -152,7 +152,7 @@ static void back_and_forth_under_load(void)
     free(jobs);
 }
 
-static void wrong_limits(void)
+static void wrong_limits_are_refused(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 10000);
 
@@ -162,7 +162,7 @@ static void wrong_limits(void)
     end_pool(pool);
 }
 
-static void the_idle_leave(void)
+static void idle_workers_exit(void)
 {
     enum {
         COUNT = 8
@@ -179,7 +179,7 @@ static void the_idle_leave(void)
     end_pool(pool);
 }
 
-static void the_least_stay(void)
+static void min_threads_stay(void)
 {
     enum {
         COUNT = 8
@@ -193,15 +193,15 @@ static void the_least_stay(void)
     gate_open(&gate);
     loop_until_reaped(pool, COUNT);
     loop_until_stats(pool, four_left);
-    for (int turn = 0; turn < 30; turn++) { /* many idle timeouts: the same four, not ever new ones */
+    for (int turn = 0; turn < 30; turn++) { /* many idle timeouts: the same four workers, not new ones */
         loop_once(pool, 2);
         CHECK(check_invariants(pool).threads_created == COUNT);
     }
     end_pool(pool);
 }
 
-/* A tiny idle timeout against a steady row of requests: leaving and being chosen meet all the time. */
-static void leaving_and_being_chosen_exclude_each_other(void)
+/* A tiny idle timeout against a steady stream of requests: exits and wake-ups collide all the time. */
+static void exit_and_wake_up_exclude_each_other(void)
 {
     enum {
         COUNT = 3000
@@ -223,15 +223,15 @@ static void leaving_and_being_chosen_exclude_each_other(void)
 int main(void)
 {
     faults_install();
-    grow_under_load();
-    shrink_under_load();
-    shrink_below_what_is_at_work();
-    shrink_in_the_middle_of_a_chain();
-    shrink_while_asleep();
-    back_and_forth_under_load();
-    wrong_limits();
-    the_idle_leave();
-    the_least_stay();
-    leaving_and_being_chosen_exclude_each_other();
+    a_larger_maximum_creates_workers_under_load();
+    a_smaller_maximum_ends_workers_under_load();
+    active_workers_exit_after_their_request();
+    a_shrink_reduces_the_backlog();
+    a_shrink_wakes_and_ends_sleepers();
+    repeated_resizes_lose_no_request();
+    wrong_limits_are_refused();
+    idle_workers_exit();
+    min_threads_stay();
+    exit_and_wake_up_exclude_each_other();
     return 0;
 }

@@ -1,9 +1,9 @@
 /*
- * A client that scribbles over its ring, and punches holes in it, while the engine uses it, for AIOD_FUZZ_SECONDS (3), beside one
- * that behaves.
+ * A hostile client writes to its ring and punches holes in it while the engine uses it, for AIOD_FUZZ_SECONDS (3),
+ * beside a well-behaved client.
  *
- * The engine must survive (under the sanitizers), end the sessions that break a rule, answer the other client rightly all
- * the time, and get everything back.
+ * The engine must survive (under the sanitizers), end the sessions that break a rule, answer the other client correctly
+ * all the time, and release everything.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ static const char *path;
 static uint64_t end_ns;
 static char contents[FILE_BYTES];
 
-/* xorshift64*: each thread its own row. */
+/* xorshift64*, with a state per thread. */
 static uint64_t next_random(uint64_t *state)
 {
     *state ^= *state >> 12;
@@ -33,9 +33,9 @@ static uint64_t next_random(uint64_t *state)
     return *state * UINT64_C(2685821657736338717);
 }
 
-/* ---- the hostile client ------------------------------------------------------------------------------------------------ */
+/* ---- the hostile client ------------------------------------------------------------------------------------------ */
 
-/* Entries that are nearly right get furthest. */
+/* Entries that are almost valid get furthest. */
 static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint64_t *state)
 {
     static const uint16_t ops[] = {1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255, 77};
@@ -59,13 +59,13 @@ static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint64_t 
     return entry;
 }
 
-/* Another thread of the same client: it writes where it may not, at any moment. */
+/* Another thread of the same client, which writes to forbidden places at any moment. */
 static void *scribble(void *argument)
 {
     const struct raw_ring *ring = argument;
     uint64_t state = (uintptr_t)ring->base | 1;
     uint64_t *words = (uint64_t *)(void *)ring->base;
-    /* ThreadSanitizer would see two writers of a completion, which is what we are here for. */
+    /* ThreadSanitizer would report two writers of a completion, which this test causes on purpose. */
 #ifdef __SANITIZE_THREAD__
     size_t queues = (size_t)((char *)ring->cqes - ring->base) / sizeof(uint64_t);
 #else
@@ -83,7 +83,10 @@ static void *scribble(void *argument)
     return NULL;
 }
 
-/* A hole anywhere: in what the engine reads, in what it writes, and in buffers. The next touch makes a page of zeroes there. */
+/*
+ * Punch a hole anywhere: in memory that the engine reads or writes, and in buffers. The next access creates a page of
+ * zeroes.
+ */
 static void punch(const struct raw_ring *ring, uint64_t dice)
 {
     off_t page = (off_t)(dice % (ring->bytes / 4096)) * 4096;
@@ -91,14 +94,14 @@ static void punch(const struct raw_ring *ring, uint64_t dice)
     CHECK(fallocate(ring->memory, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, page, 4096) == 0);
 }
 
-/* What is sealed stays. */
+/* Check that the sealed size cannot be changed. */
 static void check_seals(int memory)
 {
     CHECK(ftruncate(memory, 4096) < 0 && ftruncate(memory, 1 << 30) < 0 &&
           fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE) < 0);
 }
 
-/* One session, until the engine ends it or it has done its worst. */
+/* One session, until the engine ends it or it has tried everything. */
 static void attack(uint64_t *state)
 {
     struct raw_ring ring;
@@ -118,7 +121,7 @@ static void attack(uint64_t *state)
 
         raw_put(&ring, tail, &entry);
         tail += (dice & 255) == 0 ? (uint32_t)next_random(state) : 1;
-        if ((dice >> 8 & 63) != 0) { /* take its completions, mostly */
+        if ((dice >> 8 & 63) != 0) { /* usually take its completions */
             __atomic_store_n(&ring.header->cq_head, __atomic_load_n(&ring.header->cq_tail, __ATOMIC_ACQUIRE),
                              __ATOMIC_RELEASE);
         }
@@ -145,7 +148,7 @@ static void *attack_on(void *argument)
     return NULL;
 }
 
-/* ---- the other client -------------------------------------------------------------------------------------------------- */
+/* ---- the well-behaved client ------------------------------------------------------------------------------------- */
 
 static uint64_t behave(void)
 {

@@ -1,8 +1,8 @@
 /*
- * Pages of a ring's memory that are gone, with none to be had in their place: SIGBUS in the engine, EFAULT in its system calls.
+ * Missing pages of a ring's memory that cannot be replaced: SIGBUS in the engine, EFAULT in its system calls.
  *
- * A hole that a client punches does that once the memory is used up. Here the seals are left out and the client cuts its file,
- * so that no page can come back, whatever memory there is.
+ * A hole that a client punches has this effect when memory is used up. Here the seals are left out and the client
+ * truncates its file, so that no page can come back, however much memory is free.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include "util/memory_guard.h"
 #include "scratch.h"
 
-#define ENTRIES 64u /* so that each queue has a page of its own */
+#define ENTRIES 64u /* each queue has a page of its own */
 #define AREA_BYTES (256u << 10)
 #define FILE_BYTES (1u << 20)
 #define PAGE 4096
@@ -47,7 +47,7 @@ static void stop(void)
     close(prey);
 }
 
-/* libaiod takes sealed memory only. */
+/* libaiod accepts sealed memory only. */
 static struct aiod_client *attach_sealed(void)
 {
     struct aiod_client *client;
@@ -60,7 +60,7 @@ static struct aiod_client *attach_sealed(void)
     return client;
 }
 
-/* A ring whose memory can be cut. */
+/* A ring whose memory can be truncated. */
 static void attach_unsealed(struct raw_ring *ring)
 {
     pthread_mutex_lock(&attaching);
@@ -68,7 +68,7 @@ static void attach_unsealed(struct raw_ring *ring)
     pthread_mutex_unlock(&attaching);
 }
 
-/* Another client of the same engine is served as ever. */
+/* Another client of the same engine is served as before. */
 static void check_others(void)
 {
     struct aiod_client *client;
@@ -85,7 +85,7 @@ static void check_others(void)
     aiod_disconnect(client);
 }
 
-/* `count` requests of `length` bytes each, which are with the workers when this returns. */
+/* Submit `count` requests of `length` bytes each; the workers have them when this returns. */
 static uint32_t submit(const struct raw_ring *ring, uint16_t op, uint32_t count, uint64_t offset, uint64_t length)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -104,8 +104,8 @@ static void cut(const struct raw_ring *ring, uint64_t offset)
     CHECK(ftruncate(ring->memory, (off_t)offset) == 0);
 }
 
-/* The engine writes completions into a page that is gone. */
-static void test_completions(void)
+/* The engine writes completions to a missing page. */
+static void a_missing_completion_page_ends_the_session(void)
 {
     struct raw_ring ring;
     struct gate gate;
@@ -123,8 +123,8 @@ static void test_completions(void)
     stop();
 }
 
-/* The engine reads submissions from pages that are gone: the poller does. */
-static void test_submissions(void)
+/* The poller reads submissions from missing pages. */
+static void a_missing_submission_page_ends_the_session(void)
 {
     struct raw_ring ring;
 
@@ -140,8 +140,8 @@ static void test_submissions(void)
     stop();
 }
 
-/* Everything is gone, the indices too; requests are in flight, and end. */
-static void test_everything(void)
+/* All pages are missing, including the indices, while requests are in flight. */
+static void missing_pages_everywhere_end_the_session(void)
 {
     struct raw_ring ring;
     struct gate gate;
@@ -160,8 +160,8 @@ static void test_everything(void)
     stop();
 }
 
-/* Buffers that system calls read and write: their requests fail, and the session goes on. */
-static void test_buffers_in_system_calls(void)
+/* Buffers used by system calls: their requests fail, and the session continues. */
+static void missing_buffers_fail_system_calls_with_efault(void)
 {
     struct raw_ring ring;
     struct gate gate;
@@ -188,8 +188,8 @@ static void test_buffers_in_system_calls(void)
     stop();
 }
 
-/* Buffers that the engine itself copies, to align them: what a hole had instead of the client's bytes is not written. */
-static void test_buffers_in_copies(uint16_t op)
+/* Buffers that the engine copies for alignment: bytes from a missing page are not written. */
+static void missing_buffers_end_the_session_unwritten(uint16_t op)
 {
     struct raw_ring ring;
     struct gate gate;
@@ -210,7 +210,7 @@ static void test_buffers_in_copies(uint16_t op)
     stop();
 }
 
-/* Cut anywhere at any moment, by one session after the other, beside a client that is served. */
+/* Truncated anywhere at any moment, in one session after another, beside a client that is served. */
 static void *cut_all_the_time(void *argument)
 {
     for (unsigned round = 0; round < 200; round++) {
@@ -226,7 +226,7 @@ static void *cut_all_the_time(void *argument)
     return NULL;
 }
 
-static void test_under_load(void)
+static void random_truncation_hurts_no_other_client(void)
 {
     atomic_bool done = false;
     pthread_t cutter;
@@ -240,9 +240,9 @@ static void test_under_load(void)
     stop();
 }
 
-/* ---- the guard alone ---------------------------------------------------------------------------------------------------- */
+/* ---- the memory guard alone -------------------------------------------------------------------------------------- */
 
-#define RINGS 150u       /* more than one table of them */
+#define RINGS 150u       /* more than one table of guards */
 #define MANY_PAGES 3000u /* more than are replaced singly */
 
 static char *mapping(uint64_t bytes)
@@ -257,7 +257,7 @@ static char *mapping(uint64_t bytes)
     return start;
 }
 
-static void test_each_has_its_own(void)
+static void each_guard_has_its_own_spare_page(void)
 {
     static struct aiod_memory_guard guards[RINGS];
 
@@ -276,7 +276,7 @@ static void test_each_has_its_own(void)
     }
 }
 
-static void test_many_pages(void)
+static void many_missing_pages_are_replaced_at_once(void)
 {
     struct aiod_memory_guard guard;
 
@@ -298,7 +298,7 @@ static void send_itself_one(void)
     raise(SIGBUS);
 }
 
-/* Any other SIGBUS ends the process, as if there were no handler. */
+/* Any other SIGBUS ends the process, as without a handler. */
 static void check_ends(void (*act)(void))
 {
     pid_t child = fork();
@@ -306,7 +306,7 @@ static void check_ends(void (*act)(void))
 
     CHECK(child >= 0);
     if (child == 0) {
-        CHECK(freopen("/dev/null", "w", stderr) != NULL); /* a sanitizer's report */
+        CHECK(freopen("/dev/null", "w", stderr) != NULL); /* no report of a sanitizer */
         act();
         _exit(0);
     }
@@ -320,16 +320,16 @@ int main(void)
     for (size_t i = 0; i < FILE_BYTES; i++) {
         contents[i] = pattern(i);
     }
-    test_each_has_its_own();
-    test_many_pages();
+    each_guard_has_its_own_spare_page();
+    many_missing_pages_are_replaced_at_once();
     check_ends(touch_another_mapping);
     check_ends(send_itself_one);
-    test_completions();
-    test_submissions();
-    test_everything();
-    test_buffers_in_system_calls();
-    test_buffers_in_copies(AIOD_RING_WRITE);
-    test_buffers_in_copies(AIOD_RING_READ);
-    test_under_load();
+    a_missing_completion_page_ends_the_session();
+    a_missing_submission_page_ends_the_session();
+    missing_pages_everywhere_end_the_session();
+    missing_buffers_fail_system_calls_with_efault();
+    missing_buffers_end_the_session_unwritten(AIOD_RING_WRITE);
+    missing_buffers_end_the_session_unwritten(AIOD_RING_READ);
+    random_truncation_hurts_no_other_client();
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * The memory of rings is made and given back by a thread of its own: neither the main loop nor the poller waits for that, and
- * whatever ends meanwhile ends once.
+ * A thread of its own allocates and frees the memory of rings: neither the main loop nor the poller waits for it, and
+ * sessions that end meanwhile leave nothing.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ static void stop(void)
     close(file);
 }
 
-/* Opens, reads inline, by a worker, and closes: what the main loop, the poller and the pool have to be awake for. */
+/* An open, an inline read, a request on a worker and a close: they need the main loop, the poller and the pool. */
 static void be_served(struct aiod_client *client)
 {
     int64_t handle = aiod_open(client, "x/file", AIOD_OPEN_READ | AIOD_OPEN_WRITE, 0);
@@ -48,8 +48,8 @@ static void be_served(struct aiod_client *client)
     CHECK(aiod_close(client, (uint32_t)handle) == 0);
 }
 
-/* By which thread: of a ring at rest, and of one whose last reference is a request's. */
-static void test_which_thread(void)
+/* The thread that allocates and frees: for an idle ring, and for a ring whose last reference is a request's. */
+static void the_maker_allocates_and_frees(void)
 {
     struct raw_ring ring;
     struct gate gate;
@@ -71,8 +71,8 @@ static void test_which_thread(void)
     CHECK(allocator() != NULL && strcmp(allocator(), MAKER) == 0);
 }
 
-/* Others are served while a ring is made, and while others wait to be made and to be unmade. */
-static void test_others_are_served(void)
+/* Other clients are served while a ring is allocated, and while others wait for allocation and release. */
+static void other_clients_are_served_meanwhile(void)
 {
     struct raw_ring first, second, third;
     struct aiod_client *client;
@@ -88,7 +88,7 @@ static void test_others_are_served(void)
     raw_begin_attach(&second, path, ENTRIES, AREA_BYTES);
     be_served(client);
     raw_detach(&third);
-    engine_wait_rings(4, 3); /* the third's memory is there still */
+    engine_wait_rings(4, 3); /* the third ring's memory is not free yet */
     be_served(client);
     faults.allocations_gate = NULL;
     gate_open(&gate);
@@ -100,8 +100,8 @@ static void test_others_are_served(void)
     stop();
 }
 
-/* A session that ends while its ring is made, or waits to be made, leaves nothing. */
-static void test_ended_meanwhile(void)
+/* A session that ends while its ring is being allocated, or waits for it, leaves nothing. */
+static void a_session_that_ends_meanwhile_leaves_nothing(void)
 {
     struct raw_ring made, waiting;
     struct gate gate;
@@ -121,8 +121,8 @@ static void test_ended_meanwhile(void)
     CHECK(strcmp(allocator(), MAKER) == 0);
 }
 
-/* What cannot be had is refused, and the next one is made. */
-static void test_no_memory(void)
+/* A failed allocation is refused, and the next one succeeds. */
+static void a_failed_allocation_is_refused(void)
 {
     struct raw_ring ring;
 
@@ -139,9 +139,9 @@ static void test_no_memory(void)
 int main(void)
 {
     faults_install();
-    test_which_thread();
-    test_others_are_served();
-    test_ended_meanwhile();
-    test_no_memory();
+    the_maker_allocates_and_frees();
+    other_clients_are_served_meanwhile();
+    a_session_that_ends_meanwhile_leaves_nothing();
+    a_failed_allocation_is_refused();
     return 0;
 }

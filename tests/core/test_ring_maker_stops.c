@@ -1,6 +1,6 @@
 /*
- * An engine that stops while the memory of rings is made and given back: everything is given back once, whether the sessions
- * have been ended before or not.
+ * An engine that stops while the memory of rings is allocated and freed releases everything once, whether or not the
+ * sessions have ended.
  */
 #include <errno.h>
 #include <poll.h>
@@ -30,8 +30,8 @@ static void attach(struct aiod_core *core, struct aiod_session *session)
     CHECK(aiod_core_attach(core, session, -1, ENTRIES, AREA_BYTES, &bytes) == -EEXIST);
 }
 
-/* `ended`: its sessions have been ended before. One ring has been made by then, one is being made, one waits. */
-static void test_stop_meanwhile(bool ended)
+/* `ended`: the sessions have ended before. One ring is allocated, one is being allocated, one waits. */
+static void a_stop_releases_every_ring_once(bool ended)
 {
     struct aiod_core *core = make_core();
     struct aiod_limits limits = {.depth_max = 16, .handles_max = 16, .request_bytes_max = 4096};
@@ -59,11 +59,11 @@ static void test_stop_meanwhile(bool ended)
     for (unsigned i = 1; i < 3 && ended; i++) {
         aiod_core_end_session(core, sessions[i]);
     }
-    CHECK(!aiod_core_stop(core, 1000000)); /* the maker is at work */
+    CHECK(!aiod_core_stop(core, 1000000)); /* the maker is busy */
     gate_open(&gate);
     CHECK(aiod_core_stop(core, WAIT_MS * UINT64_C(1000000)));
     while (aiod_core_reap(core, &reaped) > 0) {
-        CHECK(reaped.attached == NULL); /* there is no poller any more */
+        CHECK(reaped.attached == NULL); /* the poller has stopped */
     }
     CHECK(core->ring_count == 0 && core->ring_bytes == 0);
     for (unsigned i = 0; i < 3; i++) {
@@ -75,7 +75,7 @@ static void test_stop_meanwhile(bool ended)
 int main(void)
 {
     faults_install();
-    test_stop_meanwhile(true);
-    test_stop_meanwhile(false);
+    a_stop_releases_every_ring_once(true);
+    a_stop_releases_every_ring_once(false);
     return 0;
 }

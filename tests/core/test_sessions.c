@@ -1,4 +1,6 @@
-/* Batches of sessions through the whole core: credit, refusals, handles, replies, poison, and the end of a session. */
+/*
+ * Batches of sessions through the whole core: credit, refusals, handles, replies, poisoned files, the end of a session.
+ */
 #include "check.h"
 
 #include <errno.h>
@@ -33,7 +35,7 @@ static size_t failure_count;
 static uint64_t control_tags[64];
 static size_t control_count;
 
-/* ---- a client ---------------------------------------------------------------------------------------------------------- */
+/* ---- a client ---------------------------------------------------------------------------------------------------- */
 
 static void take_reply(struct aiod_reply *reply)
 {
@@ -58,7 +60,7 @@ static void take_reply(struct aiod_reply *reply)
     aiod_reply_destroy(reply);
 }
 
-/* Requests come and go while the main loop looks at them, as the engine's does. */
+/* Requests start and end while the main loop inspects them, as in the engine. */
 static void look(void)
 {
     struct aiod_active_request_info views[16];
@@ -197,7 +199,7 @@ static struct aiod_submission flush_of(uint64_t cookie, uint32_t number)
     return (struct aiod_submission){.cookie = cookie, .op = AIOD_FLUSH, .handle = number};
 }
 
-/* ---- scenarios --------------------------------------------------------------------------------------------------------- */
+/* ---- scenarios --------------------------------------------------------------------------------------------------- */
 
 static void reads(uint64_t inline_read_max)
 {
@@ -205,7 +207,7 @@ static void reads(uint64_t inline_read_max)
 
     begin(inline_read_max);
     records[0] = read_of(10, 2, 4);
-    records[1] = read_of(11, 12, 100); /* short: the end of the file */
+    records[1] = read_of(11, 12, 100); /* short, at the end of the file */
     records[2] = read_of(12, 1000, 10);
     records[3] = read_of(13, 0, 0);
     submit(records, 4);
@@ -222,7 +224,7 @@ static void reads(uint64_t inline_read_max)
     end();
 }
 
-static void writes_and_flushes(void)
+static void writes_and_flushes_complete(void)
 {
     struct aiod_submission records[3];
     char back[6];
@@ -244,7 +246,7 @@ static void writes_and_flushes(void)
     end();
 }
 
-static void refusals_one_by_one(void)
+static void invalid_records_are_refused_singly(void)
 {
     static const struct {
         int error;
@@ -273,20 +275,20 @@ static void refusals_one_by_one(void)
     records[7] = flush_of(7, handle);
     records[7].length = 1;
     CHECK(submit_with(0, records, BATCH, "x", 1) == NULL);
-    CHECK(completion_count == BATCH && failure_count == BATCH); /* all at once, nothing went to the pool */
+    CHECK(completion_count == BATCH && failure_count == BATCH); /* all were refused, none went to the pool */
     for (size_t i = 0; i < BATCH; i++) {
         CHECK(completions[i].cookie == i && failures[i].index == i);
         CHECK(failures[i].error == wanted[i].error && failures[i].reason == wanted[i].reason);
         CHECK(completions[i].reason == (uint32_t)wanted[i].reason);
     }
-    records[0] = read_of(9, 0, 4); /* and the session goes on */
+    records[0] = read_of(9, 0, 4); /* the session continues */
     submit(records, 1);
     wait_completions(BATCH + 1);
     CHECK(completions[BATCH].result == 4 && completions[BATCH].reason == 0);
     end();
 }
 
-static void above_the_credit(void)
+static void records_over_the_credit_are_refused(void)
 {
     struct aiod_submission records[BATCH];
 
@@ -296,15 +298,15 @@ static void above_the_credit(void)
     }
     submit(records, BATCH);
     wait_completions(BATCH);
-    /* Not acknowledged: the credit is still used up. */
+    /* not acknowledged: the credit is still used */
     CHECK(submit_with(0, records, 2, NULL, 0) == NULL);
     CHECK(failure_count == 2 && failures[0].error == EAGAIN && failures[1].reason == AIOD_REASON_OVER_CREDIT);
     records[0] = read_of(0, 0, 4);
-    submit(records, 1); /* with the acknowledgement it fits */
+    submit(records, 1); /* fits with the acknowledgement */
     wait_completions(BATCH + 3);
     CHECK(completions[BATCH + 2].result == 4);
 
-    records[0] = read_of(0, 0, REQUEST_BYTES); /* bytes, too: two fit, the third does not */
+    records[0] = read_of(0, 0, REQUEST_BYTES); /* bytes as well: two fit, the third does not */
     records[1] = records[2] = records[0];
     submit(records, 3);
     wait_completions(BATCH + 6);
@@ -312,7 +314,7 @@ static void above_the_credit(void)
     end();
 }
 
-static void malformed_batches(void)
+static void malformed_batches_are_not_executed(void)
 {
     struct aiod_submission records[BATCH + 1];
 
@@ -320,13 +322,13 @@ static void malformed_batches(void)
         records[i] = read_of(i, 0, 1);
     }
     begin(0);
-    CHECK(submit_with(1, records, 1, NULL, 0) != NULL);         /* received what never was sent */
+    CHECK(submit_with(1, records, 1, NULL, 0) != NULL);         /* acknowledges a completion that was never sent */
     CHECK(submit_with(0, records, BATCH + 1, NULL, 0) != NULL); /* over batch_max */
     CHECK(submit_with(0, records, 1, "unnamed", 7) != NULL);
     records[0] = write_of(0, 0, 8);
     records[0].handle = handle;
     CHECK(submit_with(0, records, 1, "short", 5) != NULL);
-    CHECK(submit_with(0, records, 1, NULL, 0) != NULL); /* no frame at all */
+    CHECK(submit_with(0, records, 1, NULL, 0) != NULL); /* no frame */
     records[0].frame = 7;
     CHECK(submit_with(0, records, 1, "absentee", 8) != NULL);
     records[0].frame = 0;
@@ -343,7 +345,7 @@ static void malformed_batches(void)
     end();
 }
 
-static void a_failed_flush_stays_failed(void)
+static void a_failed_flush_is_permanent(void)
 {
     struct aiod_submission records[1];
     int64_t other;
@@ -355,7 +357,8 @@ static void a_failed_flush_stays_failed(void)
     submit(records, 1);
     wait_completions(1);
     CHECK(completions[0].result == -EIO && failures[0].reason == AIOD_REASON_BY_KERNEL);
-    for (int i = 0; i < 2; i++) { /* the kernel would say yes now; and the other handle is of the same file */
+    /* the kernel would report success now, and the other handle belongs to the same file */
+    for (int i = 0; i < 2; i++) {
         records[0] = flush_of(2, i == 0 ? handle : (uint32_t)other);
         submit(records, 1);
         wait_completions(2 + (size_t)i);
@@ -366,7 +369,7 @@ static void a_failed_flush_stays_failed(void)
     while (control_count < 2) {
         turn();
     }
-    other = aiod_core_add_handle(core, session, dup(0), -1, 1, 1, &both, NULL); /* all closed: forgotten */
+    other = aiod_core_add_handle(core, session, dup(0), -1, 1, 1, &both, NULL); /* all handles closed: forgotten */
     CHECK(!aiod_flushes_poisoned(&aiod_handle_find(session, (uint32_t)other)->file->flushes));
     end();
 }
@@ -376,8 +379,8 @@ static bool is_open(int number)
     return fcntl(number, F_GETFD) >= 0;
 }
 
-/* Flushes go on the descriptor opened first: it stays until the file's last handle is closed. */
-static void the_first_descriptor_stays(void)
+/* Flushes use the descriptor that was opened first, until the file's last handle is closed. */
+static void flushes_keep_the_first_descriptor(void)
 {
     struct aiod_submission records[1];
     int second_fd;
@@ -395,15 +398,15 @@ static void the_first_descriptor_stays(void)
     CHECK(completions[0].result == 0);
     CHECK(aiod_core_close_handle(core, 2, session, second) == 0);
     wait_controls(2);
-    while (core->inflight > 0) { /* nobody waits for the end of the other */
+    while (core->inflight > 0) { /* the end of the first descriptor is not reported */
         turn();
     }
     CHECK(!is_open(fd) && !is_open(second_fd) && core->descriptor_count == 0);
     end();
 }
 
-/* A payload that goes on in the next frames is written in order, whatever stands in between. */
-static void a_payload_in_several_frames(void)
+/* A payload in several frames is written in order, whatever lies between the records. */
+static void a_payload_can_span_frames(void)
 {
     static const char *const texts[] = {"..ab", "c", "defgh", "ijk.."};
     struct aiod_payload *payloads[4];
@@ -425,7 +428,7 @@ static void a_payload_in_several_frames(void)
     CHECK(aiod_core_submit(core, session, 0, records, 2, payloads, 4, &reply) == NULL && reply == NULL);
     wait_completions(2);
     CHECK(pread(fd, back, 11, 50) == 11 && memcmp(back, "abcdefghijk", 11) == 0);
-    records[0].length = 100; /* more than there is, with all that follows */
+    records[0].length = 100; /* longer than all following frames */
     CHECK(aiod_core_submit(core, session, 0, records, 1, payloads, 4, &reply) != NULL);
     for (size_t i = 0; i < 4; i++) {
         CHECK(payloads[i]->refs == 1);
@@ -434,7 +437,7 @@ static void a_payload_in_several_frames(void)
     end();
 }
 
-static void a_copy_keeps_both_handles(void)
+static void a_copy_keeps_both_handles_open(void)
 {
     struct aiod_submission copy = {.cookie = 1, .op = AIOD_COPY_RANGE, .offset = 100, .length = 4};
     char back[4];
@@ -450,13 +453,13 @@ static void a_copy_keeps_both_handles(void)
     wait_completions(1);
     wait_controls(1);
     CHECK(completions[0].result == 4 && pread(fd, back, 4, 100) == 4 && memcmp(back, "3456", 4) == 0);
-    copy.cookie = 2; /* the source is closed now */
+    copy.cookie = 2; /* the source is closing */
     submit(&copy, 1);
     CHECK(completions[1].result == -EBADF && failures[0].reason == AIOD_REASON_NO_HANDLE);
     end();
 }
 
-static void close_waits_for_what_is_in_flight(void)
+static void close_waits_for_requests_in_flight(void)
 {
     struct aiod_submission records[2];
 
@@ -479,7 +482,7 @@ static void close_waits_for_what_is_in_flight(void)
     end();
 }
 
-static void the_end_of_a_session_with_requests_in_flight(void)
+static void an_ended_session_drops_its_completions(void)
 {
     struct aiod_submission records[BATCH];
 
@@ -494,11 +497,11 @@ static void the_end_of_a_session_with_requests_in_flight(void)
         }
         completion_count = 0;
         end();
-        CHECK(completion_count == 0); /* delivered to nobody */
+        CHECK(completion_count == 0); /* not delivered */
     }
 }
 
-static void draining(void)
+static void a_draining_core_refuses_requests(void)
 {
     struct aiod_submission records[1];
 
@@ -510,7 +513,7 @@ static void draining(void)
     end();
 }
 
-static void handles_run_out_and_come_back(void)
+static void handle_numbers_are_limited_and_not_reused(void)
 {
     int64_t numbers[3];
 
@@ -525,13 +528,13 @@ static void handles_run_out_and_come_back(void)
         turn();
     }
     numbers[0] = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &both, NULL);
-    CHECK(numbers[0] > 0 && numbers[0] != numbers[1]); /* the place is used again, the number is not */
+    CHECK(numbers[0] > 0 && numbers[0] != numbers[1]); /* the slot is reused, the number is not */
     CHECK(aiod_handle_find(session, (uint32_t)numbers[1]) == NULL);
     end();
 }
 
-/* A handle is asked once whether it knows reads that never block. */
-static void reads_that_cannot_be_tried(void)
+/* Each handle is tested once for reads that do not block. */
+static void unsupported_inline_reads_are_tried_once(void)
 {
     begin(65536);
     CHECK(dup2(memfd_create("no RWF_NOWAIT", MFD_CLOEXEC), fd) == fd && pwrite(fd, "0123456789", 10, 0) == 10);
@@ -549,18 +552,18 @@ int main(void)
     faults_install();
     reads(0);
     reads(65536);
-    writes_and_flushes();
-    refusals_one_by_one();
-    above_the_credit();
-    malformed_batches();
-    a_failed_flush_stays_failed();
-    the_first_descriptor_stays();
-    a_payload_in_several_frames();
-    a_copy_keeps_both_handles();
-    close_waits_for_what_is_in_flight();
-    the_end_of_a_session_with_requests_in_flight();
-    draining();
-    handles_run_out_and_come_back();
-    reads_that_cannot_be_tried();
+    writes_and_flushes_complete();
+    invalid_records_are_refused_singly();
+    records_over_the_credit_are_refused();
+    malformed_batches_are_not_executed();
+    a_failed_flush_is_permanent();
+    flushes_keep_the_first_descriptor();
+    a_payload_can_span_frames();
+    a_copy_keeps_both_handles_open();
+    close_waits_for_requests_in_flight();
+    an_ended_session_drops_its_completions();
+    a_draining_core_refuses_requests();
+    handle_numbers_are_limited_and_not_reused();
+    unsupported_inline_reads_are_tried_once();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* What the spawner tells of itself: why workers were created, how long a chain grew, how long the owed took to come. */
+/* The spawner's statistics: the cause of each creation, the longest chain, and the time from decision to start. */
 #include "check.h"
 
 #include "pool/spawner.h"
@@ -22,7 +22,7 @@ static bool three_there(const struct aiod_pool_stats *stats)
     return stats->threads_created == 3 && stats->idle_threads == 3 && stats->waking_threads == 0;
 }
 
-static void min_then_burst(void)
+static void causes_of_creations_are_counted(void)
 {
     enum {
         COUNT = 12
@@ -47,8 +47,8 @@ static void min_then_burst(void)
     end_pool(pool);
 }
 
-/* A newborn that may create one only makes a chain; its length is told. */
-static void a_row_of_newborns(void)
+/* With a fan-out of one the new workers form a chain, whose length is reported. */
+static void the_longest_chain_is_counted(void)
 {
     struct aiod_pool *pool = make_pool(2, 0, 10000);
     struct job jobs[2] = {0};
@@ -57,7 +57,7 @@ static void a_row_of_newborns(void)
     submit_jobs(pool, jobs, 1, &gate);
     loop_until_waiting(pool, &gate, 1);
     CHECK(check_invariants(pool).longest_chain == 1);
-    submit_jobs(pool, jobs + 1, 1, &gate); /* by the main loop again: no longer chain */
+    submit_jobs(pool, jobs + 1, 1, &gate); /* created by the main loop: no longer chain */
     loop_until_waiting(pool, &gate, 2);
     CHECK(check_invariants(pool).longest_chain == 1 && latencies(pool) == 2);
     gate_open(&gate);
@@ -65,7 +65,7 @@ static void a_row_of_newborns(void)
     end_pool(pool);
 }
 
-static void a_retry(void)
+static void retries_are_counted(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 10000);
     struct job jobs[4] = {0};
@@ -89,8 +89,8 @@ static void a_retry(void)
 int main(void)
 {
     faults_install();
-    min_then_burst();
-    a_row_of_newborns();
-    a_retry();
+    causes_of_creations_are_counted();
+    the_longest_chain_is_counted();
+    retries_are_counted();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* Everything at once, at random: submitters, cancels, deadlines, resizing, failing creations, workers that leave. */
+/* Everything at once, at random: submitters, cancellations, deadlines, resizes, failing creations, exiting workers. */
 #include "check.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@ enum {
     BATCH_MAX = 12
 };
 
-/* ---- chance: xorshift, from a seed that a failure shows --------------------------------------------------------------- */
+/* ---- randomness: xorshift, from a seed that a failure prints ----------------------------------------------------- */
 
 static uint32_t below(uint64_t *state, uint32_t limit)
 {
@@ -22,7 +22,7 @@ static uint32_t below(uint64_t *state, uint32_t limit)
     return (uint32_t)(*state >> 32) % limit;
 }
 
-/* ---- submitters -------------------------------------------------------------------------------------------------------- */
+/* ---- submitters -------------------------------------------------------------------------------------------------- */
 
 struct submitter {
     struct aiod_pool *pool;
@@ -68,21 +68,21 @@ static void *submit_at_random(void *argument)
             aiod_pool_cancel(submitter->pool,
                              &submitter->jobs[below(&submitter->chance, (uint32_t)(i + count))].request);
         }
-        if (below(&submitter->chance, 3) == 0) { /* so that workers fall asleep */
+        if (below(&submitter->chance, 3) == 0) { /* let workers fall asleep */
             wait_until_reaped(&submitter->jobs[i + count - 1]);
         }
     }
     return NULL;
 }
 
-/* ---- the watcher -------------------------------------------------------------------------------------------------------- */
+/* ---- the observer ------------------------------------------------------------------------------------------------ */
 
 struct watch {
     struct aiod_pool *pool;
     _Atomic bool over;
 };
 
-/* Looks at the pool all the time, also between two moves of the others. */
+/* Checks the invariants all the time, also between two steps of the other threads. */
 static void *watch_invariants(void *argument)
 {
     struct watch *watch = argument;
@@ -94,7 +94,7 @@ static void *watch_invariants(void *argument)
     return NULL;
 }
 
-/* ---- the main loop's part ---------------------------------------------------------------------------------------------- */
+/* ---- the main loop ----------------------------------------------------------------------------------------------- */
 
 static void disturb(struct aiod_pool *pool, uint64_t *chance)
 {
@@ -151,7 +151,7 @@ static void weather(struct aiod_pool *pool, uint64_t *chance)
         loop_once(pool, (int)below(chance, 2));
         check_invariants(pool);
         if (below(chance, 4) == 0) {
-            aiod_pool_tick(pool); /* wanted or not */
+            aiod_pool_tick(pool); /* needed or not */
         }
     }
 }
@@ -189,7 +189,7 @@ static void storm(uint64_t seed)
     end_pool(pool);
 }
 
-/* A seed as the argument: that storm alone. */
+/* With a seed as the argument: that storm only. */
 int main(int argc, char **argv)
 {
     uint64_t seed = aiod_now_ns() | 1;

@@ -1,8 +1,9 @@
 /*
- * Bursts by the hundred thousand: small ones into pools whose workers come and go within milliseconds, with limits that
- * change, creations that fail at each link of a chain in turn, and pools that are stopped and made anew in the midst.
+ * Hundreds of thousands of small bursts into pools whose workers exit and are created within milliseconds, with
+ * changing limits, creations that fail at each link of a chain in turn, and pools that are stopped and replaced in
+ * between.
  *
- * BURSTS of them, or as many as SECONDS allow, whichever comes first; both can be given as arguments, with a seed.
+ * BURSTS bursts, or as many as fit into SECONDS; the arguments are bursts, seconds and a seed.
  */
 #include "check.h"
 
@@ -11,14 +12,14 @@
 
 enum {
     SUBMITTERS = 2,
-    LANES = 4, /* bursts that one submitter may have under way */
+    LANES = 4, /* bursts that a submitter may have in flight */
     BURST_MAX = 8,
     LINKS_MAX = 12,
     BURSTS = 200000,
     SECONDS = 12
 };
 
-/* ---- chance: xorshift --------------------------------------------------------------------------------------------------- */
+/* ---- randomness: xorshift ---------------------------------------------------------------------------------------- */
 
 static uint32_t below(uint64_t *state, uint32_t limit)
 {
@@ -28,12 +29,12 @@ static uint32_t below(uint64_t *state, uint32_t limit)
     return (uint32_t)(*state >> 32) % limit;
 }
 
-/* ---- the pool of the moment ---------------------------------------------------------------------------------------------- */
+/* ---- the current pool -------------------------------------------------------------------------------------------- */
 
 static pthread_rwlock_t pool_lock = PTHREAD_RWLOCK_INITIALIZER; /* held for reading while submitting */
 static struct aiod_pool *pool;
 static _Atomic bool over;
-static _Atomic unsigned finished; /* submitters */
+static _Atomic unsigned finished; /* submitters that have finished */
 static _Atomic size_t bursts;
 static _Atomic size_t requests;
 
@@ -52,7 +53,7 @@ static bool lane_is_free(const struct lane *lane)
     return true;
 }
 
-/* Each burst has ended, each request of it once: carried out, or cancelled by a stop, or without any thread. */
+/* Each request of a burst has ended once: executed, cancelled by a stop, or failed without any thread. */
 static void check_lane(const struct lane *lane)
 {
     for (size_t i = 0; i < lane->count; i++) {
@@ -95,7 +96,7 @@ static void *submit_for_ever(void *argument)
 
         wait_for_lane(lane);
         submit_burst(lane, &chance);
-        if (below(&chance, 64) == 0) { /* long enough for workers to go home */
+        if (below(&chance, 64) == 0) { /* long enough for workers to exit */
             usleep(1500);
         }
     }
@@ -107,7 +108,7 @@ static void *submit_for_ever(void *argument)
     return NULL;
 }
 
-/* ---- the main loop ------------------------------------------------------------------------------------------------------- */
+/* ---- the main loop ----------------------------------------------------------------------------------------------- */
 
 static void make_another(uint64_t *chance)
 {
@@ -118,7 +119,7 @@ static void make_another(uint64_t *chance)
     reaped_total = so_far;
 }
 
-/* With whatever is queued and at work; then another. */
+/* Stop the pool with its queued and active requests; then create another. */
 static void stop_in_the_midst(uint64_t *chance)
 {
     pthread_rwlock_wrlock(&pool_lock);

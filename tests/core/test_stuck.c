@@ -1,4 +1,4 @@
-/* Workers that are stuck with their request are replaced, up to a limit, and go when they are not any more. */
+/* Stuck workers are replaced up to a limit, and surplus workers exit when they are not stuck any more. */
 #include "check.h"
 
 #include "pool/fair_queue.h"
@@ -9,7 +9,7 @@ enum {
     STUCK = 2,
 };
 
-static const uint64_t at_once_ns = 1; /* so that whatever has been begun is slow */
+static const uint64_t at_once_ns = 1; /* every request that was started is slow */
 
 static struct gate gate;
 static struct job hanging[8];
@@ -78,7 +78,7 @@ static void let_go(struct aiod_pool *pool, size_t reaped)
     end_pool(pool);
 }
 
-static void others_go_on(void)
+static void stuck_workers_are_replaced(void)
 {
     struct aiod_pool *pool = hang(STUCK, 16);
     struct seen seen;
@@ -86,7 +86,7 @@ static void others_go_on(void)
     submit_jobs(pool, &other, 1, NULL);
     loop_once(pool, 0);
     CHECK(check_invariants(pool).queued == 1 && check_invariants(pool).cur_threads == MAX);
-    CHECK(check_invariants(pool).stuck_threads == 0); /* nobody has looked yet */
+    CHECK(check_invariants(pool).stuck_threads == 0); /* no search was made yet */
 
     seen = find_slow(pool, 64);
     CHECK(seen.count == STUCK && seen.requests[0] == &hanging[0].request && seen.requests[1] == &hanging[1].request);
@@ -96,14 +96,14 @@ static void others_go_on(void)
     CHECK(other.runs == 1);
     CHECK(check_invariants(pool).cur_threads == MAX + 1 && check_invariants(pool).max_threads == MAX);
 
-    CHECK(find_slow(pool, 64).count == 0); /* each is told once */
+    CHECK(find_slow(pool, 64).count == 0); /* each request is reported once */
     CHECK(look(pool).count == STUCK);
     let_go(pool, STUCK + 1);
     CHECK(hanging[0].runs == 1 && hanging[1].runs == 1);
 }
 
-/* What there was no room for is told with the next look. */
-static void a_few_at_a_time(void)
+/* Requests that did not fit are reported by the next search. */
+static void unreported_requests_come_with_the_next_search(void)
 {
     struct aiod_pool *pool = hang(STUCK, 16);
 
@@ -113,7 +113,7 @@ static void a_few_at_a_time(void)
     let_go(pool, STUCK);
 }
 
-static void only_so_many_are_replaced(void)
+static void replacements_are_limited(void)
 {
     struct aiod_pool *pool = hang(8, 3);
 
@@ -124,14 +124,14 @@ static void only_so_many_are_replaced(void)
     }
     CHECK(check_invariants(pool).cur_threads == MAX + 3 && check_invariants(pool).queued == 3);
     CHECK(check_invariants(pool).stuck_threads == MAX + 3);
-    aiod_pool_watch(pool, 0, 0); /* and live: no more than max_threads again */
+    aiod_pool_watch(pool, 0, 0); /* takes effect at once: max_threads again */
     gate_open(&gate);
     loop_until_reaped(pool, 8);
     loop_until_stats(pool, as_many_as_max);
     end_pool(pool);
 }
 
-static void never(void)
+static void no_request_is_slow_without_a_limit(void)
 {
     struct aiod_pool *pool = hang(STUCK, 16);
 
@@ -142,8 +142,8 @@ static void never(void)
     let_go(pool, STUCK);
 }
 
-/* Not yet: a request that is young, and one that waits in the queue however long. */
-static void not_yet(void)
+/* Not slow: a young request, and one that waits in the queue, however long. */
+static void young_and_queued_requests_are_not_slow(void)
 {
     struct aiod_pool *pool = hang(STUCK + 1, 16);
 
@@ -154,8 +154,8 @@ static void not_yet(void)
     let_go(pool, STUCK + 1);
 }
 
-/* The limits change while workers are stuck: what they add stays. */
-static void with_a_resize(void)
+/* The limits change while workers are stuck: their replacements stay. */
+static void replacements_survive_a_resize(void)
 {
     struct aiod_pool *pool = hang(STUCK, 16);
 
@@ -164,12 +164,12 @@ static void with_a_resize(void)
     submit_jobs(pool, &other, 1, NULL);
     loop_until_reaped(pool, 1);
     CHECK(check_invariants(pool).cur_threads == 3);
-    CHECK(aiod_pool_resize(pool, AIOD_THREADS_MAX, 0) == 0); /* beyond which there is no place */
+    CHECK(aiod_pool_resize(pool, AIOD_THREADS_MAX, 0) == 0); /* beyond which there are no slots */
     CHECK(aiod_pool_resize(pool, MAX, 0) == 0);
     let_go(pool, STUCK + 1);
 }
 
-/* ---- flows -------------------------------------------------------------------------------------------------------------- */
+/* ---- flows ------------------------------------------------------------------------------------------------------- */
 
 static int64_t run(struct aiod_request *request)
 {
@@ -187,8 +187,8 @@ static void submit_of(struct aiod_pool *pool, struct job *job, struct aiod_flow 
     aiod_pool_submit(pool, &job->request, 1);
 }
 
-/* Two flows ask, so each may have one request in service, and those hang: what they ask for next waits no longer for that. */
-static void a_flow_goes_on(void)
+/* Two flows may have one active request each, which is slow: their next requests do not wait for it any more. */
+static void slow_requests_do_not_hold_back_their_flow(void)
 {
     struct aiod_pool *pool = make_pool(8, 0, 3600000);
     struct aiod_flow one = {0}, another = {0};
@@ -205,15 +205,18 @@ static void a_flow_goes_on(void)
     CHECK(check_invariants(pool).queued == 1);
     CHECK(find_slow(pool, 64).count == 2);
     loop_until_reaped(pool, 1);
-    CHECK(one.active == 0 && another.active == 0); /* no worker uses them at this moment */
+    CHECK(one.active == 0 && another.active == 0); /* no worker changes them at this moment */
     gate_open(&gate);
     loop_until_reaped(pool, 3);
     end_pool(pool);
     CHECK(one.active == 0 && another.active == 0);
 }
 
-/* More of an export hangs than may: the rest of it waits, by whatever session, and the others have the workers that replace those. */
-static void an_export_leaves_workers(void)
+/*
+ * An export has reached its limit of slow requests: its other requests wait, in any session, and other exports get the
+ * replacements.
+ */
+static void an_export_that_hangs_leaves_workers(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 3600000);
     struct aiod_rate *export = aiod_rate_create();
@@ -234,7 +237,7 @@ static void an_export_leaves_workers(void)
     CHECK(find_slow(pool, 64).count == 4 && export->slow == 4);
     submit_of(pool, &other, &healthy, NULL);
     loop_until_reaped(pool, 1);
-    aiod_pool_get_stats(pool, &stats); /* some are queued beside idle workers */
+    aiod_pool_get_stats(pool, &stats); /* some are queued while workers are idle */
     CHECK(other.reaps == 1 && stats.queued == 2);
     gate_open(&gate);
     loop_until_reaped(pool, 7);
@@ -243,8 +246,8 @@ static void an_export_leaves_workers(void)
     aiod_rate_unref(export);
 }
 
-/* Opens, names and closes of an export hang as its I/O does, and count with it. */
-static void opens_of_an_export_leave_workers(void)
+/* Opens, directory operations and closes of an export can be slow like its I/O, and count with it. */
+static void opens_of_an_export_that_hangs_leave_workers(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 3600000);
     struct aiod_rate *export = aiod_rate_create();
@@ -276,8 +279,10 @@ static void opens_of_an_export_leave_workers(void)
     aiod_rate_unref(another);
 }
 
-/* They do not compete with I/O: beside them a session alone may have as much in service as it asks for, and no rate is charged. */
-static void opens_neither_compete_nor_pay(void)
+/*
+ * They do not compete with I/O: a session beside them may have any number of active requests, and no rate is charged.
+ */
+static void opens_are_not_counted_or_charged(void)
 {
     const struct aiod_rate_limits one_an_hour = {.per_second = 1, .burst_ns = 1};
     struct aiod_pool *pool = make_pool(8, 0, 3600000);
@@ -301,14 +306,14 @@ static void opens_neither_compete_nor_pay(void)
     aiod_rate_unref(export);
 }
 
-/* ---- flushes: parked, and carried out by others --------------------------------------------------------------------------- */
+/* ---- flushes: parked, and carried out by another worker ---------------------------------------------------------- */
 
 enum {
     FLUSHERS = 5
 };
 
 static struct aiod_flushes flushes;
-static struct gate disk[2]; /* the first flush waits at one, the next at the other */
+static struct gate disk[2]; /* the first flush waits at one gate, the next at the other */
 static _Atomic unsigned syncs;
 
 static int slow_fdatasync(int fd)
@@ -338,8 +343,10 @@ static size_t count_held(const struct seen *seen)
     return count;
 }
 
-/* Who waits for another's flush holds no thread; who flushes for all has a turn of its own for each batch. */
-static void flushes_hold_one_worker(void)
+/*
+ * A flush that waits for another one holds no thread; the worker that flushes for all starts a new turn for each batch.
+ */
+static void parked_flushes_hold_one_worker(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 3600000);
     static struct aiod_os os;
@@ -372,7 +379,7 @@ static void flushes_hold_one_worker(void)
     CHECK(check_invariants(pool).stuck_threads == 0);
     seen = look(pool);
     CHECK(seen.count == FLUSHERS - 1 && count_held(&seen) == FLUSHERS - 1);
-    CHECK(find_slow(pool, 64).count == 0); /* told of already */
+    CHECK(find_slow(pool, 64).count == 0); /* reported before */
     CHECK(check_invariants(pool).stuck_threads == 1);
     gate_open(&disk[1]);
     loop_until_reaped(pool, FLUSHERS);
@@ -381,15 +388,15 @@ static void flushes_hold_one_worker(void)
     aiod_os = before;
 }
 
-/* ---- at random ------------------------------------------------------------------------------------------------------------ */
+/* ---- at random --------------------------------------------------------------------------------------------------- */
 
 static bool nobody_is_stuck(const struct aiod_pool_stats *stats)
 {
     return stats->stuck_threads == 0 && stats->cur_threads <= MAX;
 }
 
-/* Requests come and go while the main loop looks, counts, and changes its mind. */
-static void under_load(void)
+/* Requests start and end while the main loop searches, counts and changes the limits. */
+static void searches_are_safe_under_load(void)
 {
     enum {
         COUNT = 4000
@@ -421,17 +428,17 @@ static void under_load(void)
 int main(void)
 {
     faults_install();
-    others_go_on();
-    a_few_at_a_time();
-    only_so_many_are_replaced();
-    never();
-    not_yet();
-    with_a_resize();
-    a_flow_goes_on();
-    an_export_leaves_workers();
-    opens_of_an_export_leave_workers();
-    opens_neither_compete_nor_pay();
-    flushes_hold_one_worker();
-    under_load();
+    stuck_workers_are_replaced();
+    unreported_requests_come_with_the_next_search();
+    replacements_are_limited();
+    no_request_is_slow_without_a_limit();
+    young_and_queued_requests_are_not_slow();
+    replacements_survive_a_resize();
+    slow_requests_do_not_hold_back_their_flow();
+    an_export_that_hangs_leaves_workers();
+    opens_of_an_export_that_hangs_leave_workers();
+    opens_are_not_counted_or_charged();
+    parked_flushes_hold_one_worker();
+    searches_are_safe_under_load();
     return 0;
 }

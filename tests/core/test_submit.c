@@ -1,7 +1,7 @@
-/* Requests of every number reach a worker, and come back, each once. After QEMU's tests/unit/test-thread-pool.c. */
+/* Any number of requests reach a worker, and complete exactly once. After QEMU's tests/unit/test-thread-pool.c. */
 #include "check.h"
 
-static void one_submit(void)
+static void one_request_completes(void)
 {
     struct aiod_pool *pool = make_pool(4, 0, 10000);
     struct job job = {0};
@@ -15,7 +15,7 @@ static void one_submit(void)
     end_pool(pool);
 }
 
-static void many_more_requests_than_threads(void)
+static void more_requests_than_workers_complete(void)
 {
     enum {
         COUNT = 10000
@@ -57,7 +57,7 @@ static void *submit_in_thread(void *argument)
     return NULL;
 }
 
-static void several_submitters(void)
+static void several_submitters_share_the_pool(void)
 {
     struct aiod_pool *pool = make_pool(16, 0, 10000);
     struct submitter submitters[SUBMITTERS];
@@ -80,7 +80,7 @@ static void several_submitters(void)
     end_pool(pool);
 }
 
-static void in_order_with_one_worker(void)
+static void one_worker_keeps_the_order(void)
 {
     enum {
         COUNT = 50
@@ -100,9 +100,9 @@ static void in_order_with_one_worker(void)
 int main(void)
 {
     faults_install();
-    one_submit();
-    many_more_requests_than_threads();
-    several_submitters();
-    in_order_with_one_worker();
+    one_request_completes();
+    more_requests_than_workers_complete();
+    several_submitters_share_the_pool();
+    one_worker_keeps_the_order();
     return 0;
 }

@@ -1,4 +1,4 @@
-/* EINTR, short transfers, the end of the file, errors half-way: one file owns them all. */
+/* EINTR, short transfers, the end of the file, and errors half-way, which worker_io.c handles for all. */
 #include "check.h"
 
 #include <errno.h>
@@ -25,7 +25,7 @@ static int64_t write_whole(int fd, char *bytes, uint64_t length, uint64_t offset
     return aiod_io_write(fd, &whole, 1, offset, 0, &written);
 }
 
-static void interrupted_and_short_transfers_go_on(int fd)
+static void interrupted_and_short_transfers_continue(int fd)
 {
     faults.interrupts = 3;
     faults.transfer_max = 7;
@@ -39,7 +39,7 @@ static void interrupted_and_short_transfers_go_on(int fd)
     faults_reset();
 }
 
-static void the_end_of_the_file(int fd)
+static void a_read_ends_at_the_end_of_the_file(int fd)
 {
     CHECK(aiod_io_read(fd, back, 2 * SIZE, 100, 0) == SIZE);
     CHECK(aiod_io_read(fd, back, SIZE, 100 + SIZE - 1, 0) == 1);
@@ -48,7 +48,7 @@ static void the_end_of_the_file(int fd)
     CHECK(aiod_io_size(fd) == 100 + SIZE);
 }
 
-static void a_part_is_there_already(int fd)
+static void a_read_continues_after_the_first_bytes(int fd)
 {
     memset(back, 'x', sizeof(back));
     CHECK(aiod_io_read(fd, back, SIZE, 100, 4000) == SIZE);
@@ -56,7 +56,7 @@ static void a_part_is_there_already(int fd)
     CHECK(memcmp(back + 4000, data + 4000, SIZE - 4000) == 0);
 }
 
-static void errors_half_way(int fd)
+static void an_error_reports_the_bytes_written(int fd)
 {
     faults.error = EIO;
     faults.error_after = 5000;
@@ -65,12 +65,12 @@ static void errors_half_way(int fd)
     CHECK(aiod_io_read(fd, back, SIZE, 100, 0) == -EIO);
     faults_reset();
     faults.flush_error = EIO;
-    CHECK(aiod_io_flush(fd) == -EIO); /* once is enough: tried again, the kernel would say that all is well */
+    CHECK(aiod_io_flush(fd) == -EIO); /* the kernel reports it once: a retry would succeed */
     CHECK(faults.flush_error == 0 && aiod_io_flush(fd) == 0);
 }
 
-/* A write that carries nothing is no progress: an error, not an endless loop. */
-static void empty_writes(int fd)
+/* A write of nothing is no progress: an error, not an endless loop. */
+static void a_write_of_nothing_is_an_error(int fd)
 {
     faults.empty_writes = 1;
     CHECK(write_whole(fd, data, SIZE, 0) == -ENOSPC && written == 0);
@@ -79,7 +79,7 @@ static void empty_writes(int fd)
     faults_reset();
 }
 
-static void errors_of_the_kernel(void)
+static void errors_of_the_kernel_are_returned(void)
 {
     int fd = open("/dev/full", O_RDWR);
 
@@ -92,7 +92,7 @@ static void errors_of_the_kernel(void)
     CHECK(aiod_io_size(-1) == -EBADF);
 }
 
-static void without_blocking(int fd)
+static void nowait_reads_return_cached_bytes(int fd)
 {
     bool never = false;
     uint64_t got;
@@ -104,13 +104,13 @@ static void without_blocking(int fd)
     faults_reset();
     never = false;
     CHECK(aiod_io_read_nowait(fd, back, SIZE, 1000000, &never) == 0); /* the end of the file */
-    got = aiod_io_read_nowait(fd, back, SIZE, 100, &never);           /* as much as is cached, and right */
+    got = aiod_io_read_nowait(fd, back, SIZE, 100, &never);           /* as much as is cached, with the right bytes */
     CHECK(got <= SIZE && memcmp(back, data, got) == 0 && !never);
 }
 
-/* ---- several parts ------------------------------------------------------------------------------------------------------ */
+/* ---- several parts ----------------------------------------------------------------------------------------------- */
 
-/* `data` in `count` parts of which some are empty. */
+/* Split `data` into `count` parts, some of them empty. */
 static void part(struct iovec *parts, size_t count)
 {
     size_t at = 0;
@@ -123,7 +123,7 @@ static void part(struct iovec *parts, size_t count)
     }
 }
 
-static void gathered(void)
+static void vectors_are_written_in_order(void)
 {
     static struct iovec parts[2 * IOV_MAX + 5];
     const size_t counts[] = {1, 2, 5, IOV_MAX, IOV_MAX + 1, 2 * IOV_MAX + 5};
@@ -142,7 +142,7 @@ static void gathered(void)
     }
 }
 
-/* ---- appending ---------------------------------------------------------------------------------------------------------- */
+/* ---- appending --------------------------------------------------------------------------------------------------- */
 
 static int64_t append(int fd)
 {
@@ -152,12 +152,12 @@ static int64_t append(int fd)
     return aiod_io_append(fd, parts, 5, &written);
 }
 
-static void appended_in_one_piece(void)
+static void an_append_returns_its_offset(void)
 {
     int fd = scratch_file(0);
 
     CHECK(append(fd) == 0 && written == SIZE);
-    CHECK(lseek(fd, 5, SEEK_SET) == 5); /* wherever the position was left */
+    CHECK(lseek(fd, 5, SEEK_SET) == 5); /* wherever the file position is */
     faults.interrupts = 2;
     faults.transfer_max = 999;
     CHECK(append(fd) == SIZE && written == SIZE);
@@ -169,7 +169,7 @@ static void appended_in_one_piece(void)
     close(fd);
 }
 
-static void appending_fails(void)
+static void failed_appends_are_reported(void)
 {
     int fd = scratch_file(0);
 
@@ -182,7 +182,7 @@ static void appending_fails(void)
     close(fd);
 }
 
-/* A disk that takes 4000 bytes, and then somebody outside the daemon appends. */
+/* A disk that accepts 4000 bytes; then another process appends. */
 static ssize_t pushed_in_between(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
     static bool pushed;
@@ -198,7 +198,7 @@ static ssize_t pushed_in_between(int fd, const struct iovec *iov, int count, off
     return put;
 }
 
-static void somebody_else_in_between(void)
+static void an_interleaved_append_is_an_error(void)
 {
     const struct aiod_os *usual = aiod_os;
     struct aiod_os os = *aiod_os;
@@ -222,17 +222,17 @@ int main(void)
         data[i] = (char)(i * 31 >> 3);
     }
     fd = scratch_file(0);
-    interrupted_and_short_transfers_go_on(fd);
-    the_end_of_the_file(fd);
-    a_part_is_there_already(fd);
-    without_blocking(fd);
-    errors_half_way(fd);
-    empty_writes(fd);
-    errors_of_the_kernel();
+    interrupted_and_short_transfers_continue(fd);
+    a_read_ends_at_the_end_of_the_file(fd);
+    a_read_continues_after_the_first_bytes(fd);
+    nowait_reads_return_cached_bytes(fd);
+    an_error_reports_the_bytes_written(fd);
+    a_write_of_nothing_is_an_error(fd);
+    errors_of_the_kernel_are_returned();
     close(fd);
-    gathered();
-    appended_in_one_piece();
-    appending_fails();
-    somebody_else_in_between();
+    vectors_are_written_in_order();
+    an_append_returns_its_offset();
+    failed_appends_are_reported();
+    an_interleaved_append_is_an_error();
     return 0;
 }

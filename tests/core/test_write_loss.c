@@ -1,4 +1,4 @@
-/* What one handle has written may be lost: each one that was there is told, once. */
+/* A possible loss of writes is reported once to each handle that was open. */
 #include "check.h"
 
 #include <string.h>
@@ -24,7 +24,7 @@ static void enter(int i, enum aiod_handle_origin origin)
     aiod_write_loss_add_handle(&loss, &handles[i], origin);
 }
 
-/* A letter for each handle: s: its next flush fails. */
+/* One letter per handle; s: its next flush fails. */
 static void check(const char *wanted)
 {
     for (int i = 0; i < HANDLES && wanted[i] != '\0'; i++) {
@@ -32,7 +32,7 @@ static void check(const char *wanted)
     }
 }
 
-static void nobody_is_told_of_nothing(void)
+static void without_a_loss_no_flush_fails(void)
 {
     begin();
     enter(0, AIOD_HANDLE_NEW);
@@ -40,10 +40,10 @@ static void nobody_is_told_of_nothing(void)
     check("..");
     CHECK(!aiod_write_loss_report(&loss, &handles[0]) && !aiod_write_loss_report(&loss, &handles[1]));
     enter(2, AIOD_HANDLE_SUSPECT);
-    check("sss"); /* to have flushed before does not help */
+    check("sss"); /* an earlier flush makes no difference */
 }
 
-static void each_that_was_there_is_told_once(void)
+static void each_resumed_handle_fails_once(void)
 {
     begin();
     enter(0, AIOD_HANDLE_RESUMED);
@@ -59,7 +59,7 @@ static void each_that_was_there_is_told_once(void)
     check("...");
 }
 
-static void a_new_one_is_told_only_where_nobody_was(void)
+static void a_new_handle_fails_only_before_the_first_report(void)
 {
     begin();
     enter(0, AIOD_HANDLE_SUSPECT);
@@ -72,8 +72,8 @@ static void a_new_one_is_told_only_where_nobody_was(void)
 
 int main(void)
 {
-    nobody_is_told_of_nothing();
-    each_that_was_there_is_told_once();
-    a_new_one_is_told_only_where_nobody_was();
+    without_a_loss_no_flush_fails();
+    each_resumed_handle_fails_once();
+    a_new_handle_fails_only_before_the_first_report();
     return 0;
 }
