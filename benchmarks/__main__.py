@@ -45,7 +45,7 @@ def show(result: dict[str, Any]) -> None:
             rate = value["rate"]
             table.add_row(name, f"{rate:,.0f}", f"{rate * block / 2**20:,.0f}", p50, f"{value['rate_spread']:.0%}")
         console.print(table)
-    ratios = Table("ratio", "measured", "to reach", title="aiod beside the others")
+    ratios = Table("ratio", "measured", "goal", title="aiod beside its peers")
     for sentence, measured, bound in targets(result["scenarios"]):
         ratios.add_row(sentence, f"{measured:.2f}", bound)
     console.print(ratios)
@@ -56,7 +56,7 @@ def show(result: dict[str, Any]) -> None:
     )
     if result["thrown_away"]:
         console.print(
-            f"{result['thrown_away']} rounds were thrown away: their file was not in the page cache afterwards"
+            f"{result['thrown_away']} rounds were discarded: their file was not in the page cache at the end"
         )
 
 

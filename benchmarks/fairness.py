@@ -112,7 +112,7 @@ def main(rounds: int, seconds: float, directory: str, output: Path | None) -> No
         unfair = stack.enter_context(own_daemon(sockets[1], data, direct + LIMITS_OFF))
         measured = [measure(fair, unfair, seconds) for _ in range(rounds)]
     medians = {name: statistics.median(each[name] for each in measured) for name in measured[0]}
-    table = Table("", "median", "to reach", title=f"{rounds} rounds of {seconds:g} s")
+    table = Table("", "median", "goal", title=f"{rounds} rounds of {seconds:g} s")
     wanted = {"p99 / p99 alone": f"<= {P99_MAX:g}", "flooder's share of its own": f">= {FLOOD_MIN:g}"}
     for name, value in medians.items():
         table.add_row(name, f"{value:,.2f}" if value < 100 else f"{value:,.0f}", wanted.get(name, ""))

@@ -80,7 +80,7 @@ def main(seconds: float, directory: str, output: Path | None) -> None:
     for name, found in figures.items():
         limited = not name.endswith("not limited")
         table.add_row(name, f"{found:,.1f}", f"{abs(found / IOPS - 1):.2%}" if limited else "")
-    console.print(table, f"to reach: off by {OFF_MAX_PERCENT:g} % at most", sep="\n")
+    console.print(table, f"goal: off by {OFF_MAX_PERCENT:g} % at most", sep="\n")
     machine = {"cpus": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()}
     path = output or Path(__file__).parent / "results" / f"rates-{time.strftime('%Y%m%d-%H%M%S')}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 /*
- * pairs.c - pairs of a 4 KiB write and a flush by the core alone: pairs POLICY TASKS SECONDS FILE prints how many per second.
+ * pairs.c - pairs of a 4 KiB write and a flush by the core alone: pairs POLICY TASKS SECONDS FILE prints pairs per second.
  *
- * POLICY   group   the file's flushes as the product has them (core/ops/flush.c)
+ * POLICY   group   group commit, as in the product (core/ops/flush.c)
  *          own     each flush is its own fdatasync(), at once with the others
  *
  * Each task writes its own block, and has one request at a time. The main loop is the engine's, without Python and wire.
@@ -55,7 +55,7 @@ static void submit(struct task *task)
     aiod_pool_submit(pool, &task->request, 1);
 }
 
-/* Pairs completed until `end_ns`; then what is in flight is left to the end of the process. */
+/* Count pairs completed until `end_ns`. Requests in flight then are abandoned: the process ends. */
 static uint64_t serve(uint64_t end_ns)
 {
     uint64_t pairs = 0;
@@ -116,5 +116,5 @@ int main(int argc, char **argv)
     }
     printf("%.0f\n", (double)serve(began_ns + (uint64_t)(seconds * 1e9)) / seconds);
     fflush(stdout);
-    _exit(0); /* workers may be in a flush still */
+    _exit(0); /* workers may still be in a flush */
 }

@@ -39,7 +39,7 @@ class Done:
     def measured(self, server: Cost | None) -> Measured:
         """The results with the server's cost. RuntimeError if no operation was done."""
         if not self.operations:
-            raise RuntimeError("not one operation was done in time")
+            raise RuntimeError("no operation completed in time")
         p50, p99, p999 = percentiles_us(self.latency, _SHARES) or (None, None, None)
         return Measured(
             rate=self.rate,

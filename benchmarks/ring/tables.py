@@ -32,7 +32,7 @@ def show(console: Console, result: dict[str, Any]) -> None:
         console.print(_scenario(title, SCENARIOS[key], contenders))
     console.print(_ratios(result["ratios"]))
     for who, turns in result["thrown_away"].items():
-        console.print(f"{who}: {turns} turns were thrown away and repeated: the page cache was not as it is to be")
+        console.print(f"{who}: {turns} turns were discarded and repeated: the page cache was not in the required state")
 
 
 def _scenario(title: str, scenario: Scenario, contenders: dict[str, dict[str, Any]]) -> Table:
@@ -60,7 +60,7 @@ def _scenario(title: str, scenario: Scenario, contenders: dict[str, dict[str, An
 def _ratios(ratios: list[dict[str, Any]]) -> Table:
     table = Table("scenario", "ratio", title="aiod beside the others")
     table.add_column("measured", justify="right")
-    table.add_column("to reach", justify="right")
+    table.add_column("goal", justify="right")
     table.add_column("")
     for ratio in ratios:
         measured = "[bold red]not available[/]" if ratio["measured"] is None else f"{ratio['measured']:.4g}"

@@ -87,7 +87,7 @@ class Turns:
                 if contender.page_cache.is_as_wanted():
                     return measured
             self.thrown_away[f"{contender.scenario}, {contender.name}"] += 1
-        raise RuntimeError(f"{TRIES} turns were thrown away: {contender.page_cache.complaint()}")
+        raise RuntimeError(f"{TRIES} turns were discarded: {contender.page_cache.complaint()}")
 
     def results(self) -> dict[str, dict[str, dict[str, Any]]]:
         """By scenario and contender: medians, or {"not_available": why}."""

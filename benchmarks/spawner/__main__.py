@@ -66,7 +66,7 @@ def show(result: dict[str, Any]) -> None:
     for name, value in result["moved"].items():
         moved.add_row(name, str(value["workers"]), str(value["astray"]))
     console.print(moved)
-    goals = Table("to reach", "measured", "bound", "")
+    goals = Table("goal", "measured", "bound", "")
     for sentence, measured, bound, reached in figures.targets(result["variants"]):
         goals.add_row(sentence, f"{measured:,.2f}", bound, "reached" if reached else "NOT REACHED")
     console.print(goals)

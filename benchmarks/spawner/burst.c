@@ -40,7 +40,7 @@ static struct options options = {.burst = 64, .service_us = 5000, .moved_to_cpu 
 static struct aiod_pool *pool;
 static struct aiod_request requests[BURST_MAX];
 
-/* The submitter's own. */
+/* Used by the submitter only. */
 static uint64_t submit_ns[BURST_MAX];
 static uint64_t longest_gap_ns;
 static uint64_t began_ns;
@@ -72,7 +72,7 @@ static void pin(int cpu)
     }
 }
 
-/* One turn of the submitter's own loop: how long since the last one? */
+/* One iteration of the submitter's loop: record the time since the last one. */
 static uint64_t turn(uint64_t last_ns)
 {
     uint64_t now_ns = aiod_now_ns();
@@ -83,7 +83,7 @@ static uint64_t turn(uint64_t last_ns)
     return now_ns;
 }
 
-/* A loop that must not stall, and in 64 of its turns has something to submit. */
+/* A loop that must not stall, and that submits a request in 64 of its iterations. */
 static void *submitter(void *unused)
 {
     uint64_t last_ns;
@@ -107,12 +107,12 @@ static void *submitter(void *unused)
     return NULL;
 }
 
-/* The main loop, as an engine has it: doorbell, completions, timer. Returns when the burst is done. */
+/* The main loop of an engine: doorbell, completions, timer. Returns when the burst is done. */
 static uint64_t serve(void)
 {
     struct pollfd fds[2] = {
         {.fd = aiod_pool_completion_fd(pool), .events = POLLIN},
-        {.fd = policy_doorbell_fd(pool), .events = POLLIN}, /* -1: somebody else answers it */
+        {.fd = policy_doorbell_fd(pool), .events = POLLIN}, /* -1: another thread answers it */
     };
     unsigned done = 0;
 
@@ -150,7 +150,7 @@ static void wait_for_min_threads(void)
     }
 }
 
-/* Workers that may run on the submitter's CPU only, and workers that may run elsewhere than the main loop. */
+/* Count workers confined to the submitter's CPU, and workers with other CPUs than the main loop's. */
 static void look_at_masks(unsigned *confined, unsigned *astray)
 {
     pid_t tids[AIOD_THREADS_MAX];

@@ -6,10 +6,10 @@
 
 #include <pthread.h>
 
-/* From now on, each time that `lock` is held counts. */
+/* Measure from now on how long `lock` is held each time. */
 void lock_watch_start(pthread_mutex_t *lock);
 
-/* The times so far (ns), comma-separated. */
+/* Print the times measured so far (ns), comma-separated. */
 void lock_watch_print(void);
 
 #endif

@@ -1,15 +1,15 @@
 /*
- * policy.h - what a policy under test brings beside its version of a core file.
+ * policy.h - the functions of a policy under test, beside its version of a core file.
  */
 #ifndef POLICY_H
 #define POLICY_H
 
 struct aiod_pool;
 
-/* On the main thread, once, before the burst. */
+/* Called once on the main thread, before the burst. */
 void policy_prepare(struct aiod_pool *pool);
 
-/* The descriptor that the main loop answers with aiod_pool_spawn(); -1: it does not. */
+/* The doorbell to which the main loop reacts with aiod_pool_spawn(); -1: none. */
 int policy_doorbell_fd(const struct aiod_pool *pool);
 
 #endif

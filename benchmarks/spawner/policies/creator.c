@@ -13,7 +13,7 @@ bool owe_for_chain(struct aiod_pool *pool);
 
 #include "policy.h"
 
-/* The creator alone sees the backlog: so it is rung whenever there begins to be one. */
+/* Only the creator looks at the backlog, so ring it whenever a backlog begins. */
 bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
     bool had_backlog = pool->new_threads > 0;

@@ -1,4 +1,4 @@
-/* aiod's own: the submitter rings the main loop, which creates the first, and newborns create the others. */
+/* aiod's policy: the submitter rings the main loop, which creates the first worker; newborns create the others. */
 #include "pool/spawner.c"
 
 #include "policy.h"

@@ -1,4 +1,4 @@
-/* QEMU before the patch: whoever submits creates the threads, with the lock held. They have its affinity. */
+/* QEMU before the patch: the submitter creates the threads, with the lock held. They inherit its affinity. */
 #include "pool/pool_state.h"
 
 bool owe_only(struct aiod_pool *pool);
@@ -23,7 +23,7 @@ bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 }
 
 #ifdef SNAPSHOT
-/* The alternative that the review proposed: the affinity of the start, set on each new thread. */
+/* The alternative that the review proposed: each new thread gets the process's affinity at its start. */
 void policy_prepare(struct aiod_pool *pool)
 {
     cpu_set_t mask;

@@ -1,4 +1,4 @@
-/* Waking as creation was before the patch: the submitter wakes a sleeper for every request itself. */
+/* Waking in the way of creation before the patch: the submitter itself wakes a sleeping worker for every request. */
 #include "pool/pool_state.h"
 
 void spread_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
