@@ -55,9 +55,7 @@ def show(result: dict[str, Any]) -> None:
         f"highest under load {memory['peak_bytes'] / 2**20:.1f} MiB"
     )
     if result["thrown_away"]:
-        console.print(
-            f"{result['thrown_away']} rounds were discarded: their file was not in the page cache at the end"
-        )
+        console.print(f"{result['thrown_away']} rounds were discarded: their file was not in the page cache at the end")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
