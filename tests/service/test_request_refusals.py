@@ -9,7 +9,7 @@ import pytest
 
 import aiod_client
 from aiod_protocol.operations import Op
-from aiod_protocol.wire import MessageType
+from aiod_protocol.wire import SUBMISSION, MessageType
 from tests.service.records import record
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def test_far_above_the_credit_ends_the_session(connect: Callable[[str], Any], en
     raw.received = 0
     raw.submit(*batch)
     raw.received = 0
-    packed = b"".join(aiod_client.wire.SUBMISSION.pack(*each) for each in batch)
+    packed = b"".join(SUBMISSION.pack(*each) for each in batch)
     kind, number, sentence, _ = raw.ask(MessageType.SUBMIT, raw.token, 0, packed)
     assert (kind, number) == (MessageType.REFUSAL, errno.EPROTO)
     assert "over twice the credit" in sentence
@@ -132,7 +132,7 @@ def test_cancelling_what_waits(
     handle = raw.handle("busy")
     payload = bytes(4 * 2**20)
     records = [record(cookie, Op.WRITE, handle, cookie * len(payload), len(payload)) for cookie in range(7)]
-    packed = b"".join(aiod_client.wire.SUBMISSION.pack(*each) for each in records)
+    packed = b"".join(SUBMISSION.pack(*each) for each in records)
     raw.send(MessageType.SUBMIT, raw.token, 0, packed, payloads=[payload])
     raw.send(MessageType.CANCEL, raw.token, 77, [*range(7), 12345])
     results = [result for result, _ in raw.completions(7).values()]
