@@ -46,7 +46,9 @@ def test_a_pinned_client_does_not_confine_the_workers(daemon: Any) -> None:
     assert masks(daemon, "poller") == [ALL]  # whose requests they were: it submits, and creates none
 
 
-def test_taskset_on_the_daemon_is_passed_on(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_taskset_on_the_daemon_moves_its_engines(
+    new_daemon: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
     """The supervisor's new mask goes to the engine's main thread, and newborns have it; the living stay."""
     daemon = new_daemon()
     daemon.start()
@@ -59,7 +61,7 @@ def test_taskset_on_the_daemon_is_passed_on(new_daemon: Callable[..., Any], wait
     assert masks(daemon, "worker").count(ALL) <= before
 
 
-def test_the_audit_finds_workers_that_are_elsewhere(
+def test_threads_check_finds_workers_with_other_cpus(
     new_daemon: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     daemon = new_daemon(**{"engine.main": {"min_threads": 2}})

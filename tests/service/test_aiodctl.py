@@ -23,7 +23,7 @@ POOL_KEYS = {
 QUANTILES = {"p50", "p99", "p999", "max"}
 
 
-def test_stats(new_daemon: Callable[..., Any]) -> None:
+def test_stats_has_the_documented_fields(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"engine.main": {"max_threads": 7, "min_threads": 1}})
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/x", "w+") as file:
@@ -57,7 +57,7 @@ def test_stats(new_daemon: Callable[..., Any]) -> None:
         assert ops["write"]["latency_us"]["max"] >= ops["write"]["service_us"]["p50"] > 0
 
 
-def test_threads(daemon: Any) -> None:
+def test_threads_lists_roles_and_cpus(daemon: Any) -> None:
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/x", "w") as file:
         file.pwrite(b"x", 0)
         (engine,) = daemon.json("threads")["engines"]
@@ -81,7 +81,9 @@ def test_pool_changes_the_limits_live(new_daemon: Callable[..., Any], wait_until
     wait_until(lambda: daemon.engine["pool"]["cur_threads"] == 1, "surplus workers have left")
 
 
-def test_pool_limits_outlive_the_engine(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_pool_limits_survive_a_restart_of_the_engine(
+    new_daemon: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
     daemon = new_daemon()
     daemon.start()
     daemon.ctl("pool", "main", "--min", "2", "--max", "4")
@@ -104,7 +106,7 @@ def test_pool_limits_outlive_the_engine(new_daemon: Callable[..., Any], wait_unt
         (("main", "--max", "many"), 2, "'many' is not a valid integer"),
     ],
 )
-def test_pool_refusals(shared_daemon: Any, arguments: tuple[str, ...], status: int, said: str) -> None:
+def test_pool_refuses_invalid_limits(shared_daemon: Any, arguments: tuple[str, ...], status: int, said: str) -> None:
     before = shared_daemon.engine["pool"]
     refused = shared_daemon.ctl("pool", *arguments, check=False)
     assert refused.returncode == status
@@ -113,7 +115,7 @@ def test_pool_refusals(shared_daemon: Any, arguments: tuple[str, ...], status: i
     assert (after["min_threads"], after["max_threads"]) == (before["min_threads"], before["max_threads"])
 
 
-def test_an_order_without_sense_is_refused(shared_daemon: Any) -> None:
+def test_privileged_commands_with_invalid_arguments_are_refused(shared_daemon: Any) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client:
         for arguments in (
             {},
@@ -150,12 +152,12 @@ def asked_by_a_stranger(new_daemon: Callable[..., Any], order: str) -> subproces
     return ended
 
 
-def test_an_order_of_a_stranger_is_refused(new_daemon: Callable[..., Any]) -> None:
+def test_privileged_commands_of_other_users_are_refused(new_daemon: Callable[..., Any]) -> None:
     ended = asked_by_a_stranger(new_daemon, "client.control('pool', {'engine': 'main', 'max_threads': 1})")
     assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
 
 
-def test_exports_and_clients(new_daemon: Callable[..., Any]) -> None:
+def test_exports_and_clients_are_listed(new_daemon: Callable[..., Any]) -> None:
     ioctl = {"number": 0x80081272, "bytes": 8}
     etc = {"path": "/etc", "read_only": True, "engine": "other", "direct": True, "ioctls": [ioctl]}
     daemon = new_daemon(**{"exports.etc": etc, "engine.other": {}})
@@ -183,7 +185,7 @@ def test_exports_and_clients(new_daemon: Callable[..., Any]) -> None:
     assert len(daemon.json("stats")["engines"]) == 2
 
 
-def test_handles(new_daemon: Callable[..., Any]) -> None:
+def test_handles_lists_open_files(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/a", "w"), client.open("scratch/a"):
@@ -202,12 +204,12 @@ def test_handles(new_daemon: Callable[..., Any]) -> None:
     assert "scratch/a" in table
 
 
-def test_handles_are_nobody_elses_business(new_daemon: Callable[..., Any]) -> None:
+def test_handles_requires_control_privileges(new_daemon: Callable[..., Any]) -> None:
     ended = asked_by_a_stranger(new_daemon, "client.control('handles')")
     assert "only root and the daemon's own user (uid 0) may do this" in ended.stderr
 
 
-def test_ping_and_version(shared_daemon: Any) -> None:
+def test_ping_and_version_answer(shared_daemon: Any) -> None:
     ping = shared_daemon.json("ping")
     assert (ping["pid"], ping["version"]) == (shared_daemon.pid, __version__)
     assert shared_daemon.json("version") == {
@@ -218,7 +220,7 @@ def test_ping_and_version(shared_daemon: Any) -> None:
 
 
 @pytest.mark.parametrize("verb", ["ping", "stats", "threads", "exports", "clients", "handles", "version"])
-def test_tables_for_people_and_json_on_either_side(shared_daemon: Any, verb: str) -> None:
+def test_output_is_tables_or_json_with_the_option_before_or_after_the_verb(shared_daemon: Any, verb: str) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/x", "w") as file:
         file.pwrite(b"x", 0)
         table = shared_daemon.ctl(verb).stdout
@@ -243,7 +245,7 @@ def test_no_daemon_is_status_3() -> None:
     assert "start aiod" in done.stderr
 
 
-def test_ping_waits_for_a_daemon_that_comes(new_daemon: Callable[..., Any]) -> None:
+def test_ping_waits_for_a_daemon_that_starts(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     command = [sys.executable, "-m", "aiod.ctl", "--endpoint", daemon.endpoint, "ping", "--wait", "60"]
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE)

@@ -46,7 +46,7 @@ def test_appends_of_many_clients_are_whole_and_disjoint(place: Any, mounts_daemo
         end += len(data)
 
 
-def test_an_append_takes_place_at_the_end_as_it_is_then(place: Any) -> None:
+def test_an_append_goes_to_the_end_at_its_execution(place: Any) -> None:
     with place.open("log", "w+") as file, place.open("log", "a+") as appending:
         assert file.append(b"12345") == 0
         file.truncate(100)
@@ -58,7 +58,7 @@ def test_an_append_takes_place_at_the_end_as_it_is_then(place: Any) -> None:
     assert (place.path / "log").read_bytes() == b"12345"
 
 
-def test_o_direct_does_not_append_even_where_it_would_fit(place: Any) -> None:
+def test_append_with_o_direct_is_refused_even_if_aligned(place: Any) -> None:
     with place.open("log", "w+", direct=True) as file:
         for data in (b"odd", bytes(4096), b""):
             with pytest.raises(OSError, match="EINVAL") as caught:

@@ -52,7 +52,9 @@ def limit(daemon: Any, file_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("size", [4 * KIB, 32 * KIB, 128 * KIB, 512 * KIB])
-def test_what_a_buffer_keeps_is_what_is_not_written(daemon: Any, client: Any, mode: str, size: int) -> None:
+def test_after_a_short_write_the_buffer_keeps_the_unwritten_bytes(
+    daemon: Any, client: Any, mode: str, size: int
+) -> None:
     """Whatever part of a write the buffer took, or wrote by itself: tell() knows, and nothing is twice there."""
     with fileobj.open(client, "scratch/file", mode, size) as file:
         with pytest.raises(OSError, match="EFBIG"):
@@ -70,7 +72,7 @@ def write_all(file: Any) -> None:
     file.flush()
 
 
-def test_a_short_write_is_told_of_once(daemon: Any, client: Any, mode: str) -> None:
+def test_a_short_write_is_reported_once(daemon: Any, client: Any, mode: str) -> None:
     path = daemon.path / "file"
     with fileobj.open(client, "scratch/file", mode, 0) as raw:
         assert raw.write(DATA) == LIMIT
@@ -83,7 +85,7 @@ def test_a_short_write_is_told_of_once(daemon: Any, client: Any, mode: str) -> N
 
 
 @pytest.mark.parametrize("use", ["flush", "sync", "truncate", "close"])
-def test_a_short_write_that_nobody_looked_at_is_told_of(client: Any, mode: str, use: str) -> None:
+def test_an_unnoticed_short_write_is_reported_by_the_next_call(client: Any, mode: str, use: str) -> None:
     raw = fileobj.open(client, "scratch/file", mode, 0)
     assert raw.write(DATA) == LIMIT
     with pytest.raises(OSError, match="EFBIG"):
@@ -94,13 +96,13 @@ def test_a_short_write_that_nobody_looked_at_is_told_of(client: Any, mode: str, 
 
 
 @pytest.mark.parametrize("buffering", [0, -1, 4 * KIB])
-def test_copyfileobj_does_not_miss_a_short_write(daemon: Any, client: Any, mode: str, buffering: int) -> None:
+def test_copyfileobj_raises_after_a_short_write(daemon: Any, client: Any, mode: str, buffering: int) -> None:
     with pytest.raises(OSError, match="EFBIG"), fileobj.open(client, "scratch/file", mode, buffering) as file:
         shutil.copyfileobj(io.BytesIO(DATA), file, 64 * KIB)
     assert (daemon.path / "file").read_bytes() == DATA[:LIMIT]
 
 
-def test_a_buffer_that_is_dropped_writes_nothing_twice(daemon: Any, client: Any, mode: str) -> None:
+def test_a_dropped_buffer_writes_nothing_twice(daemon: Any, client: Any, mode: str) -> None:
     file = fileobj.open(client, "scratch/file", mode, 2 * len(DATA))
     file.write(DATA)
     with pytest.raises(OSError, match="EFBIG"):
@@ -113,7 +115,7 @@ def test_a_buffer_that_is_dropped_writes_nothing_twice(daemon: Any, client: Any,
 # ---- in doubt -------------------------------------------------------------------------------------------------------
 
 
-def test_an_append_in_doubt_is_not_repeated(daemon: Any, transport: Any) -> None:
+def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Any, transport: Any) -> None:
     """The engine dies with it; its successor must not be asked by the buffer's flush, close or __del__."""
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
         file = fileobj.open(client, "scratch/log", "a")
@@ -140,7 +142,7 @@ def kill_when_sent(link: Any, pid: int) -> None:
     kill(pid)
 
 
-def test_writes_at_a_position_go_on_with_the_next_engine(daemon: Any, transport: Any) -> None:
+def test_writes_at_a_position_continue_with_the_next_engine(daemon: Any, transport: Any) -> None:
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
         with fileobj.open(client, "scratch/file", "w") as file:
             file.write(RECORD)
@@ -158,7 +160,7 @@ def interrupt(*_: object) -> None:
     raise InterruptionError
 
 
-def test_an_append_that_a_handler_has_interrupted_is_not_repeated(daemon: Any, transport: Any) -> None:
+def test_an_append_that_a_signal_handler_interrupts_is_not_repeated(daemon: Any, transport: Any) -> None:
     usual = signal.signal(signal.SIGUSR1, interrupt)
     try:
         with aiod_client.connect(daemon.endpoint, transport=transport) as client:

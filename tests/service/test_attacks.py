@@ -70,7 +70,7 @@ WITHOUT_SEALS(fcntl64)
 """
 
 
-def test_a_link_that_is_swapped_during_the_open_leads_nowhere_else(daemon: Any) -> None:
+def test_a_link_swapped_during_the_open_does_not_lead_out_of_the_export(daemon: Any) -> None:
     """A directory of the export becomes a link to a place outside, and back, as fast as it can."""
     outside = daemon.base / "outside"
     outside.mkdir()
@@ -113,7 +113,7 @@ def test_a_link_that_is_swapped_during_the_open_leads_nowhere_else(daemon: Any) 
     assert seen.keys() <= {"mine", "ENOENT", "EACCES", "EXDEV", "ENOTDIR"}
 
 
-def test_names_that_are_no_text_are_only_names(daemon: Any) -> None:
+def test_names_with_control_characters_and_invalid_utf8_are_only_names(daemon: Any) -> None:
     for path in ("\x1b[2J", "a\nb", "ü" * 127, "." * 255):
         with aiod_client.connect(daemon.endpoint) as client, client.open(f"scratch/{path}", "w+") as file:
             file.pwrite(b"x", 0)
@@ -121,7 +121,7 @@ def test_names_that_are_no_text_are_only_names(daemon: Any) -> None:
     assert "\x1b" not in daemon.log
 
 
-def test_another_users_token_ticket_and_identity_are_of_no_use(new_daemon: Callable[..., Any]) -> None:
+def test_tokens_and_tickets_of_another_user_are_refused(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     open_to_all(daemon)
     (daemon.path / "alices").write_text("x")
@@ -151,7 +151,7 @@ for message in ([MessageType.SUBMIT, token, 0, records], [MessageType.CLOSE, tok
     assert re.search(rf"its token was used by pid \d+, uid {MALLORY}", daemon.log)
 
 
-def test_a_replayed_message_harms_its_own_session_only(raw: Any, shared_daemon: Any) -> None:
+def test_a_replayed_message_affects_only_its_own_session(raw: Any, shared_daemon: Any) -> None:
     handle = raw.handle("replayed")
     record = (7, int(Op.WRITE), 0, handle, 0, 4, 0, 0, 0, 0)
     assert raw.submit(record, payloads=[b"data"])[7][0] == 4
@@ -163,7 +163,7 @@ def test_a_replayed_message_harms_its_own_session_only(raw: Any, shared_daemon: 
         assert client.open("scratch/replayed").pread(4, 0) == b"more"
 
 
-def test_a_thousand_connections_that_say_nothing(new_daemon: Callable[..., Any]) -> None:
+def test_a_thousand_silent_connections_do_not_block_others(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     daemon.start()
     context = zmq.Context(io_threads=1)
@@ -178,7 +178,7 @@ def test_a_thousand_connections_that_say_nothing(new_daemon: Callable[..., Any])
 
 
 @pytest.mark.parametrize("how", ["zmq", "ring"])
-def test_more_handles_than_there_may_be(
+def test_opens_beyond_handles_max_are_refused_and_released_with_the_session(
     new_daemon: Callable[..., Any], how: Any, wait_until: Callable[..., None]
 ) -> None:
     """No more than the limits allow; and none is left when the session is gone."""
@@ -273,7 +273,9 @@ def served_meanwhile(daemon: Any) -> Any:
     assert (after["pid"], after["restarts"]) == (before["pid"], before["restarts"])
 
 
-def test_holes_in_a_ring_under_load(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_client_that_punches_holes_into_its_ring_harms_only_itself(
+    daemon: Any, wait_until: Callable[..., None]
+) -> None:
     """Pages of its indices, queues and buffers are taken away at any moment, and come back as zeroes."""
     (daemon.path / "prey").write_bytes(bytes(PAGE))
     libc = ctypes.CDLL(None, use_errno=True)
@@ -294,7 +296,7 @@ def test_holes_in_a_ring_under_load(daemon: Any, wait_until: Callable[..., None]
     wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
 
 
-def test_a_ring_whose_pages_cannot_be_had_again(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_ring_that_loses_pages_ends_only_its_session(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
     """The engine meets SIGBUS, which ends that session alone.
 
     As a hole does when the memory is used up: here the engine's seals come to nothing, and the client cuts its file.

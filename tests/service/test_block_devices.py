@@ -65,7 +65,7 @@ def file(request: pytest.FixtureRequest, device: Device) -> Iterator[Any]:
         yield opened
 
 
-def test_size_and_stat(file: Any, device: Device) -> None:
+def test_size_and_stat_of_a_device(file: Any, device: Device) -> None:
     assert file.size() == SIZE_BYTES
     says = file.stat()
     assert (says.size, says.block_size) == (SIZE_BYTES, device.block_bytes)
@@ -83,7 +83,7 @@ def test_reads_and_writes_at_any_offset(file: Any, device: Device) -> None:
     assert device.image.read_bytes()[: len(PATTERN)] == expected
 
 
-def test_the_end_of_the_device(file: Any) -> None:
+def test_at_the_end_of_the_device_reads_are_short_and_writes_fail(file: Any) -> None:
     assert file.pread(MIB, SIZE_BYTES - 10) == bytes(10)
     assert file.pread(1, SIZE_BYTES) == file.pread(1, 2**60) == b""
     assert failure(lambda: file.pwrite(b"x", SIZE_BYTES)) == (errno.ENOSPC, 0)
@@ -97,7 +97,7 @@ def test_the_end_of_the_device(file: Any) -> None:
     assert file.size() == SIZE_BYTES
 
 
-def test_discard_gives_room_back(file: Any, device: Device) -> None:
+def test_discard_releases_space_of_the_device(file: Any, device: Device) -> None:
     file.flush()
     before = device.image.stat().st_blocks
     file.discard(0, MIB)
@@ -110,7 +110,7 @@ def test_discard_gives_room_back(file: Any, device: Device) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"unmap": True}, {"fua": True}], ids=str)
-def test_zeroes_at_any_offset(file: Any, options: dict[str, bool]) -> None:
+def test_write_zeroes_works_at_any_offset(file: Any, options: dict[str, bool]) -> None:
     expected = bytearray(PATTERN)
     for offset, length in ((0, 64 * KIB), (100_001, 300_003), (MIB + 4096, 8192), (2 * MIB - 1, 1)):
         file.write_zeroes(offset, length, **options)
@@ -118,27 +118,27 @@ def test_zeroes_at_any_offset(file: Any, options: dict[str, bool]) -> None:
         assert file.pread(len(PATTERN), 0) == expected[: len(PATTERN)]
 
 
-def test_what_a_device_has_not(file: Any) -> None:
+def test_operations_without_meaning_for_a_device_are_refused(file: Any) -> None:
     assert refused(lambda: file.truncate(MIB)) == errno.EINVAL
     assert refused(lambda: file.append(b"x")) == errno.EINVAL
     assert refused(lambda: file.allocate(0, MIB)) == errno.EOPNOTSUPP
     assert file.size() == SIZE_BYTES
 
 
-def test_all_of_a_device_is_data(file: Any) -> None:
+def test_extents_report_the_whole_device_as_data(file: Any) -> None:
     assert [(extent.offset, extent.length, extent.hole) for extent in file.extents(5, MIB)] == [(5, MIB, False)]
     assert sum(extent.length for extent in file.extents()) == SIZE_BYTES
     assert not any(extent.hole for extent in file.extents())
     file.prefetch(0, MIB)
 
 
-def test_a_copy_within_the_device(file: Any) -> None:
+def test_copy_range_within_the_device(file: Any) -> None:
     assert file.copy_range(file, 3, 10 * MIB + 1, 100_001) == 100_001
     assert file.pread(100_001, 10 * MIB + 1) == PATTERN[3 : 3 + 100_001]
     assert file.copy_range(file, SIZE_BYTES - 5, 0, 100) == 5
 
 
-def test_ioctls_that_the_export_lists_and_others(file: Any) -> None:
+def test_only_ioctls_that_the_export_lists_are_allowed(file: Any) -> None:
     value, argument = file.ioctl(BLKGETSIZE64, bytes(8))
     assert (value, struct.unpack("Q", argument)[0]) == (0, SIZE_BYTES)
     assert refused(lambda: file.ioctl(BLKGETSIZE64, bytes(4))) == errno.EPERM

@@ -26,7 +26,7 @@ def peak_bytes(pid: int) -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def test_a_hundred_thousand_requests_at_once(daemon: Any) -> None:
+def test_a_hundred_thousand_requests_at_once_stay_within_the_memory_bounds(daemon: Any) -> None:
     """6 GiB of writes pass through 32 MiB of credit."""
     pid = daemon.engine["pid"]
     before = peak_bytes(pid)

@@ -55,7 +55,7 @@ def busy(new_daemon: Callable[..., Any], disk_path: Path, wait_until: Callable[.
         daemon.stop()
 
 
-def test_cancel_ends_what_waits_and_not_what_runs(busy: Busy) -> None:
+def test_cancel_ends_queued_requests_but_not_active_ones(busy: Busy) -> None:
     with busy.disk.holding("pread"):
         held = busy.read_that_is_held()
         busy.wait_for_bytes(4096)
@@ -74,7 +74,7 @@ def test_cancel_ends_what_waits_and_not_what_runs(busy: Busy) -> None:
     assert busy.file.size() == 4  # what was cancelled has not been executed
 
 
-def test_a_deadline_that_passes_behind_a_slow_request(busy: Busy) -> None:
+def test_a_request_whose_deadline_passes_behind_a_slow_one_is_not_executed(busy: Busy) -> None:
     with busy.disk.holding("pread"):
         held = busy.read_that_is_held()
         with pytest.raises(TimeoutError, match="not executed") as caught:
@@ -86,7 +86,7 @@ def test_a_deadline_that_passes_behind_a_slow_request(busy: Busy) -> None:
     assert busy.file.size() == 0
 
 
-def test_a_deadline_that_passes_before_an_earlier_request_s(busy: Busy) -> None:
+def test_an_earlier_deadline_of_a_later_request_is_kept(busy: Busy) -> None:
     with busy.disk.holding("pread"):
         held = busy.read_that_is_held()
         patient = busy.file.submit([("write", b"kept", 0)], timeout=60)[0]
@@ -98,7 +98,7 @@ def test_a_deadline_that_passes_before_an_earlier_request_s(busy: Busy) -> None:
     assert busy.file.size() == 4
 
 
-def test_a_timeout_of_what_runs_says_unknown(busy: Busy) -> None:
+def test_a_timeout_of_an_active_request_is_unknown_whether_done(busy: Busy) -> None:
     with busy.disk.holding("pread"), pytest.raises(TimeoutError, match="unknown whether done"):
         busy.slow.pread(4096, 0, timeout=0.3)
     assert busy.slow.pread(10, 0) == bytes(10)

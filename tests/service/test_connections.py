@@ -40,7 +40,7 @@ def test_a_peer_that_chose_its_routing_id_is_shut_down(
     assert "chose its own routing id" in shared_daemon.log
 
 
-def test_a_peer_with_a_given_routing_id_is_answered(shared_daemon: Any, locate: Callable[[str], str]) -> None:
+def test_a_peer_with_an_assigned_routing_id_is_answered(shared_daemon: Any, locate: Callable[[str], str]) -> None:
     """The same by hand, so that the test above cannot pass for another reason."""
     for endpoint in (locate(shared_daemon.endpoint), shared_daemon.endpoint):
         with zmtp_connection(endpoint) as connection:
@@ -48,7 +48,7 @@ def test_a_peer_with_a_given_routing_id_is_answered(shared_daemon: Any, locate: 
             assert connection.recv(65536)
 
 
-def test_a_mute_connection_is_shut_down(shared_daemon: Any, locate: Callable[[str], str]) -> None:
+def test_a_silent_connection_is_shut_down(shared_daemon: Any, locate: Callable[[str], str]) -> None:
     """Also one that does not even shake hands."""
     for endpoint in (locate(shared_daemon.endpoint), shared_daemon.endpoint):
         with socket.socket(socket.AF_UNIX) as silent, zmtp_connection(endpoint) as mute:
@@ -77,7 +77,7 @@ def test_failed_handshakes_are_counted_once(
     wait_until(lambda: daemon.engine["loop"]["connections"] == 0, "all have gone")
 
 
-def test_more_connections_than_descriptors(
+def test_connections_above_the_limit_are_refused(
     new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
     """Without a limit libzmq would abort the process when accept() finds no descriptor."""
@@ -126,7 +126,7 @@ def test_a_name_cannot_forge_log_lines(connect: Callable[[str], Any], new_daemon
     assert "\nCRITICAL: all is lost" not in daemon.log
 
 
-def test_who_reads_no_replies_is_ended_before_the_others(
+def test_a_client_that_reads_no_replies_is_ended_before_the_others(
     new_daemon: Callable[..., Any], connect: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     """Within its credit, and yet more than the engine has room for: it alone pays."""
@@ -159,7 +159,7 @@ def flood(endpoint: str, count: int) -> None:
             connection.sendall(struct.pack(">BQ", 0x03, len(frame)) + frame)
 
 
-def test_an_engine_that_cannot_serve_again_is_started_again(
+def test_an_engine_that_cannot_rebind_is_restarted(
     new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
     daemon = new_daemon(**{"engine.main": {"memory_max": 128 * 2**20}})

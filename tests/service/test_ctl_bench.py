@@ -15,7 +15,7 @@ SHORT = ("--seconds", "0.3", "--size", "1M")
 
 @pytest.mark.parametrize("kind", ["randread", "randwrite", "randrw", "read", "write"])
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
-def test_figures(shared_daemon: Any, kind: str, transport: str) -> None:
+def test_bench_reports_figures_as_json(shared_daemon: Any, kind: str, transport: str) -> None:
     before = shared_daemon.engine["ops"]
     figures = shared_daemon.json("bench", "scratch", "--rw", kind, "--transport", transport, "--depth", "4", *SHORT)
     after = shared_daemon.engine["ops"]
@@ -31,13 +31,13 @@ def test_figures(shared_daemon: Any, kind: str, transport: str) -> None:
     assert not [path for path in shared_daemon.path.iterdir() if "bench" in path.name]
 
 
-def test_a_table_and_the_first_export(shared_daemon: Any) -> None:
+def test_bench_uses_the_first_export_and_prints_a_table(shared_daemon: Any) -> None:
     shown = shared_daemon.ctl("bench", *SHORT).stdout
     assert "randread in scratch: 4.0 KiB, depth 32" in shown
     assert "IOPS" in shown
 
 
-def test_past_the_page_cache(daemon: Any) -> None:
+def test_bench_with_direct_bypasses_the_page_cache(daemon: Any) -> None:
     assert daemon.json("bench", "--direct", "--depth", "2", *SHORT)["direct"] is True
 
 
@@ -49,13 +49,13 @@ def test_past_the_page_cache(daemon: Any) -> None:
         (["--bs", "2M"], 1, "is larger than --size"),
     ],
 )
-def test_what_cannot_be(shared_daemon: Any, arguments: list[str], status: int, sentence: str) -> None:
+def test_bench_refuses_impossible_options(shared_daemon: Any, arguments: list[str], status: int, sentence: str) -> None:
     done = shared_daemon.ctl("bench", *arguments, *SHORT, check=False)
     assert done.returncode == status
     assert sentence in done.stderr
 
 
-def test_a_read_only_export(new_daemon: Callable[..., Any]) -> None:
+def test_bench_refuses_read_only_exports(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"exports.scratch": {"read_only": True}})
     daemon.start()
     assert "every export is read-only" in daemon.ctl("bench", check=False).stderr

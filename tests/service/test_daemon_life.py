@@ -73,7 +73,9 @@ def test_a_signal_drains_and_nothing_acknowledged_is_lost(new_daemon: Callable[.
     assert sorted(path.name for path in daemon.runtime_dir.iterdir()) == ["aiod.lock", "engine-main.lock"]
 
 
-def test_a_second_signal_ends_it_at_once(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_a_second_signal_stops_the_daemon_at_once(
+    new_daemon: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
     daemon = new_daemon(**{"": {"drain_timeout_s": 600.0}})
     daemon.start()
     pid = engine_pid(daemon)
@@ -84,7 +86,7 @@ def test_a_second_signal_ends_it_at_once(new_daemon: Callable[..., Any], wait_un
     assert not alive(pid)
 
 
-def test_the_drain_timeout_ends_it(new_daemon: Callable[..., Any]) -> None:
+def test_the_drain_timeout_bounds_the_stop(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"": {"drain_timeout_s": 0.2}})
     daemon.start()
     pid = engine_pid(daemon)
@@ -118,7 +120,7 @@ def test_an_engine_that_dies_is_replaced(daemon: Any, wait_until: Callable[..., 
     assert f"engine main (pid {first['pid']}) was killed by SIGKILL" in daemon.log
 
 
-def test_while_there_is_no_engine_its_exports_say_why(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_opens_fail_with_the_reason_while_an_engine_is_missing(daemon: Any, wait_until: Callable[..., None]) -> None:
     """Its lock is held by somebody (a worker still in the kernel, say): no replacement starts."""
     pid = engine_pid(daemon)
     with (daemon.runtime_dir / "engine-main.lock").open("rb+") as lock:
@@ -153,7 +155,7 @@ def test_engines_end_with_their_supervisor(daemon: Any, wait_until: Callable[...
     assert "the supervisor is gone" in daemon.log
 
 
-def test_a_stale_socket_is_no_obstacle(daemon: Any) -> None:
+def test_a_stale_socket_does_not_prevent_the_start(daemon: Any) -> None:
     pid = engine_pid(daemon)
     os.kill(pid, signal.SIGKILL)
     daemon.process.kill()
@@ -170,7 +172,7 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def test_two_daemons_on_one_runtime_directory(daemon: Any) -> None:
+def test_a_second_daemon_on_one_runtime_directory_is_refused(daemon: Any) -> None:
     second = run_aiod("--config", str(daemon.config_path))
     assert second.returncode == 1
     assert f"another aiod (pid {daemon.pid}) is running" in second.stderr
@@ -179,7 +181,7 @@ def test_two_daemons_on_one_runtime_directory(daemon: Any) -> None:
         client.open("scratch/x", "w").close()
 
 
-def test_another_users_runtime_directory(tmp_path: Path, disk_path: Path) -> None:
+def test_a_runtime_directory_of_another_user_is_refused(tmp_path: Path, disk_path: Path) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can make a directory another user's")
     theirs = disk_path / "theirs"  # whose path is short
@@ -191,7 +193,7 @@ def test_another_users_runtime_directory(tmp_path: Path, disk_path: Path) -> Non
     assert (done.returncode, "belongs to uid 65534" in done.stderr) == (1, True), done.stderr
 
 
-def test_check_config(tmp_path: Path) -> None:
+def test_check_config_reports_errors(tmp_path: Path) -> None:
     config = tmp_path / "aiod.toml"
     config.write_text('runtime_dir = "/run/aiod"\n[exports.x]\npath = "/x"\n')
     done = run_aiod("--config", str(config), "--check-config")
@@ -204,13 +206,13 @@ def test_check_config(tmp_path: Path) -> None:
     assert run_aiod("--nonsense").returncode == 2
 
 
-def test_a_runtime_directory_too_long_for_a_socket() -> None:
+def test_a_runtime_directory_too_long_for_a_socket_is_refused() -> None:
     done = run_aiod(XDG_RUNTIME_DIR="/tmp/" + "x" * 100)
     assert done.returncode == 1
     assert "unix sockets allow 107" in done.stderr
 
 
-def test_the_embedded_default(disk_path: Path, wait_until: Callable[..., None]) -> None:
+def test_the_embedded_default_serves_scratch(disk_path: Path, wait_until: Callable[..., None]) -> None:
     """No config file: a private directory, one engine, one export in a directory that it makes."""
     environment = os.environ | {"XDG_RUNTIME_DIR": "/tmp/" + disk_path.name, "XDG_STATE_HOME": str(disk_path)}
     runtime_dir = Path(environment["XDG_RUNTIME_DIR"]) / "aiod"
@@ -252,7 +254,7 @@ def test_the_handles_of_a_dead_client_are_closed(daemon: Any, wait_until: Callab
     assert "its process has exited" in daemon.log
 
 
-def test_a_silent_client_is_forgotten(
+def test_the_session_of_a_silent_client_is_ended(
     new_daemon: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str],
     wait_until: Callable[..., None],
 ) -> None:  # fmt: skip
@@ -268,7 +270,7 @@ def test_a_silent_client_is_forgotten(
         assert file.pwrite(b"x", 0) == 1
 
 
-def test_a_client_that_does_not_read_its_replies_is_ended(
+def test_the_session_of_a_client_that_does_not_read_its_replies_is_ended(
     daemon: Any, connect: Callable[[str], Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
     """Its replies would pile up without a bound."""

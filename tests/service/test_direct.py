@@ -34,7 +34,9 @@ def open_flags(pid: int, path: Path) -> list[int]:
     return found
 
 
-def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_direct_true_opens_every_file_with_o_direct(
+    place: Any, mounts_daemon: Any, wait_until: Callable[..., None]
+) -> None:
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
     pid = mounts_daemon.engine["pid"]
@@ -52,7 +54,7 @@ def test_an_export_that_is_always_direct(place: Any, mounts_daemon: Any, wait_un
             assert file.pread(10, 0) == b"\0one"
 
 
-def test_neighbours_in_one_block_from_many_tasks(place: Any, mounts_daemon: Any) -> None:
+def test_concurrent_writes_to_one_block_keep_each_others_bytes(place: Any, mounts_daemon: Any) -> None:
     """Each task has its own odd bytes; blocks are shared by many, and none loses what another wrote."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
@@ -107,7 +109,7 @@ def test_neighbours_in_one_block_from_many_tasks(place: Any, mounts_daemon: Any)
     assert (place.path / "file").read_bytes() == expected
 
 
-def test_appends_beside_misaligned_writes(place: Any, mounts_daemon: Any) -> None:
+def test_appends_and_misaligned_writes_do_not_overwrite_each_other(place: Any, mounts_daemon: Any) -> None:
     """What is written whole at the end and cut to size again takes nothing of an append with it."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
@@ -142,7 +144,7 @@ def test_appends_beside_misaligned_writes(place: Any, mounts_daemon: Any) -> Non
     assert (place.path / "file").read_bytes() == b"".join(found[offset] for offset in sorted(found))
 
 
-def test_growth_at_the_end_byte_by_byte(place: Any) -> None:
+def test_a_direct_file_grows_byte_by_byte(place: Any) -> None:
     """The last block is read, changed and written whole, and the size is what was written."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
@@ -158,7 +160,7 @@ def test_growth_at_the_end_byte_by_byte(place: Any) -> None:
         assert (place.path / "file").read_bytes() == expected.ljust(MIB + 1, b"\0") + b"far"
 
 
-def test_lists_of_thousands_of_buffers(place: Any) -> None:
+def test_direct_requests_accept_thousands_of_buffers(place: Any) -> None:
     choice = random.Random(2)  # noqa: S311 - no secret
     data = [choice.randbytes(choice.randrange(700)) for _ in range(5_000)]
     for direct in (False, True)[: 1 + place.has_direct]:

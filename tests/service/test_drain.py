@@ -20,7 +20,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.mark.parametrize("how", ["drain", "SIGTERM"])
-def test_nothing_accepted_is_lost(daemon: Any, transport: Any, how: str) -> None:
+def test_a_drain_completes_all_accepted_requests(daemon: Any, transport: Any, how: str) -> None:
     """Without a next daemon each request ends well, or says that it was not executed, and then it was not."""
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=0) as client:
         file = client.open("scratch/file", "w+")
@@ -46,7 +46,7 @@ def test_nothing_accepted_is_lost(daemon: Any, transport: Any, how: str) -> None
             assert not there, (number, error)
 
 
-def test_a_drain_is_an_order(daemon: Any) -> None:
+def test_drain_requires_control_privileges(daemon: Any) -> None:
     assert daemon.json("drain")["pid"] == daemon.pid
     assert daemon.process.wait(20) == 0
     assert daemon.ctl("drain", check=False).returncode == 3

@@ -82,7 +82,7 @@ def block(number: int, generation: int) -> bytes:
     return (number.to_bytes(4, "big") + generation.to_bytes(4, "big")) * (BLOCK // 8)
 
 
-def test_all_that_is_acknowledged_is_there(daemon: Any, transport: Any) -> None:
+def test_acknowledged_writes_survive_engine_crashes(daemon: Any, transport: Any) -> None:
     killer = Killer(daemon, KILLS)
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         generation = 0
@@ -101,7 +101,7 @@ def test_all_that_is_acknowledged_is_there(daemon: Any, transport: Any) -> None:
     assert killer.kills == KILLS
 
 
-def test_awaited(daemon: Any, transport: Any) -> None:
+def test_acknowledged_writes_survive_engine_crashes_in_asyncio(daemon: Any, transport: Any) -> None:
     async def work() -> int:
         killer = Killer(daemon, KILLS)
         async with (
@@ -125,7 +125,7 @@ def test_awaited(daemon: Any, transport: Any) -> None:
     assert asyncio.run(work()) == KILLS
 
 
-def test_appends_are_never_done_twice(daemon: Any, transport: Any) -> None:
+def test_appends_are_executed_at_most_once_over_engine_crashes(daemon: Any, transport: Any) -> None:
     """Each is there once, at most once where nobody knows, and the caller is told which."""
     killer = Killer(daemon, KILLS)
     acknowledged, unknown, number, said = [], set(), 0, []
@@ -149,7 +149,7 @@ def test_appends_are_never_done_twice(daemon: Any, transport: Any) -> None:
     assert set(acknowledged) <= set(there) <= set(acknowledged) | unknown
 
 
-def test_the_daemon_is_killed_and_started_again(daemon: Any, transport: Any) -> None:
+def test_clients_resume_after_a_crash_of_the_daemon_and_one_flush_fails(daemon: Any, transport: Any) -> None:
     """Files are opened again by their names; the first flush of one with unflushed writes says so."""
     with (
         connect(daemon, transport) as client,
@@ -172,7 +172,7 @@ def test_the_daemon_is_killed_and_started_again(daemon: Any, transport: Any) -> 
         clean.flush()
 
 
-def test_a_restart_in_order(daemon: Any, transport: Any) -> None:
+def test_requests_wait_for_an_orderly_restart(daemon: Any, transport: Any) -> None:
     """What it asks meanwhile waits; a file that is opened meanwhile is, when the daemon is there again."""
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         file.pwrite(b"data", 0)
@@ -187,7 +187,7 @@ def test_a_restart_in_order(daemon: Any, transport: Any) -> None:
         assert [future.result() for future in futures] == [b"data", 4]
 
 
-def test_a_restart_in_order_leaves_no_doubt(daemon: Any, transport: Any) -> None:
+def test_no_flush_fails_after_an_orderly_restart(daemon: Any, transport: Any) -> None:
     """What was acknowledged and not flushed is on disk when the daemon ends, and the next flush need not say EIO."""
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         for times in (1, 2):
@@ -209,7 +209,7 @@ def test_a_restart_in_order_leaves_no_doubt(daemon: Any, transport: Any) -> None
             file.flush()
 
 
-def test_nor_for_those_who_wait_for_each_write(daemon: Any, transport: Any) -> None:
+def test_no_flush_fails_after_an_orderly_restart_with_single_writes(daemon: Any, transport: Any) -> None:
     counts = [0, 0]
     ending = threading.Event()
 
@@ -236,7 +236,7 @@ def test_nor_for_those_who_wait_for_each_write(daemon: Any, transport: Any) -> N
         assert [file.pread(BLOCK, n * BLOCK) for n in range(2)] == [block(n, counts[n] - 1) for n in range(2)]
 
 
-def test_a_restart_in_order_leaves_no_doubt_awaited(daemon: Any, transport: Any) -> None:
+def test_no_flush_fails_after_an_orderly_restart_in_asyncio(daemon: Any, transport: Any) -> None:
     async def work() -> None:
         async with (
             aiod_client.aio.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
@@ -267,7 +267,7 @@ with aiod_client.connect(sys.argv[1], transport=sys.argv[2], reconnect_timeout=6
 """
 
 
-def test_one_that_comes_back_after_the_grace(daemon: Any, transport: Any) -> None:
+def test_a_session_that_resumes_after_the_grace_period_repeats_no_write(daemon: Any, transport: Any) -> None:
     """What it had written without an answer is not written over what another has had acknowledged since."""
     command = [sys.executable, "-c", SLEEPER, daemon.endpoint, transport]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sleeper:
@@ -292,14 +292,14 @@ def test_one_that_comes_back_after_the_grace(daemon: Any, transport: Any) -> Non
     assert after == "b'new ' 4\n"
 
 
-def test_one_that_does_not_come_back(daemon: Any, transport: Any) -> None:
+def test_a_session_is_lost_when_no_engine_comes_in_time(daemon: Any, transport: Any) -> None:
     with connect(daemon, transport, reconnect_timeout=0.5) as client, client.open("scratch/file", "w+") as file:
         daemon.stop()
         with pytest.raises(aiod_client.SessionLostError, match=r"no other engine for 0\.5 s"):
             file.pwrite(b"data", 0)
 
 
-def test_a_client_is_closed_while_it_looks_for_another(daemon: Any, transport: Any) -> None:
+def test_a_client_may_be_closed_while_it_reconnects(daemon: Any, transport: Any) -> None:
     client = connect(daemon, transport)
     file = client.open("scratch/file", "w+")
     daemon.stop()
@@ -312,7 +312,7 @@ def test_a_client_is_closed_while_it_looks_for_another(daemon: Any, transport: A
     file.close()
 
 
-def test_a_timeout_while_there_is_no_engine(daemon: Any, transport: Any) -> None:
+def test_a_request_times_out_while_there_is_no_engine(daemon: Any, transport: Any) -> None:
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         daemon.stop()
         with pytest.raises(TimeoutError):
@@ -321,7 +321,7 @@ def test_a_timeout_while_there_is_no_engine(daemon: Any, transport: Any) -> None
         assert file.size() == 0
 
 
-def test_memory_of_the_ring_stays(daemon: Any) -> None:
+def test_ring_buffers_stay_valid_after_an_engine_crash(daemon: Any) -> None:
     """That of the engine that has gone is plain memory from then on."""
     with connect(daemon, "ring") as client, client.open("scratch/file", "w+") as file:
         memory = file.buffer(BLOCK)
@@ -337,7 +337,7 @@ def test_memory_of_the_ring_stays(daemon: Any) -> None:
         assert len(file.buffer(BLOCK)) == BLOCK
 
 
-def test_a_file_without_a_name(daemon: Any, transport: Any) -> None:
+def test_a_removed_file_survives_an_engine_crash(daemon: Any, transport: Any) -> None:
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         file.pwrite(b"data", 0)
         client.remove("scratch/file")
@@ -346,7 +346,7 @@ def test_a_file_without_a_name(daemon: Any, transport: Any) -> None:
         file.flush()
 
 
-def test_a_kick_is_final(daemon: Any, transport: Any) -> None:
+def test_a_kicked_client_does_not_reconnect(daemon: Any, transport: Any) -> None:
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         (shown,) = daemon.json("clients")["clients"]
         daemon.ctl("kick", shown["id"])
@@ -354,7 +354,9 @@ def test_a_kick_is_final(daemon: Any, transport: Any) -> None:
             use_for_ever(file)
 
 
-def test_many_clients_and_files(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+def test_many_clients_and_files_survive_an_engine_crash(
+    daemon: Any, transport: Any, wait_until: Callable[..., None]
+) -> None:
     clients = [connect(daemon, transport) for _ in range(8)]
     files = [client.open(f"scratch/{n}-{m}", "w+") for n, client in enumerate(clients) for m in range(16)]
     for number, file in enumerate(files):
@@ -368,7 +370,9 @@ def test_many_clients_and_files(daemon: Any, transport: Any, wait_until: Callabl
     wait_until(lambda: daemon.engine["files"] == 0, "all are closed")
 
 
-def test_a_file_that_is_open_twice(daemon: Any, transport: Any, wait_until: Callable[..., None]) -> None:
+def test_a_file_opened_twice_leaves_no_descriptors_after_a_crash(
+    daemon: Any, transport: Any, wait_until: Callable[..., None]
+) -> None:
     """Its descriptors are counted once each: what is closed afterwards leaves none."""
     with connect(daemon, transport) as client:
         first, second = client.open("scratch/file", "w+"), client.open("scratch/file", "r+")
@@ -384,7 +388,9 @@ def test_a_file_that_is_open_twice(daemon: Any, transport: Any, wait_until: Call
         client.open("scratch/other", "w+").close()
 
 
-def test_more_files_than_the_supervisor_keeps(new_daemon: Callable[..., Any], transport: Any) -> None:
+def test_files_beyond_the_descriptor_stores_limit_are_reopened_by_name(
+    new_daemon: Callable[..., Any], transport: Any
+) -> None:
     """A share of its descriptors is for each engine; the rest of the files are opened again by their names."""
     others = {f"exports.{name}": {"path": f"{tempfile.gettempdir()}/{name}", "engine": name} for name in ("b", "c")}
     daemon = new_daemon(**others, **{"engine.b": {}, "engine.c": {}})

@@ -55,7 +55,7 @@ def attempt(daemon: Any, transport: str, path: str, mode: str = "r", **who: Any)
     return run_as(OPEN, daemon.endpoint, transport, path, mode, **who)
 
 
-def test_users(shared: Any, transport: str) -> None:
+def test_only_listed_users_may_use_the_export(shared: Any, transport: str) -> None:
     assert attempt(shared, transport, "alices/file", uid=ALICE) == "opened"
     refusal = attempt(shared, transport, "alices/file", uid=BOB)
     assert refusal.startswith(f"{errno.EACCES} ")
@@ -64,14 +64,14 @@ def test_users(shared: Any, transport: str) -> None:
     assert "is not for uid 0" in attempt(shared, transport, "alices/file", uid=0, gid=0)
 
 
-def test_groups(shared: Any, transport: str) -> None:
+def test_only_members_of_listed_groups_may_use_the_export(shared: Any, transport: str) -> None:
     assert attempt(shared, transport, "staffs/file", uid=BOB, groups=(7, STAFF)) == "opened"
     assert attempt(shared, transport, "staffs/file", uid=BOB, gid=STAFF) == "opened"
     assert "is not for uid" in attempt(shared, transport, "staffs/file", uid=BOB, groups=(7,))
     assert attempt(shared, transport, "staffs/file", uid=BOB, groups=(*range(13000, 13200), STAFF)) == "opened"
 
 
-def test_names_too(shared: Any) -> None:
+def test_directory_operations_are_for_listed_users_only(shared: Any) -> None:
     listing = "print(aiod_client.connect(sys.argv[1]).list(sys.argv[2]))"
     assert "file" in run_as(listing, shared.endpoint, "alices", uid=ALICE)
     refused = "\ntry:\n    " + listing + "\nexcept PermissionError as error:\n    print(error)"
@@ -116,7 +116,7 @@ def test_kick_ends_one_session_and_no_other(daemon: Any, how: Any) -> None:
     assert "there is no client '00000000'" in refused.stderr
 
 
-def test_nothing_is_made_where_nothing_may_be_made(new_daemon: Callable[..., Any]) -> None:
+def test_create_false_refuses_new_files_and_directories(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{SCRATCH: {"create": False}})
     daemon.start()
     (daemon.path / "there").write_text("x")
@@ -130,7 +130,7 @@ def test_nothing_is_made_where_nothing_may_be_made(new_daemon: Callable[..., Any
     assert [path.name for path in daemon.path.iterdir()] == ["there"]
 
 
-def test_files_are_made_as_the_export_says(new_daemon: Callable[..., Any]) -> None:
+def test_new_files_get_create_mode_and_create_owner(new_daemon: Callable[..., Any]) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can give a file away")
     daemon = new_daemon(**{SCRATCH: {"create_mode": "0606", "create_owner": f"{ALICE}:{STAFF}"}})
@@ -166,7 +166,7 @@ def test_no_file_grows_beyond_the_limit(new_daemon: Callable[..., Any], how: Any
     assert (daemon.path / "limited").stat().st_size == 10_000
 
 
-def test_links_are_followed_only_where_they_may_be(new_daemon: Callable[..., Any]) -> None:
+def test_symlinks_false_refuses_symbolic_links(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{SCRATCH: {"symlinks": False}})
     daemon.start()
     (daemon.path / "there").write_text("x")
@@ -181,7 +181,7 @@ def test_links_are_followed_only_where_they_may_be(new_daemon: Callable[..., Any
         client.open("scratch/link")
 
 
-def test_files_are_opened_as_the_client(new_daemon: Callable[..., Any], transport: str) -> None:
+def test_as_client_checks_the_clients_permissions(new_daemon: Callable[..., Any], transport: str) -> None:
     if os.getuid() != 0:
         pytest.skip("only root can become somebody else")
     daemon = new_daemon(**{SCRATCH: {"as_client": True}})
@@ -212,7 +212,7 @@ def test_files_are_opened_as_the_client(new_daemon: Callable[..., Any], transpor
         assert re.search(r"^Uid:\t0\t0\t0\t0$", (task / "status").read_text(), re.MULTILINE), task
 
 
-def test_an_unknown_user_is_an_error_of_the_configuration(new_daemon: Callable[..., Any]) -> None:
+def test_an_unknown_user_is_a_configuration_error(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{SCRATCH: {"users": ["no-such-user"], "create_mode": "644"}})
     daemon.start(wait=False)
     assert daemon.process.wait(20) == 1
@@ -220,7 +220,7 @@ def test_an_unknown_user_is_an_error_of_the_configuration(new_daemon: Callable[.
     assert re.search("exports.scratch.create_mode: .*four octal digits", daemon.log)
 
 
-def test_orders_are_for_control_groups(new_daemon: Callable[..., Any]) -> None:
+def test_privileged_commands_are_for_control_groups(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"": {"control_groups": [str(STAFF)], "stats_for": "control"}})
     open_to_all(daemon)
     ask = """

@@ -46,7 +46,7 @@ def served(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Served]:
         daemon.stop()
 
 
-def test_the_disk_while_it_is_well(served: Served) -> None:
+def test_operations_succeed_on_a_healthy_disk(served: Served) -> None:
     with served.open() as file:
         assert file.size() == SIZE_BYTES
         assert file.pwrite(PATTERN, 1001) == len(PATTERN)
@@ -68,7 +68,7 @@ def test_the_disk_while_it_is_well(served: Served) -> None:
         ]  # nor does it know
 
 
-def test_a_flush_goes_by_each_handle_that_was_written_through(served: Served) -> None:
+def test_a_flush_on_fuse_uses_each_descriptor_that_has_written(served: Served) -> None:
     """The disk is a file of a FUSE server, which may keep what was written until that very open file is synced."""
     arrived = served.disk.arrived
     with served.client.open("disk", "r") as reader, served.open() as first, served.open() as second:
@@ -85,7 +85,7 @@ def test_a_flush_goes_by_each_handle_that_was_written_through(served: Served) ->
         assert refused(first.flush) == errno.EIO
 
 
-def test_reads_and_writes_that_fail(served: Served) -> None:
+def test_failed_reads_and_writes_reach_the_client(served: Served) -> None:
     with served.open() as file:
         with served.disk.failing("pread"):
             assert failure(lambda: file.pread(4096, 0)) == (errno.EIO, 0)
@@ -101,7 +101,7 @@ def test_reads_and_writes_that_fail(served: Served) -> None:
         assert file.pread(len(PATTERN), 0) == PATTERN
 
 
-def test_blocks_that_cannot_be_written(served: Served) -> None:
+def test_unwritable_blocks_fail_the_flush(served: Served) -> None:
     """Of a long write, parts below them are done, and `written` claims no more than what is on the disk."""
     with served.client.open("disk", "r+") as file, served.disk.bad_from(MIB):
         assert failure(lambda: file.pwrite(PATTERN[: 2 * MIB - 8192], 0)) == (errno.EIO, MIB)
@@ -167,7 +167,9 @@ def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_unt
     assert stored[: 512 * FLUSHERS] == b"".join(bytes([number + 1]) * 512 for number in range(FLUSHERS))
 
 
-def test_what_the_kernel_forgets_is_remembered(new_daemon: Callable[..., Any], disk_path: Path) -> None:
+def test_a_flush_error_that_the_kernel_forgets_is_still_reported(
+    new_daemon: Callable[..., Any], disk_path: Path
+) -> None:
     """A block device over the disk: a failed write-back is told once; the next fdatasync succeeds, the data is lost."""
     with faulty_disk(disk_path) as disk, file_systems.loop_device(disk.path, 512) as device:
         daemon = new_daemon(**{"exports.device": {"path": str(device)}})

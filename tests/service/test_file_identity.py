@@ -66,7 +66,7 @@ def replace(path: Path) -> None:
     path.write_bytes(b"another")
 
 
-def test_the_same_file_is_opened_again(directory: Path, transport: Any, new_daemon: Callable[..., Any]) -> None:
+def test_the_same_file_is_reopened_by_name(directory: Path, transport: Any, new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"exports.here": {"path": str(directory)}})
     daemon.start()
     with (
@@ -102,7 +102,7 @@ def test_another_file_with_its_name_and_inode_number_is_refused(
     assert (directory / "file").read_bytes() == b"another"
 
 
-def test_on_fuse_the_same_mount_has_the_same_file(
+def test_on_fuse_a_file_of_the_same_mount_is_reopened(
     disk_path: Path, transport: Any, new_daemon: Callable[..., Any]
 ) -> None:
     with faulty_disk(disk_path) as disk:
@@ -119,7 +119,7 @@ def test_on_fuse_the_same_mount_has_the_same_file(
             assert file.pread(4, 0) == b"data"
 
 
-def test_on_fuse_another_mount_has_another_file(
+def test_on_fuse_a_file_of_another_mount_is_not_reopened(
     disk_path: Path, transport: Any, new_daemon: Callable[..., Any]
 ) -> None:
     """The second mount has the device number and the inode numbers of the first."""

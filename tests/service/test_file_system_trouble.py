@@ -26,7 +26,7 @@ def mount_namespace() -> list[str]:
     return command
 
 
-def test_a_disk_full(new_daemon: Callable[..., Any]) -> None:
+def test_a_full_disk_fails_writes_with_enospc(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     mount = f"mount -t tmpfs -o size=4m none {shlex.quote(str(daemon.path))}"
     daemon.start(prefix=[*mount_namespace(), "sh", "-c", f'{mount} && exec "$@"', "sh"])
@@ -45,7 +45,7 @@ def test_a_disk_full(new_daemon: Callable[..., Any]) -> None:
         assert daemon.engine["ops"]["write"]["errors"] == 8 - len(written)
 
 
-def test_an_io_error(new_daemon: Callable[..., Any]) -> None:
+def test_an_io_error_reaches_the_client_as_eio(new_daemon: Callable[..., Any]) -> None:
     """The unmapped part of a process's memory is a regular file that answers EIO."""
     daemon = new_daemon(**{"exports.proc": {"path": "/proc", "read_only": True}})
     daemon.start()
@@ -57,7 +57,7 @@ def test_an_io_error(new_daemon: Callable[..., Any]) -> None:
             assert comm.pread(64, 0) == b"aiod/main\n"
 
 
-def test_a_file_truncated_under_an_open_handle(shared_daemon: Any) -> None:
+def test_a_file_truncated_by_others_reads_short(shared_daemon: Any) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/shrinking", "w+") as file:
         file.pwrite(b"x" * 10_000, 0)
         os.truncate(shared_daemon.path / "shrinking", 5000)
@@ -69,7 +69,7 @@ def test_a_file_truncated_under_an_open_handle(shared_daemon: Any) -> None:
         assert file.pread(2, 9998) == b"\0y"
 
 
-def test_a_file_removed_under_an_open_handle(shared_daemon: Any) -> None:
+def test_a_removed_file_works_until_its_handle_is_closed(shared_daemon: Any) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/removed", "w+") as file:
         file.pwrite(b"still there", 0)
         (shared_daemon.path / "removed").unlink()
@@ -77,7 +77,7 @@ def test_a_file_removed_under_an_open_handle(shared_daemon: Any) -> None:
         file.flush()
 
 
-def test_a_file_size_limit(new_daemon: Callable[..., Any]) -> None:
+def test_writes_beyond_rlimit_fsize_fail_with_efbig_and_do_not_end_the_engine(new_daemon: Callable[..., Any]) -> None:
     """SIGXFSZ must not end the engine: workers block it, and the caller gets EFBIG."""
     daemon = new_daemon()
     daemon.start(prefix=["prlimit", f"--fsize={MIB}"])
@@ -88,7 +88,7 @@ def test_a_file_size_limit(new_daemon: Callable[..., Any]) -> None:
         assert file.pwrite(b"x", 0) == 1
 
 
-def test_an_export_that_is_a_file(new_daemon: Callable[..., Any]) -> None:
+def test_an_export_can_be_a_regular_file(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     image = daemon.base / "disk.img"
     image.write_bytes(b"image")

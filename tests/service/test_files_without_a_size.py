@@ -29,7 +29,7 @@ def proc(daemon: Any) -> Iterator[Path]:
 @pytest.mark.parametrize(("name", "requests"), [("version", 1), ("kallsyms", 10)])
 @pytest.mark.parametrize("buffering", [-1, 0])
 @pytest.mark.parametrize("transport", ["zmq", "ring"])
-def test_they_are_read_in_few_requests(
+def test_files_without_a_size_are_read_in_few_requests(
     daemon: Any, proc: Path, monkeypatch: pytest.MonkeyPatch, transport: Any, buffering: int, name: str, requests: int
 ) -> None:
     wanted = (proc / name).read_bytes()

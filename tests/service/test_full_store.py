@@ -87,7 +87,7 @@ def check_lost(daemon: Any, file: Any) -> None:
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["buffered", "direct"])
-def test_a_fua_write_does_not_take_the_error_from_the_flush(
+def test_a_failed_fua_write_does_not_consume_the_flush_error(
     daemon: Any, store: Path, transport: Any, *, direct: bool
 ) -> None:
     with file_of(daemon, transport) as file, file_of(daemon, transport, "r+", direct=direct) as writer:
@@ -96,14 +96,18 @@ def test_a_fua_write_does_not_take_the_error_from_the_flush(
         check_lost(daemon, file)
 
 
-def test_nor_by_the_only_handle(daemon: Any, store: Path, transport: Any) -> None:
+def test_a_failed_fua_write_by_the_only_handle_does_not_consume_the_flush_error(
+    daemon: Any, store: Path, transport: Any
+) -> None:
     with file_of(daemon, transport) as file:
         lose(file, store)
         assert refused(lambda: file.pwrite(BLOCK, 0, fua=True)) in LOST
         check_lost(daemon, file)
 
 
-def test_nor_in_the_engine_after_this_one(daemon: Any, store: Path, transport: Any) -> None:
+def test_a_failed_fua_write_after_a_crash_does_not_consume_the_flush_error(
+    daemon: Any, store: Path, transport: Any
+) -> None:
     """What it has of the file is one open file of the engine before: it must not both write and flush by that."""
     with file_of(daemon, transport) as file:
         lose(file, store)
@@ -112,14 +116,16 @@ def test_nor_in_the_engine_after_this_one(daemon: Any, store: Path, transport: A
         check_lost(daemon, file)
 
 
-def test_a_flush_is_told_the_very_error(daemon: Any, store: Path, transport: Any) -> None:
+def test_a_flush_gets_the_errno_of_the_failed_write_back(daemon: Any, store: Path, transport: Any) -> None:
     with file_of(daemon, transport) as file:
         lose(file, store)
         assert refused(file.flush) in LOST
         check_lost(daemon, file)
 
 
-def test_a_refused_write_poisons_nothing(new_daemon: Callable[..., Any], disk_path: Path, transport: Any) -> None:
+def test_a_refused_write_does_not_poison_the_file(
+    new_daemon: Callable[..., Any], disk_path: Path, transport: Any
+) -> None:
     """The file system is full: that write is refused, and what was written before reaches the disk."""
     with mounted("ext4", disk_path) as file_system:
         daemon = new_daemon(**{"exports.store": {"path": str(file_system.path)}})

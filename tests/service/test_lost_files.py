@@ -31,7 +31,7 @@ def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
         yield client
 
 
-def test_its_requests_say_so_and_meet_no_other_file(daemon: Any, client: aiod_client.Client) -> None:
+def test_requests_of_a_removed_file_fail_and_reach_no_other_file(daemon: Any, client: aiod_client.Client) -> None:
     kept, lost = client.open("scratch/kept", "w+"), client.open("scratch/lost", "w+")
     kept.pwrite(b"kept", 0)
     daemon.stop()
@@ -59,7 +59,7 @@ def test_its_requests_say_so_and_meet_no_other_file(daemon: Any, client: aiod_cl
     kept.close()
 
 
-def test_awaited(daemon: Any, transport: Any) -> None:
+def test_requests_of_a_removed_file_fail_in_asyncio(daemon: Any, transport: Any) -> None:
     async def go() -> None:
         async with aiod_client.aio.connect(
             daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S
@@ -84,7 +84,7 @@ def test_awaited(daemon: Any, transport: Any) -> None:
     asyncio.run(go())
 
 
-def test_another_file_of_that_name(daemon: Any, client: aiod_client.Client) -> None:
+def test_a_replaced_file_is_not_reopened(daemon: Any, client: aiod_client.Client) -> None:
     lost = client.open("scratch/lost", "w+")
     daemon.stop()
     (daemon.path / "lost").rename(daemon.path / "old")
@@ -97,7 +97,7 @@ def test_another_file_of_that_name(daemon: Any, client: aiod_client.Client) -> N
     lost.close()
 
 
-def test_it_is_there_again_when_the_next_engine_finds_it(
+def test_a_lost_file_that_exists_again_is_reopened_by_the_next_engine(
     daemon: Any, client: aiod_client.Client, wait_until: Callable[..., None]
 ) -> None:
     def data() -> bytes | None:
@@ -118,7 +118,9 @@ def test_it_is_there_again_when_the_next_engine_finds_it(
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_one_that_is_dropped(daemon: Any, client: aiod_client.Client, wait_until: Callable[..., None]) -> None:
+def test_dropping_a_lost_file_does_not_disturb_the_client(
+    daemon: Any, client: aiod_client.Client, wait_until: Callable[..., None]
+) -> None:
     lost, kept = client.open("scratch/lost", "w+"), client.open("scratch/kept", "w+")
     daemon.stop()
     (daemon.path / "lost").unlink()

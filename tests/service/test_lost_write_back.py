@@ -84,7 +84,9 @@ def is_poisoned(file: aiod_client.File) -> bool:
     return refused(file.flush) == errno.EIO and refused(lambda: file.pwrite(b"x", 0, fua=True)) == errno.EIO
 
 
-def test_it_fails_unseen_between_two_engines(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+def test_a_write_back_failure_between_two_engines_fails_the_next_flush(
+    served: Served, file: Any, wait_until: Callable[..., None]
+) -> None:
     """Another process is told of it, so the kernel would tell no file opened afterwards."""
     file.pwrite(DATA, 0)
     with served.disk.failing("pwrite"):
@@ -97,7 +99,7 @@ def test_it_fails_unseen_between_two_engines(served: Served, file: Any, wait_unt
     assert is_poisoned(file)
 
 
-def test_it_is_remembered_over_one_death_after_another(served: Served, file: Any) -> None:
+def test_a_write_back_failure_is_remembered_over_several_crashes(served: Served, file: Any) -> None:
     """The kernel tells it once for each file that is open: the second engine has the last of them."""
     with served.disk.failing("pwrite"):
         file.pwrite(DATA, 0)
@@ -109,7 +111,7 @@ def test_it_is_remembered_over_one_death_after_another(served: Served, file: Any
     assert handle["poisoned"]
 
 
-def test_and_forgotten_when_all_handles_are_closed(served: Served, transport: Any) -> None:
+def test_a_write_back_failure_is_forgotten_when_all_handles_are_closed(served: Served, transport: Any) -> None:
     with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
         with client.open("device", "r+") as file, served.disk.failing("pwrite"):
             file.pwrite(DATA, 0)
@@ -123,7 +125,7 @@ def test_and_forgotten_when_all_handles_are_closed(served: Served, transport: An
     assert served.disk.image.read_bytes()[: len(DATA)] == DATA
 
 
-def test_it_fails_while_the_engine_lives_and_nobody_asks(served: Served, file: Any) -> None:
+def test_a_write_back_failure_before_a_crash_fails_the_next_flush(served: Served, file: Any) -> None:
     file.pwrite(DATA, 0)
     with served.disk.failing("pwrite"), pytest.raises(OSError, match="Input/output error"):
         served.write_back()
@@ -131,7 +133,9 @@ def test_it_fails_while_the_engine_lives_and_nobody_asks(served: Served, file: A
     assert is_poisoned(file)
 
 
-def test_the_engine_dies_in_the_flush_that_fails(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+def test_a_crash_during_a_failing_flush_fails_the_next_flush(
+    served: Served, file: Any, wait_until: Callable[..., None]
+) -> None:
     """It was told, and did not live to pass it on."""
     file.pwrite(DATA, 0)
     with served.disk.bad_from(0):
@@ -146,7 +150,7 @@ def test_the_engine_dies_in_the_flush_that_fails(served: Served, file: Any, wait
     assert is_poisoned(file)
 
 
-def test_none_fails(served: Served, file: Any) -> None:
+def test_a_flush_after_a_crash_succeeds_without_a_write_back_failure(served: Served, file: Any) -> None:
     """And then a flush after a death succeeds, and means it."""
     file.pwrite(DATA, 0)
     served.kill_engine()
@@ -154,7 +158,9 @@ def test_none_fails(served: Served, file: Any) -> None:
     assert served.disk.image.read_bytes()[: len(DATA)] == DATA
 
 
-def test_one_that_cannot_die_is_waited_for(served: Served, file: Any, wait_until: Callable[..., None]) -> None:
+def test_an_engine_that_cannot_die_is_not_replaced_until_it_has_gone(
+    served: Served, file: Any, wait_until: Callable[..., None]
+) -> None:
     """Its worker is inside the kernel: until it is gone nothing is sent again, and nobody gets another engine."""
     file.pwrite(DATA, 0)
     with served.disk.holding("pwrite"):
@@ -175,7 +181,9 @@ def test_one_that_cannot_die_is_waited_for(served: Served, file: Any, wait_until
     assert served.disk.image.read_bytes()[: len(DATA)] == b"new" + DATA[3:]
 
 
-def test_its_clients_are_told_in_time(served: Served, wait_until: Callable[..., None]) -> None:
+def test_clients_of_an_engine_that_cannot_die_get_an_error_in_time(
+    served: Served, wait_until: Callable[..., None]
+) -> None:
     with (
         aiod_client.connect(served.daemon.endpoint, reconnect_timeout=1) as client,
         client.open("device", "r+") as opened,

@@ -67,7 +67,7 @@ def refused(raw: Any, *frames: bytes) -> None:
         wire.pack(1, {"versions": [1], "x": b"0" * 65536}),
     ],
 )
-def test_what_is_no_message(raw: Any, other: Callable[[], None], header: bytes) -> None:
+def test_a_frame_that_is_no_message_is_refused(raw: Any, other: Callable[[], None], header: bytes) -> None:
     refused(raw, header)
     assert raw.ask(MessageType.HEARTBEAT, raw.token) == [MessageType.HEARTBEAT]  # it named no session
     other()
@@ -122,7 +122,9 @@ def test_a_malformed_message_ends_its_session(
     other()
 
 
-def test_before_hello(connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None]) -> None:
+def test_messages_before_hello_are_refused(
+    connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None]
+) -> None:
     raw = connect(engine_endpoint)
     for kind in (
         MessageType.SUBMIT,
@@ -136,7 +138,9 @@ def test_before_hello(connect: Callable[[str], Any], engine_endpoint: str, other
     other()
 
 
-def test_unknown_versions(connect: Callable[[str], Any], engine_endpoint: str, shared_daemon: Any) -> None:
+def test_unknown_protocol_versions_are_refused(
+    connect: Callable[[str], Any], engine_endpoint: str, shared_daemon: Any
+) -> None:
     for endpoint in (engine_endpoint, shared_daemon.endpoint):
         raw = connect(endpoint)
         kind, number, sentence, more = raw.ask(MessageType.HELLO, {"versions": [7, 8]})
@@ -148,7 +152,7 @@ def test_unknown_versions(connect: Callable[[str], Any], engine_endpoint: str, s
         assert (welcome[1]["version"], welcome[1]["features"]) == (1, [])
 
 
-def test_the_front_endpoint_stands_the_same(connect: Callable[[str], Any], shared_daemon: Any) -> None:
+def test_the_front_endpoint_refuses_malformed_messages(connect: Callable[[str], Any], shared_daemon: Any) -> None:
     raw = connect(shared_daemon.endpoint)
     for header in (
         b"",
@@ -177,7 +181,7 @@ def random_messages() -> st.SearchStrategy[list[bytes]]:
     return st.builds(lambda head, payloads: [head, *payloads], header, st.lists(st.binary(max_size=64), max_size=3))
 
 
-def test_ten_thousand_random_messages(
+def test_the_engine_survives_ten_thousand_random_messages(
     connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None], shared_daemon: Any
 ) -> None:
     """Half of them from within a session, which is begun anew whenever it has been ended."""
@@ -209,7 +213,7 @@ def test_ten_thousand_random_messages(
     assert resident_bytes(pid) - before < 64 * 2**20
 
 
-def test_a_message_without_end(
+def test_a_message_without_end_is_dropped(
     new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
     """Frames with MORE, for ever: libzmq keeps them all, unseen, so the engine drops everything and serves afresh."""

@@ -74,7 +74,7 @@ def tree(shared_daemon: Any, tmp_path_factory: Any) -> Path:
 # ---- what the verbs do
 
 
-def test_list_tells_kinds_and_sizes(raw: Any, tree: Path, shared_daemon: Any) -> None:
+def test_list_returns_kinds_and_sizes(raw: Any, tree: Path, shared_daemon: Any) -> None:
     (tree / os.fsdecode(b"\xff\xfe")).write_bytes(b"1")
     (tree / "grün").touch()
     found = entries(raw, tree.name)
@@ -87,7 +87,7 @@ def test_list_tells_kinds_and_sizes(raw: Any, tree: Path, shared_daemon: Any) ->
     assert (tree.name, "dir") in {(name, kind) for page in pages(raw, "") for name, kind, _ in page}
 
 
-def test_list_knows_block_devices(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
+def test_list_reports_block_devices(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
     devices = [path for path in Path("/dev").iterdir() if path.is_block_device() and not path.is_symlink()]
     if not devices:
         pytest.skip("this machine has no block devices")
@@ -100,7 +100,7 @@ def test_list_knows_block_devices(new_daemon: Callable[..., Any], connect: Any, 
     assert found["null"] == "other"
 
 
-def test_list_in_pages(raw: Any, tree: Path) -> None:
+def test_list_returns_large_directories_in_pages(raw: Any, tree: Path) -> None:
     """Long names of bytes that are no UTF-8, and of some that are: a page fits its header all the same."""
     many = tree / "many"
     many.mkdir()
@@ -116,7 +116,7 @@ def test_list_in_pages(raw: Any, tree: Path) -> None:
     assert {kind for page in told for _, kind, _ in page} == {"file"}
 
 
-def test_stat_gives_the_record(raw: Any, tree: Path) -> None:
+def test_stat_returns_the_kernels_record(raw: Any, tree: Path) -> None:
     for path in ("file", "dir/link"):
         record = wire.STAT.unpack(do(raw, "stat", f"{tree.name}/{path}")["stat"])
         real = (tree / "file").stat()
@@ -127,7 +127,7 @@ def test_stat_gives_the_record(raw: Any, tree: Path) -> None:
     assert (record[3], stat.S_ISDIR(record[7])) == (tree.parent.stat().st_ino, True)
 
 
-def test_making_removing_and_making_durable(raw: Any, tree: Path) -> None:
+def test_mkdir_rmdir_remove_and_sync_work(raw: Any, tree: Path) -> None:
     at = tree.name
     assert do(raw, "mkdir", f"{at}/new", mode=0o700) is None
     assert (tree / "new").stat().st_mode == stat.S_IFDIR | 0o700
@@ -140,7 +140,7 @@ def test_making_removing_and_making_durable(raw: Any, tree: Path) -> None:
     assert {path.name for path in tree.iterdir()} == {"dir", "loop"}
 
 
-def test_rename_replaces_only_when_asked_to(raw: Any, tree: Path) -> None:
+def test_rename_replaces_only_on_request(raw: Any, tree: Path) -> None:
     (tree / "other").write_text("other")
     old, new = f"{tree.name}/file", f"{tree.name}/other"
     result, sentence, _ = ask(raw, "rename", old, to=new)
@@ -154,13 +154,13 @@ def test_rename_replaces_only_when_asked_to(raw: Any, tree: Path) -> None:
     assert (tree / "dir" / "inner" / "deep").read_text() == "12345"
 
 
-def test_a_handle_outlives_its_name(raw: Any, tree: Path) -> None:
+def test_a_handle_works_after_its_file_was_removed(raw: Any, tree: Path) -> None:
     handle = raw.handle(f"{tree.name}/file", 1)
     do(raw, "remove", f"{tree.name}/file")
     assert raw.submit((7, Op.SIZE, 0, handle, 0, 0, 0, 0, 0, 0)) == {7: (5, "")}
 
 
-def test_two_clients_make_the_same_directory(connect: Any, engine_endpoint: str, tree: Path) -> None:
+def test_only_one_of_two_clients_creates_a_directory(connect: Any, engine_endpoint: str, tree: Path) -> None:
     clients = [connect(engine_endpoint) for _ in range(2)]
     for client in clients:
         client.hello()
@@ -205,7 +205,9 @@ TOO_LONG = "x/" * 3000
         ("chmod", "file", errno.EINVAL, "list, stat, remove, rmdir, rename, mkdir, sync"),
     ],
 )
-def test_a_name_that_is_refused(raw: Any, tree: Path, verb: str, path: str, number: int, advice: str) -> None:
+def test_a_refused_operation_gets_errno_and_advice_and_changes_nothing(
+    raw: Any, tree: Path, verb: str, path: str, number: int, advice: str
+) -> None:
     before = entries(raw, tree.name)
     result, sentence, body = ask(raw, verb, f"{tree.name}/{path}")
     assert (errno.errorcode.get(-result), body) == (errno.errorcode[number], None), sentence
@@ -233,7 +235,7 @@ def test_a_name_that_is_refused(raw: Any, tree: Path, verb: str, path: str, numb
         (".", "new", False, errno.EBUSY, "cannot be changed"),
     ],
 )
-def test_a_rename_that_is_refused(
+def test_a_refused_rename_gets_errno_and_advice_and_changes_nothing(
     raw: Any,
     tree: Path,
     path: str,
@@ -249,7 +251,7 @@ def test_a_rename_that_is_refused(
     assert entries(raw, tree.name) == before
 
 
-def test_absolute_paths_and_the_export_itself(raw: Any, shared_daemon: Any, tree: Path) -> None:
+def test_absolute_paths_and_changes_of_the_export_itself_are_refused(raw: Any, shared_daemon: Any, tree: Path) -> None:
     for verb in ("list", "stat", "remove", "rmdir", "rename", "mkdir", "sync"):
         for path in ("/", f"{tree}/file", str(shared_daemon.path)):
             result, sentence, _ = ask(raw, verb, path, to=f"{tree.name}/new")
@@ -262,7 +264,7 @@ def test_absolute_paths_and_the_export_itself(raw: Any, shared_daemon: Any, tree
     assert (tree / "file").exists()
 
 
-def test_arguments_out_of_range(raw: Any, tree: Path) -> None:
+def test_arguments_out_of_range_are_refused(raw: Any, tree: Path) -> None:
     result, sentence, _ = ask(raw, "mkdir", f"{tree.name}/odd", mode=0o1777)
     assert (result, "permission bits" in sentence) == (-errno.EINVAL, True)
     result, sentence, _ = ask(raw, "list", tree.name, cursor=2**63)
@@ -270,7 +272,7 @@ def test_arguments_out_of_range(raw: Any, tree: Path) -> None:
     assert not (tree / "odd").exists()
 
 
-def test_an_unknown_export(raw: Any) -> None:
+def test_an_unknown_export_is_refused(raw: Any) -> None:
     result, sentence, _ = ask(raw, "list", "", export="nowhere")
     assert (result, "the exports are: scratch" in sentence) == (-errno.ENOENT, True)
 
@@ -280,7 +282,9 @@ def test_arguments_of_other_verbs_are_ignored(raw: Any, tree: Path) -> None:
     do(raw, "mkdir", f"{tree.name}/new", cursor=-1, to=7, replace=[])
 
 
-def test_exports_of_other_kinds(new_daemon: Callable[..., Any], connect: Any, locate: Any, disk_path: Path) -> None:
+def test_read_only_file_and_multi_file_system_exports_refuse_changes(
+    new_daemon: Callable[..., Any], connect: Any, locate: Any, disk_path: Path
+) -> None:
     """Read-only, a file, and one with two file systems in it: nothing can be moved out of /dev/shm, whoever asks."""
     single = disk_path / "single"
     single.write_text("data")
@@ -312,7 +316,7 @@ def test_exports_of_other_kinds(new_daemon: Callable[..., Any], connect: Any, lo
     assert daemon.engine["ops"]["name"]["errors"] == 15
 
 
-def test_no_permission(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
+def test_operations_without_permission_are_refused(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
     """Root may read everything, but not without the capabilities for it."""
     daemon = new_daemon()
     (daemon.path / "secret").mkdir(mode=0)
@@ -327,7 +331,7 @@ def test_no_permission(new_daemon: Callable[..., Any], connect: Any, locate: Any
 # ---- many at once
 
 
-def test_more_at_once_than_the_credit(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
+def test_operations_above_the_credit_are_refused(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
     daemon = new_daemon(sessions={"depth_max": 4}, **{"engine.main": {"max_threads": 1}})
     for number in range(512):
         (daemon.path / str(number)).touch()
@@ -346,7 +350,7 @@ def test_more_at_once_than_the_credit(new_daemon: Callable[..., Any], connect: A
     assert sum(map(len, pages(raw, ""))) == 512
 
 
-def test_a_session_that_ends_before_its_answer(connect: Any, engine_endpoint: str, raw: Any, tree: Path) -> None:
+def test_a_session_may_end_before_its_answer(connect: Any, engine_endpoint: str, raw: Any, tree: Path) -> None:
     for number in range(50):
         hasty = connect(engine_endpoint)
         hasty.hello()

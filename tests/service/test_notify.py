@@ -43,14 +43,18 @@ def manager(disk_path: Path) -> Iterator[Manager]:
     made.socket.close()
 
 
-def test_ready_means_that_every_engine_serves(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_systemd_is_notified_of_readiness_when_every_engine_serves(
+    new_daemon: Callable[..., Any], manager: Manager
+) -> None:
     daemon = new_daemon(**{"engine.second": {}})
     daemon.start(wait=False, env=os.environ | manager.environment)
     manager.hears("^READY=1$")
     assert [engine["state"] for engine in daemon.json("stats")["engines"]] == ["serving", "serving"]
 
 
-def test_it_is_not_ready_while_an_engine_is_not_there(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_systemd_is_not_notified_of_readiness_while_an_engine_is_missing(
+    new_daemon: Callable[..., Any], manager: Manager
+) -> None:
     daemon = new_daemon()
     with (daemon.runtime_dir / "engine-main.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as if an earlier process of it were still inside the kernel
@@ -62,7 +66,7 @@ def test_it_is_not_ready_while_an_engine_is_not_there(new_daemon: Callable[..., 
     manager.hears("^READY=1$")
 
 
-def test_the_watchdog_and_the_status(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_systemd_gets_watchdog_pings_and_the_status_line(new_daemon: Callable[..., Any], manager: Manager) -> None:
     daemon = new_daemon()
     daemon.start(env=os.environ | manager.environment | {"WATCHDOG_USEC": "300000"})
     manager.hears("^STATUS=1 engine, 0 clients, 0 requests/s$")
@@ -76,7 +80,7 @@ def test_the_watchdog_and_the_status(new_daemon: Callable[..., Any], manager: Ma
     os.kill(pid, signal.SIGCONT)
 
 
-def test_a_reload_begins_and_ends(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_systemd_is_notified_of_begin_and_end_of_a_reload(new_daemon: Callable[..., Any], manager: Manager) -> None:
     daemon = new_daemon()
     daemon.start(env=os.environ | manager.environment)
     manager.hears("^READY=1$")
@@ -89,21 +93,23 @@ def test_a_reload_begins_and_ends(new_daemon: Callable[..., Any], manager: Manag
     manager.hears("^READY=1$")
 
 
-def test_it_asks_for_the_time_that_the_drain_may_take(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_a_stop_requests_the_drain_timeout_from_systemd(new_daemon: Callable[..., Any], manager: Manager) -> None:
     daemon = new_daemon(**{"": {"drain_timeout_s": 600.0}})
     daemon.start(env=os.environ | manager.environment)
     assert daemon.stop() == 0
     assert int(manager.hears(r"^STOPPING=1\nEXTEND_TIMEOUT_USEC=(\d+)$")[1]) > 600_000_000
 
 
-def test_a_wrong_configuration_is_told(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_a_wrong_configuration_is_shown_in_the_status_line(new_daemon: Callable[..., Any], manager: Manager) -> None:
     daemon = new_daemon(**{"engine.main": {"max_threads": 0}})
     daemon.start(wait=False, env=os.environ | manager.environment)
     manager.hears("^STATUS=.*engine.main.max_threads")
     assert daemon.process.wait(20) == 78
 
 
-def test_without_systemd_python_it_runs_and_says_so(new_daemon: Callable[..., Any], manager: Manager) -> None:
+def test_without_systemd_python_the_daemon_runs_and_logs_a_warning(
+    new_daemon: Callable[..., Any], manager: Manager
+) -> None:
     daemon = new_daemon()
     path = daemon.base / "hidden"
     (path / "systemd").mkdir(parents=True)

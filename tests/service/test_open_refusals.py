@@ -62,18 +62,18 @@ def tree(shared_daemon: Any) -> Path:
     ],
 )
 @pytest.mark.usefixtures("tree")
-def test_a_path_that_is_refused(raw: Any, path: str, flags: int, number: int) -> None:
+def test_open_refuses_paths_outside_the_export_and_special_files(raw: Any, path: str, flags: int, number: int) -> None:
     result, sentence, _ = raw.open(path, flags)
     assert (result, errno.errorcode[number] in sentence) == (-number, True), sentence
     assert raw.open("file")[0] > 0
 
 
-def test_nothing_was_made_outside(shared_daemon: Any, tree: Path) -> None:
+def test_a_refused_open_creates_nothing_outside_the_export(shared_daemon: Any, tree: Path) -> None:
     assert tree.exists()
     assert not (shared_daemon.base / "made").exists()
 
 
-def test_an_unknown_export(raw: Any, shared_daemon: Any) -> None:
+def test_open_of_an_unknown_export_is_refused(raw: Any, shared_daemon: Any) -> None:
     result, sentence, _ = raw.open("file", export="nowhere")
     assert result == -errno.ENOENT
     assert "the exports are: scratch" in sentence
@@ -81,11 +81,13 @@ def test_an_unknown_export(raw: Any, shared_daemon: Any) -> None:
         client.open("nowhere/file")
 
 
-def test_a_mode_with_odd_bits(raw: Any) -> None:
+def test_open_with_unknown_mode_bits_is_refused(raw: Any) -> None:
     assert raw.open("odd", READ | WRITE | CREATE, mode=0o4755)[0] == -errno.EINVAL
 
 
-def test_a_device_and_a_read_only_export(new_daemon: Callable[..., Any]) -> None:
+def test_opens_of_character_devices_and_writing_to_read_only_exports_are_refused(
+    new_daemon: Callable[..., Any],
+) -> None:
     daemon = new_daemon(
         **{
             "exports.dev": {"path": "/dev"},
@@ -109,7 +111,7 @@ def test_a_device_and_a_read_only_export(new_daemon: Callable[..., Any]) -> None
     assert (daemon.path / "file").read_text() == "data"
 
 
-def test_no_permission(new_daemon: Callable[..., Any]) -> None:
+def test_open_without_permission_is_refused(new_daemon: Callable[..., Any]) -> None:
     """Root may read everything, but not without the capabilities for it."""
     daemon = new_daemon()
     secret = daemon.path / "secret"
@@ -121,7 +123,7 @@ def test_no_permission(new_daemon: Callable[..., Any]) -> None:
         client.open("scratch/secret")
 
 
-def test_a_file_under_a_lease(shared_daemon: Any, tree: Path) -> None:
+def test_open_of_a_leased_file_fails_with_eagain(shared_daemon: Any, tree: Path) -> None:
     """The holder is asked to give it up, and the client is told to come again."""
     asked = threading.Event()
     before = signal.signal(signal.SIGIO, lambda *_: asked.set())
@@ -139,7 +141,7 @@ def test_a_file_under_a_lease(shared_daemon: Any, tree: Path) -> None:
         signal.signal(signal.SIGIO, before)
 
 
-def test_too_many_handles(new_daemon: Callable[..., Any]) -> None:
+def test_open_beyond_handles_max_is_refused(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(sessions={"handles_max": 3})
     daemon.start()
     (daemon.path / "file").write_text("data")

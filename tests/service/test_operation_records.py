@@ -28,7 +28,7 @@ def result(raw: Any, *arguments: int, payloads: tuple[bytes, ...] = (), **fields
 
 
 @pytest.mark.parametrize("op", [op for op in Op if op is not Op.IOCTL], ids=lambda op: op.name)
-def test_flags_that_do_not_belong_to_the_operation(raw: Any, op: Op) -> None:
+def test_flags_of_other_operations_are_refused(raw: Any, op: Op) -> None:
     handle, source = raw.handle("flags", OPEN_FLAGS), raw.handle("flags source", OPEN_FLAGS)
     fields = {"frame": source} if op is Op.COPY_RANGE else {}
     length = 0 if op in (Op.FLUSH, Op.SIZE, Op.STAT) else 1
@@ -42,7 +42,7 @@ def test_flags_that_do_not_belong_to_the_operation(raw: Any, op: Op) -> None:
 
 
 @pytest.mark.parametrize("op", RANGE_OPS, ids=lambda op: op.name)
-def test_ranges_over_the_largest_offset(raw: Any, op: Op) -> None:
+def test_ranges_beyond_the_largest_offset_are_refused(raw: Any, op: Op) -> None:
     handle, source = raw.handle("ranges", OPEN_FLAGS), raw.handle("ranges source", OPEN_FLAGS)
     fields = {"frame": source} if op is Op.COPY_RANGE else {}
     for offset, length in ((2**63 - 1, 1), (2**63, 0), (1, 2**63 - 1), (0, 2**64 - 1), (2**64 - 1, 2)):
@@ -50,7 +50,7 @@ def test_ranges_over_the_largest_offset(raw: Any, op: Op) -> None:
     assert result(raw, op, handle, 2**63 - 1, 1, **fields) == -errno.EINVAL
 
 
-def test_fields_that_must_be_zero(raw: Any) -> None:
+def test_reserved_fields_must_be_zero(raw: Any) -> None:
     handle = raw.handle("zero", OPEN_FLAGS)
     for op in (Op.FLUSH, Op.SIZE, Op.STAT):
         assert result(raw, op, handle, 1, 0) == -errno.EINVAL
@@ -65,7 +65,7 @@ def test_fields_that_must_be_zero(raw: Any) -> None:
             assert result(raw, op, handle, 0, length, reserved=1, payloads=payloads) == -errno.EINVAL, op.name
 
 
-def test_what_is_too_long_for_one_request(raw: Any) -> None:
+def test_requests_longer_than_request_bytes_max_are_refused(raw: Any) -> None:
     handle, source = raw.handle("long", OPEN_FLAGS), raw.handle("long source", OPEN_FLAGS)
     assert result(raw, Op.WRITE_ZEROES, handle, 0, RANGE_BYTES_MAX + 1) == -errno.EMSGSIZE
     assert result(raw, Op.COPY_RANGE, handle, 0, RANGE_BYTES_MAX + 1, frame=source) == -errno.EMSGSIZE
@@ -77,7 +77,7 @@ def test_what_is_too_long_for_one_request(raw: Any) -> None:
     assert result(raw, Op.SIZE, handle) == 0
 
 
-def test_a_copys_source_is_a_handle_of_the_session(raw: Any) -> None:
+def test_the_source_of_a_copy_must_be_a_handle_of_the_session(raw: Any) -> None:
     handle, blind = raw.handle("copy", OPEN_FLAGS), raw.handle("copy", int(OpenFlag.WRITE))
     assert result(raw, Op.COPY_RANGE, handle, 0, 1, frame=blind) == -errno.EBADF
     assert result(raw, Op.COPY_RANGE, handle, 0, 1, frame=blind + 1) == -errno.EBADF
@@ -88,7 +88,7 @@ def test_a_copys_source_is_a_handle_of_the_session(raw: Any) -> None:
     )
 
 
-def test_a_payload_goes_on_in_the_next_frame(raw: Any) -> None:
+def test_a_payload_may_span_several_frames(raw: Any) -> None:
     handle = raw.handle("gathered", OPEN_FLAGS)
     done = raw.submit(
         record(1, Op.WRITE, handle, 0, 9, frame=0, frame_offset=1),

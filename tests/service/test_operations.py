@@ -82,14 +82,14 @@ def test_writes_are_complete_and_leave_the_rest_alone(file: Any, content: Callab
     assert file.size() == 20_004
 
 
-def test_flush_and_size(file: Any) -> None:
+def test_flush_and_size_work(file: Any) -> None:
     assert file.size() == 0
     file.pwrite(b"x", MIB)
     file.flush()
     assert file.size() == MIB + 1
 
 
-def test_stat_is_the_kernels(place: Any, file: Any) -> None:
+def test_stat_equals_the_kernels(place: Any, file: Any) -> None:
     file.pwrite(PATTERN, 0)
     file.flush()
     os.link(place.path / "file", place.path / "second")
@@ -210,7 +210,7 @@ def told(file: Any, *range_: int) -> list[tuple[int, int, bool]]:
     return [(extent.offset, extent.length, extent.hole) for extent in file.extents(*range_)]
 
 
-def test_extents_are_the_kernels(place: Any, file: Any) -> None:
+def test_extents_equal_the_kernels(place: Any, file: Any) -> None:
     assert file.extents() == []
     file.truncate(10 * MIB)
     for offset in (0, 2 * MIB, 7 * MIB):
@@ -225,7 +225,7 @@ def test_extents_are_the_kernels(place: Any, file: Any) -> None:
     assert told(file, 10 * MIB, 1) == told(file, 5, 0) == []
 
 
-def test_more_extents_than_one_completion_has(place: Any, file: Any) -> None:
+def test_extents_continue_beyond_one_completion(place: Any, file: Any) -> None:
     step = 128 * KIB  # btrfs inlines and merges what is smaller
     count = 1_100
     for future in file.submit([("write", PATTERN[: 4 * KIB], number * step) for number in range(count)]):
@@ -272,7 +272,7 @@ def test_a_range_is_copied_from_another_file_system(
     (mounts_daemon.path / "source").unlink()
 
 
-def test_prefetch_and_ioctl(place: Any, file: Any) -> None:
+def test_prefetch_works_and_only_listed_ioctls_are_allowed(place: Any, file: Any) -> None:
     file.pwrite(PATTERN, 0)
     file.prefetch(0, MIB)
     file.prefetch()
@@ -287,7 +287,7 @@ def test_prefetch_and_ioctl(place: Any, file: Any) -> None:
 # ---- handles --------------------------------------------------------------------------------------------------------
 
 
-def test_each_operation_needs_its_handle(place: Any) -> None:
+def test_each_operation_checks_the_mode_of_its_handle(place: Any) -> None:
     """What the column "handle" says: every operation with handles that read, write, do both, append."""
     (place.path / "file").write_bytes(PATTERN)
     with place.open("other") as other, place.open("other", "a") as blind:
@@ -333,7 +333,7 @@ def kernels_answer(path: Path, offset: int) -> int | None:
     return None
 
 
-def test_beyond_the_largest_file(place: Any, file: Any) -> None:
+def test_operations_beyond_the_largest_file_size_fail(place: Any, file: Any) -> None:
     """EFBIG where the file system says so; the largest differs."""
     (place.path / "other").touch()
     for offset in (2**44, 2**62, 2**63 - 4097):
@@ -347,7 +347,7 @@ def test_beyond_the_largest_file(place: Any, file: Any) -> None:
             assert file.size() == offset + 1
 
 
-def test_what_the_files_attributes_forbid(place: Any, file: Any) -> None:
+def test_operations_that_file_attributes_forbid_fail(place: Any, file: Any) -> None:
     """They hold for handles that are open already."""
     file.pwrite(PATTERN, 0)
     try:

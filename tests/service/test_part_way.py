@@ -45,7 +45,7 @@ def until_full(step: Callable[[int], object]) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_write_until_there_is_no_room(small: Any, direct: bool) -> None:  # noqa: FBT001 - a parameter
+def test_a_write_into_a_full_file_system_reports_the_bytes_written(small: Any, direct: bool) -> None:  # noqa: FBT001 - a parameter
     path, client = small
     with client.open("small/file", "w+", direct=direct) as file:
         count, written = until_full(lambda number: file.pwrite(CHUNK, number * len(CHUNK)))
@@ -57,7 +57,7 @@ def test_a_write_until_there_is_no_room(small: Any, direct: bool) -> None:  # no
         assert content[:done] == (CHUNK * 5)[:done]
 
 
-def test_a_write_that_the_library_splits(small: Any) -> None:
+def test_a_failed_split_write_reports_the_bytes_of_its_finished_parts(small: Any) -> None:
     """The first parts fit, so that they are known to be done."""
     path, client = small
     data = CHUNK * 6
@@ -68,7 +68,7 @@ def test_a_write_that_the_library_splits(small: Any) -> None:
         assert (path / "file").read_bytes()[5 : 5 + written] == data[:written]
 
 
-def test_appends_until_there_is_no_room(small: Any) -> None:
+def test_appends_into_a_full_file_system_report_the_bytes_written(small: Any) -> None:
     path, client = small
     with client.open("small/file", "a+") as file:
         record = CHUNK[: 300 * KIB + 1]
@@ -82,7 +82,7 @@ def test_appends_until_there_is_no_room(small: Any) -> None:
         assert file.size() == len(content)
 
 
-def test_zeroes_and_copies_until_there_is_no_room(small: Any) -> None:
+def test_write_zeroes_and_copy_range_into_a_full_file_system_report_the_bytes_written(small: Any) -> None:
     path, client = small
     with client.open("small/source", "w+") as source, client.open("small/file", "w+") as file:
         for offset in (0, len(CHUNK)):
@@ -98,7 +98,7 @@ def test_zeroes_and_copies_until_there_is_no_room(small: Any) -> None:
         assert number == failure(lambda: file.allocate(0, 64 * MIB))[0]
 
 
-def test_a_size_limit(new_daemon: Callable[..., Any]) -> None:
+def test_a_write_beyond_rlimit_fsize_reports_the_bytes_written(new_daemon: Callable[..., Any]) -> None:
     """RLIMIT_FSIZE: what is below it is written, and counted."""
     daemon = new_daemon()
     limit = MIB + 100

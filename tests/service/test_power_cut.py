@@ -125,13 +125,15 @@ def broken(disk: LoggedDisk, promises: list[Promise]) -> list[str]:
     return lost
 
 
-def test_every_acknowledged_flush(served: tuple[LoggedDisk, Any], transport: Any) -> None:
+def test_every_acknowledged_flush_survives_a_power_cut(served: tuple[LoggedDisk, Any], transport: Any) -> None:
     promises = write(served, transport)
     assert len(promises) > WRITERS * ROUNDS
     assert broken(served[0], promises) == []
 
 
-def test_also_around_the_death_of_an_engine(served: tuple[LoggedDisk, Any], transport: Any) -> None:
+def test_every_acknowledged_flush_survives_a_power_cut_after_an_engine_crash(
+    served: tuple[LoggedDisk, Any], transport: Any
+) -> None:
     def kill(writers: list[Writer]) -> None:
         wait_until(lambda: all(len(writer.promises) > ROUNDS // 4 for writer in writers), "they are at work")
         os.kill(served[1].engine["pid"], signal.SIGKILL)
@@ -141,12 +143,12 @@ def test_also_around_the_death_of_an_engine(served: tuple[LoggedDisk, Any], tran
     assert broken(served[0], promises) == []
 
 
-def test_what_was_not_flushed_would_be_missed(served: tuple[LoggedDisk, Any], transport: Any) -> None:
+def test_unflushed_writes_are_missing_after_a_power_cut(served: tuple[LoggedDisk, Any], transport: Any) -> None:
     """So this can fail."""
     assert broken(served[0], write(served, transport, flushes=False)) != []
 
 
-def test_the_log(disk_path: Path) -> None:
+def test_the_disk_logs_writes_and_flushes(disk_path: Path) -> None:
     with logged_disk(disk_path) as disk:
         fd = os.open(disk.path, os.O_RDWR)
         try:

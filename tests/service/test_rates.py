@@ -38,7 +38,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.monotonic() - began_s
 
 
-def test_requests_take_their_time(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
+def test_iops_max_limits_requests_per_second(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
     daemon = limited(new_daemon, tmp_path, iops_max=100)
     with aiod_client.connect(daemon.endpoint, transport=transport) as client, client.open("slow/file", "w+") as file:
         file.pwrite(bytes(KIB), 0)
@@ -47,14 +47,16 @@ def test_requests_take_their_time(new_daemon: Callable[..., Any], tmp_path: Any,
     assert daemon.engine["pool"]["lost_wakeups"] == 0
 
 
-def test_bytes_do(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
+def test_bytes_per_second_max_limits_bytes_per_second(
+    new_daemon: Callable[..., Any], tmp_path: Any, transport: Any
+) -> None:
     daemon = limited(new_daemon, tmp_path, bytes_per_second_max=1024 * KIB)
     with aiod_client.connect(daemon.endpoint, transport=transport) as client, client.open("slow/file", "w+") as file:
         batch = [("write", bytes(64 * KIB), 0)] * 8
         assert seconds(lambda: [future.result() for future in file.submit(batch)]) > 0.35
 
 
-def test_other_exports_do_not_wait(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
+def test_a_limited_export_does_not_delay_others(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
     daemon = limited(new_daemon, tmp_path, iops_max=1)
     with (
         aiod_client.connect(daemon.endpoint, transport=transport) as client,
@@ -70,7 +72,7 @@ def test_other_exports_do_not_wait(new_daemon: Callable[..., Any], tmp_path: Any
             future.result()
 
 
-def test_hundreds_of_sessions_that_wait_hide_nobody(
+def test_hundreds_of_limited_sessions_do_not_delay_an_unlimited_one(
     new_daemon: Callable[..., Any], tmp_path: Any, wait_until: Callable[..., None]
 ) -> None:
     sessions = 270  # more than the core looks at when it searches for the fairest request
@@ -91,7 +93,9 @@ def test_hundreds_of_sessions_that_wait_hide_nobody(
         assert {future.result() for future in waiting} == {1}
 
 
-def test_a_reload_lets_them_go(new_daemon: Callable[..., Any], tmp_path: Any, transport: Any) -> None:
+def test_a_reload_that_lifts_the_limit_releases_waiting_requests(
+    new_daemon: Callable[..., Any], tmp_path: Any, transport: Any
+) -> None:
     daemon = limited(new_daemon, tmp_path, iops_max=1)
     with aiod_client.connect(daemon.endpoint, transport=transport) as client, client.open("slow/file", "w+") as file:
         futures = file.submit([("write", b"x", 0)] * 50)
@@ -118,7 +122,7 @@ def test_a_user_has_one_rate_for_all_sessions(new_daemon: Callable[..., Any], tr
         client.close()
 
 
-def test_deadlines_pass_and_a_stop_lets_all_go(
+def test_requests_that_wait_for_a_rate_honour_deadlines_and_a_stop(
     new_daemon: Callable[..., Any], tmp_path: Any, transport: Any, wait_until: Callable[..., None]
 ) -> None:
     daemon = limited(new_daemon, tmp_path, iops_max=1)
@@ -135,7 +139,7 @@ def test_deadlines_pass_and_a_stop_lets_all_go(
         assert [future.result() for future in waiting] == [1] * 20
 
 
-def test_io_priority(new_daemon: Callable[..., Any], tmp_path: Any) -> None:
+def test_ioprio_is_accepted_and_files_work(new_daemon: Callable[..., Any], tmp_path: Any) -> None:
     """It is accepted, and the files work; what a disk's scheduler makes of it is the kernel's business."""
     daemon = limited(new_daemon, tmp_path, ioprio="idle")
     with aiod_client.connect(daemon.endpoint) as client:

@@ -27,7 +27,7 @@ def reload(daemon: Any, sections: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def test_exports_come_change_and_go(daemon: Any, tmp_path: Path) -> None:
+def test_a_reload_adds_changes_and_removes_exports(daemon: Any, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     with aiod_client.connect(daemon.endpoint) as client:
@@ -53,7 +53,7 @@ def test_exports_come_change_and_go(daemon: Any, tmp_path: Path) -> None:
         assert not (daemon.runtime_dir / "ring" / "images").is_symlink()
 
 
-def test_an_engine_that_cannot_take_it_changes_nothing(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_reload_that_one_engine_refuses_changes_nothing(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
     """The link of the new export cannot be made: something else has its name there."""
     images = tmp_path / "images"
     images.mkdir()
@@ -94,7 +94,7 @@ def test_an_engine_that_cannot_take_it_changes_nothing(new_daemon: Callable[...,
         assert (daemon.runtime_dir / "ring" / "images").is_symlink()
 
 
-def test_limits_change_under_load_and_no_request_fails(daemon: Any) -> None:
+def test_a_reload_of_limits_under_load_fails_no_request(daemon: Any) -> None:
     with aiod_client.connect(daemon.endpoint, transport="zmq") as client:
         file = client.open("scratch/loaded", "w+")
         futures = [file.submit([("write", b"x" * 4096, index * 4096)])[0] for index in range(200)]
@@ -112,7 +112,7 @@ def test_limits_change_under_load_and_no_request_fails(daemon: Any) -> None:
     assert pool["cur_threads"] <= 3
 
 
-def test_limits_given_by_aiodctl_stay_when_the_file_has_not_changed_them(daemon: Any) -> None:
+def test_limits_set_by_aiodctl_survive_a_reload_that_does_not_change_them(daemon: Any) -> None:
     daemon.ctl("pool", "main", "--max", "5")
     reload(daemon, {"sessions": {"handles_max": 8}})
     assert daemon.engine["pool"]["max_threads"] == 5
@@ -120,7 +120,7 @@ def test_limits_given_by_aiodctl_stay_when_the_file_has_not_changed_them(daemon:
     assert daemon.engine["pool"]["max_threads"] == 6
 
 
-def test_a_wrong_file_changes_nothing_and_says_why(daemon: Any) -> None:
+def test_a_reload_of_a_wrong_file_changes_nothing_and_reports_the_error(daemon: Any) -> None:
     daemon.write_config({"exports.other": {"path": "/"}, "engine.main": {"max_threads": 0}})
     done = daemon.ctl("reload", check=False)
     assert done.returncode == 1
@@ -131,7 +131,7 @@ def test_a_wrong_file_changes_nothing_and_says_why(daemon: Any) -> None:
     assert "reload: nothing was changed" in daemon.log
 
 
-def test_what_needs_a_restart_is_named_and_stays(daemon: Any) -> None:
+def test_a_reload_names_keys_that_need_a_restart_and_keeps_their_values(daemon: Any) -> None:
     sections = {"engine.main": {"cpus": "0", "max_threads": 9}, "": {"drain_timeout_s": 3.0}}
     answer = reload(daemon, sections)
     assert answer["restart"] == ['engine.main.cpus: "" -> "0"']
@@ -139,7 +139,7 @@ def test_what_needs_a_restart_is_named_and_stays(daemon: Any) -> None:
     assert reload(daemon, sections) == {"changed": [], "restart": answer["restart"], "late": []}
 
 
-def test_what_does_not_fit_what_has_to_wait_is_refused(daemon: Any) -> None:
+def test_a_change_that_conflicts_with_a_key_that_needs_a_restart_is_refused(daemon: Any) -> None:
     daemon.write_config({"sessions": {"bytes_max": 2**20, "request_bytes_max": 2**20}})
     done = daemon.ctl("reload", check=False)
     assert done.returncode == 1
@@ -147,7 +147,7 @@ def test_what_does_not_fit_what_has_to_wait_is_refused(daemon: Any) -> None:
     assert "as long as the daemon is not restarted for sessions.request_bytes_max" in done.stderr
 
 
-def test_engines_come_and_go(daemon: Any, tmp_path: Path, wait_until: Callable[..., None]) -> None:
+def test_a_reload_adds_and_removes_engines(daemon: Any, tmp_path: Path, wait_until: Callable[..., None]) -> None:
     other = tmp_path / "other"
     other.mkdir()
     sections = {"engine.second": {"max_threads": 2}, "exports.other": {"path": str(other), "engine": "second"}}
@@ -172,7 +172,7 @@ def test_sighup_reloads(daemon: Any, wait_until: Callable[..., None]) -> None:
     assert daemon.engine["pool"]["max_threads"] == 11
 
 
-def test_an_engine_that_died_meanwhile_serves_by_the_new_file(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_replaced_engine_uses_the_reloaded_configuration(daemon: Any, wait_until: Callable[..., None]) -> None:
     os.kill(daemon.engine["pid"], signal.SIGKILL)
     reload(daemon, {SCRATCH: {"read_only": True}})
     wait_until(lambda: daemon.engine["state"] == "serving" and daemon.engine["restarts"] == 1, "a new engine")
@@ -184,7 +184,7 @@ def test_an_engine_that_died_meanwhile_serves_by_the_new_file(daemon: Any, wait_
     assert refusal.value.errno == errno.EROFS
 
 
-def test_an_engine_that_does_not_answer_is_named_and_told_later(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_an_engine_that_does_not_answer_a_reload_gets_it_later(daemon: Any, wait_until: Callable[..., None]) -> None:
     pid = daemon.engine["pid"]
     freeze(pid)
     assert reload(daemon, {"engine.main": {"max_threads": 13}})["late"] == ["main"]

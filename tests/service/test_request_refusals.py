@@ -50,7 +50,9 @@ def test_each_wrong_record_gets_its_errno(raw: Any) -> None:
     assert "split it" in done[3][1]
 
 
-def test_handles_closed_read_only_and_of_others(raw: Any, connect: Callable[[str], Any], engine_endpoint: str) -> None:
+def test_requests_with_closed_read_only_or_foreign_handles_are_refused(
+    raw: Any, connect: Callable[[str], Any], engine_endpoint: str
+) -> None:
     handle = raw.handle("handles")
     reading, writing = raw.handle("handles", 1), raw.handle("handles", 2)
     other = connect(engine_endpoint)
@@ -66,14 +68,16 @@ def test_handles_closed_read_only_and_of_others(raw: Any, connect: Callable[[str
     assert raw.submit(record(1, Op.SIZE, reading))[1][0] == 0
 
 
-def test_another_sessions_token_is_good_for_its_own_uid_only_and_unknown_ones_for_nobody(raw: Any) -> None:
+def test_a_session_token_is_valid_for_its_uid_only_and_unknown_tokens_are_refused(raw: Any) -> None:
     kind, number, sentence, _ = raw.ask(MessageType.HEARTBEAT, b"\0" * 16)
     assert (kind, number) == (MessageType.REFUSAL, errno.ENOTCONN)
     assert "connect again" in sentence
     assert raw.ask(MessageType.HEARTBEAT, raw.token) == [MessageType.HEARTBEAT]
 
 
-def test_above_the_credit(connect: Callable[[str], Any], engine_endpoint: str) -> None:
+def test_requests_above_the_credit_get_eagain_and_are_not_executed(
+    connect: Callable[[str], Any], engine_endpoint: str
+) -> None:
     """The requests above it get EAGAIN and are not executed; those within it are."""
     raw = connect(engine_endpoint)
     depth = raw.hello()["depth_max"]
@@ -103,7 +107,7 @@ def test_far_above_the_credit_ends_the_session(connect: Callable[[str], Any], en
     assert raw.ask(MessageType.HEARTBEAT, raw.token)[1] == errno.ENOTCONN
 
 
-def test_a_deadline_that_passes_in_the_queue(
+def test_a_request_whose_deadline_passes_in_the_queue_is_not_executed(
     new_daemon: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str]
 ) -> None:
     """One worker, kept busy: what waits longer than its deadline is not executed."""
@@ -122,7 +126,7 @@ def test_a_deadline_that_passes_in_the_queue(
     assert all(done[cookie][0] == len(payload) for cookie in range(6))
 
 
-def test_cancelling_what_waits(
+def test_cancel_ends_queued_requests(
     new_daemon: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str]
 ) -> None:
     daemon = new_daemon(**{"engine.main": {"max_threads": 1}})
@@ -144,7 +148,7 @@ def test_cancelling_what_waits(
     assert raw.submit(record(50, Op.SIZE, handle))[50][0] >= 0
 
 
-def test_the_library_raises_the_same(shared_daemon: Any) -> None:
+def test_the_client_library_raises_the_same_errors(shared_daemon: Any) -> None:
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/library", "w+") as file:
         for wrong in (lambda: file.pread(-1, 0), lambda: file.pread(1, -1), lambda: file.pwrite(b"x", 2**63)):
             with pytest.raises(OSError, match="bytes at") as caught:

@@ -105,7 +105,9 @@ def reopen(client: Any, handle: int, path: str, body: dict[str, Any], *, changed
     return list(answer[2:])
 
 
-def test_a_file_is_there_again_whatever_has_become_of_its_name(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_a_resumed_session_keeps_its_file_even_if_renamed_or_removed(
+    crash: Crash, wait_until: Callable[..., None]
+) -> None:
     client = crash.client()
     handle, _, body = client.open("file", ALL)
     assert client.submit(record(WRITE, handle, 0, 4), payloads=[b"data"])[1][0] == 4
@@ -120,7 +122,7 @@ def test_a_file_is_there_again_whatever_has_become_of_its_name(crash: Crash, wai
     assert [(each["handle"], each["file"]) for each in handles] == [(handle, "scratch/file")]
 
 
-def test_two_clients_on_one_range_around_a_crash(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_new_writes_wait_until_all_sessions_have_repeated_theirs(crash: Crash, wait_until: Callable[..., None]) -> None:
     """Nobody's new write is done, and acknowledged, before the repeats of the others are."""
     one, other = crash.client(), crash.client()
     handle, _, body = one.open("file", ALL)
@@ -147,7 +149,9 @@ def test_two_clients_on_one_range_around_a_crash(crash: Crash, wait_until: Calla
     assert bytes(again.frames[0]) == b"olds"
 
 
-def test_who_does_not_come_back_is_not_waited_for_for_ever(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_the_grace_period_ends_without_a_session_that_does_not_return(
+    crash: Crash, wait_until: Callable[..., None]
+) -> None:
     client = crash.client()
     client.open("file", ALL)
     crash.happens(wait_until)
@@ -158,7 +162,7 @@ def test_who_does_not_come_back_is_not_waited_for_for_ever(crash: Crash, wait_un
     assert again.token == client.token
 
 
-def test_anothers_token_opens_nothing(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_a_token_of_another_user_resumes_nothing(crash: Crash, wait_until: Callable[..., None]) -> None:
     client = crash.client()
     handle, _, body = client.open("file", ALL)
     crash.happens(wait_until)
@@ -173,7 +177,11 @@ def test_anothers_token_opens_nothing(crash: Crash, wait_until: Callable[..., No
 
 
 @pytest.mark.parametrize("changed", [False, True])
-def test_after_the_daemon_itself_was_killed(crash: Crash, wait_until: Callable[..., None], changed: bool) -> None:  # noqa: FBT001
+def test_after_a_crash_of_the_daemon_files_are_reopened_by_name_and_one_flush_fails(
+    crash: Crash,
+    wait_until: Callable[..., None],
+    changed: bool,  # noqa: FBT001
+) -> None:
     """By the name then, if it is the same file; and what was not flushed is said to be in doubt, once."""
     client = crash.client()
     handle, _, body = client.open("file", ALL)
@@ -201,7 +209,9 @@ def test_after_the_daemon_itself_was_killed(crash: Crash, wait_until: Callable[.
         assert first == (0, "")
 
 
-def test_a_doubt_is_of_the_file_whoever_has_written(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_after_a_crash_the_first_flush_of_each_handle_of_a_changed_file_fails(
+    crash: Crash, wait_until: Callable[..., None]
+) -> None:
     """A flush covers the file: one of who has written nothing must not say that all is well."""
     writer, reader = crash.client(), crash.client()
     handle, _, body = writer.open("file", ALL)
@@ -223,7 +233,7 @@ def test_a_doubt_is_of_the_file_whoever_has_written(crash: Crash, wait_until: Ca
         assert "the daemon was started again" in told[1]
 
 
-def test_nothing_is_kept_of_what_is_closed(crash: Crash, wait_until: Callable[..., None]) -> None:
+def test_the_descriptor_store_keeps_nothing_of_closed_files(crash: Crash, wait_until: Callable[..., None]) -> None:
     def held() -> int:
         return len([*Path(f"/proc/{crash.daemon.pid}/fd").iterdir()])
 
@@ -245,7 +255,7 @@ def impatient(new_daemon: Callable[..., Any], connect: Callable[..., Any], locat
     return Crash(daemon, connect, locate)
 
 
-def test_of_what_a_client_opens_no_more_nothing_is_kept_but_of_the_rest(
+def test_the_descriptor_store_drops_files_that_a_resumed_session_does_not_reopen(
     impatient: Crash, wait_until: Callable[..., None]
 ) -> None:
     """An OPEN whose answer was lost leaves a file that its client knows nothing of."""
@@ -274,7 +284,9 @@ def test_of_what_a_client_opens_no_more_nothing_is_kept_but_of_the_rest(
     assert reopen(once_more, handle, "file", body)[0] == handle
 
 
-def test_of_clients_that_die_with_the_engine_nothing_is_kept(impatient: Crash, wait_until: Callable[..., None]) -> None:
+def test_the_descriptor_store_drops_files_of_clients_that_died_with_the_engine(
+    impatient: Crash, wait_until: Callable[..., None]
+) -> None:
     command = [sys.executable, "-c", DIES, impatient.daemon.endpoint]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
         assert client.stdout is not None
@@ -285,7 +297,7 @@ def test_of_clients_that_die_with_the_engine_nothing_is_kept(impatient: Crash, w
     wait_until(lambda: not [path for path in impatient.fds() if "/scratch/" in path], "nothing is kept")
 
 
-def test_who_comes_by_the_ring_socket_meanwhile_is_asked_to_come_again(
+def test_new_clients_of_the_ring_socket_are_refused_during_the_grace_period(
     crash: Crash, wait_until: Callable[..., None]
 ) -> None:
     crash.client().open("file", ALL)

@@ -60,7 +60,7 @@ def refusal_of(daemon: Any, message: bytes) -> tuple[int, str]:
     return -result, answer[ring_wire.REPLY.size :].decode()
 
 
-def test_by_a_ring_without_asking(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_local_client_uses_a_ring_by_default(daemon: Any, wait_until: Callable[..., None]) -> None:
     assert use(daemon, "auto")
     assert use(daemon, "ring")
     assert not use(daemon, "zmq")
@@ -69,7 +69,7 @@ def test_by_a_ring_without_asking(daemon: Any, wait_until: Callable[..., None]) 
 
 
 @pytest.mark.parametrize("trouble", ["no rings", "no socket"])
-def test_without_a_ring(new_daemon: Callable[..., Any], trouble: str) -> None:
+def test_a_client_works_without_a_ring(new_daemon: Callable[..., Any], trouble: str) -> None:
     daemon = new_daemon(**({"engine.main": {"rings_max": 0}} if trouble == "no rings" else {}))
     daemon.start()
     for path in daemon.runtime_dir.glob("engine-*.ring"):
@@ -82,7 +82,7 @@ def test_without_a_ring(new_daemon: Callable[..., Any], trouble: str) -> None:
         client.open("scratch/used", "r")
 
 
-def test_more_rings_than_there_may_be(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_rings_above_rings_max_are_refused(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
     daemon = new_daemon(**{"engine.main": {"rings_max": 1}})
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as first, first.open("scratch/x", "w"):
@@ -99,7 +99,7 @@ def test_more_rings_than_there_may_be(new_daemon: Callable[..., Any], wait_until
     assert use(daemon, "ring")
 
 
-def test_more_memory_than_there_may_be(new_daemon: Callable[..., Any]) -> None:
+def test_rings_above_ring_bytes_max_are_refused(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"engine.main": {"ring_bytes_max": 8 * MIB}})
     daemon.start()
     assert not use(daemon, "auto")
@@ -119,7 +119,7 @@ def test_more_memory_than_there_may_be(new_daemon: Callable[..., Any]) -> None:
         (ring_wire.CLOSE.pack(RingMessage.CLOSE, 1, 1), errno.EPROTO, "not ATTACH"),
     ],
 )
-def test_what_is_refused(daemon: Any, message: bytes, code: int, said: str) -> None:
+def test_invalid_attach_messages_are_refused(daemon: Any, message: bytes, code: int, said: str) -> None:
     refused, sentence = refusal_of(daemon, message)
     assert refused == code
     assert said in sentence
@@ -127,14 +127,14 @@ def test_what_is_refused(daemon: Any, message: bytes, code: int, said: str) -> N
 
 
 @pytest.mark.parametrize("message", [b"x", attach_message()[:-1], attach_message() + b"x"])
-def test_what_is_malformed(daemon: Any, message: bytes) -> None:
+def test_malformed_first_messages_end_the_connection(daemon: Any, message: bytes) -> None:
     with raw_socket(daemon) as connection:
         connection.send(message)
         assert connection.recv(8192) == b""
     assert daemon.engine["sessions"] == 0
 
 
-def test_nonsense_after_attach_ends_the_session(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_malformed_messages_after_attach_end_the_session(daemon: Any, wait_until: Callable[..., None]) -> None:
     with raw_socket(daemon) as connection:
         connection.send(attach_message())
         message, fds, _, _ = socket.recv_fds(connection, 8192, 2)
@@ -157,7 +157,7 @@ def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
     return dealer, welcome
 
 
-def test_a_ticket_is_good_once(daemon: Any) -> None:
+def test_a_ticket_is_valid_once(daemon: Any) -> None:
     dealer, welcome = welcome_of(daemon)
     offer = welcome.ring
     assert offer is not None
@@ -170,7 +170,7 @@ def test_a_ticket_is_good_once(daemon: Any) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another uid needs root")
-def test_a_ticket_is_good_for_its_uid_only(daemon: Any) -> None:
+def test_a_ticket_is_valid_for_its_uid_only(daemon: Any) -> None:
     dealer, welcome = welcome_of(daemon)
     offer = welcome.ring
     assert offer is not None
@@ -192,7 +192,7 @@ def test_a_ticket_is_good_for_its_uid_only(daemon: Any) -> None:
     dealer.close()
 
 
-def test_a_client_that_is_killed_gives_everything_back(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_everything_of_a_killed_client_is_released(daemon: Any, wait_until: Callable[..., None]) -> None:
     program = (
         "import sys, aiod_client\n"
         "client = aiod_client.connect(sys.argv[1], transport='ring')\n"
@@ -212,7 +212,7 @@ def test_a_client_that_is_killed_gives_everything_back(daemon: Any, wait_until: 
     assert (daemon.engine["ring_bytes"], daemon.engine["sessions"], daemon.engine["inflight"]) == (0, 0, 0)
 
 
-def test_many_sessions_leave_nothing(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_many_ring_sessions_leave_no_descriptors(daemon: Any, wait_until: Callable[..., None]) -> None:
     def descriptors(pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
@@ -228,7 +228,7 @@ def test_many_sessions_leave_nothing(daemon: Any, wait_until: Callable[..., None
     assert descriptors(os.getpid()) <= before[1] + 2
 
 
-def test_the_links_of_exports(daemon: Any) -> None:
+def test_each_export_has_a_link_to_the_ring_socket(daemon: Any) -> None:
     (link,) = (daemon.runtime_dir / "ring").iterdir()
     assert link.name == "scratch"
     assert link.resolve().is_socket()
@@ -240,7 +240,7 @@ LARGE = 512 * MIB
 """The engine is at work on such memory for a while."""
 
 
-def test_what_is_sent_before_the_ring_is_made(daemon: Any) -> None:
+def test_messages_sent_before_the_ring_is_made_are_answered_after_it(daemon: Any) -> None:
     """OPEN in the wake of ATTACH is answered after it."""
     (daemon.path / "file").write_bytes(b"data")
     with raw_socket(daemon) as connection:
@@ -255,7 +255,7 @@ def test_what_is_sent_before_the_ring_is_made(daemon: Any) -> None:
         assert handle > 0
 
 
-def test_who_leaves_before_the_ring_is_made(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_client_may_leave_before_its_ring_is_made(daemon: Any, wait_until: Callable[..., None]) -> None:
     for area_bytes in (MIB, LARGE) * 4:
         with raw_socket(daemon) as connection:
             connection.send(attach_message(area_bytes=area_bytes))
@@ -264,7 +264,7 @@ def test_who_leaves_before_the_ring_is_made(daemon: Any, wait_until: Callable[..
     assert use(daemon, "ring")
 
 
-def test_what_is_being_made_counts(new_daemon: Callable[..., Any]) -> None:
+def test_rings_that_are_being_made_count_against_the_limits(new_daemon: Callable[..., Any]) -> None:
     """Of two that come together, and do not fit together, one is refused."""
     daemon = new_daemon(**{"engine.main": {"ring_bytes_max": LARGE + MIB}})
     daemon.start()
@@ -280,7 +280,7 @@ def test_what_is_being_made_counts(new_daemon: Callable[..., Any]) -> None:
     assert sorted(kinds) == [RingMessage.ATTACHED, RingMessage.REPLY]
 
 
-def test_a_session_kicked_and_a_daemon_stopped_while_a_ring_is_made(daemon: Any) -> None:
+def test_kick_and_stop_work_while_a_ring_is_made(daemon: Any) -> None:
     with raw_socket(daemon) as kicked, raw_socket(daemon) as stopped:
         kicked.send(attach_message(area_bytes=LARGE))
         for client in daemon.json("clients")["clients"]:

@@ -42,7 +42,7 @@ def file_fixture(client: aiod_client.Client) -> Iterator[aiod_client.File]:
         yield file
 
 
-def test_the_rings_own_memory(client: aiod_client.Client, file: aiod_client.File) -> None:
+def test_requests_accept_buffers_in_the_rings_memory(client: aiod_client.Client, file: aiod_client.File) -> None:
     buffer = client.buffer(8192)
     assert bytes(buffer) == bytes(8192)
     buffer[:4] = b"data"
@@ -64,7 +64,9 @@ def take_all(client: aiod_client.Client, nbytes: int) -> Iterator[memoryview]:
         return
 
 
-def test_all_of_the_rings_memory_in_use(client: aiod_client.Client, file: aiod_client.File) -> None:
+def test_requests_work_while_all_of_the_rings_memory_is_in_use(
+    client: aiod_client.Client, file: aiod_client.File
+) -> None:
     buffers = list(take_all(client, MIB))
     assert len(buffers) >= 6
     buffers += take_all(client, 4096)  # the small rest
@@ -79,14 +81,14 @@ def test_all_of_the_rings_memory_in_use(client: aiod_client.Client, file: aiod_c
     assert len(client.buffer(8 * MIB)) == 8 * MIB
 
 
-def test_more_at_once_than_the_ring_has_entries_or_memory(file: aiod_client.File) -> None:
+def test_more_requests_than_the_ring_holds_all_complete(file: aiod_client.File) -> None:
     futures = file.submit([("write", bytes([number % 251]) * 65536, number * 65536) for number in range(1000)])
     assert sum(future.result(timeout=60) for future in futures) == 1000 * 65536
     found = file.pread(1000 * 65536, 0)
     assert all(found[number * 65536 :: 65536][:1] == bytes([number % 251]) for number in range(1000))
 
 
-def test_a_signal_handler_that_uses_the_file_its_thread_waits_for(file: aiod_client.File) -> None:
+def test_a_signal_handler_may_use_the_file_its_thread_waits_for(file: aiod_client.File) -> None:
     file.pwrite(b"before", 0)
     found: list[bytes] = []
 
@@ -142,7 +144,7 @@ def ends(child: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def test_a_forked_child_has_no_buffers(client: aiod_client.Client, file: aiod_client.File) -> None:
+def test_a_forked_child_cannot_use_ring_buffers(client: aiod_client.Client, file: aiod_client.File) -> None:
     """They are its parent's: shared memory, maybe about to be written to a file."""
     buffer = client.buffer(4096)
     buffer[:6] = b"parent"
@@ -167,7 +169,7 @@ def test_a_forked_child_has_no_buffers(client: aiod_client.Client, file: aiod_cl
     assert file.pread(6, 0) == b"parent"
 
 
-def test_closing_a_file_while_its_requests_are_in_flight(client: aiod_client.Client) -> None:
+def test_a_file_may_be_closed_with_requests_in_flight(client: aiod_client.Client) -> None:
     file = client.open("scratch/closed", "w+")
     futures = file.submit([("write", b"x" * 4096, number * 4096) for number in range(200)])
     file.close()
@@ -204,7 +206,7 @@ class InterruptedHereError(Exception):
     """Raised by a signal handler."""
 
 
-def test_an_exception_in_a_handler_ends_the_waiting(held: Held, wait_until: Callable[..., None]) -> None:
+def test_an_exception_in_a_signal_handler_ends_the_wait(held: Held, wait_until: Callable[..., None]) -> None:
     def handle(*_: object) -> None:
         raise InterruptedHereError
 
@@ -244,7 +246,7 @@ def test_a_buffer_given_up_in_flight_stays_until_the_read_is_over(held: Held) ->
     assert all(bytes(other) == b"\xff" * MIB for other in others)
 
 
-def test_the_client_is_closed_under_a_thread_that_reads(held: Held, wait_until: Callable[..., None]) -> None:
+def test_a_client_may_be_closed_while_a_thread_reads(held: Held, wait_until: Callable[..., None]) -> None:
     outcome: list[BaseException] = []
     before = held.disk.arrived("Read")
 
@@ -280,7 +282,7 @@ time.sleep(0.1)
 """
 
 
-def test_a_program_that_ends_while_its_daemon_threads_wait(shared_daemon: Any) -> None:
+def test_a_program_may_exit_while_daemon_threads_wait(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_DAEMON_THREADS, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -306,7 +308,7 @@ async def read_into_buffers(endpoint: str, *, cancelled: bool) -> None:
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
-def test_a_buffer_is_given_back_with_its_request(shared_daemon: Any, *, cancelled: bool) -> None:
+def test_a_buffer_is_released_with_its_request(shared_daemon: Any, *, cancelled: bool) -> None:
     gc.disable()
     try:
         asyncio.run(read_into_buffers(shared_daemon.endpoint, cancelled=cancelled))
@@ -331,7 +333,7 @@ for _ in range(300):
 """
 
 
-def test_a_finalizer_of_an_abandoned_requests_buffer_that_reads(shared_daemon: Any) -> None:
+def test_a_finalizer_of_a_buffer_may_read(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
@@ -351,7 +353,7 @@ def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[], int]) -> None:
+def test_a_request_with_an_expired_timeout_is_not_executed(daemon: Any, stopped: Callable[[], int]) -> None:
     with aiod_client.connect(daemon.endpoint, transport="ring") as client:
         file = client.open("scratch/requests", "w+")
         stopped()
@@ -361,7 +363,7 @@ def test_a_time_limit_that_has_passed_already(daemon: Any, stopped: Callable[[],
             file.pwrite(b"x", 0, timeout=-1)
 
 
-def test_a_request_whose_error_refers_to_it_keeps_no_ring(daemon: Any, stopped: Callable[[], int]) -> None:
+def test_an_error_that_refers_to_its_request_does_not_keep_the_ring(daemon: Any, stopped: Callable[[], int]) -> None:
     """The error's traceback has the frame that waited, and that the request: the garbage collector has to see it."""
 
     async def go() -> None:
@@ -383,7 +385,7 @@ def test_a_request_whose_error_refers_to_it_keeps_no_ring(daemon: Any, stopped: 
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_close_that_waits_for_a_request_when_the_session_ends(
+def test_a_waiting_close_returns_when_the_session_ends(
     daemon: Any, stopped: Callable[[], int], *, killed: bool
 ) -> None:
     client = aiod_client.connect(daemon.endpoint, transport="ring", timeout=None)
@@ -417,7 +419,7 @@ def test_a_close_that_waits_for_a_request_when_the_session_ends(
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_an_awaited_close_that_waits_for_a_request_when_the_session_ends(
+def test_an_awaited_close_returns_when_the_session_ends(
     daemon: Any, stopped: Callable[[], int], *, killed: bool
 ) -> None:
     async def main() -> None:
@@ -461,13 +463,13 @@ for thread in threads:
 """
 
 
-def test_threads_that_cancel_while_others_reap(shared_daemon: Any) -> None:
+def test_threads_may_cancel_while_others_reap(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", CANCELS_IN_THREADS, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
-def test_a_forked_child_that_cancels_what_its_parent_awaits(daemon: Any, stopped: Callable[[], int]) -> None:
+def test_a_forked_child_cannot_cancel_its_parents_requests(daemon: Any, stopped: Callable[[], int]) -> None:
     async def main() -> None:
         async with (
             aio.connect(daemon.endpoint, transport="ring") as client,

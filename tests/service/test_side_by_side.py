@@ -182,7 +182,7 @@ def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
         return "errno", error.errno
 
 
-def test_the_daemon_does_as_the_kernel_does(place: Any) -> None:
+def test_operations_have_the_same_results_as_in_the_kernel(place: Any) -> None:
     run_state_machine_as_test(
         lambda: SideBySide(place),  # type: ignore[arg-type]  # any callable that makes one
         settings=settings(

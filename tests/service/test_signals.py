@@ -112,7 +112,9 @@ async def use_awaited(client: aio.Client) -> None:
         assert await asyncio.gather(*futures) == [BLOCK] * 20
 
 
-def test_blocking(daemon: Any, transport: Any, interval_s: float, *, interrupts: bool) -> None:
+def test_signals_do_not_disturb_a_blocking_client(
+    daemon: Any, transport: Any, interval_s: float, *, interrupts: bool
+) -> None:
     with timer(interval_s, interrupts=interrupts) as fired:
         for _ in range(ROUNDS):
             with aiod_client.connect(daemon.endpoint, transport=transport) as client:
@@ -121,7 +123,9 @@ def test_blocking(daemon: Any, transport: Any, interval_s: float, *, interrupts:
         assert fired[0]
 
 
-def test_awaited(daemon: Any, transport: Any, interval_s: float, *, interrupts: bool) -> None:
+def test_signals_do_not_disturb_an_asyncio_client(
+    daemon: Any, transport: Any, interval_s: float, *, interrupts: bool
+) -> None:
     async def main() -> None:
         for _ in range(ROUNDS):
             async with aio.connect(daemon.endpoint, transport=transport) as client:
@@ -146,7 +150,7 @@ def attach_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring_attach, "_attach", attach)
 
 
-def test_a_failed_attach_leaves_a_session_that_works(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_works_after_an_interrupted_attach(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     attach_in_vain(monkeypatch)
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/file", "w+") as file:
         wait_until(lambda: daemon.engine["sessions"] == 1 and daemon.engine["rings"] == 0, "what is left has gone")
@@ -157,7 +161,7 @@ def test_a_failed_attach_leaves_a_session_that_works(daemon: Any, monkeypatch: p
             aiod_client.connect(daemon.endpoint, transport="ring").open("scratch/file")
 
 
-def test_a_failed_attach_leaves_a_session_that_works_awaited(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_asyncio_session_works_after_an_interrupted_attach(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with aio.connect(daemon.endpoint) as client, await client.open("scratch/file", "w+") as file:
             await asyncio.to_thread(wait_until, lambda: daemon.engine["rings"] == 0, "what is left has gone")
@@ -168,7 +172,7 @@ def test_a_failed_attach_leaves_a_session_that_works_awaited(daemon: Any, monkey
     asyncio.run(main())
 
 
-def test_a_failed_attach_after_the_engines_death_too(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_session_works_after_an_interrupted_attach(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         aiod_client.connect(daemon.endpoint, reconnect_timeout=30) as client,
         client.open("scratch/file", "w+") as file,
@@ -271,7 +275,9 @@ def connect_another(endpoint: str, transport: Any) -> None:
 @pytest.mark.parametrize(
     "what", ["pread", "pread_into", "pwrite", "flush", "size", "stat", "batch", "list", "open", "connect"]
 )
-def test_a_handler_that_raises(daemon: Any, transport: Any, alarm: Alarm, what: str) -> None:
+def test_a_signal_handler_that_raises_leaves_a_working_client(
+    daemon: Any, transport: Any, alarm: Alarm, what: str
+) -> None:
     with (
         aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
         client.open("scratch/file", "w+") as file,
@@ -307,7 +313,9 @@ def test_a_handler_that_raises(daemon: Any, transport: Any, alarm: Alarm, what: 
     wait_until(lambda: daemon.engine["sessions"] == 0, "no session is left")
 
 
-def test_a_handler_that_raises_in_an_append(daemon: Any, transport: Any, alarm: Alarm) -> None:
+def test_an_append_that_a_raising_handler_interrupts_is_executed_at_most_once(
+    daemon: Any, transport: Any, alarm: Alarm
+) -> None:
     """It is done or not, and never twice."""
     with (
         aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,

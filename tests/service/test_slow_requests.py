@@ -124,7 +124,7 @@ def open_files(pid: int, under: str) -> list[str]:
 
 
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
-def test_other_files_of_the_same_engine_go_on(
+def test_other_files_are_served_while_requests_of_one_hang(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None], transport: Transport
 ) -> None:
     daemon = serve()
@@ -177,7 +177,7 @@ def test_other_files_of_the_same_engine_go_on(
     assert re.search(r"worker \d+ waits in \w+ \(system call \d+\), stack: \w+ < \w+", slow[0]), slow[0]
 
 
-def test_no_more_than_so_many_are_replaced(
+def test_at_most_stuck_threads_max_workers_are_replaced(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     daemon = serve(stuck_threads_max=1)
@@ -197,7 +197,7 @@ def test_no_more_than_so_many_are_replaced(
 
 
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
-def test_an_export_that_hangs_leaves_workers_to_the_others(
+def test_requests_of_a_hanging_export_leave_workers_to_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None], transport: Transport
 ) -> None:
     """Whatever is asked of the others meanwhile, and however much of the one that hangs."""
@@ -218,7 +218,7 @@ def test_an_export_that_hangs_leaves_workers_to_the_others(
         assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 100
 
 
-def test_opens_that_hang_leave_workers_to_the_other_exports(
+def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     """More files are made on a file system that hangs than there are workers, those that replace them included."""
@@ -244,7 +244,7 @@ def test_opens_that_hang_leave_workers_to_the_other_exports(
         assert len(list(frozen.path.iterdir())) >= 20
 
 
-def test_opens_as_clients_that_hang_leave_the_other_exports_alone(
+def test_hanging_opens_as_client_do_not_affect_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     """Each export has a thread of its own that opens as clients."""
@@ -264,7 +264,7 @@ def test_opens_as_clients_that_hang_leave_the_other_exports_alone(
         hanging.result(timeout=30).close()
 
 
-def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(
+def test_a_stop_logs_unfinished_requests_and_does_not_wait_for_them(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     daemon = serve()
@@ -284,7 +284,7 @@ def test_a_stop_does_not_wait_and_says_what_it_leaves_behind(
     assert "stopping with 1 unfinished requests" in daemon.log
 
 
-def test_an_open_that_hangs_or_waits_is_answered(
+def test_hanging_and_queued_opens_time_out(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     """Two that would make a file hang in the two workers; a third, and a name, wait in the queue."""
@@ -314,7 +314,9 @@ def test_an_open_that_hangs_or_waits_is_answered(
             assert file.pwrite(b"x", 0) == 1
 
 
-def test_as_a_client_alike(serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]) -> None:
+def test_hanging_and_queued_opens_as_client_time_out(
+    serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
+) -> None:
     """The thread that opens as clients hangs: who waits for it is answered, and workers go on."""
     daemon = serve(open_timeout_s=1.0)
     with contextlib.ExitStack() as stack:
@@ -336,7 +338,7 @@ def test_as_a_client_alike(serve: Callable[..., Any], frozen: Frozen, wait_until
     assert "slow: open as-client/new, client " in daemon.log
 
 
-def test_one_whose_session_was_ended_is_listed_still(
+def test_a_hanging_request_of_an_ended_session_is_still_listed(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
     daemon = serve()

@@ -100,7 +100,7 @@ def squatted() -> Iterator[Stranger]:
     shutil.rmtree(path)
 
 
-def test_a_directory_of_another_users_is_not_used(squatted: Stranger) -> None:
+def test_a_directory_of_another_user_is_not_used(squatted: Stranger) -> None:
     said = connect_as_user()
     assert said.startswith(f"{errno.EACCES} /tmp/aiod-{USER} belongs to uid {STRANGER}")
     assert "set AIOD_ENDPOINT" in said
@@ -108,7 +108,7 @@ def test_a_directory_of_another_users_is_not_used(squatted: Stranger) -> None:
         squatted.socket.accept()
 
 
-def test_the_systems_daemon_is_used_instead(
+def test_the_system_daemon_is_used_instead_of_a_foreign_directory(
     squatted: Stranger, monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
     system = directory / "aiod"
@@ -121,7 +121,7 @@ def test_the_systems_daemon_is_used_instead(
     assert squatted.has_heard() == b""
 
 
-def test_who_may_not_look_into_the_systems_directory_is_told_so(
+def test_a_user_without_access_to_the_system_directory_gets_an_error_that_says_so(
     monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
     system = directory / "aiod"
@@ -135,7 +135,7 @@ def test_who_may_not_look_into_the_systems_directory_is_told_so(
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
-def test_a_directory_that_others_may_write_to_is_not_used(
+def test_a_directory_writable_by_others_is_not_used(
     monkeypatch: pytest.MonkeyPatch, directory: Path, mode: int
 ) -> None:
     own = directory / "aiod"
@@ -149,7 +149,7 @@ def test_a_directory_that_others_may_write_to_is_not_used(
     assert stranger.has_heard() == b""
 
 
-def test_a_symbolic_link_is_not_followed(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+def test_a_symbolic_link_as_runtime_directory_is_not_followed(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     elsewhere = directory / "elsewhere"
     elsewhere.mkdir()
     stranger = Stranger(elsewhere / "aiod.sock")
@@ -160,9 +160,7 @@ def test_a_symbolic_link_is_not_followed(monkeypatch: pytest.MonkeyPatch, direct
     assert stranger.has_heard() == b""
 
 
-def test_a_strangers_socket_in_a_good_directory_is_told_nothing(
-    monkeypatch: pytest.MonkeyPatch, directory: Path
-) -> None:
+def test_a_foreign_socket_in_a_good_directory_gets_no_message(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     (directory / "aiod").mkdir()
     stranger = Stranger(directory / "aiod/aiod.sock")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
@@ -172,7 +170,7 @@ def test_a_strangers_socket_in_a_good_directory_is_told_nothing(
     assert stranger.has_heard() == b""
 
 
-def test_the_choice_of_who_names_an_endpoint_is_respected(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+def test_an_explicitly_named_endpoint_is_used_unchecked(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     (directory / "aiod").mkdir()
     stranger = Stranger(directory / "aiod/aiod.sock")
     monkeypatch.setenv("AIOD_ENDPOINT", f"ipc://{directory}/aiod/aiod.sock")
@@ -191,7 +189,7 @@ def own_daemon(monkeypatch: pytest.MonkeyPatch, new_daemon: Callable[..., Any], 
     return daemon
 
 
-def test_ones_own_daemon_is_found(own_daemon: Any) -> None:
+def test_the_users_own_daemon_is_found(own_daemon: Any) -> None:
     with aiod_client.connect(transport="ring") as client, client.open("scratch/file", "w+") as file:
         assert file.pwrite(b"data", 0) == 4
         assert client.endpoint == own_daemon.endpoint
@@ -204,11 +202,11 @@ async def found_awaited() -> int:
 
 
 @pytest.mark.usefixtures("own_daemon")
-def test_ones_own_daemon_is_found_awaited() -> None:
+def test_the_users_own_daemon_is_found_in_asyncio() -> None:
     assert asyncio.run(found_awaited()) == 4
 
 
-def test_a_strangers_ring_socket_gets_no_ticket(own_daemon: Any, directory: Path) -> None:
+def test_a_foreign_ring_socket_gets_no_ticket(own_daemon: Any, directory: Path) -> None:
     end_s = float("inf")
     front = DefaultEndpoint(own_daemon.endpoint)
     dealer, location = converse(front, None, handshake.locate("scratch"), end_s, lambda: None)
@@ -279,7 +277,7 @@ class Ring(Stranger):
         super().__init__(directory / "ring/scratch", socket.SOCK_SEQPACKET)
 
 
-def test_c_does_not_use_a_directory_of_another_users(squatted: Stranger, connect_c: Callable[..., str]) -> None:
+def test_c_does_not_use_a_directory_of_another_user(squatted: Stranger, connect_c: Callable[..., str]) -> None:
     said = connect_c(USER)
     assert said.startswith(f"{errno.EACCES} /tmp/aiod-{USER} belongs to uid {STRANGER}")
     assert "set AIOD_ENDPOINT" in said
@@ -288,14 +286,16 @@ def test_c_does_not_use_a_directory_of_another_users(squatted: Stranger, connect
 
 
 @pytest.mark.usefixtures("squatted")
-def test_c_uses_the_systems_daemon_instead(connect_c: Callable[..., str], directory: Path) -> None:
+def test_c_uses_the_system_daemon_instead_of_a_foreign_directory(
+    connect_c: Callable[..., str], directory: Path
+) -> None:
     (directory / "system").mkdir(mode=0o755)
     os.chown(directory / "system", STRANGER, STRANGER)  # as /run/aiod belongs to the daemon's user
     (directory / "system/aiod.sock").touch()
     assert f"no aiod at {directory}/system/ring/scratch" in connect_c(USER)
 
 
-def test_c_tells_who_may_not_look_into_the_systems_directory(connect_c: Callable[..., str], directory: Path) -> None:
+def test_c_reports_missing_access_to_the_system_directory(connect_c: Callable[..., str], directory: Path) -> None:
     (directory / "system").mkdir(mode=0o750)
     Ring(directory / "system")
     said = connect_c(USER)
@@ -304,7 +304,7 @@ def test_c_tells_who_may_not_look_into_the_systems_directory(connect_c: Callable
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o757, 0o1777])
-def test_c_does_not_use_a_directory_that_others_may_write_to(
+def test_c_does_not_use_a_directory_writable_by_others(
     connect_c: Callable[..., str], monkeypatch: pytest.MonkeyPatch, directory: Path, mode: int
 ) -> None:
     (directory / "aiod").mkdir()
@@ -327,7 +327,7 @@ def test_c_does_not_follow_a_symbolic_link(
     assert stranger.has_heard() == b""
 
 
-def test_c_tells_a_stranger_in_a_good_directory_nothing(
+def test_c_sends_nothing_to_a_foreign_socket_in_a_good_directory(
     connect_c: Callable[..., str], monkeypatch: pytest.MonkeyPatch, directory: Path
 ) -> None:
     (directory / "aiod").mkdir()
@@ -338,5 +338,5 @@ def test_c_tells_a_stranger_in_a_good_directory_nothing(
 
 
 @pytest.mark.usefixtures("own_daemon")
-def test_c_finds_ones_own_daemon(connect_c: Callable[..., str]) -> None:
+def test_c_finds_the_users_own_daemon(connect_c: Callable[..., str]) -> None:
     assert connect_c() == "0 "

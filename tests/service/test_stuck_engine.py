@@ -26,7 +26,7 @@ def disk_fixture(disk_path: Path) -> Iterator[FaultyDisk]:
         yield disk
 
 
-def test_it_is_replaced(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_a_stuck_engine_is_replaced(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
     daemon = new_daemon(**SOON)
     daemon.start()
     pid = daemon.engine["pid"]
@@ -37,7 +37,7 @@ def test_it_is_replaced(new_daemon: Callable[..., Any], wait_until: Callable[...
         assert client.open("scratch/new", "w+").pwrite(b"x", 0) == 1
 
 
-def test_none_is_killed_when_the_watchdog_is_off(
+def test_a_stuck_engine_is_not_killed_without_a_watchdog(
     new_daemon: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     daemon = new_daemon(**{"": {"watchdog_s": 0.0}})
@@ -51,7 +51,7 @@ def test_none_is_killed_when_the_watchdog_is_off(
     assert "killing it" in daemon.log
 
 
-def test_a_supervisor_that_was_stopped_itself_kills_none(new_daemon: Callable[..., Any]) -> None:
+def test_a_supervisor_that_was_stopped_itself_kills_no_engine(new_daemon: Callable[..., Any]) -> None:
     patience_s = 0.3
     daemon = new_daemon(**{"": {"watchdog_s": patience_s}})
     daemon.start()
@@ -64,7 +64,7 @@ def test_a_supervisor_that_was_stopped_itself_kills_none(new_daemon: Callable[..
     assert "killing it" not in daemon.log
 
 
-def test_one_that_cannot_die_takes_no_other_down(
+def test_an_engine_that_cannot_die_does_not_affect_the_others(
     new_daemon: Callable[..., Any], disk: FaultyDisk, wait_until: Callable[..., None]
 ) -> None:
     daemon = new_daemon(**SOON, **{"exports.disk": {"path": str(disk.path), "engine": "disk"}, "engine.disk": {}})

@@ -78,7 +78,7 @@ def site(new_daemon: Callable[..., Any], tmp_path: Path) -> Site:
     return Site(daemon, f"tcp://{sections['tcp']['listen']}", keys, public["server"])
 
 
-def test_files_are_used_as_on_the_same_host(site: Site) -> None:
+def test_files_are_usable_over_tcp(site: Site) -> None:
     with site.connect("backup") as client:
         with client.open("scratch/file", "w+") as file:
             data = os.urandom(3 << 20)
@@ -92,7 +92,7 @@ def test_files_are_used_as_on_the_same_host(site: Site) -> None:
     assert clients == []
 
 
-def test_awaited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_usable_over_tcp_in_asyncio(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOD_KEY", str(site.keys["alice"]))
     monkeypatch.setenv("AIOD_SERVER_KEY", site.server_key)
 
@@ -107,7 +107,7 @@ def test_awaited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(use()) == b"data"
 
 
-def test_a_key_is_its_user_or_itself(site: Site) -> None:
+def test_a_key_has_the_permissions_of_its_user_or_its_own(site: Site) -> None:
     with site.connect("alice") as alice, site.connect("backup") as backup:
         alice.open("alices/file", "w+").close()
         backup.open("backups/file", "w+").close()
@@ -122,7 +122,7 @@ def test_a_key_is_its_user_or_itself(site: Site) -> None:
         assert "backup" in site.daemon.ctl("clients").stdout
 
 
-def test_no_ring_and_no_orders_over_tcp(site: Site) -> None:
+def test_rings_and_privileged_commands_are_refused_over_tcp(site: Site) -> None:
     with site.connect("backup", transport="ring") as client, pytest.raises(aiod_client.AiodError, match="ring"):
         client.open("scratch/file", "w+")
     with site.connect("backup") as client:
@@ -139,7 +139,9 @@ def test_no_ring_and_no_orders_over_tcp(site: Site) -> None:
         (None, None, "it requires keys"),
     ],
 )
-def test_wrong_keys_and_none(site: Site, key: str | None, server_key: str | None, said: str) -> None:
+def test_clients_with_wrong_or_missing_keys_are_refused(
+    site: Site, key: str | None, server_key: str | None, said: str
+) -> None:
     arguments: dict[str, Any] = {
         "key": site.keys[key] if key else None,
         "server_key": site.keys[server_key].with_suffix(".key") if server_key else None,
@@ -158,7 +160,7 @@ def test_wrong_keys_and_none(site: Site, key: str | None, server_key: str | None
         assert client.control("ping")
 
 
-def test_the_engines_ask_for_keys_too(site: Site) -> None:
+def test_engines_require_keys_as_well(site: Site) -> None:
     with site.connect("backup") as client:
         client.open("scratch/file", "w+").close()
         ((endpoint, _),) = client._links_at.items()
@@ -168,7 +170,7 @@ def test_the_engines_ask_for_keys_too(site: Site) -> None:
 
 
 @pytest.mark.parametrize("by", ["tcp", "ipc"])
-def test_another_keys_token_is_of_no_use(site: Site, by: str) -> None:
+def test_a_session_token_is_invalid_for_another_key(site: Site, by: str) -> None:
     with site.connect("alice") as alice:
         file = alice.open("alices/file", "w+")
         ((endpoint, link),) = alice._links_at.items()
@@ -184,7 +186,7 @@ def test_another_keys_token_is_of_no_use(site: Site, by: str) -> None:
         assert file.pwrite(b"x", 0) == 1
 
 
-def test_a_key_that_is_removed_is_shut_out_at_once(site: Site) -> None:
+def test_removing_a_key_ends_its_connections_at_once(site: Site) -> None:
     client = site.connect("backup")
     file = client.open("scratch/file", "w+")
     lines = site.daemon.config_path.read_text()
@@ -204,7 +206,7 @@ def test_a_key_that_is_removed_is_shut_out_at_once(site: Site) -> None:
     site.connect("backup").close()
 
 
-def test_an_engine_that_is_killed_is_found_again(site: Site, wait_until: Callable[..., None]) -> None:
+def test_a_tcp_client_finds_the_replacement_of_a_killed_engine(site: Site, wait_until: Callable[..., None]) -> None:
     with site.connect("backup") as client:
         client.open("scratch/file", "w+").close()
         pid = next(e["pid"] for e in site.daemon.json("stats")["engines"] if e["name"] == "main")
@@ -220,7 +222,7 @@ def test_an_engine_that_is_killed_is_found_again(site: Site, wait_until: Callabl
         wait_until(serves_again, "the engine serves tcp again")
 
 
-def test_connections_that_say_nothing_or_nonsense(site: Site) -> None:
+def test_silent_and_malformed_tcp_connections_are_shut_down(site: Site) -> None:
     host, port = site.endpoint.removeprefix("tcp://").split(":")
     silent = [socket.create_connection((host, int(port))) for _ in range(100)]
     for index, connection in enumerate(silent[:50]):
@@ -237,7 +239,9 @@ def test_connections_that_say_nothing_or_nonsense(site: Site) -> None:
                 pass
 
 
-def test_without_curve(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+def test_insecure_tcp_serves_clients_without_identity_and_logs_that(
+    new_daemon: Callable[..., Any], tmp_path: Path
+) -> None:
     """It says so loudly; and who comes by it is nobody."""
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     (tmp_path / "mine").mkdir()
@@ -259,7 +263,7 @@ def test_without_curve(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
         aiod_client.connect(endpoint, key=secret, server_key=public, timeout=PATIENCE_S)
 
 
-def test_the_port_is_taken(new_daemon: Callable[..., Any]) -> None:
+def test_a_port_in_use_fails_the_start(new_daemon: Callable[..., Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         daemon = new_daemon(tcp={"listen": f"127.0.0.1:{port}", "insecure_tcp": True})
@@ -268,7 +272,7 @@ def test_the_port_is_taken(new_daemon: Callable[..., Any]) -> None:
     assert f"cannot listen on tcp 127.0.0.1:{port}: Address already in use" in daemon.log
 
 
-def test_all_addresses_by_ipv6_and_ipv4(new_daemon: Callable[..., Any]) -> None:
+def test_listening_on_all_addresses_accepts_ipv6_and_ipv4(new_daemon: Callable[..., Any]) -> None:
     port = free_port()
     daemon = new_daemon(tcp={"listen": f"*:{port}", "insecure_tcp": True})
     daemon.start()

@@ -32,7 +32,7 @@ def limited(new_daemon: Callable[..., Any]) -> Callable[..., Any]:
     return start
 
 
-def test_sessions(limited: Callable[..., Any]) -> None:
+def test_sessions_max_limits_a_users_sessions(limited: Callable[..., Any]) -> None:
     daemon = limited(sessions_max=2)
     with aiod_client.connect(daemon.endpoint) as one, aiod_client.connect(daemon.endpoint) as two:
         for client in (one, two):
@@ -47,7 +47,7 @@ def test_sessions(limited: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("transport", ["zmq", "ring"])
-def test_handles(limited: Callable[..., Any], transport: Any) -> None:
+def test_handles_max_limits_a_users_open_files(limited: Callable[..., Any], transport: Any) -> None:
     daemon = limited(handles_max=3)
     with (
         aiod_client.connect(daemon.endpoint, transport=transport) as one,
@@ -61,7 +61,7 @@ def test_handles(limited: Callable[..., Any], transport: Any) -> None:
         two.open("scratch/file")
 
 
-def test_credit_is_shared(
+def test_the_sessions_of_a_user_share_requests_max_and_bytes_max(
     limited: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str]
 ) -> None:
     daemon = limited(requests_max=300, bytes_max=33 * 1024 * KIB)
@@ -86,7 +86,7 @@ def test_a_small_credit_carries_large_transfers(limited: Callable[..., Any]) -> 
         assert file.pread(len(data), 0) == data
 
 
-def test_rings(limited: Callable[..., Any]) -> None:
+def test_rings_max_limits_a_users_rings(limited: Callable[..., Any]) -> None:
     daemon = limited(rings_max=1)
     with aiod_client.connect(daemon.endpoint) as one, aiod_client.connect(daemon.endpoint) as two:
         for client in (one, two):
@@ -96,7 +96,7 @@ def test_rings(limited: Callable[..., Any]) -> None:
         again.open("scratch/file").pread(1, 0)
 
 
-def test_memory_of_rings(limited: Callable[..., Any]) -> None:
+def test_ring_bytes_max_limits_the_memory_of_a_users_rings(limited: Callable[..., Any]) -> None:
     daemon = limited(ring_bytes_max=1024 * KIB)
     with (
         aiod_client.connect(daemon.endpoint, transport="ring") as client,
@@ -106,7 +106,7 @@ def test_memory_of_rings(limited: Callable[..., Any]) -> None:
     assert refusal.value.errno == errno.EDQUOT
 
 
-def test_messages_a_second(
+def test_a_session_above_messages_per_second_max_is_ended(
     limited: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[..., str]
 ) -> None:
     daemon = limited(messages_per_second_max=100)
@@ -126,7 +126,7 @@ def test_messages_a_second(
         other.open("scratch/file", "w+")
 
 
-def test_limits_change_by_reload(limited: Callable[..., Any]) -> None:
+def test_a_reload_changes_the_limits_of_users(limited: Callable[..., Any]) -> None:
     daemon = limited(handles_max=1)
     with aiod_client.connect(daemon.endpoint) as client:
         client.open("scratch/one", "w+")
@@ -140,7 +140,7 @@ def test_limits_change_by_reload(limited: Callable[..., Any]) -> None:
         client.open("scratch/three", "w+")
 
 
-def test_a_limit_for_each_of_the_others(new_daemon: Callable[..., Any]) -> None:
+def test_the_limits_of_other_users_apply_to_each_of_them(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{'users."*"': {"handles_max": 1}, ME: {}})
     open_to_all(daemon)
     (daemon.path / "file").touch()

@@ -31,5 +31,5 @@ from aiod.engine.active_requests import describe_request
         ({"op": "close", "file": "", "offset": 0, "bytes": 0, "client": "", "age_s": 1.0}, "close, for 1.0 s"),
     ],
 )
-def test_in_words(request_: dict[str, Any], words: str) -> None:
+def test_an_active_request_is_described_in_words(request_: dict[str, Any], words: str) -> None:
     assert describe_request(request_) == words

@@ -47,7 +47,9 @@ def admission() -> Admission:
     ("verb", "arguments"),
     [("list", {"cursor": 0}), ("mkdir", {"mode": 0o755}), ("rename", {"to": "new", "replace": False}), ("remove", {})],
 )
-def test_no_name_any_more(admission: Admission, session: Session, verb: str, arguments: dict[str, Any]) -> None:
+def test_directory_operations_are_refused_while_draining(
+    admission: Admission, session: Session, verb: str, arguments: dict[str, Any]
+) -> None:
     assert admission.admit_directory_request(session, verb, "scratch", "path", arguments).path == "path"
     admission.drain()
     with pytest.raises(OSError, match="daemon is stopping") as caught:
@@ -55,7 +57,7 @@ def test_no_name_any_more(admission: Admission, session: Session, verb: str, arg
     assert caught.value.errno == errno.ESHUTDOWN
 
 
-def test_no_file_any_more(admission: Admission, session: Session) -> None:
+def test_opens_are_refused_while_draining(admission: Admission, session: Session) -> None:
     assert admission.admit_open(session, "scratch", "path", 1, 0, descriptors=0).path == "path"
     admission.drain()
     with pytest.raises(OSError, match="daemon is stopping") as caught:

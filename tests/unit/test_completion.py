@@ -29,24 +29,24 @@ def complete(*words: str, endpoint: str = "ipc:///nowhere/aiod.sock") -> list[st
     return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
 
-def test_verbs() -> None:
+def test_completion_offers_verbs() -> None:
     assert complete("") == sorted(main.commands)
     assert complete("p") == ["ping", "pool"]
 
 
-def test_options() -> None:
+def test_completion_offers_options() -> None:
     assert complete("--e") == ["--endpoint"]
     assert complete("threads", "--") == ["--check", "--json", "--help"]
     assert complete("--json", "pool", "main", "--m") == ["--min", "--max"]
 
 
-def test_engines_are_those_of_the_running_daemon(shared_daemon: Any) -> None:
+def test_completion_offers_the_running_daemons_engines(shared_daemon: Any) -> None:
     assert complete("pool", "", endpoint=shared_daemon.endpoint) == ["main"]
     assert complete("--endpoint", shared_daemon.endpoint, "pool", "m") == ["main"]
     assert complete("pool", "x", endpoint=shared_daemon.endpoint) == []
 
 
-def test_without_a_daemon_there_are_none(disk_path: Path) -> None:
+def test_completion_without_a_daemon_offers_no_engines(disk_path: Path) -> None:
     assert complete("pool", "", endpoint="no endpoint") == []
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(disk_path / "aiod.sock"))

@@ -42,13 +42,13 @@ def defaults(model: type[BaseModel]) -> dict[str, Any]:
     return {name: field.default for name, field in fields if field.default is not PydanticUndefined}
 
 
-def test_as_it_stands_it_is_valid() -> None:
+def test_conf_file_is_valid() -> None:
     config = load_config(CONF)
     assert config.runtime_dir == "/run/aiod"
     assert config.exports["scratch"].path == "/srv/scratch"
 
 
-def test_every_default_is_shown() -> None:
+def test_conf_file_shows_every_default() -> None:
     document = tomllib.loads(re.sub(r"^#(?=[a-z_]+ = |\[)", "", CONF.read_text(), flags=re.MULTILINE))
     top = {key: value for key, value in document.items() if key not in SECTIONS}
     assert top == {"runtime_dir": "/run/aiod", **defaults(Config)}

@@ -63,20 +63,20 @@ def make(**sections: Any) -> Config:
         ({"log_level": "loud"}, ["log_level", "'loud'", '"debug"']),
     ],
 )  # fmt: skip
-def test_the_error_says_file_key_and_what_is_allowed(sections: dict[str, Any], parts: list[str]) -> None:
+def test_an_error_names_file_key_and_allowed_values(sections: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         make(**sections)
     for part in ("FILE", *parts):
         assert part in str(caught.value)
 
 
-def test_all_errors_are_told_one_a_line() -> None:
+def test_all_errors_are_reported_one_per_line() -> None:
     with pytest.raises(ConfigError) as caught:
         make(engine={"main": {"max_threads": 0, "wrong": 1}}, log_level="loud")
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_errors_between_sections_are_told_together() -> None:
+def test_errors_between_sections_are_reported_together() -> None:
     exports = {"a": {"path": "/a", "engine": "x"}, "b": {"path": "/b", "engine": "y"}}
     with pytest.raises(ConfigError) as caught:
         make(exports=exports, runtime_dir="/" + "r" * 100)
@@ -97,12 +97,12 @@ def test_exports_of_different_engines_must_not_overlap(tmp_path: Path) -> None:
         make(exports=exports, engine=engines)
 
 
-def test_a_sibling_with_the_same_beginning_does_not_overlap() -> None:
+def test_a_sibling_directory_with_the_same_prefix_does_not_overlap() -> None:
     exports = {"a": {"path": "/srv/a"}, "b": {"path": "/srv/ab", "engine": "other"}}
     make(exports=exports, engine={"other": {}})
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_and_invalid_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         load_config(tmp_path / "absent.toml")
     broken = tmp_path / "broken.toml"
@@ -126,35 +126,35 @@ def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     ],
     ids=["export", "engine"],
 )
-def test_a_name_is_no_directory_link(name: str, sections: Callable[[str], dict[str, Any]]) -> None:
+def test_dot_and_dotdot_are_refused_as_names(name: str, sections: Callable[[str], dict[str, Any]]) -> None:
     with pytest.raises(ConfigError, match="cannot be a name"):
         make(**sections(name))
 
 
 @pytest.mark.parametrize("path", ["/", "/run", "/run/aiod", "/run/aiod/ring", "/proc", "/proc/sys/vm", "/sys/block"])
-def test_an_export_through_which_the_daemon_could_be_taken_over(path: str) -> None:
+def test_a_writable_export_of_the_runtime_directory_or_proc_is_refused(path: str) -> None:
     with pytest.raises(ConfigError, match=r"exports.a.path .*read_only = true"):
         make(exports={"a": {"path": path}})
     make(exports={"a": {"path": path, "read_only": True}})
 
 
-def test_an_export_that_is_a_link_to_such_a_place(tmp_path: Path) -> None:
+def test_a_link_to_the_runtime_directory_is_refused_as_writable_export(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("/run")
     with pytest.raises(ConfigError, match="could be replaced"):
         make(exports={"a": {"path": str(tmp_path / "link")}})
 
 
-def test_a_neighbour_of_the_runtime_directory_may_be_written() -> None:
+def test_a_sibling_of_the_runtime_directory_may_be_writable() -> None:
     make(exports={"a": {"path": "/run/aiod-files"}, "b": {"path": "/processes"}})
 
 
-def test_main_is_there_without_being_written() -> None:
+def test_engine_main_exists_without_a_section() -> None:
     assert list(make().engines) == ["main"]
     both = make(engine={"other": {}})
     assert sorted(both.engines) == ["main", "other"]
 
 
-def test_what_an_engine_is_told() -> None:
+def test_engine_settings_have_the_configured_values() -> None:
     config = make(
         exports={
             "a": {"path": "/a"},
@@ -174,17 +174,17 @@ def test_what_an_engine_is_told() -> None:
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("", ()), ("3", (3,)), ("2-5,7", (2, 3, 4, 5, 7)), (" 1 , 0-1 ", (0, 1))])
-def test_cpu_lists(text: str, cpus: tuple[int, ...]) -> None:
+def test_cpu_lists_are_parsed(text: str, cpus: tuple[int, ...]) -> None:
     assert parse_cpus(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["-", "1-", "-1", "a", "1,,2", "1.5", "2-1"])
-def test_wrong_cpu_lists(text: str) -> None:
+def test_invalid_cpu_lists_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a CPU number"):
         parse_cpus(text)
 
 
-def test_the_embedded_default_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_default_is_private_to_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/12345")
     config = default_config()
     assert config.runtime_dir == "/run/user/12345/aiod"
@@ -192,7 +192,7 @@ def test_the_embedded_default_is_the_users_own(monkeypatch: pytest.MonkeyPatch) 
     assert config.exports["scratch"].path.startswith("/")
 
 
-def test_the_embedded_default_serves_where_clients_look(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_default_serves_the_endpoint_that_clients_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOD_ENDPOINT", "ipc:///tmp/elsewhere/aiod.sock")
     assert default_config().front_endpoint == "ipc:///tmp/elsewhere/aiod.sock"
     monkeypatch.setenv("AIOD_ENDPOINT", "tcp://127.0.0.1:1")

@@ -67,7 +67,7 @@ def refuse_name(core: Any) -> None:
 
 
 @pytest.mark.parametrize("refuse", [refuse_open, refuse_name])
-def test_a_path_with_a_zero_byte_leaves_nothing_behind(core: Any, refuse: Any) -> None:
+def test_a_path_with_a_zero_byte_is_refused_without_a_memory_leak(core: Any, refuse: Any) -> None:
     refuse(core)
     before = resident_bytes()
     for _ in range(REFUSALS):

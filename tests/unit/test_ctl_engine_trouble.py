@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MIB = 1024 * 1024
 
 
-def test_an_engine_that_cannot_be_started_is_tried_again(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_an_engine_that_fails_to_start_is_retried(daemon: Any, wait_until: Callable[..., None]) -> None:
     """No descriptor is left for it: the supervisor says so and goes on trying."""
     first = daemon.engine
     allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
@@ -36,7 +36,7 @@ def test_an_engine_that_cannot_be_started_is_tried_again(daemon: Any, wait_until
     assert daemon.stop() == 0
 
 
-def test_a_killed_engine_leaves_no_socket(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_killed_engine_leaves_no_socket_file(daemon: Any, wait_until: Callable[..., None]) -> None:
     os.kill(daemon.engine["pid"], signal.SIGKILL)
     wait_until(lambda: daemon.engine["restarts"] == 1 and daemon.engine["state"] == "serving", "a new engine")
     incarnation = daemon.engine["incarnation"]
@@ -65,7 +65,7 @@ def run(program: str, *arguments: str | Path) -> int:
     return subprocess.run([str(shutil.which(program)), *arguments], check=False, capture_output=True).returncode
 
 
-def test_a_killed_engine_with_a_write_in_the_kernel(
+def test_a_killed_engine_with_a_write_in_the_kernel_is_replaced_after_the_write(
     new_daemon: Callable[..., Any], frozen_path: Path, wait_until: Callable[..., None]
 ) -> None:
     """SIGKILL is not the end of a pwrite: EIO names the pid till it is, and stopping the daemon waits for no more."""

@@ -18,19 +18,19 @@ from aiod.supervisor import stats
     ("count", "shown"),
     [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536 * 1024, "1.5 MiB"), (1 << 52, "4096.0 TiB")],
 )  # fmt: skip
-def test_sizes(count: int, shown: str) -> None:
+def test_sizes_have_readable_units(count: int, shown: str) -> None:
     assert tables.size(count) == shown
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0.0 s"), (59.94, "59.9 s"), (60, "1.0 min"), (5400, "1.5 h"), (86400, "1.0 d")]
 )
-def test_durations(seconds: float, shown: str) -> None:
+def test_durations_have_readable_units(seconds: float, shown: str) -> None:
     assert tables.duration(seconds) == shown
 
 
 @given(st.sets(st.integers(0, 300)))
-def test_cpu_lists_are_read_back_as_they_were(cpus: set[int]) -> None:
+def test_cpu_lists_survive_a_round_trip(cpus: set[int]) -> None:
     assert set(parse_cpus(tables.ranges(list(cpus)))) == cpus
 
 
@@ -42,7 +42,7 @@ def text_of(parts: Any) -> str:
     return capture.get()
 
 
-def test_an_engine_that_does_not_answer_is_shown_all_the_same() -> None:
+def test_an_engine_that_does_not_answer_is_still_listed() -> None:
     pool = dict.fromkeys(
         (
             "cur_threads",
@@ -62,7 +62,7 @@ def test_an_engine_that_does_not_answer_is_shown_all_the_same() -> None:
     assert "unresponsive" in text
 
 
-def test_a_client_that_has_done_nothing_yet() -> None:
+def test_a_client_without_requests_is_listed() -> None:
     nothing: dict[str, Any] = {"count": 0, "bytes": 0, "errors": 0, "inline": 0}
     ops: dict[str, Any] = {"read": nothing | {f"{part}_ns": [] for part in ("latency", "queue", "service")}}
     client = {

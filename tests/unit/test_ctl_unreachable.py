@@ -26,13 +26,13 @@ def run(*arguments: str) -> Any:
 
 
 @pytest.mark.parametrize("verb", ["ping", "stats", "threads", "exports", "clients", "version"])
-def test_no_socket_is_told_at_once(tmp_path: Path, verb: str) -> None:
+def test_a_missing_socket_fails_at_once_with_status_3(tmp_path: Path, verb: str) -> None:
     done = run("--endpoint", f"ipc://{tmp_path}/aiod.sock", "--timeout", "100", verb)
     assert (done.exit_code, done.stdout) == (3, "")
     assert f"{tmp_path}/aiod.sock" in done.stderr
 
 
-def test_a_socket_that_nobody_listens_on(disk_path: Path) -> None:
+def test_a_socket_without_a_listener_fails_with_status_3(disk_path: Path) -> None:
     path = disk_path / "aiod.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -42,18 +42,18 @@ def test_a_socket_that_nobody_listens_on(disk_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [["--timeout", "0", "ping"], ["ping", "--wait", "-1"], ["nonsense"], ["ping", "extra"], ["--nonsense"]]
 )
-def test_usage(arguments: list[str]) -> None:
+def test_usage_errors_exit_with_status_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ping", "--help"], ["stats", "-h"]])
-def test_help(arguments: list[str]) -> None:
+def test_help_lists_the_verbs(arguments: list[str]) -> None:
     done = run(*arguments)
     assert done.exit_code == 0
     assert "--json" in done.stdout
 
 
-def test_each_attempt_keeps_within_what_is_left_of_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_attempt_of_ping_stays_within_the_remaining_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that accepts and never answers: every attempt uses up the time it was given."""
     clock_s = [0.0]
     given_s: list[float] = []
@@ -79,7 +79,7 @@ def test_each_attempt_keeps_within_what_is_left_of_the_wait(monkeypatch: pytest.
     assert given_s == [5.0]
 
 
-def test_a_stopped_daemon_is_status_3(daemon: Any) -> None:
+def test_a_daemon_stopped_by_sigstop_is_reported_with_status_3(daemon: Any) -> None:
     freeze(daemon.pid)
     try:
         done = daemon.ctl("--timeout", "0.3", "stats", check=False)
@@ -89,7 +89,7 @@ def test_a_stopped_daemon_is_status_3(daemon: Any) -> None:
     assert "does not answer" in done.stderr
 
 
-def test_a_stopped_engine_is_unresponsive_and_the_rest_is_told(daemon: Any) -> None:
+def test_stats_reports_a_stopped_engine_as_unresponsive_and_shows_the_others(daemon: Any) -> None:
     pid = daemon.engine["pid"]
     freeze(pid)
     try:

@@ -18,7 +18,7 @@ from aiod.engine.handles import _doubt
         ((1, 2, 3), (1, 2, 0), "another file"),
     ],
 )
-def test_only_a_known_identity_that_is_equal_is_no_doubt(
+def test_a_file_is_the_same_only_if_its_known_identity_is_equal(
     file: tuple[int, int, int], before: tuple[int, int, int], said: str
 ) -> None:
     doubt = _doubt(file, before)

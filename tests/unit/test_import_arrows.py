@@ -9,13 +9,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def test_contracts() -> None:
+def test_import_contracts_are_kept() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
-def test_an_engine_process_stays_small() -> None:
+def test_an_engine_process_imports_no_large_libraries() -> None:
     """Not even by way of a library: none of these is loaded once the engine's entry has been imported."""
     program = "import sys, aiod.engine_api.launch, aiod.engine.process; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -23,7 +23,7 @@ def test_an_engine_process_stays_small() -> None:
     assert loaded.isdisjoint({"aiod_client", "pydantic", "pydantic_core", "click", "rich", "psutil"})
 
 
-def test_the_client_alone_needs_nothing_of_the_daemon() -> None:
+def test_the_client_imports_nothing_of_the_daemon() -> None:
     program = "import sys, aiod_client, aiod_client.aio; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

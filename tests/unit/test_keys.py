@@ -30,12 +30,12 @@ def pair(tmp_path: Path) -> Path:
     return tmp_path / "mine.key_secret"
 
 
-def test_modes(pair: Path) -> None:
+def test_only_the_owner_may_read_the_secret_key_file(pair: Path) -> None:
     assert stat.S_IMODE(pair.stat().st_mode) == 0o600
     assert stat.S_IMODE(pair.with_suffix(".key").stat().st_mode) == 0o644
 
 
-def test_nothing_is_overwritten(pair: Path) -> None:
+def test_keygen_does_not_overwrite_files(pair: Path) -> None:
     before = pair.read_bytes()
     again = keygen("mine", "--directory", str(pair.parent))
     assert again.exit_code == 1
@@ -43,18 +43,18 @@ def test_nothing_is_overwritten(pair: Path) -> None:
     assert pair.read_bytes() == before
 
 
-def test_what_it_says(tmp_path: Path) -> None:
+def test_keygen_prints_the_public_key_and_both_files(tmp_path: Path) -> None:
     said = json.loads(keygen("mine", "--directory", str(tmp_path), "--json").stdout)
     assert load_public(said["public"]).decode() == said["public_key"]
     assert said["public_key"] in Path(said["secret"]).read_text()
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "x" * 65])
-def test_no_names(tmp_path: Path, name: str) -> None:
+def test_keygen_refuses_invalid_names(tmp_path: Path, name: str) -> None:
     assert keygen(name, "--directory", str(tmp_path)).exit_code == 2
 
 
-def test_keys_of_a_client(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_finds_its_keys_in_arguments_or_environment(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     public = pair.with_suffix(".key")
     found = find_keys(ENDPOINT, pair, public)
     assert found is not None
@@ -68,7 +68,7 @@ def test_keys_of_a_client(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_keys("ipc:///run/aiod/aiod.sock", None, None) is None
 
 
-def test_what_does_not_fit(pair: Path, tmp_path: Path) -> None:
+def test_a_client_refuses_missing_or_wrong_key_files(pair: Path, tmp_path: Path) -> None:
     public = pair.with_suffix(".key")
     with pytest.raises(AiodError, match=r"server_key .* is missing"):
         find_keys(ENDPOINT, pair, None)
@@ -88,7 +88,7 @@ def config(pair: Path, **sections: Any) -> Any:
     return make_config(least | {"tcp": {"listen": "*:5570", "secret_key": str(pair)}} | sections, "FILE")
 
 
-def test_a_secret_of_the_daemon(pair: Path) -> None:
+def test_the_secret_key_of_the_configuration_reaches_the_engine_settings(pair: Path) -> None:
     made = config(pair).engine_settings("main", 1).tcp
     assert made.secret_key in pair.read_text()
     assert made.secret_key not in repr(made)
@@ -109,12 +109,12 @@ def test_a_secret_of_the_daemon(pair: Path) -> None:
         ({"exports": {"e": {"path": "/srv", "keys": ["b"]}}}, "there is no key 'b'"),
     ],
 )
-def test_mistakes(pair: Path, sections: dict[str, Any], said: str) -> None:
+def test_configuration_errors_of_tcp_and_keys_name_the_problem(pair: Path, sections: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         config(pair, **sections)
 
 
-def test_a_secret_that_everybody_may_read(pair: Path) -> None:
+def test_a_secret_key_file_that_everyone_may_read_is_refused(pair: Path) -> None:
     pair.chmod(0o644)
     with pytest.raises(ConfigError, match="everyone may read"):
         config(pair)

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def test_strings_at_every_depth_are_escaped() -> None:
+def test_strings_are_escaped_at_every_depth() -> None:
     body = {"a\x1b[2J": ["b\nc", {"d": "\u202ee\x07"}], "n": 1, "none": None}
     assert printable_body(body) == {"a\\x1b[2J": ["b\\nc", {"d": "\\u202ee\\x07"}], "n": 1, "none": None}
 
 
-def test_a_message_keeps_its_lines() -> None:
+def test_printable_lines_keep_line_feeds() -> None:
     assert printable_lines("one\ntwo\x1b[31m\u00e9") == "one\ntwo\\x1b[31m\u00e9"
 
 
 @pytest.mark.parametrize("name", ["[/bold]", "[red]x", ":smile:", "\x1b]0;title\x07", "a\nb"])
-def test_a_hostile_name_is_shown_as_it_is(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_aiodctl_shows_a_hostile_name_escaped_and_without_markup(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     def show(body: dict[str, str]) -> Iterator[object]:
         table = Table("client")
         table.add_row(body["name"])

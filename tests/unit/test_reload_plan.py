@@ -36,24 +36,24 @@ def config(**sections: Any) -> Config:
     return make_config({"runtime_dir": "/run/x", "exports": exports} | sections, "file")
 
 
-def test_the_keys_that_need_a_restart_exist() -> None:
+def test_every_key_listed_as_needing_a_restart_exists() -> None:
     keys = {*Config.model_fields}
     keys |= {f"{section}.{key}" for section, model in SECTIONS.items() for key in model.model_fields}
     assert keys >= _RESTART
 
 
-def test_nothing_changes_nothing() -> None:
+def test_an_equal_configuration_has_no_changes() -> None:
     result = plan(config(), config(), "file")
     assert (result.changed, result.restart) == ([], [])
     assert result.config.exports == config().exports
 
 
-def test_the_engine_that_is_not_written_is_the_one_that_is() -> None:
+def test_writing_out_the_implied_engine_changes_nothing() -> None:
     written = config(engine={"main": {"max_threads": 64}})
     assert plan(config(), written, "file").changed == []
 
 
-def test_an_export_that_moves_waits_for_a_restart() -> None:
+def test_moving_an_export_to_another_engine_needs_a_restart() -> None:
     moved = {"a": {"path": "/a", "engine": "other"}, "b": {"path": "/b", "read_only": True}}
     result = plan(config(), config(exports=moved, engine={"other": {}}), "file")
     assert [str(change) for change in result.restart] == ['exports.a.engine: "main" -> "other"']
@@ -62,7 +62,7 @@ def test_an_export_that_moves_waits_for_a_restart() -> None:
     assert result.config.exports["b"].read_only
 
 
-def test_an_export_cannot_stay_with_an_engine_that_goes() -> None:
+def test_removing_the_engine_of_an_export_that_cannot_move_is_refused() -> None:
     exports = {"a": {"path": "/a", "engine": "one"}}
     running = config(exports=exports, engine={"one": {}})
     wanted = config(exports={"a": {"path": "/a", "engine": "two"}}, engine={"two": {}})

@@ -10,19 +10,19 @@ import pytest
 from aiod.config import scratch
 
 
-def test_not_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scratch_is_not_on_a_memory_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
     if scratch.file_system(Path("/dev/shm")) != "tmpfs":
         pytest.skip("/dev/shm is no tmpfs here")
     monkeypatch.setenv("XDG_STATE_HOME", "/dev/shm/state")
     assert scratch.file_system(scratch.scratch_path()) not in {"tmpfs", "ramfs"}
 
 
-def test_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, disk_path: Path) -> None:
+def test_scratch_is_in_the_users_state_directory(monkeypatch: pytest.MonkeyPatch, disk_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(disk_path))
     assert scratch.scratch_path() == disk_path / "aiod" / "scratch"
 
 
-def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scratch_of_a_user_without_home_is_in_var_tmp(monkeypatch: pytest.MonkeyPatch) -> None:
     def homeless() -> Path:
         raise RuntimeError  # as Path.home() does
 
@@ -32,13 +32,13 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scratch.scratch_path() == Path("/var/tmp/aiod-54321/scratch")
 
 
-def test_it_is_made_for_its_user_only(disk_path: Path) -> None:
+def test_scratch_is_created_for_its_user_only(disk_path: Path) -> None:
     scratch.make(disk_path / "state" / "scratch")
     assert (disk_path / "state" / "scratch").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("trap", ["symlink", "file"])
-def test_a_directory_laid_out_by_another_is_refused(
+def test_a_scratch_directory_of_another_user_is_refused(
     monkeypatch: pytest.MonkeyPatch, disk_path: Path, trap: str
 ) -> None:
     place = disk_path / "aiod-1"
@@ -52,5 +52,5 @@ def test_a_directory_laid_out_by_another_is_refused(
     assert not (disk_path / "scratch").exists()
 
 
-def test_the_file_system_of_a_path_that_is_not_there_yet() -> None:
+def test_the_file_system_of_a_missing_path_is_that_of_its_parent() -> None:
     assert scratch.file_system(Path("/proc/absent/deeper")) == "proc"

@@ -18,7 +18,7 @@ def histogram(values: list[int]) -> stats.Histogram:
 
 
 @given(VALUES)
-def test_percentiles_are_those_of_the_sorted_values(values: list[int]) -> None:
+def test_percentiles_match_those_of_the_sorted_values(values: list[int]) -> None:
     shown = stats.percentiles_us(histogram(values))
     ordered = sorted(values)
     for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
@@ -26,12 +26,12 @@ def test_percentiles_are_those_of_the_sorted_values(values: list[int]) -> None:
     assert shown["max"] == ordered[-1] / 1000
 
 
-def test_nothing_counted() -> None:
+def test_percentiles_of_an_empty_histogram_are_zero() -> None:
     assert stats.percentiles_us([]) == {"p50": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
 
 
 @given(VALUES, VALUES)
-def test_merging_is_counting_together(one: list[int], other: list[int]) -> None:
+def test_merged_histograms_equal_one_histogram_of_all_values(one: list[int], other: list[int]) -> None:
     assert stats.merge_histograms([histogram(one), histogram(other)]) == histogram(one + other)
 
 
@@ -40,7 +40,7 @@ def op(count: int, values: list[int]) -> dict[str, Any]:
     return {"count": count, "bytes": 10 * count, "errors": 1, "inline": 0} | counted
 
 
-def test_operations_of_several_engines() -> None:
+def test_operations_of_several_engines_are_summed() -> None:
     merged = stats.merge_ops([{"read": op(2, [1000, 2000])}, {"read": op(1, [9000]), "write": op(1, [5000])}])
     assert merged["read"]["count"] == 3
     assert merged["read"]["bytes"] == 30

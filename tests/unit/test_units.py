@@ -12,7 +12,7 @@ def directives(unit: str) -> list[str]:
     return [line for line in (SYSTEMD / unit).read_text().splitlines() if not line.startswith("#")]
 
 
-def test_they_differ_in_their_places_only() -> None:
+def test_template_unit_differs_from_the_service_unit_only_in_its_directories() -> None:
     of_instance = {
         "Description=Asynchronous I/O daemon": "Description=Asynchronous I/O daemon, instance %i",
         "ExecStart=/usr/bin/aiod --config ${CONFIGURATION_DIRECTORY}/aiod.toml": (
