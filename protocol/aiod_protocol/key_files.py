@@ -56,4 +56,4 @@ def _load(path: StrPath) -> tuple[bytes, bytes | None]:
     try:
         return load_certificate(path)
     except ValueError:
-        raise KeyFileError(errno.EINVAL, f"{os.fspath(path)} is no key file: aiodctl keygen makes one") from None
+        raise KeyFileError(errno.EINVAL, f"{os.fspath(path)} is not a key file: see aiodctl keygen") from None

@@ -1,8 +1,8 @@
-"""What pyzmq does not do by itself where a signal arrives: calls repeated, contexts ended all the same.
+"""Calls of pyzmq that a signal may interrupt: repeated, or finished nevertheless.
 
-pyzmq repeats send, recv, connect, bind and the options after EINTR, but not what stands here; and it takes a context
-that was interrupted while it ended for ended, whose descriptors stay then for the life of the process. A signal's
-handler runs in the midst of its calls, and what it raises comes out of them.
+pyzmq repeats send, recv, connect, bind and the options after EINTR, but not the calls here. It also takes a context for
+terminated whose termination was interrupted; the context's descriptors then stay open for the life of the process. A
+signal handler runs during its calls, and its exception comes out of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def repeated(call: Callable[[], T]) -> T:
-    """What `call` returns, called again for as long as a signal interrupts it."""
+    """The result of `call`, which is called again for as long as a signal interrupts it."""
     while True:
         try:
             return call()
@@ -30,9 +30,9 @@ def repeated(call: Callable[[], T]) -> T:
 
 
 def monitor_of(socket: Socket, events: int) -> Socket:
-    """A socket on which the monitor of `socket` tells of `events`.
+    """A socket on which the monitor of `socket` reports `events`.
 
-    Not Socket.get_monitor_socket(): what that has half made when a signal arrives it returns as whole the next time.
+    Not Socket.get_monitor_socket(): after a signal has interrupted it, it returns a half-initialized socket.
     """
     endpoint = f"inproc://monitor.s-{int(socket.getsockopt(zmq.FD))}"
     repeated(lambda: socket.monitor(endpoint, events))
@@ -42,15 +42,15 @@ def monitor_of(socket: Socket, events: int) -> Socket:
 
 
 def end(context: zmq.Context[Socket], sockets: Sequence[Socket], linger_ms: int) -> None:
-    """Close `sockets` and end their `context`, whatever the handlers of signals raise; that is raised afterwards.
+    """Close `sockets` and terminate their `context`. What signal handlers raise meanwhile is raised afterwards.
 
-    No signal interrupts the waiting for what is still to be sent, for `linger_ms`: its handler runs then.
+    No signal interrupts the wait of up to `linger_ms` for unsent messages: its handler runs after it.
     """
     raised: BaseException | None = None
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        # One by one: the context forgets a socket before it is closed, and would wait for ever for one that is not.
+        # One by one: the context forgets a socket before it is closed, and would wait for ever if that is interrupted.
         closes: list[tuple[Socket | zmq.Context[Socket], Callable[[int], None]]] = [(s, s.close) for s in sockets]
         for what, close in [*closes, (context, context.destroy)]:
             while not what.closed:

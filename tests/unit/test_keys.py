@@ -77,7 +77,7 @@ def test_a_client_refuses_missing_or_wrong_key_files(pair: Path, tmp_path: Path)
     with pytest.raises(FileNotFoundError):
         find_keys(ENDPOINT, tmp_path / "none", public)
     (tmp_path / "text").write_text("text")
-    with pytest.raises(AiodError, match="no key file"):
+    with pytest.raises(AiodError, match="is not a key file"):
         find_keys(ENDPOINT, pair, tmp_path / "text")
     with pytest.raises(AiodError, match="keys are for tcp"):
         find_keys("ipc:///run/aiod/aiod.sock", pair, public)

@@ -1,9 +1,9 @@
 /*
- * _ring.cpp - libaiod's Python face (aiod_client/_ring.pyi says what each name means). Nothing here knows of sessions or
- * files; the lane (ring/transport.py) does.
+ * _ring.cpp - libaiod's Python interface (aiod_client/_ring.pyi documents each name). Nothing here depends on sessions or
+ * files: the ring transport (ring/transport.py) does.
  *
- * Any thread, GIL held; let go only while a thread waits. libaiod's own lock is never held when Python is called, so that a
- * finalizer or signal handler that interrupts a method here may use the same ring.
+ * Any thread with the GIL held; it is released only while a thread waits. libaiod's own lock is never held when Python is
+ * called, so that a finalizer or signal handler that interrupts a method here may use the same ring.
  */
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
@@ -27,16 +27,16 @@ namespace nb = nanobind;
 namespace
 {
 
-constexpr int64_t SLICE_NS = 50000000; /* how soon a signal's handler runs while its thread waits */
+constexpr int64_t SLICE_NS = 50000000; /* the delay of a signal handler while its thread waits */
 constexpr unsigned REAP_MAX = 256;
-constexpr unsigned MISSES_MAX = 4;  /* after so many looks in vain there is one look ... */
-constexpr unsigned LOOK_AGAIN = 64; /* ... in so many */
+constexpr unsigned MISSES_MAX = 4;  /* after so many polls that found nothing a thread polls once ... */
+constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
 constexpr unsigned LOOKS = 256;     /* with the GIL held: a few times what a cached read takes */
 
 /*
- * The GIL let go of while a thread waits. A daemon thread that comes back when the interpreter ends is ended in the midst of
- * PyEval_RestoreThread() by pthread_exit(), whose unwinding would abort the process at the first noexcept frame, and any
- * destructor here is one: so it goes no further than to us, and the thread stays until the process has gone.
+ * Releases the GIL while a thread waits. When a daemon thread returns while the interpreter ends, PyEval_RestoreThread() ends
+ * it by pthread_exit(). The unwinding would abort the process at the first noexcept frame, such as any destructor here. So
+ * it stops here, and the thread sleeps until the process has ended.
  */
 class Unlocked
 {
@@ -81,7 +81,7 @@ class Unlocked
 
 struct Flight;
 
-/* Kept by the Ring, and by every buffer of its area. */
+/* Kept by the Ring, and by every buffer of its pool. */
 struct Client {
     explicit Client(aiod_client *taken) : client(taken)
     {
@@ -91,11 +91,11 @@ struct Client {
     ~Client();
 
     aiod_client *client;
-    std::vector<Flight *> orphans; /* in flight, of nobody, but with somebody's buffer */
+    std::vector<Flight *> orphans; /* in flight and abandoned; they still use a buffer */
 };
 using ClientRef = std::shared_ptr<Client>;
 
-/* Memory of the area, as an object with the buffer protocol. */
+/* Memory of the buffer pool, as an object with the buffer protocol. */
 struct Buffer {
     Buffer(ClientRef its, void *taken, size_t bytes) : client(std::move(its)), data(taken), length(bytes)
     {
@@ -126,7 +126,7 @@ PyType_Slot buffer_slots[] = {
 
 /* ---- requests ------------------------------------------------------------------------------------------------------------ */
 
-/* The caller's memory; without a copy if it lies in the area. */
+/* The caller's memory; used without a copy if it is in the buffer pool. */
 struct View {
     View() = default;
     View(const View &) = delete;
@@ -137,7 +137,7 @@ struct View {
             PyBuffer_Release(&view);
         }
     }
-    /* False: it is not contiguous, or not writable; operations.py says so, the same by ring and by message. */
+    /* False: it is not contiguous, or not writable; operations.py raises the error, the same by ring and by message. */
     bool take(nb::handle data, int flags)
     {
         held = PyObject_GetBuffer(data.ptr(), &view, flags) == 0;
@@ -156,7 +156,7 @@ struct View {
     bool held = false;
 };
 
-/* A request, and what it holds. */
+/* A request, and the objects that it keeps. */
 struct Flight {
     Flight() = default;
     Flight(const Flight &) = delete;
@@ -165,8 +165,8 @@ struct Flight {
 
     aiod_op *op = nullptr; /* its `user` is this */
     nb::object owner;
-    View view;             /* where a read's bytes go, or a buffer of the area */
-    bool in_place = false; /* the buffer is the caller's, in the area */
+    View view;             /* the destination of a read, or a buffer of the pool */
+    bool in_place = false; /* the buffer is the caller's, in the pool */
     bool submitted = false;
     bool orphan = false;
 };
@@ -174,7 +174,7 @@ struct Flight {
 Client::~Client()
 {
     if (aiod_forked(client)) {
-        return; /* it is the parent's, with what is in flight */
+        return; /* after a fork it belongs to the parent, with the requests in flight */
     }
     aiod_disconnect(client);
     for (Flight *flight : orphans) {
@@ -183,7 +183,7 @@ Client::~Client()
     }
 }
 
-/* Who waits for one. Dropped before it is done, it is abandoned. */
+/* The Python object of a request. When it is dropped before the request is done, the request is abandoned. */
 struct Pending {
     explicit Pending(ClientRef its) : client(std::move(its)), flight(new Flight)
     {
@@ -199,14 +199,14 @@ struct Pending {
     ~Pending()
     {
         if (flight == nullptr || aiod_forked(client->client)) {
-            (void)flight.release(); /* after a fork it is the parent's */
+            (void)flight.release(); /* after a fork it belongs to the parent */
             return;
         }
         if (flight->op == nullptr) {
             return;
         }
         if (flight->submitted && flight->in_place) {
-            flight->orphan = true; /* the engine may still use the buffer: it stays until that is over */
+            flight->orphan = true; /* the engine may still use the buffer: it stays until the request is done */
             flight->owner = nb::none();
             client->orphans.push_back(flight.release());
         } else if (flight->submitted) {
@@ -245,7 +245,7 @@ int pending_clear(PyObject *self)
     Pending *pending = nb::inst_ptr<Pending>(self);
 
     if (pending->flight != nullptr) {
-        const nb::object owner = std::move(pending->flight->owner); /* gone from there before it is let go of */
+        const nb::object owner = std::move(pending->flight->owner); /* removed from there before it is released */
     }
     return 0;
 }
@@ -257,8 +257,8 @@ PyType_Slot pending_slots[] = {
 };
 
 /*
- * Let go of the orphans that are done. Each is off the list before its buffer is let go of: that may run a finalizer, which
- * comes here too, or let another thread.
+ * Release the orphans that are done. Each is removed from the list before its buffer is released: that may run a finalizer,
+ * which calls this function, too, or let another thread run.
  */
 void bury(Client &client)
 {
@@ -271,7 +271,7 @@ void bury(Client &client)
         }
         client.orphans[i] = client.orphans.back();
         client.orphans.pop_back();
-        if (flight->submitted) { /* not reaped meanwhile */
+        if (flight->submitted) { /* it was not reaped meanwhile */
             aiod_wait(client.client, flight->op, 0);
         }
         free(flight->op);
@@ -284,7 +284,7 @@ bool is_read(const aiod_op &op)
     return op.op == AIOD_RING_READ;
 }
 
-/* Give the request its buffer: the caller's own in the area, or a new one. False: there is none so large now, or not so. */
+/* Give the request its buffer: the caller's own in the pool, or a new one. False: the pool has no room, or cannot have. */
 bool give_buffer(Pending &pending, nb::handle data)
 {
     Flight &flight = *pending.flight;
@@ -316,7 +316,7 @@ bool give_buffer(Pending &pending, nb::handle data)
     return true;
 }
 
-/* What a read has brought: bytes, or None when they are where the caller wanted them. */
+/* The data of a read: bytes, or None if they are in the caller's buffer. */
 nb::object take_data(Flight &flight)
 {
     const aiod_op &op = *flight.op;
@@ -333,7 +333,7 @@ nb::object take_data(Flight &flight)
     return nb::none();
 }
 
-/* It is done: give everything back. */
+/* It is done: release everything. */
 void release(Client &client, Flight &flight)
 {
     if (!flight.in_place) {
@@ -351,7 +351,7 @@ int64_t nanoseconds(double seconds)
     return seconds < 1e9 ? static_cast<int64_t>(std::fmax(seconds, 0.0) * 1e9) : AIOD_NO_TIMEOUT;
 }
 
-/* As a deadline, of which 0 is none: what is past already is as near as can be said. */
+/* As a deadline, of which 0 means none: a time that has passed is the nearest possible deadline. */
 uint32_t milliseconds(double seconds)
 {
     return seconds < 4e6 ? static_cast<uint32_t>(std::fmax(std::ceil(seconds * 1000.0), 1.0)) : 0;
@@ -387,7 +387,7 @@ struct Ring {
     ClientRef client;
     unsigned misses = 0;
     unsigned skipped = 0;
-    aiod_op *spare = nullptr; /* of the last read by one thread, with its buffer: the next one is mostly alike */
+    aiod_op *spare = nullptr; /* of the last read, with its buffer: the next read is mostly alike */
     uint64_t spare_bytes = 0;
 };
 
@@ -396,7 +396,7 @@ Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::s
 {
     aiod_options options = {};
     aiod_client *client = nullptr;
-    std::string sentence;
+    std::string message;
     int error;
 
     if (ticket.size() != AIOD_RING_TICKET_BYTES) {
@@ -411,17 +411,17 @@ Ring *ring_attach(const std::string &path, const nb::bytes &ticket, const std::s
 
         error = aiod_attach(&client, path.c_str(), &options);
         if (error < 0) {
-            sentence = aiod_error();
+            message = aiod_error();
         }
     }
     if (error < 0) {
-        PyErr_SetObject(PyExc_OSError, nb::make_tuple(-error, sentence).ptr());
+        PyErr_SetObject(PyExc_OSError, nb::make_tuple(-error, message).ptr());
         throw nb::python_error();
     }
     return new Ring(std::make_shared<Client>(client));
 }
 
-/* Wait for the request, whose handlers run meanwhile. False: it is not done in time. */
+/* Wait for the request; signal handlers run meanwhile. False: it is not done in time. */
 bool wait_for(Pending &pending, double timeout_s)
 {
     int64_t left_ns = nanoseconds(timeout_s);
@@ -471,7 +471,7 @@ bool submit(Pending &pending)
     return pending.flight->submitted;
 }
 
-/* The result of one that is done: what take_data() says, its length, or (result, written, reason). */
+/* The result of a request that is done: that of take_data(), its length, or (result, written, reason). */
 nb::object finish(Pending &pending)
 {
     const aiod_op &op = *pending.flight->op;
@@ -489,7 +489,7 @@ nb::object finish(Pending &pending)
     return result;
 }
 
-/* Is it worth to look for it at once? The engine's poller answers what is cached in a microsecond. */
+/* Does it pay to poll for it at once? The engine's poller answers a cached read in a microsecond. */
 bool look_for(Ring &ring, aiod_op *op)
 {
     if (ring.misses >= MISSES_MAX && ++ring.skipped % LOOK_AGAIN != 0) {
@@ -507,7 +507,7 @@ bool look_for(Ring &ring, aiod_op *op)
     }
 }
 
-/* A number as Python has them; false for what is none, or is negative, or too large: the slow way says so. */
+/* A number of Python; false if it is none, negative or too large: the session raises the error. */
 bool number(nb::handle value, uint64_t &result)
 {
     int overflow;
@@ -521,9 +521,9 @@ bool number(nb::handle value, uint64_t &result)
     return overflow == 0 && taken >= 0;
 }
 
-constexpr double GRACE_S = 0.1; /* as session.py's: the engine knows what became of it */
+constexpr double GRACE_S = 0.1; /* as in requests/pending.py: the engine may still report the outcome */
 
-/* A request of one thread that waits for it. None: not now, or not so: the slow way has to. */
+/* A request of one thread that waits for it. None: no room, or invalid arguments: the session has to do it. */
 nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data, double timeout_s)
 {
     if (!ring.client->orphans.empty()) {
@@ -542,7 +542,7 @@ nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data
                : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
-/* A read's op with a buffer: the spare one if it will do; nullptr: no room. */
+/* The op of a read, with a buffer: the spare one if it is large enough; nullptr: no room. */
 aiod_op *take_read(Ring &ring, uint32_t handle, uint64_t bytes, uint64_t at, double timeout_s)
 {
     aiod_op *op = ring.spare;
@@ -569,7 +569,7 @@ aiod_op *take_read(Ring &ring, uint32_t handle, uint64_t bytes, uint64_t at, dou
     return op;
 }
 
-/* It is over: keep it for the next one. */
+/* It is done: keep it for the next read. */
 void keep_read(Ring &ring, aiod_op *op)
 {
     ring.drop_spare();
@@ -578,8 +578,8 @@ void keep_read(Ring &ring, aiod_op *op)
 }
 
 /*
- * Submit a read, and look for its completion. What came of it; or nothing, and its Pending in `pending`; None: not now, or not
- * so.
+ * Submit a read, and poll for its completion. Its result; or nothing, and its Pending in `pending`; None: no room, or invalid
+ * arguments.
  */
 nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s,
                         std::unique_ptr<Pending> &pending)
@@ -661,7 +661,7 @@ nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle o
     return perform(ring, std::move(pending), data, timeout_s);
 }
 
-/* As ring_read(), but what is not there at once is returned as a Pending, to be reaped. */
+/* As ring_read(), but a read that does not complete at once is returned as a Pending, to be reaped. */
 nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
 {
     std::unique_ptr<Pending> pending;
@@ -674,7 +674,7 @@ nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::ha
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
-/* Submit a request to be reaped: its Pending, or None: not now. `data` as in read_into and write; None: new bytes, or none. */
+/* Submit a request to be reaped: its Pending, or None: no room. `data` as in read_into and write; None: new bytes, or none. */
 nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, uint64_t offset, uint64_t length,
                       uint32_t source, uint64_t source_offset, double timeout_s, const nb::object &data,
                       const nb::object &owner)
@@ -696,7 +696,7 @@ nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, 
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
-/* [(owner, result, written, reason, data)] of what is done. */
+/* [(owner, result, written, reason, data)] of the requests that are done. */
 nb::list ring_reap(Ring &ring)
 {
     aiod_op *done[REAP_MAX];
@@ -718,7 +718,7 @@ nb::list ring_reap(Ring &ring)
             }
             flight.submitted = false;
             data = take_data(flight);
-            if (flight.owner.is_valid()) { /* else it is being collected */
+            if (flight.owner.is_valid()) { /* else the garbage collector has cleared it */
                 reaped.append(nb::make_tuple(flight.owner, done[i]->result, done[i]->written, done[i]->reason, data));
             }
             flight.owner.reset();
@@ -731,7 +731,7 @@ nb::list ring_reap(Ring &ring)
     return reaped;
 }
 
-/* Wait until more than `seen` requests are done; False: not in time. Handlers of signals run meanwhile. */
+/* Wait until more than `seen` requests are done; False: not in time. Signal handlers run meanwhile. */
 bool ring_wait(Ring &ring, uint64_t seen, double timeout_s)
 {
     int64_t left_ns = nanoseconds(timeout_s);
@@ -762,7 +762,7 @@ int pending_cancel(Pending &pending, double timeout_s)
     int64_t timeout_ns = nanoseconds(timeout_s);
 
     if (aiod_forked(pending.client->client)) {
-        return 0; /* after a fork it is the parent's */
+        return 0; /* after a fork it belongs to the parent */
     }
     Unlocked released;
 
@@ -784,7 +784,7 @@ nb::object ring_buffer(Ring &ring, size_t bytes)
 {
     void *data;
 
-    ring.drop_spare(); /* which may be in the midst of what is left */
+    ring.drop_spare(); /* its buffer may divide the free part of the pool */
     data = ring.usable() ? aiod_alloc(ring.client->client, bytes) : nullptr;
 
     if (data == nullptr) {

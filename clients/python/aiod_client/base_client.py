@@ -5,7 +5,7 @@ methods that differ only by `await` hold one line each, since operations.py and 
 rest differs in substance. A thread that waits for the ring does so in the native module and with the GIL released, a
 task arms the ring to wake its loop; a blocking call has a deadline, an asyncio one a cancel scope; only the blocking
 client has locks, and finalizers and signal handlers to keep out. A generator would save signatures and docstrings, and
-those are what users and type checkers read; tests/client/test_same_names.py holds them equal.
+those are what users and type checkers read; tests/client/test_same_names.py holds the signatures equal.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def check_transport(transport: str) -> None:
 
 
 class BaseClient:
-    """The settings of a Client. They do not change, but for `closed`."""
+    """The settings of a Client. Only `closed` changes."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class BaseClient:
         reconnect_timeout: float | None,
     ) -> None:
         self.closed = True
-        """Whether the client was closed. Until the daemon has answered, too: __del__()."""
+        """Whether the client is closed, or not connected yet: __del__() does nothing then."""
         check_transport(transport)
         endpoints.check(endpoint)
         self.endpoint = endpoint
@@ -62,7 +62,7 @@ class BaseClient:
         self._pid = os.getpid()
 
     def _is_forked(self) -> bool:
-        """Whether this is a child of the process that made the client."""
+        """Whether this process is a child of the one that created the client."""
         return self._pid != os.getpid()
 
     def _check(self) -> None:

@@ -95,7 +95,7 @@ def _not_ours(path: str, why: str) -> AiodError:
 def check_server(path: str, kind: socket.SocketKind) -> None:
     """Raise AiodError (EACCES) if another user may listen at `path`, of a DefaultEndpoint, with a socket of `kind`.
 
-    Raises OSError if nobody listens there. Never waits.
+    Raises OSError if no process listens there. Never waits.
     """
     directory = str(Path(path).parent)
     owner = _check_directory(directory)

@@ -1,7 +1,7 @@
-"""The requests that the operations' arguments make, checked at the door; docs/operations.md says what each means.
+"""Makes a request of an operation's arguments, and checks them; docs/operations.md defines the operations.
 
-All raise TypeError for arguments of the wrong type, and for a read into what is read-only, BufferError for a buffer
-that is not C-contiguous, OSError (EINVAL) for ranges that make no sense.
+All functions raise TypeError for arguments of the wrong type and for a read into read-only memory, BufferError for a
+buffer that is not C-contiguous, OSError (EINVAL) for invalid ranges.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _FUA: Final = int(OpFlag.FUA)
 
 
 class Source(Protocol):
-    """The file that a copy_range reads from."""
+    """The source of a copy_range: a File."""
 
     def source_handle(self, link: Any) -> int:
-        """Its handle in the session `link`; OSError (EXDEV) if it has none there."""
+        """The handle in the session `link`; OSError (EXDEV) if the file is of another session."""
 
 
 def read_request(handle: int, length: int, offset: int) -> Request:
@@ -61,7 +61,7 @@ def readv_request(handle: int, buffers: Iterable[Any], offset: int) -> Request:
 
 
 def write_request(handle: int, data: Any, offset: int, fua: bool = False) -> Request:  # noqa: FBT001, FBT002 - in tuples
-    """A write of `data` (bytes-like, contiguous); with `fua` durable when it ends."""
+    """A write of `data` (bytes-like, C-contiguous); with `fua` it is durable when it completes."""
     payload: bytes | memoryview = data if type(data) is bytes else _bytes_of(data)
     length = len(payload)
     if type(offset) is not int:
@@ -80,7 +80,7 @@ def writev_request(handle: int, buffers: Iterable[Any], offset: int, fua: bool =
 
 
 def append_request(handle: int, data: Any) -> Request:
-    """A write at the end of the file; its result is the offset where it landed."""
+    """A write at the end of the file; its result is the offset of its first byte."""
     payload = _bytes_of(data)
     return Request(Op.APPEND, handle, 0, len(payload), payload, len(payload))
 
@@ -104,45 +104,45 @@ def write_zeroes_request(
     unmap: bool = False,  # noqa: FBT001, FBT002 - in tuples
     fua: bool = False,  # noqa: FBT001, FBT002
 ) -> Request:
-    """Have a range read as zeroes; with `unmap` its room may be given back."""
+    """A write of zeroes over a range; with `unmap` its space may be deallocated."""
     flags = (OpFlag.UNMAP if unmap else 0) | (OpFlag.FUA if fua else 0)
     return range_request(Op.WRITE_ZEROES, handle, offset, length, int(flags))
 
 
 def truncate_request(handle: int, size: int) -> Request:
-    """Set the file's size."""
+    """A change of the file's size to `size` bytes."""
     size = operator.index(size)
     _check_range("truncate", size, 0)
     return Request(Op.TRUNCATE, handle, 0, size, None, 0)
 
 
 def allocate_request(handle: int, offset: int, length: int, keep_size: bool = False) -> Request:  # noqa: FBT001, FBT002
-    """Reserve room for a range."""
+    """A reservation of space for a range."""
     return range_request(Op.ALLOCATE, handle, offset, length, int(OpFlag.KEEP_SIZE) if keep_size else 0)
 
 
 def copy_range_request(handle: int, source: int, source_offset: int, offset: int, length: int) -> Request:
-    """Copy from the handle `source`."""
+    """A copy from the handle `source`."""
     request = range_request(Op.COPY_RANGE, handle, offset, length)
     request.source, request.source_offset = source, operator.index(source_offset)
     _check_range("copy_range from", request.length, request.source_offset)
-    # What the daemon says too, but of a long copy it sees only parts, which may not overlap.
+    # The daemon checks this, too; but it sees only the parts of a long copy, which may not overlap.
     overlap = abs(request.source_offset - request.offset) < request.length
     if source == handle and overlap and request.length > RANGE_BYTES_MAX:
-        raise OSError(errno.EINVAL, f"{request} from {request.source_offset} of the same file: they overlap")
+        raise OSError(errno.EINVAL, f"{request} from {request.source_offset} of the same file: the ranges overlap")
     return request
 
 
 def copies_itself_in_parts(copy: Request) -> bool:
-    """Whether a later part of `copy` may find, behind the end of its source, what an earlier one has put there."""
+    """Whether a later part of `copy` may read, behind the end of its source, what an earlier part has written there."""
     return copy.source == copy.handle and copy.length > RANGE_BYTES_MAX
 
 
 def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
-    """An ioctl that the export lists; its result is the call's value, and the argument as it is afterwards."""
+    """An ioctl that the export lists; its result is the return value, and the argument as the kernel has left it."""
     payload, number = _bytes_of(argument), operator.index(number)
     if not 0 <= number < 1 << 32:
-        raise OSError(errno.EINVAL, f"ioctl {number:#x}: a number has 32 bits")
+        raise OSError(errno.EINVAL, f"ioctl {number:#x}: the number must fit 32 bits")
     return Request(Op.IOCTL, handle, number, len(payload), payload, len(payload))
 
 
@@ -198,7 +198,7 @@ def _check_range(operation: str, length: int, offset: int) -> None:
 def _writable(buffer: Any) -> memoryview:
     into = _bytes_of(buffer)
     if into.readonly:
-        raise TypeError(f"cannot read into {type(buffer).__name__}: it is read-only")
+        raise TypeError(f"cannot read into {type(buffer).__name__}: the buffer is read-only")
     return into
 
 
@@ -208,12 +208,12 @@ def _bytes_of(data: Any) -> memoryview:
         return memoryview(b"" if view.readonly else bytearray())  # cast() refuses a shape with zeros in it
     if not view.c_contiguous:
         name = type(data).__name__
-        raise BufferError(f"{name} is not C-contiguous: copy it, by bytes() or numpy.ascontiguousarray() say")
+        raise BufferError(f"{name} is not C-contiguous: copy it first, with bytes() or numpy.ascontiguousarray()")
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
 
 
 def _bad_range(operation: str, length: int, offset: int) -> OSError:
     return OSError(
         errno.EINVAL,
-        f"{operation} of {length} bytes at {offset}: neither may be negative, nor their sum over 2**63 - 1",
+        f"{operation} of {length} bytes at {offset}: neither may be negative, and their sum must not exceed 2**63 - 1",
     )

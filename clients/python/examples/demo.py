@@ -1,8 +1,8 @@
-"""A daemon of its own carries a real tree of files: the running Python's standard library.
+"""Copies a real tree of files through a daemon of its own: the standard library of the running Python.
 
-Starts `aiod` on the embedded default (in directories of the demo's own), writes every file through it in batches,
-flushes, reads all back, compares SHA-256 file by file, shows `aiodctl stats` and `aiodctl threads`, stops the daemon.
-Exit status 0 only if every file matched.
+Starts `aiod` with the embedded default configuration in directories of its own, writes every file in batches, flushes,
+reads all files back, compares them by SHA-256, shows `aiodctl stats` and `aiodctl threads`, and stops the daemon. The
+exit status is 0 only if every file matches.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ console = Console()
 
 
 class Source(NamedTuple):
-    """A file to be carried."""
+    """A file to copy."""
 
     path: Path
     name: str
-    """Its name in the export: one directory, as aiod makes none."""
+    """The name in the export, which is one directory."""
     size: int
 
 
 def sources() -> list[Source]:
-    """Every regular file of the standard library."""
+    """All regular files of the standard library."""
     root = Path(sysconfig.get_path("stdlib"))
     found = []
     for directory, names, files in os.walk(root):
@@ -63,7 +63,7 @@ def blocks(size: int) -> Iterator[tuple[int, int]]:
 
 
 def write_all(client: aiod_client.Client, files: list[Source], progress: Progress) -> dict[str, str]:
-    """Write every file in batches, then flush it; SHA-256 of what was written, by name."""
+    """Write every file in batches, then flush it; returns the SHA-256 of the data written, by name."""
     digests = {}
     task = progress.add_task("writing", total=sum(source.size for source in files))
     pending: deque[tuple[Source, aiod_client.File, list[Any]]] = deque()
@@ -90,7 +90,7 @@ def write_all(client: aiod_client.Client, files: list[Source], progress: Progres
 
 
 def read_all(client: aiod_client.Client, files: list[Source], progress: Progress) -> dict[str, str]:
-    """Read every file back in batches; SHA-256 of what came, by name."""
+    """Read every file back in batches; returns the SHA-256 of the data read, by name."""
     digests = {}
     task = progress.add_task("reading back", total=sum(source.size for source in files))
     pending: deque[tuple[Source, aiod_client.File, list[Any]]] = deque()
@@ -117,7 +117,7 @@ def read_all(client: aiod_client.Client, files: list[Source], progress: Progress
 
 @contextmanager
 def own_daemon(base: Path) -> Iterator[dict[str, str]]:
-    """The daemon on the embedded default below `base`; the environment that finds it."""
+    """A daemon with the embedded default configuration below `base`; yields the environment of its clients."""
     environment = os.environ | {
         "AIOD_ENDPOINT": f"ipc://{base}/run/aiod.sock",
         "XDG_STATE_HOME": str(base / "state"),
@@ -132,11 +132,11 @@ def own_daemon(base: Path) -> Iterator[dict[str, str]]:
         status = process.wait(60)
     console.print(f"the daemon has stopped with exit status {status}")
     if status:
-        sys.exit(f"the daemon did not stop in order: exit status {status}")
+        sys.exit(f"the daemon did not stop cleanly: exit status {status}")
 
 
-def carry(endpoint: str, files: list[Source]) -> int:
-    """Carry the files through the daemon; how many did not match."""
+def copy_all(endpoint: str, files: list[Source]) -> int:
+    """Copy the files through the daemon and back; returns how many do not match."""
     columns = (
         TextColumn("{task.description:>12}"),
         BarColumn(),
@@ -160,15 +160,15 @@ def carry(endpoint: str, files: list[Source]) -> int:
 
 
 def main() -> int:
-    """Exit status: 0 only if every file matched."""
+    """Run the demo; returns its exit status."""
     files = sources()
-    # /var/tmp is a real file system where /tmp may be memory; and the path must be short enough for a socket.
+    # /tmp may be memory, /var/tmp is a real file system. The path must be short enough for a socket.
     with (
         tempfile.TemporaryDirectory(prefix="aiod-demo-", dir="/var/tmp") as base,
         own_daemon(Path(base)) as environment,
     ):
-        console.print(f"carrying {len(files)} files of {sysconfig.get_path('stdlib')}")
-        wrong = carry(environment["AIOD_ENDPOINT"], files)
+        console.print(f"copying {len(files)} files of {sysconfig.get_path('stdlib')}")
+        wrong = copy_all(environment["AIOD_ENDPOINT"], files)
         for verb in ("stats", "threads"):
             console.print(f"\n$ aiodctl {verb}")
             subprocess.run([BIN / "aiodctl", verb], env=environment, check=True)

@@ -3,10 +3,10 @@
     async with aiod_client.aio.connect() as client, await client.open("scratch/disk.img") as f:
         await f.pread(4096, 0)
 
-Everything belongs to the loop it was made on and may be used by any of its tasks. What the tasks of one turn of the
-loop ask for travels in one message. A cancelled await cancels the request: one that had been sent may be executed
-nevertheless, and its buffer is its own until the daemon has answered. Where an operation takes a `timeout` (seconds),
-None stands for the client's own and math.inf for no limit.
+Everything belongs to the loop that it was created on, and any task of that loop may use it. The requests of one turn of
+the loop travel in one message. A cancelled await cancels the request: a request that was sent may be executed
+nevertheless, and its buffer must not be changed until the daemon has answered. `timeout` is in seconds; None: the
+client's; math.inf: no limit.
 """
 
 from aiod_client.aio.client import Client, Connecting, connect

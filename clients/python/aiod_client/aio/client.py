@@ -142,10 +142,13 @@ class Client(BaseClient):
         links = {id(link): link for link in self._links_at.values() if link.ended is None}
         link = self._links.get(parse_path(path)[0]) if path is not None else next(iter(links.values()), None)
         if path is None and len(links) > 1:
-            raise ValueError(f"there are {len(links)} sessions: name an export whose engine is to use the buffer")
+            raise ValueError(
+                f"there are {len(links)} sessions: give the path of an export whose engine is to use the buffer"
+            )
         if link is None:
             raise AiodError(
-                errno.ENOTCONN, "no file has been opened there yet, so there is no engine to use the buffer"
+                errno.ENOTCONN,
+                "no file has been opened there yet, so there is no session whose engine could use the buffer",
             )
         return link.buffer(nbytes)
 
@@ -218,7 +221,9 @@ class Client(BaseClient):
         try:
             return link, await perform(link, call, max(0.0, deadline_s - time.monotonic()), name)
         except asyncio.CancelledError:
-            if kind == MessageType.OPEN and call.result is not None:  # answered in the very turn of the cancelling
+            if (
+                kind == MessageType.OPEN and call.result is not None
+            ):  # answered in the same turn of the loop as the cancellation
                 link.close_handle(call.result[0])
             raise
 
@@ -255,7 +260,7 @@ class Client(BaseClient):
         await self.close()
 
     def __repr__(self) -> str:
-        """For people."""
+        """The endpoint, and whether the client is closed."""
         return f"<aiod_client.aio.Client {self.endpoint}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:

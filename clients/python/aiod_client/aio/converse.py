@@ -37,7 +37,7 @@ async def within(timeout_s: float, what: str) -> AsyncIterator[None]:
 
 
 async def converse(endpoint: str, keys: Keys | None, conversation: Conversation[T]) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and what came of it."""
+    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and the result."""
     message = next(conversation)
     dealer, answer = await _first_answer(endpoint, keys, message)
     try:
@@ -68,7 +68,7 @@ async def _first_answer(endpoint: str, keys: Keys | None, message: Message) -> t
         dealer.close()
         if not endpoint.startswith("ipc:"):
             raise dealer.why_ended()
-        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
+        # probe() has succeeded: the listen backlog is full, or the daemon is stopping. HELLO may be sent twice.
         await asyncio.sleep(RETRY_S)
 
 

@@ -1,4 +1,4 @@
-"""Giving up what has no answer in time, by one timer of the loop: one each is a fifth of a small request's cost."""
+"""Timeouts of requests, by one timer of the loop: a timer for each would cost a fifth of a small request."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from aiod_client.requests.pending import Call, Request
 
 _KEPT: Final = 64
-"""What is done is dropped when there are more entries than this, and twice as many as were not done the last time."""
+"""Entries that are done are dropped when there are more than this, and twice as many as were left the last time."""
 
 
 class Expiries:
-    """What is to be given up, and when. Belongs to one loop."""
+    """The requests and calls with a timeout. Belongs to one loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[Request | Call, float, str], None]) -> None:
-        """`expire` is called with what add() was given, of what is not done by then."""
+        """`expire` is called with the arguments of add() for each that is not done in time."""
         self._loop = loop
         self._expire = expire
         self._heap: list[tuple[float, int, Request | Call, float, str]] = []
@@ -30,7 +30,7 @@ class Expiries:
         self._armed_s = 0.0
 
     def add(self, pending: Request | Call, timeout_s: float, what: str) -> None:
-        """Expire `pending` in `timeout_s` seconds, unless it is done; `what` names it for people."""
+        """Expire `pending` in `timeout_s` seconds, unless it is done; `what` names it in the error message."""
         if len(self._heap) > self._prune_at:
             self._heap = [entry for entry in self._heap if not entry[2].done]
             heapq.heapify(self._heap)
@@ -41,7 +41,7 @@ class Expiries:
             self._arm()
 
     def stop(self) -> None:
-        """Expire nothing any more."""
+        """Expire nothing from now on."""
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()

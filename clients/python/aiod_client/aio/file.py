@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 AT_ONCE_MAX: Final = 64
-"""After so many reads that the ring answered at once, other tasks have a turn of the loop."""
+"""After so many reads that completed at once, other tasks get a turn of the loop."""
 
 
 class RequestFuture(asyncio.Future[Any]):
@@ -81,8 +81,8 @@ class File:
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._rings: RingHolder = link  # until it is closed; a ring that has ended says no itself
-        self._at_once = 0  # reads that the ring answered at once
+        self._rings: RingHolder = link  # until the file is closed; a ring that has ended fails by itself
+        self._at_once = 0  # reads that completed at once
         link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
@@ -288,7 +288,7 @@ class File:
         await self.close()
 
     def __repr__(self) -> str:
-        """For people."""
+        """The name, the mode, and whether the file is closed."""
         return f"<aiod_client.aio.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:

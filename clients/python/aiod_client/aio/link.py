@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("aiod_client")
 
 TURN_MESSAGES_MAX: Final = 8
-"""Messages taken in one turn of the loop before others have theirs."""
+"""Messages received in one turn of the loop before other callbacks run."""
 
 
 class Link(RoutedSession):
@@ -147,7 +147,7 @@ class Link(RoutedSession):
         return sent
 
     def _give_up_late(self, pending: Request | Call, timeout_s: float, what: str) -> None:
-        """Give up `pending`, whose time is up; a request that was sent after GRACE_S, as the daemon knows its fate."""
+        """Give up `pending`, whose time is up; a request that was sent after GRACE_S: its outcome may still come."""
         if isinstance(pending, Request) and pending.sent:
             self.loop.call_later(GRACE_S, self._fail_late, pending, timeout_s, what)
         else:
@@ -393,11 +393,10 @@ class Link(RoutedSession):
 async def perform(
     link: Link, pending: Request | Call, timeout_s: float, what: str, in_ring: RingPending | None = None
 ) -> Any:
-    """Carry out one request or call: its result, or its error raised. Raises TimeoutError after `timeout_s`.
+    """Carry out one request or call: returns its result, or raises its error, or TimeoutError after `timeout_s`.
 
-    A request that is in the ring already comes with what that said of it, `in_ring`.
-
-    After a timeout or a cancelled await it is given up, and cancelled if it was sent.
+    `in_ring` is the native request of one that was submitted to the ring already. After a timeout or a cancelled await
+    the request is given up, and cancelled if it was sent.
     """
     future = pending.waiter = link.loop.create_future()
     if isinstance(pending, Request):
@@ -411,13 +410,13 @@ async def perform(
     try:
         return await future
     except asyncio.CancelledError:
-        # Not this one: by its traceback it has the buffer, which would be kept until a garbage collection.
+        # A new one: the traceback of this one refers to the buffer, and would keep it until a garbage collection.
         link.abandon(pending, asyncio.CancelledError())
         raise
 
 
 async def cancel(link: Link, request: Request, future: asyncio.Future[Any], timeout_s: float) -> bool:
-    """Have `request`, that `future` waits for, ended if it has not been started: True, it will never be executed."""
+    """Cancel `request`, which `future` waits for, if it has not been started. True: it will never be executed."""
     if request.split is not None and request.sent:
         return False
     if not request.sent:

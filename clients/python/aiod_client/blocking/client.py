@@ -1,7 +1,7 @@
 """The blocking client: connect() and Client. Everything here may be used from many threads at once.
 
-Where an operation takes a `timeout` (seconds), None stands for the client's own and math.inf for no limit. When it
-passes, TimeoutError says whether the request had been sent ("unknown whether done") or not.
+`timeout` is in seconds; None: the client's; math.inf: no limit. A TimeoutError says whether the request had been sent
+("unknown whether done") or not.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ class Client(BaseClient):
         super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
         self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
-        self._guard = threading.RLock()  # of what follows and the turns; held for moments; finalizers may take it again
+        self._guard = (
+            threading.RLock()
+        )  # of the following and the turns; held for moments; finalizers may take it again
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
         self.closed = False
@@ -123,7 +125,7 @@ class Client(BaseClient):
         try:
             return File(self, self._perform(call, export, timeout), call, mode)
         except BaseException:
-            # A signal's handler has raised after the answer: nobody else knows of the handle.
+            # A signal's handler has raised after the answer: nothing else knows the handle.
             link = self._links.get(export)
             if link is not None and call.error is None and call.result is not None:
                 link.close_file_later(call.result[0])
@@ -143,7 +145,9 @@ class Client(BaseClient):
             return self._link(parse_path(path)[0], time.monotonic() + self.timeout_s).buffer(nbytes)
         links = [link for link in self._links_at.values() if link.ended is None]
         if len(links) != 1:
-            raise ValueError(f"there are {len(links)} sessions: name an export whose engine is to use the buffer")
+            raise ValueError(
+                f"there are {len(links)} sessions: give the path of an export whose engine is to use the buffer"
+            )
         return links[0].buffer(nbytes)
 
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
@@ -248,7 +252,7 @@ class Client(BaseClient):
         self.close()
 
     def __repr__(self) -> str:
-        """For people."""
+        """The endpoint, and whether the client is closed."""
         return f"<aiod_client.Client {self.endpoint}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
@@ -268,7 +272,7 @@ class Client(BaseClient):
         """
         link = self._link_of(export)
         if link is not None:
-            link.begin()  # a signal's handler may have raised before it was begun
+            link.begin()  # a signal's handler may have raised before begin()
             return link
         with _within(self._turn(export), deadline_s):
             link = self._link_of(export)
@@ -342,7 +346,7 @@ def _within(turn: threading.RLock, deadline_s: float) -> Iterator[None]:
     """
     _refuse_reentry(turn)
     if not turn.acquire(timeout=min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)):
-        raise TimeoutError(errno.ETIMEDOUT, f"another thread's open() is still under way ({NOT_SENT})")
+        raise TimeoutError(errno.ETIMEDOUT, f"another thread's open() is still in progress ({NOT_SENT})")
     try:
         yield
     finally:

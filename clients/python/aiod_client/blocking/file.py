@@ -37,17 +37,17 @@ class File:
 
     def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
         """For Client.open(), of an OPEN that was answered."""
-        self.closed = True  # until it is its file's: __del__
+        self.closed = True  # until the file owns the handle: __del__
         handle: int = opened.result[0]
         self.name = name = opened.filename or ""
         self.mode = mode
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._handle = handle
-        self._rings: RingHolder = link  # until it is closed; a ring that has ended says no itself
+        self._rings: RingHolder = link  # until the file is closed; a ring that has ended fails by itself
         self._opened = link.opened(handle)
         link.name_handle(handle, name)
-        # From here on the handle is closed by this, not by open(). Between the two a signal's handler cannot run.
+        # From here on this object closes the handle, not open(). A signal handler cannot run between the two.
         self.closed = False
         opened.result = None
 
@@ -273,7 +273,7 @@ class File:
         self.close()
 
     def __repr__(self) -> str:
-        """For people."""
+        """The name, the mode, and whether the file is closed."""
         return f"<aiod_client.File {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:

@@ -62,9 +62,9 @@ class Link(SharedSession):
     def perform(self, pending: Request | Call, timeout_s: float, what: str) -> Any:
         """Carry out one request or call: its result, or its error raised. Its caller has checked the process.
 
-        Raises TimeoutError (`what` names it for people) after `timeout_s`: it is given up then, and cancelled if it was
-        sent; AiodError (EDEADLK) in a finalizer or signal handler that has interrupted this thread's use of the link,
-        but a CLOSE is left to the maintenance thread.
+        Raises TimeoutError (`what` names the file in its message) after `timeout_s`: it is given up then, and cancelled
+        if it was sent; AiodError (EDEADLK) in a finalizer or signal handler that has interrupted this thread's use of
+        the link, but a CLOSE is left to the maintenance thread.
         """
         if self.is_locked() or (self.leading.leader is not None and self.leading.is_leader()):
             if not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:

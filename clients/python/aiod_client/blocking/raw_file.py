@@ -235,7 +235,7 @@ class RawFile(io.RawIOBase):
             self._file.close()
 
     def __repr__(self) -> str:
-        """For people."""
+        """The name, the mode, and whether the file is closed."""
         return f"<aiod_client.fileobj.RawFile {self.name!r} mode={self.mode!r}{' closed' if self.closed else ''}>"
 
     def _check(self, what: str = "", *, allowed: bool = True) -> None:

@@ -158,7 +158,7 @@ class SharedSession(RoutedSession):
     def pump(self, until: Pending = NOTHING) -> None:
         """Send what may be sent and take what has come, until there is neither, or `until` is done.
 
-        ZMQ_FD is edge-triggered: any call on the socket may consume the edge. So whoever polls it next pumps first.
+        ZMQ_FD is edge-triggered: any call on the socket may consume the edge. So a thread pumps before it polls.
         """
         session, dealer = self.session, self.dealer
         while session.ended is None and session.suspended is None and not until.done:

@@ -1,4 +1,4 @@
-"""Handshakes over a socket, for threads: the conversations of handshake.py, waited for."""
+"""Handshakes over a socket, for threads: drives the conversations of session/handshake.py, and waits."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ T = TypeVar("T")
 
 RETRY_S: Final = 0.02
 LOOK_S: Final = 0.1
-"""How soon a handshake notices that its client has been closed by another thread."""
+"""How soon a handshake notices that another thread has closed its client."""
 
 
 def converse(
     endpoint: str, keys: Keys | None, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
 ) -> tuple[Dealer, T]:
-    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and what came of it.
+    """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and the result.
 
     `check` raises if the client has been closed meanwhile. Raises DaemonUnreachableError, TimeoutError, and what the
     conversation raises.
@@ -63,7 +63,7 @@ def _first_answer(
         dealer.close()
         if not endpoint.startswith("ipc:"):
             raise dealer.why_ended()
-        # The probe got through: a full listen backlog, or a daemon that is going. HELLO does no harm twice.
+        # probe() has succeeded: the listen backlog is full, or the daemon is stopping. HELLO may be sent twice.
         time.sleep(RETRY_S)
 
 

@@ -1,7 +1,7 @@
-"""One ZeroMQ connection to one endpoint, once: it never reconnects.
+"""One ZeroMQ connection to one endpoint. It never reconnects.
 
-libzmq would deliver what is queued for a dead daemon to its successor; so a DEALER here lives as long as its first
-connection, and whoever wants another makes another. Each has a context of its own, so that closing one waits for
+libzmq would deliver messages queued for a dead daemon to its successor. So a DEALER here lives as long as its first
+connection; another connection needs another Dealer. Each has a context of its own, so that closing one waits for
 nothing else. Not thread-safe: the owner's lock or event loop protects it.
 """
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     from aiod_client.keys import Keys
 
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
-"""A longer frame ends the connection (requests.py asks for less)."""
+"""A longer frame ends the connection (session/in_flight.py asks for less)."""
 
 QUEUE_MESSAGES_MAX: Final = 4096
 """Messages libzmq may hold unsent; credit keeps their bytes small."""
 
-_LARGE_BLOCK_BYTES: Final = 32 * 1024 * 1024 - 64 * 1024  # just below the most that raises the thresholds
+_LARGE_BLOCK_BYTES: Final = 32 * 1024 * 1024 - 64 * 1024  # just below the maximum of the thresholds
 
 LINGER_MS: Final = 200
-"""How long the close() of a session's connection may take to get the last messages out.
+"""How long the close() of a session's connection may take to send the last messages.
 
-It is not for them alone: libzmq 4.3.5 aborts the process when a peer disconnects just after a socket was closed without
+There is another reason: libzmq 4.3.5 aborts the process when a peer disconnects just after a socket was closed without
 linger in the middle of a message of several frames (clean_pipes() in its session_base.cpp; its issue 3442).
 """
 
 _NEVER_MS: Final = 2**30
-"""Between the end of the connection and another: longer than its owner lets it live.
+"""libzmq's delay before it reconnects: longer than a Dealer lives.
 
-Not -1, libzmq's own "never": with it the end of the connection drops what had arrived and was not received yet
+Not -1, which means never: with it the end of the connection drops messages that have arrived and are not received
 (session_base_t::reconnect() has the endpoint terminated, and its pipe without delay).
 """
 
@@ -52,7 +52,7 @@ _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENT: Final = struct.Struct("=HI")
-"""Number and value of a monitor's event; the endpoint is a frame of its own."""
+"""Number and value of a monitor's event; the endpoint follows in a frame of its own."""
 _NO_HANDSHAKE: Final = (
     zmq.Event.HANDSHAKE_FAILED_NO_DETAIL | zmq.Event.HANDSHAKE_FAILED_PROTOCOL | zmq.Event.HANDSHAKE_FAILED_AUTH
 )
@@ -61,23 +61,23 @@ _ENDINGS: Final = zmq.Event.DISCONNECTED | zmq.Event.CLOSED | _NO_HANDSHAKE
 
 @functools.cache
 def _keep_large_blocks() -> None:
-    """Have glibc reuse blocks of megabytes, instead of mapping each anew and faulting in its every page.
+    """Have glibc reuse blocks of megabytes, instead of mapping each one and faulting in all its pages.
 
-    glibc raises its thresholds by itself when the first large block is freed (mallopt(3), M_MMAP_THRESHOLD), as most
-    programs do sooner or later; with them reads of 1 MiB are 2.3 times as fast. The block is never touched.
+    glibc raises its thresholds when the first large block is freed (mallopt(3), M_MMAP_THRESHOLD), which most programs
+    do at some time. Reads of 1 MiB are 2.3 times as fast then. The block freed here is never touched.
     """
     bytes(_LARGE_BLOCK_BYTES)
 
 
 class Dealer:
-    """A DEALER socket and the monitor that tells when its connection has ended.
+    """A DEALER socket, and the monitor that reports the end of its connection.
 
     `fd` and `monitor_fd` become readable when something *may* have happened (edge-triggered): call receive() until it
     returns None, and again after every send().
     """
 
     def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
-        """Begin to connect to `endpoint`, with `keys` by CURVE. Raises AiodError where libzmq cannot."""
+        """Begin to connect to `endpoint`, with `keys` by CURVE. Raises AiodError if libzmq cannot."""
         _keep_large_blocks()
         self.endpoint = endpoint
         self._with_keys = keys is not None
@@ -93,7 +93,7 @@ class Dealer:
             self.fd = int(self._socket.getsockopt(zmq.FD))
             self.monitor_fd = int(self._monitor.getsockopt(zmq.FD))
         except BaseException as error:
-            # Its traceback may have a socket that the context does not know of yet, and would wait for.
+            # The traceback may hold a socket that is not in the list yet, and the context would wait for it.
             traceback.clear_frames(error.__traceback__)
             zmq_calls.end(self._context, self._sockets, 0)
             if not isinstance(error, zmq.ZMQError):
@@ -110,7 +110,7 @@ class Dealer:
         socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SNDHWM, QUEUE_MESSAGES_MAX)
-        socket.setsockopt(zmq.RCVHWM, 0)  # credit bounds what can come
+        socket.setsockopt(zmq.RCVHWM, 0)  # the credit bounds what can arrive
         socket.setsockopt(zmq.MAXMSGSIZE, FRAME_BYTES_MAX)
         self._monitor = zmq_calls.monitor_of(socket, _ENDINGS)
         self._sockets.append(self._monitor)
@@ -119,8 +119,8 @@ class Dealer:
     def send(self, message: Sequence[bytes | memoryview]) -> bool:
         """Queue `message`; False: the queue is full, try again later (or the connection is known to have ended).
 
-        Large read-only payloads are not copied. Writable ones are: libzmq lets go of a buffer some time after the
-        message has gone, and a bytearray that cannot be resized after its write has completed would surprise.
+        Large read-only payloads are not copied. Writable ones are: libzmq releases a buffer some time after the message
+        was sent, and a bytearray could not be resized although its write has completed.
         """
         if self._ended:
             return False
@@ -145,7 +145,7 @@ class Dealer:
                 return frames
 
     def has_ended(self) -> bool:
-        """Whether the connection has ended, or could not be made. Messages that came before may still be there."""
+        """Whether the connection has ended, or was not established. Messages received before may still be there."""
         while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
             # Not zmq.utils.monitor, which imports asyncio.
             event, _ = _EVENT.unpack(self._monitor.recv_multipart(_NOBLOCK)[0])
@@ -155,7 +155,7 @@ class Dealer:
         return self._ended
 
     def why_ended(self) -> OSError:
-        """The exception for a connection that has ended before there was an answer."""
+        """The exception for a connection that has ended before an answer."""
         if self._refused is None or not self.endpoint.startswith("tcp:"):
             return gone(self.endpoint)
         if self._refused == zmq.Event.HANDSHAKE_FAILED_AUTH:
@@ -171,7 +171,7 @@ class Dealer:
         if self._pid != os.getpid() or self._context.closed:
             return
         try:
-            with contextlib.suppress(zmq.ZMQError):  # the monitor's end of a dead socket may be gone already
+            with contextlib.suppress(zmq.ZMQError):  # the monitor of a dead socket may be closed already
                 self._socket.disable_monitor()
-        finally:  # also when the handler of a signal raises
+        finally:  # also if a signal handler raises
             zmq_calls.end(self._context, self._sockets, 0 if self._ended else linger_ms)

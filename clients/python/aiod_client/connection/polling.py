@@ -1,4 +1,4 @@
-"""Waiting for descriptors: bells to be woken by, poll objects, milliseconds."""
+"""Waiting for descriptors: eventfds that wake a poll(), poll objects, adaptive polling."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ POLL_MS_MAX: Final = (1 << 31) - 1
 SPIN_MIN_S: Final = 20e-6
 SPIN_MAX_S: Final = 200e-6
 KNOWN_S: Final = 0.5
-"""How long a thread's CPUs and policy are taken to be what they were."""
+"""How long a thread's CPUs and scheduling policy are cached."""
 
 
 class Bell:
-    """An eventfd that a poll() can wait for. Protected by the link's lock but for being polled."""
+    """An eventfd that a poll() waits for. The link's lock protects it, but for ring() and the poll()."""
 
     def __init__(self) -> None:
-        """Make it."""
+        """Create the eventfd."""
         self.fd = -1  # for __del__(), should there be no descriptor
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
     def ring(self) -> None:
-        """Wake who polls it; nothing after close()."""
+        """Wake the thread that polls it; does nothing after close()."""
         if self.fd >= 0:
             os.eventfd_write(self.fd, 1)
 
     def silence(self) -> None:
-        """Take the ringing back."""
+        """Make it unreadable again."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.fd)
 
@@ -43,14 +43,15 @@ class Bell:
             os.close(fd)
 
     def __del__(self) -> None:
-        """Of a link that has come to nothing."""
+        """Close the descriptor of a link that was never used."""
         self.close()
 
 
 class Looks:
-    """Which looks to leave out, since too many in a row saw nothing: after four one, then two, up to 1024 (polling.c).
+    """Decides which polls to skip after four in a row found nothing: one, then two, up to 1024 (as polling.c).
 
-    A look can be what keeps the others from answering; then the window alone would only grow. For one thread at a time.
+    Polling itself can keep other threads from answering; without this the window would only grow. For one thread at a
+    time.
     """
 
     _FAILED_MAX: Final = 4
@@ -61,21 +62,21 @@ class Looks:
         self._left_out = 0
 
     def begin(self) -> bool:
-        """Whether to look this time."""
+        """Whether to poll this time."""
         if self._left_out:
             self._left_out -= 1
             return False
         return True
 
     def end(self, *, found: bool) -> None:
-        """Count a look."""
+        """Note the result of a poll."""
         self._failed = 0 if found else min(self._failed + 1, self._FAILED_MAX + self._SHIFT_MAX)
         if self._failed >= self._FAILED_MAX:
             self._left_out = 1 << (self._failed - self._FAILED_MAX)
 
 
 class _Known(threading.local):
-    """Of a thread: whether it may look, and until when that is taken to be so."""
+    """Per thread: the cached result of may_look(), and until when it is valid."""
 
     until_s = 0.0
     may_look = True
@@ -85,9 +86,9 @@ _known = _Known()
 
 
 def may_look(now_s: float) -> bool:
-    """Whether the calling thread keeps nobody from running by looking: it is no real-time thread, and has several CPUs.
+    """Whether the calling thread may poll: it is no real-time thread, and has several CPUs.
 
-    With one CPU the thread of libzmq that receives is on it too, wherever the daemon is.
+    With one CPU it would keep libzmq's receiving thread from running, wherever the daemon is.
     """
     if now_s >= _known.until_s:
         _known.until_s = now_s + KNOWN_S
@@ -97,11 +98,11 @@ def may_look(now_s: float) -> bool:
 
 
 class AdaptivePoll:
-    """Waits for descriptors by looking again and again for as long as that pays, and only then by sleeping.
+    """Waits for descriptors: polls repeatedly for as long as that pays, and sleeps only then.
 
-    To be woken costs a lone request more than all of the daemon's work on it: tens of microseconds on another CPU. So
-    who waits looks first, for a window that grows while answers come within SPIN_MAX_S and is closed when one does not
-    (after KVM's halt polling). Each look lets other threads run. For one thread at a time.
+    A wake-up costs a lone request more than all of the daemon's work on it: tens of microseconds on another CPU. So a
+    thread polls first, for a window that grows while answers come within SPIN_MAX_S, and closes when one does not
+    (after KVM's halt polling). Each poll releases the GIL. For one thread at a time.
     """
 
     def __init__(self, *fds: int) -> None:
@@ -109,12 +110,13 @@ class AdaptivePoll:
         self._poll = poll_of(*fds)
         self._looks = Looks()
         self.window_s = 0.0
-        """How long to look before sleeping."""
+        """How long to poll before sleeping (seconds)."""
 
     def wait(self, timeout_s: float, *, alone: bool) -> list[tuple[int, int]]:
-        """The events, as poll() has them; [] after `timeout_s`. Looks first only if `alone` is the request waited for.
+        """The events, as poll() returns them; [] after `timeout_s`. Polls first only if one request is in flight.
 
-        With more of them there is no hurry, and the CPU is better left to those who work on them.
+        `alone` says that. With more requests latency matters less, and the CPU is better left to the threads that work
+        on them.
         """
         if not alone:
             return self._poll.poll(milliseconds(timeout_s))
@@ -133,7 +135,7 @@ class AdaptivePoll:
 
 
 def next_window_s(window_s: float, waited_s: float) -> float:
-    """How long to look the next time, when looking for `window_s` was in vain and the answer took `waited_s`."""
+    """The next window, after polling for `window_s` found nothing and the answer took `waited_s`."""
     return min(max(2 * window_s, SPIN_MIN_S), SPIN_MAX_S) if waited_s < SPIN_MAX_S else 0.0
 
 

@@ -45,19 +45,20 @@ _RECONNECT_S: Final = 30.0
 
 
 def reconnect_time(given_s: float | None) -> float:
-    """What connect() was `given` as reconnect_timeout, else AIOD_RECONNECT_TIMEOUT, else 30 s."""
+    """The `given_s` reconnect_timeout of connect(), else AIOD_RECONNECT_TIMEOUT, else 30 (seconds)."""
     return float(os.environ.get("AIOD_RECONNECT_TIMEOUT") or _RECONNECT_S) if given_s is None else given_s
 
 
 def is_away(error: OSError) -> bool:
-    """Whether a LOCATE that failed so may succeed soon: the daemon, or an engine of it, is being started again."""
+    """Whether a LOCATE that failed with `error` may succeed soon: the daemon or an engine is being restarted."""
     return isinstance(error, DaemonUnreachableError) or error.errno in {errno.EIO, errno.ESHUTDOWN}
 
 
 def read_shutdown_notice(dealer: Dealer) -> tuple[OSError | None, ShutdownNotice]:
-    """What a daemon says by message when the ring has ended: why no other engine is to be looked for, and the rest.
+    """The REFUSAL that may still come on a lost connection: (the error, if it is final; its shutdown notice).
 
-    Waits for NOTICE_WAIT_S, unless the connection has ended.
+    A final error means that no other engine is to be looked for. Waits for NOTICE_WAIT_S, unless the connection has
+    ended.
     """
     deadline_s = time.monotonic() + NOTICE_WAIT_S
     poll = poll_of(dealer.fd, dealer.monitor_fd)
@@ -101,12 +102,12 @@ class Reconnect(NamedTuple):
         check: Callable[[], None],
         left: str | None = None,
     ) -> EngineConnection:
-        """The session `token` with its `files` at the engine that serves the export now.
+        """Continue the session `token` with its `files` at the engine that serves the export now.
 
-        `left` is the endpoint of an engine whose connection the client has given up itself. If that is the one, nothing
-        was lost with it: what it has acknowledged is in the kernel's hands, and need not be doubted.
+        `left` is the endpoint of an engine whose connection the client has given up itself. If that engine still serves
+        the export, it has lost nothing: the changes that it has acknowledged are in the kernel.
 
-        Raises OSError when it is not there yet, and what `check` raises, which is called now and then.
+        Raises OSError while there is no engine, and what `check` raises, which is called now and then.
         """
         dealer, location = converse(self.front, self.keys, locate(self.export), deadline_s, check)
         dealer.close()
@@ -125,13 +126,13 @@ def connect_engine(
     deadline_s: float,
     check: Callable[[], None],
 ) -> EngineConnection:
-    """A session with the engine at `endpoint`: the one of `token` with its `files`, or a new one (b"")."""
+    """A session with the engine at `endpoint`: that of `token` with its `files`, or a new one (b"")."""
     dealer, (welcome, lost) = converse(endpoint, keys, resume_session(token, files), deadline_s, check)
     try:
         return EngineConnection(dealer, welcome, attach(welcome, transport, endpoint), lost)
     except SpoiltSessionError:
         dealer.close(LINGER_MS)
-        # By its token: the engine ends what is left of it before it begins another, so that both never count at once.
+        # With its token: the engine ends the spoilt session before it begins the new one, so that only one counts.
         return connect_engine(endpoint, keys, welcome.token, files, "zmq", deadline_s, check)
     except BaseException:
         dealer.send(goodbye(welcome))

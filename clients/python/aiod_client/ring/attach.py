@@ -1,4 +1,4 @@
-"""Whether a session gets a ring: what the engine offers, and what becomes of the attempt. Blocks; any thread."""
+"""Attaching a ring to a session, and what to do if that fails. Blocks; any thread may call it."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ _REFUSALS: Final = frozenset(
         errno.EPROTONOSUPPORT,
     }
 )
-"""Nothing was asked of the engine, or it has said no: the session is as it was."""
+"""Errnos after which the session is as before: the engine was not asked, or has refused."""
 
 
 def attach(welcome: Welcome, transport: Transport, endpoint: str) -> _ring.Ring | None:
-    """The session's ring; None: it does without one. Raises AiodError if `transport` is "ring" and there is none.
+    """The session's ring; None: it uses none. Raises AiodError if `transport` is "ring" and there is none.
 
-    `endpoint` is the engine's: by it the server of the ring's socket is looked at, or not (endpoint.check_server()).
+    `endpoint` is the engine's: if it is a DefaultEndpoint, the owner of the ring's socket is checked
+    (endpoint.check_server()).
 
-    Raises SpoiltSessionError where the engine may have attached a ring that we have not: then the end of its socket is
-    the end of the session, which must not be used; whoever has begun it begins it again, without a ring.
+    Raises SpoiltSessionError if the engine may have attached a ring that the client has not: the end of its socket ends
+    the session, which must not be used. The caller begins the session again, without a ring.
     """
     try:
         return None if transport == "zmq" else _attach(welcome, endpoint)
     except OSError as error:
         if transport == "ring":
             raise AiodError(error.errno or errno.EIO, f"transport ring: {error.strerror}") from error
-        log.debug("engine %s: no ring (%s): going on by ZeroMQ", welcome.engine, error.strerror)
+        log.debug("engine %s: no ring (%s): continuing by ZeroMQ", welcome.engine, error.strerror)
         if error.errno not in _REFUSALS:
             raise SpoiltSessionError(error.errno or errno.EIO, str(error.strerror)) from error
         return None
@@ -61,11 +62,11 @@ def _attach(welcome: Welcome, endpoint: str) -> _ring.Ring:
     offer = welcome.ring
     if offer is None:
         raise OSError(
-            errno.EOPNOTSUPP, f"the engine {welcome.engine} offers none (rings_max is 0, or it is not on this host)"
+            errno.EOPNOTSUPP, f"the engine {welcome.engine} offers no ring (rings_max is 0, or it is on another host)"
         )
     if offer.version != ring_wire.VERSION:
-        sentence = f"the engine's rings are of version {offer.version}, this client's of {ring_wire.VERSION}"
-        raise OSError(errno.EPROTONOSUPPORT, sentence)
+        message = f"the engine's rings are of version {offer.version}, this client's of {ring_wire.VERSION}"
+        raise OSError(errno.EPROTONOSUPPORT, message)
     if isinstance(endpoint, DefaultEndpoint):
         check_server(offer.path, socket.SOCK_SEQPACKET)
     entries = min(ENTRIES, 1 << (welcome.depth_max.bit_length() - 1))

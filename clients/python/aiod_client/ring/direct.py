@@ -1,7 +1,7 @@
 """Requests that one caller submits to the native ring itself, past the session: reads and writes of File.
 
-They cost a third of what a request costs that the session knows of. What the ring cannot do is done by the session, and
-so is a request that the ring has ended with because its engine has gone.
+Such a request costs a third of one that goes through the session. The session does what the ring cannot do, and
+repeats what the ring has ended because its engine has gone.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring
 
 
 class RingHolder(Protocol):
-    """What has a ring, or none, at the moment."""
+    """An object with the ring to use, or None at the moment."""
 
     ring: Ring | None
 
 
 class _NoRing:
-    """Of a file that is closed."""
+    """The holder of a closed file."""
 
     ring: Ring | None = None
 
@@ -45,22 +45,22 @@ NO_RING: Final = _NoRing()
 
 
 def is_lost(failure: RingFailure) -> bool:
-    """Whether the native ring said that it, or the engine, has gone or is going."""
+    """Whether `failure` says that the ring or the engine has gone, or is stopping."""
     result, _, reason = failure
     return reason == Reason.STOPPING or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
 
 
 def may_be_done(ring: Ring, failure: RingFailure) -> bool:
-    """Whether what `ring` has ended with `failure`, since its engine was going, may have been executed."""
+    """Whether a request that `ring` has ended with `failure`, as its engine was going, may have been executed."""
     return failure[2] != Reason.STOPPING and not ring.shutdown_notice & RingLastWord.DRAINED
 
 
 def failed(
     failure: RingFailure, request: Request, name: str, timeout_s: float, ended: OSError | None, lost: OSError | None
 ) -> OSError:
-    """The exception for what the native ring said of `request` (`sent`: it may have been executed).
+    """The exception for the `failure` of `request` in the native ring (`request.sent`: it may have been executed).
 
-    `ended` is why the session has, if it has, and `lost` why a file of `request` could not be opened again.
+    `ended` is why the session has ended, if it has; `lost` why a file of `request` could not be opened again.
     """
     result, written, reason = failure
     if reason < 0:
@@ -75,10 +75,10 @@ def failed(
 
 
 def memory_of(ring: Ring | None, nbytes: int) -> memoryview:
-    """Writable memory of the ring's buffer area; plain memory without a ring. Raises AiodError (ENOBUFS)."""
+    """Writable memory of the ring's buffer pool; plain memory without a ring. Raises AiodError (ENOBUFS)."""
     if ring is None:
         return memoryview(bytearray(nbytes))
     memory = ring.buffer(nbytes)
     if memory is None:
-        raise AiodError(errno.ENOBUFS, f"a buffer of {nbytes} bytes: the ring's buffer area has no such room now")
+        raise AiodError(errno.ENOBUFS, f"a buffer of {nbytes} bytes: the ring's buffer pool has no room for it now")
     return memoryview(memory)

@@ -43,7 +43,7 @@ _REPEAT: Final = int(OpFlag.REPEAT)
 _CARRIED: Final = operations_with(OpProperty.RING)
 
 _Part = tuple[Request, int, int]
-"""A request, and which bytes of it."""
+"""A request, and (start, length) of one of its parts."""
 
 
 class RingTransport:
@@ -55,7 +55,7 @@ class RingTransport:
         self._files = session.files
         self._resumable = session.resumable
         self.names: dict[int, str] = {}
-        """Handle to "EXPORT/PATH", for sentences."""
+        """Handle to "EXPORT/PATH", the file's name in error messages."""
         self.ended: OSError | None = None
         self._part_max = min(session.request_bytes_max, ring.request_bytes_max)
         self._backlog: deque[Request] = deque()
@@ -71,12 +71,12 @@ class RingTransport:
 
     @property
     def shutdown_notice(self) -> ShutdownNotice:
-        """What the engine has said as it stopped in order; nothing once the transport has ended."""
+        """The engine's notice of an orderly stop; empty once the transport has ended."""
         said = self.ring.shutdown_notice
         return ShutdownNotice(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
 
     def carries(self, request: Request) -> bool:
-        """Whether `request` is one for the ring."""
+        """Whether `request` may go by the ring."""
         return (
             self.ended is None
             and request.op in _CARRIED
@@ -85,7 +85,7 @@ class RingTransport:
         )
 
     def add(self, request: Request, now_s: float) -> None:
-        """Queue a request that carries() has found right, and submit what may be."""
+        """Queue a request that carries() has accepted, and submit what there is room for."""
         request.by_ring = True
         if request.op == _FLUSH:
             self._files.begin_flush(request)
@@ -110,7 +110,7 @@ class RingTransport:
         return overflow
 
     def after(self, handle: int, call: Callable[[], None]) -> bool:
-        """Have `call` called when no request of `handle` is to be done any more; False: there is none."""
+        """Call `call` once all requests of `handle` are done; False: there are none."""
         if handle not in self._of_handle:
             return False
         self._afterwards.setdefault(handle, []).append(call)
@@ -128,12 +128,12 @@ class RingTransport:
                 break
 
     def _submit_one(self, request: Request, now_s: float) -> bool:
-        """Submit the request, or its next part. False: there is no room."""
+        """Submit the request, or its next part. False: the ring has no room."""
         split = request.split
         start, length = 0, request.length
         if split is not None:
             start, length = split.next_part()
-        before, request.sent = request.sent, True  # before it is: a signal's handler may raise in between
+        before, request.sent = request.sent, True  # before start(): a signal's handler may raise in between
         pending = self.ring.start(
             request.op,
             request.flags,
@@ -165,7 +165,7 @@ class RingTransport:
     # ---- completing -------------------------------------------------------------------------------------------------
 
     def reap(self, now_s: float) -> list[Pending]:
-        """Take what is done, and submit what may be then. Returns the requests that are done by it, in order."""
+        """Take what is done, and submit what there is room for then. Returns the requests that are done, in order."""
         finished = self._take_done()
         if self._backlog:
             self._submit(now_s)
@@ -185,7 +185,7 @@ class RingTransport:
     ) -> None:
         request, start, length = part
         if result == -errno.ECONNRESET and self.ring.ended:
-            return  # lose() says more of it, or it is given back
+            return  # lose() gives the reason, or give_back() returns it
         if reason == Reason.STOPPING and self._resumable:
             self._put_off(request, start)
             return
@@ -209,7 +209,7 @@ class RingTransport:
         finished.append(request)
 
     def _put_off(self, request: Request, start: int) -> None:
-        """The daemon is stopping: the next one has to do it."""
+        """Leave it to the session, which sends it to the next engine: the daemon is stopping."""
         if request.split is not None:
             request.split.parts.pop(start)
         if request in self._inflight:
@@ -228,7 +228,7 @@ class RingTransport:
         return Failure(-result, message, written, parse_reason(reason))
 
     def _drop(self, request: Request) -> None:
-        """It is done: what is in flight of it ends unheard, and holds its buffer itself."""
+        """Forget it: it is done. Its parts in flight keep the buffer, and their completions are ignored."""
         self._inflight.pop(request, None)
         request.buffer = None
         self._forget(request)
@@ -244,7 +244,7 @@ class RingTransport:
     # ---- ending -----------------------------------------------------------------------------------------------------
 
     def abandon(self, request: Request, error: BaseException) -> bool:
-        """Give `request` up with `error`, unless it is done; the engine is told. Returns whether it was submitted."""
+        """Fail `request` with `error`, unless it is done, and cancel it. Returns whether it was submitted."""
         if not request.done:
             for pending in self._inflight.get(request, ()):
                 pending.cancel(0)
@@ -253,12 +253,12 @@ class RingTransport:
         return request.sent
 
     def pending_of(self, request: Request) -> RingPending | None:
-        """What is in flight of a request that has no parts."""
+        """The native request in flight of a request without parts."""
         pendings = self._inflight.get(request, ())
         return pendings[0] if pendings else None
 
     def give_up_late(self, now_s: float) -> list[Pending]:
-        """Abandon what is past its deadline, and the engine has said nothing of it. Returns what is done by that."""
+        """Abandon the requests past their deadlines that the engine has not answered. Returns them."""
         late = [r for r in [*self._inflight, *self._backlog] if r.deadline_s + GRACE_S <= now_s and not r.done]
         for request in late:
             self.abandon(request, deadline_passed(str(request), sent=request.sent))
@@ -305,7 +305,7 @@ class RingTransport:
 
 
 def _data_of(request: Request, start: int, length: int) -> Any:
-    """A write's bytes, or where a read's are to go in one piece; None: into new bytes, or there are none."""
+    """The bytes of a write, or the destination of a read; None: new bytes, or the request has no payload."""
     buffer = request.buffer
     if buffer is None or length == 0:
         return None

@@ -1,7 +1,7 @@
-"""Conversations of one question at a time: HELLO, LOCATE, CONTROL. Without sockets.
+"""The handshakes HELLO, LOCATE and REOPEN, and CONTROL, as generators without sockets.
 
-Each is a generator: it yields the message to send ([]: none) and is sent the answer's frames. `blocking` and `aio`
-drive the same generators over their sockets.
+Each yields the message to send ([]: none) and is sent the frames of the answer. `blocking` and `aio` drive the same
+generators over their sockets.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DISTRIBUTION: Final = "aiod-io"
 TOKEN_BYTES: Final = 16
 
 _TEMPORARY: Final = frozenset({errno.ESHUTDOWN, errno.ENOTCONN})
-"""Of a REFUSAL: the daemon is stopping, or knows the session no more."""
+"""Errnos of a REFUSAL after which a reconnection may help: the daemon is stopping, or has forgotten the session."""
 
 T = TypeVar("T")
 Frames = Sequence[bytes | memoryview]
@@ -44,7 +44,7 @@ class RingOffer:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """What an engine grants a session (bytes, seconds; `token` is `session` on the wire)."""
+    """The grant of an engine to a session (bytes, seconds; `token` is `session` on the wire)."""
 
     token: bytes
     engine: str
@@ -56,7 +56,7 @@ class Welcome:
     session_timeout_s: float
     ring: RingOffer | None = None
     grace: bool = False
-    """Nothing new is done until the engine says GO."""
+    """The engine accepts only replays until it says GO."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Location:
 
 @functools.cache
 def software() -> str:
-    """What this client calls itself in HELLO."""
+    """The name and version of this client in HELLO."""
     from importlib import metadata  # noqa: PLC0415 - megabytes that the daemon, which imports this too, does not need
 
     try:
@@ -80,7 +80,7 @@ def software() -> str:
 
 
 def hello(resume: bytes = b"") -> Message:
-    """The HELLO of this client; `resume` is the token of its session with an engine that has gone."""
+    """The HELLO of this client; `resume` is the token of a session that it continues."""
     body: dict[str, Any] = {
         "versions": list(wire.VERSIONS),
         "features": list(wire.FEATURES),
@@ -97,9 +97,9 @@ def greet_front() -> Conversation[None]:
 
 
 def resume_session(token: bytes, files: Mapping[int, OpenFile]) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
-    """HELLO to an engine, and REOPEN of `files`; `token`: of a session before, b"" where there was none.
+    """HELLO to an engine, and REOPEN of `files`; `token` is that of the session to continue, b"" for a new one.
 
-    What it grants, and which handles cannot be had again, and why.
+    Returns the grant, and the handles that could not be opened again, with the errors.
     """
     welcome = parse_welcome((yield hello(token)))
     lost: dict[int, OSError] = {}
@@ -139,7 +139,7 @@ def locate(export: str) -> Conversation[Location]:
 
 
 def control(verb: str, arguments: Mapping[str, Any]) -> Conversation[Any]:
-    """HELLO and CONTROL: the body of the reply. Raises OSError with what the daemon said against it."""
+    """HELLO and CONTROL: the body of the reply. Raises OSError with the daemon's error."""
     yield from greet_front()
     answer = yield [wire.pack(MessageType.CONTROL, 1, verb, dict(arguments))]
     return _reply_body(answer, 1, None, wire.CONTROL_REPLY_BYTES_MAX)
@@ -169,7 +169,7 @@ def parse_welcome(frames: Frames) -> Welcome:
 
 
 def _ring_offer(offer: Any) -> RingOffer | None:
-    """What is no offer that we understand is none: the session does without a ring."""
+    """The offer of a ring; None for one of an unknown form: the session uses no ring then."""
     if not isinstance(offer, dict):
         return None
     version, path, ticket = offer.get("version"), offer.get("path"), offer.get("ticket")
@@ -201,12 +201,12 @@ def _reply_body(frames: Frames, cookie: int, filename: str | None, bytes_max: in
 
 
 def goodbye(welcome: Welcome) -> Message:
-    """What ends a session that was never used."""
+    """The GOODBYE of a session that was never used."""
     return [wire.pack(MessageType.GOODBYE, welcome.token, 1)]
 
 
 class Reply(NamedTuple):
-    """What a REPLY says."""
+    """The content of a REPLY."""
 
     result: int
     failure: Failure | None
@@ -215,9 +215,9 @@ class Reply(NamedTuple):
 
 
 def parse_reply(header: list[Any], cookie: int | None = None) -> Reply:
-    """A REPLY (to `cookie`, if given), its reason left out by daemons of before. Raises ProtocolError."""
+    """A REPLY (to `cookie`, if given). Older daemons leave the reason out. Raises ProtocolError."""
     if header[0] != MessageType.REPLY or len(header) < 5 or type(header[2]) is not int:  # noqa: PLR2004
-        raise _bad("a question was not answered by a REPLY of five elements")
+        raise _bad("the answer is not a REPLY of five elements")
     if cookie is not None and header[1] != cookie:
         raise _bad(f"REPLY to {header[1]!r} instead of {cookie}")
     _, _, result, message, body, *more = header
@@ -230,19 +230,19 @@ def parse_reply(header: list[Any], cookie: int | None = None) -> Reply:
 def refusal(header: list[Any]) -> OSError:
     """The exception for a REFUSAL's header."""
     code = header[1] if len(header) > 1 and type(header[1]) is int else 0
-    sentence = header[2] if len(header) > 2 and isinstance(header[2], str) else None  # noqa: PLR2004
+    message = header[2] if len(header) > 2 and isinstance(header[2], str) else None  # noqa: PLR2004
     if code <= 0:
         return _bad("REFUSAL without an errno")
-    return refused(code, sentence, parse_reason(_details(header).get("reason")))
+    return refused(code, message, parse_reason(_details(header).get("reason")))
 
 
 def is_refusal(frames: Frames) -> bool:
-    """Whether the message is a REFUSAL. Raises ProtocolError for what is none at all."""
+    """Whether the message is a REFUSAL. Raises ProtocolError for an invalid message."""
     return bool(_header(frames)[0] == MessageType.REFUSAL)
 
 
 def final_refusal(frames: Frames) -> OSError | None:
-    """The exception for a REFUSAL after which connecting again is of no use; None for any other message."""
+    """The exception for a REFUSAL after which reconnecting does not help; None for any other message."""
     if not is_refusal(frames):
         return None
     header = _header(frames)
@@ -251,16 +251,16 @@ def final_refusal(frames: Frames) -> OSError | None:
 
 
 class ShutdownNotice(NamedTuple):
-    """What an engine that stops in order has to say."""
+    """The engine's notice of an orderly stop."""
 
     drained: bool = False
-    """What it has not answered, it has not executed."""
+    """Whether the engine has executed none of the requests that it has not answered."""
     flushed: Collection[int] | None = ()
-    """Handles all of whose acknowledged changes are on disk; None: all."""
+    """Handles of the files whose acknowledged changes are all on disk; None: of all files."""
 
 
 def shutdown_notice(frames: Frames) -> ShutdownNotice:
-    """Of a REFUSAL."""
+    """The notice in a REFUSAL."""
     details = _details(_header(frames))
     handles = details.get("flushed")
     flushed = [handle for handle in handles if type(handle) is int] if isinstance(handles, list) else []
@@ -292,5 +292,5 @@ def _positive_number(body: dict[str, Any], key: str) -> float:
     return float(value)
 
 
-def _bad(sentence: str) -> ProtocolError:
-    return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {sentence}")
+def _bad(message: str) -> ProtocolError:
+    return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {message}")

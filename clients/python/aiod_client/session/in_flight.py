@@ -57,7 +57,7 @@ class InFlight:
         self._depth_max = welcome.depth_max
         self._bytes_max = welcome.bytes_max
         self.request_bytes_max = min(welcome.request_bytes_max, welcome.bytes_max)
-        """What cannot be split must not be longer."""
+        """The most bytes of a request that cannot be split."""
         self.part_max = min(self.request_bytes_max, PART_BYTES_MAX)
         self._batch_max = min(welcome.batch_max, _BATCH_MAX)
         self._refill = max(1, welcome.depth_max // _REFILL_PART)

@@ -1,4 +1,4 @@
-"""A session's open files, and what has been changed in them: what another engine has to be told of them.
+"""A session's open files, and which changes of them may not be on disk: REOPEN passes both to the next engine.
 
 Protected by whatever protects the session.
 """
@@ -29,13 +29,13 @@ class OpenFile:
     flags: int
     """wire.OpenFlag."""
     identity: tuple[int, ...]
-    """Device, inode and generation, as the engine says; (): it does not."""
+    """Device, inode and generation, if the engine has reported them; else ()."""
     epoch: int = 0
     """How many flushes have been submitted."""
     dirty: set[int] = field(default_factory=set)
-    """Epochs with acknowledged changes that no acknowledged flush covers; a set, since File adds without a lock."""
+    """Epochs with acknowledged changes that no acknowledged flush covers. A set, since File adds without a lock."""
     settled: bool = False
-    """The engine has said, as its last word, that all of them are on disk."""
+    """Whether the engine's shutdown notice says that all acknowledged changes are on disk."""
 
     @property
     def changed(self) -> bool:
@@ -44,52 +44,52 @@ class OpenFile:
 
 
 class OpenFiles(dict[int, OpenFile]):
-    """By handle."""
+    """The open files by handle."""
 
     def __init__(self) -> None:
         super().__init__()
         self.lost: dict[int, OSError] = {}
-        """Those that could not be opened again, and why."""
+        """Handles of the files that could not be opened again, and the errors."""
 
     def opened(self, handle: int, arguments: tuple[Any, ...], body: Any) -> None:
-        """An OPEN with `arguments` was answered."""
+        """Add the file of an OPEN with `arguments` that was answered."""
         export, path, flags, _ = arguments
         identity = body.get("file") if isinstance(body, dict) else None
         self[handle] = OpenFile(export, path, flags, tuple(identity) if isinstance(identity, list) else ())
 
     def settle(self, handles: Iterable[int]) -> None:
-        """An engine that stops has flushed these: whatever it has acknowledged, also what is heard of later."""
+        """Note that a stopping engine has flushed the files of `handles`: also changes whose completion comes later."""
         for file in map(self.get, handles):
             if file is not None:
                 file.settled = True
 
     def resumed(self) -> None:
-        """From now on another engine acknowledges."""
+        """Note that another engine acknowledges from now on."""
         for file in self.values():
             if file.settled:
                 file.dirty.clear()
                 file.settled = False
 
     def closed(self, handle: int) -> bool:
-        """A CLOSE was answered. Returns whether the file was lost, so that there was nothing to close."""
+        """Remove the file of a CLOSE that was answered. Returns whether it was lost, so that EBADF is no error."""
         self.pop(handle, None)
         return self.lost.pop(handle, None) is not None
 
     def why_lost(self, pending: Request | Call) -> OSError | None:
-        """Why a file that `pending` needs could not be opened again; None: it needs none that was lost."""
+        """The error of a file that `pending` needs and that could not be opened again; None: there is none."""
         if isinstance(pending, Call):
             return None  # a lost file may be closed
         return self.lost.get(pending.handle) or self.lost.get(pending.source)
 
     def begin_flush(self, request: Request) -> None:
-        """A FLUSH is submitted: it covers what has been acknowledged by now."""
+        """Note that a FLUSH is submitted: it covers the changes acknowledged by now."""
         file = self.get(request.handle)
         if file is not None:
             request.covers = file.epoch
             file.epoch += 1
 
     def completed(self, request: Request) -> None:
-        """A request other than a READ was answered."""
+        """Note that a request other than a READ was answered."""
         file = self.get(request.handle)
         if file is None:
             return
@@ -100,7 +100,7 @@ class OpenFiles(dict[int, OpenFile]):
             file.dirty.difference_update([epoch for epoch in file.dirty.copy() if epoch <= request.covers])
 
     def may_repeat(self, request: Request) -> bool:
-        """Whether a request that was sent may be sent again, though it may have been done."""
+        """Whether a request that may have been executed may be sent again."""
         if not may_repeat(request.op):
             return False
         return not request.source or not self._is_one_file(request.source, request.handle)

@@ -1,8 +1,8 @@
-"""What becomes of unanswered requests when an engine has gone, and when another one continues its sessions.
+"""What happens to unanswered requests when an engine has gone, and when another engine continues the session.
 
 - A change of a file that is harmless to repeat is *replayed*: marked REPEAT, before anything new.
 - What only reads, and what was not sent, is sent again like something new.
-- What must not be done twice (an append, a truncate, ...) fails: nobody knows whether it was done.
+- What must not be done twice (an append, a truncate, ...) fails: its outcome is unknown.
 
 Protected by whatever protects the session.
 """

@@ -10,7 +10,7 @@ Rules for whatever drives it:
 - A session that has ended stays ended; `ended` says why.
 - A session whose engine has gone may continue with another one, if it is `resumable` (reconnection.py has its states):
   suspend(), and resume() with what the new engine grants. What was not answered is sent again where that does no harm,
-  before anything new; the rest fails, since nobody knows whether it was done. What is added meanwhile waits.
+  before anything new; the rest fails, since its outcome is unknown. What is added meanwhile waits.
 
 In the blocking client a signal's handler may raise in the midst of a method here; then suspend() or lose() comes next.
 So each request is always in one of the tables that these go through, in two of them rather than in none, and `finished`
@@ -79,7 +79,7 @@ _COMPLETE: Final = int(MessageType.COMPLETE)
 
 
 class Session:
-    """What has been asked of an engine and not been answered, and the credit for it."""
+    """The requests of one session that are not done, and the credit for them."""
 
     def __init__(self, welcome: Welcome, now_s: float) -> None:
         self.welcome = welcome
@@ -88,14 +88,14 @@ class Session:
         """Whether the loss of the connection suspends the session instead of ending it."""
         self.suspended: OSError | None = None
         """Why the session is suspended; None: it is not."""
-        self._drained = False  # what the engine has not answered, it has not executed
+        self._drained = False  # the engine has executed none of the requests that it has not answered
         self.files = OpenFiles()
         self.held_until_s = math.inf
         """When to send what messages_to_send() holds back for a larger batch: part of next_tick_s()."""
         self.backlog = Backlog()
         self.in_flight = InFlight(welcome)
         self.request_bytes_max = self.in_flight.request_bytes_max
-        """What cannot be split must not be longer."""
+        """The most bytes of a request that cannot be split."""
         self._replay = Replay(self.backlog, self.files, self._fits)
         self._calls: dict[int, Call] = {}
         self._outbox: list[Message] = []
@@ -146,11 +146,11 @@ class Session:
             self.backlog.new.append(pending)
 
     def watch_deadline(self, request: Request) -> None:
-        """Have tick() fail `request` when its deadline has passed and no answer came: nobody may be waiting for it."""
+        """Have tick() fail `request` when its deadline has passed without an answer: no thread may wait for it."""
         self._deadlines.watch(request, self.pending)
 
     def _fits(self, request: Request) -> bool:
-        """Have a request that is too long for one record go in parts. False: it cannot, and has failed (EMSGSIZE)."""
+        """Split a request that is too long for one record. False: it cannot be split, and has failed (EMSGSIZE)."""
         if request.length <= self.in_flight.part_max:
             return True
         part_max = part_bytes_max(request.op, self.in_flight.part_max)
@@ -166,7 +166,7 @@ class Session:
         return True
 
     def take_failed(self) -> list[Pending]:
-        """What add() and messages_to_send() have found too long, or too late, since the last call."""
+        """The requests that add() and messages_to_send() have failed since the last call: too long, or too late."""
         self.finished = failed = self._failed
         self._failed = []
         return failed
@@ -309,7 +309,7 @@ class Session:
             request.done = True
 
     def put_off(self, request: Request) -> None:
-        """Have `request`, which a daemon that is stopping has not executed, wait for the next one."""
+        """Postpone `request`, which a stopping daemon has refused, until the next engine."""
         request.sent = request.split is not None  # other parts may have been done
         if self.suspended is None:
             self.backlog.postponed.append(request)
@@ -352,7 +352,7 @@ class Session:
         if call.kind == MessageType.CLOSE and self.files.closed(call.handle) and result == -errno.EBADF:
             result, failure = 0, None
         if call.done:
-            if call.kind == MessageType.OPEN and result >= 0:  # nobody is there to close it
+            if call.kind == MessageType.OPEN and result >= 0:  # no caller waits that could close it
                 self.backlog.add_call(Call(MessageType.CLOSE, result, handle=result))
             return
         if failure is not None and failure.reason == Reason.STOPPING and self.resumable:
@@ -372,7 +372,7 @@ class Session:
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Fail `pending` with `error`, unless it is done. What was sent is cancelled; what was not never will be sent.
 
-        But a CLOSE will be, or nobody could ever close its handle. Returns whether (a part of) it had been sent, or
+        But a CLOSE will be sent, or its handle would never be closed. Returns whether (a part of) it had been sent, or
         will be. The credit of a request stays taken until its completion has come.
         """
         sent = pending.sent
@@ -397,7 +397,7 @@ class Session:
         return sent
 
     def cancel(self, request: Request) -> None:
-        """Tell the daemon to end `request` if it is still queued there. It is in flight until its completion comes."""
+        """Ask the daemon to cancel `request` if it is queued there. It is in flight until its completion comes."""
         if request.sent and request.split is None:
             self._cancel([request.cookie])
 
@@ -411,7 +411,7 @@ class Session:
         self, reason: str, *, kind: type[AiodError] = SessionLostError, code: int = errno.ECONNRESET
     ) -> list[Pending]:
         """End the session for `reason`. Returns what is done by that: everything that was not; none the second time."""
-        # Not at once back where it has ended: a signal's handler may have raised before all of it was told.
+        # Also if the session has ended: a signal handler may have raised before everything was settled.
         self.ended = self.ended or kind(code, reason)
         kind, code, reason = type(self.ended), self.ended.errno or code, self.ended.strerror or reason
         unfinished = [*self.take_failed(), *self.in_flight.requests.values(), *self._calls.values()]
@@ -429,7 +429,7 @@ class Session:
         return list(dict.fromkeys(unfinished))
 
     def goodbye(self, now_s: float) -> list[Message]:
-        """What to send last. The session is not ended by it: see lose()."""
+        """The messages to send last. They do not end the session: see lose()."""
         self._heartbeat.last_sent_s = now_s
         if self.ended is not None:
             return []
@@ -443,11 +443,11 @@ class Session:
         self.files.settle(self.files if notice.flushed is None else notice.flushed)
 
     def interrupt(self, reason: str) -> list[Pending]:
-        """The connection is of no use any more: suspend the session if it is resumable, else end it."""
+        """The connection is lost: suspend the session if it is resumable, else end it. Returns what is done by that."""
         return self.suspend(reason) if self.resumable else self.lose(reason)
 
     def suspend(self, reason: str) -> list[Pending]:
-        """The engine has gone; what is added from now on waits for resume(). Returns what has failed by it."""
+        """The engine has gone: what is added from now on waits for resume(). Returns what has failed by that."""
         if self.ended is not None or self.suspended is not None:
             return []
         self.suspended = SessionLostError(errno.EIO, reason)
@@ -476,9 +476,9 @@ class Session:
         return self._replay.take_back(requests, self.suspended, drained=self._drained)
 
     def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
-        """Go on with an engine that has said `welcome`; `lost`: handles that it does not have, and why.
+        """Continue with an engine that has said `welcome`; `lost`: handles of the files that it could not open again.
 
-        Returns what has failed by it.
+        Returns what has failed by that.
         """
         self.welcome = welcome
         self.in_flight.grant(welcome)
