@@ -1,58 +1,59 @@
 /*
- * pool.pml - the protocol of the worker pool (aiod/core/pool/pool.c, spawner.c, worker.c), for spin to search exhaustively.
+ * pool.pml - a model of the worker pool (aiod/core/pool/pool.c, spawner.c, worker.c), which spin searches exhaustively.
  *
- * One step here is one critical section under pool->lock there, or one system call outside it: a post of a worker's
- * semaphore, a write to or a read of the doorbell (an eventfd), pthread_create. Names are those of the C code.
+ * One step of the model is a critical section under pool->lock, or a system call outside it: a post of a worker's
+ * semaphore, a write to or a read of the doorbell (an eventfd), pthread_create(). The names are those of the C code.
  *
- * Threads that stand at the same instruction are alike: they are counted, not told apart, which divides the number of
- * states by that of their permutations. So are requests. For the same reason the stack of sleepers is a number: which of
- * them is woken changes nothing here.
+ * Threads at the same instruction are interchangeable: the model counts them, which divides the number of states by
+ * that of their permutations. The same holds for requests. For this reason the stack of sleepers is a number: which of
+ * them is woken makes no difference here.
  *
  * Time is not modelled. An idle timeout may pass at any moment, and from some moment on none passes any more
- * (`idle_timeouts`), lest a worker that happens to look at the queue hide a lost wake-up. The belt, which would hide one
- * too, is left out.
+ * (`idle_timeouts`): otherwise a worker that happens to look at the queue could hide a lost wake-up. The recovery of
+ * lost wake-ups, which would hide one as well, is left out.
  *
- * Stuck workers (active_requests.c) add to max_threads, and take away again: that is the main loop's raising of a limit, and a lowering
- * by which a worker that is awake leaves. Both are steps of a resize, so it has none of its own; nor are the requests in service.
+ * Stuck workers (active_requests.c) raise the limit of workers, and lower it again. That equals a raise of the limit by
+ * the main loop, and a decrease after which an awake worker exits. Both are steps of a resize, so stuck workers have
+ * none of their own; active requests have none either.
  *
- * What is checked (test_pool_model.py runs it):
- *   - check_state() holds after every critical section: the invariants of the design;
- *   - there is no cycle of states, so every run ends (pan -l, with no state marked as progress);
- *   - each state in which a run ends is as it should be (init): every request has ended, no thread is owed or on its way,
- *     and a pool that was stopped has been freed.
+ * Checked properties (test_pool_model.py runs the search):
+ * - check_state() holds after every critical section: the pool's invariants.
+ * - There is no cycle of states, so every run ends (pan -l, with no state marked as progress).
+ * - Each final state is correct (init): every request has ended, the backlog is empty, no thread is being created, and
+ *   a stopped pool has been freed.
  *
- * The macros below choose a scenario, and MISTAKE one deliberate mistake, which spin has to find.
+ * The macros below choose a scenario. MISTAKE is a deliberate mistake, which spin must find.
  */
 
 #ifndef MAX
-#define MAX 2 /* max_threads at first */
+#define MAX 2 /* initial max_threads */
 #endif
 #ifndef MIN
-#define MIN 0 /* min_threads at first */
+#define MIN 0 /* initial min_threads */
 #endif
 #ifndef SUBMITTERS
 #define SUBMITTERS 2
 #endif
 #ifndef REQUESTS
-#define REQUESTS 2 /* of each submitter, in batches of any size */
+#define REQUESTS 2 /* per submitter, in batches of any size */
 #endif
 #ifndef CANCELS
-#define CANCELS 0 /* how many requests each submitter may cancel */
+#define CANCELS 0 /* requests that each submitter may cancel */
 #endif
 #ifndef RESIZES
-#define RESIZES 0 /* how often the limits may change: max_threads to 1 .. MAX, min_threads to 0 .. max_threads */
+#define RESIZES 0 /* changes of the limits: max_threads to 1 .. MAX, min_threads to 0 .. max_threads */
 #endif
 #ifndef FAILURES
-#define FAILURES 0 /* how many creations may fail */
+#define FAILURES 0 /* creations that may fail */
 #endif
 #ifndef IDLE_EXIT
 #define IDLE_EXIT 0 /* 1: idle timeouts may pass */
 #endif
 #ifndef STOP
-#define STOP 0 /* 1: when all has been submitted, the pool is stopped at any moment, and freed */
+#define STOP 0 /* 1: after all submissions the pool is stopped at any moment, and freed */
 #endif
 #ifndef BARRIER
-#define BARRIER 0 /* 1: no request ends before all have been begun */
+#define BARRIER 0 /* 1: no request ends before all have started */
 #endif
 #ifndef MISTAKE
 #define MISTAKE none
@@ -65,27 +66,27 @@ mtype = {
     none,
     supply_counts_the_waking_twice,
     doorbell_is_not_rung,
-    newborn_creates_none,
-    newborn_stays_pending_too_long,
+    new_worker_creates_none,
+    new_worker_stays_pending_too_long,
     none_created_when_the_queue_is_empty,
-    rollback_forgets_the_owed,
+    rollback_forgets_the_backlog,
     rollback_forgets_itself,
     failure_rings_no_doorbell,
-    requests_wait_for_no_thread_forever,
-    submitter_wakes_nobody,
-    woken_wakes_nobody,
-    leaver_hands_no_wake_up_on,
-    idle_leaves_though_chosen,
-    idle_leaves_a_queue,
-    idle_leaves_below_the_least,
-    idle_takes_no_post,
-    shrink_wakes_nobody,
-    stop_wakes_nobody,
-    last_one_tells_nobody
+    requests_without_threads_never_fail,
+    submitter_wakes_none,
+    woken_worker_wakes_none,
+    exiting_worker_wakes_none,
+    idle_worker_exits_though_chosen,
+    idle_worker_exits_beside_a_queue,
+    idle_worker_exits_below_min_threads,
+    idle_worker_consumes_no_post,
+    shrink_wakes_none,
+    stop_wakes_none,
+    last_worker_signals_none
 };
 #define mistaken(name) (MISTAKE == name)
 
-/* ---- the pool (pool_state.h): protected by lock ---------------------------------------------------------------------- */
+/* ---- the pool (pool_state.h): protected by lock ------------------------------------------------------------------ */
 
 byte queued;
 bool stopping;
@@ -98,45 +99,46 @@ byte active_threads;
 byte new_threads;
 byte pending_threads;
 bool retry;    /* retry_at_ns != 0 */
-bool waiting;  /* the stopper waits for all_left */
-bool all_left; /* signalled to it */
+bool waiting;  /* the stopping thread waits for all_left */
+bool all_left; /* signalled to the stopping thread */
 bool freed;    /* aiod_pool_destroy() */
 
-/* ---- where threads stand --------------------------------------------------------------------------------------------- */
+/* ---- positions of threads ---------------------------------------------------------------------------------------- */
 
 #define SPAWN_FAN_OUT 2
 #define WAKE_FAN_OUT 2
 
-byte created;                     /* by pthread_create: has executed nothing yet */
-byte born[SPAWN_FAN_OUT + 1];     /* newborns by the spawn steps that they may yet make; with 0, the queue is next */
-byte creating[SPAWN_FAN_OUT + 1]; /* newborns in pthread_create, by the same */
-byte failed;                      /* newborns with a creation that failed: ring the doorbell next */
-byte working[WAKE_FAN_OUT + 1];   /* with a request, by the posts to make before carrying it out */
-byte chosen;                      /* wait for a post that is on its way */
-byte posted;                      /* the post has been made */
-byte posting;                     /* have left the pool, and make one last post */
+byte created;                     /* by pthread_create(), at its first instruction */
+/* new workers, by the number of spawn steps that they may still make; with 0, the queue is next */
+byte born[SPAWN_FAN_OUT + 1];
+byte creating[SPAWN_FAN_OUT + 1]; /* new workers in pthread_create(), by the same number */
+byte failed;                      /* new workers after a failed creation: they ring the doorbell next */
+byte working[WAKE_FAN_OUT + 1];   /* workers with a request, by the number of posts to make before they carry it out */
+byte chosen;                      /* chosen workers whose post is still to come */
+byte posted;                      /* chosen workers whose post has been made */
+byte posting;                     /* workers that have exited the pool, and make a last post */
 
-/* ---- outside the pool ------------------------------------------------------------------------------------------------ */
+/* ---- outside the pool -------------------------------------------------------------------------------------------- */
 
 bool doorbell;                /* readable */
-bool armed;                   /* the main loop's timer */
-byte failures = FAILURES;     /* creations that may yet fail */
-byte patience = FAILURES > 0; /* timers that may yet find that no request has waited for too long */
+bool armed;                   /* the main loop's timer is set */
+byte failures = FAILURES;     /* creations that may still fail */
+byte patience = FAILURES > 0; /* timers that may still find that no request has waited too long */
 bool idle_timeouts = IDLE_EXIT;
 
-/* For the checks alone. */
-byte submitters = SUBMITTERS; /* still at it */
+/* For the checks only. */
+byte submitters = SUBMITTERS; /* submitters that have not finished */
 byte ended;                   /* requests on the done list */
-byte ringing;                 /* who rings the doorbell next; and the main loop, when a spawn step is its next */
-byte threads_allowed;         /* max_threads, or what is left above it since a shrink */
+byte ringing;                 /* threads that ring the doorbell next, and the main loop if a spawn step is next */
+byte threads_allowed;         /* max_threads, or the number of workers above it since a shrink */
 
-/* Of one step, never of a state. */
+/* Used within one step; not part of the state. */
 hidden byte supply;
 hidden byte had_backlog;
 
-/* ---- the invariants: after every critical section -------------------------------------------------------------------- */
+/* ---- invariants: after every critical section -------------------------------------------------------------------- */
 
-#define newborns (born[0] + born[1] + born[2] + creating[1] + creating[2] + failed)
+#define new_workers (born[0] + born[1] + born[2] + creating[1] + creating[2] + failed)
 
 inline check_state()
 {
@@ -144,20 +146,20 @@ inline check_state()
     assert(cur_threads == asleep_threads + waking_threads + active_threads + pending_threads + new_threads);
     assert(cur_threads <= threads_allowed);
     threads_allowed = (cur_threads > max_threads -> cur_threads : max_threads);
-    /* No lost wake-up: a request never waits beside a sleeper with no wake-up on its way. */
+    /* No lost wake-up: no request is queued while a worker sleeps without a wake-up on its way. */
     assert(queued == 0 || asleep_threads == 0 || waking_threads > 0);
-    /* No chain dies with a backlog. */
+    /* No chain ends with a backlog. */
     assert(new_threads == 0 || pending_threads > 0 || doorbell || ringing > 0 || born[1] + born[2] > 0);
     /* A burst has the threads that it needs. */
-    assert(queued <= asleep_threads + waking_threads + new_threads + pending_threads + newborns ||
+    assert(queued <= asleep_threads + waking_threads + new_threads + pending_threads + new_workers ||
            cur_threads >= max_threads || retry || stopping);
-    /* No attempt before its time: while creation is known to fail, none is owed. */
+    /* No attempt before the back-off: while creation fails, the backlog is empty. */
     assert(!retry || new_threads == 0)
 }
 
-/* ---- waking (worker.c) ----------------------------------------------------------------------------------------------- */
+/* ---- waking (worker.c) ------------------------------------------------------------------------------------------- */
 
-/* aiod_pool_choose_sleeper(). `woken`: how many posts the caller has to make. */
+/* aiod_pool_choose_sleeper(). `woken`: the number of posts that the caller must make. */
 inline choose_sleeper(woken)
 {
     asleep_threads--;
@@ -192,7 +194,7 @@ inline post()
     posted++
 }
 
-/* aiod_pool_post_chosen(), then the doorbell if it has to be rung. */
+/* aiod_pool_post_chosen(), then the doorbell if it must be rung. */
 inline post_and_ring(woken, ring)
 {
     do
@@ -202,10 +204,10 @@ inline post_and_ring(woken, ring)
     od
 }
 
-/* ---- creation (spawner.c) -------------------------------------------------------------------------------------------- */
+/* ---- creation (spawner.c) ---------------------------------------------------------------------------------------- */
 
-/* aiod_spawner_add_backlog(). `ring`: the doorbell has to be rung. */
-inline owe(ring)
+/* aiod_spawner_add_backlog(). `ring`: the doorbell must be rung. */
+inline add_backlog(ring)
 {
     supply = asleep_threads + waking_threads + new_threads + pending_threads;
     if
@@ -236,7 +238,7 @@ inline ring_doorbell()
     ringing--
 }
 
-/* aiod_spawner_step(), the first critical section. `creates`: a thread is to be created. */
+/* The first critical section of aiod_spawner_step(). `creates`: a thread must be created. */
 inline begin_creation(creates)
 {
     creates = new_threads > 0 && !(mistaken(none_created_when_the_queue_is_empty) && queued == 0);
@@ -244,14 +246,16 @@ inline begin_creation(creates)
     pending_threads = pending_threads + creates
 }
 
-/* creation_failed(). That pthread_create failed is seen by nobody before it has the lock: both are one step. */
+/*
+ * creation_failed(). No other thread sees the failure of pthread_create() before the lock is taken: both are one step.
+ */
 inline fail_creation()
 {
     failures = (failures == ALWAYS -> ALWAYS : failures - 1);
     pending_threads--;
     cur_threads = cur_threads - !mistaken(rollback_forgets_itself);
     if
-    :: mistaken(rollback_forgets_the_owed)
+    :: mistaken(rollback_forgets_the_backlog)
     :: else -> cur_threads = cur_threads - new_threads; new_threads = 0
     fi;
     retry = true;
@@ -259,7 +263,7 @@ inline fail_creation()
     check_state()
 }
 
-/* It rings so that the main loop arms its timer. */
+/* The doorbell makes the main loop set its timer. */
 inline ring_after_failure()
 {
     if
@@ -268,8 +272,8 @@ inline ring_after_failure()
     fi
 }
 
-/* What a newborn does with `steps` spawn steps to make: start_worker(), aiod_spawner_step(). */
-inline newborn_step(steps)
+/* A new worker with `steps` spawn steps to make: start_worker(), aiod_spawner_step(). */
+inline new_worker_step(steps)
 {
     d_step {
         born[steps] > 0 ->
@@ -284,7 +288,7 @@ inline newborn_step(steps)
     }
 }
 
-inline newborn_creates(steps)
+inline new_worker_creates(steps)
 {
     d_step {
         creating[steps] > 0 && failures != ALWAYS ->
@@ -294,7 +298,7 @@ inline newborn_creates(steps)
     }
 }
 
-inline newborn_fails(steps)
+inline new_worker_fails(steps)
 {
     d_step {
         creating[steps] > 0 && failures > 0 ->
@@ -304,35 +308,38 @@ inline newborn_fails(steps)
     }
 }
 
-/* ---- workers (worker.c) ---------------------------------------------------------------------------------------------- */
+/* ---- workers (worker.c) ------------------------------------------------------------------------------------------ */
 
-/* aiod_pool_leave(). What it owes is nothing: it leaves min_threads behind, and nothing queued or max_threads. */
-inline leave()
+/*
+ * aiod_pool_leave(). Nothing is added to the backlog: min_threads workers remain, and the queue is empty or max_threads
+ * are reached.
+ */
+inline exit_worker()
 {
     active_threads--;
     cur_threads--;
     if
-    :: waking_threads == 0 && !mistaken(leaver_hands_no_wake_up_on) -> choose_sleepers(woken, 1)
+    :: waking_threads == 0 && !mistaken(exiting_worker_wakes_none) -> choose_sleepers(woken, 1)
     :: else
     fi;
-    owe(ring);
+    add_backlog(ring);
     assert(!ring);
-    all_left = all_left || (waiting && stopping && cur_threads == 0 && !mistaken(last_one_tells_nobody));
+    all_left = all_left || (waiting && stopping && cur_threads == 0 && !mistaken(last_worker_signals_none));
     posting = posting + woken
 }
 
-/* The loop of aiod_pool_work(), from where the lock was taken to where it is dropped. */
+/* The loop of aiod_pool_work(), from taking the lock to dropping it. */
 inline look_at_the_queue()
 {
     if
-    :: stopping || cur_threads > max_threads -> leave()
+    :: stopping || cur_threads > max_threads -> exit_worker()
     :: else ->
         if
         :: queued == 0 -> active_threads--; asleep_threads++ /* idle() */
         :: else ->
             queued--;
             if
-            :: !mistaken(woken_wakes_nobody) -> choose_sleepers(woken, WAKE_FAN_OUT)
+            :: !mistaken(woken_worker_wakes_none) -> choose_sleepers(woken, WAKE_FAN_OUT)
             :: else
             fi;
             working[woken]++
@@ -342,7 +349,7 @@ inline look_at_the_queue()
     check_state()
 }
 
-/* All threads of the pool: each step is that of one of them. */
+/* All threads of the pool: each step is one thread's. */
 proctype workers()
 {
     byte woken;
@@ -356,35 +363,35 @@ end:
             created > 0 ->
             created--;
             if
-            :: mistaken(newborn_stays_pending_too_long)
+            :: mistaken(new_worker_stays_pending_too_long)
             :: else -> pending_threads--; active_threads++
             fi;
-            born[(mistaken(newborn_creates_none) -> 0 : SPAWN_FAN_OUT)]++;
+            born[(mistaken(new_worker_creates_none) -> 0 : SPAWN_FAN_OUT)]++;
             check_state()
         }
-    :: newborn_step(2)
-    :: newborn_step(1)
-    :: newborn_creates(2)
-    :: newborn_creates(1)
-    :: newborn_fails(2)
-    :: newborn_fails(1)
+    :: new_worker_step(2)
+    :: new_worker_step(1)
+    :: new_worker_creates(2)
+    :: new_worker_creates(1)
+    :: new_worker_fails(2)
+    :: new_worker_fails(1)
     :: d_step {
             failed > 0 ->
             failed--;
             born[0]++;
             ring_after_failure()
         }
-    /* aiod_pool_work(): first of all */
+    /* aiod_pool_work(): the first turn */
     :: d_step {
             born[0] > 0 ->
             born[0]--;
             if
-            :: mistaken(newborn_stays_pending_too_long) -> pending_threads--; active_threads++
+            :: mistaken(new_worker_stays_pending_too_long) -> pending_threads--; active_threads++
             :: else
             fi;
             look_at_the_queue()
         }
-    /* with a request; that it has been carried out is seen by nobody before the lock is taken again: both are one step */
+    /* with a request; no other thread sees its end before the lock is taken again: both are one step */
     :: d_step { working[2] > 0 -> working[2]--; working[1]++; post() }
     :: d_step { working[1] > 0 -> working[1]--; working[0]++; post() }
     :: d_step {
@@ -401,33 +408,33 @@ end:
             active_threads++;
             look_at_the_queue()
         }
-    /* idle(): timed out; it would only sleep again if there were no queue and no thread too many */
+    /* idle(): timed out; without a queue, and with at most min_threads workers, it would only sleep again */
     :: d_step {
             idle_timeouts && asleep_threads > 0 &&
-            (queued > 0 || cur_threads > min_threads || mistaken(idle_leaves_below_the_least)) ->
+            (queued > 0 || cur_threads > min_threads || mistaken(idle_worker_exits_below_min_threads)) ->
             asleep_threads--;
             active_threads++;
             if
-            :: queued > 0 && !mistaken(idle_leaves_a_queue) -> look_at_the_queue()
-            :: else -> leave(); woken = 0; check_state()
+            :: queued > 0 && !mistaken(idle_worker_exits_beside_a_queue) -> look_at_the_queue()
+            :: else -> exit_worker(); woken = 0; check_state()
             fi
         }
     :: d_step {
-            (mistaken(idle_takes_no_post) || mistaken(idle_leaves_though_chosen)) && idle_timeouts && chosen > 0 ->
+            (mistaken(idle_worker_consumes_no_post) || mistaken(idle_worker_exits_though_chosen)) && idle_timeouts && chosen > 0 ->
             chosen--;
             waking_threads--;
             active_threads++;
             if
-            :: mistaken(idle_takes_no_post) -> look_at_the_queue()
-            :: else -> leave(); woken = 0; check_state()
+            :: mistaken(idle_worker_consumes_no_post) -> look_at_the_queue()
+            :: else -> exit_worker(); woken = 0; check_state()
             fi
         }
-    /* aiod_pool_leave(), after the lock */
+    /* aiod_pool_leave(), after the lock was dropped */
     :: d_step { posting > 0 -> posting--; post() }
     od
 }
 
-/* ---- submitters (pool.c) --------------------------------------------------------------------------------------------- */
+/* ---- submitters (pool.c) ----------------------------------------------------------------------------------------- */
 
 /* aiod_pool_submit(), aiod_pool_cancel(). */
 proctype submitter()
@@ -448,9 +455,9 @@ proctype submitter()
                 left = left - batch;
                 queued = queued + batch;
                 batch = 0;
-                owe(ring);
+                add_backlog(ring);
                 if
-                :: waking_threads == 0 && !mistaken(submitter_wakes_nobody) -> choose_sleepers(woken, 1)
+                :: waking_threads == 0 && !mistaken(submitter_wakes_none) -> choose_sleepers(woken, 1)
                 :: else
                 fi;
                 check_state()
@@ -467,9 +474,9 @@ proctype submitter()
     od
 }
 
-/* ---- the main loop (pool.c, aiod/engine/pool_maintenance.py) ----------------------------------------------------------------- */
+/* ---- the main loop (pool.c, aiod/engine/pool_maintenance.py) ----------------------------------------------------- */
 
-/* aiod_pool_resize(), until it drops the lock. */
+/* aiod_pool_resize(), until it drops the lock */
 inline resize(max, min)
 {
     d_step {
@@ -480,11 +487,11 @@ inline resize(max, min)
         :: else -> break
         od;
         if
-        :: cur_threads > max_threads && !mistaken(shrink_wakes_nobody) ->
+        :: cur_threads > max_threads && !mistaken(shrink_wakes_none) ->
             choose_any(woken, cur_threads - max_threads)
         :: else
         fi;
-        owe(ring);
+        add_backlog(ring);
         threads_allowed = (cur_threads > max_threads -> cur_threads : max_threads);
         check_state()
     }
@@ -509,7 +516,7 @@ inline main_loop_step()
     fi
 }
 
-/* aiod_pool_spawn(); then pool_changed() arms the timer, if aiod_pool_tick_wanted() says so. */
+/* aiod_pool_spawn(); then the main loop sets its timer if aiod_pool_tick_wanted() asks for it. */
 inline answer_doorbell()
 {
     d_step {
@@ -524,7 +531,7 @@ inline answer_doorbell()
     }
 }
 
-/* aiod_pool_tick(), when the time for aiod_spawner_retry() has come, or that of requests without any thread. */
+/* aiod_pool_tick(): creation is retried, or requests without any thread have waited too long. */
 inline tick()
 {
     if
@@ -532,7 +539,7 @@ inline tick()
             armed ->
             armed = false;
             retry = false;
-            owe(ring);
+            add_backlog(ring);
             ringing = ringing + !ring;
             ring = false;
             check_state()
@@ -547,7 +554,7 @@ inline tick()
     d_step {
         creates = false;
         if
-        :: patience > 0 || cur_threads > 0 || !retry || mistaken(requests_wait_for_no_thread_forever) ->
+        :: patience > 0 || cur_threads > 0 || !retry || mistaken(requests_without_threads_never_fail) ->
             patience = 0
         :: else -> ended = ended + queued; queued = 0
         fi;
@@ -565,7 +572,7 @@ inline begin_stop()
     cur_threads = cur_threads - new_threads;
     new_threads = 0;
     if
-    :: !mistaken(stop_wakes_nobody) -> choose_any(woken, MAX)
+    :: !mistaken(stop_wakes_none) -> choose_any(woken, MAX)
     :: else
     fi;
     check_state()

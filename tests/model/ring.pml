@@ -1,12 +1,14 @@
 /*
- * ring.pml - who sleeps and who wakes at a shared-memory ring (clients/c/include/aiod_ring.h), for spin to search exhaustively.
+ * ring.pml - a model of sleeping and waking at a shared-memory ring (clients/c/include/aiod_ring.h), which spin
+ * searches exhaustively.
  *
- * One client thread, the poller, two workers. One step here is one access to the shared memory there, or one system call; all
- * accesses are sequentially consistent there, too. Entries have no contents: queues are their indices. Whether a
- * request is carried out by who takes it or by a worker is free.
+ * One client thread, the poller, two workers. One step of the model is an access to the shared memory, or a system
+ * call. All accesses are sequentially consistent, as in the code. Entries have no contents: the queues are their
+ * indices. Whether a request is executed by the thread that takes it or by a worker is left open.
  *
- * What is checked (test_ring_model.py): a run ends only when the client has all completions, nothing is left in a queue,
- * and the poller waits for its doorbell. MISTAKE is one deliberate mistake, which spin has to find.
+ * Checked properties (test_ring_model.py runs the search): a run ends only when the client has all completions, no
+ * queue contains anything, and the poller waits for its doorbell. MISTAKE is a deliberate mistake, which spin must
+ * find.
  */
 
 #ifndef REQUESTS
@@ -17,14 +19,14 @@
 #endif
 
 #define none 0
-#define client_sleeps_on_cq_tail 1      /* the futex is cq_tail, as it was at first */
-#define client_does_not_look_again 2
-#define poller_does_not_look_again 3
+#define client_sleeps_on_cq_tail 1      /* the client waits on cq_tail, as in the first version */
+#define client_does_not_check_again 2
+#define poller_does_not_check_again 3
 #define client_rings_no_doorbell 4
 #define engine_does_not_wake 5
-#define engine_looks_before_it_stores 6 /* at client_waits, before cq_tail */
-#define client_looks_before_it_stores 7 /* at engine_sleeps, before sq_tail */
-#define who_cannot_take_sleeps 8        /* though there is something: another thread takes */
+#define engine_reads_before_it_stores 6 /* reads client_waits before it stores cq_tail */
+#define client_reads_before_it_stores 7 /* reads engine_sleeps before it stores sq_tail */
+#define poller_sleeps_while_a_worker_takes 8        /* although there are entries: another thread takes them */
 
 #ifndef MISTAKE
 #define MISTAKE none
@@ -32,10 +34,10 @@
 
 byte sq_tail, sq_head, cq_tail, cq_head;
 bool engine_sleeps, client_waits;
-bool doorbell;        /* an edge that the poller has not seen */
+bool doorbell;        /* an edge that the poller has not consumed */
 bool client_sleeping; /* in FUTEX_WAIT */
 bool taking;          /* aiod_ring.taking */
-byte queued;          /* in the pool */
+byte queued;          /* requests in the pool */
 bool client_done;
 
 inline wake_client()
@@ -50,7 +52,7 @@ inline wake_client()
 inline complete()
 {
     if
-    :: MISTAKE == engine_looks_before_it_stores ->
+    :: MISTAKE == engine_reads_before_it_stores ->
         waits = client_waits;
         cq_tail++
     :: else ->
@@ -78,7 +80,7 @@ inline take()
             sq_head++;
             if
             :: complete()      /* from the page cache */
-            :: queued++        /* a worker's */
+            :: queued++        /* left to a worker */
             fi
         :: else -> break
         od;
@@ -97,7 +99,7 @@ active proctype client()
         submitted++;
         inflight++;
         if
-        :: MISTAKE == client_looks_before_it_stores ->
+        :: MISTAKE == client_reads_before_it_stores ->
             sleeps = engine_sleeps;
             sq_tail++
         :: else ->
@@ -116,8 +118,8 @@ active proctype client()
         seen = cq_head;
         client_waits = true;
         if
-        :: cq_tail == seen || MISTAKE == client_does_not_look_again ->
-            atomic { /* FUTEX_WAIT looks and sleeps in one */
+        :: cq_tail == seen || MISTAKE == client_does_not_check_again ->
+            atomic { /* FUTEX_WAIT compares and sleeps in one step */
                 if
                 :: MISTAKE == client_sleeps_on_cq_tail -> client_sleeping = cq_tail == seen
                 :: else -> client_sleeping = client_waits
@@ -145,8 +147,8 @@ active proctype poller()
         :: else ->
             engine_sleeps = true;
             if
-            :: sq_tail == sq_head || MISTAKE == poller_does_not_look_again ||
-                (MISTAKE == who_cannot_take_sleeps && taking) ->
+            :: sq_tail == sq_head || MISTAKE == poller_does_not_check_again ||
+                (MISTAKE == poller_sleeps_while_a_worker_takes && taking) ->
 end_asleep:     atomic { doorbell -> doorbell = false }
             :: else
             fi;

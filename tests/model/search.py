@@ -1,4 +1,4 @@
-"""Runs spin over a model of tests/model: its verifier is made, run, and its report read."""
+"""Build and run spin's verifier of a model, and read its report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEMORY_MAX_MIB = 1400
 
 
 class Search(NamedTuple):
-    """What spin's verifier has found."""
+    """The result of spin's verifier."""
 
     errors: int
     states: float
@@ -23,12 +23,12 @@ class Search(NamedTuple):
 
 
 def search(
-    directory: Path, model: Path, defines: dict[str, int | str], made_with: list[str], run_with: list[str]
+    directory: Path, model: Path, defines: dict[str, int | str], compiler_flags: list[str], verifier_flags: list[str]
 ) -> Search:
-    """Make the verifier of `model` in `directory`, and run it to its end."""
+    """Build the verifier of `model` in `directory`, and run it."""
     run(directory, "spin", "-a", *(f"-D{name}={value}" for name, value in defines.items()), str(model))
-    run(directory, "cc", "-O2", "-w", *made_with, f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
-    report = run(directory, "./pan", *run_with, f"-m{DEPTH_MAX}")
+    run(directory, "cc", "-O2", "-w", *compiler_flags, f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
+    report = run(directory, "./pan", *verifier_flags, f"-m{DEPTH_MAX}")
     errors, states = re.search(r"errors: (\d+)", report), re.search(r"([\d.e+]+) states, stored", report)
     assert errors is not None, report
     assert states is not None, report
@@ -37,7 +37,7 @@ def search(
 
 
 def run(directory: Path, *command: str) -> str:
-    """Run `command` in `directory`; what it printed."""
+    """Run `command` in `directory`, and return its output."""
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -1,4 +1,4 @@
-"""The model of the pool's protocol (pool.pml), searched by spin: it is clean, and each mistake in it is found."""
+"""spin finds no error in the model of the worker pool (pool.pml), and finds each deliberate mistake."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCENARIOS: dict[str, dict[str, int]] = {
     "burst": {"MAX": 3, "SUBMITTERS": 2, "REQUESTS": 2},
     "requests that need each other": {"MAX": 3, "SUBMITTERS": 1, "REQUESTS": 3, "BARRIER": 1},
     "idle exit": {"MAX": 2, "SUBMITTERS": 2, "REQUESTS": 2, "IDLE_EXIT": 1},
-    "idle exit above the least": {"MAX": 2, "MIN": 1, "IDLE_EXIT": 1},
+    "idle exit above min_threads": {"MAX": 2, "MIN": 1, "IDLE_EXIT": 1},
     "cancel": {"MAX": 2, "CANCELS": 1, "IDLE_EXIT": 1},
     "resize": {"MAX": 2, "MIN": 1, "RESIZES": 2, "IDLE_EXIT": 1},
     "creation fails twice": {"MAX": 3, "FAILURES": 2, "IDLE_EXIT": 1},
@@ -28,46 +28,46 @@ SCENARIOS: dict[str, dict[str, int]] = {
 MISTAKES = {
     "supply_counts_the_waking_twice": "burst",
     "doorbell_is_not_rung": "burst",
-    "newborn_creates_none": "burst",
-    "newborn_stays_pending_too_long": "burst",
+    "new_worker_creates_none": "burst",
+    "new_worker_stays_pending_too_long": "burst",
     "none_created_when_the_queue_is_empty": "burst",
-    "rollback_forgets_the_owed": "creation always fails",
+    "rollback_forgets_the_backlog": "creation always fails",
     "rollback_forgets_itself": "creation always fails",
     "failure_rings_no_doorbell": "creation fails twice",
-    "requests_wait_for_no_thread_forever": "creation always fails",
-    "submitter_wakes_nobody": "burst",
-    "woken_wakes_nobody": "burst",
-    "leaver_hands_no_wake_up_on": "resize",
-    "idle_leaves_though_chosen": "idle exit",
-    "idle_leaves_a_queue": "idle exit",
-    "idle_leaves_below_the_least": "idle exit above the least",
-    "idle_takes_no_post": "idle exit",
-    "shrink_wakes_nobody": "resize",
-    "stop_wakes_nobody": "stop",
-    "last_one_tells_nobody": "stop",
+    "requests_without_threads_never_fail": "creation always fails",
+    "submitter_wakes_none": "burst",
+    "woken_worker_wakes_none": "burst",
+    "exiting_worker_wakes_none": "resize",
+    "idle_worker_exits_though_chosen": "idle exit",
+    "idle_worker_exits_beside_a_queue": "idle exit",
+    "idle_worker_exits_below_min_threads": "idle exit above min_threads",
+    "idle_worker_consumes_no_post": "idle exit",
+    "shrink_wakes_none": "resize",
+    "stop_wakes_none": "stop",
+    "last_worker_signals_none": "stop",
 }
-"""Each MISTAKE of the model, and a scenario in which it must be found."""
+"""Each MISTAKE of the model, with a scenario in which spin must find it."""
 
 
 CYCLES = ["-DNP", "-DCOLLAPSE"]
-"""All states, and all cycles (-l, where no state counts as progress)."""
+"""Compiler flags for a search of all states and cycles (-l; no state counts as progress)."""
 
 
 def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """What spin finds in the pool's model."""
+    """Search the model of the pool."""
     return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, CYCLES, ["-l"])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
+def test_every_run_of_a_scenario_ends_correctly(tmp_path: Path, scenario: str) -> None:
     found = searched(tmp_path, SCENARIOS[scenario])
     assert found.complete, found.report
     assert found.errors == 0, found.report
-    assert found.states > 1000  # the scenario is one: nothing has cut it short
+    assert found.states > 1000  # the scenario was not cut short
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
+def test_each_mistake_is_found(tmp_path: Path, mistake: str) -> None:
     found = searched(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
     assert found.errors == 1, found.report
 

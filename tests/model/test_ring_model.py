@@ -1,4 +1,4 @@
-"""The model of sleeping and waking at a ring (ring.pml), searched by spin: it is clean, each mistake in it is found."""
+"""spin finds no error in the model of sleeping and waking at a ring (ring.pml), and finds each deliberate mistake."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from tests.model.search import Search, search
 MODEL = Path(__file__).with_name("ring.pml")
 MISTAKES = [
     "client_sleeps_on_cq_tail",
-    "client_does_not_look_again",
-    "poller_does_not_look_again",
+    "client_does_not_check_again",
+    "poller_does_not_check_again",
     "client_rings_no_doorbell",
     "engine_does_not_wake",
-    "engine_looks_before_it_stores",
-    "client_looks_before_it_stores",
-    "who_cannot_take_sleeps",
+    "engine_reads_before_it_stores",
+    "client_reads_before_it_stores",
+    "poller_sleeps_while_a_worker_takes",
 ]
 
 
 def searched(directory: Path, mistake: str = "none") -> Search:
-    """What spin finds in the ring's model: all states."""
+    """Search all states of the model of the ring."""
     return search(directory, MODEL, {"MISTAKE": mistake}, ["-DSAFETY"], [])
 
 
-def test_no_run_goes_wrong(tmp_path: Path) -> None:
+def test_every_run_ends_correctly(tmp_path: Path) -> None:
     found = searched(tmp_path)
     assert found.complete, found.report
     assert found.errors == 0, found.report
-    assert found.states > 100_000  # nothing has cut it short
+    assert found.states > 100_000  # the search was not cut short
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
+def test_each_mistake_is_found(tmp_path: Path, mistake: str) -> None:
     found = searched(tmp_path, mistake)
     assert found.errors == 1, found.report
 
