@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Looked up once: in Python 3.11 the lookup of an IntEnum's member costs as much as a call.
 _COMPLETE: Final = int(MessageType.COMPLETE)
-_SENTENCES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
+_MESSAGES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
 
 
 class Completion:
@@ -79,16 +79,16 @@ class Completion:
     def send(self, session: Session, completions: Completions) -> None:
         """Send COMPLETE to `session`."""
         records, frames, failures = completions
-        sentences = _explain_all(session, failures, _SENTENCES_BYTES_MAX - len(records)) if failures else {}
-        self._send_to(session, [_COMPLETE, records, sentences], frames)
+        messages = _explain_all(session, failures, _MESSAGES_BYTES_MAX - len(records)) if failures else {}
+        self._send_to(session, [_COMPLETE, records, messages], frames)
 
 
 def _explain_all(session: Session, failures: Sequence[Failure], bytes_max: int) -> dict[int, str]:
     """Index of a record -> its error message; only the errno's name if the messages do not fit the header."""
-    sentences = {failure[0]: _explain(session, failure) for failure in failures}
-    if sum(map(len, sentences.values())) * 4 > bytes_max:
+    messages = {failure[0]: _explain(session, failure) for failure in failures}
+    if sum(map(len, messages.values())) * 4 > bytes_max:
         return {failure[0]: errno_name(failure[5]) for failure in failures}
-    return sentences
+    return messages
 
 
 def _explain(session: Session, failure: Failure) -> str:

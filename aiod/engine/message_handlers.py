@@ -1,4 +1,4 @@
-"""What the engine does with each message: hands it to the stage that carries it out."""
+"""Hands each message to the stage that carries it out."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ class Rings:
             self._sessions.end(session, reason or default)
 
     def _accept(self) -> None:
-        assert self._listener is not None, "start() comes first"  # noqa: S101 - a mistake of ours
+        assert self._listener is not None, "start() comes first"  # noqa: S101 - an internal error
         try:
             connection, _ = self._listener.accept()
         except OSError as error:

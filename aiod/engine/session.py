@@ -56,7 +56,7 @@ class Session:
     hello_connection: Connection
     """Connection that its HELLO came by."""
     started_s: float
-    heard_s: float
+    last_message_s: float
     """Time of its last message."""
     names: dict[int, str] = field(default_factory=dict)
     """Open handle -> "export/path", for error messages."""

@@ -172,7 +172,7 @@ class Sessions:
             gids=gids,
             hello_connection=peer.connection,
             started_s=now_s,
-            heard_s=now_s,
+            last_message_s=now_s,
         )
         core.tag = session
         self._by_token[session.token] = session
@@ -234,7 +234,7 @@ class Sessions:
                 log.warning("%s: its token was used by %s", session, peer, extra=session.about)
                 return None
             session.peer = peer
-        session.heard_s = time.monotonic()
+        session.last_message_s = time.monotonic()
         return session
 
     def start(self) -> None:
@@ -247,9 +247,9 @@ class Sessions:
         now_s = time.monotonic()
         for session in self:
             if self._is_paused():
-                session.heard_s = now_s
-            elif not session.by_socket and now_s - session.heard_s > timeout_s:
-                self.end(session, f"not heard of for {timeout_s:g} s")
+                session.last_message_s = now_s
+            elif not session.by_socket and now_s - session.last_message_s > timeout_s:
+                self.end(session, f"no message for {timeout_s:g} s")
         self.start()
 
     # ---- end
@@ -302,7 +302,7 @@ class Sessions:
             self._timer.cancel()
 
     def handles(self) -> list[dict[str, Any]]:
-        """What `aiodctl handles` shows of each open file."""
+        """The open files, for `aiodctl handles`."""
         return [
             {
                 "client": session.short_id,
@@ -316,7 +316,7 @@ class Sessions:
         ]
 
     def clients(self) -> list[dict[str, Any]]:
-        """What `aiodctl clients` shows of each session."""
+        """The sessions, for `aiodctl clients`."""
         now_s = time.monotonic()
         return [
             {
@@ -330,7 +330,7 @@ class Sessions:
                 "inflight": session.core.inflight,
                 "ring": session.core.has_ring,
                 "age_s": now_s - session.started_s,
-                "idle_s": now_s - session.heard_s,
+                "idle_s": now_s - session.last_message_s,
                 "ops": session.core.stats(),
             }
             for session in self

@@ -322,7 +322,7 @@ class Router:
 
     def _shut_down_silent(self) -> None:
         """End the connections that have sent nothing for SILENT_S."""
-        assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours
+        assert self._loop is not None, "start() comes first"  # noqa: S101 - an internal error
         until_s = time.monotonic() - SILENT_S
         if not self._paused:  # else their messages may be unread
             silent = [fd for fd, accepted_s in self._connections.items() if accepted_s < until_s]
@@ -367,7 +367,7 @@ class Router:
         self._socket = router
 
     def _watch(self) -> None:
-        assert self._loop is not None, "start() comes first"  # noqa: S101 - a mistake of ours, not of a client
+        assert self._loop is not None, "start() comes first"  # noqa: S101 - an internal error
         self._loop.add_reader(self._socket.fileno(), self._drain)
         self._loop.add_reader(self._monitor.fileno(), self._drain_monitor)
         self._shut_down_silent()

@@ -1,4 +1,4 @@
-"""Listening unix sockets: bound in place of whatever was there, so the caller holds a lock."""
+"""Listening unix sockets. An existing file at the path is replaced, so the caller must hold a lock."""
 
 from __future__ import annotations
 

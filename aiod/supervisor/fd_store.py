@@ -65,7 +65,7 @@ class FdStore:
 
     def _drain(self) -> bool:
         """Handle a bounded number of messages; whether there may be more."""
-        assert self._end is not None, "serve() comes first"  # noqa: S101 - a mistake of ours
+        assert self._end is not None, "serve() comes first"  # noqa: S101 - an internal error
         for _ in range(_MESSAGES_PER_TURN):
             try:
                 received = fd_store_messages.receive(self._end)

@@ -55,8 +55,8 @@ class StatusLine:
     def _rate(self, answers: dict[tuple[str, int], Any]) -> float:
         """Requests per second since the last call."""
         now_s = time.monotonic()
-        counted = {who: sum(op["count"] for op in answer["ops"].values()) for who, answer in answers.items()}
-        new = sum(count - self._counted.get(who, 0) for who, count in counted.items())
+        counted = {key: sum(op["count"] for op in answer["ops"].values()) for key, answer in answers.items()}
+        new = sum(count - self._counted.get(key, 0) for key, count in counted.items())
         elapsed_s = now_s - self._counted_s
         self._counted, self._counted_s = counted, now_s
         return new / elapsed_s if elapsed_s > 0 else 0.0

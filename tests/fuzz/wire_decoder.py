@@ -108,7 +108,7 @@ class Engine:
             gids=frozenset(),
             hello_connection=self.peer.connection,
             started_s=0,
-            heard_s=0,
+            last_message_s=0,
         )
         fd = os.memfd_create("fuzz")
         status = os.fstat(fd)

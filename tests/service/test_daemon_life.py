@@ -265,7 +265,7 @@ def test_the_session_of_a_silent_client_is_ended(
         raw.hello()
         raw.handle("silent")
         wait_until(lambda: daemon.engine["files"] == 1, "the silent one's file is closed")
-        assert "not heard of for 0.4 s" in daemon.log
+        assert "no message for 0.4 s" in daemon.log
         # The library has sent heartbeats by itself all the time.
         assert file.pwrite(b"x", 0) == 1
 

@@ -33,7 +33,7 @@ def session() -> Session:
         gids=frozenset(),
         hello_connection=peer.connection,
         started_s=0,
-        heard_s=0,
+        last_message_s=0,
     )
 
 
