@@ -1,4 +1,4 @@
-"""Fixtures: a real daemon in processes of its own, on directories of its own."""
+"""Fixtures: a real daemon, with its own processes and directories."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ STOP_TIMEOUT_S = 30.0
 
 @pytest.fixture(name="wait_until")
 def wait_until_fixture() -> Callable[..., None]:
-    """Poll until a condition is true; fails the test, saying what did not come, after `timeout_s`."""
+    """Poll until a condition is true; fails the test after `timeout_s`."""
     return wait_until
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
-    """Poll until `condition()` is true; fails the test with `what` when it does not come true in time."""
+    """Poll until `condition()` is true; fails the test with the message `what` after the timeout."""
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -56,7 +56,7 @@ class Daemon:
         self.write_config(sections)
 
     def write_config(self, sections: dict[str, Any]) -> None:
-        """The least config, with `sections` over it."""
+        """The minimal configuration, with `sections` merged into it."""
         merged: dict[str, Any] = {
             "": {"runtime_dir": str(self.runtime_dir), "log_level": "debug"},
             "exports.scratch": {"path": str(self.path)},
@@ -71,7 +71,7 @@ class Daemon:
         self.config_path.write_text("\n".join(lines) + "\n")
 
     def start(self, *, wait: bool = True, prefix: Sequence[str] = (), **popen: Any) -> None:
-        """Start it by the command `prefix`; with `wait`, until it answers."""
+        """Start it with the command `prefix` in front; `wait` for its first answer."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "aiod", "--config", str(self.config_path)],
@@ -91,7 +91,7 @@ class Daemon:
         return done
 
     def json(self, *arguments: str) -> Any:
-        """What `aiodctl --json` says."""
+        """The output of `aiodctl --json`."""
         return json.loads(self.ctl("--json", *arguments).stdout)
 
     @property
@@ -102,13 +102,13 @@ class Daemon:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor."""
+        """Pid of the supervisor."""
         assert self.process is not None
         return self.process.pid
 
     @property
     def log(self) -> str:
-        """All it has said so far."""
+        """Its log so far."""
         return self.log_path.read_text(errors="replace")
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
@@ -118,7 +118,7 @@ class Daemon:
         return self.process.wait(STOP_TIMEOUT_S)
 
     def destroy(self) -> None:
-        """Have nothing of it left, whatever state it is in."""
+        """Kill all its processes, and remove its directories."""
         if self.process is not None and self.process.poll() is None:
             try:
                 self.stop()
@@ -140,7 +140,7 @@ def _toml(value: Any) -> str:
 
 @pytest.fixture
 def new_daemon(disk_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Makes daemons (not started) that end with the test."""
+    """Makes daemons, not yet started, that end with the test."""
     daemons: list[Daemon] = []
 
     def make(**sections: Any) -> Daemon:
@@ -156,7 +156,7 @@ def new_daemon(disk_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 @pytest.fixture
 def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
-    """A running daemon of the test's own."""
+    """A running daemon for this test only."""
     made = new_daemon()
     made.start()
     return made
@@ -172,7 +172,7 @@ def disk_path() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def shared_daemon() -> Iterator[Daemon]:
-    """A running daemon for all tests that leave it as they found it."""
+    """A running daemon shared by all tests that do not change its state."""
     base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
     made = Daemon(base)
     made.start()
@@ -183,25 +183,25 @@ def shared_daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test meets a daemon of the machine's user; and what is lost is lost, where a test does not say otherwise."""
+    """Hide a daemon of the machine's user from the tests, and disable reconnection unless a test enables it."""
     for name in ("AIOD_ENDPOINT", "AIOD_CONFIG", "XDG_RUNTIME_DIR", "AIOD_KEY", "AIOD_SERVER_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIOD_RECONNECT_TIMEOUT", "0")
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of that pid exists and is no zombie."""
+    """Whether a process with that pid exists and is not a zombie."""
     return _state(Path(f"/proc/{pid}")) not in {"Z", None}
 
 
 def freeze(pid: int) -> None:
-    """SIGSTOP, and wait until none of its threads runs any more: the signal alone leaves them a moment."""
+    """Send SIGSTOP, and wait until all its threads have stopped, which takes a moment."""
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()} == {"T"}, f"{pid} stops")
 
 
 def _state(process: Path) -> str | None:
-    """A letter, as ps has it; None: it has gone."""
+    """The state letter of ps; None: the process has gone."""
     try:
         return (process / "stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Being another user of this host: a program in a process of its own, which is root only until it runs."""
+"""Runs a program as another user of this host: its process drops root before the program begins."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ os.setresuid({uid}, {uid}, {uid})
 
 
 def run_as(program: str, *arguments: str, uid: int, gid: int = NOBODY, groups: tuple[int, ...] = ()) -> str:
-    """What the Python source `program` prints, run as that user; `arguments` are sys.argv[1:]. Skips without root."""
+    """Run the Python source `program` as that user; its output. `arguments` are sys.argv[1:]. Skips without root."""
     if os.getuid() != 0:
         pytest.skip("only root can be somebody else")
     become = _BECOME.format(uid=uid, gid=gid, groups=list(groups))

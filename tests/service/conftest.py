@@ -1,4 +1,4 @@
-"""A client that speaks the wire by hand, for what the library would never send; and file systems of the tests' own."""
+"""A client that builds messages by hand, for messages that the library never sends; and mounted file systems."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 ANSWER_TIMEOUT_MS = 20_000
 
 FIGETBSZ = 2
-"""The ioctl that every file system answers: its block size, an int."""
+"""An ioctl that every file system supports: it returns the block size, an int."""
 
 
 class Raw:
-    """One DEALER, and one session if `hello` was said."""
+    """One DEALER socket, and one session after `hello`."""
 
     def __init__(self, endpoint: str, receive_hwm: int = 1000) -> None:
-        """`receive_hwm`: messages that are read ahead of answer()."""
+        """`receive_hwm`: most messages that are received ahead of answer()."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.dealer = self._context.socket(zmq.DEALER)
         self.dealer.setsockopt(zmq.RCVHWM, receive_hwm)
@@ -40,7 +40,7 @@ class Raw:
         self.replies: list[list[Any]] = []
 
     def close(self) -> None:
-        """Gone without a goodbye."""
+        """Close the socket without GOODBYE."""
         self._context.destroy(0)
 
     def send(self, *elements: Any, payloads: Sequence[bytes] = ()) -> None:
@@ -48,7 +48,7 @@ class Raw:
         self.dealer.send_multipart([wire.pack(*elements), *payloads])
 
     def answer(self) -> list[Any]:
-        """The next message's header; its payload frames are kept in `frames`."""
+        """The header of the next message; `frames` gets its payload frames."""
         assert self.dealer.poll(ANSWER_TIMEOUT_MS), "no answer"
         header, *self.frames = self.dealer.recv_multipart()
         return wire.unpack(header)
@@ -59,7 +59,7 @@ class Raw:
         return self.answer()
 
     def hello(self) -> dict[str, Any]:
-        """Begin a session; what WELCOME says."""
+        """Begin a session; returns the map in WELCOME."""
         kind, welcome = self.ask(MessageType.HELLO, {"versions": [1], "features": [], "software": "raw"})
         assert kind == MessageType.WELCOME
         self.token = welcome["session"]
@@ -128,7 +128,7 @@ def locate(connect: Callable[[str], Raw]) -> Callable[[str], str]:
 
 @pytest.fixture
 def engine_endpoint(shared_daemon: Any, locate: Callable[[str], str]) -> str:
-    """Of the shared daemon's engine."""
+    """Endpoint of the shared daemon's engine."""
     return locate(shared_daemon.endpoint)
 
 
@@ -171,7 +171,7 @@ def file_system(request: pytest.FixtureRequest, mounts_daemon: Daemon) -> Iterat
 
 
 class Place:
-    """A file system as a client sees it, and as the kernel does (`path`)."""
+    """A file system, with a client and with its mount point `path`."""
 
     def __init__(self, client: aiod_client.Client, file_system: file_systems.FileSystem) -> None:
         self.client = client
@@ -179,12 +179,12 @@ class Place:
         self.path = file_system.path
 
     def open(self, name: str, mode: str = "w+", **options: Any) -> Any:
-        """Open a file there, as the client does."""
+        """Open a file there by the client."""
         return self.client.open(f"{self.name}/{name}", mode, **options)
 
     @property
     def has_direct(self) -> bool:
-        """Whether the kernel knows O_DIRECT there (tmpfs does since Linux 6.6)."""
+        """Whether the file system supports O_DIRECT (tmpfs does since Linux 6.6)."""
         try:
             os.close(os.open(self.path / "probe", os.O_RDWR | os.O_CREAT | os.O_DIRECT))
         except OSError:
@@ -194,7 +194,7 @@ class Place:
 
 @pytest.fixture
 def place(mounts_daemon: Daemon, file_system: file_systems.FileSystem) -> Iterator[Place]:
-    """A client of each file system, which is emptied afterwards."""
+    """A client for each file system; the file system is emptied afterwards."""
     with aiod_client.connect(mounts_daemon.endpoint, timeout=60) as client:
         yield Place(client, file_system)
     for entry in file_system.path.iterdir():

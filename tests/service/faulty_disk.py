@@ -1,4 +1,4 @@
-"""A disk that errs and stalls when the test says so: a real server, nbdkit, mounted as a file by nbdfuse.
+"""A disk that fails and stalls on demand: a real server, nbdkit, mounted as a file by nbdfuse.
 
 Faults are switched on by making a file, and off by removing it. A stall is a gate, not a time: what has reached the
 disk waits there until the test opens it. Every command that arrives is in nbdkit's log, so that a test can count them.
@@ -61,26 +61,26 @@ class FaultyDisk:
 
     @contextlib.contextmanager
     def failing(self, command: str) -> Iterator[None]:
-        """All commands of that name end with EIO meanwhile: flush, or one of FAULTS."""
+        """Fail all commands of that name with EIO meanwhile: flush, or one of FAULTS."""
         assert command in (*FAULTS, "flush")
         with self._marked(command):
             yield
 
     @contextlib.contextmanager
     def holding(self, command: str) -> Iterator[None]:
-        """All commands of that name that arrive (pread, pwrite, flush) stall until the end."""
+        """Stall all commands of that name (pread, pwrite, flush) meanwhile."""
         assert command in ("pread", "pwrite", "flush")
         with self._marked(f"hold-{command}"):
             yield
 
     @contextlib.contextmanager
     def bad_from(self, offset: int) -> Iterator[None]:
-        """Writes that touch what is from `offset` on end with EIO, and write nothing."""
+        """Fail writes beyond `offset` with EIO; they write nothing."""
         with self._marked("bad-from", str(offset)):
             yield
 
     def arrived(self, command: str) -> int:
-        """How many commands of that name (Read, Write, Flush, Zero, Trim) have arrived so far."""
+        """Number of commands of that name (Read, Write, Flush, Zero, Trim) so far."""
         return len(re.findall(rf"{command} id=\d+ .*\.\.\.$", self._log.read_text(), re.MULTILINE))
 
     @contextlib.contextmanager
@@ -154,7 +154,7 @@ class FaultyDisk:
 
 
 def end(process: subprocess.Popen[Any]) -> None:
-    """Wait for its end; it is killed when somebody still has the disk open."""
+    """Wait for its end; kill it if a process still has the disk open."""
     try:
         process.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
@@ -173,7 +173,7 @@ def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
 
 @contextlib.contextmanager
 def faulty_disk(base: Path) -> Iterator[FaultyDisk]:
-    """A faulty disk with its files in `base`; skips the test, saying why, where this machine cannot have one."""
+    """A faulty disk with its files in `base`; skips the test with a reason where this machine cannot provide one."""
     for command in ("nbdkit", "nbdfuse"):
         run(command, "--version")
     with FaultyDisk(base).served() as disk:

@@ -1,4 +1,4 @@
-"""Real file systems and block devices of the tests' own: loop images and a tmpfs, mounted below a directory.
+"""Real file systems and block devices for tests: loop images and a tmpfs, mounted below a directory.
 
 All of it needs root; where something is missing the test is skipped, and the reason names it.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 IMAGE_BYTES = 300 * MIB
-"""Of an image, sparse: the least that mkfs.xfs accepts."""
+"""Size of a sparse image: the minimum of mkfs.xfs."""
 
 NAMES = ("ext4", "tmpfs", "xfs", "btrfs")
 
@@ -42,7 +42,7 @@ class FileSystem:
 
 
 def run(*command: str) -> str:
-    """Run a command of the machine's; its output. Skips the test, saying why, when it is missing or fails."""
+    """Run a command; its output. Skips the test with a reason when the command is missing or fails."""
     if os.getuid() != 0:
         pytest.skip(f"{command[0]} needs root")
     if shutil.which(command[0]) is None:
@@ -77,7 +77,7 @@ def mounted(name: str, base: Path, size_bytes: int = IMAGE_BYTES) -> Iterator[Fi
 
 @contextlib.contextmanager
 def overlay_over(path: Path) -> Iterator[Path]:
-    """An overlayfs whose layers are directories below `path`, as a container has one: its root."""
+    """Mount an overlayfs, as containers use it, with layers below `path`; returns its root."""
     lower, upper, work, merged = (path / name for name in ("lower", "upper", "work", "merged"))
     for directory in (lower, upper, work, merged):
         directory.mkdir()
@@ -116,7 +116,7 @@ def _alone() -> Iterator[None]:
 
 
 def _mount_image(name: str, image: Path, point: Path, stack: contextlib.ExitStack) -> None:
-    """Somebody else may be using the loop device: it is kept until `stack` ends, so that the next is another."""
+    """Another process may be using the loop device: reserve it until `stack` ends, so that the next one differs."""
     for _ in range(_MOUNT_ATTEMPTS - 1):
         with contextlib.suppress(pytest.skip.Exception):
             run("mount", "-t", name, str(stack.enter_context(loop_device(image))), str(point))
@@ -125,7 +125,7 @@ def _mount_image(name: str, image: Path, point: Path, stack: contextlib.ExitStac
 
 
 def unmount(point: Path) -> None:
-    """Unmount; what is still in use there goes with its last user."""
+    """Unmount lazily."""
     if subprocess.run(["umount", str(point)], capture_output=True, check=False).returncode:
         subprocess.run(["umount", "--lazy", str(point)], capture_output=True, check=False)
 

@@ -1,4 +1,4 @@
-"""A disk that logs what reaches it, to be rebuilt as a power cut at any moment would have left it.
+"""A disk that logs all writes and flushes, so that its state after a power cut at any moment can be rebuilt.
 
 A real server, qemu-nbd with its blklogwrites driver, mounted as a file by nbdfuse. The log has the format of the
 kernel's dm-log-writes (Documentation/admin-guide/device-mapper/log-writes.rst): a superblock, then an entry for each
@@ -31,7 +31,7 @@ _ENTRY: Final = struct.Struct("<QQQQ")  # first sector, sectors, flags, bytes of
 
 
 class Entry(NamedTuple):
-    """What has reached the disk, in the order in which it was done."""
+    """Log of the writes and flushes, in the order of completion."""
 
     offset: int
     length: int
@@ -50,7 +50,7 @@ class LoggedDisk:
         self._log = base / "log"
 
     def flushed(self) -> int:
-        """How many entries there were when the last flush was done, it among them."""
+        """Number of entries up to and with the last flush."""
         with self._log.open("rb") as log:
             head = log.read(_SUPERBLOCK.size)
         magic, version, entries, _ = _SUPERBLOCK.unpack(head) if head else (0, 0, 0, 0)
@@ -58,7 +58,7 @@ class LoggedDisk:
         return int(entries)
 
     def entries(self) -> Iterator[Entry]:
-        """All that is in the log."""
+        """All entries of the log."""
         with self._log.open("rb") as log:
             log.seek(SECTOR_BYTES)
             while len(head := log.read(SECTOR_BYTES)) == SECTOR_BYTES:
@@ -98,7 +98,7 @@ class LoggedDisk:
 
 
 class PowerCut:
-    """What a disk with a volatile cache holds after power cuts later and later: only what a flush came after."""
+    """State of a disk with a volatile cache after a power cut: only writes that a flush followed."""
 
     def __init__(self, disk: LoggedDisk) -> None:
         self._entries = list(disk.entries())
@@ -106,7 +106,7 @@ class PowerCut:
         self.image = bytearray(SIZE_BYTES)
 
     def after(self, entries: int) -> bytearray:
-        """The image when the power goes with so many entries done; no fewer than at the call before."""
+        """The image after a power cut that follows so many entries; not fewer than in the previous call."""
         last = entries
         while last > self._done and not self._entries[last - 1].flags & FLUSH:
             last -= 1
@@ -118,7 +118,7 @@ class PowerCut:
 
 @contextlib.contextmanager
 def logged_disk(base: Path) -> Iterator[LoggedDisk]:
-    """A logged disk with its files in `base`; skips the test, saying why, where this machine cannot have one."""
+    """A logged disk with its files in `base`; skips the test with a reason where this machine cannot provide one."""
     for command in ("qemu-nbd", "nbdfuse"):
         run(command, "--version")
     with LoggedDisk(base).served() as disk:

@@ -1,4 +1,4 @@
-"""What docs/operations.md means, by the kernel's plain calls: the model that the daemon is compared with."""
+"""docs/operations.md implemented by plain system calls: the model that the daemon is compared with."""
 
 from __future__ import annotations
 
@@ -48,71 +48,71 @@ class PlainFile:
         os.close(self._fd)
 
     def _need(self, *, read: bool = False, write: bool = False, append: bool = False) -> None:
-        """EBADF unless opened for it; `append`: the operation is one for append handles too."""
+        """Raise EBADF unless the mode allows it; `append`: append handles may do it as well."""
         reads = self._mode == "r" or "+" in self._mode
         writes = self._mode != "r" and (append or "a" not in self._mode)
         if (read and not reads) or (write and not writes):
             raise _fail(errno.EBADF)
 
     def pread(self, length: int, offset: int) -> bytes:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(read=True)
         return os.pread(self._fd, length, offset)
 
     def preadv(self, buffers: Sequence[bytearray], offset: int) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(read=True)
         return os.preadv(self._fd, buffers, offset)
 
     def pwrite(self, data: bytes, offset: int, *, fua: bool = False) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(write=True)
         return os.pwritev(self._fd, [data], offset, os.RWF_DSYNC if fua else 0)
 
     def pwritev(self, buffers: Sequence[bytes], offset: int, *, fua: bool = False) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         return self.pwrite(b"".join(buffers), offset, fua=fua)
 
     def append(self, data: bytes) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(write=True, append=True)
         offset = self.size()
         os.pwrite(self._fd, data, offset)
         return offset
 
     def flush(self) -> None:
-        """As the client's."""
+        """See aiod_client.File."""
         os.fdatasync(self._fd)
 
     def size(self) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         return os.fstat(self._fd).st_size
 
     def truncate(self, size: int) -> None:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(write=True)
         os.ftruncate(self._fd, size)
 
     def discard(self, offset: int, length: int) -> None:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(write=True)
         if length:
             _fallocate(self._fd, _PUNCH_HOLE | _KEEP_SIZE, offset, length)
 
     def write_zeroes(self, offset: int, length: int, *, unmap: bool = False, fua: bool = False) -> None:
-        """As the client's."""
+        """See aiod_client.File."""
         del unmap  # what is allocated is not compared
         self.pwrite(bytes(length), offset, fua=fua)
 
     def allocate(self, offset: int, length: int, *, keep_size: bool = False) -> None:
-        """As the client's."""
+        """See aiod_client.File."""
         if not length:
             raise _fail(errno.EINVAL)
         self._need(write=True)
         _fallocate(self._fd, _KEEP_SIZE if keep_size else 0, offset, length)
 
     def copy_range(self, source: PlainFile, source_offset: int, offset: int, length: int) -> int:
-        """As the client's."""
+        """See aiod_client.File."""
         self._need(write=True)
         source._need(read=True)
         same = os.path.sameopenfile(self._fd, source._fd)

@@ -1,4 +1,4 @@
-"""Submission records made by hand, and how a failure is looked at."""
+"""Submission records built by hand, and helpers that examine failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""python seccomp.py NUMBER ERRNO COMMAND...: run the command where the kernel answers one system call with ERRNO."""
+"""python seccomp.py NUMBER ERRNO COMMAND...: run the command with one system call failing with ERRNO."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Program(ctypes.Structure):
 
 
 def forbid(number: int, error: int) -> None:
-    """Have this process, and what it starts, get `error` from system call `number`."""
+    """Make system call `number` fail with `error` in this process and its children."""
     steps = (
         (LOAD_WORD, 0, 0, 0),  # struct seccomp_data's nr
         (JUMP_IF_EQUAL, 0, 1, number),

@@ -1,4 +1,4 @@
-"""Workers have the affinity of the daemon's main loop, whoever asked; and a later change of it is respected."""
+"""Workers have the affinity of the daemon's main loop, not of its clients, also after a later change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def masks(daemon: Any, role: str) -> list[list[int]]:
 
 
 def work(daemon: Any, count: int = 8) -> None:
-    """Have a few workers made, from a process pinned to one CPU."""
+    """Make the engine create some workers, from a process pinned to one CPU."""
     program = (
         "import sys, os, aiod_client\n"
         "os.sched_setaffinity(0, {int(sys.argv[2])})\n"
@@ -49,7 +49,7 @@ def test_a_pinned_client_does_not_confine_the_workers(daemon: Any) -> None:
 def test_taskset_on_the_daemon_moves_its_engines(
     new_daemon: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
-    """The supervisor's new mask goes to the engine's main thread, and newborns have it; the living stay."""
+    """The engine's main thread gets the supervisor's new mask, new workers inherit it, living ones keep theirs."""
     daemon = new_daemon()
     daemon.start()
     work(daemon)

@@ -1,4 +1,4 @@
-"""What aiodctl shows: the keys that programs rely on (design, section 7), tables for people, exit statuses."""
+"""aiodctl's output: the JSON keys that programs rely on, tables, exit statuses."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_privileged_commands_with_invalid_arguments_are_refused(shared_daemon: A
 
 
 def asked_by_a_stranger(new_daemon: Callable[..., Any], order: str) -> subprocess.CompletedProcess[str]:
-    """Carry `order` out, a line of Python with `client`, as another user; it must fail with PermissionError."""
+    """Run `order`, a line of Python that uses `client`, as another user; it must fail with PermissionError."""
     if os.getuid() != 0:
         pytest.skip("needs root, to be a stranger")
     daemon = new_daemon()

@@ -1,4 +1,4 @@
-"""Files of Python's own kind that append: what fails part-way is written once, what is in doubt never again."""
+"""Python file objects that append: short writes continue without duplicates, unknown outcomes are not repeated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORD = b"one record\n"
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
@@ -39,7 +39,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
-    """Of an engine that makes no file larger than LIMIT; the ring is one that it has made before."""
+    """A client of an engine that makes no file larger than LIMIT; its ring was made before the limit."""
     with aiod_client.connect(daemon.endpoint, transport=transport, timeout=60) as client:
         client.open("scratch/file", "w").close()
         limit(daemon, LIMIT)
@@ -47,7 +47,7 @@ def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
 
 
 def limit(daemon: Any, file_bytes: int) -> None:
-    """Have the engine make no larger files from now on."""
+    """Set the engine's limit of file sizes."""
     resource.prlimit(daemon.engine["pid"], resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY))
 
 
@@ -55,7 +55,7 @@ def limit(daemon: Any, file_bytes: int) -> None:
 def test_after_a_short_write_the_buffer_keeps_the_unwritten_bytes(
     daemon: Any, client: Any, mode: str, size: int
 ) -> None:
-    """Whatever part of a write the buffer took, or wrote by itself: tell() knows, and nothing is twice there."""
+    """tell() is right however much of a write is buffered or written, and nothing is written twice."""
     with fileobj.open(client, "scratch/file", mode, size) as file:
         with pytest.raises(OSError, match="EFBIG"):
             write_all(file)
@@ -66,7 +66,7 @@ def test_after_a_short_write_the_buffer_keeps_the_unwritten_bytes(
 
 
 def write_all(file: Any) -> None:
-    """DATA, in pieces that are no multiple of any buffer."""
+    """Write DATA in pieces that are not multiples of a buffer's size."""
     for start in range(0, len(DATA), 40 * KIB):
         file.write(DATA[start : start + 40 * KIB])
     file.flush()
@@ -116,7 +116,7 @@ def test_a_dropped_buffer_writes_nothing_twice(daemon: Any, client: Any, mode: s
 
 
 def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Any, transport: Any) -> None:
-    """The engine dies with it; its successor must not be asked by the buffer's flush, close or __del__."""
+    """The engine dies during the append; flush, close and __del__ of the buffer must not send it to the next engine."""
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
         file = fileobj.open(client, "scratch/log", "a")
         file.write(RECORD)

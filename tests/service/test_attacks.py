@@ -1,4 +1,4 @@
-"""What a hostile user of this host tries, beside what the tests of messages, connections, rings and paths have."""
+"""Attacks by a hostile local user, in addition to those in the tests of messages, connections, rings and paths."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ WITHOUT_SEALS(fcntl64)
 
 
 def test_a_link_swapped_during_the_open_does_not_lead_out_of_the_export(daemon: Any) -> None:
-    """A directory of the export becomes a link to a place outside, and back, as fast as it can."""
+    """A directory of the export alternates with a link to a directory outside, as fast as possible."""
     outside = daemon.base / "outside"
     outside.mkdir()
     (outside / "file").write_text("secret")
@@ -181,7 +181,7 @@ def test_a_thousand_silent_connections_do_not_block_others(new_daemon: Callable[
 def test_opens_beyond_handles_max_are_refused_and_released_with_the_session(
     new_daemon: Callable[..., Any], how: Any, wait_until: Callable[..., None]
 ) -> None:
-    """No more than the limits allow; and none is left when the session is gone."""
+    """At most handles_max are open, and none after the end of the session."""
     daemon = new_daemon(sessions={"handles_max": 1000})
     daemon.start()
     (daemon.path / "file").touch()
@@ -215,7 +215,7 @@ class Ring:
         assert self.handle > 0
 
     def submit(self, tail: int, op: Op) -> None:
-        """Say that there are entries up to `tail`, the last one `op` of a page of the file."""
+        """Publish entries up to `tail`; the last one is `op` on a page of the file."""
         entry = struct.pack("<QHHIQQQQIIQ", tail, op, 0, self.handle, 0, PAGE, tail % 32 * PAGE, 0, 0, 0, 0)
         place = PAGE + (tail - 1) % RING_ENTRIES * 64
         self.memory[place : place + 64] = entry
@@ -231,12 +231,12 @@ class Ring:
         return bool(select.select([self._socket], [], [], 0)[0])
 
     def wait_ended(self) -> None:
-        """Wait until it has."""
+        """Wait until the engine has ended the session."""
         with contextlib.suppress(ConnectionError):
             assert self._socket.recv(1) == b""
 
     def close(self) -> None:
-        """Give everything back."""
+        """Close the socket and the mapping."""
         self._socket.close()
         os.close(self.memory_fd)
         os.close(self._doorbell_fd)
@@ -245,7 +245,7 @@ class Ring:
 
 @contextlib.contextmanager
 def served_meanwhile(daemon: Any) -> Any:
-    """Another client reads and compares all the time; the engine is the same one afterwards."""
+    """Meanwhile another client reads and compares; the engine must not be restarted."""
     before = daemon.engine
     data = os.urandom(64 * PAGE)
     (daemon.path / "others").write_bytes(data)
@@ -276,7 +276,7 @@ def served_meanwhile(daemon: Any) -> Any:
 def test_a_client_that_punches_holes_into_its_ring_harms_only_itself(
     daemon: Any, wait_until: Callable[..., None]
 ) -> None:
-    """Pages of its indices, queues and buffers are taken away at any moment, and come back as zeroes."""
+    """Pages of its indices, queues and buffers are replaced by zeroes at any moment."""
     (daemon.path / "prey").write_bytes(bytes(PAGE))
     libc = ctypes.CDLL(None, use_errno=True)
     dice = random.Random(19)  # noqa: S311 - no secret

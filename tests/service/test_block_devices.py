@@ -30,7 +30,7 @@ BLKSSZGET = 0x1268
 
 
 class Device(NamedTuple):
-    """A device in service, and the file below it."""
+    """A loop device that is served, and its backing file."""
 
     block_bytes: int
     image: Path
@@ -59,7 +59,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
 
 @pytest.fixture(params=["device", "direct"])
 def file(request: pytest.FixtureRequest, device: Device) -> Iterator[Any]:
-    """The device, open for both."""
+    """The device, open for reading and writing."""
     with aiod_client.connect(device.endpoint, timeout=60) as client, client.open(request.param, "r+") as opened:
         opened.pwrite(PATTERN, 0)
         yield opened

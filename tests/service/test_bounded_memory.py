@@ -1,4 +1,4 @@
-"""A hundred thousand requests at once: all are done, and what is held meanwhile is bounded, on both sides."""
+"""A hundred thousand requests at once complete, with bounded memory on both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits behind a worker that the disk holds: cancelled or late, it is not executed, and its memory is freed."""
+"""Requests behind a busy worker: after a cancel or a deadline they are not executed, and their memory is freed."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Busy:
         self._wait_until = wait_until
 
     def read_that_is_held(self) -> Any:
-        """A future of a read that has reached the disk."""
+        """Submit a read and wait until it has reached the disk; its future."""
         before = self.disk.arrived("Read")
         (future,) = self.slow.submit([("read", 4096, 0)])
         self._wait_until(lambda: self.disk.arrived("Read") > before, "the read at the disk")
         return future
 
     def wait_for_bytes(self, expected: int) -> None:
-        """Until the engine has so many bytes in flight."""
+        """Wait until the engine has so many bytes in flight."""
         self._wait_until(lambda: self.daemon.engine["bytes_inflight"] == expected, f"{expected} bytes in flight")
 
 

@@ -1,4 +1,4 @@
-"""Connections that mean harm: too many, mute, with a routing id of their own. libzmq aborts a process for less."""
+"""Hostile connections: too many, silent, or with a routing id of their own; libzmq would abort the process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_peer_that_chose_its_routing_id_is_shut_down(
 
 
 def test_a_peer_with_an_assigned_routing_id_is_answered(shared_daemon: Any, locate: Callable[[str], str]) -> None:
-    """The same by hand, so that the test above cannot pass for another reason."""
+    """The same connection with a valid id is accepted, so the test above fails only for the id."""
     for endpoint in (locate(shared_daemon.endpoint), shared_daemon.endpoint):
         with zmtp_connection(endpoint) as connection:
             send_frame(connection, HELLO)
@@ -49,7 +49,7 @@ def test_a_peer_with_an_assigned_routing_id_is_answered(shared_daemon: Any, loca
 
 
 def test_a_silent_connection_is_shut_down(shared_daemon: Any, locate: Callable[[str], str]) -> None:
-    """Also one that does not even shake hands."""
+    """With a handshake, and without one."""
     for endpoint in (locate(shared_daemon.endpoint), shared_daemon.endpoint):
         with socket.socket(socket.AF_UNIX) as silent, zmtp_connection(endpoint) as mute:
             silent.settimeout(20)
@@ -129,7 +129,7 @@ def test_a_name_cannot_forge_log_lines(connect: Callable[[str], Any], new_daemon
 def test_a_client_that_reads_no_replies_is_ended_before_the_others(
     new_daemon: Callable[..., Any], connect: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
-    """Within its credit, and yet more than the engine has room for: it alone pays."""
+    """Its replies stay within its credit, but exceed memory_max: only its session is ended."""
     mib = 2**20
     sessions = {"bytes_max": 512 * mib, "depth_max": 512, "request_bytes_max": mib}
     engine = {"memory_max": 160 * mib, "bytes_inflight_max": 1024 * mib, "buffer_cache_max": 0}
@@ -152,7 +152,7 @@ def test_a_client_that_reads_no_replies_is_ended_before_the_others(
 
 
 def flood(endpoint: str, count: int) -> None:
-    """So many MiB of one message without an end, or until the peer hangs up."""
+    """Send so many MiB of an endless message, or until the peer closes the connection."""
     frame = bytes(2**20)
     with zmtp_connection(endpoint) as connection, contextlib.suppress(OSError):
         for _ in range(count):
@@ -174,7 +174,7 @@ def test_an_engine_that_cannot_rebind_is_restarted(
 
 
 def test_the_front_endpoint_recovers_from_a_flood(new_daemon: Callable[..., Any]) -> None:
-    """Frames without an end are dropped once, not again and again for what malloc has kept."""
+    """Endless messages are dropped once, and not again because of memory that malloc keeps."""
     daemon = new_daemon()
     daemon.start()
     small = bytes(4)

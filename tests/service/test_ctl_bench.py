@@ -1,4 +1,4 @@
-"""aiodctl bench: a quick look at a running daemon."""
+"""aiodctl bench."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Start, drain, stop, restart; two daemons on one directory; what is left of a dead one."""
+"""Start, drain, stop, restart; two daemons on one directory; leftovers of a dead one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def engine_pid(daemon: Any) -> int:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
@@ -121,7 +121,7 @@ def test_an_engine_that_dies_is_replaced(daemon: Any, wait_until: Callable[..., 
 
 
 def test_opens_fail_with_the_reason_while_an_engine_is_missing(daemon: Any, wait_until: Callable[..., None]) -> None:
-    """Its lock is held by somebody (a worker still in the kernel, say): no replacement starts."""
+    """While its lock is held, for example by a worker in the kernel, no replacement starts."""
     pid = engine_pid(daemon)
     with (daemon.runtime_dir / "engine-main.lock").open("rb+") as lock:
         os.kill(pid, signal.SIGSTOP)
@@ -213,7 +213,7 @@ def test_a_runtime_directory_too_long_for_a_socket_is_refused() -> None:
 
 
 def test_the_embedded_default_serves_scratch(disk_path: Path, wait_until: Callable[..., None]) -> None:
-    """No config file: a private directory, one engine, one export in a directory that it makes."""
+    """Without a config file: a private directory, one engine, one export in a directory that the daemon creates."""
     environment = os.environ | {"XDG_RUNTIME_DIR": "/tmp/" + disk_path.name, "XDG_STATE_HOME": str(disk_path)}
     runtime_dir = Path(environment["XDG_RUNTIME_DIR"]) / "aiod"
     log = disk_path / "log"
@@ -273,7 +273,7 @@ def test_the_session_of_a_silent_client_is_ended(
 def test_the_session_of_a_client_that_does_not_read_its_replies_is_ended(
     daemon: Any, connect: Callable[[str], Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
-    """Its replies would pile up without a bound."""
+    """Otherwise its replies would pile up without a bound."""
     raw = connect(locate(daemon.endpoint))
     raw.dealer.setsockopt(zmq.RCVHWM, 1)
     raw.hello()

@@ -1,4 +1,4 @@
-"""O_DIRECT at every offset: many write to neighbours in one block, files grow; exports that are always direct."""
+"""O_DIRECT at any offset: concurrent writes to one block, growing files, exports that are always direct."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BYTES = 200_003
 
 
 def open_flags(pid: int, path: Path) -> list[int]:
-    """The flags of the process's descriptors of that file, without those that it closes meanwhile."""
+    """Open flags of the process's descriptors of that file."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ def test_direct_true_opens_every_file_with_o_direct(
 
 
 def test_concurrent_writes_to_one_block_keep_each_others_bytes(place: Any, mounts_daemon: Any) -> None:
-    """Each task has its own odd bytes; blocks are shared by many, and none loses what another wrote."""
+    """Each task owns unaligned bytes; several tasks share a block, and none overwrites another's bytes."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
     choice = random.Random(1)  # noqa: S311 - no secret
@@ -65,7 +65,7 @@ def test_concurrent_writes_to_one_block_keep_each_others_bytes(place: Any, mount
     expected = bytearray(BYTES)
 
     async def change(file: Any, source: Any, own: random.Random, start: int, end: int) -> None:
-        """Change the piece in one way of many, and look at it."""
+        """Change the piece by a random operation, and check it."""
         data = own.randbytes(end - start)
         way = own.randrange(6)
         if way == 0:
@@ -110,7 +110,7 @@ def test_concurrent_writes_to_one_block_keep_each_others_bytes(place: Any, mount
 
 
 def test_appends_and_misaligned_writes_do_not_overwrite_each_other(place: Any, mounts_daemon: Any) -> None:
-    """What is written whole at the end and cut to size again takes nothing of an append with it."""
+    """A misaligned write at the end writes a whole block and truncates it: that must not remove an append."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
 
@@ -128,7 +128,7 @@ def test_appends_and_misaligned_writes_do_not_overwrite_each_other(place: Any, m
                     found[await log.append(data)] = data
 
             async def rewrite() -> None:
-                """The last record once more, as it is: its blocks are changed whole."""
+                """Write the last record again unchanged, which rewrites its whole blocks."""
                 for _ in range(40 * ROUNDS):
                     if found:
                         offset = max(found)
@@ -145,7 +145,7 @@ def test_appends_and_misaligned_writes_do_not_overwrite_each_other(place: Any, m
 
 
 def test_a_direct_file_grows_byte_by_byte(place: Any) -> None:
-    """The last block is read, changed and written whole, and the size is what was written."""
+    """Each write rewrites the last block, and the file has the exact size."""
     if not place.has_direct:
         pytest.skip(f"{place.name} of this kernel has no O_DIRECT")
     expected = b""

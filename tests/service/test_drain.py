@@ -1,4 +1,4 @@
-"""aiodctl drain and SIGTERM under full load: what was accepted is completed, and its client is told."""
+"""aiodctl drain and SIGTERM under full load: accepted requests are completed and answered."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BLOCK = 65536
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
 @pytest.mark.parametrize("how", ["drain", "SIGTERM"])
 def test_a_drain_completes_all_accepted_requests(daemon: Any, transport: Any, how: str) -> None:
-    """Without a next daemon each request ends well, or says that it was not executed, and then it was not."""
+    """Without a next daemon, each request succeeds, or fails as not executed, and then it was not executed."""
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=0) as client:
         file = client.open("scratch/file", "w+")
         futures = []

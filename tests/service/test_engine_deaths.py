@@ -1,4 +1,4 @@
-"""Clients whose engine, or whole daemon, dies under load: they go on, over ring and ZeroMQ, blocking and awaiting."""
+"""Clients continue when their engine or the daemon dies under load: ring and ZeroMQ, blocking and asyncio."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ KILLS = 2
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
@@ -44,7 +44,7 @@ def kill_engine(daemon: Any) -> None:
 
 
 class Killer(threading.Thread):
-    """Kills the engine so many times, each as soon as there is another and some work is done."""
+    """Kills the engine so many times, each time after some progress with a new one."""
 
     def __init__(self, daemon: Any, times: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Killer(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Until it has killed often enough."""
+        """Wait for the last kill."""
         with self._client:
             for _ in range(self._times):
                 self._kill_one()
@@ -126,7 +126,7 @@ def test_acknowledged_writes_survive_engine_crashes_in_asyncio(daemon: Any, tran
 
 
 def test_appends_are_executed_at_most_once_over_engine_crashes(daemon: Any, transport: Any) -> None:
-    """Each is there once, at most once where nobody knows, and the caller is told which."""
+    """Each append is in the file once, or at most once if its outcome was reported as unknown."""
     killer = Killer(daemon, KILLS)
     acknowledged, unknown, number, said = [], set(), 0, []
     with connect(daemon, transport) as client, client.open("scratch/log", "a+") as file:

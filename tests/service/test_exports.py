@@ -32,7 +32,7 @@ except OSError as error:
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> str:
-    """Both ways."""
+    """The transport."""
     return str(request.param)
 
 

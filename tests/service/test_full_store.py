@@ -34,7 +34,7 @@ BLOCK = b"block" + bytes(4091)
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 

@@ -20,7 +20,7 @@ RECONNECT_S = 30.0
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 

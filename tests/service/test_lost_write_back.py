@@ -66,7 +66,7 @@ def served(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Served]:
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 

@@ -317,7 +317,7 @@ def test_read_only_file_and_multi_file_system_exports_refuse_changes(
 
 
 def test_operations_without_permission_are_refused(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
-    """Root may read everything, but not without the capabilities for it."""
+    """The daemon runs as root without the capabilities that bypass permissions."""
     daemon = new_daemon()
     (daemon.path / "secret").mkdir(mode=0)
     daemon.start(prefix=["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.getuid() == 0 else [])

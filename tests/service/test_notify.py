@@ -1,4 +1,4 @@
-"""What a service manager is told, at a socket of the test's own (tests/systemd has the real one)."""
+"""Notifications to a fake service manager (tests/systemd has a real one)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Manager:
-    """Gets what is told."""
+    """A service manager that collects notifications."""
 
     def __init__(self, path: Path) -> None:
         self.environment = {"NOTIFY_SOCKET": str(path)}
@@ -27,7 +27,7 @@ class Manager:
         self.heard: list[str] = []
 
     def hears(self, pattern: str) -> re.Match[str]:
-        """Wait for a message that `pattern` matches; those before are in `heard`."""
+        """Wait for a message that `pattern` matches; earlier ones are in `heard`."""
         while True:
             message = self.socket.recv(4096).decode()
             self.heard.append(message)

@@ -1,4 +1,4 @@
-"""What cannot be opened: the right errno and a sentence, and the session goes on."""
+"""Refused opens: the right errno and message, and the session continues."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CREATE = int(OpenFlag.CREATE)
 
 @pytest.fixture
 def tree(shared_daemon: Any) -> Path:
-    """Things in the export that are no files, or lead out of it."""
+    """Objects in the export that are not files, or that lead out of it."""
     path = Path(shared_daemon.path)
     (path / "directory").mkdir(exist_ok=True)
     (path / "file").write_text("inside")
@@ -112,7 +112,7 @@ def test_opens_of_character_devices_and_writing_to_read_only_exports_are_refused
 
 
 def test_open_without_permission_is_refused(new_daemon: Callable[..., Any]) -> None:
-    """Root may read everything, but not without the capabilities for it."""
+    """The daemon runs as root without the capabilities that bypass permissions."""
     daemon = new_daemon()
     secret = daemon.path / "secret"
     secret.write_text("mine")
@@ -124,7 +124,7 @@ def test_open_without_permission_is_refused(new_daemon: Callable[..., Any]) -> N
 
 
 def test_open_of_a_leased_file_fails_with_eagain(shared_daemon: Any, tree: Path) -> None:
-    """The holder is asked to give it up, and the client is told to come again."""
+    """The holder is asked to release the lease, and the client gets EAGAIN."""
     asked = threading.Event()
     before = signal.signal(signal.SIGIO, lambda *_: asked.set())
     holder = os.open(tree / "leased", os.O_RDWR | os.O_CREAT)

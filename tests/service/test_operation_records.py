@@ -1,4 +1,4 @@
-"""Records of each operation as no library would send them: wrong flags, fields that must be 0, ranges too long."""
+"""Invalid records of each operation: wrong flags, reserved fields, ranges that are too long."""
 
 from __future__ import annotations
 

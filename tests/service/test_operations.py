@@ -1,4 +1,4 @@
-"""Each row of the table of docs/operations.md, on each file system: what is returned, and what the kernel then says."""
+"""Each row of the table in docs/operations.md, on each file system: the result, and the file's state in the kernel."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def file(place: Any, direct: bool) -> Iterator[Any]:  # noqa: FBT001 - a fixture
 
 @pytest.fixture
 def content(place: Any) -> Callable[[], bytes]:
-    """What the kernel says is in the file."""
+    """Content of the file by plain system calls."""
     return (place.path / "file").read_bytes  # type: ignore[no-any-return]
 
 
 def allocated(place: Any) -> int:
-    """Bytes on disk of the file; what is delayed is allocated first."""
+    """Allocated bytes of the file, after delayed allocation."""
     fd = os.open(place.path / "file", os.O_RDWR)
     try:
         os.fsync(fd)
@@ -107,7 +107,7 @@ def test_stat_equals_the_kernels(place: Any, file: Any) -> None:
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
 @pytest.mark.parametrize("inline_read_max", [0, MIB], ids=["by a worker", "inline"])
 def test_reads_leave_the_access_time(new_daemon: Callable[..., Any], transport: Any, inline_read_max: int) -> None:
-    """Of a file of the daemon's user, also where the content has changed since it was read."""
+    """For a file of the daemon's user, also after its content has changed."""
     daemon = new_daemon(**{"engine.main": {"inline_read_max": inline_read_max}})
     daemon.start()
     path, other = daemon.path / "file", daemon.path / "other"
@@ -264,7 +264,7 @@ def test_a_copy_within_one_file_must_not_overlap(file: Any, content: Callable[[]
 def test_a_range_is_copied_from_another_file_system(
     place: Any, file: Any, content: Callable[[], bytes], mounts_daemon: Any
 ) -> None:
-    """The kernel cannot, or does it only between some: then by reading and writing."""
+    """Where the kernel cannot copy between these file systems, the daemon reads and writes."""
     with place.client.open("scratch/source", "w+") as source:
         source.pwrite(PATTERN, 0)
         assert file.copy_range(source, 3, 1, len(PATTERN)) == len(PATTERN) - 3
@@ -288,7 +288,7 @@ def test_prefetch_works_and_only_listed_ioctls_are_allowed(place: Any, file: Any
 
 
 def test_each_operation_checks_the_mode_of_its_handle(place: Any) -> None:
-    """What the column "handle" says: every operation with handles that read, write, do both, append."""
+    """The column "handle": every operation with handles for reading, writing, both, and appending."""
     (place.path / "file").write_bytes(PATTERN)
     with place.open("other") as other, place.open("other", "a") as blind:
         calls: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -322,7 +322,7 @@ def test_each_operation_checks_the_mode_of_its_handle(place: Any) -> None:
 
 
 def kernels_answer(path: Path, offset: int) -> int | None:
-    """The errno of one byte written there by a plain call; None when it could be."""
+    """The errno of a plain write of one byte there; None: it succeeded."""
     fd = os.open(path, os.O_RDWR)
     try:
         os.pwrite(fd, b"x", offset)
@@ -334,7 +334,7 @@ def kernels_answer(path: Path, offset: int) -> int | None:
 
 
 def test_operations_beyond_the_largest_file_size_fail(place: Any, file: Any) -> None:
-    """EFBIG where the file system says so; the largest differs."""
+    """EFBIG where plain system calls get it; the largest size differs by file system."""
     (place.path / "other").touch()
     for offset in (2**44, 2**62, 2**63 - 4097):
         expected = kernels_answer(place.path / "other", offset)
@@ -348,7 +348,7 @@ def test_operations_beyond_the_largest_file_size_fail(place: Any, file: Any) -> 
 
 
 def test_operations_that_file_attributes_forbid_fail(place: Any, file: Any) -> None:
-    """They hold for handles that are open already."""
+    """The attributes affect handles that were opened before."""
     file.pwrite(PATTERN, 0)
     try:
         run("chattr", "+i", str(place.path / "file"))

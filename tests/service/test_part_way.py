@@ -1,4 +1,4 @@
-"""Writes that fail part-way: no room, or a limit. `written` is exact: what it counts is there."""
+"""Writes that fail part-way, at a full file system or a limit: `written` is exact."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def small(request: pytest.FixtureRequest, new_daemon: Callable[..., Any], disk_p
 
 
 def until_full(step: Callable[[int], object]) -> tuple[int, int]:
-    """Call step(0), step(1), ... until there is no room: how many succeeded, and `written` of the one that did not."""
+    """Call step(0), step(1), ... until ENOSPC; returns the number of successes, and `written` of the failure."""
     for number in itertools.count():
         try:
             step(number)
@@ -58,7 +58,7 @@ def test_a_write_into_a_full_file_system_reports_the_bytes_written(small: Any, d
 
 
 def test_a_failed_split_write_reports_the_bytes_of_its_finished_parts(small: Any) -> None:
-    """The first parts fit, so that they are known to be done."""
+    """The first parts fit, and count as written."""
     path, client = small
     data = CHUNK * 6
     with client.open("small/file", "w+") as file:
@@ -99,7 +99,7 @@ def test_write_zeroes_and_copy_range_into_a_full_file_system_report_the_bytes_wr
 
 
 def test_a_write_beyond_rlimit_fsize_reports_the_bytes_written(new_daemon: Callable[..., Any]) -> None:
-    """RLIMIT_FSIZE: what is below it is written, and counted."""
+    """Bytes below RLIMIT_FSIZE are written, and counted."""
     daemon = new_daemon()
     limit = MIB + 100
     daemon.start(prefix=["prlimit", f"--fsize={limit}"])

@@ -1,4 +1,4 @@
-"""Every flush that is acknowledged survives a power cut: shown on a disk that logs what reaches it, and its flushes."""
+"""Every acknowledged flush survives a power cut, on a disk that logs its writes and flushes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUNDS = 24
 
 
 class Promise(NamedTuple):
-    """What has been acknowledged as durable, and how much had reached the disk by then."""
+    """Generations acknowledged as durable, and the length of the disk's log at that time."""
 
     entries: int
     generations: dict[int, int]
@@ -36,7 +36,7 @@ class Promise(NamedTuple):
 
 
 class Writer(threading.Thread):
-    """Writes its own blocks and makes them durable: by flush, or each by itself by FUA."""
+    """Writes its own blocks and makes them durable, by flush or by FUA."""
 
     def __init__(self, disk: LoggedDisk, file: aiod_client.File, number: int, *, flushes: bool = True) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Writer(threading.Thread):
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
@@ -98,7 +98,7 @@ def served(
 def write(
     served: tuple[LoggedDisk, Any], transport: Any, meanwhile: Any = None, *, flushes: bool = True
 ) -> list[Promise]:
-    """What all writers were promised."""
+    """The acknowledgements of all writers."""
     disk, daemon = served
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=60) as client:
         writers = [Writer(disk, client.open("disk", "r+"), number, flushes=flushes) for number in range(WRITERS)]
@@ -113,7 +113,7 @@ def write(
 
 
 def broken(disk: LoggedDisk, promises: list[Promise]) -> list[str]:
-    """What a power cut at the moment of any of the acknowledgements would have lost."""
+    """Blocks that a power cut at the time of an acknowledgement would have lost."""
     power_cut = PowerCut(disk)
     lost = []
     for promise in promises:
@@ -144,7 +144,7 @@ def test_every_acknowledged_flush_survives_a_power_cut_after_an_engine_crash(
 
 
 def test_unflushed_writes_are_missing_after_a_power_cut(served: tuple[LoggedDisk, Any], transport: Any) -> None:
-    """So this can fail."""
+    """So the tests above can fail."""
     assert broken(served[0], write(served, transport, flushes=False)) != []
 
 

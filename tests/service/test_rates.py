@@ -1,4 +1,4 @@
-"""How much an export, or a user, may do a second: iops_max, bytes_per_second_max, burst_s, live by reload."""
+"""Rate limits of exports and users: iops_max, bytes_per_second_max, burst_s, and their reload."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KIB = 1024
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
@@ -140,7 +140,7 @@ def test_requests_that_wait_for_a_rate_honour_deadlines_and_a_stop(
 
 
 def test_ioprio_is_accepted_and_files_work(new_daemon: Callable[..., Any], tmp_path: Any) -> None:
-    """It is accepted, and the files work; what a disk's scheduler makes of it is the kernel's business."""
+    """The key is accepted, and files work; the effect depends on the disk's scheduler."""
     daemon = limited(new_daemon, tmp_path, ioprio="idle")
     with aiod_client.connect(daemon.endpoint) as client:
         for name in ("slow/file", "scratch/file"):

@@ -1,4 +1,4 @@
-"""aiodctl reload and SIGHUP: what changes at once, what is refused, what waits for a restart."""
+"""aiodctl reload and SIGHUP: immediate changes, refused ones, and those that need a restart."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_reload_adds_changes_and_removes_exports(daemon: Any, tmp_path: Path) 
 
 
 def test_a_reload_that_one_engine_refuses_changes_nothing(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
-    """The link of the new export cannot be made: something else has its name there."""
+    """The link of the new export cannot be created: its name is taken."""
     images = tmp_path / "images"
     images.mkdir()
     second = {"exports.second": {"path": str(tmp_path / "second"), "engine": "other"}, "engine.other": {}}

@@ -1,4 +1,4 @@
-"""Requests that are refused: the right errno and a sentence, the others of the batch done, and the session goes on."""
+"""Refused requests: the right errno and message; the rest of the batch is done, and the session continues."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_session_token_is_valid_for_its_uid_only_and_unknown_tokens_are_refuse
 def test_requests_above_the_credit_get_eagain_and_are_not_executed(
     connect: Callable[[str], Any], engine_endpoint: str
 ) -> None:
-    """The requests above it get EAGAIN and are not executed; those within it are."""
+    """Requests within the credit are executed."""
     raw = connect(engine_endpoint)
     depth = raw.hello()["depth_max"]
     handle = raw.handle("credit")
@@ -110,7 +110,7 @@ def test_far_above_the_credit_ends_the_session(connect: Callable[[str], Any], en
 def test_a_request_whose_deadline_passes_in_the_queue_is_not_executed(
     new_daemon: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str]
 ) -> None:
-    """One worker, kept busy: what waits longer than its deadline is not executed."""
+    """There is one worker, and it is busy."""
     daemon = new_daemon(**{"engine.main": {"max_threads": 1}})
     daemon.start()
     raw = connect(locate(daemon.endpoint))

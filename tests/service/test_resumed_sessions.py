@@ -1,4 +1,4 @@
-"""What a new engine does for those whose engine has died, by the wire (docs/protocol.md, Resuming)."""
+"""Resumption of sessions by a new engine, at the level of messages (docs/protocol.md, Resuming)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Crash:
         self._endpoint = locate(daemon.endpoint)
 
     def fds(self) -> list[str]:
-        """What the supervisor has open."""
+        """Descriptors of the supervisor."""
         found = []
         for path in Path(f"/proc/{self.daemon.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -56,13 +56,13 @@ class Crash:
         return found
 
     def client(self) -> Any:
-        """A new session with the engine that there is."""
+        """A new session with the current engine."""
         made = self._connect(self._endpoint)
         made.hello()
         return made
 
     def happens(self, wait_until: Callable[..., None]) -> None:
-        """The engine is killed, and there is another."""
+        """Kill the engine, and wait for its replacement."""
         before = self._endpoint
         os.kill(self.daemon.engine["pid"], signal.SIGKILL)
 
@@ -76,7 +76,7 @@ class Crash:
         wait_until(is_back, "another engine")
 
     def say_hello(self, token: bytes = b"") -> Any:
-        """A client that has said HELLO to the engine that there is now, as the one that had `token` before."""
+        """A client that has sent HELLO with the earlier `token` to the current engine."""
         made = self._connect(self._endpoint)
         made.token = token
         made.send(
@@ -86,7 +86,7 @@ class Crash:
         return made
 
     def resume(self, earlier: Any) -> tuple[Any, dict[str, Any]]:
-        """The client again, and its WELCOME."""
+        """Resume the session of `client`; the new client and its WELCOME."""
         made = self.say_hello(earlier.token)
         kind, welcome = made.answer()
         assert kind == MessageType.WELCOME
@@ -123,7 +123,7 @@ def test_a_resumed_session_keeps_its_file_even_if_renamed_or_removed(
 
 
 def test_new_writes_wait_until_all_sessions_have_repeated_theirs(crash: Crash, wait_until: Callable[..., None]) -> None:
-    """Nobody's new write is done, and acknowledged, before the repeats of the others are."""
+    """A new write is executed only after the repeated writes of all sessions."""
     one, other = crash.client(), crash.client()
     handle, _, body = one.open("file", ALL)
     assert other.open("file", ALL)[0] == handle
@@ -182,7 +182,7 @@ def test_after_a_crash_of_the_daemon_files_are_reopened_by_name_and_one_flush_fa
     wait_until: Callable[..., None],
     changed: bool,  # noqa: FBT001
 ) -> None:
-    """By the name then, if it is the same file; and what was not flushed is said to be in doubt, once."""
+    """The file is reopened by name if it is the same; the first flush after unflushed writes fails, once."""
     client = crash.client()
     handle, _, body = client.open("file", ALL)
     gone, _, gone_body = client.open("gone", ALL)
@@ -212,7 +212,7 @@ def test_after_a_crash_of_the_daemon_files_are_reopened_by_name_and_one_flush_fa
 def test_after_a_crash_the_first_flush_of_each_handle_of_a_changed_file_fails(
     crash: Crash, wait_until: Callable[..., None]
 ) -> None:
-    """A flush covers the file: one of who has written nothing must not say that all is well."""
+    """A flush covers the file: also a client that has not written must get the error."""
     writer, reader = crash.client(), crash.client()
     handle, _, body = writer.open("file", ALL)
     other, _, other_body = reader.open("file", ALL)
@@ -249,7 +249,7 @@ def test_the_descriptor_store_keeps_nothing_of_closed_files(crash: Crash, wait_u
 
 @pytest.fixture
 def impatient(new_daemon: Callable[..., Any], connect: Callable[..., Any], locate: Callable[[str], str]) -> Crash:
-    """A daemon that waits for nobody for long."""
+    """A daemon with short timeouts."""
     daemon = new_daemon(sessions={"heartbeat_s": 0.2, "session_timeout_s": 3.0})
     daemon.start()
     return Crash(daemon, connect, locate)
@@ -258,7 +258,7 @@ def impatient(new_daemon: Callable[..., Any], connect: Callable[..., Any], locat
 def test_the_descriptor_store_drops_files_that_a_resumed_session_does_not_reopen(
     impatient: Crash, wait_until: Callable[..., None]
 ) -> None:
-    """An OPEN whose answer was lost leaves a file that its client knows nothing of."""
+    """An OPEN whose answer was lost leaves a file that its client does not know."""
 
     def held() -> int:
         return len([path for path in impatient.fds() if "/scratch/" in path])

@@ -1,4 +1,4 @@
-"""Who gets a ring, who does without, and who is refused with a sentence."""
+"""Attaching rings: success, fallback to ZeroMQ, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIB = 2**20
 
 
 def use(daemon: Any, transport: Any) -> bool:
-    """Write and read a file; whether that went by a ring."""
+    """Write and read a file; returns whether a ring was used."""
     with aiod_client.connect(daemon.endpoint, transport=transport) as client:
         with client.open("scratch/used", "w+") as file:
             assert file.pwrite(b"data", 0) == 4
@@ -149,7 +149,7 @@ def test_malformed_messages_after_attach_end_the_session(daemon: Any, wait_until
 
 
 def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
-    """A session begun by ZeroMQ, without its ring."""
+    """A session that began over ZeroMQ, without its ring."""
     end_s = float("inf")
     dealer, location = converse(daemon.endpoint, None, handshake.locate("scratch"), end_s, lambda: None)
     dealer.close()
@@ -237,11 +237,11 @@ def test_each_export_has_a_link_to_the_ring_socket(daemon: Any) -> None:
 
 
 LARGE = 512 * MIB
-"""The engine is at work on such memory for a while."""
+"""Large, so that the engine needs some time to make it."""
 
 
 def test_messages_sent_before_the_ring_is_made_are_answered_after_it(daemon: Any) -> None:
-    """OPEN in the wake of ATTACH is answered after it."""
+    """An OPEN sent right after ATTACH is answered after it."""
     (daemon.path / "file").write_bytes(b"data")
     with raw_socket(daemon) as connection:
         connection.send(attach_message(area_bytes=LARGE))
@@ -265,7 +265,7 @@ def test_a_client_may_leave_before_its_ring_is_made(daemon: Any, wait_until: Cal
 
 
 def test_rings_that_are_being_made_count_against_the_limits(new_daemon: Callable[..., Any]) -> None:
-    """Of two that come together, and do not fit together, one is refused."""
+    """Of two concurrent rings that exceed the limit together, one is refused."""
     daemon = new_daemon(**{"engine.main": {"ring_bytes_max": LARGE + MIB}})
     daemon.start()
     kinds = []

@@ -1,4 +1,4 @@
-"""Requests that a ring carries, where something comes in their way."""
+"""Requests over a ring, under disturbances."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_requests_accept_buffers_in_the_rings_memory(client: aiod_client.Client,
 
 
 def take_all(client: aiod_client.Client, nbytes: int) -> Iterator[memoryview]:
-    """Buffers until there is none of that size."""
+    """Allocate buffers until there is none of that size left."""
     try:
         while True:
             yield client.buffer(nbytes)
@@ -130,7 +130,7 @@ def test_a_forked_child_gets_an_error_and_does_no_harm(file: aiod_client.File) -
 
 
 def ends(child: Callable[[], object]) -> int:
-    """How a forked child ends that does so, and then collects all there is."""
+    """Exit status of a forked child that calls it, and then collects all garbage."""
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -145,7 +145,7 @@ def ends(child: Callable[[], object]) -> int:
 
 
 def test_a_forked_child_cannot_use_ring_buffers(client: aiod_client.Client, file: aiod_client.File) -> None:
-    """They are its parent's: shared memory, maybe about to be written to a file."""
+    """The buffers belong to its parent: shared memory, maybe about to be written to a file."""
     buffer = client.buffer(4096)
     buffer[:6] = b"parent"
 
@@ -289,7 +289,7 @@ def test_a_program_may_exit_while_daemon_threads_wait(shared_daemon: Any) -> Non
 
 
 async def read_into_buffers(endpoint: str, *, cancelled: bool) -> None:
-    """More of them, one after the other, than there is room for at once."""
+    """In sequence, more buffers than fit at once."""
     async with (
         aio.connect(endpoint, transport="ring") as client,
         await client.open("scratch/requests", "w+") as file,
@@ -341,7 +341,7 @@ def test_a_finalizer_of_a_buffer_may_read(shared_daemon: Any) -> None:
 
 @pytest.fixture(name="stopped")
 def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
-    """Stops the engine when it is called; its pid."""
+    """A function that stops the engine, and returns its pid."""
     pid = daemon.engine["pid"]
 
     def stop() -> int:
@@ -364,7 +364,7 @@ def test_a_request_with_an_expired_timeout_is_not_executed(daemon: Any, stopped:
 
 
 def test_an_error_that_refers_to_its_request_does_not_keep_the_ring(daemon: Any, stopped: Callable[[], int]) -> None:
-    """The error's traceback has the frame that waited, and that the request: the garbage collector has to see it."""
+    """The error's traceback refers to the waiting frame, and that to the request: a cycle for the garbage collector."""
 
     async def go() -> None:
         async with aio.connect(daemon.endpoint, transport="ring") as client:

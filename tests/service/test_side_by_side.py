@@ -1,4 +1,4 @@
-"""Any sequence of operations, by the daemon and by the kernel's plain calls side by side: the same bytes and errnos."""
+"""Random operations on the daemon and on plain system calls give the same bytes and errnos."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INDEX = st.integers(0, 31)
 
 
 class Opened(NamedTuple):
-    """A handle of the daemon's, and what is compared with it."""
+    """A handle of the daemon, and the plain file that it is compared with."""
 
     served: Any
     direct: bool
@@ -37,7 +37,7 @@ class Opened(NamedTuple):
 
 
 class SideBySide(RuleBasedStateMachine):
-    """Two files, each there twice: `NAME` is the daemon's, `NAME.plain` the kernel's."""
+    """Two files with two copies each: `NAME` for the daemon, `NAME.plain` for plain system calls."""
 
     def __init__(self, place: Any) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @initialize()
     def empty_files(self) -> None:
-        """Both files are there, with one handle that can do all."""
+        """Create both files, with one handle for everything."""
         for name in ("one", "two"):
             for path in (self.place.path / name, self.place.path / f"{name}.plain"):
                 path.write_bytes(b"")
@@ -60,21 +60,21 @@ class SideBySide(RuleBasedStateMachine):
 
     @invariant()
     def the_same_bytes(self) -> None:
-        """What the kernel says is in the files."""
+        """Compare the contents of the files."""
         for name in ("one", "two"):
             served, plain = self.place.path / name, self.place.path / f"{name}.plain"
             if plain.exists():
                 assert served.read_bytes() == plain.read_bytes(), name
 
     def both(self, index: int, call: Callable[[Any], Any]) -> None:
-        """Do it to both; compare what came of it."""
+        """Do it on both, and compare the results."""
         if self.opened:
             each = self.opened[index % len(self.opened)]
             assert outcome(lambda: call(each.served)) == outcome(lambda: call(each.plain))
 
     @rule(name=FILES, mode=st.sampled_from(MODES), direct=st.booleans())
     def open(self, name: str, mode: str, direct: bool) -> None:  # noqa: FBT001 - drawn
-        """One more handle."""
+        """Open another handle."""
         direct = direct and self.place.has_direct and "a" not in mode  # O_DIRECT cannot append
         kind, plain = outcome(lambda: PlainFile(self.place.path / f"{name}.plain", mode))
         if kind == "returned":
@@ -84,7 +84,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(index=INDEX)
     def close(self, index: int) -> None:
-        """One handle less."""
+        """Close a handle."""
         if self.opened:
             each = self.opened.pop(index % len(self.opened))
             each.served.close()
@@ -157,7 +157,7 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule(index=INDEX, offset=OFFSETS, length=LENGTHS)
     def extents(self, index: int, offset: int, length: int) -> None:
-        """They cover the range, alternate, and nothing but zeroes is in a hole."""
+        """The extents cover the range, alternate, and holes contain only zeroes."""
         if not self.opened:
             return
         served, _, plain = self.opened[index % len(self.opened)]
@@ -175,7 +175,7 @@ class SideBySide(RuleBasedStateMachine):
 
 
 def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
-    """What it returned, or its errno."""
+    """The result, or the errno."""
     try:
         return "returned", call()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Programs with timers: nobody notices a handler that does nothing; one that raises ends what it interrupts only."""
+"""Programs with timers: a handler without effect disturbs nothing; one that raises ends only the interrupted call."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BLOCK = bytes(range(256)) * 64
 
 @pytest.fixture(params=["zmq", "auto"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """The transport."""
     return request.param
 
 
@@ -44,13 +44,13 @@ def interval_s(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(params=[False, True], ids=["restart", "interrupt"])
 def interrupts(request: pytest.FixtureRequest) -> Any:
-    """Whether system calls end with EINTR (no SA_RESTART)."""
+    """Whether system calls fail with EINTR (no SA_RESTART)."""
     return request.param
 
 
 @contextlib.contextmanager
 def timer(interval_s: float, *, interrupts: bool) -> Iterator[list[int]]:
-    """SIGALRM again and again, to a handler that only counts."""
+    """SIGALRM at short intervals, to a handler that only counts."""
     fired = [0]
 
     def count(*_: object) -> None:
@@ -234,7 +234,7 @@ def alarm() -> Iterator[Alarm]:
 
 
 class Reader(threading.Thread):
-    """Uses the client too, and must not notice: no signal's handler runs in its thread."""
+    """A thread that uses the client, too; signal handlers do not run in it."""
 
     def __init__(self, file: aiod_client.File) -> None:
         super().__init__()
@@ -316,7 +316,7 @@ def test_a_signal_handler_that_raises_leaves_a_working_client(
 def test_an_append_that_a_raising_handler_interrupts_is_executed_at_most_once(
     daemon: Any, transport: Any, alarm: Alarm
 ) -> None:
-    """It is done or not, and never twice."""
+    """The append is executed once, or not at all."""
     with (
         aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
         client.open("scratch/log", "a+") as file,

@@ -1,4 +1,4 @@
-"""I/O that really hangs, on a frozen file system: it is told of, others go on, and what it holds is replaced."""
+"""I/O that hangs on a frozen file system: it is logged, other requests continue, and its workers are replaced."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Frozen:
         self._frozen = False
 
     def freeze(self) -> None:
-        """Every write to it hangs from now on, inside the kernel."""
+        """Make every write hang in the kernel from now on."""
         fcntl.ioctl(self._fd, FIFREEZE, 0)
         self._frozen = True
 
     def thaw(self) -> None:
-        """They end. Idempotent."""
+        """Release the hanging writes. Idempotent."""
         if self._frozen:
             fcntl.ioctl(self._fd, FITHAW, 0)
             self._frozen = False
 
     def close(self) -> None:
-        """Whatever the test has done."""
+        """Thaw, in whatever state the test left it."""
         self.thaw()
         os.close(self._fd)
 
@@ -69,7 +69,7 @@ def frozen_fixture(disk_path: Path) -> Iterator[Frozen]:
 
 
 def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:
-    """Of a configuration with `frozen` served by the engine main, which has two workers; `keys` are of that engine."""
+    """Sections of a configuration: the engine main, with two workers, serves `frozen`; `keys` are the engine's."""
     return {
         "": {"drain_timeout_s": DRAIN_TIMEOUT_S},
         "exports.frozen": {"path": str(frozen.path)},
@@ -83,7 +83,7 @@ def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:
 
 @pytest.fixture(name="serve")
 def serve_fixture(new_daemon: Callable[..., Any], frozen: Frozen) -> Iterator[Callable[..., Any]]:
-    """Starts a daemon of these sections; thaws before it ends."""
+    """Starts a daemon with these sections; thaws before it ends."""
 
     def serve(**keys: Any) -> Any:
         daemon = new_daemon(**sections(frozen, **keys))
@@ -200,7 +200,7 @@ def test_at_most_stuck_threads_max_workers_are_replaced(
 def test_requests_of_a_hanging_export_leave_workers_to_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None], transport: Transport
 ) -> None:
-    """Whatever is asked of the others meanwhile, and however much of the one that hangs."""
+    """Also with many queued requests of the hanging export."""
     daemon = serve(max_threads=4, stuck_threads_max=2)
     with connected(daemon, transport) as client, connected(daemon, transport) as healthy:
         file = client.open("frozen/a", "w+")
@@ -221,7 +221,7 @@ def test_requests_of_a_hanging_export_leave_workers_to_other_exports(
 def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
-    """More files are made on a file system that hangs than there are workers, those that replace them included."""
+    """More opens hang than there are workers and replacements."""
     daemon = serve(max_threads=4, stuck_threads_max=2, open_timeout_s=HUNG_TIMEOUT_S)
     with contextlib.ExitStack() as stack:
         hung = stack.enter_context(connected(daemon, "zmq"))
@@ -247,7 +247,7 @@ def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
 def test_hanging_opens_as_client_do_not_affect_other_exports(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
-    """Each export has a thread of its own that opens as clients."""
+    """Each export has its own thread for opens as client."""
     daemon = serve()
     with contextlib.ExitStack() as stack:
         hung = stack.enter_context(connected(daemon, "zmq"))
@@ -287,7 +287,7 @@ def test_a_stop_logs_unfinished_requests_and_does_not_wait_for_them(
 def test_hanging_and_queued_opens_time_out(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
-    """Two that would make a file hang in the two workers; a third, and a name, wait in the queue."""
+    """Two opens hang in the two workers; a third one and a directory operation wait in the queue."""
     daemon = serve(open_timeout_s=1.0, slow_request_ms=0)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(daemon, "zmq")) for _ in range(4)]
@@ -317,7 +317,7 @@ def test_hanging_and_queued_opens_time_out(
 def test_hanging_and_queued_opens_as_client_time_out(
     serve: Callable[..., Any], frozen: Frozen, wait_until: Callable[..., None]
 ) -> None:
-    """The thread that opens as clients hangs: who waits for it is answered, and workers go on."""
+    """The thread for opens as client hangs: requests that wait for it time out, and workers continue."""
     daemon = serve(open_timeout_s=1.0)
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(connected(daemon, "zmq")) for _ in range(2)]

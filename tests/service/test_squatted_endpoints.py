@@ -1,4 +1,4 @@
-"""Where nobody has named an endpoint: a stranger who sits where the daemon should be is told nothing."""
+"""Without a named endpoint: a client sends nothing to another user's socket at the default endpoint."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ USER = 54321
 
 
 class Stranger:
-    """A socket on which a process of another user listens: who made it decides what SO_PEERCRED says."""
+    """A socket on which a process of another user listens (SO_PEERCRED)."""
 
     def __init__(self, path: Path, kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
-        """At `path`, whoever owns the directory."""
+        """Listen at `path`."""
         self.socket = socket.socket(socket.AF_UNIX, kind)
         self.socket.bind(str(path))
         path.chmod(0o777)
@@ -48,7 +48,7 @@ class Stranger:
         self.socket.settimeout(0)
 
     def has_heard(self) -> bytes:
-        """What those have said who connected."""
+        """Data that connected clients have sent."""
         heard = b""
         while True:
             try:
@@ -61,7 +61,7 @@ class Stranger:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """Of root's, like /run: other users may enter it."""
+    """A directory of root, like /run: other users may enter it."""
     path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/run"))
     path.chmod(0o755)
     yield path
@@ -69,7 +69,7 @@ def directory() -> Iterator[Path]:
 
 
 def connect_as_user() -> str:
-    """What a program of USER gets, which names no endpoint. Forked: that user may have no way to the interpreter."""
+    """Result of connect() without an endpoint as USER. Forked, since USER may be unable to read the interpreter."""
     handshake.software()  # imports, and remembers the answer
     reading, writing = os.pipe()
     connecting = os.fork()
@@ -92,7 +92,7 @@ def connect_as_user() -> str:
 
 @pytest.fixture
 def squatted() -> Iterator[Stranger]:
-    """USER's directory in /tmp, made by somebody else before USER's daemon did."""
+    """USER's directory in /tmp, created by another user before USER's daemon could."""
     path = Path(f"/tmp/aiod-{USER}")
     path.mkdir(mode=0o755)
     os.chown(path, STRANGER, STRANGER)
@@ -250,7 +250,7 @@ int main(void)
 
 @pytest.fixture
 def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """What the C program gets that names no endpoint, as this user or another. The system's directory is the test's."""
+    """Result of the C program without an endpoint, as this user or another. The system directory is the test's."""
     monkeypatch.delenv("AIOD_ENDPOINT", raising=False)
     (directory / "program.c").write_text(PROGRAM)
     sources = [str(path) for path in sorted(LIBAIOD.glob("*.c")) if path.name != "aiod-bench.c"]

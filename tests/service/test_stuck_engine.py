@@ -1,4 +1,4 @@
-"""An engine whose main loop is stuck is killed and replaced; the others, and the daemon, go on."""
+"""An engine whose main loop is stuck is killed and replaced; the daemon and other engines continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of other hosts: CURVE keys, who they are, and what is not for them."""
+"""Clients of other hosts: CURVE keys, their identities and permissions."""
 
 from __future__ import annotations
 
@@ -242,7 +242,7 @@ def test_silent_and_malformed_tcp_connections_are_shut_down(site: Site) -> None:
 def test_insecure_tcp_serves_clients_without_identity_and_logs_that(
     new_daemon: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """It says so loudly; and who comes by it is nobody."""
+    """The log has a warning, and clients have no identity."""
     endpoint = f"tcp://127.0.0.1:{free_port()}"
     (tmp_path / "mine").mkdir()
     mine = {"path": str(tmp_path / "mine"), "users": [str(os.getuid())], "engine": "main"}

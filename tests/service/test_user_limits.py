@@ -1,4 +1,4 @@
-"""What one user may have, over all sessions ([users.NAME])."""
+"""Limits of one user over all sessions ([users.NAME])."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ZMTP by hand: connections that no well-meant library would make."""
+"""ZMTP by hand, for connections that no library makes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 
 def zmtp_connection(endpoint: str, identity: bytes = b"") -> socket.socket:
-    """A connection to `endpoint` that has shaken hands as a DEALER by hand (ZMTP 3.0, NULL)."""
+    """A connection to `endpoint` after a DEALER's handshake (ZMTP 3.0, NULL)."""
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(20)
     connection.connect(endpoint.removeprefix("ipc://"))
@@ -35,7 +35,7 @@ def send_frame(connection: socket.socket, frame: bytes) -> None:
 
 
 def wait_for_end(connection: socket.socket) -> None:
-    """Read on until the peer hangs up; TimeoutError when it does not."""
+    """Read until the peer closes the connection. Raises TimeoutError."""
     try:
         while connection.recv(65536):
             pass

@@ -1,4 +1,4 @@
-"""make soak: hours of it, if you like."""
+"""The entry of make soak."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.soak.soak import DISK_BYTES, MUST_BE_EMPTY, Soak
 @click.option("--seed", type=int, help="Of the schedule: the same one does the same, if not at the same time.")
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")
 def main(seconds: float, clients: int, seed: int | None, directory: str) -> None:
-    """Verify what clients get while engines, the daemon and clients are killed; exit with 1 if something is wrong."""
+    """Verify the clients' data while engines, the daemon and clients are killed; exit with 1 on an error."""
     seed = secrets.randbelow(1 << 30) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     with contextlib.ExitStack() as stack:

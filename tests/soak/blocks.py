@@ -1,4 +1,4 @@
-"""Blocks that say who they are, and an oracle that knows what may stand in them."""
+"""Blocks that contain their address and generation, and an oracle of the contents that they may have."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _HEAD = struct.Struct("<QQI")  # address, generation, checksum of all the rest
 
 
 def make(address: int, generation: int) -> bytes:
-    """The block at `address` (its number) as the write `generation` leaves it."""
+    """Content of the block number `address` after the write `generation`."""
     filling = struct.pack("<QQ", address, generation) * ((BLOCK_BYTES - _HEAD.size) // 16 + 1)
     rest = filling[: BLOCK_BYTES - _HEAD.size]
     return _HEAD.pack(address, generation, zlib.crc32(rest)) + rest
 
 
 def generation_of(block: bytes, address: int) -> int | None:
-    """Which write has left it: 0 for none yet; None: it is not whole, or stands in the wrong place."""
+    """Generation of the block: 0: never written; None: it is torn, or at the wrong address."""
     if block == bytes(BLOCK_BYTES):
         return 0
     found, generation, checksum = _HEAD.unpack_from(block)
@@ -26,24 +26,24 @@ def generation_of(block: bytes, address: int) -> int | None:
 
 
 class Oracle:
-    """What has been acknowledged of one file, and what may have been done besides. One thread."""
+    """Acknowledged and possible writes of one file. One thread."""
 
     def __init__(self, count: int) -> None:
-        """For a file of `count` blocks, all zeroes."""
+        """The file has `count` blocks, all zeroes."""
         self._acknowledged = [0] * count
         self._possible: list[set[int]] = [set() for _ in range(count)]
 
     def acknowledged(self, address: int, generation: int) -> None:
-        """That write has ended well."""
+        """The write was acknowledged."""
         self._acknowledged[address] = generation
         self._possible[address].clear()
 
     def unknown(self, address: int, generation: int) -> None:
-        """Nobody knows whether that write was done."""
+        """The outcome of the write is unknown."""
         self._possible[address].add(generation)
 
     def check(self, address: int, block: bytes) -> str:
-        """What is wrong with what was read; empty: nothing."""
+        """Describes the error in a block that was read; empty: it is valid."""
         generation = generation_of(block, address)
         if generation is None:
             return f"block {address} is torn, or another one"

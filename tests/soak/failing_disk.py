@@ -1,4 +1,4 @@
-"""A disk that now and then fails a read or a write, and is slow: nbdkit's error and delay filters, by nbdfuse."""
+"""A slow disk that fails some reads and writes: nbdkit's error and delay filters, mounted by nbdfuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client that writes, reads, verifies and flushes one file, whatever happens to its daemon."""
+"""A client that writes, reads, verifies and flushes one file while its daemon is killed and restarted."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ BLOCKS = 256
 BATCH_MAX = 16
 RECONNECT_S = 60.0
 ANSWER_S = 2 * RECONNECT_S
-"""What has no answer by then is lost."""
+"""A request without an answer after this time counts as lost."""
 
 
 class Load(threading.Thread):
     """One client with one file of its own."""
 
     def __init__(self, endpoint: str, path: str, transport: Any, seed: int, *, fails: bool = False) -> None:
-        """Use the file `path` by `transport`; `seed` is of what it does. `fails`: the disk below may, with EIO."""
+        """Use the file `path` over `transport`; `seed` decides the requests. `fails`: the disk may return EIO."""
         super().__init__(name=path)
         self.path = path
         self.requests = 0
         self.flushes = 0
         self.doubts = 0
-        """Flushes that said that what was written before may be lost."""
+        """Number of flushes that reported possible loss of earlier writes."""
         self.unknown = 0
         self.faults = 0
         """Of the disk."""
         self.longest_pause_s = 0.0
         self.mismatches: list[str] = []
-        """Blocks that are not as they must be."""
+        """Blocks with a wrong content."""
         self.lost: list[str] = []
         """Requests without an answer."""
         self.errors: list[str] = []
-        """That nothing which is done here explains."""
+        """Errors that the test does not explain."""
         self._endpoint = endpoint
         self._transport = transport
         self._fails = fails
@@ -50,15 +50,15 @@ class Load(threading.Thread):
 
     @property
     def wrong(self) -> list[str]:
-        """What must not be."""
+        """All findings that fail the test."""
         return [*self.mismatches, *self.lost, *self.errors]
 
     def end(self) -> None:
-        """Come to an end soon; a last look at every block is part of it."""
+        """Stop soon, after verifying every block."""
         self._ending.set()
 
     def run(self) -> None:
-        """Until end()."""
+        """Run until end()."""
         try:
             with (
                 aiod_client.connect(
@@ -83,7 +83,7 @@ class Load(threading.Thread):
         return self._random.sample(range(BLOCKS), self._random.randint(1, BATCH_MAX))
 
     def _error_of(self, future: Any) -> OSError | None:
-        """How the request has ended; None: well."""
+        """The error of the request; None: it succeeded."""
         self.requests += 1
         try:
             future.result(ANSWER_S)
@@ -124,7 +124,7 @@ class Load(threading.Thread):
             addresses = self._verify(file, addresses)
 
     def _verify(self, file: aiod_client.File, addresses: list[int]) -> list[int]:
-        """Read and check these; those that the disk has failed to read."""
+        """Read and check the blocks; returns those that the disk failed to read."""
         failed = []
         futures = file.submit([("read", BLOCK_BYTES, address * BLOCK_BYTES) for address in addresses])
         for address, future in zip(addresses, futures, strict=True):

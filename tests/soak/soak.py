@@ -1,4 +1,4 @@
-"""The soak: clients that verify all they do, while engines, the daemon and clients are killed, by a seeded schedule."""
+"""The soak test: clients verify their data while engines, the daemon and clients are killed by a seeded schedule."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ONCE_BYTES = 2**20
-"""For more than 64 KiB pyzmq has a thread with sockets of its own, from then on."""
+"""After the first message above 64 KiB, pyzmq has a thread with sockets of its own."""
 DISK_BYTES = BLOCKS * BLOCK_BYTES
 MUST_BE_EMPTY = ("mismatches", "lost", "errors", "leaked")
 """Of a report."""
@@ -58,7 +58,7 @@ class Soak:
     """One run."""
 
     def __init__(self, base: Path, seed: int, clients: int, failing: Path | None) -> None:
-        """In the directory `base`; `seed` decides what is done, and when.
+        """Use the directory `base`; `seed` decides the events and their times.
 
         `failing`: a file of DISK_BYTES on a disk that now and then fails; an engine and a client more use it.
         """
@@ -93,7 +93,7 @@ class Soak:
         return Load(self._daemon.endpoint, path, transport, self._random.randrange(1 << 30), fails=fails)
 
     def run(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
-        """Go on for so many seconds; the report. `tell` is told each event."""
+        """Run for so many seconds; returns the report. Calls `tell` for each event."""
         end_s = time.monotonic() + seconds
         before = own_resources()
         logger = logging.getLogger("aiod_client")
@@ -124,7 +124,7 @@ class Soak:
         return [wrong for load in self._loads for wrong in load.wrong]
 
     def _let_work(self) -> None:
-        """Every client gets something done."""
+        """Wait until every client has made progress."""
         before = [load.requests for load in self._loads]
         wait_until(
             lambda: (
@@ -176,7 +176,7 @@ class Soak:
         self._daemon.start()
 
     def _kill_client(self) -> None:
-        """One that dies in mid-batch leaves nothing, two seconds later."""
+        """A client that dies in the middle of a batch leaves nothing behind after two seconds."""
         transport = self._random.choice(["zmq", "ring"])
         command = [sys.executable, "-c", VICTIM, self._daemon.endpoint, transport, "scratch/victim"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as victim:
@@ -224,7 +224,7 @@ class Soak:
         return {"supervisor": self._daemon.pid} | {e["name"]: e["pid"] for e in self._stats()["engines"]}
 
     def _used_once(self, *failing: str) -> dict[str, dict[str, int]]:
-        """What each process of a daemon has that was used once; no threads, since pools have some when they like."""
+        """Resources of each process of a daemon after first use; without threads, whose number varies in pools."""
         for path in ("scratch/once", "other/once", *failing):
             for transport in ("zmq", "ring"):
                 self._use(path, transport, "r+" if path in failing else "w+")
@@ -247,7 +247,7 @@ class Soak:
 
 
 def resources(pid: int) -> dict[str, int]:
-    """What the process has of what may leak."""
+    """Resources of the process that may leak."""
     process = Path(f"/proc/{pid}")
     return {
         "descriptors": len([*(process / "fd").iterdir()]),

@@ -1,4 +1,4 @@
-"""Clients that do anything at any moment while engines and the daemon die: every call ends, and nothing is left.
+"""Clients call anything at any moment while engines and the daemon die: every call returns, and nothing leaks.
 
 What is in the files is not looked at; for that there is the soak.
 """
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 SECONDS = 12.0
 ANSWER_S = 40.0
-"""What has not ended by then is lost: longer than any timeout here."""
+"""A call that has not returned after this time counts as lost; longer than every timeout here."""
 AFTERWARDS_S = 4.0
 """For what is to be seen of the last engine."""
 TASKS = 6
 FILES_MAX = 6
 MIB = 2**20
 ENDINGS = (OSError, CancelledError)
-"""What may be raised; aiod's errors are OSErrors."""
+"""Exceptions that calls may raise; aiod's errors are OSErrors."""
 
 
 class Doings:
-    """What one client may do. Blocking and awaited clients alike: the results of an awaited one's are to be awaited."""
+    """Calls of one client, blocking or asyncio; the results of an asyncio client's are awaited by the caller."""
 
     def __init__(self, client: Any, choice: random.Random) -> None:
         self.client = client

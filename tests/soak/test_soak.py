@@ -1,4 +1,4 @@
-"""A short soak; AIOD_SOAK_SECONDS makes it longer."""
+"""A short soak test; AIOD_SOAK_SECONDS makes it longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures: a real systemd in a box of its own (systemd-box), with aiod installed there from its Debian package."""
+"""Fixtures: a real systemd in a container (systemd-box), with aiod installed from its Debian package."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
 
 
 class Box:
-    """A machine with a systemd of its own; what is written there is gone with it."""
+    """A machine with its own systemd; its files vanish with it."""
 
     def __init__(self, state: Path) -> None:
         """`state`: a directory for its state, of a short name."""
@@ -50,7 +50,7 @@ class Box:
         )
 
     def run(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run `command` there as root; fails the test, with what it said, when it fails and `check` is set."""
+        """Run `command` there as root; fails the test with its output if it fails and `check` is set."""
         done = subprocess.run(
             [str(SYSTEMD_BOX), "exec", "--", *command],
             env=self._environment,
@@ -77,7 +77,7 @@ class Box:
         return self.run("systemctl", *arguments, check=check)
 
     def shows(self, name: str, unit: str = "aiod") -> str:
-        """One of the unit's properties."""
+        """A property of the unit."""
         return self.systemctl("show", "--value", f"--property={name}", unit).stdout.strip()
 
     def journal(self, *matches: str) -> list[dict[str, Any]]:
@@ -86,7 +86,7 @@ class Box:
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def messages(self, *matches: str) -> str:
-        """Their sentences, a line each."""
+        """The messages of the records, one per line."""
         return "\n".join(str(record["MESSAGE"]) for record in self.journal(*matches))
 
     def ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -94,7 +94,7 @@ class Box:
         return self.run("aiodctl", *arguments, check=check)
 
     def json(self, *arguments: str) -> Any:
-        """What `aiodctl --json` says."""
+        """The output of `aiodctl --json`."""
         return json.loads(self.ctl("--json", *arguments).stdout)
 
     @property
@@ -109,7 +109,7 @@ class Box:
 
     @contextlib.contextmanager
     def client_at_work(self, program: str) -> Iterator[ClientAtWork]:
-        """As `client`, beside the test; at the end it has to have ended without an error."""
+        """Like `client`, but in the background; fails the test if the program fails."""
         command = [str(SYSTEMD_BOX), "exec", "--", "runuser", "-u", "worker", "--", PYTHON, "-c"]
         with subprocess.Popen(
             [*command, f"import aiod_client\n{program}"], env=self._environment, stdout=subprocess.PIPE, text=True
@@ -122,7 +122,7 @@ class Box:
 
 
 class ClientAtWork:
-    """A program that uses the daemon, and prints where it is."""
+    """A program that uses the daemon, and prints its progress."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -140,7 +140,7 @@ class ClientAtWork:
 
 @pytest.fixture(scope="session")
 def _built(_may_boot: None) -> Path:
-    """The Debian package, made anew of what has changed."""
+    """The Debian package, built from the current sources."""
     if not Path(SYSTEM_PYTHON).exists():
         pytest.skip(f"no {SYSTEM_PYTHON}: the package is for the system's own Python")
     done = subprocess.run(
@@ -165,7 +165,7 @@ def package(_built: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def _may_boot() -> None:
-    """Skips where there can be no systemd of its own: before anything is built for it."""
+    """Skip the tests, before anything is built, where systemd cannot run in a container."""
     if os.getuid() != 0:
         pytest.skip("a systemd of its own needs root")
     namespaces = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--net", "--fork", "true"]
@@ -190,7 +190,7 @@ def _booted(_may_boot: None, _built: Path) -> Iterator[Box]:
 
 @pytest.fixture(scope="session")
 def _installed(_booted: Box, package: Path) -> Box:
-    """With the package, and two users: worker may use the daemon, stranger may not."""
+    """A box with the package and two users: worker may use the daemon, stranger may not."""
     _booted.run("dpkg", "--install", str(package))
     for user, groups in (("worker", "aiod"), ("stranger", "")):
         _booted.run("useradd", "--create-home", "--groups", groups, user)
@@ -199,7 +199,7 @@ def _installed(_booted: Box, package: Path) -> Box:
 
 @pytest.fixture
 def box(_installed: Box) -> Iterator[Box]:
-    """With aiod installed as the package has it, and not running; `box.journal` begins with the test."""
+    """A box with aiod installed, but not running; `box.journal` begins with the test."""
     _installed.run("sh", "-c", "journalctl --rotate --quiet && journalctl --vacuum-time=1us --quiet")
     kept = _installed.run("cat", str(CONFIG)).stdout
     yield _installed
@@ -218,12 +218,12 @@ def service(box: Box) -> Box:
 
 
 def set_up(box: Box, drop_in: str) -> None:
-    """Give the unit a drop-in."""
+    """Add a drop-in to the unit."""
     box.write(UNITS / "aiod.service.d" / "test.conf", drop_in)
     box.systemctl("daemon-reload")
 
 
 def wait_for_restart(box: Box, before: int) -> None:
-    """Until systemd has started the service once more than `before` times, and it answers."""
+    """Wait until systemd has started the service more than `before` times, and it answers."""
     wait_until(lambda: int(box.shows("NRestarts")) > before, "systemd restarts the service", 40)
     box.ctl("ping", "--wait", "30")

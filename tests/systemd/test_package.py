@@ -1,4 +1,4 @@
-"""The Debian package: upgraded and removed under a real systemd, as administrators do it."""
+"""Upgrade and removal of the Debian package under a real systemd."""
 
 from __future__ import annotations
 

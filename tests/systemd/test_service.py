@@ -253,7 +253,7 @@ def test_what_a_unit_has_to_allow_is_named(box: Box) -> None:
 
 
 def test_clients_of_other_hosts(box: Box) -> None:
-    """By the drop-in that the unit's comment gives; without it the start says what it may not."""
+    """Needs the drop-in of the unit's comment; without it the log names the missing permission."""
     public = {}
     for name in ("storage", "client"):
         box.run("aiodctl", "keygen", name, "--directory", "/etc/aiod")

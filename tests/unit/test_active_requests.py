@@ -1,4 +1,4 @@
-"""A request in service, in words."""
+"""Descriptions of active requests."""
 
 from __future__ import annotations
 

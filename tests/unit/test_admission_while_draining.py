@@ -1,4 +1,4 @@
-"""While the daemon drains nothing new is opened, and no name is looked at or changed."""
+"""While the daemon drains, opens and directory operations are refused."""
 
 from __future__ import annotations
 

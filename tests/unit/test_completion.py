@@ -1,4 +1,4 @@
-"""Completion of aiodctl's command line, asked as bash asks: COMP_WORDS, COMP_CWORD, one "plain,WORD" a line."""
+"""Shell completion of aiodctl, by bash's interface: COMP_WORDS, COMP_CWORD, one "plain,WORD" per line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def complete(*words: str, endpoint: str = "ipc:///nowhere/aiod.sock") -> list[str]:
-    """What there is for the last of `words`."""
+    """The completions of the last of `words`."""
     environment = {
         **os.environ,
         "_AIODCTL_COMPLETE": "bash_complete",

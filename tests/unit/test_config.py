@@ -1,4 +1,4 @@
-"""Configurations that are wrong, and what people are told."""
+"""Wrong configurations and their error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who a request is made as is memory of the core's: none is lost where the request is refused."""
+"""The identity of a request is allocated by the core: a refused request must not leak it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What aiodctl and clients are told while an engine cannot be started, or cannot be got rid of."""
+"""Answers to aiodctl and clients while an engine cannot be started, or cannot be killed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1024 * 1024
 
 
 def test_an_engine_that_fails_to_start_is_retried(daemon: Any, wait_until: Callable[..., None]) -> None:
-    """No descriptor is left for it: the supervisor says so and goes on trying."""
+    """There is no descriptor left: the supervisor logs that and retries."""
     first = daemon.engine
     allowed = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     # The two that come free as the engine dies are not enough for its successor.
@@ -45,7 +45,7 @@ def test_a_killed_engine_leaves_no_socket_file(daemon: Any, wait_until: Callable
 
 @pytest.fixture
 def frozen_path(disk_path: Path) -> Iterator[Path]:
-    """A mounted file system that a test may freeze: what writes to it then stays in the kernel, even when killed."""
+    """A mounted file system that a test may freeze: a writing process then stays in the kernel, even when killed."""
     if os.getuid() != 0 or not all(map(shutil.which, ("mkfs.ext4", "mount", "umount", "fsfreeze"))):
         pytest.skip("freezing a file system needs root, mkfs.ext4 and fsfreeze")
     image, mount = disk_path / "image", disk_path / "mnt"
@@ -68,7 +68,7 @@ def run(program: str, *arguments: str | Path) -> int:
 def test_a_killed_engine_with_a_write_in_the_kernel_is_replaced_after_the_write(
     new_daemon: Callable[..., Any], frozen_path: Path, wait_until: Callable[..., None]
 ) -> None:
-    """SIGKILL is not the end of a pwrite: EIO names the pid till it is, and stopping the daemon waits for no more."""
+    """SIGKILL does not end a pwrite: until it ends, EIO names the pid, and a stop does not wait for it."""
     (frozen_path / "file").write_bytes(b"old")
     os.sync()
     daemon = new_daemon(**{"exports.frozen": {"path": str(frozen_path)}, "": {"drain_timeout_s": 600.0}})

@@ -1,4 +1,4 @@
-"""How aiodctl writes sizes, times and CPU lists, and its tables where there is little to show."""
+"""aiodctl's sizes, times, CPU lists and tables with missing data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What aiodctl does when no daemon answers, or the one there is does not."""
+"""aiodctl without a daemon, or with one that does not answer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_help_lists_the_verbs(arguments: list[str]) -> None:
 
 
 def test_each_attempt_of_ping_stays_within_the_remaining_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A daemon that accepts and never answers: every attempt uses up the time it was given."""
+    """The daemon accepts and never answers: every attempt uses its whole time."""
     clock_s = [0.0]
     given_s: list[float] = []
 

@@ -1,4 +1,4 @@
-"""Which file found by its name is the one that was open before."""
+"""Identity of a file that is reopened by name."""
 
 from __future__ import annotations
 

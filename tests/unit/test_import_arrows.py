@@ -16,7 +16,7 @@ def test_import_contracts_are_kept() -> None:
 
 
 def test_an_engine_process_imports_no_large_libraries() -> None:
-    """Not even by way of a library: none of these is loaded once the engine's entry has been imported."""
+    """Also not indirectly: importing the engine's entry loads none of these libraries."""
     program = "import sys, aiod.engine_api.launch, aiod.engine.process; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

@@ -1,4 +1,4 @@
-"""CURVE keys: aiodctl keygen, and what the client and the configuration make of the files."""
+"""CURVE keys: aiodctl keygen, and the use of key files by client and configuration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def keygen(*arguments: str) -> Any:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Path:
-    """The secret's file; the public one's is beside it."""
+    """File of the secret key; that of the public key is beside it."""
     assert keygen("mine", "--directory", str(tmp_path)).exit_code == 0
     return tmp_path / "mine.key_secret"
 

@@ -1,4 +1,4 @@
-"""Log records contain names that clients chose: none may move the cursor, or pass for a record of its own."""
+"""Log records contain names that clients chose: such a name must not move the cursor, or look like a record."""
 
 from __future__ import annotations
 

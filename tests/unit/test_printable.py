@@ -1,4 +1,4 @@
-"""A name that a client chose reaches the terminal of aiodctl as text: no markup, no escape sequence, no new line."""
+"""Names that clients chose are shown as plain text: no markup, no escape sequences, no new lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reload does with each key."""
+"""Changes of each key by a reload."""
 
 from __future__ import annotations
 

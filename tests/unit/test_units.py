@@ -1,4 +1,4 @@
-"""The unit of an instance is the unit of the service, but for its places."""
+"""The template unit equals the service unit, except for directories."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ SYSTEMD = Path(__file__).parents[2] / "systemd"
 
 
 def directives(unit: str) -> list[str]:
-    """Its lines without comments."""
+    """The lines of a unit without comments."""
     return [line for line in (SYSTEMD / unit).read_text().splitlines() if not line.startswith("#")]
 
 
