@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import aiod_client
 from aiod_protocol import wire
+from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import MessageType
 from tests.service.zmtp import zmtp_connection
 
@@ -146,7 +147,7 @@ def test_unknown_protocol_versions_are_refused(
         kind, number, sentence, more = raw.ask(MessageType.HELLO, {"versions": [7, 8]})
         assert (kind, number) == (MessageType.REFUSAL, errno.EPROTONOSUPPORT)
         assert "speaks [1]" in sentence
-        assert more == {"versions": [1]}
+        assert more == {"versions": [1], "reason": Reason.NO_VERSION}
         welcome = raw.ask(MessageType.HELLO, {"versions": [9, 1], "features": ["unheard-of"], "new": 1})
         assert welcome[0] == MessageType.WELCOME
         assert (welcome[1]["version"], welcome[1]["features"]) == (1, [])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import queue
 import re
 import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,16 +25,29 @@ class Manager:
         self.environment = {"NOTIFY_SOCKET": str(path)}
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(path))
-        self.socket.settimeout(20)
         self.heard: list[str] = []
+        self._messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        # Reads all the time, as systemd does: a full socket would block the daemon.
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        while message := self.socket.recv(4096):
+            self._messages.put(message.decode())
 
     def hears(self, pattern: str) -> re.Match[str]:
         """Wait for a message that `pattern` matches; earlier ones are in `heard`."""
         while True:
-            message = self.socket.recv(4096).decode()
+            message = self._messages.get(timeout=20)
             self.heard.append(message)
             if (found := re.search(pattern, message)) is not None:
                 return found
+
+    def close(self) -> None:
+        """Stop reading."""
+        self.socket.sendto(b"", self.environment["NOTIFY_SOCKET"])
+        self._reader.join()
+        self.socket.close()
 
 
 @pytest.fixture
@@ -40,7 +55,7 @@ def manager(disk_path: Path) -> Iterator[Manager]:
     """A service manager."""
     made = Manager(disk_path / "notify")
     yield made
-    made.socket.close()
+    made.close()
 
 
 def test_systemd_is_notified_of_readiness_when_every_engine_serves(
