@@ -312,7 +312,7 @@ static void find_size(struct run *run, const struct options *options)
     }
 }
 
-/* ---- the report --------------------------------------------------------------------------------------------------- */
+/* ---- the report -------------------------------------------------------------------------------------------------- */
 
 /* CPU seconds and context switches of this process. */
 struct usage {

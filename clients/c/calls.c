@@ -1,5 +1,5 @@
 /*
- * calls.c - what is sent and received on the session's socket.
+ * calls.c - sending and receiving on the session's socket.
  *
  * Any number of calls are under way at once; the engine answers them in any order, by cookie. Of the threads that
  * wait for answers one (`receiving`) polls the socket and hands out what arrives; a thread that stops waiting lets

@@ -11,7 +11,7 @@
  *     buffers, queue                                       buffers; requests in flight
  *     open_files, calls                                    the caller's handles; OPEN and CLOSE
  *     session_end                                          the end of a session
- *     reopen, reattach, resume_requests, resume            going on with another engine
+ *     reopen, reattach, resume_requests, resume            continuing with another engine
  *     wait, requests, files, events, session, blocking     the functions of aiod.h
  *
  * Lock order: `socket_lock`, then `lock`. No thread sleeps with `lock` held.

@@ -24,7 +24,7 @@
 #define SYSTEM_DIR "/run/aiod"
 #endif
 #define BY_OTHERS (S_IWGRP | S_IWOTH)
-#define NOT_USED "not used; if it is your daemon's all the same, set AIOD_ENDPOINT"
+#define NOT_USED "not used; set AIOD_ENDPOINT if this is your daemon nevertheless"
 
 /* Can only root have made it? */
 static bool is_made_by_root(const char *directory)
@@ -52,15 +52,15 @@ static int check_directory(const char *directory, uid_t *owner)
     }
     *owner = status.st_uid;
     if (!S_ISDIR(status.st_mode)) {
-        return aiod_fail(-EACCES, "%s is no directory (symbolic links are not followed here): " NOT_USED, directory);
+        return aiod_fail(-EACCES, "%s is not a directory (symbolic links are not followed here): " NOT_USED, directory);
     }
     if ((status.st_mode & BY_OTHERS) != 0) {
-        return aiod_fail(-EACCES, "%s may be written to by others (mode %04o): " NOT_USED, directory,
+        return aiod_fail(-EACCES, "%s is writable for other users (mode %04o): " NOT_USED, directory,
                          status.st_mode & 07777u);
     }
     if (status.st_uid != getuid() && status.st_uid != 0 && !is_made_by_root(directory)) {
-        return aiod_fail(-EACCES, "%s belongs to uid %u, and others than root can have made it: " NOT_USED, directory,
-                         status.st_uid);
+        return aiod_fail(-EACCES, "%s belongs to uid %u, and users other than root can have created it: " NOT_USED,
+                         directory, status.st_uid);
     }
     return 0;
 }
@@ -80,7 +80,7 @@ int aiod_check_server(int socket, const char *path, const char *directory)
     }
     if (server.uid != getuid() && server.uid != 0 && server.uid != owner) {
         return aiod_fail(-EACCES,
-                         "%s is served by uid %u, who is neither you, nor root, nor the owner of %s: " NOT_USED, path,
+                         "%s is served by uid %u, which is neither you, nor root, nor the owner of %s: " NOT_USED, path,
                          server.uid, directory);
     }
     return 0;

@@ -1,6 +1,6 @@
 /*
- * open_files.c - the handles of a client that goes on with another engine: what each is at the engine, and which
- * changes are not flushed.
+ * open_files.c - the handles of a client that continues with another engine: the number of each at the engine,
+ * and its unflushed changes.
  *
  * The library makes the caller's numbers the way the engine makes its own: a slot's generation and its index. So
  * the number of a closed file does not soon become another file's.

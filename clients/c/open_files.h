@@ -1,5 +1,5 @@
 /*
- * open_files.h - the caller's handles of a client that goes on with another engine (open_files.c). The client's
+ * open_files.h - the caller's handles of a client that continues with another engine (open_files.c). The client's
  * lock is held, unless a function says otherwise.
  */
 #ifndef LIBAIOD_OPEN_FILES_H

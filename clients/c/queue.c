@@ -1,6 +1,6 @@
 /*
- * queue.c - submission and completion of requests. It knows no session and no sockets: what resumption adds is
- * called by hooks (struct aiod_queue_hooks).
+ * queue.c - submission and completion of requests. It does not know sessions or sockets: resumption is called
+ * by hooks (struct aiod_queue_hooks).
  */
 #include "queue.h"
 

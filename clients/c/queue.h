@@ -28,7 +28,7 @@ struct aiod_queue {
 };
 
 /*
- * What a client adds to the queue that goes on with another engine (resume.c). `prepare` and `completed` are NULL
+ * What a client that continues with another engine adds to the queue (resume.c). `prepare` and `completed` are NULL
  * where the session ends with its engine.
  */
 struct aiod_queue_hooks {

@@ -1,5 +1,5 @@
 /*
- * resume.c - when a client goes on with another engine (docs/ring.md, "When the engine goes").
+ * resume.c - when a client continues with another engine (docs/ring.md, "When the engine goes").
  *
  * The client is away from the moment that its connection has ended. Any thread that then waits, takes completions
  * or calls tries to attach again, every AIOD_RETRY_NS, until it succeeds or the session ends after timeout_ns.

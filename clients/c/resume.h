@@ -1,5 +1,5 @@
 /*
- * resume.h - going on with another engine. Clients with `resume` only; the client's lock is held, unless a function
+ * resume.h - continuing with another engine. Clients with `resume` only; the client's lock is held, unless a function
  * says otherwise.
  */
 #ifndef LIBAIOD_RESUME_H
@@ -52,7 +52,7 @@ void aiod_resume_poll(struct aiod_client *client);
  */
 int aiod_resume_await(struct aiod_client *client);
 
-/* ---- resume_requests.c: what becomes of requests ---- */
+/* ---- resume_requests.c: the requests ---- */
 
 /* The hooks of the queue. */
 void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, struct aiod_ring_sqe *sqe);

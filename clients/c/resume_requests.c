@@ -1,5 +1,6 @@
 /*
- * resume_requests.c - what becomes of requests when their engine goes, and what the next engine needs to know of them.
+ * resume_requests.c - requests in flight when their engine goes: which ones end, and how the others reach the next
+ * engine.
  */
 #include <assert.h>
 #include <errno.h>

@@ -128,7 +128,7 @@ int aiod_connect(struct aiod_client **client, const char *export_name, const str
     return attach(client, path, named ? NULL : directory, options);
 }
 
-/* ---- end ---------------------------------------------------------------------------------------------------------- */
+/* ---- end --------------------------------------------------------------------------------------------------------- */
 
 void aiod_shutdown(struct aiod_client *client)
 {

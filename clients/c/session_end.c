@@ -1,5 +1,5 @@
 /*
- * session_end.c - the end of a session, and what is known of it afterwards.
+ * session_end.c - the end of a session, and the functions that report it.
  */
 #include "session_end.h"
 

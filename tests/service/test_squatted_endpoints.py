@@ -312,7 +312,7 @@ def test_c_does_not_use_a_directory_writable_by_others(
     stranger = Ring(directory / "aiod")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
     said = connect_c()
-    assert said.startswith(f"{errno.EACCES} {directory}/aiod may be written to by others (mode {mode:04o})")
+    assert said.startswith(f"{errno.EACCES} {directory}/aiod is writable for other users (mode {mode:04o})")
     assert stranger.has_heard() == b""
 
 
@@ -323,7 +323,7 @@ def test_c_does_not_follow_a_symbolic_link(
     stranger = Ring(directory / "elsewhere")
     (directory / "aiod").symlink_to(directory / "elsewhere")
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(directory))
-    assert "is no directory" in connect_c()
+    assert "is not a directory" in connect_c()
     assert stranger.has_heard() == b""
 
 

@@ -48,11 +48,11 @@
  * THE END OF A SESSION
  *     A session ends with its engine: the engine has died, or the daemon has stopped. Requests in flight end with
  *     -ECONNRESET. aiod_ended() reports the errno, and aiod_last_word() whether unfinished requests may have been
- *     executed. Buffers stay valid until aiod_disconnect(). To go on, connect again and repeat the writes that no
+ *     executed. Buffers stay valid until aiod_disconnect(). To continue, connect again and repeat the writes that no
  *     flush has covered, unless the last word was AIOD_RING_FLUSHED.
  *
  * RECONNECTING
- *     With reconnect_timeout_ms the library goes on by itself, as far as it can. It attaches to the next engine
+ *     With reconnect_timeout_ms the library continues by itself, as far as it can. It attaches to the next engine
  *     that serves the export, in any thread that waits, reaps or calls, opens the files again, and continues.
  *     Handles keep their numbers, buffer addresses and contents are preserved, and new requests wait. Of the
  *     requests in flight
