@@ -1,7 +1,7 @@
-"""A peer that a test commands: for what the real daemon cannot be made to do (lie, fall silent, answer late, die).
+"""A daemon that a test controls, for what the real daemon cannot be made to do: lie, fall silent, answer late, die.
 
-One thread, one ROUTER on two endpoints (front and engine), files in memory. It checks what a client owes: tokens,
-cookies, credit. `complaints` must be empty at the end of a test that does not provoke it.
+One thread, one ROUTER on two endpoints (front and engine), files in memory. It checks the rules for clients: tokens,
+cookies, credit. `complaints` must be empty at the end of a test that does not break them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ GRANT: dict[str, Any] = {
 
 
 class Peer:
-    """Front and engine in one. Attributes may be changed while it runs, those of lists read after a reply."""
+    """Front and engine in one. A test may set attributes while it runs, and read the lists after a reply."""
 
     def __init__(self, directory: Path, **grant: Any) -> None:
-        """Serve in `directory`; `grant` changes what WELCOME grants."""
+        """Serve in `directory`; `grant` changes the grant in WELCOME."""
         self.endpoint = f"ipc://{directory}/aiod.sock"
         self.engine_endpoint = f"ipc://{directory}/engine-main-1.sock"
         self.grant = GRANT | grant
@@ -55,10 +55,10 @@ class Peer:
         self.depth_seen = 0
         self.bytes_seen = 0
         self.hold = False  # do not execute submissions until release()
-        self.cancel_ends = False  # CANCEL ends what is held
+        self.cancel_ends = False  # CANCEL ends held requests
         self.mute = False  # answer nothing at all
         self.answers: dict[MessageType, Callable[[list[Any]], list[Any] | None]] = {}  # instead of the usual ones
-        self.sentences = "the peer says no"
+        self.messages = "the peer says no"
         self._handles: dict[int, bytearray] = {}
         self._held: deque[tuple[bytes, tuple[int, ...], list[bytes]]] = deque()
         self._unanswered: dict[int, int] = {}
@@ -87,12 +87,12 @@ class Peer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop, without a word to the clients."""
+        """Stop, without a message to the clients."""
         self.die()
         os.close(self._bell)
 
     def die(self) -> None:
-        """End as a killed process would: the sockets close, nothing is said."""
+        """End as a killed process would: the sockets close without a message."""
         self._ends = True
         os.eventfd_write(self._bell, 1)
         self._thread.join(PATIENCE_S)
@@ -106,7 +106,7 @@ class Peer:
         assert done.wait(PATIENCE_S)
 
     def release(self) -> None:
-        """Execute what was held, and hold no more."""
+        """Execute the held requests, and hold no others."""
         self.hold = False
         self.do(self._execute)
 
@@ -118,7 +118,7 @@ class Peer:
             time.sleep(0.002)
 
     def say(self, *message: Any, frames: tuple[bytes, ...] = ()) -> None:
-        """Send a message of the test's own to the client that said something last."""
+        """Send a message of the test's own to the client that has sent something last."""
         self.do(lambda: self._send(self._client, wire.pack(*message), *frames))
 
     # ---- in its thread ----------------------------------------------------------------------------------------------
@@ -220,10 +220,10 @@ class Peer:
         self.bytes_seen = max(self.bytes_seen, sum(self._unanswered.values()))
 
     def _execute(self) -> None:
-        """Complete what is held, in messages of the size it was submitted in."""
+        """Complete the held requests, at most 32 in a message."""
         while self._held and not self.mute:
             client = self._held[0][0]
-            payload, records, sentences = bytearray(), bytearray(), {}
+            payload, records, messages = bytearray(), bytearray(), {}
             for index in range(min(32, len(self._held))):
                 _, record, frames = self._held.popleft()
                 cookie, op, _, handle, offset, length, _, frame, frame_offset, _ = record
@@ -231,7 +231,7 @@ class Peer:
                 data = self._handles.get(handle)
                 result, start = 0, len(payload)
                 if data is None:
-                    result, sentences[index] = -errno.EBADF, f"handle {handle} is unknown"
+                    result, messages[index] = -errno.EBADF, f"handle {handle} is unknown"
                 elif op == Op.READ:
                     payload += data[offset : offset + length]
                     result = len(payload) - start
@@ -244,13 +244,13 @@ class Peer:
                 elif op == Op.SIZE:
                     result = len(data)
                 records += COMPLETION.pack(cookie, result, 0, start, 0, 0)
-            header = wire.pack(MessageType.COMPLETE, bytes(records), sentences)
+            header = wire.pack(MessageType.COMPLETE, bytes(records), messages)
             self._send(client, header, *([bytes(payload)] if payload else []))
 
 
 @pytest.fixture
 def socket_dir() -> Iterator[Path]:
-    """A directory with a short name: unix socket paths are short."""
+    """A directory with a short name, since unix socket paths must be short."""
     path = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/tmp"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -258,12 +258,12 @@ def socket_dir() -> Iterator[Path]:
 
 @pytest.fixture
 def peer(socket_dir: Path) -> Iterator[Peer]:
-    """A peer that a test commands."""
+    """A peer that the test controls."""
     with Peer(socket_dir) as made:
         yield made
 
 
 @pytest.fixture
 def new_peer(socket_dir: Path) -> Callable[..., Peer]:
-    """Makes peers (for use in `with`) that grant what the test says."""
+    """Makes peers (for use in `with`) with the grant that the test passes."""
     return lambda **grant: Peer(socket_dir, **grant)

@@ -1,4 +1,4 @@
-"""The asyncio client, on asyncio's own loop and on uvloop: verbs, coalescing, cancelling, trouble, fairness."""
+"""The asyncio client on asyncio's loop and on uvloop: operations, coalescing, cancellation, errors, fairness."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE_S = 20.0
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Runs a coroutine on the loop of that kind; nothing may be left unheard."""
+    """Runs a coroutine on the loop of that kind; fails if an exception is never retrieved."""
     factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
 
     def run_on(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -47,11 +47,11 @@ def _file(peer: Peer) -> None:
 
 
 async def seen(peer: Peer, kind: MessageType, count: int = 1) -> None:
-    """Wait, without stopping the loop, until the peer has seen that."""
+    """Wait, without blocking the loop, until the peer has received `count` messages of `kind`."""
     await asyncio.to_thread(peer.wait_seen, kind, count)
 
 
-def test_every_verb(run: Any, peer: Peer) -> None:
+def test_every_operation_has_its_result(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client, await client.open("scratch/file", "r+") as file:
             assert await file.pread(4, 10) == bytes([10, 11, 12, 13])
@@ -84,7 +84,7 @@ def test_connect_may_be_awaited(run: Any, peer: Peer) -> None:
     run(main())
 
 
-def test_what_tasks_ask_for_in_one_turn_travels_in_one_message(run: Any, peer: Peer) -> None:
+def test_requests_of_tasks_in_one_turn_of_the_loop_travel_in_one_message(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
             results = await asyncio.gather(*(file.pread(1, number) for number in range(50)))
@@ -106,7 +106,7 @@ def test_many_tasks_stay_within_the_credit(run: Any, peer: Peer) -> None:
     assert peer.complaints == []
 
 
-def test_the_loop_has_its_turns_while_much_arrives(
+def test_other_callbacks_run_while_many_messages_arrive(
     run: Any, new_peer: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: Counter[int] = Counter()
@@ -125,7 +125,7 @@ def test_the_loop_has_its_turns_while_much_arrives(
             futures = file.submit([("read", 1, 0)] * 10_000)
             await seen(peer, MessageType.SUBMIT, 10_000 // 200)
             monkeypatch.setattr(dealer, "receive", counted)
-            peer.release()  # the loop stands still: all of it has been sent when it goes on
+            peer.release()  # the loop is blocked: everything has been sent when it continues
             while not all(future.done() for future in futures):
                 await asyncio.sleep(0)
                 turns += 1
@@ -137,7 +137,7 @@ def test_the_loop_has_its_turns_while_much_arrives(
     assert max(taken.values()) <= aio_link.TURN_MESSAGES_MAX * 3
 
 
-def test_a_cancelled_await_cancels_the_request_and_its_buffer_stays_untouched(run: Any, peer: Peer) -> None:
+def test_a_cancelled_await_cancels_the_request_and_leaves_its_buffer_unchanged(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
             peer.hold = True
@@ -160,7 +160,7 @@ def test_a_cancelled_await_cancels_the_request_and_its_buffer_stays_untouched(ru
     assert len(peer.cancelled) == 2
 
 
-def test_what_is_cancelled_before_it_is_sent_is_never_sent(run: Any, peer: Peer) -> None:
+def test_a_request_cancelled_before_it_is_sent_is_never_sent(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
             (future,) = file.submit([("write", b"no", 0)])
@@ -171,7 +171,7 @@ def test_what_is_cancelled_before_it_is_sent_is_never_sent(run: Any, peer: Peer)
     assert peer.batches == [1]
 
 
-def test_an_open_whose_await_was_cancelled_is_closed(run: Any, peer: Peer) -> None:
+def test_the_handle_of_an_open_whose_await_was_cancelled_is_closed(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client:
             await (await client.open("scratch/file")).close()
@@ -215,7 +215,7 @@ def test_a_close_given_up_in_the_backlog_is_sent_nevertheless(run: Any, new_peer
         assert peer.complaints == []
 
 
-def test_timeouts_say_whether_it_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:
+def test_a_timeout_error_says_whether_the_request_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:
     async def main(peer: Peer) -> None:
         async with aio.connect(peer.endpoint, timeout=0.1) as client, await client.open("scratch/file") as file:
             peer.hold = True
@@ -231,7 +231,7 @@ def test_timeouts_say_whether_it_was_sent(run: Any, new_peer: Callable[..., Peer
         run(main(peer))
 
 
-def test_a_daemon_that_dies_or_falls_silent(run: Any, new_peer: Callable[..., Peer]) -> None:
+def test_requests_fail_when_the_daemon_dies_or_falls_silent(run: Any, new_peer: Callable[..., Peer]) -> None:
     async def dies(peer: Peer) -> None:
         async with aio.connect(peer.endpoint, timeout=None) as client:
             file = await client.open("scratch/file")
@@ -260,7 +260,7 @@ def test_a_daemon_that_dies_or_falls_silent(run: Any, new_peer: Callable[..., Pe
             run(main(peer))
 
 
-def test_a_daemon_that_does_not_answer_hello(run: Any, peer: Peer) -> None:
+def test_connecting_to_a_daemon_that_does_not_answer_hello_times_out(run: Any, peer: Peer) -> None:
     async def main() -> None:
         peer.mute = True
         with pytest.raises(TimeoutError, match="not sent"):
@@ -269,7 +269,7 @@ def test_a_daemon_that_does_not_answer_hello(run: Any, peer: Peer) -> None:
     run(main())
 
 
-def test_closing_fails_what_is_in_flight_and_later_use_raises(run: Any, peer: Peer) -> None:
+def test_closing_fails_requests_in_flight_and_later_calls_raise(run: Any, peer: Peer) -> None:
     async def main() -> None:
         client = await aio.connect(peer.endpoint)
         file, other = await client.open("scratch/file"), await client.open("scratch/file")
@@ -302,7 +302,7 @@ def test_two_opens_at_once_share_a_session(run: Any, peer: Peer) -> None:
     assert peer.seen.count(MessageType.LOCATE) == 1
 
 
-def test_what_is_dropped_unclosed_warns_and_is_closed(run: Any, peer: Peer) -> None:
+def test_a_file_or_client_dropped_unclosed_warns_and_is_closed(run: Any, peer: Peer) -> None:
     async def main() -> None:
         client = await aio.connect(peer.endpoint)
         with pytest.warns(ResourceWarning, match="unclosed <aiod_client.aio.File 'scratch/file'"):
@@ -315,7 +315,7 @@ def test_what_is_dropped_unclosed_warns_and_is_closed(run: Any, peer: Peer) -> N
     run(main())
 
 
-def test_a_forked_child_is_told(run: Any, peer: Peer) -> None:
+def test_a_call_in_a_forked_child_raises(run: Any, peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client, await client.open("scratch/file") as file:
             pid = os.fork()
@@ -332,7 +332,7 @@ def test_a_forked_child_is_told(run: Any, peer: Peer) -> None:
     run(main())
 
 
-def test_what_failed_at_the_door_is_told_although_the_client_is_closed_at_once(run: Any, peer: Peer) -> None:
+def test_a_request_refused_before_it_is_sent_fails_although_the_client_is_closed_at_once(run: Any, peer: Peer) -> None:
     async def main() -> None:
         client = await aio.connect(peer.endpoint)
         file = await client.open("scratch/file", "a")

@@ -1,4 +1,4 @@
-"""One timer for all deadlines: each expires at its own time, what is done never, and nothing is kept for long."""
+"""One timer for all deadlines: each entry expires at its own time, unless it is done, and is dropped then."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 
 
-def test_each_expires_in_its_turn_unless_it_is_done() -> None:
+def test_each_entry_expires_at_its_time_unless_it_is_done() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         expired: list[tuple[str, float]] = []
@@ -40,7 +40,7 @@ def test_each_expires_in_its_turn_unless_it_is_done() -> None:
     asyncio.run(main())
 
 
-def test_what_is_done_is_forgotten() -> None:
+def test_entries_that_are_done_are_dropped() -> None:
     async def main() -> None:
         expiries = Expiries(asyncio.get_running_loop(), lambda *_: None)
         waiting = [read_request(1, 1, 0) for _ in range(100)]

@@ -1,4 +1,4 @@
-"""What callers may pass, and what they are told when they may not."""
+"""Valid and invalid arguments, and the errors for the invalid ones."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from aiod_protocol.wire import OpenFlag
 @pytest.mark.parametrize(
     ("length", "offset"), [(-1, 0), (0, -1), (1, OFFSET_MAX), (OFFSET_MAX + 1, 0), (0, 1 << 64), (1 << 100, 0)]
 )
-def test_impossible_ranges_are_einval(length: int, offset: int) -> None:
+def test_an_impossible_range_raises_einval(length: int, offset: int) -> None:
     with pytest.raises(OSError, match="2\\*\\*63") as caught:
         read_request(1, length, offset)
     assert caught.value.errno == errno.EINVAL
 
 
-def test_the_last_possible_byte_may_be_asked_for() -> None:
+def test_a_range_may_end_at_the_last_possible_byte() -> None:
     assert read_request(1, 1, OFFSET_MAX - 1).offset == OFFSET_MAX - 1
 
 
 @pytest.mark.parametrize(("length", "offset"), [(1.0, 0), ("1", 0), (None, 0), (1, 0.5), (1, b"0")])
-def test_ranges_are_integers(length: Any, offset: Any) -> None:
+def test_a_range_that_is_not_of_integers_raises_type_error(length: Any, offset: Any) -> None:
     with pytest.raises(TypeError):
         read_request(1, length, offset)
     with pytest.raises(TypeError):
@@ -36,12 +36,12 @@ def test_ranges_are_integers(length: Any, offset: Any) -> None:
 
 
 @pytest.mark.parametrize("data", ["text", 5, None, ["list"]])
-def test_payloads_are_bytes(data: Any) -> None:
+def test_a_payload_that_is_not_bytes_like_raises_type_error(data: Any) -> None:
     with pytest.raises(TypeError):
         write_request(1, data, 0)
 
 
-def test_payloads_are_contiguous() -> None:
+def test_a_payload_that_is_not_contiguous_raises_buffer_error() -> None:
     with pytest.raises(BufferError):
         write_request(1, memoryview(b"abcdef")[::2], 0)
 
@@ -50,11 +50,11 @@ def test_payloads_are_contiguous() -> None:
     ("data", "length"),
     [(b"abc", 3), (bytearray(5), 5), (memoryview(b"abcd")[1:3], 2), (array.array("I", [1, 2]), 8), (b"", 0)],
 )
-def test_a_payloads_length_is_in_bytes(data: Any, length: int) -> None:
+def test_the_length_of_a_payload_is_in_bytes(data: Any, length: int) -> None:
     assert write_request(1, data, 0).length == length
 
 
-def test_reading_needs_a_writable_buffer() -> None:
+def test_a_read_into_a_read_only_buffer_raises_type_error() -> None:
     for buffer in (b"bytes", memoryview(b"bytes"), "text"):
         with pytest.raises(TypeError):
             read_into_request(1, buffer, 0)
@@ -64,7 +64,7 @@ def test_reading_needs_a_writable_buffer() -> None:
         read_into_request(1, bytearray(1), -1)
 
 
-def test_unknown_operations_name_the_known_ones() -> None:
+def test_the_error_of_an_unknown_operation_names_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown operation 'mend': one of read, .*append, read_into, readv, writev"):
         from_tuple(1, ("mend", 0, 1), None)
     with pytest.raises(TypeError):
@@ -81,11 +81,11 @@ def test_unknown_operations_name_the_known_ones() -> None:
         ("scratch/Zürich", ("scratch", "Zürich")),
     ],
 )
-def test_a_path_is_export_and_path(path: Any, parsed: tuple[str, str]) -> None:
+def test_a_path_is_split_into_export_and_inner_path(path: Any, parsed: tuple[str, str]) -> None:
     assert parse_path(path) == parsed
 
 
-def test_paths_that_cannot_be_sent() -> None:
+def test_a_path_that_cannot_be_sent_raises() -> None:
     with pytest.raises(TypeError):
         parse_path(b"scratch/x")  # type: ignore[arg-type]
     with pytest.raises(OSError, match="4096") as caught:
@@ -97,7 +97,7 @@ def test_paths_that_cannot_be_sent() -> None:
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "w", "w+", "x", "x+", "rb", "r+b", "rb+", "wb", "xb+"])
-def test_modes(mode: str) -> None:
+def test_a_mode_becomes_the_flags_of_open(mode: str) -> None:
     flags = parse_mode(mode)
     assert bool(flags & OpenFlag.CREATE) == (mode[0] in "wx")
     assert bool(flags & OpenFlag.EXCLUSIVE) == (mode[0] == "x")
@@ -107,12 +107,12 @@ def test_modes(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["", "ar", "rw", "rbb", "b", "rt", "+r"])
-def test_modes_that_are_none(mode: str) -> None:
+def test_an_invalid_mode_raises_value_error(mode: str) -> None:
     with pytest.raises(ValueError, match="invalid mode"):
         parse_mode(mode)
 
 
-def test_permissions_are_bits() -> None:
+def test_permissions_beyond_the_permission_bits_raise_value_error() -> None:
     assert check_permissions(0o640) == 0o640
     assert check_permissions(0o777) == 0o777
     for perm in (-1, 0o1000, 0o4755, 0o10000):

@@ -1,4 +1,4 @@
-"""Who drives a blocking session: one waiting thread, many, none (callbacks, wait()), and what a timeout says."""
+"""Progress of a blocking session with one waiting thread, many, or none (callbacks, wait()); timeouts; cancellation."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 @pytest.fixture
 def file(peer: Peer) -> Iterator[aiod_client.File]:
-    """An open file of 100 bytes; the peer has nothing to complain of in the end."""
+    """An open file of 100 bytes; the peer must have no complaints in the end."""
     peer.files["file"] = bytearray(range(100))
     with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client, client.open("scratch/file", "r+") as opened:
         yield opened
     assert peer.complaints == []
 
 
-def test_every_verb(file: aiod_client.File) -> None:
+def test_every_operation_has_its_result(file: aiod_client.File) -> None:
     assert file.pread(4, 10) == bytes([10, 11, 12, 13])
     assert file.pread(50, 90) == bytes(range(90, 100))
     buffer = bytearray(3)
@@ -67,13 +67,13 @@ def test_a_batch_with_one_bad_operation_submits_none(file: aiod_client.File, pee
     assert peer.batches == []
 
 
-def test_a_hundred_thousand_at_once_stay_within_the_credit(file: aiod_client.File, peer: Peer) -> None:
+def test_a_hundred_thousand_requests_at_once_stay_within_the_credit(file: aiod_client.File, peer: Peer) -> None:
     futures = file.submit([("read", 1, number % 100) for number in range(100_000)])
     assert all(future.result(PATIENCE_S * 3) == bytes([number % 100]) for number, future in enumerate(futures))
     assert peer.depth_seen <= 256
 
 
-def test_many_threads_on_one_file_each_get_their_own(file: aiod_client.File) -> None:
+def test_many_threads_on_one_file_each_get_their_own_results(file: aiod_client.File) -> None:
     def many(number: int) -> bool:
         for turn in range(200):
             if turn % 7 == 0:
@@ -86,7 +86,7 @@ def test_many_threads_on_one_file_each_get_their_own(file: aiod_client.File) -> 
         assert all(pool.map(many, range(16), timeout=PATIENCE_S * 3))
 
 
-def test_followers_are_led_on_when_the_leader_leaves(file: aiod_client.File, peer: Peer) -> None:
+def test_a_follower_leads_when_the_leader_leaves(file: aiod_client.File, peer: Peer) -> None:
     peer.hold = True
     (slow,) = file.submit([("size",)])
     followers = [threading.Thread(target=slow.result) for _ in range(4)]
@@ -102,7 +102,7 @@ def test_followers_are_led_on_when_the_leader_leaves(file: aiod_client.File, pee
     assert not any(thread.is_alive() for thread in followers)
 
 
-def test_nobody_waits_and_callbacks_come(file: aiod_client.File) -> None:
+def test_callbacks_run_although_no_thread_waits(file: aiod_client.File) -> None:
     got: list[Any] = []
     all_there = threading.Event()
 
@@ -117,7 +117,7 @@ def test_nobody_waits_and_callbacks_come(file: aiod_client.File) -> None:
     assert set(got) == {bytes([7])}
 
 
-def test_a_callback_may_use_the_client_and_may_fail(
+def test_a_callback_may_use_the_client_and_may_raise(
     file: aiod_client.File, peer: Peer, caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.hold = True
@@ -137,7 +137,7 @@ def test_a_callback_may_use_the_client_and_may_fail(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_the_library_functions_for_futures_work(file: aiod_client.File) -> None:
+def test_the_functions_of_concurrent_futures_work(file: aiod_client.File) -> None:
     for _ in range(5):
         futures = file.submit([("read", 1, number) for number in range(50)])
         done, waiting = concurrent.futures.wait(futures, timeout=PATIENCE_S)
@@ -146,7 +146,7 @@ def test_the_library_functions_for_futures_work(file: aiod_client.File) -> None:
         assert len(list(concurrent.futures.as_completed(futures, timeout=PATIENCE_S))) == 50
 
 
-def test_the_timeouts_text_says_whether_it_was_sent(new_peer: Callable[..., Peer]) -> None:
+def test_a_timeout_error_says_whether_the_request_was_sent(new_peer: Callable[..., Peer]) -> None:
     with new_peer(depth_max=2) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/file") as file:
@@ -164,7 +164,7 @@ def test_the_timeouts_text_says_whether_it_was_sent(new_peer: Callable[..., Peer
             assert [future.result(PATIENCE_S) for future in futures] == [b"\0"] * 3
 
 
-def test_a_timeout_gives_the_request_up_and_its_buffer_stays_untouched(file: aiod_client.File, peer: Peer) -> None:
+def test_a_timeout_gives_the_request_up_and_leaves_its_buffer_unchanged(file: aiod_client.File, peer: Peer) -> None:
     peer.hold = True
     buffer = bytearray(4)
     with pytest.raises(TimeoutError):
@@ -175,21 +175,21 @@ def test_a_timeout_gives_the_request_up_and_its_buffer_stays_untouched(file: aio
     assert buffer == bytes(4)
 
 
-def test_cancel(file: aiod_client.File, peer: Peer) -> None:
-    """What the daemon has not begun is cancelled; what it has goes on as if nothing had been asked."""
+def test_cancel_ends_a_queued_request_and_leaves_a_started_one(file: aiod_client.File, peer: Peer) -> None:
+    """A request that the daemon has not begun is cancelled; one that it has begun is not affected."""
     peer.hold = peer.cancel_ends = True
     cancelled, kept = file.submit([("read", 1, 0), ("read", 1, 1)])
-    told: list[object] = []
-    cancelled.add_done_callback(told.append)
+    called: list[object] = []
+    cancelled.add_done_callback(called.append)
     assert cancelled.cancel()
     assert cancelled.cancel()
     assert (cancelled.cancelled(), cancelled.done()) == (True, True)
-    wait_until(lambda: told == [cancelled])
+    wait_until(lambda: called == [cancelled])
     with pytest.raises(concurrent.futures.CancelledError):
         cancelled.result()
     done, _ = concurrent.futures.wait([cancelled], timeout=0)
     assert done == {cancelled}
-    peer.cancel_ends = False  # as if it had begun by now
+    peer.cancel_ends = False  # as if it had begun the request
     assert not kept.cancel()
     assert not kept.done()
     assert len(peer.cancelled) == 2
@@ -198,7 +198,7 @@ def test_cancel(file: aiod_client.File, peer: Peer) -> None:
     assert not kept.cancel()
 
 
-def test_cancelling_what_was_not_sent_asks_nobody(new_peer: Callable[..., Peer]) -> None:
+def test_cancelling_an_unsent_request_sends_nothing(new_peer: Callable[..., Peer]) -> None:
     with new_peer(depth_max=1) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
@@ -212,7 +212,7 @@ def test_cancelling_what_was_not_sent_asks_nobody(new_peer: Callable[..., Peer])
     assert sum(peer.batches) == 1
 
 
-def test_cancelling_asks_no_longer_than_the_clients_timeout(peer: Peer) -> None:
+def test_cancel_waits_no_longer_than_the_clients_timeout(peer: Peer) -> None:
     peer.files["other"] = bytearray(range(100))
     with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/other", timeout=20) as file:
         peer.hold = True
@@ -233,7 +233,7 @@ def test_a_cancelled_future_wakes_the_threads_that_wait_for_it(new_peer: Callabl
         except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
             woken.append(error)
 
-    with new_peer(heartbeat_s=1000.0) as peer:  # or a heartbeat's answer would wake them
+    with new_peer(heartbeat_s=1000.0) as peer:  # else the answer to a heartbeat would wake them
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
             peer.hold = peer.cancel_ends = True

@@ -30,7 +30,7 @@ def client(peer: Peer) -> Iterator[aiod_client.Client]:
 
 
 def in_threads(count: int, call: Callable[[], Any]) -> tuple[list[threading.Thread], list[BaseException]]:
-    """Call in that many threads; the errors come into the list."""
+    """Run `call` in `count` threads; returns these and the list that gets their errors."""
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -46,13 +46,13 @@ def in_threads(count: int, call: Callable[[], Any]) -> tuple[list[threading.Thre
 
 
 def joined(threads: list[threading.Thread]) -> None:
-    """All threads have ended."""
+    """Wait until all threads have ended."""
     for thread in threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), "a thread hangs"
 
 
-def test_a_daemon_that_dies_tells_every_waiting_thread(client: aiod_client.Client, peer: Peer) -> None:
+def test_every_waiting_thread_gets_an_error_when_the_daemon_dies(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     peer.hold = True
     threads, errors = in_threads(5, lambda: file.pread(1, 0))
@@ -64,7 +64,7 @@ def test_a_daemon_that_dies_tells_every_waiting_thread(client: aiod_client.Clien
     assert all(isinstance(error, ConnectionError) for error in errors)
 
 
-def test_futures_of_a_daemon_that_died_say_what_had_been_sent(new_peer: Callable[..., Peer]) -> None:
+def test_errors_after_the_daemons_death_say_which_requests_had_been_sent(new_peer: Callable[..., Peer]) -> None:
     with new_peer(depth_max=4) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint) as client, client.open("scratch/file") as file:
@@ -81,7 +81,7 @@ def test_futures_of_a_daemon_that_died_say_what_had_been_sent(new_peer: Callable
                 client.open("scratch/file")
 
 
-def test_after_a_loss_open_finds_the_new_daemon_and_old_files_stay_lost(new_peer: Callable[..., Peer]) -> None:
+def test_after_a_lost_session_open_finds_the_new_daemon_and_old_files_stay_lost(new_peer: Callable[..., Peer]) -> None:
     with new_peer() as first:
         first.files["file"] = bytearray(b"old")
         client = aiod_client.connect(first.endpoint)
@@ -103,7 +103,7 @@ def test_after_a_loss_open_finds_the_new_daemon_and_old_files_stay_lost(new_peer
         assert second.complaints == []
 
 
-def test_a_silent_daemon_is_given_up_although_nobody_has_a_timeout(new_peer: Callable[..., Peer]) -> None:
+def test_a_session_with_a_silent_daemon_ends_although_no_call_has_a_timeout(new_peer: Callable[..., Peer]) -> None:
     with new_peer(heartbeat_s=0.05, session_timeout_s=0.3) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
@@ -114,7 +114,7 @@ def test_a_silent_daemon_is_given_up_although_nobody_has_a_timeout(new_peer: Cal
                 file.pread(1, 0)
 
 
-def test_a_silent_daemon_is_given_up_although_requests_and_cancels_are_sent_to_it(
+def test_a_session_with_a_silent_daemon_ends_although_requests_and_cancels_are_sent(
     new_peer: Callable[..., Peer],
 ) -> None:
     with new_peer(depth_max=100_000, heartbeat_s=0.2, session_timeout_s=0.5) as peer:
@@ -146,7 +146,7 @@ def test_a_close_that_timed_out_in_the_backlog_is_sent_nevertheless(new_peer: Ca
             assert peer.complaints == []
 
 
-def test_a_daemon_that_ends_the_session_says_why(client: aiod_client.Client, peer: Peer) -> None:
+def test_the_daemons_reason_for_ending_the_session_is_in_the_error(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     peer.hold = True
     threads, errors = in_threads(1, lambda: file.pread(1, 0))
@@ -158,7 +158,7 @@ def test_a_daemon_that_ends_the_session_says_why(client: aiod_client.Client, pee
     assert "the daemon is stopping" in str(error)
 
 
-def test_a_daemon_that_breaks_the_protocol_is_not_believed(client: aiod_client.Client, peer: Peer) -> None:
+def test_a_message_that_breaks_the_protocol_ends_the_session(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     peer.hold = True
     (future,) = file.submit([("read", 1, 0)])
@@ -193,7 +193,7 @@ def test_a_daemon_of_another_version_refuses_hello(peer: Peer) -> None:
     assert caught.value.errno == errno.EPROTONOSUPPORT
 
 
-def test_closing_the_client_wakes_those_who_wait(client: aiod_client.Client, peer: Peer) -> None:
+def test_closing_the_client_wakes_all_waiting_threads(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     peer.hold = True
     (future,) = file.submit([("size",)])
@@ -228,7 +228,7 @@ def test_a_closed_client_or_file_raises(client: aiod_client.Client) -> None:
     assert "closed" in repr(file)
 
 
-def test_closing_in_a_callback_works(client: aiod_client.Client, peer: Peer) -> None:
+def test_a_callback_may_close_the_client(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     closed = threading.Event()
 
@@ -244,7 +244,7 @@ def test_closing_in_a_callback_works(client: aiod_client.Client, peer: Peer) -> 
         file.size()
 
 
-def test_a_callback_that_takes_its_time_delays_no_heartbeat_and_hears_of_the_end(
+def test_a_slow_callback_delays_no_heartbeat_and_its_wait_ends_with_the_session(
     new_peer: Callable[..., Peer],
 ) -> None:
     with new_peer(heartbeat_s=0.05) as peer:
@@ -269,7 +269,7 @@ def test_a_callback_that_takes_its_time_delays_no_heartbeat_and_hears_of_the_end
             assert [type(error) for error in heard] == [aiod_client.SessionLostError]
 
 
-def test_what_is_dropped_unclosed_warns_and_is_closed_in_the_end(new_peer: Callable[..., Peer]) -> None:
+def test_a_file_or_client_dropped_unclosed_warns_and_is_closed(new_peer: Callable[..., Peer]) -> None:
     with new_peer(heartbeat_s=0.05) as peer:
         peer.files["file"] = bytearray(100)
         client = aiod_client.connect(peer.endpoint)
@@ -281,7 +281,7 @@ def test_what_is_dropped_unclosed_warns_and_is_closed_in_the_end(new_peer: Calla
         peer.wait_seen(MessageType.GOODBYE)
 
 
-def test_a_file_keeps_its_client(peer: Peer) -> None:
+def test_a_file_keeps_its_client_alive(peer: Peer) -> None:
     peer.files["file"] = bytearray(b"kept")
     file = aiod_client.connect(peer.endpoint).open("scratch/file")
     gc.collect()
@@ -290,7 +290,7 @@ def test_a_file_keeps_its_client(peer: Peer) -> None:
     file._client.close()  # type: ignore[attr-defined]
 
 
-def test_a_forked_child_is_told_and_the_parent_goes_on(client: aiod_client.Client, peer: Peer) -> None:
+def test_calls_in_a_forked_child_raise_and_the_parent_continues(client: aiod_client.Client, peer: Peer) -> None:
     file = client.open("scratch/file")
     (future,) = file.submit([("size",)])
     assert future.result(PATIENCE_S) == 100
@@ -303,9 +303,9 @@ def test_a_forked_child_is_told_and_the_parent_goes_on(client: aiod_client.Clien
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as pipe:
-        told = pipe.read()
+        output = pipe.read()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    assert told.splitlines() == ["before fork()"] * 6 + ["100", "closed"]
+    assert output.splitlines() == ["before fork()"] * 6 + ["100", "closed"]
     peer.release()
     assert pending.result(PATIENCE_S) == 100
     assert file.pread(1, 0) == b"\0"
@@ -332,7 +332,7 @@ def _uses_in_child(client: aiod_client.Client, file: aiod_client.File, done: Any
     return "\n".join([*lines, "closed"])
 
 
-def test_control_asks_the_supervisor(client: aiod_client.Client) -> None:
+def test_control_returns_the_supervisors_reply(client: aiod_client.Client) -> None:
     assert client.control("stats", {"x": 1}) == {"verb": "stats", "arguments": {"x": 1}}
 
 

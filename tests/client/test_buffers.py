@@ -1,4 +1,4 @@
-"""Which buffers are taken, and the errors for others: the same by ring and by message, blocking and awaited."""
+"""Accepted buffers, and the errors for others: the same by ring and by message, blocking and awaited."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["zmq", "ring"])
 def transport(request: pytest.FixtureRequest) -> Any:
-    """Both ways."""
+    """By ring and by message."""
     return request.param
 
 
@@ -30,21 +30,21 @@ class Blocking:
         self._file = self._client.open("scratch/buffers", "w+")
 
     def close(self) -> None:
-        """Of the client too."""
+        """Close the file and the client."""
         self._file.close()
         self._client.close()
 
     def do(self, operation: str, *arguments: Any) -> Any:
-        """Carry it out."""
+        """Execute one operation."""
         return getattr(self._file, operation)(*arguments)
 
     def submit(self, *item: Any) -> Any:
-        """In a batch of one."""
+        """Execute one operation, in a batch of one."""
         return self._file.submit([item])[0].result()
 
 
 class Awaited:
-    """The same of the asyncio client."""
+    """A file of the asyncio client."""
 
     def __init__(self, endpoint: str, transport: Any) -> None:
         self._runner = asyncio.Runner()
@@ -59,7 +59,7 @@ class Awaited:
         await self._client.close()
 
     def close(self) -> None:
-        """Of the client too."""
+        """Close the file and the client."""
         self._runner.run(self._close())
         self._runner.close()
 
@@ -67,14 +67,14 @@ class Awaited:
         return await getattr(self._file, operation)(*arguments)
 
     def do(self, operation: str, *arguments: Any) -> Any:
-        """Carry it out."""
+        """Execute one operation."""
         return self._runner.run(self._do(operation, *arguments))
 
     async def _submit(self, *item: Any) -> Any:
         return await self._file.submit([item])[0]
 
     def submit(self, *item: Any) -> Any:
-        """In a batch of one."""
+        """Execute one operation, in a batch of one."""
         return self._runner.run(self._submit(*item))
 
 
@@ -87,7 +87,7 @@ def file(request: pytest.FixtureRequest, shared_daemon: Any, transport: Any) -> 
 
 
 def sources(file: Any) -> list[Callable[[Any], object]]:
-    """All that writes from a buffer."""
+    """All operations that write from a buffer."""
     return [
         lambda data: file.do("pwrite", data, 0),
         lambda data: file.do("pwritev", [b"before", data], 0),
@@ -98,7 +98,7 @@ def sources(file: Any) -> list[Callable[[Any], object]]:
 
 
 def targets(file: Any) -> list[Callable[[Any], object]]:
-    """All that reads into a buffer."""
+    """All operations that read into a buffer."""
     return [
         lambda buffer: file.do("pread_into", buffer, 0),
         lambda buffer: file.do("preadv", [bytearray(1), buffer], 0),
@@ -107,7 +107,7 @@ def targets(file: Any) -> list[Callable[[Any], object]]:
     ]
 
 
-def test_what_is_not_contiguous_is_a_buffer_error(file: Any) -> None:
+def test_a_buffer_that_is_not_contiguous_raises_buffer_error(file: Any) -> None:
     uses = sources(file) + targets(file)
     strided = [memoryview(bytearray(100))[::2], memoryview(bytearray(100))[::-1]]
     for use in uses:
@@ -118,14 +118,14 @@ def test_what_is_not_contiguous_is_a_buffer_error(file: Any) -> None:
     assert strided[0].tobytes() == bytes(50)
 
 
-def test_a_read_into_what_is_read_only_is_a_type_error(file: Any) -> None:
+def test_a_read_into_a_read_only_buffer_raises_type_error(file: Any) -> None:
     for use in targets(file):
         for buffer in (b"constant", memoryview(bytearray(8)).toreadonly()):
             with pytest.raises(TypeError, match="the buffer is read-only"):
                 use(buffer)
 
 
-def test_what_is_no_buffer_is_a_type_error(file: Any) -> None:
+def test_an_object_that_is_no_buffer_raises_type_error(file: Any) -> None:
     for use in sources(file) + targets(file):
         for buffer in (5, "text", None):
             with pytest.raises(TypeError, match="bytes-like"):
@@ -133,7 +133,7 @@ def test_what_is_no_buffer_is_a_type_error(file: Any) -> None:
 
 
 class Pair(ctypes.Structure):
-    """16 bytes of no simple format."""
+    """16 bytes of a structured format."""
 
     _fields_ = (("first", ctypes.c_uint64), ("second", ctypes.c_uint64))
 
@@ -148,7 +148,7 @@ class Pair(ctypes.Structure):
         lambda: memoryview(bytearray(20))[2:18],
     ],
 )
-def test_any_contiguous_memory_serves(file: Any, made: Callable[[], Any]) -> None:
+def test_any_contiguous_memory_is_accepted(file: Any, made: Callable[[], Any]) -> None:
     data = bytes(range(1, 17))
     for read in targets(file):
         file.do("pwrite", b"\0" + data, 0)

@@ -1,4 +1,4 @@
-"""Files of the real daemon through both clients: what open() modes mean, what arrives on disk, what errors say."""
+"""Files of the real daemon through both clients: modes of open(), contents on disk, error messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def path(shared_daemon: Any) -> Path:
     return directory
 
 
-def test_the_first_program_of_the_documentation(client: aiod_client.Client, path: Path) -> None:
+def test_the_first_program_of_the_documentation_runs(client: aiod_client.Client, path: Path) -> None:
     with client.open("scratch/disk.img", "w+") as file:
         assert file.pwrite(b"data", 0) == 4
         file.flush()
@@ -54,7 +54,7 @@ def test_the_first_program_of_the_documentation(client: aiod_client.Client, path
     assert (path / "disk.img").read_bytes() == b"data" + bytes(8188) + b"data"
 
 
-def test_the_same_with_asyncio_and_uvloop(client: aiod_client.Client, path: Path) -> None:
+def test_the_first_program_runs_with_asyncio_and_uvloop(client: aiod_client.Client, path: Path) -> None:
     async def main(name: str) -> None:
         async with aio.connect(client.endpoint) as own, await own.open(f"scratch/{name}", "x+") as file:
             assert await file.pwrite(b"data", 0) == 4
@@ -69,7 +69,7 @@ def test_the_same_with_asyncio_and_uvloop(client: aiod_client.Client, path: Path
     assert (path / "uvloop").read_bytes() == (path / "asyncio").read_bytes() == bytes(range(200))
 
 
-def test_modes_and_permissions(client: aiod_client.Client, path: Path) -> None:
+def test_modes_and_permissions_mean_what_they_mean_to_the_built_in_open(client: aiod_client.Client, path: Path) -> None:
     with client.open("scratch/new", "x", 0o640) as file:
         file.pwrite(b"12345", 0)
         with pytest.raises(OSError, match="read") as caught:
@@ -124,7 +124,7 @@ def test_a_large_write_and_read_travel_in_parts(client: aiod_client.Client, path
         assert buffer[: LARGE_BYTES - 77] == data[77:]
 
 
-def test_a_hundred_thousand_requests_at_once(client: aiod_client.Client, path: Path) -> None:
+def test_a_hundred_thousand_requests_at_once_complete(client: aiod_client.Client, path: Path) -> None:
     with client.open("scratch/many", "w+") as file:
         futures = file.submit([("write", number.to_bytes(4), number * 4) for number in range(100_000)])
         assert all(future.result(PATIENCE_S) == 4 for future in futures)
@@ -133,7 +133,7 @@ def test_a_hundred_thousand_requests_at_once(client: aiod_client.Client, path: P
         assert all(future.result(PATIENCE_S) == number.to_bytes(4) for number, future in enumerate(futures))
 
 
-def test_payloads_of_all_sizes_in_one_batch(client: aiod_client.Client, path: Path) -> None:
+def test_payloads_of_all_sizes_in_one_batch_arrive(client: aiod_client.Client, path: Path) -> None:
     sizes = [0, 1, 100, 65_535, 65_536, 65_537, 0, 300_000, 7] * 20
     offsets = [sum(sizes[:index]) for index in range(len(sizes))]
     payloads = [bytes([index % 256]) * size for index, size in enumerate(sizes)]
@@ -145,7 +145,7 @@ def test_payloads_of_all_sizes_in_one_batch(client: aiod_client.Client, path: Pa
         assert [future.result(PATIENCE_S) for future in futures] == payloads
 
 
-def test_a_write_of_nothing_and_a_read_of_nothing(client: aiod_client.Client) -> None:
+def test_a_write_and_a_read_of_no_bytes_return_nothing(client: aiod_client.Client) -> None:
     with client.open("scratch/nothing", "w+") as file:
         assert file.pwrite(b"", 0) == 0
         assert file.pread(0, 0) == b""
@@ -153,7 +153,7 @@ def test_a_write_of_nothing_and_a_read_of_nothing(client: aiod_client.Client) ->
         assert file.pread_into(bytearray(), 0) == 0
 
 
-def test_many_threads_many_files(client: aiod_client.Client, path: Path) -> None:
+def test_many_threads_with_many_files_each_get_their_own_data(client: aiod_client.Client, path: Path) -> None:
     def one(number: int) -> None:
         with client.open(f"scratch/thread{number}", "w+") as file:
             for turn in range(50):
@@ -166,7 +166,7 @@ def test_many_threads_many_files(client: aiod_client.Client, path: Path) -> None
     assert len(list(path.glob("thread*"))) == 12
 
 
-def test_closing_a_file_waits_for_what_is_in_flight(client: aiod_client.Client, path: Path) -> None:
+def test_closing_a_file_waits_for_its_requests_in_flight(client: aiod_client.Client, path: Path) -> None:
     file = client.open("scratch/closing", "w")
     futures = file.submit([("write", bytes([1]) * 4096, number * 4096) for number in range(2000)])
     file.close()
@@ -174,7 +174,7 @@ def test_closing_a_file_waits_for_what_is_in_flight(client: aiod_client.Client, 
     assert (path / "closing").stat().st_size == 2000 * 4096
 
 
-def test_names(client: aiod_client.Client, path: Path) -> None:
+def test_directory_operations_change_the_directory(client: aiod_client.Client, path: Path) -> None:
     client.mkdir("scratch/names")
     for number in range(3):
         client.open(f"scratch/names/{number}", "w").close()

@@ -1,4 +1,4 @@
-"""Every operation and every verb of the asyncio client at the real daemon, once; the blocking client looks at them."""
+"""Every operation of the asyncio client at the real daemon, once; the blocking client checks the effects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KIB = 1024
 
 
 def run(coroutine: Coroutine[Any, Any, None]) -> None:
-    """To its end."""
+    """Run `coroutine` to its end."""
     asyncio.run(asyncio.wait_for(coroutine, PATIENCE_S))
 
 
@@ -32,7 +32,7 @@ def path(daemon: Any) -> Path:
     return directory
 
 
-def test_operations(daemon: Any, path: Path) -> None:
+def test_each_operation_on_a_file_has_its_effect(daemon: Any, path: Path) -> None:
     async def main() -> None:
         async with aio.connect(daemon.endpoint) as client, await client.open("scratch/file", "x+") as file:
             assert await file.pwritev([b"one", b"", b"two"], 0, fua=True) == 6
@@ -66,7 +66,7 @@ def test_operations(daemon: Any, path: Path) -> None:
         assert stat.S_ISREG(file.stat().mode)
 
 
-def test_names(daemon: Any, path: Path) -> None:
+def test_each_directory_operation_has_its_effect(daemon: Any, path: Path) -> None:
     async def main() -> None:
         async with aio.connect(daemon.endpoint) as client:
             await client.mkdir("scratch/dir", 0o700)

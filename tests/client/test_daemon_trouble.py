@@ -16,7 +16,7 @@ PATIENCE_S = 20.0
 
 
 def read_until_lost(file: aiod_client.File) -> None:
-    """Read on until it fails."""
+    """Read until a read fails."""
     deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         file.pread(1, 0)
@@ -46,7 +46,7 @@ def test_a_killed_engine_loses_its_sessions_and_open_finds_the_next(daemon: Any)
         file.close()
 
 
-def test_a_frozen_daemon_times_out_and_goes_on_when_it_thaws(daemon: Any) -> None:
+def test_calls_to_a_frozen_daemon_time_out_and_the_session_continues_when_it_thaws(daemon: Any) -> None:
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/x", "w+") as file:
         file.pwrite(b"kept", 0)
         pid = daemon.engine["pid"]
@@ -59,7 +59,7 @@ def test_a_frozen_daemon_times_out_and_goes_on_when_it_thaws(daemon: Any) -> Non
         assert file.pread(4, 0) == b"kept"
 
 
-def test_a_stopped_daemon_says_so_and_its_successor_is_found(daemon: Any) -> None:
+def test_a_stopping_daemon_gives_its_reason_and_open_finds_the_next_daemon(daemon: Any) -> None:
     with aiod_client.connect(daemon.endpoint) as client:
         file = client.open("scratch/x", "w+")
         daemon.stop()

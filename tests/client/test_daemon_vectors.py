@@ -1,4 +1,4 @@
-"""The golden frames at the real daemon: each is answered as clients/vectors/ says, and others are served on."""
+"""The golden frames at the real daemon: it answers each as clients/vectors/ says, and keeps serving other clients."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ QUIET_MS = 100
 
 
 def load(name: str) -> list[dict[str, Any]]:
-    """The vectors of one file that a daemon gets."""
+    """The vectors of one file for messages to a daemon."""
     vectors = json.loads((VECTORS / name).read_text())["vectors"]
     return [vector for vector in vectors if vector["direction"] != "daemon to client"]
 
 
 class Wire:
-    """A bare DEALER: what a client in another language has."""
+    """A plain DEALER, as a client in another language has."""
 
     def __init__(self, context: zmq.Context[Any], endpoint: str) -> None:
         """Connect."""
@@ -54,7 +54,7 @@ class Wire:
         return wire.unpack(self.socket.recv_multipart()[0])
 
     def greet(self) -> list[Any]:
-        """HELLO; later messages are of that session."""
+        """Send HELLO; later messages belong to that session."""
         welcome = self.ask(wire.pack(MessageType.HELLO, {"versions": [1], "features": [], "software": "test"}))
         self.token = welcome[1].get("session", TOKEN)
         return welcome
@@ -83,7 +83,7 @@ def engine(context: zmq.Context[Any], front: Wire) -> Wire:
 
 
 def check(wire_: Wire, vector: dict[str, Any]) -> None:
-    """Send a vector and compare what comes back with its answer."""
+    """Send a vector and compare the reply with its answer."""
     wire_.send(*(bytes.fromhex(frame) for frame in vector["frames"]))
     expected = vector.get("answer")
     if expected is None:
@@ -154,7 +154,7 @@ _CHECKS = {
 
 
 @pytest.mark.parametrize("vector", load("handshake.json"), ids=lambda vector: vector["name"])
-def test_handshakes_at_the_front(front: Wire, vector: dict[str, Any]) -> None:
+def test_handshakes_at_the_front_get_the_golden_answers(front: Wire, vector: dict[str, Any]) -> None:
     if not vector["name"].startswith("hello"):
         front.greet()
     check(front, vector)
@@ -163,12 +163,12 @@ def test_handshakes_at_the_front(front: Wire, vector: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "vector", [v for v in load("handshake.json") if v["name"].startswith("hello")], ids=lambda vector: vector["name"]
 )
-def test_hello_at_an_engine(engine: Wire, vector: dict[str, Any]) -> None:
+def test_hello_at_an_engine_gets_the_golden_answer(engine: Wire, vector: dict[str, Any]) -> None:
     check(engine, vector)
 
 
 @pytest.mark.parametrize("file", ["files.json", "requests.json"])
-def test_a_session_replays_the_file_in_order(engine: Wire, file: str) -> None:
+def test_the_golden_frames_of_a_session_get_the_golden_answers_in_order(engine: Wire, file: str) -> None:
     engine.greet()
     for vector in load(file):
         check(engine, vector)

@@ -1,4 +1,4 @@
-"""A connection lives once: what is meant for one daemon never reaches its successor at the same place."""
+"""A Dealer has one connection: messages for one daemon never reach the next one at the same endpoint."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PATIENCE_S = 20.0
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Poll until `condition()` is true; seldom enough for no queue to be full before."""
+    """Poll until `condition()` is true, so seldom that no queue fills up before."""
     deadline_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
 
 
-def test_a_dealer_whose_daemon_has_gone_takes_nothing_more(new_peer: Callable[..., Peer]) -> None:
+def test_a_dealer_whose_daemon_has_gone_accepts_no_message(new_peer: Callable[..., Peer]) -> None:
     with new_peer() as first:
         dealer = Dealer(first.endpoint)
         assert dealer.send(handshake.hello())
@@ -45,7 +45,7 @@ def test_a_dealer_whose_daemon_has_gone_takes_nothing_more(new_peer: Callable[..
     dealer.close()
 
 
-def test_a_dealer_that_nobody_answers_ends(new_peer: Callable[..., Peer]) -> None:
+def test_a_dealer_ends_where_no_process_answers(new_peer: Callable[..., Peer]) -> None:
     dealer = Dealer(new_peer().endpoint)
     wait_until(dealer.has_ended)
     assert dealer.receive() is None
@@ -82,8 +82,8 @@ print("done")
 """
 
 
-def test_closing_in_mid_message_while_the_daemon_goes_aborts_nothing(socket_dir: Path) -> None:
-    # In a process of its own, since libzmq's abort() would end this one: without linger it comes within 50 turns.
+def test_closing_in_mid_message_while_the_daemon_goes_does_not_abort_the_process(socket_dir: Path) -> None:
+    # In a process of its own, since libzmq's abort() would end this one. Without linger it aborts within 50 turns.
     command = [sys.executable, "-c", CLOSING_IN_MID_MESSAGE, f"ipc://{socket_dir}/peer"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

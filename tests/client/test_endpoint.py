@@ -1,4 +1,4 @@
-"""Where the client looks for a daemon, and how soon it knows that there is none."""
+"""The default endpoint, and how soon the client notices that no daemon listens."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_environment_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_names_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOD_ENDPOINT", "tcp://storage:1234")
     assert endpoint.default_endpoint() == "tcp://storage:1234"
 
 
-def test_the_users_own_runtime_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_is_in_the_users_own_runtime_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for module in (endpoint, locations):
         monkeypatch.setattr(module, "SYSTEM_DIR", str(tmp_path / "system"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
@@ -34,7 +34,9 @@ def test_the_users_own_runtime_directory(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert endpoint.default_endpoint() == f"ipc://{tmp_path}/system/aiod.sock"
 
 
-def test_the_systems_daemon_where_the_user_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_is_the_systems_daemon_where_the_user_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     system = tmp_path / "system"
     system.mkdir()
     (system / "aiod.sock").touch()
@@ -61,7 +63,7 @@ def test_the_socket_of_a_dead_daemon_means_no_daemon(socket_dir: Path) -> None:
         aiod_client.connect(f"ipc://{path}")
 
 
-def test_a_socket_where_nobody_answers_times_out(socket_dir: Path) -> None:
+def test_connecting_to_a_socket_where_no_process_answers_times_out(socket_dir: Path) -> None:
     path = str(socket_dir / "aiod.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
@@ -78,11 +80,11 @@ def test_a_refused_tcp_connection_means_no_daemon() -> None:
 
 
 @pytest.mark.parametrize("name", ["/run/aiod/aiod.sock", "inproc://x", "tcp://nonsense", "ipc://" + "x" * 200])
-def test_endpoints_that_are_none(name: str) -> None:
+def test_an_invalid_endpoint_raises(name: str) -> None:
     with pytest.raises(aiod_client.AiodError):
         aiod_client.connect(name)
 
 
-def test_an_unknown_transport() -> None:
+def test_an_unknown_transport_raises() -> None:
     with pytest.raises(ValueError, match="unknown transport"):
         aiod_client.connect(transport="pigeon")  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client(shared_daemon: Any) -> Iterator[aiod_client.Client]:
-    """Of a real daemon."""
+    """A client of a real daemon."""
     with aiod_client.connect(shared_daemon.endpoint) as client:
         yield client
 
@@ -48,7 +48,9 @@ def contents(tree: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("compression", ["", "gz"])
 @pytest.mark.parametrize("direct", [False, True], ids=["cached", "direct"])
-def test_tarfile(client: aiod_client.Client, tree: Path, compression: str, *, direct: bool) -> None:
+def test_tarfile_writes_and_reads_an_archive(
+    client: aiod_client.Client, tree: Path, compression: str, *, direct: bool
+) -> None:
     with (
         fileobj.open(client, "scratch/backup.tar", "w", direct=direct) as file,
         tarfile.open(fileobj=file, mode=f"w:{compression}") as tar,  # type: ignore[call-overload]
@@ -59,7 +61,7 @@ def test_tarfile(client: aiod_client.Client, tree: Path, compression: str, *, di
         assert {name: file.read() for name, file in files.items() if file is not None} == contents(tree)
 
 
-def test_zipfile(client: aiod_client.Client, tree: Path) -> None:
+def test_zipfile_writes_and_reads_an_archive(client: aiod_client.Client, tree: Path) -> None:
     wanted = contents(tree)
     with fileobj.open(client, "scratch/backup.zip", "w+") as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -73,7 +75,7 @@ def test_zipfile(client: aiod_client.Client, tree: Path) -> None:
 
 
 @pytest.mark.parametrize("buffering", [-1, 0, 512])
-def test_copyfileobj(client: aiod_client.Client, buffering: int) -> None:
+def test_copyfileobj_copies_a_file(client: aiod_client.Client, buffering: int) -> None:
     data = random.Random(1).randbytes(5_000_003)  # noqa: S311
     with fileobj.open(client, "scratch/copy", "w", buffering) as file:
         shutil.copyfileobj(io.BytesIO(data), file)
@@ -83,7 +85,7 @@ def test_copyfileobj(client: aiod_client.Client, buffering: int) -> None:
     assert back.getvalue() == data
 
 
-def test_the_kinds_of_buffers(client: aiod_client.Client) -> None:
+def test_mode_and_buffering_decide_the_class_of_the_file(client: aiod_client.Client) -> None:
     kinds = {"w": io.BufferedWriter, "r": io.BufferedReader, "r+": io.BufferedRandom, "a+": io.BufferedRandom}
     for mode, kind in kinds.items():
         with fileobj.open(client, "scratch/kinds", mode) as file:
@@ -98,15 +100,15 @@ def test_the_kinds_of_buffers(client: aiod_client.Client) -> None:
         fileobj.open(client, "scratch/none")
 
 
-def test_lines_and_text(client: aiod_client.Client) -> None:
+def test_a_text_wrapper_reads_and_writes_lines(client: aiod_client.Client) -> None:
     with fileobj.open(client, "scratch/text", "w") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
         text.writelines(f"Zeile {number} ü\n" for number in range(10_000))
     with fileobj.open(client, "scratch/text") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
         assert list(text)[9_999] == "Zeile 9999 ü\n"
 
 
-def test_positions_as_python_has_them(client: aiod_client.Client, tmp_path: Path) -> None:
-    """Random moves, side by side with a file of Python's own."""
+def test_positions_move_as_those_of_pythons_own_files(client: aiod_client.Client, tmp_path: Path) -> None:
+    """Compares random operations with those of a file of Python's own."""
     generator = random.Random(11)  # noqa: S311
     with (tmp_path / "own").open("w+b") as own, fileobj.open(client, "scratch/side", "w+") as file:
         for _ in range(2000):
@@ -127,7 +129,7 @@ def test_positions_as_python_has_them(client: aiod_client.Client, tmp_path: Path
             assert own.tell() == file.tell()
 
 
-def test_appending(client: aiod_client.Client) -> None:
+def test_append_mode_writes_at_the_end(client: aiod_client.Client) -> None:
     with fileobj.open(client, "scratch/log", "a", 0) as one, fileobj.open(client, "scratch/log", "a+", 0) as other:
         assert one.write(b"first ") == 6
         assert other.write(b"second") == 6
@@ -136,7 +138,7 @@ def test_appending(client: aiod_client.Client) -> None:
         assert other.read(100) == b"first second"
 
 
-def test_what_a_mode_does_not_allow(client: aiod_client.Client) -> None:
+def test_an_operation_that_the_mode_does_not_allow_raises(client: aiod_client.Client) -> None:
     client.open("scratch/modes", "w").close()
     with fileobj.open(client, "scratch/modes", "r", 0) as file:
         assert (file.readable(), file.writable(), file.seekable()) == (True, False, True)
@@ -163,7 +165,7 @@ def test_what_a_mode_does_not_allow(client: aiod_client.Client) -> None:
             use()
 
 
-def test_append_mode_begins_at_the_end_and_takes_any_length(client: aiod_client.Client) -> None:
+def test_append_mode_begins_at_the_end_and_accepts_any_length(client: aiod_client.Client) -> None:
     with client.open("scratch/grows", "w") as file:
         file.pwrite(b"12345", 0)
         longer = bytes(range(256)) * (file.request_bytes_max // 256) + b"and more"
@@ -175,7 +177,7 @@ def test_append_mode_begins_at_the_end_and_takes_any_length(client: aiod_client.
         assert file.read() == b"12345" + longer
 
 
-def test_a_failed_append_in_pieces_tells_of_all_of_them(
+def test_the_count_of_a_failed_append_in_pieces_includes_all_pieces(
     client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with fileobj.open(client, "scratch/pieces", "a", 0) as raw:
@@ -216,7 +218,7 @@ def test_reading_all_takes_few_requests(client: aiod_client.Client, monkeypatch:
 
 
 def count_reads(monkeypatch: pytest.MonkeyPatch, raw: fileobj.RawFile) -> list[int]:
-    """The lengths that `raw` asks for from now on."""
+    """The list that gets the lengths of all reads of `raw` from now on."""
     asked: list[int] = []
     usual = raw._file.pread
 
@@ -234,17 +236,17 @@ def test_reading_all_of_a_file_that_grows_takes_few_requests(
     data = random.Random(3).randbytes(20_000_000)  # noqa: S311
     with client.open("scratch/grows", "w+") as file:
         file.pwrite(data, 0)
-        monkeypatch.setattr(file, "size", lambda: 10)  # as it was a moment before
+        monkeypatch.setattr(file, "size", lambda: 10)  # the size a moment before
         raw = file.raw
         asked = count_reads(monkeypatch, raw)
         assert raw.readall() == data
         assert len(asked) <= 12
 
 
-def test_a_write_given_up_does_not_use_the_buffers_memory(
+def test_a_write_that_timed_out_does_not_use_the_buffers_memory(
     client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its memory is lent by io for the call only, and a request that has timed out may still be sent."""
+    """Io lends the memory for the call only, and a request that has timed out may still be sent."""
     raw = fileobj.open(client, "scratch/lent", "w", 0)
     given: list[Any] = []
 
@@ -261,7 +263,7 @@ def test_a_write_given_up_does_not_use_the_buffers_memory(
     raw.close()
 
 
-def test_only_buffers_are_written(client: aiod_client.Client) -> None:
+def test_writing_an_object_that_is_no_buffer_raises(client: aiod_client.Client) -> None:
     with fileobj.open(client, "scratch/typed", "w", 0) as raw:
         for data in (5, "text", None):
             with pytest.raises(TypeError):
@@ -269,7 +271,7 @@ def test_only_buffers_are_written(client: aiod_client.Client) -> None:
         assert raw.write(array.array("I", [1, 2])) == 8
 
 
-def test_raw_is_the_same_file(client: aiod_client.Client) -> None:
+def test_the_raw_attribute_is_the_same_file(client: aiod_client.Client) -> None:
     with client.open("scratch/raw", "w+") as file:
         raw = file.raw
         raw.write(b"0123456789")
@@ -287,8 +289,8 @@ def test_raw_is_the_same_file(client: aiod_client.Client) -> None:
         raw.close()
 
 
-def test_threads_share_a_position(client: aiod_client.Client) -> None:
-    """Each read is one with its move: nobody gets bytes that another has got."""
+def test_threads_that_share_a_file_each_read_different_bytes(client: aiod_client.Client) -> None:
+    """A read and its move of the position are atomic: no two threads get the same bytes."""
     with client.open("scratch/shared", "w+") as file:
         file.pwrite(b"".join(number.to_bytes(4, "big") for number in range(4000)), 0)
         raw, got, lock = file.raw, [], threading.Lock()

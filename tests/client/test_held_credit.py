@@ -1,4 +1,4 @@
-"""Credit held back for a larger batch is used soon, whoever drives the session, though what is in flight hangs."""
+"""Credit held back for a larger batch is used soon, whatever drives the session, although requests in flight hang."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEPTH = 16  # two free: a batch
 
 @pytest.fixture
 def peer(new_peer: Callable[..., Peer]) -> Iterator[Peer]:
-    """One that holds what is submitted, and to which no heartbeat goes: nothing but the credit's own time drives."""
+    """A peer that holds requests and gets no heartbeats: only the timer of the held credit drives the session."""
     with new_peer(depth_max=DEPTH, heartbeat_s=1000.0) as made:
         made.files["file"] = bytearray(100)
         yield made
@@ -34,7 +34,7 @@ def peer(new_peer: Callable[..., Peer]) -> Iterator[Peer]:
 
 @pytest.fixture
 def file(peer: Peer) -> Iterator[aiod_client.File]:
-    """An open file of 100 bytes, with nothing that completes."""
+    """An open file of 100 bytes, whose requests do not complete."""
     with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
         file = client.open("scratch/file")
         peer.hold = True
@@ -50,7 +50,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def execute_one(peer: Peer) -> None:
-    """Complete the oldest of what the peer holds."""
+    """Complete the oldest request that the peer holds."""
     held = peer._held
     peer._held = deque([held.popleft()])
     peer._execute()
@@ -58,18 +58,18 @@ def execute_one(peer: Peer) -> None:
 
 
 def hang_and_hold(peer: Peer, file: aiod_client.File) -> None:
-    """All but one of the credit hangs, and more than one wait for it."""
+    """Use all but one of the credit for requests that hang, and submit two more."""
     file.submit([("read", 1, 0)] * (DEPTH - 1))
     peer.wait_seen(MessageType.SUBMIT)
     file.submit([("read", 1, 0)] * 2)
 
 
-def test_nobody_waits(peer: Peer, file: aiod_client.File) -> None:
+def test_held_credit_is_used_while_no_thread_waits(peer: Peer, file: aiod_client.File) -> None:
     hang_and_hold(peer, file)
     wait_until(lambda: sum(peer.batches) == DEPTH)
 
 
-def test_the_maintenance_thread_leads(peer: Peer, file: aiod_client.File) -> None:
+def test_held_credit_is_used_while_the_maintenance_thread_leads(peer: Peer, file: aiod_client.File) -> None:
     link = file._link
     file.submit([("read", 1, 0)] * (DEPTH - 1))
     wait_until(lambda: link.leading.leader is link.maintenance.thread)
@@ -77,7 +77,7 @@ def test_the_maintenance_thread_leads(peer: Peer, file: aiod_client.File) -> Non
     wait_until(lambda: sum(peer.batches) == DEPTH)
 
 
-def test_threads_wait_and_none_has_submitted(peer: Peer, file: aiod_client.File) -> None:
+def test_held_credit_is_used_while_threads_wait_that_have_not_submitted(peer: Peer, file: aiod_client.File) -> None:
     def read() -> None:
         with contextlib.suppress(aiod_client.AiodError):  # when the client is closed
             file.pread(1, 0)
@@ -96,7 +96,7 @@ def test_threads_wait_and_none_has_submitted(peer: Peer, file: aiod_client.File)
         assert not thread.is_alive()
 
 
-def test_tasks(peer: Peer) -> None:
+def test_held_credit_is_used_by_tasks(peer: Peer) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint) as client:
             file = await client.open("scratch/file")

@@ -1,4 +1,4 @@
-"""Finalizers and signal handlers that use a client in the midst of the same thread's use of it."""
+"""Finalizers and signal handlers that use a client while they interrupt the same thread's use of it."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ PATIENCE_S = 20.0
 
 
 class Interruption:
-    """Runs `use` once, at fire(), in a finalizer that the garbage collector calls; keeps what came of it."""
+    """Runs `use` once, at fire(), in a finalizer that the garbage collector calls; keeps the outcome."""
 
     def __init__(self) -> None:
-        """Nothing to do yet."""
+        """Without a use yet."""
         self.use: Callable[[], Any] | None = None
         self.outcomes: list[Any] = []
 
     def fire(self) -> None:
-        """Collect garbage of which `use` is the finalizer."""
+        """Collect garbage whose finalizer is `use`."""
         use, self.use = self.use, None
         if use is not None:
             _Garbage(self, use)
             gc.collect()
 
     def errno(self) -> Any:
-        """That of the AiodError which the use raised."""
+        """The errno of the AiodError that `use` has raised."""
         (error,) = self.outcomes
         assert isinstance(error, aiod_client.AiodError)
         assert "a finalizer or signal handler cannot wait" in str(error)
@@ -70,7 +70,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, interruption: Interruption) -> None:
-    """Have `owner.name()` interrupted when it is called."""
+    """Interrupt `owner.name()` when it is called."""
     usual = getattr(owner, name)
 
     def interrupted(*arguments: Any) -> Any:
@@ -82,7 +82,7 @@ def before(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, interruption:
 
 @pytest.fixture
 def client(peer: Peer) -> Iterator[aiod_client.Client]:
-    """A connected client; the peer has nothing to complain of in the end."""
+    """A connected client; the peer must have no complaints in the end."""
     peer.files["file"] = bytearray(range(100))
     peer.files["other"] = bytearray(10)
     with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as connected:
@@ -100,7 +100,7 @@ def file(client: aiod_client.Client) -> aiod_client.File:
 def place(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, file: aiod_client.File
 ) -> Callable[[Callable[[], Any]], Interruption]:
-    """Makes an interruption of the next write at one place of it. It works in this thread alone."""
+    """Makes an interruption at one place of the next write, in this thread only."""
 
     def interrupt(use: Callable[[], Any]) -> Interruption:
         interruption, link, me = Interruption(), file._link, threading.current_thread()
@@ -135,17 +135,17 @@ def place(
 
 
 def write(file: aiod_client.File, interruption: Interruption) -> int:
-    """Write, be interrupted, and see that it and what follows is done rightly; returns how many requests it took."""
+    """Write, be interrupted, and check this write and later reads; returns the number of requests."""
     assert file.pwrite(b"outer", 50) == 5
     count = 1
-    while interruption.use is not None:  # an answer that is there at once leaves nothing to poll for
+    while interruption.use is not None:  # an answer that is there at once needs no poll
         assert file.pread(3, 10) == bytes([10, 11, 12])
         count += 1
     assert file.pread(5, 50) == b"outer"
     return count + 1
 
 
-def test_what_would_have_to_wait_is_told(file: aiod_client.File, peer: Peer, place: Any) -> None:
+def test_a_call_that_would_have_to_wait_raises_edeadlk(file: aiod_client.File, peer: Peer, place: Any) -> None:
     interruption = place(lambda: file.pwrite(b"inner", 0))
     count = write(file, interruption)
     assert interruption.errno() == errno.EDEADLK
@@ -153,21 +153,23 @@ def test_what_would_have_to_wait_is_told(file: aiod_client.File, peer: Peer, pla
     assert sum(peer.batches) == count + 1, "the inner write was sent"
 
 
-def test_waiting_for_a_future_is_told_and_it_comes_nevertheless(file: aiod_client.File, peer: Peer, place: Any) -> None:
+def test_waiting_for_a_future_raises_edeadlk_and_the_future_completes_nevertheless(
+    file: aiod_client.File, peer: Peer, place: Any
+) -> None:
     peer.hold = True
     (future,) = file.submit([("read", 2, 1)])
     interruption = place(lambda: future.result(PATIENCE_S))
     peer.wait_seen(MessageType.SUBMIT)
     peer.hold = False  # with the next message
     write(file, interruption)
-    if isinstance(interruption.outcomes[0], bytes):  # it was done before its own thread could be interrupted
+    if isinstance(interruption.outcomes[0], bytes):  # it completed before its thread was interrupted
         assert interruption.outcomes == [bytes([1, 2])]
     else:
         assert interruption.errno() == errno.EDEADLK
     assert future.result(PATIENCE_S) == bytes([1, 2])
 
 
-def test_submitting_is_done_soon(file: aiod_client.File, place: Any) -> None:
+def test_submitted_requests_are_executed_soon(file: aiod_client.File, place: Any) -> None:
     interruption = place(lambda: file.submit([("write", b"inner", 0), ("size",)]))
     write(file, interruption)
     (futures,) = interruption.outcomes
@@ -175,7 +177,7 @@ def test_submitting_is_done_soon(file: aiod_client.File, place: Any) -> None:
     assert file.pread(5, 0) == b"inner"
 
 
-def test_callbacks_of_what_was_submitted_come(file: aiod_client.File, place: Any) -> None:
+def test_callbacks_of_submitted_requests_run(file: aiod_client.File, place: Any) -> None:
     came = threading.Event()
 
     def submit() -> None:
@@ -186,7 +188,7 @@ def test_callbacks_of_what_was_submitted_come(file: aiod_client.File, place: Any
     assert came.wait(PATIENCE_S)
 
 
-def test_cancelling_is_done_soon(file: aiod_client.File, peer: Peer, place: Any) -> None:
+def test_a_cancelled_request_is_cancelled_soon(file: aiod_client.File, peer: Peer, place: Any) -> None:
     peer.hold = True
     (future,) = file.submit([("read", 1, 0)])
     peer.wait_seen(MessageType.SUBMIT)
@@ -203,7 +205,7 @@ def test_cancelling_is_done_soon(file: aiod_client.File, peer: Peer, place: Any)
 
 
 @pytest.mark.parametrize("place", ["leading"], indirect=True)
-def test_word_is_left_for_cancelling_where_its_own_thread_polls(file: aiod_client.File, peer: Peer, place: Any) -> None:
+def test_cancelling_while_the_same_thread_polls_is_deferred(file: aiod_client.File, peer: Peer, place: Any) -> None:
     def release() -> None:
         peer.wait_seen(MessageType.CANCEL)
         peer.release()
@@ -221,9 +223,7 @@ def test_word_is_left_for_cancelling_where_its_own_thread_polls(file: aiod_clien
         future.result(PATIENCE_S)
 
 
-def test_what_has_not_been_sent_is_dropped_although_its_cancelling_interrupts(
-    file: aiod_client.File, peer: Peer
-) -> None:
+def test_an_unsent_request_is_dropped_although_its_cancellation_is_deferred(file: aiod_client.File, peer: Peer) -> None:
     peer.hold = True
     file.submit([("size",)] * 256)  # all of the credit
     (future,) = file.submit([("write", b"inner", 0)])
@@ -285,11 +285,11 @@ def test_a_deferred_submit_fails_when_the_session_ends_first(file: aiod_client.F
     assert peer.batches == []
 
 
-def test_a_signal_handler_may_wait_while_its_thread_waits_for_its_turn(new_peer: Callable[..., Peer]) -> None:
-    """Whoever leads must hand over to the handler, not to what it has interrupted."""
-    with new_peer(heartbeat_s=1000.0) as peer:  # or a heartbeat's answer would help
+def test_a_signal_handler_may_wait_while_its_thread_is_parked(new_peer: Callable[..., Peer]) -> None:
+    """The leader must hand over to the handler, not to the wait that the handler has interrupted."""
+    with new_peer(heartbeat_s=1000.0) as peer:  # else the answer to a heartbeat would help
         peer.files["file"] = bytearray(range(100))
-        # No timeout: a thread that nobody wakes would find its answer there when it gives up.
+        # No timeout: a thread that is not woken would find its answer when it gives up.
         with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
             interrupt_one_that_is_parked(peer, file)
 
@@ -329,7 +329,7 @@ def interrupt_one_that_is_parked(peer: Peer, file: aiod_client.File) -> None:
 
 @pytest.mark.parametrize("at", ["packing", "sending", "receiving"])
 @pytest.mark.parametrize("what", ["submit", "cancel", "close_handle", "close"])
-def test_tasks(
+def test_a_finalizer_in_the_midst_of_a_task_may_use_the_client(
     peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str, what: str
 ) -> None:
     async def main() -> None:

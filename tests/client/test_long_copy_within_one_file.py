@@ -1,4 +1,4 @@
-"""A copy within one file that is sent in parts ends where the file ended, not behind what its parts have put there."""
+"""A copy within one file that is sent in parts ends at the former end of the file, not behind the data it has added."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONTENT = bytes(range(256)) * (PART // 256 + PART // 512)
 
 @pytest.fixture
 def endpoint(new_daemon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A daemon that takes one part after the other; parts are short."""
+    """A daemon that executes one part after the other; the parts are short."""
     for module, name in ((operations, "RANGE_BYTES_MAX"), (split, "RANGE_BYTES_MAX"), (in_flight, "PART_BYTES_MAX")):
         monkeypatch.setattr(module, name, PART)
     daemon = new_daemon(**{"engine.main": {"max_threads": 1}})
@@ -29,7 +29,7 @@ def endpoint(new_daemon: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) ->
     return str(daemon.endpoint)
 
 
-def test_blocking(endpoint: str) -> None:
+def test_the_blocking_copy_ends_at_the_former_end_of_the_file(endpoint: str) -> None:
     with aiod_client.connect(endpoint) as client, client.open("scratch/file", "w+") as file:
         file.pwrite(CONTENT, 0)
         assert file.copy_range(file, 0, 2 * PART, 2 * PART) == len(CONTENT)
@@ -37,7 +37,7 @@ def test_blocking(endpoint: str) -> None:
         assert file.copy_range(file, 8 * PART, 20 * PART, 2 * PART) == 0
 
 
-def test_awaited(endpoint: str) -> None:
+def test_the_awaited_copy_ends_at_the_former_end_of_the_file(endpoint: str) -> None:
     async def main() -> None:
         async with aio.connect(endpoint) as client, await client.open("scratch/file", "w+") as file:
             await file.pwrite(CONTENT, 0)

@@ -1,4 +1,4 @@
-"""Answers about names that make no sense: the caller is told so, and the session goes on."""
+"""Invalid replies to directory operations: the caller gets a ProtocolError, and the session continues."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STATS: list[Any] = [None, {}, {"stat": None}, {"stat": bytes(79)}, {"stat": "tex
 
 
 @pytest.mark.parametrize(("verb", "body"), [*(("list", body) for body in LISTS), *(("stat", body) for body in STATS)])
-def test_it_is_a_protocol_error(peer: Peer, verb: str, body: Any) -> None:
+def test_an_invalid_reply_raises_protocol_error_and_the_session_continues(peer: Peer, verb: str, body: Any) -> None:
     async def awaited() -> None:
         async with aio.connect(peer.endpoint) as client:
             with pytest.raises(aiod_client.ProtocolError, match=verb):
@@ -44,7 +44,7 @@ def test_it_is_a_protocol_error(peer: Peer, verb: str, body: Any) -> None:
     asyncio.run(asyncio.wait_for(awaited(), PATIENCE_S))
 
 
-def test_pages_are_asked_for_until_there_is_no_next(peer: Peer) -> None:
+def test_list_asks_for_pages_until_there_is_no_next_page(peer: Peer) -> None:
     pages: dict[int, Any] = {
         0: {"entries": [["a", "file", 1], [b"\xff", "link", 2]], "next": 7},
         7: {"entries": [], "next": 9},

@@ -1,4 +1,4 @@
-"""An engine that hangs holds up those who open its files; those who open another engine's do not wait for it."""
+"""An engine that hangs delays opens of its own files only."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PATIENCE_S = 20.0
 
 
 class HungEngine:
-    """Something that accepts connections and never says a word."""
+    """A socket that accepts connections and never sends a message."""
 
     def __init__(self, directory: Path, peer: Peer) -> None:
-        """Serve the export `hung` of the daemon that `peer` is."""
+        """Serve the export `hung` of the daemon `peer`."""
         self.endpoint = f"ipc://{directory}/engine-hung.sock"
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(PATIENCE_S)
@@ -64,7 +64,7 @@ def hung(socket_dir: Path, peer: Peer) -> Iterator[HungEngine]:
     engine.close()
 
 
-def test_a_thread_opens_another_engines_file(peer: Peer, hung: HungEngine) -> None:
+def test_a_thread_opens_another_engines_file_while_one_engine_hangs(peer: Peer, hung: HungEngine) -> None:
     ends: list[OSError] = []
 
     def wait_for_the_hung_one() -> None:
@@ -78,7 +78,9 @@ def test_a_thread_opens_another_engines_file(peer: Peer, hung: HungEngine) -> No
     hung.wait_asked()
     with client.open("scratch/file", timeout=PATIENCE_S) as file:
         assert file.size() == 100
-    with client.open("other/file", timeout=PATIENCE_S) as file:  # its engine is known, but not that it is its engine
+    with client.open(
+        "other/file", timeout=PATIENCE_S
+    ) as file:  # the engine is known, but not yet as the engine of this export
         assert file.size() == 100
     with pytest.raises(TimeoutError, match="another thread's open"):
         client.open("hung/file", timeout=0.0)
@@ -89,7 +91,7 @@ def test_a_thread_opens_another_engines_file(peer: Peer, hung: HungEngine) -> No
     assert len(client._turns) == 0
 
 
-def test_a_task_opens_another_engines_file(peer: Peer, hung: HungEngine) -> None:
+def test_a_task_opens_another_engines_file_while_one_engine_hangs(peer: Peer, hung: HungEngine) -> None:
     async def main() -> None:
         async with aio.connect(peer.endpoint, timeout=PATIENCE_S * 3) as client:
             task = asyncio.create_task(client.open("hung/file"))
@@ -160,20 +162,22 @@ def test_tasks_that_open_files_of_one_engine_share_its_session(peer: Peer) -> No
     assert peer.seen.count(MessageType.LOCATE) == 4
 
 
-def test_an_open_in_the_midst_of_the_same_threads_open_is_told(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_that_interrupts_the_same_threads_open_raises_edeadlk(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     peer.files["file"] = bytearray(100)
-    told: list[int | None] = []
+    errnos: list[int | None] = []
 
     def interrupted(*arguments: Any) -> Any:
-        if not told:
-            told.append(None)
+        if not errnos:
+            errnos.append(None)
             with pytest.raises(aiod_client.AiodError, match="finalizer") as caught:
                 client.open("scratch/file")
-            told[0] = caught.value.errno
+            errnos[0] = caught.value.errno
         return converse(*arguments)
 
     with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
         monkeypatch.setattr(blocking, "converse", interrupted)
         with client.open("scratch/file") as file:
             assert file.size() == 100
-    assert told == [errno.EDEADLK]
+    assert errnos == [errno.EDEADLK]

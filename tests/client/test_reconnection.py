@@ -1,4 +1,4 @@
-"""The search for another engine: when it tries again, when it gives up, and what it says then."""
+"""The search for another engine: when it tries again, when it gives up, and the reason that it gives."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_timeout_is_named_where_there_was_no_other_error(search: Reconnection)
     assert "no answer" in search.reason
 
 
-def test_a_session_that_is_not_suspended_is_not_searched_for() -> None:
+def test_a_search_for_a_session_that_is_not_suspended_is_a_mistake() -> None:
     session = Session(Welcome(b"t" * 16, "main", 8, 1 << 20, 1 << 16, 8, 2.0, 30.0), 0.0)
     with pytest.raises(AssertionError):
         Reconnection(session, TIMEOUT_S, 0.0)

@@ -1,4 +1,4 @@
-"""A session that ends, falls silent or is given up in part: what is told to whom, and what is still sent."""
+"""A session that ends or falls silent, and requests that are given up: their errors, and what is still sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sent(session: Session, now_s: float = 0.0) -> list[int]:
 
 
 def reads(session: Session, count: int) -> list[Request]:
-    """That many reads, added; what credit allows is sent."""
+    """Add `count` reads, and send as many as the credit allows; returns them."""
     made = [read_request(1, 10, number) for number in range(count)]
     for request in made:
         session.add(request)
@@ -42,7 +42,7 @@ def complete(cookie: int, data: bytes) -> list[bytes]:
     return [wire.pack(MessageType.COMPLETE, COMPLETION.pack(cookie, len(data), 0, 0, 0, 0), {}), data]
 
 
-def test_losing_tells_what_had_been_sent_and_what_not(session: Session) -> None:
+def test_errors_of_a_lost_session_say_which_requests_had_been_sent(session: Session) -> None:
     requests = reads(session, 3)
     assert session.lose("gone") == requests
     for request, word in zip(requests, ("unknown whether done", "unknown whether done", "not sent"), strict=True):
@@ -53,7 +53,7 @@ def test_losing_tells_what_had_been_sent_and_what_not(session: Session) -> None:
     assert session.lose("again") == []
 
 
-def test_a_part_sent_means_unknown(session: Session) -> None:
+def test_the_outcome_of_a_request_with_one_part_sent_is_unknown(session: Session) -> None:
     write = write_request(1, bytes(500), 0)
     session.add(write)
     session.messages_to_send(0.0)
@@ -62,7 +62,7 @@ def test_a_part_sent_means_unknown(session: Session) -> None:
         write.outcome()
 
 
-def test_an_ended_session_takes_nothing_more(session: Session) -> None:
+def test_an_ended_session_accepts_no_request(session: Session) -> None:
     session.lose("gone")
     with pytest.raises(SessionLostError, match="not sent: gone"):
         session.add(read_request(1, 1, 0))
@@ -71,14 +71,14 @@ def test_an_ended_session_takes_nothing_more(session: Session) -> None:
     assert session.goodbye(0.0) == []
 
 
-def test_a_refusal_ends_it(session: Session) -> None:
+def test_a_refusal_ends_the_session(session: Session) -> None:
     requests = reads(session, 1)
     assert session.receive([wire.pack(MessageType.REFUSAL, errno.ENOTCONN, "never heard of you", {})]) == requests
     with pytest.raises(SessionLostError, match="never heard of you"):
         requests[0].outcome()
 
 
-def test_what_was_finished_before_a_message_broke_is_done_rightly(session: Session) -> None:
+def test_requests_completed_before_an_invalid_record_have_their_results(session: Session) -> None:
     first, second = reads(session, 2)
     records = COMPLETION.pack(1, 3, 0, 0, 0, 0) + COMPLETION.pack(2, 3, 9, 0, 0, 0)
     assert session.receive([wire.pack(MessageType.COMPLETE, records, {}), b"abc"]) == [first, second]
@@ -88,7 +88,7 @@ def test_what_was_finished_before_a_message_broke_is_done_rightly(session: Sessi
     assert caught.value.errno == errno.EPROTO
 
 
-def test_giving_up_what_was_not_sent_drops_it(session: Session) -> None:
+def test_abandoning_an_unsent_request_drops_it(session: Session) -> None:
     requests = reads(session, 4)
     assert session.abandon(requests[3], TimeoutError()) is False
     assert sent(session) == []
@@ -98,7 +98,7 @@ def test_giving_up_what_was_not_sent_drops_it(session: Session) -> None:
     assert session.pending == 1  # requests[2]
 
 
-def test_giving_up_what_was_sent_cancels_it_and_its_credit_stays_taken(session: Session) -> None:
+def test_abandoning_a_sent_request_cancels_it_and_keeps_its_credit(session: Session) -> None:
     buffer = bytearray(10)
     request = read_into_request(1, buffer, 0)
     session.add(request)
@@ -114,7 +114,7 @@ def test_giving_up_what_was_sent_cancels_it_and_its_credit_stays_taken(session: 
         request.outcome()
 
 
-def test_giving_up_a_request_in_parts_cancels_those_sent_and_sends_no_more(session: Session) -> None:
+def test_abandoning_a_request_in_parts_cancels_the_sent_parts_and_sends_no_more(session: Session) -> None:
     request = read_request(1, 1000, 0)
     session.add(request)
     session.messages_to_send(0.0)
@@ -127,7 +127,7 @@ def test_giving_up_a_request_in_parts_cancels_those_sent_and_sends_no_more(sessi
     assert sent(session) == []
 
 
-def test_giving_up_what_is_done_changes_nothing(session: Session) -> None:
+def test_abandoning_a_request_that_is_done_changes_nothing(session: Session) -> None:
     (request,) = reads(session, 1)
     session.receive(complete(1, b"done"))
     session.abandon(request, TimeoutError())
@@ -135,7 +135,7 @@ def test_giving_up_what_is_done_changes_nothing(session: Session) -> None:
     assert sent(session) == []
 
 
-def test_an_open_given_up_is_closed_when_it_is_answered(session: Session) -> None:
+def test_the_handle_of_an_abandoned_open_is_closed_when_the_answer_comes(session: Session) -> None:
     call = Call(MessageType.OPEN, "scratch", "x", 1, 0)
     session.add(call)
     session.messages_to_send(0.0)
@@ -146,13 +146,13 @@ def test_an_open_given_up_is_closed_when_it_is_answered(session: Session) -> Non
     assert (header[0], header[3]) == (MessageType.CLOSE, 5)
 
 
-def test_a_close_given_up_before_it_is_sent_is_sent_nevertheless(session: Session) -> None:
+def test_a_close_abandoned_before_it_is_sent_is_sent_nevertheless(session: Session) -> None:
     reads(session, 3)  # one above the credit
     close = Call(MessageType.CLOSE, 1, handle=1)
     session.add(close)
     assert sent(session) == []
     assert session.abandon(close, TimeoutError()) is True
-    assert session.abandon(close, TimeoutError()) is False  # done already
+    assert session.abandon(close, TimeoutError()) is False  # it is done already
     session.receive(complete(1, b"a"))
     session.receive(complete(2, b"b"))
     assert sent(session) == [MessageType.SUBMIT, MessageType.CLOSE]
@@ -161,7 +161,7 @@ def test_a_close_given_up_before_it_is_sent_is_sent_nevertheless(session: Sessio
     assert session.pending == 0
 
 
-def test_giving_up_what_was_never_added_changes_nothing(session: Session) -> None:
+def test_abandoning_a_request_that_was_never_added_changes_nothing(session: Session) -> None:
     requests = reads(session, 3)
     late = read_request(1, 1, 0)
     assert session.abandon(late, TimeoutError("mine")) is False
@@ -185,7 +185,7 @@ def test_heartbeats_are_sent_when_nothing_else_is(session: Session) -> None:
     assert session.next_tick_s() == 5.5
 
 
-def test_a_daemon_that_does_not_answer_is_asked_whatever_else_is_sent(session: Session) -> None:
+def test_heartbeats_are_sent_to_a_daemon_that_does_not_answer_whatever_else_is_sent(session: Session) -> None:
     (request,) = reads(session, 1)  # at 0.0
     session.abandon(request, TimeoutError())
     assert sent(session, 1.5) == [MessageType.CANCEL]
@@ -195,7 +195,7 @@ def test_a_daemon_that_does_not_answer_is_asked_whatever_else_is_sent(session: S
     assert session.next_tick_s() == 4.0
 
 
-def test_a_silent_daemon_is_noticed_although_requests_and_cancels_go_out(session: Session) -> None:
+def test_a_silent_daemon_is_noticed_although_requests_and_cancels_are_sent(session: Session) -> None:
     now_s = 0.0
     while session.ended is None:
         assert now_s < 40
@@ -211,7 +211,7 @@ def test_a_silent_daemon_is_noticed_although_requests_and_cancels_go_out(session
     assert "silent for 32 s" in str(session.ended)
 
 
-def test_requests_that_hang_are_no_silence_while_heartbeats_are_answered(session: Session) -> None:
+def test_hanging_requests_do_not_end_the_session_while_heartbeats_are_answered(session: Session) -> None:
     for now_s in range(300):
         request = read_request(1, 1, 0)
         session.add(request)
@@ -223,14 +223,14 @@ def test_requests_that_hang_are_no_silence_while_heartbeats_are_answered(session
     assert session.ended is None
 
 
-def test_a_daemon_that_was_not_asked_is_not_silent(session: Session) -> None:
-    (request,) = reads(session, 1)  # and then this process is stopped for a while
+def test_silence_without_a_heartbeat_does_not_end_the_session(session: Session) -> None:
+    (request,) = reads(session, 1)  # then this process is stopped for a while
     assert session.tick(100.0) == []
     assert sent(session, 100.0) == [MessageType.HEARTBEAT]
     assert session.tick(102.0) == [request]
 
 
-def test_a_silent_daemon_ends_the_session(session: Session) -> None:
+def test_silence_after_a_heartbeat_ends_the_session(session: Session) -> None:
     (request,) = reads(session, 1)
     now_s = 2.0
     while not (done := session.tick(now_s)):
@@ -243,7 +243,7 @@ def test_a_silent_daemon_ends_the_session(session: Session) -> None:
         request.outcome()
 
 
-def test_any_message_breaks_the_silence(session: Session) -> None:
+def test_any_message_ends_the_silence(session: Session) -> None:
     for now_s in range(2, 200, 2):
         assert session.tick(now_s) == []
         assert sent(session, now_s) == [MessageType.HEARTBEAT]

@@ -1,4 +1,4 @@
-"""Any load, any credit, any order of completions: never above the credit, everything done once, rightly."""
+"""Any load, credit and order of completions: the credit is never exceeded; each request completes once, correctly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CHARGED_OPS = {Op.READ, *PAYLOAD_OPS}
 
 
 def places(row: tuple[int, ...], message: Message) -> Iterator[tuple[int, bytes]]:
-    """The frames that a record's payload is in, and what of it is there."""
+    """The payload of a record, from the frames of its message."""
     length, frame, start = row[5], row[7], row[8]
     while length:
         part = bytes(message[frame + 1][start : start + length])
@@ -41,10 +41,10 @@ def places(row: tuple[int, ...], message: Message) -> Iterator[tuple[int, bytes]
 
 
 class Engine:
-    """An engine as a function: one file, completions in an order of the test's choosing, credit watched closely."""
+    """An engine as a function: one file, completions in an order that the test chooses, the credit checked."""
 
     def __init__(self, welcome: Welcome, data: bytes = b"") -> None:
-        """Hold to what `welcome` grants."""
+        """Check the limits of `welcome`."""
         self.welcome = welcome
         self.data = bytearray(data)
         self.queue: list[tuple[tuple[int, ...], Message]] = []
@@ -54,7 +54,7 @@ class Engine:
         self.calls: list[list[Any]] = []
 
     def take(self, message: Message) -> None:
-        """A message of the session."""
+        """Take a message of the session."""
         header = wire.unpack(message[0])
         if header[0] != MessageType.SUBMIT:
             self.calls.append(header)
@@ -80,13 +80,13 @@ class Engine:
         """COMPLETE of up to `count` requests, in any order."""
         random.shuffle(self.queue)
         batch, self.queue = self.queue[:count], self.queue[count:]
-        records, frames, sentences, shared = bytearray(), [b""], {}, bytearray()
+        records, frames, messages, shared = bytearray(), [b""], {}, bytearray()
         for index, (row, message) in enumerate(batch):
             cookie, op, _, _, offset, length, *_ = row
             del self.unanswered[cookie]
             result, where, start = 0, 0, len(shared)
             if code := self.fail.get(offset):
-                result, sentences[index] = -code, f"offset {offset} is bad"
+                result, messages[index] = -code, f"offset {offset} is bad"
             elif op == Op.READ:
                 read = bytes(self.data[offset : offset + length])
                 result = len(read)
@@ -104,18 +104,18 @@ class Engine:
             records += COMPLETION.pack(cookie, result, where, start, 0, 0)
         self.answered += len(batch)
         frames[0] = bytes(shared)
-        header = wire.pack(MessageType.COMPLETE, bytes(records), sentences)
+        header = wire.pack(MessageType.COMPLETE, bytes(records), messages)
         return [header, *frames]
 
 
 def welcome(**changes: Any) -> Welcome:
-    """A small grant."""
+    """A WELCOME with a small grant."""
     grant = {"depth_max": 8, "bytes_max": 4096, "request_bytes_max": 512, "batch_max": 4}
     return Welcome(TOKEN, "main", **(grant | changes), heartbeat_s=2.0, session_timeout_s=30.0)
 
 
 def run(session: Session, engine: Engine, random: Random) -> list[Pending]:
-    """Carry everything out; returns what was done, in order."""
+    """Execute everything; returns the requests in the order of their completion."""
     done: list[Pending] = []
     while session.pending:
         for message in session.messages_to_send(0.0):
@@ -144,7 +144,7 @@ operations = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(grants, st.lists(operations, max_size=60), st.randoms(use_true_random=False))
-def test_everything_is_done_once_and_never_above_the_credit(
+def test_every_request_completes_once_and_the_credit_is_never_exceeded(
     granted: Welcome, asked: list[tuple[Any, ...]], random: Random
 ) -> None:
     data = bytes(range(250)) * 40
@@ -164,7 +164,9 @@ def test_everything_is_done_once_and_never_above_the_credit(
 
 @settings(max_examples=100, deadline=None)
 @given(grants, st.binary(max_size=8000), st.integers(0, 9000), st.randoms(use_true_random=False))
-def test_a_long_write_and_its_reading_back_in_parts(granted: Welcome, data: bytes, offset: int, random: Random) -> None:
+def test_a_long_write_and_read_in_parts_keep_the_data(
+    granted: Welcome, data: bytes, offset: int, random: Random
+) -> None:
     session, engine = Session(granted, 0.0), Engine(granted)
     write = write_request(1, bytearray(data), offset)
     session.add(write)
@@ -183,7 +185,9 @@ def test_a_long_write_and_its_reading_back_in_parts(granted: Welcome, data: byte
 
 @settings(max_examples=100, deadline=None)
 @given(grants, st.integers(0, 7), st.randoms(use_true_random=False))
-def test_a_part_that_fails_fails_the_whole_and_ends_the_asking(granted: Welcome, part: int, random: Random) -> None:
+def test_a_failed_part_fails_the_request_and_no_further_part_is_sent(
+    granted: Welcome, part: int, random: Random
+) -> None:
     session, engine = Session(granted, 0.0), Engine(granted, bytes(50_000))
     step = min(granted.request_bytes_max, granted.bytes_max)
     engine.fail[part * step] = errno.EIO
@@ -197,7 +201,7 @@ def test_a_part_that_fails_fails_the_whole_and_ends_the_asking(granted: Welcome,
     assert other.outcome() == b"\0"
 
 
-def test_a_read_far_past_the_end_does_not_ask_for_all_of_it() -> None:
+def test_a_read_far_past_the_end_sends_no_part_behind_the_end() -> None:
     granted = welcome()
     session, engine = Session(granted, 0.0), Engine(granted, b"short")
     read = read_request(1, 1 << 50, 0)
@@ -231,7 +235,7 @@ def hang(session: Session, engine: Engine, count: int) -> None:
     engine.queue.clear()
 
 
-def test_credit_that_is_held_back_is_used_soon_although_nothing_completes() -> None:
+def test_held_credit_is_used_soon_although_nothing_completes() -> None:
     granted = welcome(depth_max=256, batch_max=256)
     session, engine = Session(granted, 0.0), Engine(granted, bytes(100))
     hang(session, engine, 230)
@@ -247,12 +251,12 @@ def test_credit_that_is_held_back_is_used_soon_although_nothing_completes() -> N
     assert [request.sent for request in requests] == [True] * 26 + [False]
     assert session.held_until_s == math.inf, "there is no credit to be held back"
     session.receive(engine.complete(1, ORDER))
-    (message,) = session.messages_to_send(1.002)  # the last one is the whole backlog: it waits for no more
+    (message,) = session.messages_to_send(1.002)  # the last batch is the whole backlog: it is not held
     engine.take(message)
     assert requests[26].sent
 
 
-def test_credit_held_back_goes_in_as_many_messages_as_it_needs() -> None:
+def test_held_requests_go_in_as_many_messages_as_they_need() -> None:
     granted = welcome(depth_max=64, batch_max=2)
     session, engine = Session(granted, 0.0), Engine(granted)
     hang(session, engine, 58)
@@ -263,7 +267,7 @@ def test_credit_held_back_goes_in_as_many_messages_as_it_needs() -> None:
     assert session.depth == 64
 
 
-def test_nothing_is_due_once_what_was_held_back_is_given_up() -> None:
+def test_nothing_is_due_once_the_held_requests_are_abandoned() -> None:
     granted = welcome(depth_max=64, batch_max=64)
     session, engine = Session(granted, 0.0), Engine(granted)
     hang(session, engine, 60)
@@ -289,7 +293,7 @@ def test_requests_in_parts_do_not_starve_others() -> None:
     assert len(engine.queue) == granted.depth_max
 
 
-def test_close_waits_for_the_parts_of_its_handle_and_open_for_nothing() -> None:
+def test_a_close_waits_for_the_parts_of_its_handle_and_an_open_does_not_wait() -> None:
     granted = welcome(depth_max=2, batch_max=2)
     session, engine = Session(granted, 0.0), Engine(granted, bytes(5000))
     read, late = read_request(1, 5000, 0), read_request(2, 1, 0)
@@ -324,7 +328,7 @@ def test_small_payloads_share_frames_of_at_most_a_mebibyte_and_large_ones_are_no
     assert message[-1] is large
 
 
-def test_a_write_of_nothing_names_no_frame() -> None:
+def test_a_write_of_no_bytes_names_no_frame() -> None:
     session = Session(welcome(), 0.0)
     session.add(write_request(1, b"", 0))
     (message,) = session.messages_to_send(0.0)

@@ -1,4 +1,4 @@
-"""The session and what is no plain read or write: pieces, ranges, appends, deadlines, cancelling, failures part-way."""
+"""Requests other than plain reads and writes in a session: pieces, ranges, appends, deadlines, cancellation, errors."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def rows_of(messages: list[Any]) -> list[tuple[int, ...]]:
     return [row for header in headers if header[0] == MessageType.SUBMIT for row in SUBMISSION.iter_unpack(header[3])]
 
 
-def complete(session_: Session, *records: tuple[int, ...], sentences: dict[int, str] | None = None) -> list[Pending]:
+def complete(session_: Session, *records: tuple[int, ...], messages: dict[int, str] | None = None) -> list[Pending]:
     """COMPLETE of (cookie, result, written)."""
     packed = b"".join(COMPLETION.pack(cookie, result, 0, 0, written, 0) for cookie, result, written in records)
-    return session_.receive([wire.pack(MessageType.COMPLETE, packed, sentences or {})])
+    return session_.receive([wire.pack(MessageType.COMPLETE, packed, messages or {})])
 
 
 # ---- pieces
@@ -53,7 +53,9 @@ grants = st.sampled_from([
 
 @settings(deadline=None, max_examples=60)
 @given(sizes, grants, st.integers(0, 1000))
-def test_pieces_are_one_request_wherever_they_lie(lengths: list[int], grant: dict[str, Any], seed: int) -> None:
+def test_pieces_make_one_request_wherever_they_are_in_the_frames(
+    lengths: list[int], grant: dict[str, Any], seed: int
+) -> None:
     random = Random(seed)  # noqa: S311
     pieces = [random.randbytes(length) for length in lengths]
     whole = b"".join(pieces)
@@ -75,7 +77,7 @@ def test_pieces_are_one_request_wherever_they_lie(lengths: list[int], grant: dic
 
 
 def test_many_large_pieces_do_not_become_too_many_frames() -> None:
-    """64 KiB each and a byte between them: two frames a piece, were they not joined."""
+    """64 KiB each and a byte between them: they would take two frames each if they were not joined."""
     pieces = [bytes(65536), b"x"] * 900
     own = new_session(request_bytes_max=64 << 20, bytes_max=128 << 20)
     own.add(operations.writev_request(1, pieces, 0))
@@ -97,7 +99,7 @@ def test_large_pieces_are_not_copied() -> None:
 # ---- ranges
 
 
-def test_what_moves_no_bytes_to_the_daemon_takes_no_credit() -> None:
+def test_a_request_without_payload_takes_no_credit_of_bytes() -> None:
     own = new_session(bytes_max=512, request_bytes_max=512, depth_max=16, batch_max=16)
     asked = [
         operations.range_request(Op.DISCARD, 1, 0, 1 << 40),
@@ -122,7 +124,7 @@ def test_what_moves_no_bytes_to_the_daemon_takes_no_credit() -> None:
     assert len(complete(own, *((row[0], 0, 0) for row in rows[:3]), *((row[0], 0, 0) for row in rows[4:]))) == 5
 
 
-def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_zeroes_and_copies_are_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split, "RANGE_BYTES_MAX", 1 << 20)
     own = new_session()
     zeroes = operations.write_zeroes_request(1, 10, 5 << 19)
@@ -143,7 +145,7 @@ def test_long_zeroes_and_copies_go_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
     complete(own, *((row[0], 0, 0) for row in rows if row[1] == Op.WRITE_ZEROES))
     assert zeroes.outcome() == 0
     complete(own, (copies[0][0], 1 << 20, 0), (copies[2][0], 0, 0), (copies[1][0], 77, 0))
-    assert copy.outcome() == (1 << 20) + 77  # there the source ended
+    assert copy.outcome() == (1 << 20) + 77  # the former end of the source
 
 
 def test_the_source_of_a_copy_in_parts_is_not_closed_before_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,18 +166,18 @@ def test_the_source_of_a_copy_in_parts_is_not_closed_before_the_last(monkeypatch
 # ---- failures part-way
 
 
-def test_a_failure_tells_what_was_written() -> None:
+def test_the_error_of_a_write_says_how_many_bytes_were_written() -> None:
     own = new_session()
     request = operations.write_request(1, bytes(512), 0)
     own.add(request)
     ((cookie, *_),) = rows_of(own.messages_to_send(0.0))
-    complete(own, (cookie, -errno.ENOSPC, 100), sentences={0: "full"})
+    complete(own, (cookie, -errno.ENOSPC, 100), messages={0: "full"})
     with pytest.raises(OSError, match="full") as caught:
         request.outcome()
     assert caught.value.written == 100  # type: ignore[attr-defined]
 
 
-def test_of_several_parts_the_foremost_failure_counts() -> None:
+def test_the_error_of_the_foremost_failed_part_is_that_of_the_request() -> None:
     own = new_session()  # 512 bytes a part
     request = operations.write_request(1, bytes(2048), 0)
     own.add(request)
@@ -188,7 +190,7 @@ def test_of_several_parts_the_foremost_failure_counts() -> None:
     assert (request.error.errno, request.error.written) == (errno.ENOSPC, 519)  # type: ignore[attr-defined]
 
 
-def test_what_cannot_be_split_is_refused_at_the_door() -> None:
+def test_a_long_request_that_cannot_be_split_fails_before_it_is_sent() -> None:
     own = new_session()
     requests = [operations.append_request(1, bytes(513)), operations.ioctl_request(1, 5, bytes(513))]
     for request in requests:
@@ -211,14 +213,14 @@ def read(deadline_s: float) -> Request:
     return request
 
 
-def test_a_deadline_travels_as_what_is_left_of_it() -> None:
+def test_a_deadline_is_sent_as_the_time_that_remains() -> None:
     own = new_session()
     for deadline_s in (1.2345, 10.0, 1e9, float("inf")):
         own.add(read(deadline_s))
     assert [row[6] for row in rows_of(own.messages_to_send(1.0))] == [235, 9000, (1 << 32) - 1, 0]
 
 
-def test_what_is_late_is_never_sent() -> None:
+def test_a_request_past_its_deadline_is_never_sent() -> None:
     own = new_session(depth_max=1, batch_max=1)
     first, late, last = read(5.0), read(2.0), read(9.0)
     for request in (first, late, last):
@@ -233,7 +235,7 @@ def test_what_is_late_is_never_sent() -> None:
     assert not last.done
 
 
-def test_what_stands_behind_a_late_request_is_sent_at_once() -> None:
+def test_a_request_behind_a_late_one_is_sent_at_once() -> None:
     own = new_session()
     own.add(read(2.0))
     own.add(Call(MessageType.CLOSE, 1, handle=1))
@@ -241,7 +243,7 @@ def test_what_stands_behind_a_late_request_is_sent_at_once() -> None:
     assert wire.unpack(message[0])[0] == MessageType.CLOSE
 
 
-def test_nobody_need_wait_for_a_watched_deadline() -> None:
+def test_a_watched_deadline_fails_the_request_without_a_waiting_thread() -> None:
     own = new_session(depth_max=1, batch_max=1)
     sent, waiting = read(1.0), read(1.5)
     for request in (sent, waiting):
@@ -249,7 +251,7 @@ def test_nobody_need_wait_for_a_watched_deadline() -> None:
         own.watch_deadline(request)
     assert len(rows_of(own.messages_to_send(0.0))) == 1
     assert own.next_tick_s() == 1.0
-    assert own.tick(1.0) == []  # the daemon may say yet what became of it
+    assert own.tick(1.0) == []  # the daemon may still report the outcome
     assert own.next_tick_s() == 1.0 + GRACE_S
     assert own.tick(1.0 + GRACE_S) == [sent]
     with pytest.raises(TimeoutError, match="unknown whether done"):
@@ -260,7 +262,7 @@ def test_nobody_need_wait_for_a_watched_deadline() -> None:
     assert own.tick(1.6) == []
 
 
-def test_deadlines_of_what_is_done_are_forgotten() -> None:
+def test_deadlines_of_completed_requests_are_dropped() -> None:
     own = new_session(depth_max=8)
     for _ in range(2000):
         request = read(1e6)
@@ -291,7 +293,7 @@ def test_a_cancelled_request_stays_in_flight_until_its_completion() -> None:
 # ---- results with a payload
 
 
-def test_giving_up_thousands_of_parts_takes_several_messages() -> None:
+def test_abandoning_thousands_of_parts_takes_several_messages() -> None:
     own = new_session(depth_max=30_000, batch_max=256)
     zeroes = operations.write_zeroes_request(1, 0, 1 << 60)
     own.add(zeroes)
@@ -308,7 +310,7 @@ def test_giving_up_thousands_of_parts_takes_several_messages() -> None:
     assert set(cancelled) == sent
 
 
-def test_results_with_a_payload() -> None:
+def test_payloads_of_completions_become_results() -> None:
     own = new_session()
     stat, extents, ioctl = (
         operations.whole_request(Op.STAT, 1),
@@ -340,10 +342,10 @@ def test_a_payload_of_the_wrong_size_breaks_the_protocol(result: int) -> None:
     assert own.ended.errno == errno.EPROTO
 
 
-# ---- what a failure tells
+# ---- errors
 
 
-def test_every_failed_request_tells_how_much_is_written() -> None:
+def test_every_failed_request_says_how_many_bytes_are_written() -> None:
     own = new_session()
     requests = [operations.write_request(1, b"x", 0), operations.append_request(1, bytes(513))]
     for request in requests:
@@ -361,7 +363,7 @@ def test_every_failed_request_tells_how_much_is_written() -> None:
 
 
 @pytest.mark.parametrize(("done", "written"), [([], 0), ([1], 512), ([2], 0), ([1, 2], 1024), ([3, 1], 512)])
-def test_a_lost_write_in_parts_tells_what_is_done_without_a_gap(done: list[int], written: int) -> None:
+def test_a_lost_write_in_parts_counts_the_bytes_done_up_to_the_first_gap(done: list[int], written: int) -> None:
     own = new_session()
     write = operations.write_request(1, bytes(2048), 0)
     own.add(write)
@@ -372,7 +374,7 @@ def test_a_lost_write_in_parts_tells_what_is_done_without_a_gap(done: list[int],
     assert write.error.written == written  # type: ignore[attr-defined]
 
 
-def test_what_failed_at_the_door_is_told_although_the_session_ends_first() -> None:
+def test_a_request_refused_before_it_is_sent_is_returned_although_the_session_ends_first() -> None:
     own = new_session()
     long = operations.append_request(1, bytes(513))
     own.add(long)
@@ -382,8 +384,8 @@ def test_what_failed_at_the_door_is_told_although_the_session_ends_first() -> No
 
 
 @pytest.mark.parametrize(("source_offset", "offset"), [(0, 1 << 30), (3 << 30, 1 << 30), (5, 5)])
-def test_a_long_copy_within_one_file_must_not_overlap(source_offset: int, offset: int) -> None:
-    """Of its parts none overlaps itself, but one would read what another has written."""
+def test_a_long_copy_of_overlapping_ranges_of_one_file_raises(source_offset: int, offset: int) -> None:
+    """No part of it overlaps itself, but one part would read what another has written."""
     with pytest.raises(OSError, match="overlap") as caught:
         operations.copy_range_request(1, 1, source_offset, offset, 5 << 29)
     assert caught.value.errno == errno.EINVAL

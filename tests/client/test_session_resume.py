@@ -1,4 +1,4 @@
-"""A session whose engine has gone, and that goes on with another: what is sent again, when, and what is not."""
+"""A session that continues with another engine: which requests are sent again, when, and which fail."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def reply(call: Call, result: int, body: Any = None) -> list[bytes]:
 
 @pytest.fixture
 def session() -> Session:
-    """It has opened a file, as FILE."""
+    """A session that has opened a file, with the handle FILE."""
     made = Session(welcome(), 0.0)
     made.resumable = True
     call = Call(MessageType.OPEN, "scratch", "file", 7, 0o644)
@@ -74,7 +74,7 @@ def write(offset: int) -> Request:
     return operations.write_request(FILE, b"data", offset, fua=False)
 
 
-def test_writes_first_then_what_is_new(session: Session) -> None:
+def test_unanswered_writes_are_replayed_before_new_requests_are_sent(session: Session) -> None:
     sent, waiting = [write(0), operations.read_request(FILE, 4, 100), write(4)], write(8)
     for request in sent:
         session.add(request)
@@ -99,7 +99,7 @@ def test_writes_first_then_what_is_new(session: Session) -> None:
     assert records(session.messages_to_send(1.0)) == [(Op.READ, 0, 100), (Op.WRITE, 0, 8), (Op.WRITE, 0, 12)]
 
 
-def test_without_a_grace_period_it_is_sent_at_once_and_the_engine_decides(session: Session) -> None:
+def test_without_a_grace_period_replays_and_new_requests_are_sent_at_once(session: Session) -> None:
     request = write(0)
     session.add(request)
     session.messages_to_send(0.0)
@@ -120,7 +120,7 @@ def test_without_a_grace_period_it_is_sent_at_once_and_the_engine_decides(sessio
     ],
     ids=["append", "truncate", "allocate", "ioctl", "copy within a file"],
 )
-def test_what_may_not_be_done_twice(session: Session, request_: Request) -> None:
+def test_an_unanswered_request_that_must_not_be_repeated_fails_with_eio(session: Session, request_: Request) -> None:
     session.add(request_)
     session.messages_to_send(0.0)
     assert session.interrupt("gone") == [request_]
@@ -145,7 +145,7 @@ def test_an_operation_that_no_table_lists_leaves_the_file_changed(session: Sessi
     assert session.files[FILE].changed
 
 
-def test_what_was_not_sent_is_sent_once(session: Session) -> None:
+def test_an_unsent_append_is_sent_to_the_next_engine_without_repeat(session: Session) -> None:
     session.interrupt("gone")
     request = operations.append_request(FILE, b"data")
     session.add(request)
@@ -153,7 +153,7 @@ def test_what_was_not_sent_is_sent_once(session: Session) -> None:
     assert records(session.messages_to_send(1.0)) == [(Op.APPEND, 0, 0)]
 
 
-def test_a_long_write_begins_again(session: Session) -> None:
+def test_a_long_write_is_replayed_from_its_beginning(session: Session) -> None:
     request = operations.write_request(FILE, bytes(3 << 16), 0, fua=False)
     session.add(request)
     first = records(session.messages_to_send(0.0))
@@ -168,7 +168,7 @@ def test_a_long_write_begins_again(session: Session) -> None:
     assert request.outcome() == 3 << 16
 
 
-def test_opens_and_names(session: Session) -> None:
+def test_calls_are_sent_again_unless_they_must_not_be_repeated(session: Session) -> None:
     plain = Call(MessageType.OPEN, "scratch", "other", 1, 0)
     truncating = Call(MessageType.OPEN, "scratch", "other", 2 | 16, 0)
     listing = Call(MessageType.NAME, "list", "scratch", "", {"cursor": 0})
@@ -178,12 +178,15 @@ def test_opens_and_names(session: Session) -> None:
     session.messages_to_send(0.0)
     assert set(session.interrupt("gone")) == {truncating, removing}
     session.resume(welcome(), 1.0, {})
-    assert kinds(session.messages_to_send(1.0)) == [MessageType.NAME, MessageType.OPEN]  # calls go first, last in first
+    assert kinds(session.messages_to_send(1.0)) == [
+        MessageType.NAME,
+        MessageType.OPEN,
+    ]  # calls go first, the last one before the others
     assert not plain.done
     assert not listing.done
 
 
-def test_changes_that_no_flush_has_covered(session: Session) -> None:
+def test_a_file_counts_as_changed_until_a_flush_covers_its_writes(session: Session) -> None:
     file = session.files[FILE]
     one, two, flush = write(0), write(4), operations.whole_request(Op.FLUSH, FILE)
     session.add(one)
@@ -203,7 +206,7 @@ def test_changes_that_no_flush_has_covered(session: Session) -> None:
     assert not file.changed
 
 
-def test_a_file_that_is_not_there_any_more(session: Session) -> None:
+def test_requests_of_a_file_that_could_not_be_reopened_fail(session: Session) -> None:
     request = write(0)
     session.add(request)
     session.messages_to_send(0.0)
@@ -217,7 +220,7 @@ def test_a_file_that_is_not_there_any_more(session: Session) -> None:
     assert kinds(session.messages_to_send(1.0)) == [MessageType.REPEATED]
 
 
-def test_one_that_is_given_up_meanwhile_is_not_sent_again(session: Session) -> None:
+def test_a_request_abandoned_while_suspended_is_not_sent_again(session: Session) -> None:
     request, other = write(0), write(4)
     session.add(request)
     session.add(other)
@@ -232,13 +235,15 @@ def test_one_that_is_given_up_meanwhile_is_not_sent_again(session: Session) -> N
     (errno.ESHUTDOWN, {}, True), (errno.ESHUTDOWN, {"final": True}, False), (errno.ENOTCONN, {}, True),
     (errno.EPROTO, {}, False), (errno.EAGAIN, {}, False),
 ])  # fmt: skip
-def test_refusals(session: Session, code: int, details: dict[str, Any], goes_on: bool) -> None:  # noqa: FBT001
+def test_a_refusal_suspends_or_ends_the_session_by_its_errno(
+    session: Session, code: int, details: dict[str, Any], *, goes_on: bool
+) -> None:
     session.receive([wire.pack(MessageType.REFUSAL, code, "why", details)])
     assert (session.suspended is not None) == goes_on
     assert (session.ended is None) == goes_on
 
 
-def test_a_second_death_while_it_begins_again(session: Session) -> None:
+def test_a_second_engine_death_during_the_replay_replays_everything_again(session: Session) -> None:
     sent = [write(0), write(4)]
     for request in sent:
         session.add(request)
@@ -258,7 +263,7 @@ REWORDED = "reworded"
 def refuse(
     session: Session, *requests: Request, reason: int = Reason.STOPPING, message: str | None = REWORDED
 ) -> list[Pending]:
-    """As a daemon that is stopping."""
+    """Complete `requests` as a stopping daemon does."""
     packed = b"".join(COMPLETION.pack(request.cookie, -errno.ESHUTDOWN, 0, 0, 0, reason) for request in requests)
     messages = {} if message is None else dict.fromkeys(range(len(requests)), message)
     return session.receive([wire.pack(MessageType.COMPLETE, packed, messages)])
@@ -280,7 +285,7 @@ def test_requests_refused_by_a_stopping_daemon_are_sent_to_the_next_one_whatever
     assert complete(session, appended, result=0) == [appended]
 
 
-def test_so_is_what_the_ring_says_after_the_session_was_suspended(session: Session) -> None:
+def test_a_request_that_the_ring_refuses_after_the_suspension_is_sent_to_the_next_engine(session: Session) -> None:
     request = write(0)
     request.sent = True
     session.interrupt("gone")
@@ -289,7 +294,7 @@ def test_so_is_what_the_ring_says_after_the_session_was_suspended(session: Sessi
     assert records(session.messages_to_send(1.0)) == [(Op.WRITE, 0, 0)]
 
 
-def test_without_a_next_one_it_fails(session: Session) -> None:
+def test_a_request_refused_by_a_stopping_daemon_fails_in_a_session_that_is_not_resumable(session: Session) -> None:
     session.resumable = False
     request = write(0)
     session.add(request)
@@ -305,7 +310,7 @@ def test_without_a_next_one_it_fails(session: Session) -> None:
 def test_a_shutdown_error_without_the_reason_is_the_requests_own(
     session: Session, reason: int, message: str | None
 ) -> None:
-    """A device may say ESHUTDOWN; a daemon that does not know reasons yet is not believed by its words."""
+    """A device may report ESHUTDOWN, too; the message of a daemon without reasons does not decide."""
     request = operations.append_request(FILE, b"data")
     session.add(request)
     session.messages_to_send(0.0)

@@ -1,4 +1,4 @@
-"""The golden frames at the client: wire.py makes them byte for byte, and the client reads the daemon's rightly."""
+"""The golden frames at the client: it makes them byte for byte, and reads the daemon's correctly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TOKEN = bytes(range(16))
 
 
 def value(described: Any) -> Any:  # noqa: PLR0911 - one for each kind
-    """What a header in JSON stands for (clients/vectors/README.md)."""
+    """The header for its form in JSON (clients/vectors/README.md)."""
     match described:
         case {"hex": text}:
             return bytes.fromhex(text)
@@ -127,16 +127,16 @@ def test_a_later_daemons_welcome_is_understood() -> None:
     assert (welcome.token, welcome.depth_max, welcome.heartbeat_s) == (TOKEN, 16, 5.0)
 
 
-def test_the_offer_of_a_ring() -> None:
+def test_the_golden_offer_of_a_ring_is_read() -> None:
     offered = handshake.parse_welcome(named("welcome-engine-ring", "handshake.json")).ring
     assert offered == handshake.RingOffer(1, "/run/aiod/engine-main-1.ring", bytes(range(16, 32)))
     assert handshake.parse_welcome(named("welcome-engine", "handshake.json")).ring is None
-    # What a later daemon may say under that name is no offer that we understand, and no mistake.
+    # An offer of an unknown form, of a later daemon, is ignored and is no error.
     assert handshake.parse_welcome(named("welcome-engine-later", "handshake.json")).ring is None
 
 
 def answer_to_locate(name: str) -> handshake.Location:
-    """What LOCATE gives when the daemon answers with that vector."""
+    """The result of LOCATE with that vector as the answer."""
     conversation = handshake.locate("scratch")
     next(conversation)
     conversation.send(named("welcome-front", "handshake.json"))
@@ -150,12 +150,12 @@ def answer_to_locate(name: str) -> handshake.Location:
     raise AssertionError("the conversation goes on")
 
 
-def test_located() -> None:
+def test_the_golden_reply_to_locate_is_read() -> None:
     assert answer_to_locate("located").endpoint == "ipc:///run/aiod/engine-main-1.sock"
 
 
 @pytest.mark.parametrize(("name", "code"), [("located-unknown", errno.ENOENT), ("located-away", errno.EIO)])
-def test_not_located(name: str, code: int) -> None:
+def test_a_golden_error_of_locate_raises(name: str, code: int) -> None:
     with pytest.raises(OSError, match=r"main is not serving|no-such-export") as caught:
         answer_to_locate(name)
     assert caught.value.errno == code
@@ -199,7 +199,7 @@ def test_the_reason_of_a_refusal_is_read_where_there_is_one() -> None:
 
 
 @parametrize("malformed_to_client.json")
-def test_the_client_does_not_believe_it(vector: dict[str, Any]) -> None:
+def test_a_golden_malformed_message_raises_protocol_error_or_ends_the_session_with_it(vector: dict[str, Any]) -> None:
     assert vector["answer"] == {"raises": "ProtocolError"}
     if vector["name"].startswith(("welcome-", "refusal-")):
         with pytest.raises(ProtocolError):

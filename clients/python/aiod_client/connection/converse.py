@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RETRY_S: Final = 0.02
-LOOK_S: Final = 0.1
+CHECK_S: Final = 0.1
 """How soon a handshake notices that another thread has closed its client."""
 
 
@@ -86,4 +86,4 @@ def _answer(dealer: Dealer, deadline_s: float, check: Callable[[], None]) -> lis
         remaining_s = deadline_s - time.monotonic()
         if remaining_s <= 0:
             raise TimeoutError(errno.ETIMEDOUT, f"{dealer.endpoint} does not answer: is the daemon stopped?")
-        poll.poll(milliseconds(min(remaining_s, LOOK_S)))
+        poll.poll(milliseconds(min(remaining_s, CHECK_S)))

@@ -47,45 +47,45 @@ class Bell:
         self.close()
 
 
-class Looks:
+class PollThrottle:
     """Decides which polls to skip after four in a row found nothing: one, then two, up to 1024 (as polling.c).
 
     Polling itself can keep other threads from answering; without this the window would only grow. For one thread at a
     time.
     """
 
-    _FAILED_MAX: Final = 4
+    _FAILURES_MAX: Final = 4
     _SHIFT_MAX: Final = 10
 
     def __init__(self) -> None:
-        self._failed = 0
-        self._left_out = 0
+        self._failures = 0
+        self._skips = 0
 
     def begin(self) -> bool:
         """Whether to poll this time."""
-        if self._left_out:
-            self._left_out -= 1
+        if self._skips:
+            self._skips -= 1
             return False
         return True
 
     def end(self, *, found: bool) -> None:
         """Note the result of a poll."""
-        self._failed = 0 if found else min(self._failed + 1, self._FAILED_MAX + self._SHIFT_MAX)
-        if self._failed >= self._FAILED_MAX:
-            self._left_out = 1 << (self._failed - self._FAILED_MAX)
+        self._failures = 0 if found else min(self._failures + 1, self._FAILURES_MAX + self._SHIFT_MAX)
+        if self._failures >= self._FAILURES_MAX:
+            self._skips = 1 << (self._failures - self._FAILURES_MAX)
 
 
 class _Known(threading.local):
-    """Per thread: the cached result of may_look(), and until when it is valid."""
+    """Per thread: the cached result of may_poll(), and until when it is valid."""
 
     until_s = 0.0
-    may_look = True
+    may_poll = True
 
 
 _known = _Known()
 
 
-def may_look(now_s: float) -> bool:
+def may_poll(now_s: float) -> bool:
     """Whether the calling thread may poll: it is no real-time thread, and has several CPUs.
 
     With one CPU it would keep libzmq's receiving thread from running, wherever the daemon is.
@@ -93,8 +93,8 @@ def may_look(now_s: float) -> bool:
     if now_s >= _known.until_s:
         _known.until_s = now_s + KNOWN_S
         policy = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
-        _known.may_look = policy not in {os.SCHED_FIFO, os.SCHED_RR} and len(os.sched_getaffinity(0)) > 1
-    return _known.may_look
+        _known.may_poll = policy not in {os.SCHED_FIFO, os.SCHED_RR} and len(os.sched_getaffinity(0)) > 1
+    return _known.may_poll
 
 
 class AdaptivePoll:
@@ -108,7 +108,7 @@ class AdaptivePoll:
     def __init__(self, *fds: int) -> None:
         """For `fds` to become readable."""
         self._poll = poll_of(*fds)
-        self._looks = Looks()
+        self._throttle = PollThrottle()
         self.window_s = 0.0
         """How long to poll before sleeping (seconds)."""
 
@@ -120,16 +120,16 @@ class AdaptivePoll:
         """
         if not alone:
             return self._poll.poll(milliseconds(timeout_s))
-        look = self._poll.poll
+        poll = self._poll.poll
         began_s = time.monotonic()
-        looks = self.window_s > 0 and may_look(began_s) and self._looks.begin()
-        until_s = began_s + min(self.window_s, timeout_s) if looks else began_s
-        while not (events := look(0)) and time.monotonic() < until_s:
+        polls = self.window_s > 0 and may_poll(began_s) and self._throttle.begin()
+        until_s = began_s + min(self.window_s, timeout_s) if polls else began_s
+        while not (events := poll(0)) and time.monotonic() < until_s:
             pass
-        if looks:
-            self._looks.end(found=bool(events))
+        if polls:
+            self._throttle.end(found=bool(events))
         if not events:
-            events = look(milliseconds(timeout_s))
+            events = poll(milliseconds(timeout_s))
             self.window_s = next_window_s(self.window_s, time.monotonic() - began_s)
         return events
 
