@@ -122,7 +122,7 @@ static void refuse(struct batch *batch, const struct aiod_submission *record, ui
     }
     aiod_session_complete(batch->session, charged);
     aiod_reply_add(batch->reply, record->cookie, -error, 0);
-    aiod_reply_explain(batch->reply, &failure);
+    aiod_reply_add_failure(batch->reply, &failure);
 }
 
 /* Complete a record that needed no worker. */
@@ -210,7 +210,7 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
     if (!small) {
         *buffer = aiod_buffer_get(&batch->core->buffers, record->length);
     }
-    data = small ? aiod_reply_room(batch->reply, record->length, batch->small_bytes)
+    data = small ? aiod_reply_reserve(batch->reply, record->length, batch->small_bytes)
                  : (*buffer != NULL ? (*buffer)->data : NULL);
     if (data == NULL) {
         return false;
@@ -245,8 +245,8 @@ static bool may_read_inline(const struct batch *batch, const struct aiod_submiss
 }
 
 /* Complete an admitted record here, or queue it to the pool. 0, or an errno. */
-static int carry_on(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
-                    struct aiod_handle *source)
+static int execute_or_queue(struct batch *batch, const struct aiod_submission *record, struct aiod_handle *handle,
+                            struct aiod_handle *source)
 {
     struct aiod_io_description description = {
         .record = record,
@@ -316,7 +316,7 @@ static void admit(struct batch *batch, struct aiod_submission *record)
         error = aiod_op_check_source(record, source, &reason);
     }
     if (error == 0) {
-        error = carry_on(batch, record, handle, source);
+        error = execute_or_queue(batch, record, handle, source);
     }
     if (error != 0) {
         refuse(batch, record, charged, error, reason);

@@ -229,7 +229,7 @@ static enum aiod_handle_origin origin_of(const struct aiod_resumed *resumed)
 }
 
 /* On FUSE, the file's flushes also sync the descriptor of a writable handle. */
-static void enter_file(struct aiod_handle *handle, enum aiod_handle_origin origin)
+static void add_handle_to_file(struct aiod_handle *handle, enum aiod_handle_origin origin)
 {
     aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, origin);
     if (handle->use.on_fuse && handle->use.writable) {
@@ -240,7 +240,7 @@ static void enter_file(struct aiod_handle *handle, enum aiod_handle_origin origi
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
-    bool given = flush_fd >= 0;
+    bool has_flush_fd = flush_fd >= 0;
     struct aiod_file *file =
         aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable, use->on_fuse);
     int64_t number;
@@ -248,7 +248,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
 
     if (flush_fd >= 0) {
         aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for flushes already */
-        given = false;
+        has_flush_fd = false;
     }
     if (file == NULL) {
         return -ENOMEM;
@@ -265,9 +265,9 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, use->rate, unused[1]);
         }
     } else {
-        enter_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
+        add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
         core->handle_count++;
-        core->descriptor_count += given ? 2 : 1;
+        core->descriptor_count += has_flush_fd ? 2 : 1;
         if (session->ring != NULL) {
             aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
         }
@@ -478,7 +478,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
         return error;
     }
     link_ring(core, ring);
-    error = aiod_ring_make(ring);
+    error = aiod_ring_allocate(ring);
     if (error < 0) {
         finish_ring(core, ring);
         return error;
@@ -508,7 +508,7 @@ static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct
 {
     struct aiod_session *session = ring->session;
     bool wanted = !session->ended && session->owner != NULL && !core->stopping;
-    int error = ring->make_error;
+    int error = ring->allocation_error;
 
     session->attaching = false;
     if (error == 0 && wanted) {
@@ -519,7 +519,7 @@ static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct
         session->next_attached = reaped->attached;
         reaped->attached = session;
     }
-    if (!ring->made) {
+    if (!ring->allocated) {
         finish_ring(core, ring);
     } else if (error < 0 || !wanted) {
         aiod_ring_end(ring);
@@ -580,13 +580,13 @@ void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod
     }
 }
 
-int aiod_core_follow(struct aiod_core *core)
+int aiod_core_follow_affinity(struct aiod_core *core)
 {
     pid_t others[] = {aiod_poller_tid(core->poller), aiod_ring_maker_tid(core->maker)};
-    int moved = aiod_pool_follow(core->pool);
+    int moved = aiod_pool_follow_affinity(core->pool);
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]) && moved >= 0; i++) {
-        int also = others[i] != 0 ? aiod_affinity_move(others[i]) : 0;
+        int also = others[i] != 0 ? aiod_affinity_follow(others[i]) : 0;
 
         moved = also < 0 ? also : moved + also;
     }
@@ -595,10 +595,10 @@ int aiod_core_follow(struct aiod_core *core)
 
 /* ---- active requests --------------------------------------------------------------------------------------------- */
 
-void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max)
+void aiod_core_set_slow_limits(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max)
 {
     core->slow_ns = slow_ns;
-    aiod_pool_watch(core->pool, slow_ns, stuck_threads_max);
+    aiod_pool_set_slow_limits(core->pool, slow_ns, stuck_threads_max);
 }
 
 struct collector {
@@ -691,7 +691,7 @@ static void add_payload(struct aiod_reply *reply, struct aiod_message_io *messag
 
     if (is_small_payload(message)) {
         if (session->small_bytes > (uint64_t)result || reply->shared != NULL) {
-            room = aiod_reply_room(reply, (uint64_t)result, session->small_bytes);
+            room = aiod_reply_reserve(reply, (uint64_t)result, session->small_bytes);
         }
         session->small_bytes -= (uint64_t)result;
     }
@@ -714,14 +714,14 @@ static void add_completion(struct aiod_reply *reply, struct aiod_message_io *mes
     }
     aiod_reply_add(reply, message->cookie, request->result, message->io.written);
     if (request->result < 0) {
-        aiod_reply_explain(reply, &(struct aiod_failure){
-                                      .handle = message->io.handle->number,
-                                      .op = message->io.op,
-                                      .reason = request->reason,
-                                      .error = (int)-request->result,
-                                      .offset = message->io.offset,
-                                      .length = message->io.length,
-                                  });
+        aiod_reply_add_failure(reply, &(struct aiod_failure){
+                                          .handle = message->io.handle->number,
+                                          .op = message->io.op,
+                                          .reason = request->reason,
+                                          .error = (int)-request->result,
+                                          .offset = message->io.offset,
+                                          .length = message->io.length,
+                                      });
     }
 }
 
@@ -816,8 +816,8 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
     case AIOD_TASK_HANDLE_IDLE:
         release_handle(core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, ring_idle)));
         break;
-    case AIOD_TASK_RING_MADE:
-        finish_attach(core, aiod_ring_of_made(task), reaped);
+    case AIOD_TASK_RING_ALLOCATED:
+        finish_attach(core, aiod_ring_of_allocated(task), reaped);
         break;
     case AIOD_TASK_RING_BROKEN:
         ring = aiod_ring_of_broken(task);
@@ -827,7 +827,7 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
         aiod_ring_put(ring); /* the session stays until its ring is gone */
         break;
     default:
-        finish_ring(core, aiod_ring_of_gone(task));
+        finish_ring(core, aiod_ring_of_freed(task));
         break;
     }
 }

@@ -108,7 +108,7 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
 int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
                            struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns);
 
-/* Describe a descriptor that an earlier engine had open (aiod_adopt()), in the same way. 0, or -ENOMEM. */
+/* Describe a descriptor that an earlier engine had open (aiod_confined_adopt()), in the same way. 0, or -ENOMEM. */
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags);
 
 /*
@@ -174,11 +174,14 @@ uint32_t aiod_core_session_inflight(const struct aiod_session *session);
 void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats);
 void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats);
 
-/* Set the affinity of all workers, the poller and the maker to that of the main loop's thread (aiod_pool_follow()). */
-int aiod_core_follow(struct aiod_core *core);
+/*
+ * Set the affinity of all workers, the poller and the maker to that of the main loop's thread
+ * (aiod_pool_follow_affinity()).
+ */
+int aiod_core_follow_affinity(struct aiod_core *core);
 
-/* Set the limits for slow requests and stuck workers (aiod_pool_watch()). */
-void aiod_core_watch(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max);
+/* Set the limits for slow requests and stuck workers (aiod_pool_set_slow_limits()). */
+void aiod_core_set_slow_limits(struct aiod_core *core, uint64_t slow_ns, unsigned stuck_threads_max);
 
 /* An active request. Its pointers are valid until the next call of a function of this file. */
 struct aiod_active_request_info {

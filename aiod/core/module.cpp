@@ -145,11 +145,11 @@ const char *const op_names[AIOD_OPS] = {
 };
 
 /* RAII snapshot of the counters. */
-struct Counted {
-    Counted() = default;
-    Counted(const Counted &) = delete;
-    Counted &operator=(const Counted &) = delete;
-    ~Counted()
+struct StatsSnapshot {
+    StatsSnapshot() = default;
+    StatsSnapshot(const StatsSnapshot &) = delete;
+    StatsSnapshot &operator=(const StatsSnapshot &) = delete;
+    ~StatsSnapshot()
     {
         aiod_stats_destroy(&stats);
     }
@@ -476,18 +476,18 @@ uint64_t core_attach(Core &core, Session &session, int wake_fd, uint32_t entries
 
 nb::dict core_stats(Core &core)
 {
-    Counted counted;
+    StatsSnapshot snapshot;
 
-    aiod_core_add_stats(core.core, &counted.stats);
-    return stats_dict(counted.stats);
+    aiod_core_add_stats(core.core, &snapshot.stats);
+    return stats_dict(snapshot.stats);
 }
 
 nb::dict session_stats(const Session &self)
 {
-    Counted counted;
+    StatsSnapshot snapshot;
 
-    aiod_core_add_session_stats(self.session, &counted.stats);
-    return stats_dict(counted.stats);
+    aiod_core_add_session_stats(self.session, &snapshot.stats);
+    return stats_dict(snapshot.stats);
 }
 
 /* The path as a C string. */
@@ -645,13 +645,13 @@ nb::dict core_pool_stats(Core &core)
     return result;
 }
 
-using Look = size_t (*)(aiod_core *core, aiod_active_request_info *views, size_t max);
+using Search = size_t (*)(aiod_core *core, aiod_active_request_info *views, size_t max);
 
-/* The active requests that `look` finds, as a list of dicts. */
-nb::list views_list(Core &core, Look look, size_t max)
+/* The active requests that `search` finds, as a list of dicts. */
+nb::list active_requests_list(Core &core, Search search, size_t max)
 {
     std::vector<aiod_active_request_info> views(max);
-    size_t count = look(core.core, views.data(), max);
+    size_t count = search(core.core, views.data(), max);
     nb::list result;
 
     for (size_t i = 0; i < count; i++) {
@@ -721,7 +721,7 @@ NB_MODULE(_core, m)
         return buffer.buffer->length;
     });
 
-    m.def("may_set_ioprio", aiod_may_set_ioprio);
+    m.def("may_set_ioprio", aiod_ioprio_allowed);
     m.def("probe_open_beneath", aiod_probe_open_beneath);
 
     nb::class_<Rate>(m, "Rate").def(nb::init<>());
@@ -810,7 +810,7 @@ NB_MODULE(_core, m)
         .def(
             "share",
             [](Core &self, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max) {
-                aiod_pool_share(self.core->pool, reserve_threads, active_max, active_bytes_max);
+                aiod_pool_set_shares(self.core->pool, reserve_threads, active_max, active_bytes_max);
             },
             nb::kw_only(), nb::arg("reserve_threads"), nb::arg("active_max"), nb::arg("active_bytes_max"))
         .def(
@@ -824,15 +824,16 @@ NB_MODULE(_core, m)
         .def(
             "watch",
             [](Core &self, uint64_t slow_request_ms, unsigned stuck_threads_max) {
-                aiod_core_watch(self.core, slow_request_ms * 1000000, stuck_threads_max);
+                aiod_core_set_slow_limits(self.core, slow_request_ms * 1000000, stuck_threads_max);
             },
             nb::kw_only(), nb::arg("slow_request_ms"), nb::arg("stuck_threads_max"))
         .def(
             "active_requests",
-            [](Core &self, size_t limit) { return views_list(self, aiod_core_active_requests, limit); },
+            [](Core &self, size_t limit) { return active_requests_list(self, aiod_core_active_requests, limit); },
             nb::arg("limit"))
         .def(
-            "find_slow", [](Core &self, size_t limit) { return views_list(self, aiod_core_find_slow, limit); },
+            "find_slow",
+            [](Core &self, size_t limit) { return active_requests_list(self, aiod_core_find_slow, limit); },
             nb::arg("limit"))
         .def_prop_ro("open_as_client_waiting",
                      [](const Core &self) { return aiod_open_as_client_threads_waiting(&self.core->open_as_client); })
@@ -840,7 +841,7 @@ NB_MODULE(_core, m)
         .def("worker_tids", core_worker_tids)
         .def("follow",
              [](Core &self) {
-                 int moved = aiod_core_follow(self.core);
+                 int moved = aiod_core_follow_affinity(self.core);
 
                  Core::check(moved);
                  return moved;

@@ -323,7 +323,7 @@ const char *engine_start(const struct engine_config *config)
         engine.clients[i].socket = -1;
     }
     CHECK(aiod_core_create(&engine.core, &core_config) == 0);
-    aiod_core_watch(engine.core, 1, 0);
+    aiod_core_set_slow_limits(engine.core, 1, 0);
     engine.bell = aiod_eventfd_create();
     snprintf(engine.path, sizeof(engine.path), "/tmp/aiod-ring-test-%d.sock", (int)getpid());
     unlink(engine.path);

@@ -288,7 +288,7 @@ static bool leaves_access_time(const char *path, unsigned flags)
     CHECK(aiod_confined_open(root, path, flags, &plain, &opened) == 0);
     leaves = (fcntl(opened.fd, F_GETFL) & O_NOATIME) != 0;
     CHECK((fcntl(opened.fd, F_GETFL) & O_ACCMODE) == ((flags & AIOD_OPEN_WRITE) != 0 ? O_RDWR : O_RDONLY));
-    CHECK(aiod_adopt(opened.store_fd, flags, &adopted) == 0);
+    CHECK(aiod_confined_adopt(opened.store_fd, flags, &adopted) == 0);
     CHECK(((fcntl(adopted.fd, F_GETFL) & O_NOATIME) != 0) == leaves);
     if (adopted.fd != opened.store_fd) {
         close(adopted.fd);

@@ -145,7 +145,7 @@ static void a_flow_alone_uses_all_workers(void)
     struct gate gate;
 
     gate_init(&gate, false);
-    aiod_pool_share(pool, 4, 0, MIB);
+    aiod_pool_set_shares(pool, 4, 0, MIB);
     submit(pool, many, 8, &flow, MIB, &gate, &order);
     wait_until_at(pool, &gate, 8);
     gate_open(&gate);
@@ -164,7 +164,7 @@ static void concurrent_flows_are_limited(void)
 
     gate_init(&gate, false);
     gate_init(&gate_of_three, false);
-    aiod_pool_share(pool, 0, 0, 2 * MIB);
+    aiod_pool_set_shares(pool, 0, 0, 2 * MIB);
     submit(pool, &first, 1, &reader, 4 * KIB, &gate, &order);
     submit(pool, many, 8, &flood, MIB, &gate, &order);
     wait_until_at(pool, &gate, 3);
@@ -173,7 +173,7 @@ static void concurrent_flows_are_limited(void)
     gate_open(&gate);
     reap_all(pool, 10);
 
-    aiod_pool_share(pool, 0, 1, 0); /* limited by requests */
+    aiod_pool_set_shares(pool, 0, 1, 0); /* limited by requests */
     submit(pool, &first, 1, &reader, 0, NULL, &order);
     submit(pool, three, 3, &flood, 0, &gate_of_three, &order);
     wait_until_at(pool, &gate_of_three, 1);
@@ -191,11 +191,11 @@ static void lifted_limits_release_requests(void)
     struct gate gate;
 
     gate_init(&gate, false);
-    aiod_pool_share(pool, 0, 1, 0);
+    aiod_pool_set_shares(pool, 0, 1, 0);
     submit(pool, &first, 1, &reader, 0, NULL, &order);
     submit(pool, many, 7, &flood, 0, &gate, &order);
     wait_until_at(pool, &gate, 1);
-    aiod_pool_share(pool, 0, 0, 0);
+    aiod_pool_set_shares(pool, 0, 0, 0);
     wait_until_at(pool, &gate, 7);
     gate_open(&gate);
     reap_all(pool, 8);
@@ -211,7 +211,7 @@ static void reserved_workers_serve_idle_flows(void)
     struct gate gate;
 
     gate_init(&gate, false);
-    aiod_pool_share(pool, 2, 0, 0);
+    aiod_pool_set_shares(pool, 2, 0, 0);
     submit(pool, many, 40, &flood, 0, &gate, &order);
     wait_until_at(pool, &gate, 30);
     submit(pool, &one, 1, &reader, 0, &gate, &order);

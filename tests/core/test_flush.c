@@ -52,19 +52,19 @@ static int64_t fua_error = -EIO;
 /* A write with RWF_DSYNC through its handle's descriptor, which waits at the disk like a flush. */
 static int64_t run_fua(struct aiod_request *request)
 {
-    bool mine = aiod_flush_begin(&flushes);
+    bool mine = aiod_flushes_begin_durable_write(&flushes);
 
     CHECK(mine);
-    return aiod_flush_end(&flushes, request, sync_once() < 0 ? fua_error : SUCCESS);
+    return aiod_flushes_end_durable_write(&flushes, request, sync_once() < 0 ? fua_error : SUCCESS);
 }
 
 /* A write that fails before it reaches the disk. */
 static int64_t run_refused_fua(struct aiod_request *request)
 {
-    bool mine = aiod_flush_begin(&flushes);
+    bool mine = aiod_flushes_begin_durable_write(&flushes);
 
     CHECK(mine);
-    return aiod_flush_end(&flushes, request, fua_error);
+    return aiod_flushes_end_durable_write(&flushes, request, fua_error);
 }
 
 static void submit(struct job *job, int64_t (*run)(struct aiod_request *))
@@ -169,12 +169,12 @@ static void a_failed_flush_poisons_the_file(void)
 static void a_durable_write_takes_the_turn(void)
 {
     crowd(run_fua, 0);
-    CHECK(!aiod_flush_begin(&flushes));
+    CHECK(!aiod_flushes_begin_durable_write(&flushes));
     release_disk();
     CHECK(jobs[0].request.result == SUCCESS);
     check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 2);
-    CHECK(aiod_flush_begin(&flushes));
+    CHECK(aiod_flushes_begin_durable_write(&flushes));
     end();
 }
 
@@ -246,9 +246,9 @@ static void a_shared_description_forbids_durable_writes(void)
 {
     aiod_flushes_init(&flushes, NULL, FD);
     flushes.shares_description = true;
-    CHECK(!aiod_flush_begin(&flushes));
+    CHECK(!aiod_flushes_begin_durable_write(&flushes));
     flushes.shares_description = false;
-    CHECK(aiod_flush_begin(&flushes));
+    CHECK(aiod_flushes_begin_durable_write(&flushes));
     aiod_flushes_destroy(&flushes);
 }
 

@@ -162,7 +162,7 @@ static void no_durable_write_on_fuse(void)
 
     aiod_flushes_init(&flushes, NULL, fds[OWN]);
     flushes.by_writers = true;
-    CHECK(!aiod_flush_begin(&flushes));
+    CHECK(!aiod_flushes_begin_durable_write(&flushes));
     aiod_flushes_destroy(&flushes);
 }
 

@@ -24,24 +24,24 @@ static void frequent_work_is_polled_for(void)
         idle(&poll, 100 * US);
     }
     for (unsigned i = 0; i < 1000; i++) {
-        uint64_t looked_ns = idle(&poll, 100 * US);
+        uint64_t polled_ns = idle(&poll, 100 * US);
 
-        CHECK(looked_ns >= 100 * US && looked_ns <= MAX_NS);
+        CHECK(polled_ns >= 100 * US && polled_ns <= MAX_NS);
     }
 }
 
 static void rare_work_is_not_polled_for(void)
 {
     struct aiod_halt_poll poll = {.max_ns = MAX_NS};
-    uint64_t looked_ns = 0;
+    uint64_t polled_ns = 0;
 
     for (unsigned i = 0; i < 20; i++) {
         idle(&poll, 100 * US);
     }
     for (unsigned i = 0; i < 100; i++) {
-        looked_ns += idle(&poll, 10000 * US);
+        polled_ns += idle(&poll, 10000 * US);
     }
-    CHECK(looked_ns < 3 * MAX_NS && idle(&poll, 10000 * US) == 0);
+    CHECK(polled_ns < 3 * MAX_NS && idle(&poll, 10000 * US) == 0);
 }
 
 /* A client that cannot run while the poller polls: it submits as soon as polling ends. */

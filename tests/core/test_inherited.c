@@ -221,15 +221,15 @@ static void living_workers_follow_the_main_loop(void)
 
     loop_until_stats(pool, eight_asleep);
     CHECK(sched_getaffinity(0, sizeof(all), &all) == 0);
-    CHECK(aiod_pool_follow(pool) == 0);
+    CHECK(aiod_pool_follow_affinity(pool) == 0);
     if (CPU_COUNT(&all) > 1) {
         pin_to_one(0);
         CHECK(confined_workers(pool) == 0);
-        CHECK(aiod_pool_follow(pool) == COUNT);
+        CHECK(aiod_pool_follow_affinity(pool) == COUNT);
         CHECK(confined_workers(pool) == COUNT);
-        CHECK(aiod_pool_follow(pool) == 0);
+        CHECK(aiod_pool_follow_affinity(pool) == 0);
         CHECK(sched_setaffinity(0, sizeof(all), &all) == 0);
-        CHECK(aiod_pool_follow(pool) == COUNT);
+        CHECK(aiod_pool_follow_affinity(pool) == COUNT);
         CHECK(confined_workers(pool) == 0);
     }
     end_pool(pool);
@@ -250,7 +250,7 @@ static void following_is_safe_while_workers_exit(void)
     for (size_t turn = 0; turn < TURNS; turn++) {
         submit_jobs(pool, jobs + turn * COUNT, COUNT, NULL);
         loop_once(pool, 0);
-        CHECK(aiod_pool_follow(pool) >= 0); /* ESRCH would be the thread id of an ended worker */
+        CHECK(aiod_pool_follow_affinity(pool) >= 0); /* ESRCH would be the thread id of an ended worker */
     }
     loop_until_reaped(pool, (size_t)TURNS * COUNT);
     end_pool(pool);

@@ -306,7 +306,7 @@ int main(void)
     faults_install();
     umask(022);
     CHECK(aiod_core_create(&core, &config) == 0);
-    aiod_core_watch(core, 1, 0);
+    aiod_core_set_slow_limits(core, 1, 0);
     create_files();
     the_clients_permissions_apply();
     new_files_belong_to_the_client();

@@ -163,7 +163,7 @@ static void begin(uint64_t inline_read_max)
     CHECK(fd >= 0 && unlink(name) == 0);
     CHECK(pwrite(fd, "0123456789abcdef", 16, 0) == 16);
     CHECK(aiod_core_create(&core, &config) == 0);
-    aiod_core_watch(core, 1, 0);
+    aiod_core_set_slow_limits(core, 1, 0);
     session = aiod_session_create(&limits, NULL);
     CHECK(session != NULL);
     handle = (uint32_t)aiod_core_add_handle(core, session, fd, -1, 1, 1, &both, NULL);

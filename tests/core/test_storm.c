@@ -113,7 +113,7 @@ static void disturb(struct aiod_pool *pool, uint64_t *chance)
         faults.creations_bad = (int)below(chance, 3);
         break;
     case 3:
-        CHECK(aiod_pool_follow(pool) >= 0);
+        CHECK(aiod_pool_follow_affinity(pool) >= 0);
         break;
     default:
         break;

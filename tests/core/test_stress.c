@@ -144,7 +144,7 @@ static void disturb(uint64_t *chance, int *link)
         CHECK(aiod_pool_resize(pool, max_threads, 0) == 0);
         break;
     case 4:
-        CHECK(aiod_pool_follow(pool) >= 0);
+        CHECK(aiod_pool_follow_affinity(pool) >= 0);
         break;
     case 5:
         faults_reset();

@@ -55,7 +55,7 @@ static struct aiod_pool *hang(size_t count, unsigned stuck_max)
 {
     struct aiod_pool *pool = make_pool(MAX, 0, 3600000);
 
-    aiod_pool_watch(pool, at_once_ns, stuck_max);
+    aiod_pool_set_slow_limits(pool, at_once_ns, stuck_max);
     gate_init(&gate, false);
     reaped_total = 0;
     submit_jobs(pool, hanging, count, &gate);
@@ -124,7 +124,7 @@ static void replacements_are_limited(void)
     }
     CHECK(check_invariants(pool).cur_threads == MAX + 3 && check_invariants(pool).queued == 3);
     CHECK(check_invariants(pool).stuck_threads == MAX + 3);
-    aiod_pool_watch(pool, 0, 0); /* takes effect at once: max_threads again */
+    aiod_pool_set_slow_limits(pool, 0, 0); /* takes effect at once: max_threads again */
     gate_open(&gate);
     loop_until_reaped(pool, 8);
     loop_until_stats(pool, as_many_as_max);
@@ -135,7 +135,7 @@ static void no_request_is_slow_without_a_limit(void)
 {
     struct aiod_pool *pool = hang(STUCK, 16);
 
-    aiod_pool_watch(pool, 0, 16);
+    aiod_pool_set_slow_limits(pool, 0, 16);
     CHECK(find_slow(pool, 64).count == 0);
     CHECK(check_invariants(pool).stuck_threads == 0);
     CHECK(look(pool).count == STUCK);
@@ -147,7 +147,7 @@ static void young_and_queued_requests_are_not_slow(void)
 {
     struct aiod_pool *pool = hang(STUCK + 1, 16);
 
-    aiod_pool_watch(pool, UINT64_C(3600000000000), 16);
+    aiod_pool_set_slow_limits(pool, UINT64_C(3600000000000), 16);
     CHECK(find_slow(pool, 64).count == 0);
     CHECK(look(pool).count == STUCK);
     CHECK(check_invariants(pool).stuck_threads == 0);
@@ -193,8 +193,8 @@ static void slow_requests_do_not_hold_back_their_flow(void)
     struct aiod_pool *pool = make_pool(8, 0, 3600000);
     struct aiod_flow one = {0}, another = {0};
 
-    aiod_pool_watch(pool, at_once_ns, 16);
-    aiod_pool_share(pool, 0, 1, 0);
+    aiod_pool_set_slow_limits(pool, at_once_ns, 16);
+    aiod_pool_set_shares(pool, 0, 1, 0);
     gate_init(&gate, false);
     reaped_total = 0;
     submit_of(pool, &hanging[0], &one, &gate);
@@ -225,7 +225,7 @@ static void an_export_that_hangs_leaves_workers(void)
     struct job more[2];
 
     CHECK(export != NULL);
-    aiod_pool_watch(pool, at_once_ns, 4);
+    aiod_pool_set_slow_limits(pool, at_once_ns, 4);
     gate_init(&gate, false);
     reaped_total = 0;
     for (size_t i = 0; i < 4; i++) {
@@ -257,7 +257,7 @@ static void opens_of_an_export_that_hangs_leave_workers(void)
     struct job more[2];
 
     CHECK(export != NULL && another != NULL);
-    aiod_pool_watch(pool, at_once_ns, 4);
+    aiod_pool_set_slow_limits(pool, at_once_ns, 4);
     gate_init(&gate, false);
     reaped_total = 0;
     for (size_t i = 0; i < 4; i++) {
@@ -292,7 +292,7 @@ static void opens_are_not_counted_or_charged(void)
     CHECK(export != NULL);
     aiod_pool_set_rate(pool, export, &one_an_hour);
     export->requests_until_ns = aiod_now_ns() + UINT64_C(3600000000000);
-    aiod_pool_share(pool, 0, 1, 0);
+    aiod_pool_set_shares(pool, 0, 1, 0);
     gate_init(&gate, false);
     reaped_total = 0;
     for (size_t i = 0; i < 3; i++) {
@@ -356,7 +356,7 @@ static void parked_flushes_hold_one_worker(void)
     os = *aiod_os;
     os.fdatasync = slow_fdatasync;
     aiod_os = &os;
-    aiod_pool_watch(pool, at_once_ns, 16);
+    aiod_pool_set_slow_limits(pool, at_once_ns, 16);
     aiod_flushes_init(&flushes, pool, 7);
     gate_init(&disk[0], false);
     gate_init(&disk[1], false);
@@ -408,7 +408,7 @@ static void searches_are_safe_under_load(void)
     reaped_total = 0;
     for (size_t i = 0; i < COUNT; i += 20) {
         submit_jobs(pool, jobs + i, 20, NULL);
-        aiod_pool_watch(pool, i % 60 == 0 ? 1000 : at_once_ns, (unsigned)(i / 20 % 5));
+        aiod_pool_set_slow_limits(pool, i % 60 == 0 ? 1000 : at_once_ns, (unsigned)(i / 20 % 5));
         told += find_slow(pool, 64).count;
         CHECK(look(pool).count <= 64);
         check_invariants(pool);

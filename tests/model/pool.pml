@@ -311,7 +311,7 @@ inline new_worker_fails(steps)
 /* ---- workers (worker.c) ------------------------------------------------------------------------------------------ */
 
 /*
- * aiod_pool_leave(). Nothing is added to the backlog: min_threads workers remain, and the queue is empty or max_threads
+ * aiod_pool_exit_worker(). Nothing is added to the backlog: min_threads workers remain, and the queue is empty or max_threads
  * are reached.
  */
 inline exit_worker()
@@ -328,7 +328,7 @@ inline exit_worker()
     posting = posting + woken
 }
 
-/* The loop of aiod_pool_work(), from taking the lock to dropping it. */
+/* The loop of aiod_pool_run_worker(), from taking the lock to dropping it. */
 inline look_at_the_queue()
 {
     if
@@ -381,7 +381,7 @@ end:
             born[0]++;
             ring_after_failure()
         }
-    /* aiod_pool_work(): the first turn */
+    /* aiod_pool_run_worker(): the first turn */
     :: d_step {
             born[0] > 0 ->
             born[0]--;
@@ -429,7 +429,7 @@ end:
             :: else -> exit_worker(); woken = 0; check_state()
             fi
         }
-    /* aiod_pool_leave(), after the lock was dropped */
+    /* aiod_pool_exit_worker(), after the lock was dropped */
     :: d_step { posting > 0 -> posting--; post() }
     od
 }

@@ -91,7 +91,7 @@ static int64_t copy_in_kernel(struct copy *copy)
 }
 
 /* 0 if everything was copied or the source ended; or -errno. */
-static int64_t copy_by_hand(struct copy *copy)
+static int64_t copy_through_buffer(struct copy *copy)
 {
     struct aiod_buffer *buffer = aiod_buffer_get(copy->to->buffers, STEP_BYTES);
     int64_t result = buffer == NULL ? -ENOMEM : 0;
@@ -114,7 +114,7 @@ static int64_t copy_by_hand(struct copy *copy)
 }
 
 /* Block devices, different file systems, FUSE, and O_DIRECT where splicing would be misaligned. */
-static bool kernel_cannot(int64_t result)
+static bool is_unsupported_by_kernel(int64_t result)
 {
     return result == -EXDEV || result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS;
 }
@@ -137,9 +137,9 @@ static int64_t copy_inside(struct copy *copy)
         copy->length = (uint64_t)size - copy->from_offset;
     }
     result = copy_in_kernel(copy);
-    if (copy->done < copy->length && (result == 0 || kernel_cannot(result))) {
+    if (copy->done < copy->length && (result == 0 || is_unsupported_by_kernel(result))) {
         /* also at a premature end, which some file systems report: the reads will show whether it is one */
-        result = copy_by_hand(copy);
+        result = copy_through_buffer(copy);
     }
     return result < 0 ? result : (int64_t)copy->done;
 }

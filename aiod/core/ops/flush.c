@@ -193,7 +193,7 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
     return AIOD_PARKED;
 }
 
-bool aiod_flush_begin(struct aiod_flushes *flushes)
+bool aiod_flushes_begin_durable_write(struct aiod_flushes *flushes)
 {
     return !flushes->shares_description && !flushes->by_writers && take_turn(flushes, NULL);
 }
@@ -214,7 +214,7 @@ static void settle(struct aiod_flushes *flushes, int64_t error)
     }
 }
 
-int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
+int64_t aiod_flushes_end_durable_write(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
 {
     struct aiod_pool *pool = flushes->pool;
     struct aiod_request *parked;

@@ -78,14 +78,14 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
 /*
  * For a worker: take the turn for a durable write (RWF_DSYNC). False: a flush is running, or the write would consume an
  * error that a flush must report; then write without RWF_DSYNC and call aiod_flushes_flush(). True: call
- * aiod_flush_end() afterwards.
+ * aiod_flushes_end_durable_write() afterwards.
  */
-bool aiod_flush_begin(struct aiod_flushes *flushes);
+bool aiod_flushes_begin_durable_write(struct aiod_flushes *flushes);
 
 /*
  * End the turn, and end `request` with `result`. A failure poisons the file, unless it may be a refusal of this write
  * (ENOSPC, EFBIG, ...) and a flush then succeeds. Otherwise like aiod_flushes_flush().
  */
-int64_t aiod_flush_end(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
+int64_t aiod_flushes_end_durable_write(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result);
 
 #endif

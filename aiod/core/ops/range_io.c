@@ -27,7 +27,7 @@ static int is_device(int fd)
 }
 
 /* FUSE returns ENOSYS where other file systems return EOPNOTSUPP. */
-static int64_t fall(int fd, int mode, uint64_t offset, uint64_t length)
+static int64_t call_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
     while (aiod_os->fallocate(fd, mode, (off_t)offset, (off_t)length) < 0) {
         if (errno != EINTR) {
@@ -39,7 +39,7 @@ static int64_t fall(int fd, int mode, uint64_t offset, uint64_t length)
 
 static int64_t punch(int fd, uint64_t offset, uint64_t length)
 {
-    return fall(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+    return call_fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
 }
 
 /* BLKDISCARD or BLKZEROOUT. */
@@ -101,7 +101,7 @@ static int64_t grow(const struct aiod_direct *file, uint64_t end)
     if (size < 0 || (uint64_t)size >= end) {
         return size < 0 ? size : 0;
     }
-    result = fall(file->fd, 0, end - 1, 1);
+    result = call_fallocate(file->fd, 0, end - 1, 1);
     return result == -EOPNOTSUPP ? write_zeroes(file, end - 1, 1, &written) : result;
 }
 
@@ -113,7 +113,7 @@ static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64
     if (result == 0) {
         result = grow(file, offset + length);
     } else if (result == -EOPNOTSUPP) {
-        result = fall(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
+        result = call_fallocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
     }
     if (result == -EOPNOTSUPP) {
         return write_zeroes(file, offset, length, written);
@@ -223,7 +223,7 @@ int64_t aiod_range_allocate(const struct aiod_direct *file, uint64_t offset, uin
         return device < 0 ? device : -EOPNOTSUPP; /* the kernel's error depends on the range; this one does not */
     }
     aiod_range_lock_acquire(file->range_locks, &range);
-    result = fall(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);
+    result = call_fallocate(file->fd, keep_size ? FALLOC_FL_KEEP_SIZE : 0, offset, length);
     aiod_range_lock_release(file->range_locks, &range);
     return result;
 }

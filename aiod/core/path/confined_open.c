@@ -197,7 +197,7 @@ static int open_for_flushes(int fd, unsigned flags)
     return again < 0 ? -1 : again;
 }
 
-int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened)
+int aiod_confined_adopt(int fd, unsigned flags, struct aiod_opened *opened)
 {
     int again = open_for_flushes(fd, flags);
     int error = describe(again >= 0 ? again : fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);

@@ -55,6 +55,6 @@ int aiod_confined_open(const char *root, const char *path, unsigned flags, const
  * errors of the earlier engine, and the file is opened once more for everything else. If that is not possible, or the
  * file is read-only, `fd` is used for both. Sets no store_fd. 0, or -errno: then `fd` is closed.
  */
-int aiod_adopt(int fd, unsigned flags, struct aiod_opened *opened);
+int aiod_confined_adopt(int fd, unsigned flags, struct aiod_opened *opened);
 
 #endif

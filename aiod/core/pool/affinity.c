@@ -2,8 +2,8 @@
  * affinity.c - makes living workers follow the main thread's CPU affinity.
  *
  * A thread id may belong to another thread as soon as its thread has ended. The worker is therefore marked as moving
- * before its thread id is used, and a marked worker does not exit (aiod_affinity_settled()). The system calls are made
- * without the pool's lock.
+ * before its thread id is used, and a marked worker does not exit (aiod_affinity_wait_settled()). The system calls are
+ * made without the pool's lock.
  */
 #include "pool/pool_state.h"
 
@@ -35,7 +35,7 @@ static int move(pid_t tid, const struct mask *wanted)
     return sched_setaffinity(tid, sizeof(*wanted), (const cpu_set_t *)(const void *)wanted) == 0 ? 1 : -errno;
 }
 
-int aiod_pool_follow(struct aiod_pool *pool)
+int aiod_pool_follow_affinity(struct aiod_pool *pool)
 {
     struct mask wanted;
     struct aiod_worker *worker;
@@ -70,7 +70,7 @@ int aiod_pool_follow(struct aiod_pool *pool)
     return error != 0 ? error : moved;
 }
 
-int aiod_affinity_move(pid_t tid)
+int aiod_affinity_follow(pid_t tid)
 {
     struct mask wanted;
     int error = get_mask(0, &wanted);
@@ -78,7 +78,7 @@ int aiod_affinity_move(pid_t tid)
     return error != 0 ? error : move(tid, &wanted);
 }
 
-void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker)
+void aiod_affinity_wait_settled(struct aiod_pool *pool, const struct aiod_worker *worker)
 {
     while (pool->moving == worker) {
         pthread_cond_wait(&pool->moved, &pool->lock);

@@ -8,7 +8,7 @@
  *
  * Limits on active requests. The order of the queue does not help against requests that are active already. While
  * several flows submit, each may have only active_max requests and active_bytes_max bytes active, and the last workers
- * are reserved for flows without active requests (aiod_pool_share()).
+ * are reserved for flows without active requests (aiod_pool_set_shares()).
  *
  * Rates. A flow that has used up a rate (rate.h) of its export or of its user leaves the round and waits for that rate.
  * Waiting flows are ordered by ticket: a flow gets a ticket when it becomes busy, and a new one at the end of each

@@ -410,7 +410,8 @@ static void unlock_and_supply(struct aiod_pool *pool)
     }
 }
 
-void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max)
+void aiod_pool_set_shares(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max,
+                          uint64_t active_bytes_max)
 {
     pthread_mutex_lock(&pool->lock);
     pool->reserve_wanted = reserve_threads;
@@ -446,7 +447,7 @@ static unsigned shrink(struct aiod_pool *pool, struct aiod_worker **chosen)
                                                    : 0;
 }
 
-void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max)
+void aiod_pool_set_slow_limits(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max)
 {
     struct aiod_worker *chosen[AIOD_THREADS_MAX];
     unsigned wake;

@@ -141,7 +141,8 @@ void aiod_pool_disable_rates(struct aiod_pool *pool);
  * max_threads, are reserved for flows without active requests. While several flows submit, each has at most
  * `active_max` requests and about `active_bytes_max` bytes active. 0 turns a rule off, the initial state.
  */
-void aiod_pool_share(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max, uint64_t active_bytes_max);
+void aiod_pool_set_shares(struct aiod_pool *pool, unsigned reserve_threads, unsigned active_max,
+                          uint64_t active_bytes_max);
 
 /*
  * Change the limits: 1 <= max <= AIOD_THREADS_MAX and min <= max, else -EINVAL. Surplus workers exit when they are idle
@@ -153,7 +154,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
  * Set when a worker is stuck: when it has worked on the same request for `slow_ns` (0: never). Up to
  * `stuck_threads_max` stuck workers do not count against max_threads. aiod_pool_find_slow() finds them.
  */
-void aiod_pool_watch(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max);
+void aiod_pool_set_slow_limits(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max);
 
 /* An active request. Valid while the pool's lock is held. */
 struct aiod_active_request {
@@ -189,13 +190,13 @@ size_t aiod_pool_worker_tids(struct aiod_pool *pool, pid_t *tids);
  * changed workers, or -errno if one could not be changed. A worker that is being created may still get the old
  * affinity: call this again later.
  */
-int aiod_pool_follow(struct aiod_pool *pool);
+int aiod_pool_follow_affinity(struct aiod_pool *pool);
 
 /*
  * affinity.c: the same for one thread, which must not end during the call. 1: changed; 0: it had this affinity; or
  * -errno.
  */
-int aiod_affinity_move(pid_t tid);
+int aiod_affinity_follow(pid_t tid);
 
 /*
  * Cancel the queued requests, let the workers exit, and wait for them up to `timeout_ns`. False: workers are still in

@@ -174,7 +174,7 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);
 void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
 
 /* affinity.c: wait until the affinity of `worker` is not being set. Lock held on entry and return. */
-void aiod_affinity_settled(struct aiod_pool *pool, const struct aiod_worker *worker);
+void aiod_affinity_wait_settled(struct aiod_pool *pool, const struct aiod_worker *worker);
 
 /* worker.c: move the most recently used sleeper from asleep to waking; there is one. Lock held. */
 struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool);
@@ -186,9 +186,9 @@ unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **
 void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count);
 
 /* worker.c: the life of a worker, called by the spawner's start routine. */
-void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker);
+void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker);
 
 /* worker.c: the calling worker exits. Lock held on entry, dropped on return; the pool may be freed afterwards. */
-void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker);
+void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker);
 
 #endif

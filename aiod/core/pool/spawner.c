@@ -97,7 +97,7 @@ static void *start_worker(void *arg)
     name_thread(pool, worker);
     for (unsigned made = 0; made != AIOD_SPAWN_FAN_OUT && aiod_spawner_step(pool, worker); made++) {
     }
-    aiod_pool_work(pool, worker);
+    aiod_pool_run_worker(pool, worker);
     return NULL;
 }
 

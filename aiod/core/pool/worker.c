@@ -165,7 +165,7 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
  * Run the request, or end it if its deadline has passed. Returns the request if its completion is to be delivered. Lock
  * not held.
  */
-static struct aiod_request *carry_out(struct aiod_request *request)
+static struct aiod_request *execute(struct aiod_request *request)
 {
     int64_t result;
 
@@ -183,13 +183,13 @@ static struct aiod_request *carry_out(struct aiod_request *request)
     return request;
 }
 
-void aiod_pool_leave(struct aiod_pool *pool, struct aiod_worker *worker)
+void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 {
     struct aiod_worker *chosen[1];
     unsigned wake = 0;
     bool ring;
 
-    aiod_affinity_settled(pool, worker);
+    aiod_affinity_wait_settled(pool, worker);
     pool->active_threads--;
     pool->cur_threads--;
     aiod_worker_slots_release(pool, worker);
@@ -221,25 +221,25 @@ static bool wants_timer(struct aiod_pool *pool)
     return wants;
 }
 
-static bool must_leave(const struct aiod_pool *pool)
+static bool must_exit(const struct aiod_pool *pool)
 {
     return pool->stopping || pool->cur_threads > pool->limit_threads;
 }
 
-void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
+void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 {
     struct aiod_request *finished = NULL;
     bool stay = true;
 
     aiod_active_requests_set_worker(worker);
     pthread_mutex_lock(&pool->lock);
-    while (stay && (finished != NULL || !must_leave(pool))) {
+    while (stay && (finished != NULL || !must_exit(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
         struct aiod_request *request;
         unsigned wake;
         bool ring;
 
-        if (must_leave(pool)) { /* deliver first, then check again: other workers may have exited meanwhile */
+        if (must_exit(pool)) { /* deliver first, then check again: other workers may have exited meanwhile */
             pthread_mutex_unlock(&pool->lock);
             deliver(pool, &finished);
             pthread_mutex_lock(&pool->lock);
@@ -264,7 +264,7 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         if (ring) {
             aiod_eventfd_ring(pool->doorbell_fd);
         }
-        finished = carry_out(request);
+        finished = execute(request);
         pthread_mutex_lock(&pool->lock);
         if (finished != NULL) {
             aiod_active_requests_remove(pool, finished);
@@ -272,5 +272,5 @@ void aiod_pool_work(struct aiod_pool *pool, struct aiod_worker *worker)
         aiod_active_requests_next_turn(pool, 0);
         aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
     }
-    aiod_pool_leave(pool, worker);
+    aiod_pool_exit_worker(pool, worker);
 }

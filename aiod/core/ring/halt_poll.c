@@ -4,12 +4,12 @@
 #define MIN_NS UINT64_C(10000) /* the smallest polling time but 0 */
 /* failed polls in a row after which polls are skipped; each further one doubles the number of skipped polls, up to: */
 #define FAILED_MAX 4u
-#define LEFT_OUT_SHIFT_MAX 10u
+#define SKIPPED_SHIFT_MAX 10u
 
 uint64_t aiod_halt_poll_begin(struct aiod_halt_poll *poll)
 {
-    if (poll->left_out > 0) {
-        poll->left_out--;
+    if (poll->skipped > 0) {
+        poll->skipped--;
         return 0;
     }
     return poll->now_ns;
@@ -22,8 +22,8 @@ static void count(struct aiod_halt_poll *poll, bool found)
     poll->failed = found ? 0 : poll->failed + 1;
     if (poll->failed >= FAILED_MAX) {
         more = poll->failed - FAILED_MAX;
-        poll->failed -= more > LEFT_OUT_SHIFT_MAX; /* stay at the maximum */
-        poll->left_out = 1u << (more < LEFT_OUT_SHIFT_MAX ? more : LEFT_OUT_SHIFT_MAX);
+        poll->failed -= more > SKIPPED_SHIFT_MAX; /* stay at the maximum */
+        poll->skipped = 1u << (more < SKIPPED_SHIFT_MAX ? more : SKIPPED_SHIFT_MAX);
     }
 }
 
@@ -42,9 +42,9 @@ static void adapt(struct aiod_halt_poll *poll, uint64_t idle_ns)
     }
 }
 
-void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t looked_ns, bool found, uint64_t idle_ns)
+void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t polled_ns, bool found, uint64_t idle_ns)
 {
-    if (looked_ns > 0) {
+    if (polled_ns > 0) {
         count(poll, found);
     }
     adapt(poll, idle_ns);

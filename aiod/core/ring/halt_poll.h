@@ -17,16 +17,16 @@
 #include <stdint.h>
 
 struct aiod_halt_poll {
-    uint64_t max_ns;   /* the longest polling time; 0: no polling */
-    uint64_t now_ns;   /* the current polling time; all fields from here are 0 initially */
-    unsigned failed;   /* failed polls in a row */
-    unsigned left_out; /* polls to skip */
+    uint64_t max_ns;  /* the longest polling time; 0: no polling */
+    uint64_t now_ns;  /* the current polling time; all fields from here are 0 initially */
+    unsigned failed;  /* failed polls in a row */
+    unsigned skipped; /* polls to skip */
 };
 
 /* There is no work: the time to poll, 0: sleep at once. */
 uint64_t aiod_halt_poll_begin(struct aiod_halt_poll *poll);
 
-/* Work arrived `idle_ns` after aiod_halt_poll_begin(), which returned `looked_ns`. `found`: during the poll. */
-void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t looked_ns, bool found, uint64_t idle_ns);
+/* Work arrived `idle_ns` after aiod_halt_poll_begin(), which returned `polled_ns`. `found`: during the poll. */
+void aiod_halt_poll_end(struct aiod_halt_poll *poll, uint64_t polled_ns, bool found, uint64_t idle_ns);
 
 #endif

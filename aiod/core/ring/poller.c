@@ -19,7 +19,7 @@
 #include "util/os.h"
 #include "ring/ring.h"
 
-#define LOOKS_PER_CLOCK 16 /* reading the clock costs as much as looking at several rings */
+#define POLLS_PER_CLOCK 16 /* reading the clock costs as much as looking at several rings */
 /* every so many passes over the awake rings, one pass includes the dormant rings */
 #define PASSES_PER_FULL 16u
 #define CPUS_KNOWN_NS UINT64_C(500000000) /* affinities are read again after this time */
@@ -142,11 +142,11 @@ static void pause_a_little(void)
 }
 
 /* Poll until `until_ns`. True: there is work. */
-static bool look_on(struct aiod_poller *poller, uint64_t until_ns)
+static bool poll_rings(struct aiod_poller *poller, uint64_t until_ns)
 {
     do {
         wake_dormant(poller);
-        for (unsigned i = 0; i < LOOKS_PER_CLOCK; i++) {
+        for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
             if (has_work(poller)) {
                 return true;
             }
@@ -168,7 +168,7 @@ static void set_sleeping(struct aiod_poller *poller, bool sleeping)
  * A ring becomes dormant if no entry was taken between two sleeps and nothing is in flight: many idle rings cost
  * nothing while a few are in use. Their clients know already that the engine sleeps.
  */
-static void let_idle_sleep(struct aiod_poller *poller)
+static void make_idle_rings_dormant(struct aiod_poller *poller)
 {
     for (unsigned i = 0; i < poller->awake;) {
         struct aiod_ring *ring = poller->rings[i];
@@ -195,7 +195,7 @@ static void sleep_until_rung(struct aiod_poller *poller)
     if (has_work(poller)) {
         sched_yield(); /* a worker may be taking the entries */
     } else {
-        let_idle_sleep(poller);
+        make_idle_rings_dormant(poller);
         epoll_wait(poller->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), -1);
         poller->passes = 0;
     }
@@ -223,7 +223,7 @@ static bool share_one_cpu(const struct aiod_poller *poller)
 }
 
 /* Affinities change rarely, and each one takes a system call to read. */
-static bool may_look(struct aiod_poller *poller, uint64_t now_ns)
+static bool may_poll(struct aiod_poller *poller, uint64_t now_ns)
 {
     if (poller->poll.max_ns == 0) {
         return false;
@@ -256,12 +256,12 @@ static void be_idle(struct aiod_poller *poller)
     uint64_t look_ns;
     bool found;
 
-    if (has_inflight(poller) || !may_look(poller, since_ns)) {
+    if (has_inflight(poller) || !may_poll(poller, since_ns)) {
         sleep_until_rung(poller);
         return;
     }
     look_ns = aiod_halt_poll_begin(&poller->poll);
-    found = look_ns > 0 && look_on(poller, since_ns + look_ns);
+    found = look_ns > 0 && poll_rings(poller, since_ns + look_ns);
     if (!found) {
         sleep_until_rung(poller);
     }
@@ -322,7 +322,7 @@ static int start(struct aiod_poller *poller)
     return -error;
 }
 
-static void tell_changed(struct aiod_poller *poller)
+static void notify_changed(struct aiod_poller *poller)
 {
     atomic_fetch_add_explicit(&poller->changes, 1, memory_order_release);
     aiod_eventfd_ring(poller->bell_fd);
@@ -347,7 +347,7 @@ int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring)
     }
     pthread_mutex_unlock(&poller->lock);
     if (error == 0) {
-        tell_changed(poller);
+        notify_changed(poller);
     }
     return error;
 }
@@ -367,7 +367,7 @@ void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
     if (found) {
         /* The client holds this descriptor too, so closing ours would not remove it from the epoll set. */
         epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
-        tell_changed(poller);
+        notify_changed(poller);
         aiod_ring_put(ring);
     }
 }

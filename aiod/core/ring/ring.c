@@ -90,27 +90,27 @@ static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config
     return ring->handles == NULL ? -ENOMEM : error;
 }
 
-/* Runs on the maker's thread. `make_error` is the result. */
-static void make(struct aiod_ring_job *job)
+/* Runs on the maker's thread. `allocation_error` is the result. */
+static void allocate_memory(struct aiod_ring_job *job)
 {
-    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, make_job));
+    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, allocate_job));
 
-    ring->make_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
-    ring->made = ring->make_error == 0;
-    if (ring->made) {
+    ring->allocation_error = aiod_ring_memory_create(&ring->memory, ring->entries, ring->area_bytes);
+    ring->allocated = ring->allocation_error == 0;
+    if (ring->allocated) {
         add_request_slots(ring);
     }
-    aiod_pool_notify(ring->pool, &ring->made_notice.request);
+    aiod_pool_notify(ring->pool, &ring->allocated_notice.request);
 }
 
 /* Runs on the maker's thread or, after that has stopped, on the thread that drops the last reference. */
-static void unmake(struct aiod_ring_job *job)
+static void free_memory(struct aiod_ring_job *job)
 {
-    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, unmake_job));
+    struct aiod_ring *ring = (struct aiod_ring *)(void *)((char *)job - offsetof(struct aiod_ring, free_job));
 
     aiod_ring_memory_destroy(&ring->memory);
-    ring->made = false;
-    aiod_pool_notify(ring->pool, &ring->gone_notice.request);
+    ring->allocated = false;
+    aiod_pool_notify(ring->pool, &ring->freed_notice.request);
 }
 
 int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
@@ -133,11 +133,11 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->area_bytes = config->area_bytes;
     ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
     ring->client_pid = pid_at(config->wake_fd);
-    ring->make_job.run = make;
-    ring->unmake_job.run = unmake;
-    ring->made_notice.kind = AIOD_TASK_RING_MADE;
+    ring->allocate_job.run = allocate_memory;
+    ring->free_job.run = free_memory;
+    ring->allocated_notice.kind = AIOD_TASK_RING_ALLOCATED;
     ring->broken_notice.kind = AIOD_TASK_RING_BROKEN;
-    ring->gone_notice.kind = AIOD_TASK_RING_GONE;
+    ring->freed_notice.kind = AIOD_TASK_RING_FREED;
     error = acquire(ring, config);
     if (error < 0) {
         close_descriptors(ring);
@@ -154,9 +154,9 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     return 0;
 }
 
-int aiod_ring_make(struct aiod_ring *ring)
+int aiod_ring_allocate(struct aiod_ring *ring)
 {
-    return aiod_ring_maker_submit(ring->maker, &ring->make_job);
+    return aiod_ring_maker_submit(ring->maker, &ring->allocate_job);
 }
 
 /* ---- end --------------------------------------------------------------------------------------------------------- */
@@ -169,7 +169,7 @@ void aiod_ring_get(struct aiod_ring *ring)
 void aiod_ring_put(struct aiod_ring *ring)
 {
     if (atomic_fetch_sub_explicit(&ring->refs, 1, memory_order_acq_rel) == 1) {
-        aiod_ring_maker_finish(ring->maker, &ring->unmake_job);
+        aiod_ring_maker_finish(ring->maker, &ring->free_job);
     }
 }
 
@@ -204,9 +204,9 @@ void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
     free(ring);
 }
 
-struct aiod_ring *aiod_ring_of_made(struct aiod_task *notice)
+struct aiod_ring *aiod_ring_of_allocated(struct aiod_task *notice)
 {
-    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, made_notice));
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, allocated_notice));
 }
 
 struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice)
@@ -214,9 +214,9 @@ struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice)
     return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, broken_notice));
 }
 
-struct aiod_ring *aiod_ring_of_gone(struct aiod_task *notice)
+struct aiod_ring *aiod_ring_of_freed(struct aiod_task *notice)
 {
-    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, gone_notice));
+    return (struct aiod_ring *)(void *)((char *)notice - offsetof(struct aiod_ring, freed_notice));
 }
 
 void aiod_ring_break(struct aiod_ring *ring, const char *why)
@@ -315,18 +315,18 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     struct aiod_handle *source = request->io.source;
     enum aiod_op op = request->io.op;
     uint64_t bytes = aiod_op_moved_bytes(op, request->io.length, end->result);
-    struct aiod_ring_completion said = *end;
+    struct aiod_ring_completion reported = *end;
     bool handle_idle;
     bool source_idle;
     bool drained;
 
     if (end->reason == AIOD_REASON_CANCELLED && atomic_load_explicit(&ring->ended, memory_order_acquire)) {
         /* cancelled by aiod_ring_end(), not by the client, which may repeat the request in the next engine */
-        said.result = -ESHUTDOWN;
-        said.reason = AIOD_REASON_STOPPING;
+        reported.result = -ESHUTDOWN;
+        reported.reason = AIOD_REASON_STOPPING;
     }
     pthread_mutex_lock(&ring->lock);
-    aiod_ring_publish(ring, &said);
+    aiod_ring_publish(ring, &reported);
     aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
     handle_idle = release_handle(handle);
     source_idle = release_handle(source);

@@ -67,11 +67,11 @@ struct aiod_ring {
     /* Owned by the maker from the submission of a job to the notice at its end. */
     uint32_t entries;
     uint64_t area_bytes;
-    bool made;      /* the memory is allocated */
-    int make_error; /* 0, or -errno of the allocation */
-    struct aiod_ring_job make_job;
-    struct aiod_ring_job unmake_job;
-    struct aiod_task made_notice;
+    bool allocated;       /* the memory is allocated */
+    int allocation_error; /* 0, or -errno of the allocation */
+    struct aiod_ring_job allocate_job;
+    struct aiod_ring_job free_job;
+    struct aiod_task allocated_notice;
 
     struct aiod_ring *next; /* the main loop's list of rings */
     struct aiod_ring *previous;
@@ -99,7 +99,7 @@ struct aiod_ring {
     /* Written once, before broken_notice is sent. */
     const char *broken;
     struct aiod_task broken_notice;
-    struct aiod_task gone_notice;
+    struct aiod_task freed_notice;
 
     struct aiod_ring_request requests[]; /* memory.entries */
 };
@@ -124,16 +124,16 @@ struct aiod_ring_config {
  */
 int aiod_ring_create(struct aiod_ring **ring, const struct aiod_ring_config *config);
 
-/* Start the allocation of the memory; AIOD_TASK_RING_MADE notifies the main loop. 0, or -errno: no thread. */
-int aiod_ring_make(struct aiod_ring *ring);
+/* Start the allocation of the memory; AIOD_TASK_RING_ALLOCATED notifies the main loop. 0, or -errno: no thread. */
+int aiod_ring_allocate(struct aiod_ring *ring);
 
 /* The memory is allocated: add the session's handles. */
 void aiod_ring_add_handles(struct aiod_ring *ring);
 
 /* The ring that a notice belongs to. */
-struct aiod_ring *aiod_ring_of_made(struct aiod_task *notice);
+struct aiod_ring *aiod_ring_of_allocated(struct aiod_task *notice);
 struct aiod_ring *aiod_ring_of_broken(struct aiod_task *notice);
-struct aiod_ring *aiod_ring_of_gone(struct aiod_task *notice);
+struct aiod_ring *aiod_ring_of_freed(struct aiod_task *notice);
 
 /* Add a new handle of the session. */
 void aiod_ring_add_handle(struct aiod_ring *ring, struct aiod_handle *handle);
@@ -147,14 +147,14 @@ void aiod_ring_end(struct aiod_ring *ring);
 /* Before aiod_ring_end(): tell the client about the shutdown (bits of enum aiod_ring_shutdown_notice). */
 void aiod_ring_set_shutdown_notice(struct aiod_ring *ring, uint32_t notice);
 
-/* After AIOD_TASK_RING_GONE, or for a ring without memory: free the rest, and add its counts to `stats`. */
+/* After AIOD_TASK_RING_FREED, or for a ring without memory: free the rest, and add its counts to `stats`. */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);
 
 /* ---- any thread -------------------------------------------------------------------------------------------------- */
 
 void aiod_ring_get(struct aiod_ring *ring);
 
-/* Release a reference. With the last one the maker frees the memory; AIOD_TASK_RING_GONE notifies the main loop. */
+/* Release a reference. With the last one the maker frees the memory; AIOD_TASK_RING_FREED notifies the main loop. */
 void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);

@@ -221,8 +221,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
 /*
  * Execute the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to.
  */
-static bool carry_out_inline(struct batch *batch, struct aiod_ring_request *request,
-                             const struct aiod_submission *record)
+static bool execute_inline(struct batch *batch, struct aiod_ring_request *request, const struct aiod_submission *record)
 {
     struct aiod_io *io = &request->io;
 
@@ -327,7 +326,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         return true;
     }
     fill(request, entry, &record, handle, source, batch->now_ns);
-    if (!carry_out_inline(batch, request, &record)) {
+    if (!execute_inline(batch, request, &record)) {
         queue(batch, request);
     }
     return true;

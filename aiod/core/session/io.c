@@ -53,9 +53,9 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
         request->reason = AIOD_REASON_POISONED;
         return -EIO;
     }
-    if (aiod_flush_begin(flushes)) {
+    if (aiod_flushes_begin_durable_write(flushes)) {
         result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, RWF_DSYNC, &io->written);
-        return aiod_flush_end(flushes, request, result);
+        return aiod_flushes_end_durable_write(flushes, request, result);
     }
     result = changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
@@ -184,7 +184,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     struct aiod_io *io = (struct aiod_io *)request;
     const struct aiod_direct file = open_file(io, io->handle);
 
-    aiod_ioprio_be(io->handle->use.ioprio);
+    aiod_ioprio_set(io->handle->use.ioprio);
     switch (io->op) {
     case AIOD_READ:
         return run_read(io, &file);
@@ -226,7 +226,7 @@ static int64_t run_open(struct aiod_control *control)
     control->opened.store_fd = -1;
     control->opened.flush_fd = -1;
     if (control->root == NULL) {
-        error = aiod_adopt(control->fd, control->flags, &control->opened);
+        error = aiod_confined_adopt(control->fd, control->flags, &control->opened);
     } else {
         error = aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
     }

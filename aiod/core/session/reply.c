@@ -58,7 +58,7 @@ static uint32_t add_to_frames(struct aiod_reply *reply, struct aiod_buffer *buff
     return reply->frame_count++;
 }
 
-char *aiod_reply_room(struct aiod_reply *reply, uint64_t length, uint64_t expected)
+char *aiod_reply_reserve(struct aiod_reply *reply, uint64_t length, uint64_t expected)
 {
     struct aiod_buffer *shared = reply->shared;
 
@@ -97,7 +97,7 @@ void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, u
     reply->records[reply->record_count - 1].written = (uint32_t)written; /* requests are shorter than 4 GiB */
 }
 
-void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure)
+void aiod_reply_add_failure(struct aiod_reply *reply, const struct aiod_failure *failure)
 {
     reply->records[reply->record_count - 1].reason = failure->reason;
     reply->failures[reply->failure_count] = *failure;

@@ -58,9 +58,9 @@ void aiod_reply_destroy(struct aiod_reply *reply);
  * Reserve room for a small read of up to `length` bytes in a shared frame of about `expected` bytes. NULL if there is
  * no memory. Without a following aiod_reply_add_shared() the next call gets the same room.
  */
-char *aiod_reply_room(struct aiod_reply *reply, uint64_t length, uint64_t expected);
+char *aiod_reply_reserve(struct aiod_reply *reply, uint64_t length, uint64_t expected);
 
-/* Add the completion of a read of `result` bytes, which are in the room of the last aiod_reply_room(). */
+/* Add the completion of a read of `result` bytes, which are in the room of the last aiod_reply_reserve(). */
 void aiod_reply_add_shared(struct aiod_reply *reply, uint64_t cookie, int64_t result);
 
 /* Add the completion of a read whose bytes are in `buffer`, which becomes a frame. */
@@ -70,6 +70,6 @@ void aiod_reply_add_frame(struct aiod_reply *reply, uint64_t cookie, int64_t res
 void aiod_reply_add(struct aiod_reply *reply, uint64_t cookie, int64_t result, uint64_t written);
 
 /* Describe why the last added completion failed. Sets `failure->index`. */
-void aiod_reply_explain(struct aiod_reply *reply, const struct aiod_failure *failure);
+void aiod_reply_add_failure(struct aiod_reply *reply, const struct aiod_failure *failure);
 
 #endif

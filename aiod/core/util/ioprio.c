@@ -12,14 +12,14 @@ static long set(int priority)
     return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, priority);
 }
 
-void aiod_ioprio_be(int priority)
+void aiod_ioprio_set(int priority)
 {
     if (priority != current && set(priority) == 0) {
         current = priority;
     }
 }
 
-bool aiod_may_set_ioprio(void)
+bool aiod_ioprio_allowed(void)
 {
     return set(IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 4)) == 0 && set(0) == 0;
 }

@@ -12,9 +12,9 @@
  * Set the calling thread's I/O priority (IOPRIO_PRIO_VALUE; 0: derived from its nice value). Makes a system call only
  * if the priority changes.
  */
-void aiod_ioprio_be(int priority);
+void aiod_ioprio_set(int priority);
 
 /* May this process set I/O priorities? A seccomp filter can forbid it. */
-bool aiod_may_set_ioprio(void);
+bool aiod_ioprio_allowed(void);
 
 #endif
