@@ -10,15 +10,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from aiod.engine import ring_links
 from aiod.engine.errors import refused
-from aiod.net.peer import Peer
-from aiod.net.peer_groups import credentials_of, groups_of
+from aiod.engine.ring_connection import Connection
+from aiod.net.peer_groups import groups_of
 from aiod.util import logs
 from aiod_protocol import ring_wire
 from aiod_protocol.messages import errno_message
@@ -26,11 +26,12 @@ from aiod_protocol.reasons import Reason, reason_of
 from aiod_protocol.ring_wire import RingMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from aiod._core import AttachResult, Core
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
+    from aiod.net.peer import Peer
 
     Open = Callable[[Session, int, str, str, int, int], None]
     Close = Callable[[Session, int, int], None]
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _NO_TICKET: Final = bytes(ring_wire.TICKET_BYTES)
-_ATTACH_TIMEOUT_S: Final = 10.0
-_MESSAGES_A_TURN: Final = 16
 _BACKLOG: Final = 128
 _ENTRY_BYTES: Final = 64 + 32  # of both queues
 _HEADER_BYTES: Final = 2 * 4096  # with rounding
@@ -56,88 +55,6 @@ class SessionBook(Protocol):
 
     def end(self, session: Session, reason: str = "") -> None:
         """End the session."""
-
-
-class Connection:
-    """One connection to the ring socket. Main loop thread only."""
-
-    def __init__(self, rings: Rings, connection: socket.socket) -> None:
-        """Take over `connection`, from which nothing has been read."""
-        pid, uid, gid = credentials_of(connection)
-        self.peer = Peer(b"", connection.fileno(), "ring", uid, gid, pid)
-        self.socket = connection
-        self.session: Session | None = None
-        self._rings = rings
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_ATTACH_TIMEOUT_S, self._has_not_attached)
-        loop.add_reader(connection, self._readable)
-
-    def close(self) -> None:
-        """Close the connection; the client sees that at once. Idempotent."""
-        if self.socket.fileno() < 0:
-            return
-        self._timer.cancel()
-        asyncio.get_running_loop().remove_reader(self.socket)
-        # close() alone is not enough: the ring has a duplicate of it for as long as requests are in flight.
-        try:
-            self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            log.debug("a ring's connection was closed already: %s", error.strerror)
-        self.socket.close()
-        self._rings.forget(self)
-
-    def reply(
-        self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
-    ) -> None:
-        """Answer OPEN, CLOSE or a refused ATTACH. `file`: device, inode and generation of the opened file."""
-        said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
-        if file is not None:
-            said = ring_wire.FILE.pack(*file)
-        message = ring_wire.REPLY.pack(RingMessage.REPLY, reason, cookie, result) + said
-        try:
-            self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-        except OSError as error:
-            about = logs.about(client=self.session.short_id if self.session is not None else None, error=error)
-            log.info("%s: cannot send an answer (%s)", self.session or self.peer, error.strerror, extra=about)
-            self._end("it does not read its replies, or has gone")
-
-    def attaches(self, session: Session) -> None:
-        """Remember the session of its ATTACH. Nothing is read until attached(): later messages wait in the socket."""
-        self._timer.cancel()
-        self.session = session
-        asyncio.get_running_loop().remove_reader(self.socket)
-
-    def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
-        """Answer ATTACH. Raises OSError when the client has gone."""
-        asyncio.get_running_loop().add_reader(self.socket, self._readable)
-        message = ring_wire.ATTACHED.pack(
-            RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, 0
-        )
-        socket.send_fds(self.socket, [message], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-
-    def _has_not_attached(self) -> None:
-        log.info("%s connected to the ring socket, but did not attach", self.peer)
-        self.close()
-
-    def _readable(self) -> None:
-        for _ in range(_MESSAGES_A_TURN):
-            try:
-                message = self.socket.recv(ring_wire.MESSAGE_BYTES_MAX, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return
-            except OSError:
-                message = b""
-            if not message:
-                self._end("")
-                return
-            self._rings.receive(self, message)
-            if self.socket.fileno() < 0 or self._rings.is_attaching(self):
-                return
-
-    def _end(self, reason: str) -> None:
-        if self.session is not None:
-            self._rings.ended(self.session, reason)
-        self.close()
 
 
 class Rings:
@@ -166,32 +83,14 @@ class Rings:
         self._listener.bind(str(path))
         self._listener.listen(_BACKLOG)
         asyncio.get_running_loop().add_reader(self._listener, self._accept)
-        self._link(self._settings.exports)
+        ring_links.create(self._settings, self._settings.exports)
 
     def apply(self, settings: EngineSettings) -> None:
         """Use other exports and limits from now on."""
         before, self._settings = self._settings, settings
         if self._listener is not None:
-            self._link(settings.exports.keys() - before.exports.keys())
-            self._unlink(before.exports.keys() - settings.exports.keys())
-
-    def _link(self, exports: Iterable[str]) -> None:
-        """Make RUNTIME_DIR/ring/EXPORT a link to this socket: programs without ZeroMQ connect there."""
-        path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
-        directory.mkdir(mode=0o755, exist_ok=True)
-        for export in exports:
-            made = directory / f".{export}.{os.getpid()}"
-            made.unlink(missing_ok=True)
-            made.symlink_to(f"../{path.name}")
-            made.rename(directory / export)
-
-    def _unlink(self, exports: Iterable[str]) -> None:
-        """Remove the links of exports that this engine no longer serves; another engine's link stays."""
-        path, directory = Path(self._settings.ring_path), Path(self._settings.ring_dir)
-        for export in exports:
-            link = directory / export
-            if link.is_symlink() and link.readlink() == Path(f"../{path.name}"):
-                link.unlink()
+            ring_links.create(settings, settings.exports.keys() - before.exports.keys())
+            ring_links.remove(settings, before.exports.keys() - settings.exports.keys())
 
     def stop(self) -> None:
         """Close the socket and the connections."""
