@@ -510,6 +510,7 @@ static void a_draining_core_refuses_requests(void)
     records[0] = read_of(1, 0, 4);
     submit(records, 1);
     CHECK(completions[0].result == -ESHUTDOWN && failures[0].reason == AIOD_REASON_STOPPING);
+    CHECK(completions[0].reason == AIOD_REASON_STOPPING);
     end();
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from aiod_protocol import wire
 from aiod_protocol.wire import MessageType
 from tests.conftest import Daemon
 from tests.service import file_systems
+from tests.service.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -167,6 +169,13 @@ def mounts_daemon() -> Iterator[Daemon]:
 def file_system(request: pytest.FixtureRequest, mounts_daemon: Daemon) -> Iterator[file_systems.FileSystem]:
     """Each file system, mounted where `mounts_daemon` serves it under its name."""
     with file_systems.mounted(request.param, mounts_daemon.base) as made:
+        yield made
+
+
+@pytest.fixture
+def frozen(disk_path: Path) -> Iterator[Frozen]:
+    """An ext4 of the test's own, not frozen yet. Thawed at the end, before it is unmounted."""
+    with file_systems.mounted("ext4", disk_path) as mounted, contextlib.closing(Frozen(mounted.path)) as made:
         yield made
 
 

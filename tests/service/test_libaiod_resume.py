@@ -15,9 +15,12 @@ import pytest
 
 import aiod_client
 from tests.conftest import wait_until
+from tests.service.frozen import drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.service.frozen import Frozen
 
 LIBRARY = Path(__file__).parents[2] / "clients" / "c"
 SOURCE = Path(__file__).with_name("resuming.c")
@@ -306,6 +309,26 @@ def test_open_and_close_wait_for_the_next_engine(daemon: Any, run: Callable[...,
     assert program.answer() == "0"
     assert program.say("write", "o", other, 3) == 3
     assert (daemon.path / "other").read_bytes() == b"ooo"
+
+
+def test_an_open_refused_by_a_stopping_daemon_is_asked_of_the_next(
+    new_daemon: Callable[..., Any], frozen: Frozen, build: Callable[[str], Path]
+) -> None:
+    daemon = new_daemon(**{"exports.frozen": {"path": str(frozen.path)}, "": {"drain_timeout_s": 60.0}})
+    daemon.start()
+    program = Program(build(""), daemon, str(RECONNECT_MS))
+    try:
+        assert program.say("open", "scratch/file", RDWR) > 0
+        drain(daemon, frozen)
+        program.send("open", "scratch/other", RDWR)
+        daemon.json("clients")  # meanwhile the engine refuses the open
+        frozen.thaw()
+        assert daemon.process.wait(30) == 0
+        daemon.start()
+        assert int(program.answer().split()[0]) > 0
+    finally:
+        program.process.kill()
+        program.process.communicate()
 
 
 @pytest.mark.parametrize("reconnect_ms", [0, RECONNECT_MS])

@@ -16,6 +16,7 @@ import pytest
 
 from aiod_protocol import ring_wire
 from aiod_protocol.operations import Op
+from aiod_protocol.reasons import Reason
 from aiod_protocol.ring_wire import RingMessage
 from aiod_protocol.wire import MessageType
 from tests.conftest import alive, freeze
@@ -307,4 +308,7 @@ def test_new_clients_of_the_ring_socket_are_refused_during_the_grace_period(
         connection.connect(str(crash.daemon.runtime_dir / "ring" / "scratch"))
         attach = (RingMessage.ATTACH, ring_wire.VERSION, bytes(16), 8, 0, 1 << 20, b"raw")
         connection.send(ring_wire.ATTACH.pack(*attach))
-        assert b"resumes its earlier sessions first" in connection.recv(4096)
+        answer = connection.recv(4096)
+    _, reason, _, result = ring_wire.REPLY.unpack_from(answer)
+    assert (result, reason) == (-errno.EAGAIN, Reason.GRACE)
+    assert b"resumes its earlier sessions first" in answer

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import re
 import signal
 import time
@@ -16,56 +14,19 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import aiod_client
-from tests.service import file_systems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-FIFREEZE, FITHAW = 0xC0045877, 0xC0045878
+    from tests.service.frozen import Frozen
+
 SLOW_MS = 100
 DRAIN_TIMEOUT_S = 1.0
 STOP_MARGIN_S = 10.0
 Transport = Literal["auto", "ring", "zmq"]
 BLOCK = b"12345678" * 512
 HUNG_TIMEOUT_S = 60.0
-
-
-class Frozen:
-    """A file system at `path` whose writes hang while it is frozen; reads go on."""
-
-    def __init__(self, path: Path) -> None:
-        """Not frozen yet."""
-        self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        self._frozen = False
-
-    def freeze(self) -> None:
-        """Make every write hang in the kernel from now on."""
-        fcntl.ioctl(self._fd, FIFREEZE, 0)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Release the hanging writes. Idempotent."""
-        if self._frozen:
-            fcntl.ioctl(self._fd, FITHAW, 0)
-            self._frozen = False
-
-    def close(self) -> None:
-        """Thaw, in whatever state the test left it."""
-        self.thaw()
-        os.close(self._fd)
-
-
-@pytest.fixture(name="frozen")
-def frozen_fixture(disk_path: Path) -> Iterator[Frozen]:
-    """An ext4 of the test's own. Thawed at the end, before it is unmounted."""
-    with file_systems.mounted("ext4", disk_path) as mounted:
-        frozen = Frozen(mounted.path)
-        try:
-            yield frozen
-        finally:
-            frozen.close()
 
 
 def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:

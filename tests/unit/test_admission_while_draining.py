@@ -15,6 +15,7 @@ from aiod.engine.session import Session
 from aiod.engine.user_quotas import UserQuota
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
+from aiod_protocol.reasons import Reason, reason_of
 
 
 @pytest.fixture
@@ -55,6 +56,7 @@ def test_directory_operations_are_refused_while_draining(
     with pytest.raises(OSError, match="daemon is stopping") as caught:
         admission.admit_directory_request(session, verb, "scratch", "path", arguments)
     assert caught.value.errno == errno.ESHUTDOWN
+    assert reason_of(caught.value) == Reason.STOPPING
 
 
 def test_opens_are_refused_while_draining(admission: Admission, session: Session) -> None:
@@ -63,3 +65,4 @@ def test_opens_are_refused_while_draining(admission: Admission, session: Session
     with pytest.raises(OSError, match="daemon is stopping") as caught:
         admission.admit_open(session, "scratch", "path", 1, 0, descriptors=0)
     assert caught.value.errno == errno.ESHUTDOWN
+    assert reason_of(caught.value) == Reason.STOPPING
