@@ -86,7 +86,7 @@ def test_unanswered_writes_are_replayed_before_new_requests_are_sent(session: Se
     assert session.messages_to_send(0.1) == []
 
     assert session.resume(welcome(grace=True), 1.0, {}) == []
-    assert [session.goes_on] == [False]
+    assert [session.sends_new] == [False]
     assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 0), (Op.WRITE, REPEAT, 4)]
     assert session.messages_to_send(1.0) == []
     assert complete(session, sent[0]) == [sent[0]]
@@ -95,7 +95,7 @@ def test_unanswered_writes_are_replayed_before_new_requests_are_sent(session: Se
     assert kinds(session.messages_to_send(1.0)) == [MessageType.REPEATED]
     assert session.messages_to_send(1.0) == []
     session.receive([wire.pack(MessageType.GO)])
-    assert session.goes_on
+    assert session.sends_new
     assert records(session.messages_to_send(1.0)) == [(Op.READ, 0, 100), (Op.WRITE, 0, 8), (Op.WRITE, 0, 12)]
 
 
@@ -231,16 +231,16 @@ def test_a_request_abandoned_while_suspended_is_not_sent_again(session: Session)
     assert records(session.messages_to_send(1.0)) == [(Op.WRITE, REPEAT, 4)]
 
 
-@pytest.mark.parametrize(("code", "details", "goes_on"), [
+@pytest.mark.parametrize(("code", "details", "continues"), [
     (errno.ESHUTDOWN, {}, True), (errno.ESHUTDOWN, {"final": True}, False), (errno.ENOTCONN, {}, True),
     (errno.EPROTO, {}, False), (errno.EAGAIN, {}, False),
 ])  # fmt: skip
 def test_a_refusal_suspends_or_ends_the_session_by_its_errno(
-    session: Session, code: int, details: dict[str, Any], *, goes_on: bool
+    session: Session, code: int, details: dict[str, Any], *, continues: bool
 ) -> None:
     session.receive([wire.pack(MessageType.REFUSAL, code, "why", details)])
-    assert (session.suspended is not None) == goes_on
-    assert (session.ended is None) == goes_on
+    assert (session.suspended is not None) == continues
+    assert (session.ended is None) == continues
 
 
 def test_a_second_engine_death_during_the_replay_replays_everything_again(session: Session) -> None:

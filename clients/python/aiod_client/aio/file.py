@@ -101,7 +101,7 @@ class File:
         request = operations.read_request(self._handle, length, offset)
         if type(found) is tuple:
             request.sent = may_be_done(ring, found)
-            if not is_lost(found) or not self._link.goes_on_without_ring():
+            if not is_lost(found) or not self._link.continues_without_ring():
                 link = self._link
                 raise failed(found, request, self.name, timeout_s, link.ended, link.why_lost(request))
             found = None

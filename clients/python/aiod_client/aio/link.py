@@ -80,7 +80,7 @@ class Link(RoutedSession):
         """The endpoint of the engine."""
         return self._dealer.endpoint
 
-    def goes_on_without_ring(self) -> bool:
+    def continues_without_ring(self) -> bool:
         """Whether another engine may be asked for what the ring has ended with."""
         if self.transport is not None and self.transport.ring.ended:
             self._reap_ring()
@@ -305,7 +305,7 @@ class Link(RoutedSession):
         if self.ring is not None:
             self.loop.remove_reader(self.ring.fd)
         self._settle(self.take_back_from_ring())
-        # A daemon thread of its own: the program may end before it does.
+        # A new daemon thread: the program may end before the search does.
         threading.Thread(target=self._find_next_engine, name="aiod-reconnect", daemon=True).start()
 
     def _find_next_engine(self) -> None:

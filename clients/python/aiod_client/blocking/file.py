@@ -291,7 +291,7 @@ class File:
     def _again(self, ring: Ring, failure: Failure, request: Request, timeout_s: float) -> Any:
         """Have another engine do what `ring` has ended with `failure`, if the session continues; else raise."""
         request.sent = may_be_done(ring, failure)
-        if not is_lost(failure) or not self._link.goes_on_without_ring(request):
+        if not is_lost(failure) or not self._link.continues_without_ring(request):
             link = self._link
             raise failed(failure, request, self.name, timeout_s, link.ended, link.why_lost(request))
         return self._link.perform(request, timeout_s, self.name)

@@ -52,16 +52,16 @@ class Leading:
         self.poll_socket(fd)
 
     def poll_socket(self, fd: int) -> None:
-        """Poll the socket of `fd` from now on. Nobody leads."""
+        """Poll the socket of `fd` from now on. No thread leads now."""
         self.poll = AdaptivePoll(fd, self.bell.fd)
 
     def is_leader(self) -> bool:
-        """Whether the calling thread leads. It has been interrupted, then."""
+        """Whether the calling thread leads: then a finalizer or handler has interrupted it."""
         leader = self.leader
         return leader is not None and leader is threading.current_thread()
 
     def lead(self, pending: Pending, remaining_s: float, *, alone: bool) -> None:
-        """Poll once. Leading on means to call this again before the lock is released."""
+        """Poll once. A thread that leads on calls this again before it releases the lock."""
         try:
             self.leader = threading.current_thread()
             self.led_for = pending
@@ -86,7 +86,7 @@ class Leading:
             self.parked.pop(turn, None)
 
     def _without_lock(self, wait: Callable[[], T]) -> T:
-        """What `wait` returns. The lock is released meanwhile, and held again whatever a signal's handler raises."""
+        """The result of `wait`, with the lock released meanwhile, and held again whatever a signal's handler raises."""
         try:
             self._lock.release()
             return wait()

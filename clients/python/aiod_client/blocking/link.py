@@ -1,7 +1,7 @@
 """What threads ask of a session: requests performed, submitted, waited for, cancelled.
 
 The first thread that waits leads (leading.py); what needs the lock, and what interrupts a thread that has it, is in
-shared_session.py; what goes on though no thread waits is in maintenance.py.
+shared_session.py; what continues while no thread waits is in maintenance.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from aiod_client.blocking.maintenance import Maintenance
 from aiod_client.blocking.shared_session import SharedSession
@@ -19,19 +19,10 @@ from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiod_client._ring import Ring
     from aiod_client.connection.dealer import Dealer
     from aiod_client.connection.reconnect import Reconnect
     from aiod_client.session.handshake import Welcome
-
-
-class Settled(Protocol):
-    """A Pending's `waiter`: settle() is called under the link's lock once it is done."""
-
-    def settle(self) -> Callable[[], None] | None:
-        """Returns what is to be run without the lock: callbacks, if there are any."""
 
 
 class Link(SharedSession):
@@ -134,7 +125,7 @@ class Link(SharedSession):
                 return False
             ring.wait(seen, remaining_s)
 
-    def goes_on_without_ring(self, request: Request) -> bool:
+    def continues_without_ring(self, request: Request) -> bool:
         """Whether another engine may be asked for `request`, on which the ring has ended: it will be by perform()."""
         with self.lock:
             try:

@@ -1,8 +1,8 @@
-"""The maintenance thread of a session: what must go on though no thread waits.
+"""The maintenance thread of a session: everything that must continue while no thread waits.
 
 It sends heartbeats, notices the end of the connection, reconnects, closes dropped files, makes deferred calls, and
 leads when requests are in flight and no thread waits: at once where a callback waits for them, else after WATCH_S
-without a submit() or a leading thread. Once leading it goes on until a thread comes to wait.
+without a submit() or a leading thread. Once leading it leads until a thread comes to wait.
 
 When the session has ended no thread uses the socket any more; this one closes it when the leader has gone. It is a
 daemon thread, and no signal handler ever runs in it.

@@ -1,23 +1,23 @@
 """A session and its connection, shared by threads: everything that needs the lock.
 
-Every use of the socket and the session is under `lock`; only the poll() of the leader itself is not (leading.py).
+A thread uses the socket and the session under `lock` only; the poll() of the leader itself needs no lock (leading.py).
 
-Finalizers and signal handlers: the garbage collector may run any __del__ in the midst of a method here, in the same
-thread, and that may use this very client. `lock` does not keep it out: it has to be reentrant, because
-concurrent.futures takes the conditions of many futures at once, and they are one. So:
+Finalizers and signal handlers may run during any method here, in the same thread, and may use this very client. `lock`
+does not exclude them: it has to be reentrant, because concurrent.futures takes the conditions of many futures at once,
+and all futures of a link share one. So:
 
-- A public method that uses session or socket asks first whether its thread has the lock already (`is_locked`). If it
-  has, the session's tables may be half updated and the socket in mid-message: nothing is touched, but a deferred call
-  is left for the maintenance thread (submit(), abandon(), the CLOSE of a file, close()); what would have to wait
-  (perform(), wait()) raises EDEADLK. want_callbacks() touches neither.
-- A thread that leads has released the lock, and what interrupts its poll() may do everything but wait: EDEADLK again,
-  as no other thread would lead meanwhile. A parked thread may be interrupted by anything.
-- Handlers that raise: what is raised while a thread waits without the lock ends that thread's own request. What is
-  raised under the lock may have been raised in mid-message, with the tables half updated: repair() gives the connection
-  up, and the session continues over another, as after the engine's death, but that nothing acknowledged is in doubt.
-  Everything under the lock is done within a `try` that leads there, but in the maintenance thread, in which no handler
-  runs.
-- Not caught: concurrent.futures.wait() and as_completed() in such a place wait without asking the link.
+- A public method that uses the session or the socket first asks whether its thread has the lock already (`is_locked`).
+  If so, the session's tables may be half updated and the socket in mid-message, and the method touches neither.
+  submit(), abandon(), close() and the CLOSE of a file leave a deferred call for the maintenance thread; perform() and
+  wait(), which would have to wait, raise EDEADLK. want_callbacks() uses neither session nor socket.
+- A leading thread has released the lock. A finalizer or handler that interrupts its poll() may do anything but wait:
+  EDEADLK again, as no other thread would lead meanwhile. One that interrupts a parked thread may wait, too.
+- An exception that a handler raises while its thread waits without the lock ends that thread's own request only. One
+  that it raises under the lock may come in mid-message, with the tables half updated. Then repair() gives the
+  connection up, and the session continues over another one, as after the engine's death; but the engine has lost
+  nothing that it had acknowledged. So everything under the lock runs in a `try` that leads to repair(); not so in the
+  maintenance thread, as no handler runs there.
+- concurrent.futures.wait() and as_completed() wait without asking the link: nothing catches them in such a place.
 """
 
 from __future__ import annotations

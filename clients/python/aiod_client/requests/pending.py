@@ -34,7 +34,7 @@ IOCTL_VALUE_BYTES: Final = 8
 
 
 class Pending:
-    """A request or a call. `waiter` belongs to the link: what it must wake when this is done."""
+    """A request or a call. `waiter` is what the link settles once it is done: a future."""
 
     __slots__ = ("cookie", "done", "error", "result", "sent", "waiter")
 

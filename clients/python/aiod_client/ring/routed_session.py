@@ -133,7 +133,7 @@ class RoutedSession:
 
     def use_next_ring(self) -> Ring | None:
         """Use the new engine's ring, if there is one and the engine accepts new requests: the ring."""
-        if self._next_ring is None or not self.session.goes_on:
+        if self._next_ring is None or not self.session.sends_new:
             return None
         ring, self._next_ring = self._next_ring, None
         self.transport = RingTransport(ring, self.session)

@@ -1,4 +1,4 @@
-"""When a session owes the daemon a HEARTBEAT, and when the daemon has been silent for too long. No clock of its own.
+"""When a HEARTBEAT is due, and when the daemon has been silent for too long. The caller passes the time.
 
 Other messages may be sent all the time and never be answered (a CANCEL, a read of a disk that hangs) though the daemon
 lives. A HEARTBEAT is always answered: only silence after a HEARTBEAT counts.

@@ -123,7 +123,7 @@ class Session:
         return len(self.in_flight.requests) + len(self._calls) + waiting
 
     @property
-    def goes_on(self) -> bool:
+    def sends_new(self) -> bool:
         """Whether new requests are sent: not while the session is suspended, nor before the engine has said GO."""
         return self.suspended is None and self.backlog.queue is self.backlog.new
 
