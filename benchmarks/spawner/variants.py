@@ -21,6 +21,7 @@ _FLAGS: Final = (
     "-Wextra",
     "-Werror",
     f"-I{CORE}",
+    f"-I{CORE.parent.parent / 'protocol'}",
     f"-I{HERE}",
 )
 _WRAP: Final = "-Wl,--wrap=pthread_mutex_lock,--wrap=pthread_mutex_unlock"
