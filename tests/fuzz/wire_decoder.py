@@ -3,7 +3,7 @@
 An input is one byte, which end it is for, and frames, each behind its length (two bytes). Nothing that a stranger sends
 may raise anything but what its decoder says it raises, nor end the process.
 
-    engine   the frontend, and admission in the native core: every message, with a session that has one file open
+    engine   the message router, and admission in the native core: every message, with a session that has one file open
     client   a session with a read in flight, and a daemon that says anything
     hello    the answers to the handshake
 """
@@ -56,7 +56,7 @@ _BOUNDS: Final = SimpleNamespace(bytes_inflight_max=1 << 30)
 
 
 class Frame:
-    """As zmq.Frame, of which the frontend looks at the buffer only."""
+    """Like zmq.Frame, of which the message router uses only the buffer."""
 
     def __init__(self, data: bytes) -> None:
         self.buffer = memoryview(data)

@@ -68,19 +68,19 @@ class Raw:
         return dict(welcome)
 
     def open(self, path: str, flags: int = 1, export: str = "scratch", mode: int = 0o644) -> list[Any]:
-        """[result, sentence, body] of an OPEN."""
+        """[result, text, body] of an OPEN."""
         return self.ask(MessageType.OPEN, self.token, 1, export, path, flags, mode)[2:5]
 
     def handle(self, path: str, flags: int = 7) -> int:
         """An open handle."""
-        result, sentence, _ = self.open(path, flags)
-        assert result > 0, sentence
+        result, text, _ = self.open(path, flags)
+        assert result > 0, text
         return int(result)
 
     def submit(self, *records: tuple[int, ...], payloads: Sequence[bytes] = ()) -> dict[int, tuple[int, str]]:
         """Submit records (cookie, op, flags, handle, offset, length, deadline, frame, frame offset, reserved).
 
-        Waits for all; {cookie: (result, sentence)}.
+        Waits for all; {cookie: (result, text)}.
         """
         packed = b"".join(wire.SUBMISSION.pack(*record) for record in records)
         self.send(MessageType.SUBMIT, self.token, self.received, packed, payloads=payloads)
@@ -90,14 +90,14 @@ class Raw:
         """Wait for `count` completions; a REPLY that comes between them is put into `replies`."""
         done: dict[int, tuple[int, str]] = {}
         while len(done) < count:
-            kind, packed, sentences, *rest = self.answer()
+            kind, packed, texts, *rest = self.answer()
             if kind == MessageType.REPLY:
-                self.replies.append([packed, sentences, *rest])
+                self.replies.append([packed, texts, *rest])
                 continue
-            assert kind == MessageType.COMPLETE, (kind, packed, sentences)
+            assert kind == MessageType.COMPLETE, (kind, packed, texts)
             for index, (cookie, result, *_rest) in enumerate(wire.COMPLETION.iter_unpack(packed)):
                 assert cookie not in done
-                done[cookie] = (result, sentences.get(index, ""))
+                done[cookie] = (result, texts.get(index, ""))
                 self.received += 1
         return done
 
@@ -121,8 +121,8 @@ def locate(connect: Callable[[str], Raw]) -> Callable[[str], str]:
     """Finds the engine that serves the export `scratch`, given the front endpoint."""
 
     def locate(front: str) -> str:
-        kind, _, result, sentence, body, *_ = connect(front).ask(MessageType.LOCATE, 1, "scratch")
-        assert (kind, result) == (MessageType.REPLY, 0), sentence
+        kind, _, result, text, body, *_ = connect(front).ask(MessageType.LOCATE, 1, "scratch")
+        assert (kind, result) == (MessageType.REPLY, 0), text
         return str(body["endpoint"])
 
     return locate

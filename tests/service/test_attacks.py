@@ -293,7 +293,7 @@ def test_a_client_that_punches_holes_into_its_ring_harms_only_itself(
                 if ring.has_ended():
                     break
             ring.close()
-    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is released")
 
 
 def test_a_ring_that_loses_pages_ends_only_its_session(new_daemon: Callable[..., Any], tmp_path: Path) -> None:

@@ -42,17 +42,17 @@ def test_bench_with_direct_bypasses_the_page_cache(daemon: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "sentence"),
+    ("arguments", "status", "text"),
     [
         (["nowhere"], 1, "there is no export 'nowhere'"),
         (["--bs", "many"], 2, "is not a size"),
         (["--bs", "2M"], 1, "is larger than --size"),
     ],
 )
-def test_bench_refuses_impossible_options(shared_daemon: Any, arguments: list[str], status: int, sentence: str) -> None:
+def test_bench_refuses_impossible_options(shared_daemon: Any, arguments: list[str], status: int, text: str) -> None:
     done = shared_daemon.ctl("bench", *arguments, *SHORT, check=False)
     assert done.returncode == status
-    assert sentence in done.stderr
+    assert text in done.stderr
 
 
 def test_bench_refuses_read_only_exports(new_daemon: Callable[..., Any]) -> None:

@@ -44,9 +44,9 @@ def other(shared_daemon: Any) -> Iterator[Callable[[], None]]:
 def refused(raw: Any, *frames: bytes) -> None:
     """Sent, it is answered by REFUSAL EPROTO."""
     raw.dealer.send_multipart(frames)
-    kind, number, sentence, *_ = raw.answer()
+    kind, number, reply_text, *_ = raw.answer()
     assert (kind, number) == (MessageType.REFUSAL, errno.EPROTO)
-    assert sentence
+    assert reply_text
 
 
 @pytest.mark.parametrize(
@@ -144,9 +144,9 @@ def test_unknown_protocol_versions_are_refused(
 ) -> None:
     for endpoint in (engine_endpoint, shared_daemon.endpoint):
         raw = connect(endpoint)
-        kind, number, sentence, more = raw.ask(MessageType.HELLO, {"versions": [7, 8]})
+        kind, number, reply_text, more = raw.ask(MessageType.HELLO, {"versions": [7, 8]})
         assert (kind, number) == (MessageType.REFUSAL, errno.EPROTONOSUPPORT)
-        assert "speaks [1]" in sentence
+        assert "speaks [1]" in reply_text
         assert more == {"versions": [1], "reason": Reason.NO_VERSION}
         welcome = raw.ask(MessageType.HELLO, {"versions": [9, 1], "features": ["unheard-of"], "new": 1})
         assert welcome[0] == MessageType.WELCOME

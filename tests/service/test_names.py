@@ -1,4 +1,4 @@
-"""Names by the wire: what each verb does, and the errno and sentence of what it refuses."""
+"""Names by the wire: what each verb does, and the errno and text of what it refuses."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def send(raw: Any, verb: str, path: str, export: str = "scratch", *, cookie: int
 
 
 def ask(raw: Any, verb: str, path: str, export: str = "scratch", **arguments: Any) -> tuple[int, str, Any]:
-    """(result, sentence, body) of a NAME."""
+    """(result, text, body) of a NAME."""
     send(raw, verb, path, export, **arguments)
-    kind, cookie, result, sentence, body, *_ = raw.answer()
-    assert (kind, cookie) == (MessageType.REPLY, 1), (kind, sentence)
-    return result, sentence or "", body
+    kind, cookie, result, text, body, *_ = raw.answer()
+    assert (kind, cookie) == (MessageType.REPLY, 1), (kind, text)
+    return result, text or "", body
 
 
 def do(raw: Any, verb: str, path: str, **arguments: Any) -> Any:
     """The body of a NAME that succeeds."""
-    result, sentence, body = ask(raw, verb, path, **arguments)
-    assert (result, sentence) == (0, ""), sentence
+    result, text, body = ask(raw, verb, path, **arguments)
+    assert (result, text) == (0, ""), text
     return body
 
 
@@ -47,8 +47,8 @@ def pages(raw: Any, path: str, export: str = "scratch") -> Iterator[list[Any]]:
     """The entries of each page of a listing."""
     cursor = 0
     while cursor is not None:
-        result, sentence, body = ask(raw, "list", path, export, cursor=cursor)
-        assert result == 0, sentence
+        result, text, body = ask(raw, "list", path, export, cursor=cursor)
+        assert result == 0, text
         yield body["entries"]
         cursor = body["next"]
 
@@ -143,10 +143,10 @@ def test_mkdir_rmdir_remove_and_sync_work(raw: Any, tree: Path) -> None:
 def test_rename_replaces_only_on_request(raw: Any, tree: Path) -> None:
     (tree / "other").write_text("other")
     old, new = f"{tree.name}/file", f"{tree.name}/other"
-    result, sentence, _ = ask(raw, "rename", old, to=new)
+    result, text, _ = ask(raw, "rename", old, to=new)
     assert result == -errno.EEXIST
-    assert f"rename scratch/{old} to scratch/{new}" in sentence
-    assert "ask to replace" in sentence
+    assert f"rename scratch/{old} to scratch/{new}" in text
+    assert "ask to replace" in text
     assert (tree / "other").read_text() == "other"
     do(raw, "rename", old, to=new, replace=True)
     assert (tree / "other").read_text() == "12345"
@@ -209,11 +209,11 @@ def test_a_refused_operation_gets_errno_and_advice_and_changes_nothing(
     raw: Any, tree: Path, verb: str, path: str, number: int, advice: str
 ) -> None:
     before = entries(raw, tree.name)
-    result, sentence, body = ask(raw, verb, f"{tree.name}/{path}")
-    assert (errno.errorcode.get(-result), body) == (errno.errorcode[number], None), sentence
-    assert verb in sentence
-    assert advice in sentence
-    assert errno.errorcode[number] in sentence
+    result, text, body = ask(raw, verb, f"{tree.name}/{path}")
+    assert (errno.errorcode.get(-result), body) == (errno.errorcode[number], None), text
+    assert verb in text
+    assert advice in text
+    assert errno.errorcode[number] in text
     assert entries(raw, tree.name) == before
 
 
@@ -245,17 +245,17 @@ def test_a_refused_rename_gets_errno_and_advice_and_changes_nothing(
     advice: str,
 ) -> None:
     before = entries(raw, tree.name)
-    result, sentence, _ = ask(raw, "rename", f"{tree.name}/{path}", to=f"{tree.name}/{to}", replace=replace)
-    assert errno.errorcode.get(-result) == errno.errorcode[number], sentence
-    assert advice in sentence
+    result, text, _ = ask(raw, "rename", f"{tree.name}/{path}", to=f"{tree.name}/{to}", replace=replace)
+    assert errno.errorcode.get(-result) == errno.errorcode[number], text
+    assert advice in text
     assert entries(raw, tree.name) == before
 
 
 def test_absolute_paths_and_changes_of_the_export_itself_are_refused(raw: Any, shared_daemon: Any, tree: Path) -> None:
     for verb in ("list", "stat", "remove", "rmdir", "rename", "mkdir", "sync"):
         for path in ("/", f"{tree}/file", str(shared_daemon.path)):
-            result, sentence, _ = ask(raw, verb, path, to=f"{tree.name}/new")
-            assert (result, "leaves the export" in sentence) == (-errno.EACCES, True), sentence
+            result, text, _ = ask(raw, verb, path, to=f"{tree.name}/new")
+            assert (result, "leaves the export" in text) == (-errno.EACCES, True), text
     assert ask(raw, "rename", f"{tree.name}/file", to=f"{tree}/new")[0] == -errno.EACCES
     assert ask(raw, "remove", "")[0] == -errno.EISDIR
     assert ask(raw, "rmdir", "")[0] == -errno.EINVAL
@@ -265,16 +265,16 @@ def test_absolute_paths_and_changes_of_the_export_itself_are_refused(raw: Any, s
 
 
 def test_arguments_out_of_range_are_refused(raw: Any, tree: Path) -> None:
-    result, sentence, _ = ask(raw, "mkdir", f"{tree.name}/odd", mode=0o1777)
-    assert (result, "permission bits" in sentence) == (-errno.EINVAL, True)
-    result, sentence, _ = ask(raw, "list", tree.name, cursor=2**63)
-    assert (result, "start with 0" in sentence) == (-errno.EINVAL, True)
+    result, text, _ = ask(raw, "mkdir", f"{tree.name}/odd", mode=0o1777)
+    assert (result, "permission bits" in text) == (-errno.EINVAL, True)
+    result, text, _ = ask(raw, "list", tree.name, cursor=2**63)
+    assert (result, "start with 0" in text) == (-errno.EINVAL, True)
     assert not (tree / "odd").exists()
 
 
 def test_an_unknown_export_is_refused(raw: Any) -> None:
-    result, sentence, _ = ask(raw, "list", "", export="nowhere")
-    assert (result, "the exports are: scratch" in sentence) == (-errno.ENOENT, True)
+    result, text, _ = ask(raw, "list", "", export="nowhere")
+    assert (result, "the exports are: scratch" in text) == (-errno.ENOENT, True)
 
 
 def test_arguments_of_other_verbs_are_ignored(raw: Any, tree: Path) -> None:
@@ -300,19 +300,19 @@ def test_read_only_file_and_multi_file_system_exports_refuse_changes(
     raw = connect(locate(daemon.endpoint))
     raw.hello()
     for verb in ("remove", "rmdir", "rename", "mkdir"):
-        result, sentence, _ = ask(raw, verb, "dir", to="new")
-        assert (result, "read-only" in sentence) == (-errno.EROFS, True)
+        result, text, _ = ask(raw, verb, "dir", to="new")
+        assert (result, "read-only" in text) == (-errno.EROFS, True)
     assert entries(raw, "").keys() == {"dir"}
     do(raw, "stat", "dir")
     do(raw, "sync", "dir")
     for verb in ("list", "stat", "remove", "rmdir", "rename", "mkdir", "sync"):
         for path in ("", "x"):
-            result, sentence, _ = ask(raw, verb, path, export="single", to="new")
-            assert (result, "not a directory" in sentence) == (-errno.ENOTDIR, True)
+            result, text, _ = ask(raw, verb, path, export="single", to="new")
+            assert (result, "not a directory" in text) == (-errno.ENOTDIR, True)
     with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
         path = file.name.removeprefix("/dev/")
-        result, sentence, _ = ask(raw, "rename", path, export="devices", to="aiod-test", replace=True)
-    assert (result, "different file systems" in sentence) == (-errno.EXDEV, True)
+        result, text, _ = ask(raw, "rename", path, export="devices", to="aiod-test", replace=True)
+    assert (result, "different file systems" in text) == (-errno.EXDEV, True)
     assert daemon.engine["ops"]["name"]["errors"] == 15
 
 
@@ -324,8 +324,8 @@ def test_operations_without_permission_are_refused(new_daemon: Callable[..., Any
     raw = connect(locate(daemon.endpoint))
     raw.hello()
     for verb, path in (("list", "secret"), ("mkdir", "secret/new"), ("stat", "secret/x"), ("sync", "secret")):
-        result, sentence, _ = ask(raw, verb, path)
-        assert (result, "no permission" in sentence) == (-errno.EACCES, True)
+        result, text, _ = ask(raw, verb, path)
+        assert (result, "no permission" in text) == (-errno.EACCES, True)
 
 
 # ---- many at once
@@ -346,7 +346,7 @@ def test_operations_above_the_credit_are_refused(new_daemon: Callable[..., Any],
         assert sorted(answer[1] for answer in answers) == list(range(BURST))
         assert {answer[2] for answer in answers} <= {0, -errno.EAGAIN}
         refused = [answer[3] for answer in answers if answer[2]]
-    assert all("4 such requests wait already" in sentence for sentence in refused)
+    assert all("4 such requests wait already" in text for text in refused)
     assert sum(map(len, pages(raw, ""))) == 512
 
 

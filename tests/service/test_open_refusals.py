@@ -63,8 +63,8 @@ def tree(shared_daemon: Any) -> Path:
 )
 @pytest.mark.usefixtures("tree")
 def test_open_refuses_paths_outside_the_export_and_special_files(raw: Any, path: str, flags: int, number: int) -> None:
-    result, sentence, _ = raw.open(path, flags)
-    assert (result, errno.errorcode[number] in sentence) == (-number, True), sentence
+    result, text, _ = raw.open(path, flags)
+    assert (result, errno.errorcode[number] in text) == (-number, True), text
     assert raw.open("file")[0] > 0
 
 
@@ -74,9 +74,9 @@ def test_a_refused_open_creates_nothing_outside_the_export(shared_daemon: Any, t
 
 
 def test_open_of_an_unknown_export_is_refused(raw: Any, shared_daemon: Any) -> None:
-    result, sentence, _ = raw.open("file", export="nowhere")
+    result, text, _ = raw.open("file", export="nowhere")
     assert result == -errno.ENOENT
-    assert "the exports are: scratch" in sentence
+    assert "the exports are: scratch" in text
     with aiod_client.connect(shared_daemon.endpoint) as client, pytest.raises(FileNotFoundError, match="nowhere"):
         client.open("nowhere/file")
 

@@ -189,4 +189,4 @@ def test_an_engine_that_does_not_answer_a_reload_gets_it_later(daemon: Any, wait
     freeze(pid)
     assert reload(daemon, {"engine.main": {"max_threads": 13}})["late"] == ["main"]
     os.kill(pid, signal.SIGCONT)
-    wait_until(lambda: daemon.engine["pool"]["max_threads"] == 13 and daemon.engine["pid"] == pid, "it was told")
+    wait_until(lambda: daemon.engine["pool"]["max_threads"] == 13 and daemon.engine["pid"] == pid, "it was notified")

@@ -45,8 +45,8 @@ def test_each_wrong_record_gets_its_errno(raw: Any) -> None:
         10: 5,
         **dict.fromkeys((11, 12, 13, 14), 0),
     }
-    for cookie, (result, sentence) in done.items():
-        assert (errno.errorcode[-result] in sentence) if result < 0 else not sentence, cookie
+    for cookie, (result, text) in done.items():
+        assert (errno.errorcode[-result] in text) if result < 0 else not text, cookie
     assert "split it" in done[3][1]
 
 
@@ -69,9 +69,9 @@ def test_requests_with_closed_read_only_or_foreign_handles_are_refused(
 
 
 def test_a_session_token_is_valid_for_its_uid_only_and_unknown_tokens_are_refused(raw: Any) -> None:
-    kind, number, sentence, _ = raw.ask(MessageType.HEARTBEAT, b"\0" * 16)
+    kind, number, text, _ = raw.ask(MessageType.HEARTBEAT, b"\0" * 16)
     assert (kind, number) == (MessageType.REFUSAL, errno.ENOTCONN)
-    assert "connect again" in sentence
+    assert "connect again" in text
     assert raw.ask(MessageType.HEARTBEAT, raw.token) == [MessageType.HEARTBEAT]
 
 
@@ -101,9 +101,9 @@ def test_far_above_the_credit_ends_the_session(connect: Callable[[str], Any], en
     raw.submit(*batch)
     raw.received = 0
     packed = b"".join(SUBMISSION.pack(*each) for each in batch)
-    kind, number, sentence, _ = raw.ask(MessageType.SUBMIT, raw.token, 0, packed)
+    kind, number, text, _ = raw.ask(MessageType.SUBMIT, raw.token, 0, packed)
     assert (kind, number) == (MessageType.REFUSAL, errno.EPROTO)
-    assert "over twice the credit" in sentence
+    assert "over twice the credit" in text
     assert raw.ask(MessageType.HEARTBEAT, raw.token)[1] == errno.ENOTCONN
 
 

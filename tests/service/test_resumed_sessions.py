@@ -101,7 +101,7 @@ def crash(daemon: Any, connect: Callable[..., Any], locate: Callable[[str], str]
 
 
 def reopen(client: Any, handle: int, path: str, body: dict[str, Any], *, changed: bool = False) -> list[Any]:
-    """[result, sentence, body] of a REOPEN."""
+    """[result, text, body] of a REOPEN."""
     answer = client.ask(MessageType.REOPEN, client.token, 9, handle, "scratch", path, ALL, body["file"], changed)
     return list(answer[2:])
 
@@ -243,7 +243,7 @@ def test_the_descriptor_store_keeps_nothing_of_closed_files(crash: Crash, wait_u
     handles = [client.open(f"file{number}", ALL)[0] for number in range(10)]
     wait_until(lambda: held() == before + 10, "the supervisor keeps them")
     assert client.ask(MessageType.CLOSE, client.token, 1, handles[0])[2] == 0
-    wait_until(lambda: held() == before + 9, "and lets go of one that is closed")
+    wait_until(lambda: held() == before + 9, "and releases a closed one")
     client.send(MessageType.GOODBYE, client.token, 2)
     wait_until(lambda: held() == before, "and of all when the session ends")
 

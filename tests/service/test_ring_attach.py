@@ -50,7 +50,7 @@ def attach_message(*, version: int = 1, ticket: bytes = bytes(16), entries: int 
 
 
 def refusal_of(daemon: Any, message: bytes) -> tuple[int, str]:
-    """The errno and sentence of a REPLY, after which the engine closes."""
+    """The errno and text of a REPLY, after which the engine closes."""
     with raw_socket(daemon) as connection:
         connection.send(message)
         answer = connection.recv(8192)
@@ -64,7 +64,7 @@ def test_a_local_client_uses_a_ring_by_default(daemon: Any, wait_until: Callable
     assert use(daemon, "auto")
     assert use(daemon, "ring")
     assert not use(daemon, "zmq")
-    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is released")
     assert daemon.engine["ring_bytes"] == 0
 
 
@@ -103,9 +103,9 @@ def test_rings_above_ring_bytes_max_are_refused(new_daemon: Callable[..., Any]) 
     daemon = new_daemon(**{"engine.main": {"ring_bytes_max": 8 * MIB}})
     daemon.start()
     assert not use(daemon, "auto")
-    code, sentence = refusal_of(daemon, attach_message(area_bytes=9 * MIB))
+    code, text = refusal_of(daemon, attach_message(area_bytes=9 * MIB))
     assert code == errno.ENOBUFS
-    assert "ring_bytes_max" in sentence
+    assert "ring_bytes_max" in text
     assert daemon.engine["rings"] == 0
 
 
@@ -120,9 +120,9 @@ def test_rings_above_ring_bytes_max_are_refused(new_daemon: Callable[..., Any]) 
     ],
 )
 def test_invalid_attach_messages_are_refused(daemon: Any, message: bytes, code: int, said: str) -> None:
-    refused, sentence = refusal_of(daemon, message)
+    refused, text = refusal_of(daemon, message)
     assert refused == code
-    assert said in sentence
+    assert said in text
     assert use(daemon, "ring")
 
 
@@ -144,7 +144,7 @@ def test_malformed_messages_after_attach_end_the_session(daemon: Any, wait_until
         assert daemon.engine["rings"] == 1
         connection.send(attach_message())
         assert connection.recv(8192) == b""
-    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is given back")
+    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is released")
     assert "does not belong there" in daemon.log
 
 
@@ -259,7 +259,7 @@ def test_a_client_may_leave_before_its_ring_is_made(daemon: Any, wait_until: Cal
     for area_bytes in (MIB, LARGE) * 4:
         with raw_socket(daemon) as connection:
             connection.send(attach_message(area_bytes=area_bytes))
-    wait_until(lambda: (daemon.engine["rings"], daemon.engine["sessions"]) == (0, 0), "all has been given back")
+    wait_until(lambda: (daemon.engine["rings"], daemon.engine["sessions"]) == (0, 0), "everything is released")
     assert daemon.engine["ring_bytes"] == 0
     assert use(daemon, "ring")
 

@@ -167,7 +167,7 @@ def test_requests_of_a_hanging_export_leave_workers_to_other_exports(
         file = client.open("frozen/a", "w+")
         frozen.freeze()
         hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for number in range(100)]
-        wait_until(lambda: stuck(daemon) >= 2, "as many as may hang do")
+        wait_until(lambda: stuck(daemon) >= 2, "the allowed number of workers hangs")
         for number in range(20):
             with healthy.open(f"scratch/{number}", "w+") as other:
                 assert other.pwrite(BLOCK, 0) == len(BLOCK)
@@ -191,7 +191,7 @@ def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
         pool = stack.enter_context(ThreadPoolExecutor(20))
         hanging: list[Future[Any]] = [pool.submit(hung.open, f"frozen/{i}", "w+") for i in range(10)]
         hanging += [pool.submit(hung.mkdir, f"frozen/dir{i}") for i in range(10)]
-        wait_until(lambda: stuck(daemon) >= 2, "as many as may hang do")
+        wait_until(lambda: stuck(daemon) >= 2, "the allowed number of workers hangs")
         for number in range(20):
             with healthy.open(f"scratch/{number}", "w+") as other:
                 assert other.pwrite(BLOCK, 0) == len(BLOCK)
@@ -285,7 +285,7 @@ def test_hanging_and_queued_opens_as_client_time_out(
         frozen.freeze()
         pool = stack.enter_context(ThreadPoolExecutor(2))
         hanging: Future[Any] = pool.submit(clients[0].open, "as-client/new", "w+")
-        wait_until(lambda: engine(daemon)["slow_requests"] == 1, "it is told of")
+        wait_until(lambda: engine(daemon)["slow_requests"] == 1, "it is logged")
         waiting: Future[Any] = pool.submit(clients[1].mkdir, "as-client/dir")
         wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 1, "another one waits")
         (listed,) = daemon.json("requests")["requests"]

@@ -92,4 +92,4 @@ def test_an_engine_that_cannot_die_does_not_affect_the_others(
         assert engine("disk")["restarts"] == 0
     with pytest.raises(OSError, match="unknown whether done"):
         held.result(timeout=30)
-    wait_until(lambda: engine("disk")["state"] == "serving", "another, now that the kernel has let go of it")
+    wait_until(lambda: engine("disk")["state"] == "serving", "another one, since the kernel has released it")

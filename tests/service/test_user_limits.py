@@ -70,11 +70,11 @@ def test_the_sessions_of_a_user_share_requests_max_and_bytes_max(
     assert [grant["depth_max"] for grant in grants] == [256, 44]
     assert [grant["bytes_max"] for grant in grants] == [32 * 1024 * KIB, 1024 * KIB]
     assert grants[1]["request_bytes_max"] == 1024 * KIB
-    kind, number, sentence, _ = connect(endpoint).ask(
+    kind, number, text, _ = connect(endpoint).ask(
         MessageType.HELLO, {"versions": [1], "features": [], "software": "raw"}
     )
     assert (kind, number) == (MessageType.REFUSAL, errno.EDQUOT)
-    assert "this user may have 300 requests in flight, and 300 are granted" in sentence
+    assert "this user may have 300 requests in flight, and 300 are granted" in text
 
 
 def test_a_small_credit_carries_large_transfers(limited: Callable[..., Any]) -> None:
@@ -117,11 +117,11 @@ def test_a_session_above_messages_per_second_max_is_ended(
     beats = 0
     while (answer := raw.answer())[0] == MessageType.HEARTBEAT:
         beats += 1
-    kind, number, sentence, _ = answer
+    kind, number, text, _ = answer
     assert kind == MessageType.REFUSAL
     assert 100 <= beats < 1000
     assert number == errno.EAGAIN
-    assert "more than 100 messages a second" in sentence
+    assert "more than 100 messages a second" in text
     with aiod_client.connect(daemon.endpoint) as other:
         other.open("scratch/file", "w+")
 

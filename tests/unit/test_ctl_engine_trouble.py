@@ -29,7 +29,7 @@ def test_an_engine_that_fails_to_start_is_retried(daemon: Any, wait_until: Calla
     in_use = len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (in_use, allowed[1]))
     os.kill(first["pid"], signal.SIGKILL)
-    wait_until(lambda: "could not be started (Too many open files)" in daemon.log, "it is told")
+    wait_until(lambda: "could not be started (Too many open files)" in daemon.log, "it is notified")
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, allowed)
     wait_until(lambda: daemon.engine["state"] == "serving", "a new engine")
     assert daemon.engine["pid"] != first["pid"]

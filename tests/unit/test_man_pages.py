@@ -155,7 +155,7 @@ def test_every_key_with_its_default_in_the_order_of_the_code() -> None:
 
 
 def test_every_range_and_every_word() -> None:
-    """Numbers, and names of other keys, of the sentence that an error of the configuration quotes."""
+    """Numbers, and names of other keys, in the description that a configuration error quotes."""
     texts = {name: text for name, _, text in keys()}
     for prefix, model in SECTIONS.items():
         for name, field in model.model_fields.items():
