@@ -150,7 +150,7 @@ def test_appends_are_executed_at_most_once_over_engine_crashes(daemon: Any, tran
 
 
 def test_clients_resume_after_a_crash_of_the_daemon_and_one_flush_fails(daemon: Any, transport: Any) -> None:
-    """Files are opened again by their names; the first flush of one with unflushed writes says so."""
+    """Files are reopened by name; the first flush of a file with unflushed writes fails."""
     with (
         connect(daemon, transport) as client,
         client.open("scratch/file", "w+") as file,
@@ -173,7 +173,7 @@ def test_clients_resume_after_a_crash_of_the_daemon_and_one_flush_fails(daemon: 
 
 
 def test_requests_wait_for_an_orderly_restart(daemon: Any, transport: Any) -> None:
-    """What it asks meanwhile waits; a file that is opened meanwhile is, when the daemon is there again."""
+    """Requests and opens during the restart wait until the daemon serves again."""
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         file.pwrite(b"data", 0)
         file.flush()
@@ -188,7 +188,7 @@ def test_requests_wait_for_an_orderly_restart(daemon: Any, transport: Any) -> No
 
 
 def test_no_flush_fails_after_an_orderly_restart(daemon: Any, transport: Any) -> None:
-    """What was acknowledged and not flushed is on disk when the daemon ends, and the next flush need not say EIO."""
+    """The daemon flushes acknowledged writes before it stops, so the next flush does not fail."""
     with connect(daemon, transport) as client, client.open("scratch/file", "w+") as file:
         for times in (1, 2):
             futures = file.submit([("write", block(number, times), number * BLOCK) for number in range(BLOCKS)])
@@ -268,7 +268,7 @@ with aiod_client.connect(sys.argv[1], transport=sys.argv[2], reconnect_timeout=6
 
 
 def test_a_session_that_resumes_after_the_grace_period_repeats_no_write(daemon: Any, transport: Any) -> None:
-    """What it had written without an answer is not written over what another has had acknowledged since."""
+    """Its unanswered write must not overwrite a later acknowledged write of another client."""
     command = [sys.executable, "-c", SLEEPER, daemon.endpoint, transport]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as sleeper:
         assert sleeper.stdout is not None
@@ -322,7 +322,7 @@ def test_a_request_times_out_while_there_is_no_engine(daemon: Any, transport: An
 
 
 def test_ring_buffers_stay_valid_after_an_engine_crash(daemon: Any) -> None:
-    """That of the engine that has gone is plain memory from then on."""
+    """The memory of the dead engine's ring remains as plain memory."""
     with connect(daemon, "ring") as client, client.open("scratch/file", "w+") as file:
         memory = file.buffer(BLOCK)
         memory[:] = block(1, 1)
@@ -373,7 +373,7 @@ def test_many_clients_and_files_survive_an_engine_crash(
 def test_a_file_opened_twice_leaves_no_descriptors_after_a_crash(
     daemon: Any, transport: Any, wait_until: Callable[..., None]
 ) -> None:
-    """Its descriptors are counted once each: what is closed afterwards leaves none."""
+    """Each descriptor is counted once, so none is left after the closes."""
     with connect(daemon, transport) as client:
         first, second = client.open("scratch/file", "w+"), client.open("scratch/file", "r+")
         first.pwrite(b"data", 0)
@@ -391,7 +391,7 @@ def test_a_file_opened_twice_leaves_no_descriptors_after_a_crash(
 def test_files_beyond_the_descriptor_stores_limit_are_reopened_by_name(
     new_daemon: Callable[..., Any], transport: Any
 ) -> None:
-    """A share of its descriptors is for each engine; the rest of the files are opened again by their names."""
+    """Each engine has a share of the supervisor's descriptors; further files are reopened by name."""
     others = {f"exports.{name}": {"path": f"{tempfile.gettempdir()}/{name}", "engine": name} for name in ("b", "c")}
     daemon = new_daemon(**others, **{"engine.b": {}, "engine.c": {}})
     daemon.start(prefix=["prlimit", "--nofile=300:300"])

@@ -1,4 +1,4 @@
-"""Exports: who may use them, and what may be made in them."""
+"""Permissions of exports, and creation of files in them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def transport(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def shared(new_daemon: Callable[..., Any], tmp_path: Path) -> Any:
-    """A daemon that everybody can reach: an export for Alice, one for the staff, one for all."""
+    """A daemon that every user can reach: an export for Alice, one for the staff, one for everyone."""
     sections = {}
     for name, who in (("alices", {"users": [str(ALICE)]}), ("staffs", {"groups": [str(STAFF)]}), ("all", {})):
         path = tmp_path / name
@@ -51,7 +51,7 @@ def shared(new_daemon: Callable[..., Any], tmp_path: Path) -> Any:
 
 
 def attempt(daemon: Any, transport: str, path: str, mode: str = "r", **who: Any) -> str:
-    """What opening a file ends with."""
+    """The result of opening a file."""
     return run_as(OPEN, daemon.endpoint, transport, path, mode, **who)
 
 

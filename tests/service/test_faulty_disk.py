@@ -1,4 +1,4 @@
-"""A disk that really errs: the errno reaches the caller, a failed flush poisons the file, and flushes are shared."""
+"""A disk with real errors: the errno reaches the caller, a failed flush poisons the file, flushes are shared."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Served(NamedTuple):
     client: aiod_client.Client
 
     def open(self, **options: Any) -> Any:
-        """The disk, past the page cache."""
+        """The disk, opened with O_DIRECT."""
         return self.client.open("disk", "r+", direct=True, **options)
 
 
@@ -69,7 +69,7 @@ def test_operations_succeed_on_a_healthy_disk(served: Served) -> None:
 
 
 def test_a_flush_on_fuse_uses_each_descriptor_that_has_written(served: Served) -> None:
-    """The disk is a file of a FUSE server, which may keep what was written until that very open file is synced."""
+    """The disk is a file of a FUSE server, which may cache writes until the same open file is synced."""
     arrived = served.disk.arrived
     with served.client.open("disk", "r") as reader, served.open() as first, served.open() as second:
         before = arrived("Flush")
@@ -102,7 +102,7 @@ def test_failed_reads_and_writes_reach_the_client(served: Served) -> None:
 
 
 def test_unwritable_blocks_fail_the_flush(served: Served) -> None:
-    """Of a long write, parts below them are done, and `written` claims no more than what is on the disk."""
+    """A long write may be done below the bad blocks; `written` counts at most the bytes on the disk."""
     with served.client.open("disk", "r+") as file, served.disk.bad_from(MIB):
         assert failure(lambda: file.pwrite(PATTERN[: 2 * MIB - 8192], 0)) == (errno.EIO, MIB)
         assert served.disk.image.read_bytes()[:MIB] == PATTERN[:MIB]
@@ -152,7 +152,7 @@ def test_a_failed_group_commit_fails_all_its_members(served: Served) -> None:
 
 
 def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_until: Callable[..., None]) -> None:
-    """While the first is at the disk the others arrive; they share the next one."""
+    """Flushes that arrive during the first one share the next."""
     with served.open() as file:
         for number in range(FLUSHERS):
             file.pwrite(bytes([number + 1]) * 512, number * 512)
@@ -170,7 +170,7 @@ def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_unt
 def test_a_flush_error_that_the_kernel_forgets_is_still_reported(
     new_daemon: Callable[..., Any], disk_path: Path
 ) -> None:
-    """A block device over the disk: a failed write-back is told once; the next fdatasync succeeds, the data is lost."""
+    """A block device over the disk: the kernel reports a failed write-back once; the next fdatasync succeeds."""
     with faulty_disk(disk_path) as disk, file_systems.loop_device(disk.path, 512) as device:
         daemon = new_daemon(**{"exports.device": {"path": str(device)}})
         daemon.start()

@@ -1,4 +1,4 @@
-"""Daemon and engine are killed: the same file is opened again, another one under its name and inode number is not."""
+"""After a crash of the daemon, the same file is reopened, but not another one with its name and inode number."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 RECONNECT_S = 30.0
 ATTEMPTS = 32
-"""Files that are made until one gets the inode number of the removed one, where the file system reuses them."""
+"""Number of files to create until one gets the inode number of the removed one, if the file system reuses them."""
 
 
 @pytest.fixture(params=NAMES)
 def file_system(request: pytest.FixtureRequest, disk_path: Path) -> Iterator[Path]:
-    """The root of one of each kind."""
+    """The root of a file system of each kind."""
     with mounted(request.param, disk_path) as made:
         yield made.path
 
 
 @pytest.fixture(params=["plain", "overlay"])
 def directory(request: pytest.FixtureRequest, file_system: Path) -> Iterator[Path]:
-    """A directory on it, and one on an overlayfs over it."""
+    """A directory on it, and one on an overlayfs above it."""
     if request.param == "plain":
         yield file_system
         return
@@ -46,7 +46,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 
 
 def kill_all(daemon: Any) -> None:
-    """Nothing that holds the file is left, and nobody has flushed."""
+    """Kill the daemon without a flush; no process has the file open then."""
     engine = daemon.engine["pid"]
     freeze(engine)
     daemon.stop(signal.SIGKILL)
@@ -55,7 +55,7 @@ def kill_all(daemon: Any) -> None:
 
 
 def replace(path: Path) -> None:
-    """Another file of that name, if possible with the same inode number."""
+    """Replace the file by another one with its name and, if possible, its inode number."""
     number = path.stat().st_ino
     path.unlink()
     for attempt in range(ATTEMPTS):

@@ -1,4 +1,4 @@
-"""A disk that is full, that errs, or a file that shrinks: the errno reaches the caller, what was acknowledged stays."""
+"""A full or failing disk, and files that shrink: the errno reaches the caller, acknowledged data stays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIB = 2**20
 
 
 def mount_namespace() -> list[str]:
-    """The command that gives a process mounts of its own."""
+    """The command that starts a process in its own mount namespace."""
     command = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*command, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False).returncode:
         pytest.skip("this machine lets us mount nothing (no privilege, no user namespaces)")
@@ -46,7 +46,7 @@ def test_a_full_disk_fails_writes_with_enospc(new_daemon: Callable[..., Any]) ->
 
 
 def test_an_io_error_reaches_the_client_as_eio(new_daemon: Callable[..., Any]) -> None:
-    """The unmapped part of a process's memory is a regular file that answers EIO."""
+    """/proc/PID/mem is a regular file that returns EIO for unmapped memory."""
     daemon = new_daemon(**{"exports.proc": {"path": "/proc", "read_only": True}})
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as client, client.open("proc/self/mem") as file:

@@ -1,4 +1,4 @@
-"""Files whose size says 0 and that have contents all the same, as those of /proc."""
+"""Files with size 0 that have contents, such as those of /proc."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def proc(daemon: Any) -> Iterator[Path]:
-    """A proc of the export's own: /proc itself is not for exports."""
+    """A proc mount for the export, since /proc itself cannot be exported."""
     path: Path = daemon.path / "proc"
     path.mkdir()
     file_systems.run("mount", "-t", "proc", "proc", str(path))

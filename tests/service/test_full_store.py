@@ -1,4 +1,4 @@
-"""A store that is full below its file system: a FUA write is told of it first, and the next flush must say so as well.
+"""A store that is full below its file system: the error of a FUA write must reach the next flush as well.
 
 The kernel tells each open file once. The data written before is lost whoever is told; a write that is itself refused,
 because the file system is full, has lost nothing.
@@ -27,7 +27,7 @@ MIB = 2**20
 STORE_BYTES = 32 * MIB
 LOST_BYTES = 16 * MIB
 LOST = (errno.ENOSPC, errno.EIO)
-"""What a loop device over a full store says: EIO where a part of a request did find room."""
+"""Errnos of a loop device over a full store: EIO if a part of the request had room."""
 
 BLOCK = b"block" + bytes(4091)
 
@@ -64,7 +64,7 @@ def file_of(daemon: Any, transport: Any, mode: str = "w+", **options: Any) -> It
 
 
 def lose(file: Any, store: Path) -> None:
-    """Write more than the store can take; the kernel writes it back, and no handle is told how that went.
+    """Write more than the store can hold; the kernel's write-back fails, and no handle gets the error.
 
     The inode is in the store before: what the file's flush meets is lost data.
     """
@@ -79,7 +79,7 @@ def lose(file: Any, store: Path) -> None:
 
 
 def check_lost(daemon: Any, file: Any) -> None:
-    """Every flush fails, and every FUA write."""
+    """Check that every flush and every FUA write fails."""
     for _ in range(2):
         assert refused(file.flush) == errno.EIO
         assert refused(lambda: file.pwrite(BLOCK, 0, fua=True)) == errno.EIO
@@ -108,7 +108,7 @@ def test_a_failed_fua_write_by_the_only_handle_does_not_consume_the_flush_error(
 def test_a_failed_fua_write_after_a_crash_does_not_consume_the_flush_error(
     daemon: Any, store: Path, transport: Any
 ) -> None:
-    """What it has of the file is one open file of the engine before: it must not both write and flush by that."""
+    """The engine has inherited one descriptor of the file: it must not use it for both writes and flushes."""
     with file_of(daemon, transport) as file:
         lose(file, store)
         os.kill(daemon.engine["pid"], signal.SIGKILL)
@@ -126,7 +126,7 @@ def test_a_flush_gets_the_errno_of_the_failed_write_back(daemon: Any, store: Pat
 def test_a_refused_write_does_not_poison_the_file(
     new_daemon: Callable[..., Any], disk_path: Path, transport: Any
 ) -> None:
-    """The file system is full: that write is refused, and what was written before reaches the disk."""
+    """The file system is full: the write is refused, and earlier writes reach the disk."""
     with mounted("ext4", disk_path) as file_system:
         daemon = new_daemon(**{"exports.store": {"path": str(file_system.path)}})
         daemon.start()

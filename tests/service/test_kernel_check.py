@@ -1,4 +1,4 @@
-"""Where the kernel lacks what confines clients to their exports, the daemon does not start, and says why."""
+"""Without openat2, which confines clients to their exports, the daemon refuses to start."""
 
 from __future__ import annotations
 

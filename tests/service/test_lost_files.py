@@ -1,4 +1,4 @@
-"""Files that cannot be opened again when the daemon has been started again: removed meanwhile, or others by now."""
+"""Files that cannot be reopened after a restart of the daemon: removed, or replaced by others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
-    """One that goes on."""
+    """A client that reconnects."""
     with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client:
         yield client
 

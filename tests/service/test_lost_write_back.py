@@ -1,4 +1,4 @@
-"""Write-back that fails about the time when an engine dies: the client's next flush must say so, not the kernel's yes.
+"""Write-back that fails about the time when an engine dies: the client's next flush must fail.
 
 A block device over a faulty disk: what is written waits in the page cache, and fails when the kernel writes it back.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOON = {"heartbeat_s": 0.2, "session_timeout_s": 3.0}
-"""A connection with an engine that is killed, and inside the kernel, stays; its silence is what a client notices."""
+"""A killed engine inside the kernel keeps its connections; clients notice only its silence."""
 
 DATA = bytes(range(1, 256)) * 256
 
@@ -41,12 +41,12 @@ class Served(NamedTuple):
         return pid
 
     def is_replaced(self, pid: int) -> bool:
-        """Whether there is another engine than `pid`."""
+        """Whether another engine than `pid` serves."""
         engine = self.daemon.engine
         return bool(engine["pid"] != pid and engine["state"] == "serving")
 
     def write_back(self) -> None:
-        """As any other process may, with what comes of it: by its fdatasync."""
+        """Flush the device from another process; returns the result of fdatasync."""
         kernel = os.open(self.device, os.O_RDWR)
         try:
             os.fdatasync(kernel)
@@ -72,7 +72,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def file(transport: Any, served: Served) -> Iterator[aiod_client.File]:
-    """The device, of a client that goes on with the next engine."""
+    """The device, opened by a client that reconnects."""
     with (
         aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client,
         client.open("device", "r+") as opened,
@@ -87,7 +87,7 @@ def is_poisoned(file: aiod_client.File) -> bool:
 def test_a_write_back_failure_between_two_engines_fails_the_next_flush(
     served: Served, file: Any, wait_until: Callable[..., None]
 ) -> None:
-    """Another process is told of it, so the kernel would tell no file opened afterwards."""
+    """Another process has got the error, so the kernel reports it to no file that is opened later."""
     file.pwrite(DATA, 0)
     with served.disk.failing("pwrite"):
         pid = served.kill_engine()
@@ -100,7 +100,7 @@ def test_a_write_back_failure_between_two_engines_fails_the_next_flush(
 
 
 def test_a_write_back_failure_is_remembered_over_several_crashes(served: Served, file: Any) -> None:
-    """The kernel tells it once for each file that is open: the second engine has the last of them."""
+    """The kernel reports it once per open file description; the second engine has the last one."""
     with served.disk.failing("pwrite"):
         file.pwrite(DATA, 0)
         assert refused(file.flush) == errno.EIO
@@ -136,7 +136,7 @@ def test_a_write_back_failure_before_a_crash_fails_the_next_flush(served: Served
 def test_a_crash_during_a_failing_flush_fails_the_next_flush(
     served: Served, file: Any, wait_until: Callable[..., None]
 ) -> None:
-    """It was told, and did not live to pass it on."""
+    """The engine got the error, but died before it answered."""
     file.pwrite(DATA, 0)
     with served.disk.bad_from(0):
         with served.disk.holding("pwrite"):
@@ -151,7 +151,7 @@ def test_a_crash_during_a_failing_flush_fails_the_next_flush(
 
 
 def test_a_flush_after_a_crash_succeeds_without_a_write_back_failure(served: Served, file: Any) -> None:
-    """And then a flush after a death succeeds, and means it."""
+    """Then a flush after a crash succeeds, and the data is on disk."""
     file.pwrite(DATA, 0)
     served.kill_engine()
     file.flush()
@@ -161,7 +161,7 @@ def test_a_flush_after_a_crash_succeeds_without_a_write_back_failure(served: Ser
 def test_an_engine_that_cannot_die_is_not_replaced_until_it_has_gone(
     served: Served, file: Any, wait_until: Callable[..., None]
 ) -> None:
-    """Its worker is inside the kernel: until it is gone nothing is sent again, and nobody gets another engine."""
+    """Its worker is inside the kernel: until it exits, no request is repeated, and no engine replaces it."""
     file.pwrite(DATA, 0)
     with served.disk.holding("pwrite"):
         before = served.disk.arrived("Write")

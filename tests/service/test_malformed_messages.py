@@ -1,4 +1,4 @@
-"""Messages that are none: the daemon answers or forgets that session, and goes on serving others in bounded memory."""
+"""Malformed messages: the daemon refuses them or ends the session, and serves others in bounded memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def resident_bytes(pid: int) -> int:
 
 @pytest.fixture
 def other(shared_daemon: Any) -> Iterator[Callable[[], None]]:
-    """Another client, that is to be served whatever happens."""
+    """Another client, which must be served all the time."""
     with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/other", "w+") as file:
 
         def check() -> None:
@@ -42,7 +42,7 @@ def other(shared_daemon: Any) -> Iterator[Callable[[], None]]:
 
 
 def refused(raw: Any, *frames: bytes) -> None:
-    """Sent, it is answered by REFUSAL EPROTO."""
+    """Send it, and expect REFUSAL with EPROTO."""
     raw.dealer.send_multipart(frames)
     kind, number, reply_text, *_ = raw.answer()
     assert (kind, number) == (MessageType.REFUSAL, errno.EPROTO)
@@ -168,7 +168,7 @@ def test_the_front_endpoint_refuses_malformed_messages(connect: Callable[[str], 
 
 
 def random_messages() -> st.SearchStrategy[list[bytes]]:
-    """Anything from noise to almost right."""
+    """Random messages, from noise to almost valid."""
     leaf = st.one_of(
         st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.binary(max_size=64), st.text(max_size=8)
     )
@@ -185,7 +185,7 @@ def random_messages() -> st.SearchStrategy[list[bytes]]:
 def test_the_engine_survives_ten_thousand_random_messages(
     connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None], shared_daemon: Any
 ) -> None:
-    """Half of them from within a session, which is begun anew whenever it has been ended."""
+    """Half of them belong to a session, which is begun again after each end."""
     pid = shared_daemon.engine["pid"]
     raw = connect(engine_endpoint)
     raw.hello()
@@ -217,7 +217,7 @@ def test_the_engine_survives_ten_thousand_random_messages(
 def test_a_message_without_end_is_dropped(
     new_daemon: Callable[..., Any], locate: Callable[[str], str], wait_until: Callable[..., None]
 ) -> None:
-    """Frames with MORE, for ever: libzmq keeps them all, unseen, so the engine drops everything and serves afresh."""
+    """Endless frames with MORE: libzmq buffers them all, so the engine drops everything and rebinds."""
     daemon = new_daemon(**{"engine.main": {"memory_max": 128 * 2**20}})
     daemon.start()
     endpoint, pid = locate(daemon.endpoint), daemon.engine["pid"]

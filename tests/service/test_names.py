@@ -1,4 +1,4 @@
-"""Names by the wire: what each verb does, and the errno and text of what it refuses."""
+"""NAME messages: the effect of each verb, and errno and text of each refusal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BURST = 64
 
 
 def send(raw: Any, verb: str, path: str, export: str = "scratch", *, cookie: int = 1, **arguments: Any) -> None:
-    """A NAME, whose answer is not waited for."""
+    """Send a NAME without waiting for its answer."""
     arguments = {"cursor": 0, "mode": 0o755, "to": "", "replace": False} | arguments
     raw.send(MessageType.NAME, raw.token, cookie, verb, export, path, arguments)
 
@@ -54,13 +54,13 @@ def pages(raw: Any, path: str, export: str = "scratch") -> Iterator[list[Any]]:
 
 
 def entries(raw: Any, path: str) -> dict[str | bytes, tuple[str, int]]:
-    """Name -> (kind, size) of all that a directory has."""
+    """Name -> (kind, size) of all entries of a directory."""
     return {name: (kind, size) for page in pages(raw, path) for name, kind, size in page}
 
 
 @pytest.fixture
 def tree(shared_daemon: Any, tmp_path_factory: Any) -> Path:
-    """A directory in the export, its name in `tree.name`, with one of each; and what leads out of it."""
+    """A directory in the export, named `tree.name`, with one object of each kind, and links out of the export."""
     path = Path(shared_daemon.path) / str(tmp_path_factory.mktemp("names").name)
     (path / "dir" / "inner").mkdir(parents=True)
     (path / "file").write_bytes(b"12345")
@@ -101,7 +101,7 @@ def test_list_reports_block_devices(new_daemon: Callable[..., Any], connect: Any
 
 
 def test_list_returns_large_directories_in_pages(raw: Any, tree: Path) -> None:
-    """Long names of bytes that are no UTF-8, and of some that are: a page fits its header all the same."""
+    """Long names, with and without valid UTF-8: each page fits into the header."""
     many = tree / "many"
     many.mkdir()
     names = [f"{number:04}{'ü' * (number % 126)}" for number in range(MANY)]
@@ -285,7 +285,7 @@ def test_arguments_of_other_verbs_are_ignored(raw: Any, tree: Path) -> None:
 def test_read_only_file_and_multi_file_system_exports_refuse_changes(
     new_daemon: Callable[..., Any], connect: Any, locate: Any, disk_path: Path
 ) -> None:
-    """Read-only, a file, and one with two file systems in it: nothing can be moved out of /dev/shm, whoever asks."""
+    """A read-only export, a file, and one with two file systems: a rename cannot leave /dev/shm."""
     single = disk_path / "single"
     single.write_text("data")
     daemon = new_daemon(
