@@ -72,7 +72,7 @@ class Connection:
         self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
     ) -> None:
         """Answer OPEN, CLOSE or a refused ATTACH. `file`: device, inode and generation of the opened file."""
-        said = (text or "").encode(errors="replace")[: ring_wire.SENTENCE_BYTES_MAX]
+        said = (text or "").encode(errors="replace")[: ring_wire.ERROR_MESSAGE_BYTES_MAX]
         if file is not None:
             said = ring_wire.FILE.pack(*file)
         message = ring_wire.REPLY.pack(RingMessage.REPLY, reason, cookie, result) + said

@@ -1,6 +1,6 @@
-"""Messages for people: what failed, what the system calls it, and what to do about it.
+"""Error messages: what failed, the system's text for the errno, and advice.
 
-The daemon sends them with failures; a client makes those of its ring's completions, which carry numbers only.
+The daemon sends them with failures. For completions of a ring, which carry numbers only, the client makes them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _ADVICE: Final = {
     errno.EFBIG: "the file system or RLIMIT_FSIZE allows no larger file",
     errno.EIO: "the device or file system failed; the kernel's log says more",
     errno.ENOENT: "there is no such file; open it with CREATE to make one",
-    errno.ENOTDIR: "a part of the path before the last is no directory",
+    errno.ENOTDIR: "a part of the path before the last is not a directory",
     errno.EISDIR: "name a file, not a directory",
     errno.EACCES: "the daemon's user has no permission",
-    errno.EPERM: "the daemon's user may not do this",
-    errno.EEXIST: "the file is there already; open it without EXCLUSIVE",
+    errno.EPERM: "the daemon's user is not allowed to do this",
+    errno.EEXIST: "the file exists; open it without EXCLUSIVE",
     errno.EROFS: "the export's file system is mounted read-only",
     errno.ELOOP: "too many symbolic links",
     errno.ENAMETOOLONG: "a part of the path is longer than the file system allows",
     errno.ETXTBSY: "the file is being executed",
     errno.EMFILE: "close handles that are no longer needed",
-    errno.ENFILE: "the engine holds as many files as it may; close handles",
+    errno.ENFILE: "the engine has reached its limit of open files; close handles",
     errno.EAGAIN: "try again later",
 }
 
@@ -46,7 +46,7 @@ def errno_name(number: int) -> str:
 
 
 def errno_message(what: str, number: int, advice: str = "") -> str:
-    """`what`, the system's words for errno `number`, its name, and `advice` (else the usual one for that errno)."""
+    """`what`, the system's text for errno `number`, the errno's name, and `advice` (default: the usual one)."""
     said = f"{what}: {os.strerror(number)} ({errno_name(number)})"
     advice = advice or _ADVICE.get(number, "")
     return f"{said}: {advice}" if advice else said
@@ -62,12 +62,12 @@ def failure_message(op: int, name: str, offset: int, length: int, number: int, r
 
 
 def describe_operation(op: int, name: str, offset: int, length: int) -> str:
-    """The request itself: "write of 4096 bytes at 0 on disk/a"."""
+    """The request as text: "write of 4096 bytes at 0 on disk/a"."""
     return f"{op_name(op)}{_extent(op, offset, length)} on {name}"
 
 
 def _extent(op: int, offset: int, length: int) -> str:
-    """Which part of the file it was about."""
+    """The part of the file that the request concerns, as text."""
     if op == Op.IOCTL:
         return f" {offset:#x}"
     if op == Op.TRUNCATE:

@@ -1,6 +1,6 @@
-"""The words on a ring's socket (clients/c/include/aiod_ring.h): one packed structure a message, little-endian.
+"""The messages on a ring's socket (clients/c/include/aiod_ring.h): one packed structure each, little-endian.
 
-Pure data: no sockets, no state. A test holds the layouts equal to the header's.
+Pure data: no sockets, no state. A test compares the layouts with the header's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ TICKET_BYTES: Final = 16
 ENTRIES_MAX: Final = 4096
 MESSAGE_BYTES_MAX: Final = 8192
 """No message is longer."""
-SENTENCE_BYTES_MAX: Final = 1024
+ERROR_MESSAGE_BYTES_MAX: Final = 1024
 
 
 class RingMessage(enum.IntEnum):
@@ -28,8 +28,8 @@ class RingMessage(enum.IntEnum):
     GOODBYE = 6
 
 
-class RingLastWord(enum.IntFlag):
-    """What an engine writes into the ring's memory as it stops in order."""
+class RingShutdownNotice(enum.IntFlag):
+    """Bits that an engine that stops in order writes into the ring's memory."""
 
     DRAINED = 1
     FLUSHED = 2

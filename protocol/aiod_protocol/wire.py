@@ -1,7 +1,7 @@
-"""The wire protocol, version 1: message types, record layouts, limits and errno names.
+"""The wire protocol, version 1: message types, record layouts and limits.
 
-`docs/protocol.md` is the definition; `clients/vectors/` holds the golden frames. Pure functions and
-constants: no sockets, no state, safe from any thread.
+`docs/protocol.md` is the definition; `clients/vectors/` has the golden frames. Functions and constants without
+sockets or state, safe from any thread.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ VERSIONS: Final = (1,)
 FEATURES: Final[tuple[str, ...]] = ()
 
 HEADER_BYTES_MAX: Final = 64 * 1024
-"""Largest msgpack header accepted by either end (bytes), but for a REPLY to CONTROL."""
+"""Largest msgpack header that either end accepts (bytes), except a REPLY to CONTROL."""
 
 CONTROL_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Largest REPLY to CONTROL accepted (bytes): it may tell of thousands of sessions."""
+"""Largest REPLY to CONTROL (bytes): it may list thousands of sessions."""
 
 SHARED_PAYLOAD_MAX: Final = 64 * 1024
 """Payloads below this size (bytes) share one frame of a batch; larger ones get a frame of their own."""
@@ -94,7 +94,7 @@ _PACKER: Final = msgpack.Packer(use_bin_type=True)
 
 
 class WireError(ValueError):
-    """A message is not of the form that docs/protocol.md gives."""
+    """A message does not have the form that docs/protocol.md defines."""
 
 
 def pack(*elements: Any) -> bytes:
@@ -125,7 +125,7 @@ def refusal(number: int, message: str, reason: int, **details: Any) -> list[Any]
 
 
 def reply(cookie: int, result: int, message: str | None, body: Any, reason: int = 0) -> list[Any]:
-    """The elements of a REPLY."""
+    """The elements of a REPLY; reason 0 is left out, as peers without reasons do."""
     elements: list[Any] = [MessageType.REPLY, cookie, result, message, body]
     return [*elements, int(reason)] if reason else elements
 

@@ -1,7 +1,7 @@
 """python tests/fuzz/wire_decoder.py [libFuzzer's options] CORPUS...: the wire's decoders, coverage-guided (atheris).
 
-An input is one byte, which end it is for, and frames, each behind its length (two bytes). Nothing that a stranger sends
-may raise anything but what its decoder says it raises, nor end the process.
+An input is one byte, which selects the decoder, and frames, each after its length (two bytes). Whatever a peer sends, a
+decoder raises only its documented exceptions, and the process goes on.
 
     engine   the message router, and admission in the native core: every message, with a session that has one file open
     client   a session with a read in flight, and a daemon that says anything

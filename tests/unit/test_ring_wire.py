@@ -94,7 +94,7 @@ def test_the_memory_is_as_documented(numbers: dict[str, int]) -> None:
 def test_numbers(numbers: dict[str, int]) -> None:
     assert numbers["version"] == ring_wire.VERSION
     assert numbers["entries_max"] == ring_wire.ENTRIES_MAX
-    assert numbers["sentence_max"] == ring_wire.SENTENCE_BYTES_MAX
-    assert (numbers["drained"], numbers["flushed"]) == tuple(ring_wire.RingLastWord)
+    assert numbers["sentence_max"] == ring_wire.ERROR_MESSAGE_BYTES_MAX
+    assert (numbers["drained"], numbers["flushed"]) == tuple(ring_wire.RingShutdownNotice)
     assert numbers["goodbye"] == ring_wire.RingMessage.GOODBYE
     assert numbers["append"] == Op.APPEND

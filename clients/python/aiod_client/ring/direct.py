@@ -19,7 +19,7 @@ from aiod_client.errors import (
 )
 from aiod_protocol.messages import failure_message
 from aiod_protocol.reasons import Reason, parse_reason
-from aiod_protocol.ring_wire import RingLastWord
+from aiod_protocol.ring_wire import RingShutdownNotice
 
 if TYPE_CHECKING:
     from aiod_client._ring import Failure as RingFailure
@@ -52,7 +52,7 @@ def is_lost(failure: RingFailure) -> bool:
 
 def may_be_done(ring: Ring, failure: RingFailure) -> bool:
     """Whether a request that `ring` has ended with `failure`, as its engine was going, may have been executed."""
-    return failure[2] != Reason.STOPPING and not ring.shutdown_notice & RingLastWord.DRAINED
+    return failure[2] != Reason.STOPPING and not ring.shutdown_notice & RingShutdownNotice.DRAINED
 
 
 def failed(

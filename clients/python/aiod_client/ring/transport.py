@@ -27,7 +27,7 @@ from aiod_client.session.handshake import ShutdownNotice
 from aiod_protocol.messages import failure_message
 from aiod_protocol.operations import Op, OpFlag, OpProperty, operations_with
 from aiod_protocol.reasons import Reason, parse_reason
-from aiod_protocol.ring_wire import RingLastWord
+from aiod_protocol.ring_wire import RingShutdownNotice
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,7 +73,9 @@ class RingTransport:
     def shutdown_notice(self) -> ShutdownNotice:
         """The engine's notice of an orderly stop; empty once the transport has ended."""
         said = self.ring.shutdown_notice
-        return ShutdownNotice(bool(said & RingLastWord.DRAINED), None if said & RingLastWord.FLUSHED else ())
+        return ShutdownNotice(
+            bool(said & RingShutdownNotice.DRAINED), None if said & RingShutdownNotice.FLUSHED else ()
+        )
 
     def carries(self, request: Request) -> bool:
         """Whether `request` may go by the ring."""
