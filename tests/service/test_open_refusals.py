@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from aiod_client import Reason
 from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
@@ -153,3 +154,35 @@ def test_open_beyond_handles_max_is_refused(new_daemon: Callable[..., Any]) -> N
         files[1].close()
         with client.open("scratch/file") as file:
             assert file.pread(4, 0) == b"data"
+
+
+@pytest.mark.parametrize(
+    ("path", "number", "reason"),
+    [
+        ("scratch/absent", errno.ENOENT, Reason.BY_KERNEL),
+        ("nowhere/file", errno.ENOENT, Reason.NO_EXPORT),
+        ("scratch/../aiod.toml", errno.EACCES, Reason.OUTSIDE),
+        ("scratch/nul\0byte", errno.EINVAL, Reason.BAD_ENTRY),
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_a_refused_open_raises_an_error_with_its_reason(
+    shared_daemon: Any, path: str, number: int, reason: Reason
+) -> None:
+    with aiod_client.connect(shared_daemon.endpoint) as client, pytest.raises(OSError) as caught:  # noqa: PT011
+        client.open(path)
+    assert caught.value.errno == number
+    assert caught.value.reason is reason  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("transport", ["zmq", "ring"])
+@pytest.mark.usefixtures("tree")
+def test_a_refused_request_raises_an_error_with_its_reason(shared_daemon: Any, transport: Any) -> None:
+    with (
+        aiod_client.connect(shared_daemon.endpoint, transport=transport) as client,
+        client.open("scratch/file") as file,
+        pytest.raises(OSError, match="right mode") as caught,
+    ):
+        file.pwrite(b"data", 0)
+    assert caught.value.errno == errno.EBADF
+    assert caught.value.reason is Reason.NO_ACCESS  # type: ignore[attr-defined]

@@ -22,6 +22,7 @@ from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
 from aiod_client.records import Entry, Extent, FileStat
+from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from aiod_client import aio
@@ -35,6 +36,7 @@ __all__ = [
     "File",
     "FileStat",
     "ProtocolError",
+    "Reason",
     "RequestFuture",
     "SessionLostError",
     "aio",
