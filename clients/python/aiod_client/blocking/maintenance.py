@@ -235,3 +235,4 @@ class Maintenance:
         with shared.lock:
             self._leading.bell.close()
             self._mailbox.close()
+        del self._shared  # a circle of references would keep the ring's descriptors open until garbage is collected
