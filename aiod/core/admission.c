@@ -43,8 +43,8 @@ static struct aiod_submission record_at(const void *records, size_t index)
 /* ---- the first pass ---------------------------------------------------------------------------------------------- */
 
 /* The payload of a record must exist, in one frame or in several consecutive ones. Marks those frames. */
-static bool names_payload(const struct aiod_submission *record, struct aiod_payload **payloads, size_t payload_count,
-                          bool *named)
+static bool payload_exists(const struct aiod_submission *record, struct aiod_payload **payloads, size_t payload_count,
+                           bool *used)
 {
     uint64_t there = 0;
 
@@ -55,7 +55,7 @@ static bool names_payload(const struct aiod_submission *record, struct aiod_payl
         return false;
     }
     for (size_t frame = record->frame; frame < payload_count; frame++) {
-        named[frame] = true;
+        used[frame] = true;
         there += payloads[frame]->length - (frame == record->frame ? record->frame_offset : 0);
         if (there >= record->length) {
             return true;
@@ -67,7 +67,7 @@ static bool names_payload(const struct aiod_submission *record, struct aiod_payl
 static const char *check_payloads(const void *records, size_t count, struct aiod_payload **payloads,
                                   size_t payload_count)
 {
-    bool named[AIOD_PAYLOADS_MAX] = {false};
+    bool used[AIOD_PAYLOADS_MAX] = {false};
 
     if (payload_count > AIOD_PAYLOADS_MAX) {
         return "more than 1024 payload frames";
@@ -75,12 +75,12 @@ static const char *check_payloads(const void *records, size_t count, struct aiod
     for (size_t i = 0; i < count; i++) {
         struct aiod_submission record = record_at(records, i);
 
-        if (!names_payload(&record, payloads, payload_count, named)) {
+        if (!payload_exists(&record, payloads, payload_count, used)) {
             return "a record refers to a payload frame, or to bytes in it, that do not exist";
         }
     }
     for (size_t i = 0; i < payload_count; i++) {
-        if (!named[i]) {
+        if (!used[i]) {
             return "no record refers to a payload frame";
         }
     }

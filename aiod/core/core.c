@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/operations.h"
-#include "util/os.h"
 #include "ring/poller.h"
 #include "ring/ring.h"
 #include "ring/ring_maker.h"
+#include "session/operations.h"
+#include "util/os.h"
 
 /* ---- creation and end -------------------------------------------------------------------------------------------- */
 
@@ -434,7 +434,7 @@ static void link_ring(struct aiod_core *core, struct aiod_ring *ring)
 }
 
 /* The ring has no memory, or none any more. */
-static void finish_ring(struct aiod_core *core, struct aiod_ring *ring)
+static void remove_ring(struct aiod_core *core, struct aiod_ring *ring)
 {
     if (ring->previous != NULL) {
         ring->previous->next = ring->next;
@@ -480,7 +480,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
     link_ring(core, ring);
     error = aiod_ring_allocate(ring);
     if (error < 0) {
-        finish_ring(core, ring);
+        remove_ring(core, ring);
         return error;
     }
     session->attaching = true;
@@ -488,7 +488,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
 }
 
 /* The ring has memory: give it to the session and to the poller. 0, or -errno. */
-static int use_ring(struct aiod_core *core, struct aiod_session *session, struct aiod_ring *ring)
+static int attach_ring(struct aiod_core *core, struct aiod_session *session, struct aiod_ring *ring)
 {
     int error;
 
@@ -512,7 +512,7 @@ static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct
 
     session->attaching = false;
     if (error == 0 && wanted) {
-        error = use_ring(core, session, ring);
+        error = attach_ring(core, session, ring);
     }
     if (wanted) { /* the session has an owner, so it lives longer than the ring's reference to it */
         session->attach_error = error;
@@ -520,7 +520,7 @@ static void finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct
         reaped->attached = session;
     }
     if (!ring->allocated) {
-        finish_ring(core, ring);
+        remove_ring(core, ring);
     } else if (error < 0 || !wanted) {
         aiod_ring_end(ring);
     }
@@ -808,7 +808,7 @@ static void count_small_bytes(struct aiod_request *done)
 }
 
 /* Handle a notice from a ring. */
-static void take_notice(struct aiod_core *core, struct aiod_task *task, struct aiod_reaped *reaped)
+static void handle_notice(struct aiod_core *core, struct aiod_task *task, struct aiod_reaped *reaped)
 {
     struct aiod_ring *ring;
 
@@ -827,7 +827,7 @@ static void take_notice(struct aiod_core *core, struct aiod_task *task, struct a
         aiod_ring_put(ring); /* the session stays until its ring is gone */
         break;
     default:
-        finish_ring(core, aiod_ring_of_freed(task));
+        remove_ring(core, aiod_ring_of_freed(task));
         break;
     }
 }
@@ -850,7 +850,7 @@ size_t aiod_core_reap(struct aiod_core *core, struct aiod_reaped *reaped)
         } else if (task->kind == AIOD_TASK_CONTROL) {
             finish_control(core, (struct aiod_control *)done, &control_tail);
         } else {
-            take_notice(core, task, reaped);
+            handle_notice(core, task, reaped);
         }
         done = next;
     }

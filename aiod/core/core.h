@@ -16,14 +16,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "util/buffers.h"
 #include "ops/files.h"
-#include "session/io.h"
-#include "session/op_stats.h"
 #include "pool/open_as_client_threads.h"
 #include "pool/pool.h"
+#include "session/io.h"
+#include "session/op_stats.h"
 #include "session/reply.h"
 #include "session/session.h"
+#include "util/buffers.h"
 
 /* The limit for inline reads of one batch: copying must not keep the main loop busy. */
 #define AIOD_INLINE_BATCH_BYTES_MAX (2u * 1024u * 1024u)

@@ -17,10 +17,10 @@
 #include <vector>
 
 extern "C" {
-#include "path/confined.h"
 #include "core.h"
-#include "util/ioprio.h"
+#include "path/confined.h"
 #include "ring/poller.h"
+#include "util/ioprio.h"
 }
 
 namespace nb = nanobind;

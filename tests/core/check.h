@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "util/os.h"
 #include "pool/pool.h"
+#include "util/os.h"
 
 #define CHECK(condition)                                                                                               \
     do {                                                                                                               \

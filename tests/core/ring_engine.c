@@ -11,8 +11,8 @@
 
 #include "aiod_ring.h"
 #include "core.h"
-#include "util/os.h"
 #include "scratch.h"
+#include "util/os.h"
 
 #define CLIENTS_MAX 64
 #define FILES_MAX 8

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "ops/alignment.h"
-#include "util/buffers.h"
 #include "scratch.h"
+#include "util/buffers.h"
 
 static struct aiod_os os;
 

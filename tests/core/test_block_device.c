@@ -8,8 +8,8 @@
 #include "ops/copy_range.h"
 #include "ops/query_ops.h"
 #include "ops/range_io.h"
-#include "scratch.h"
 #include "ops/worker_io.h"
+#include "scratch.h"
 
 enum {
     SECTOR = 4096,

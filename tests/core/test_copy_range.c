@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "ops/copy_range.h"
-#include "scratch.h"
 #include "ops/worker_io.h"
+#include "scratch.h"
 
 enum {
     SIZE = 1000003, /* bytes of a source: several steps, the last one partial */

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "ops/direct.h"
-#include "scratch.h"
 #include "ops/worker_io.h"
+#include "scratch.h"
 
 enum {
     THREADS = 4,

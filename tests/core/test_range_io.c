@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "ops/range_io.h"
-#include "scratch.h"
 #include "ops/worker_io.h"
+#include "scratch.h"
 
 enum {
     SIZE = 100000,

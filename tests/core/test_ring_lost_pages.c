@@ -16,8 +16,8 @@
 #include "check.h"
 #include "raw_ring.h"
 #include "ring_engine.h"
-#include "util/memory_guard.h"
 #include "scratch.h"
+#include "util/memory_guard.h"
 
 #define ENTRIES 64u /* each queue has a page of its own */
 #define AREA_BYTES (256u << 10)

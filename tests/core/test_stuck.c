@@ -1,8 +1,8 @@
 /* Stuck workers are replaced up to a limit, and surplus workers exit when they are not stuck any more. */
 #include "check.h"
 
-#include "pool/fair_queue.h"
 #include "ops/flush.h"
+#include "pool/fair_queue.h"
 
 enum {
     MAX = 2,

@@ -6,8 +6,8 @@
 #include <limits.h>
 #include <string.h>
 
-#include "scratch.h"
 #include "ops/worker_io.h"
+#include "scratch.h"
 
 enum {
     SIZE = 10000

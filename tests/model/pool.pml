@@ -335,7 +335,7 @@ inline look_at_the_queue()
     :: stopping || cur_threads > max_threads -> exit_worker()
     :: else ->
         if
-        :: queued == 0 -> active_threads--; asleep_threads++ /* idle() */
+        :: queued == 0 -> active_threads--; asleep_threads++ /* wait_idle() */
         :: else ->
             queued--;
             if
@@ -400,7 +400,7 @@ end:
             ended++;
             look_at_the_queue()
         }
-    /* idle(): posted; or timed out and chosen, and waited for the post in take_post() */
+    /* wait_idle(): posted; or timed out and chosen, and waited for the post in take_post() */
     :: d_step {
             posted > 0 ->
             posted--;
@@ -408,7 +408,7 @@ end:
             active_threads++;
             look_at_the_queue()
         }
-    /* idle(): timed out; without a queue, and with at most min_threads workers, it would only sleep again */
+    /* wait_idle(): timed out; without a queue, and with at most min_threads workers, it would only sleep again */
     :: d_step {
             idle_timeouts && asleep_threads > 0 &&
             (queued > 0 || cur_threads > min_threads || mistaken(idle_worker_exits_below_min_threads)) ->

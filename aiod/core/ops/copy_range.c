@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "util/os.h"
 #include "ops/worker_io.h"
+#include "util/os.h"
 
 #define STEP_BYTES AIOD_DIRECT_STEP_BYTES
 
@@ -46,7 +46,7 @@ static void choose_ranges(const struct copy *copy, struct aiod_range_lock *to, s
  * Lock order: the file whose aiod_range_locks has the lower address first. Otherwise two copies in opposite directions
  * could deadlock.
  */
-static void enter(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
+static void lock_ranges(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
     bool from_first = (uintptr_t)copy->from->range_locks < (uintptr_t)copy->to->range_locks;
 
@@ -59,7 +59,7 @@ static void enter(const struct copy *copy, struct aiod_range_lock *to, struct ai
     }
 }
 
-static void leave(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
+static void unlock_ranges(const struct copy *copy, struct aiod_range_lock *to, struct aiod_range_lock *from)
 {
     aiod_range_lock_release(copy->to->range_locks, to);
     if (!within_one_file(copy)) {
@@ -119,7 +119,7 @@ static bool is_unsupported_by_kernel(int64_t result)
     return result == -EXDEV || result == -EOPNOTSUPP || result == -EINVAL || result == -ENOSYS;
 }
 
-static int64_t copy_inside(struct copy *copy)
+static int64_t copy_locked(struct copy *copy)
 {
     int64_t size = aiod_io_size(copy->from->fd);
     int64_t result;
@@ -160,9 +160,9 @@ int64_t aiod_copy_range(const struct aiod_direct *to, uint64_t offset, const str
         return -EINVAL;
     }
     choose_ranges(&copy, &to_range, &from_range);
-    enter(&copy, &to_range, &from_range);
-    result = copy_inside(&copy);
-    leave(&copy, &to_range, &from_range);
+    lock_ranges(&copy, &to_range, &from_range);
+    result = copy_locked(&copy);
+    unlock_ranges(&copy, &to_range, &from_range);
     *written = copy.done;
     return result;
 }

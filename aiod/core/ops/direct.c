@@ -5,12 +5,12 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "util/iov.h"
-#include "util/os.h"
-#include "util/memory_guard.h"
 #include "ops/worker_io.h"
+#include "util/iov.h"
+#include "util/memory_guard.h"
+#include "util/os.h"
 
-static uint64_t smaller(uint64_t a, uint64_t b)
+static uint64_t min_u64(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
 }
@@ -24,7 +24,7 @@ static uint64_t step_at(const struct aiod_direct *file, uint64_t offset)
 /* Of `moved` bytes of a buffer, the number of those behind the first `skew` bytes; at most `length`. */
 static uint64_t part_of(uint64_t moved, uint64_t skew, uint64_t length)
 {
-    return moved <= skew ? 0 : smaller(moved - skew, length);
+    return moved <= skew ? 0 : min_u64(moved - skew, length);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
@@ -60,7 +60,7 @@ static int64_t read_some(const struct aiod_direct *file, char *data, uint64_t *l
         *length = aiod_align_down(*length, block);
         return aiod_io_read_blocks(file->fd, data, *length, offset, block);
     }
-    *length = smaller(*length, step_at(file, offset));
+    *length = min_u64(*length, step_at(file, offset));
     return read_bounced(file, data, *length, offset);
 }
 
@@ -176,7 +176,7 @@ static int64_t write_in_steps(const struct aiod_direct *file, struct aiod_iov *l
     while (*written < length) {
         uint64_t at = offset + *written;
         uint64_t put;
-        int64_t result = write_bounced(file, left, smaller(length - *written, step_at(file, at)), at, flags, &put);
+        int64_t result = write_bounced(file, left, min_u64(length - *written, step_at(file, at)), at, flags, &put);
 
         *written += put;
         if (result < 0) {
@@ -190,7 +190,7 @@ static int64_t write_in_steps(const struct aiod_direct *file, struct aiod_iov *l
  * Truncate the file to `size` if whole blocks, up to `padded`, made it larger. A size beyond `padded` was set by
  * another process, and stays.
  */
-static int64_t cut_padding(int fd, int64_t size, int64_t padded, int flags)
+static int64_t truncate_padding(int fd, int64_t size, int64_t padded, int flags)
 {
     int64_t now = aiod_io_size(fd);
     int64_t error;
@@ -222,7 +222,7 @@ static int64_t write_padded(const struct aiod_direct *file, struct aiod_iov *lef
         return result;
     }
     ours = (int64_t)(*written > 0 ? offset + *written : aiod_align_down(offset, file->alignment.offset));
-    error = cut_padding(file->fd, ours > size ? ours : size, padded, result < 0 ? 0 : flags);
+    error = truncate_padding(file->fd, ours > size ? ours : size, padded, result < 0 ? 0 : flags);
     return result < 0 || error == 0 ? result : error;
 }
 
@@ -298,7 +298,7 @@ struct aiod_range_lock aiod_direct_range_lock(const struct aiod_direct *file, ui
  * A write of a part of a block locks its blocks before it reads the file's size, which then cannot come to lie within
  * them. If the blocks reach past the end of the file, it locks again, up to AIOD_RANGE_END.
  */
-static void enter_to_write(const struct aiod_direct *file, struct aiod_range_lock *range, uint64_t offset,
+static void lock_for_write(const struct aiod_direct *file, struct aiod_range_lock *range, uint64_t offset,
                            uint64_t length)
 {
     *range = (struct aiod_range_lock){.start = offset, .end = offset + length};
@@ -328,7 +328,7 @@ int64_t aiod_direct_write(const struct aiod_direct *file, struct iovec *iov, siz
     if (length == 0) {
         return 0;
     }
-    enter_to_write(file, &range, offset, length);
+    lock_for_write(file, &range, offset, length);
     result = aiod_direct_write_locked(file, iov, count, offset, flags, written);
     aiod_range_lock_release(file->range_locks, &range);
     return result;

@@ -21,8 +21,8 @@
 #include <sys/uio.h>
 
 #include "ops/alignment.h"
-#include "util/buffers.h"
 #include "ops/range_locks.h"
+#include "util/buffers.h"
 
 #define AIOD_DIRECT_STEP_BYTES (UINT64_C(256) << 10) /* a multiple of every block size */
 

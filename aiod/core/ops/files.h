@@ -14,9 +14,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "ops/write_loss.h"
 #include "ops/flush.h"
 #include "ops/range_locks.h"
+#include "ops/write_loss.h"
 
 #define AIOD_FILE_CHAINS 1024u
 

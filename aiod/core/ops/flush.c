@@ -27,7 +27,7 @@ bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
     return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
 }
 
-static uint8_t *put_number(uint8_t *at, uint64_t number)
+static uint8_t *put_msgpack_u64(uint8_t *at, uint64_t number)
 {
     *at++ = 0xcf; /* msgpack: uint 64, big endian */
     for (int shift = 56; shift >= 0; shift -= 8) {
@@ -41,7 +41,7 @@ static void send_notice(const struct aiod_flushes *flushes)
     uint8_t message[28] = "\x93\xa8poisoned";
     struct pollfd writable = {.fd = flushes->notice_fd, .events = POLLOUT};
 
-    put_number(put_number(message + 10, flushes->dev), flushes->ino);
+    put_msgpack_u64(put_msgpack_u64(message + 10, flushes->dev), flushes->ino);
     while (send(flushes->notice_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
         if (errno == EAGAIN ? poll(&writable, 1, NOTICE_TIMEOUT_MS) == 0 : errno != EINTR) {
             return;
@@ -133,7 +133,7 @@ static struct aiod_request *take_parked(struct aiod_flushes *flushes)
 }
 
 /* Add the queued flushes of the file to `list`: workers need not be woken for them. */
-static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_request *list)
+static struct aiod_request *add_queued(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_request *request = aiod_pool_take_group(flushes->pool, flushes, list);
 
@@ -152,12 +152,12 @@ static struct aiod_request *gather(struct aiod_flushes *flushes, struct aiod_req
  * Carry out `list`, and the requests that are parked meanwhile, in batches. The next batch is taken before the last one
  * ends: its requests keep the file alive, which may otherwise be freed when the last batch has ended.
  */
-static void serve(struct aiod_flushes *flushes, struct aiod_request *list)
+static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_pool *pool = flushes->pool;
 
     while (list != NULL) {
-        struct aiod_request *all = gather(flushes, list);
+        struct aiod_request *all = add_queued(flushes, list);
         enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
         int64_t result = flush_once(flushes, &reason);
 
@@ -188,7 +188,7 @@ int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *re
     request->result = success;
     if (take_turn(flushes, request)) {
         request->next = NULL;
-        serve(flushes, request);
+        flush_batches(flushes, request);
     }
     return AIOD_PARKED;
 }
@@ -203,7 +203,7 @@ bool aiod_flushes_begin_durable_write(struct aiod_flushes *flushes)
  * dirty pages of other writes without room (delayed allocation, a thin device). A flush by another open file
  * description finds out.
  */
-static void settle(struct aiod_flushes *flushes, int64_t error)
+static void check_failed_write(struct aiod_flushes *flushes, int64_t error)
 {
     enum aiod_reason reason;
 
@@ -220,12 +220,12 @@ int64_t aiod_flushes_end_durable_write(struct aiod_flushes *flushes, struct aiod
     struct aiod_request *parked;
 
     if (result < 0) {
-        settle(flushes, result);
+        check_failed_write(flushes, result);
     }
     parked = take_parked(flushes);
     aiod_pool_finish(pool, request, result);
     if (parked != NULL) { /* otherwise the file may be freed already */
-        serve(flushes, parked);
+        flush_batches(flushes, parked);
     }
     return AIOD_PARKED;
 }

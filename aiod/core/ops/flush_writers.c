@@ -31,7 +31,7 @@ static void append(struct aiod_flush_writers *writers, struct aiod_flush_writer 
     writers->last = writer;
 }
 
-static void take_out(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
+static void unlink_entry(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
 {
     *(writer->previous != NULL ? &writer->previous->next : &writers->first) = writer->next;
     *(writer->next != NULL ? &writer->next->previous : &writers->last) = writer->previous;
@@ -52,7 +52,7 @@ void aiod_flush_writer_remove(struct aiod_flush_writers *writers, struct aiod_fl
     }
     pthread_mutex_lock(&writers->lock);
     if (writer->listed) {
-        take_out(writers, writer);
+        unlink_entry(writers, writer);
     }
     pthread_mutex_unlock(&writers->lock);
 }
@@ -92,7 +92,7 @@ static int take(struct aiod_flush_writers *writers, struct aiod_flush_writer *wr
 {
     int fd = fcntl(writer->fd, F_DUPFD_CLOEXEC, 0);
 
-    take_out(writers, writer);
+    unlink_entry(writers, writer);
     if (fd < 0) {
         fd = -errno;
         append(writers, writer);

@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "util/os.h"
 #include "ops/worker_io.h"
+#include "util/os.h"
 
 /* One posix_fadvise() reads at most as much as the device accepts at once, or the kernel's read-ahead size. */
 #define PREFETCH_STEP_BYTES (UINT64_C(128) << 10)

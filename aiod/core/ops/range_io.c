@@ -7,8 +7,8 @@
 #include <linux/fs.h>
 #include <sys/stat.h>
 
-#include "util/os.h"
 #include "ops/worker_io.h"
+#include "util/os.h"
 
 #define ZEROES_BYTES ((size_t)64 << 10)
 #define ZEROES_PARTS 64u
@@ -43,7 +43,7 @@ static int64_t punch(int fd, uint64_t offset, uint64_t length)
 }
 
 /* BLKDISCARD or BLKZEROOUT. */
-static int64_t ask_device(int fd, unsigned long request, uint64_t offset, uint64_t length)
+static int64_t call_ioctl(int fd, unsigned long request, uint64_t offset, uint64_t length)
 {
     uint64_t range[2] = {offset, length};
 
@@ -129,7 +129,7 @@ static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uin
     int64_t result = unmap ? punch(file->fd, offset, length) : -EOPNOTSUPP;
 
     if (result == -EOPNOTSUPP) {
-        result = ask_device(file->fd, BLKZEROOUT, offset, length);
+        result = call_ioctl(file->fd, BLKZEROOUT, offset, length);
     }
     if (result == -EOPNOTSUPP) {
         return write_zeroes(file, offset, length, written);
@@ -197,7 +197,7 @@ int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint
         return device < 0 ? device : 0;
     }
     aiod_range_lock_acquire(file->range_locks, &range);
-    result = device ? ask_device(file->fd, BLKDISCARD, offset, length) : punch(file->fd, offset, length);
+    result = device ? call_ioctl(file->fd, BLKDISCARD, offset, length) : punch(file->fd, offset, length);
     aiod_range_lock_release(file->range_locks, &range);
     return result;
 }

@@ -15,7 +15,7 @@ void aiod_range_locks_destroy(struct aiod_range_locks *ranges)
     pthread_mutex_destroy(&ranges->lock);
 }
 
-static bool exclude_each_other(const struct aiod_range_lock *a, const struct aiod_range_lock *b)
+static bool conflict(const struct aiod_range_lock *a, const struct aiod_range_lock *b)
 {
     return (a->exclusive || b->exclusive) && a->start < b->end && b->start < a->end;
 }
@@ -29,7 +29,7 @@ static size_t count_blockers(const struct aiod_range_locks *ranges, const struct
         return 0;
     }
     for (const struct aiod_range_lock *earlier = ranges->first; earlier != NULL; earlier = earlier->next) {
-        blockers += exclude_each_other(earlier, range);
+        blockers += conflict(earlier, range);
     }
     return blockers;
 }
@@ -45,7 +45,7 @@ static void append(struct aiod_range_locks *ranges, struct aiod_range_lock *rang
 }
 
 /* Lock held. */
-static void take_out(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
+static void unlink_entry(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     *(range->previous != NULL ? &range->previous->next : &ranges->first) = range->next;
     *(range->next != NULL ? &range->next->previous : &ranges->last) = range->previous;
@@ -80,12 +80,12 @@ void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_
     pthread_mutex_lock(&ranges->lock);
     if (ranges->waiting > 0) {
         for (struct aiod_range_lock *later = range->next; later != NULL; later = later->next) {
-            if (exclude_each_other(range, later) && --later->blockers == 0) {
+            if (conflict(range, later) && --later->blockers == 0) {
                 /* signalled with the lock held: a waiter that has returned destroys its condition */
                 pthread_cond_signal(&later->free);
             }
         }
     }
-    take_out(ranges, range);
+    unlink_entry(ranges, range);
     pthread_mutex_unlock(&ranges->lock);
 }

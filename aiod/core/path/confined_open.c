@@ -8,10 +8,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ops/worker_io.h"
 #include "path/confined.h"
 #include "path/file_id.h"
 #include "path/filesystem.h"
-#include "ops/worker_io.h"
 
 /* limits the retries when a name appears and vanishes again; more than this is not accidental */
 #define CREATE_RACES_MAX 8
@@ -74,7 +74,7 @@ static int open_existing(int root_fd, const char *path, unsigned flags)
 }
 
 /* Set the owner and the exact mode, which open(2) does not set. */
-static int settle(int fd, const struct aiod_creation *creation)
+static int set_owner_and_mode(int fd, const struct aiod_creation *creation)
 {
     if ((creation->uid != (uid_t)-1 || creation->gid != (gid_t)-1) && fchown(fd, creation->uid, creation->gid) < 0) {
         return -errno;
@@ -86,7 +86,7 @@ static int create(int root_fd, const char *path, unsigned flags, const struct ai
 {
     uint64_t how = (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY;
     int fd = aiod_open_beneath(root_fd, path, how, creation->mode & 0777, (flags & AIOD_OPEN_NO_LINKS) == 0);
-    int error = fd < 0 ? 0 : settle(fd, creation);
+    int error = fd < 0 ? 0 : set_owner_and_mode(fd, creation);
 
     if (error < 0) {
         close(fd);
@@ -141,7 +141,7 @@ static int open_any(const char *root, const char *path, unsigned flags, const st
  * otherwise the access times are updated. Not set by open(2): if open(2) refuses it for a file that the file system
  * gives to another owner (all_squash), the file has been created already.
  */
-static void leave_access_time(int fd)
+static void set_noatime(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
 
@@ -161,7 +161,7 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
     if (error < 0) {
         return error;
     }
-    leave_access_time(fd);
+    set_noatime(fd);
     if (fstat(fd, &status) < 0) {
         return -errno;
     }

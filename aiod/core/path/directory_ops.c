@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "path/confined.h"
 #include "ops/query_ops.h"
+#include "path/confined.h"
 #include "util/os.h"
 
 struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const char *root, const char *path,
@@ -163,7 +163,7 @@ static bool is_same(const struct stat *one, const struct stat *other)
 }
 
 /* Is the directory `fd` the one described by `wanted`, or beneath it? */
-static bool lies_below(int fd, const struct stat *wanted)
+static bool is_same_or_beneath(int fd, const struct stat *wanted)
 {
     struct stat here = {0};
     struct stat below;
@@ -195,7 +195,7 @@ static int explain_invalid(const struct target *from, const struct target *to)
     if (fstatat(from->directory_fd, from->name, &moved, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
-    return lies_below(to->directory_fd, &moved) ? -EINVAL : -EOPNOTSUPP;
+    return is_same_or_beneath(to->directory_fd, &moved) ? -EINVAL : -EOPNOTSUPP;
 }
 
 static int move(const struct aiod_directory_op *directory_op, const struct target *from, const struct target *to)

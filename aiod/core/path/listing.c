@@ -55,7 +55,7 @@ static bool is_dot(const char *name)
 }
 
 /* Add an entry. False: the page is full, and the entry belongs to the next one. */
-static bool take(struct aiod_listing *listing, int fd, const struct dirent64 *dirent)
+static bool add_if_room(struct aiod_listing *listing, int fd, const struct dirent64 *dirent)
 {
     uint32_t length = (uint32_t)strlen(dirent->d_name);
 
@@ -94,7 +94,7 @@ int aiod_listing_read(int fd, int64_t cursor, struct aiod_listing *listing)
         for (ssize_t at = 0; at < got;) {
             const struct dirent64 *dirent = (const struct dirent64 *)(const void *)(chunk + at);
 
-            if (!take(listing, fd, dirent)) {
+            if (!add_if_room(listing, fd, dirent)) {
                 listing->more = true;
                 return 0;
             }

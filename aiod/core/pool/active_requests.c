@@ -10,8 +10,8 @@
  * replacements can be created. When a stuck worker returns, one worker exits, as after a shrink. A slow request no
  * longer counts against its flow either; otherwise it would hold back the other requests of the flow.
  */
-#include "util/os.h"
 #include "pool/pool_state.h"
+#include "util/os.h"
 
 static _Thread_local struct aiod_worker *calling_worker; /* NULL on threads that are no workers */
 

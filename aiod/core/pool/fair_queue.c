@@ -273,7 +273,7 @@ static uint64_t passes_ns(const struct aiod_flow *flow, const struct aiod_rate *
                : ready_ns;
 }
 
-static bool pays(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
+static bool is_charged(const struct aiod_fair_queue *queue, const struct aiod_flow *flow)
 {
     return !queue->unlimited && !flow->control;
 }
@@ -284,7 +284,7 @@ static bool wait_for_rate(struct aiod_fair_queue *queue, struct aiod_flow *flow,
     struct aiod_rate *rate = NULL;
     uint64_t ready_ns = 0;
 
-    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(queue, flow); i++) {
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && is_charged(queue, flow); i++) {
         uint64_t at_ns = passes_ns(flow, flow->rates[i], now_ns);
 
         if (at_ns > ready_ns) {
@@ -330,7 +330,7 @@ bool aiod_fair_queue_take_along(struct aiod_fair_queue *queue, const struct aiod
 {
     const struct aiod_flow *flow = flow_of(queue, request);
 
-    for (unsigned i = 0; i < AIOD_FLOW_RATES && pays(queue, flow); i++) {
+    for (unsigned i = 0; i < AIOD_FLOW_RATES && is_charged(queue, flow); i++) {
         if (flow->rates[i] != NULL && aiod_rate_ready_ns(flow->rates[i], now_ns) != 0) {
             return false;
         }

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "util/os.h"
 #include "pool/pool.h"
+#include "util/os.h"
 
 /*
  * The waiting requests are linked by `next` until they are handed to the pool; `group` holds the identity meanwhile.
@@ -74,7 +74,7 @@ static struct aiod_identity *own_identity(void)
  * Applies to the calling thread only; glibc's setgroups() would change all threads. setfsuid() and setfsgid() report no
  * error but return the previous id, and an invalid id changes nothing: hence the second calls.
  */
-static int become(const struct aiod_identity *identity)
+static int set_identity(const struct aiod_identity *identity)
 {
     if (syscall(SYS_setgroups, identity->group_count, identity->groups) < 0) {
         return -errno;
@@ -88,7 +88,7 @@ static int become(const struct aiod_identity *identity)
  * Drop the capabilities that override file permissions (capabilities(7)): they would become effective again with the
  * fsuid of root.
  */
-static void give_up_overrides(void)
+static void drop_override_capabilities(void)
 {
     static const unsigned overrides[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE,    CAP_DAC_READ_SEARCH, CAP_FOWNER,
                                          CAP_FSETID, CAP_LINUX_IMMUTABLE, CAP_MKNOD,           CAP_MAC_OVERRIDE};
@@ -115,10 +115,10 @@ static void give_up_overrides(void)
 static int64_t run_as(struct aiod_open_as_client *thread, struct aiod_request *request,
                       const struct aiod_identity *identity)
 {
-    int error = become(identity);
+    int error = set_identity(identity);
     int64_t result = error < 0 ? error : request->run(request);
 
-    if (become(thread->own) < 0) {
+    if (set_identity(thread->own) < 0) {
         fprintf(stderr, "aiod: a thread cannot change its uid from %u back to %u\n", (unsigned)identity->uid,
                 (unsigned)thread->own->uid);
         abort();
@@ -167,8 +167,8 @@ static void *thread_main(void *arg)
     bool able;
 
     prctl(PR_SET_NAME, thread->name);
-    give_up_overrides();
-    able = become(thread->own) == 0; /* false without the capabilities, or behind a seccomp filter */
+    drop_override_capabilities();
+    able = set_identity(thread->own) == 0; /* false without the capabilities, or behind a seccomp filter */
     pthread_mutex_lock(&thread->lock);
     thread->tid = gettid();
     while (!thread->stopping) {

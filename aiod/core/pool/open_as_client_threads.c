@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "util/os.h"
 #include "pool/rate.h"
+#include "util/os.h"
 
 struct aiod_export_thread {
     struct aiod_open_as_client *thread;

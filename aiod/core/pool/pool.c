@@ -14,9 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "util/os.h"
 #include "pool/pool_state.h"
 #include "pool/spawner.h"
+#include "util/os.h"
 
 #define LOST_WAKEUP_NS 5000000ull /* without a request taken for this long, one sleeper is woken as recovery */
 #define ENDED_AT_ONCE 256u        /* requests ended under one hold of the lock */

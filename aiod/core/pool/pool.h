@@ -15,9 +15,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "util/histogram.h"
 #include "pool/rate.h"
 #include "pool/request.h"
+#include "util/histogram.h"
 
 #define AIOD_THREADS_MAX 4096u
 #define AIOD_POOL_NEVER UINT64_MAX

@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <time.h>
 
-#include "util/os.h"
 #include "pool/spawner.h"
+#include "util/os.h"
 
 /* ---- sleepers: lock held ----------------------------------------------------------------------------------------- */
 
@@ -114,7 +114,7 @@ static bool may_take(const struct aiod_pool *pool)
  * Exiting and being chosen exclude each other, because both are decided under the lock. A worker that was chosen when
  * its sleep timed out must still consume the post: otherwise its next sleep would end at once.
  */
-static bool idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
+static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
 {
     bool posted;
 
@@ -254,7 +254,7 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         if (request == NULL) {
-            stay = idle(pool, worker, &finished);
+            stay = wait_idle(pool, worker, &finished);
             continue;
         }
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);

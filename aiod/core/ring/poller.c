@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "ring/halt_poll.h"
-#include "util/os.h"
 #include "ring/ring.h"
+#include "util/os.h"
 
 #define POLLS_PER_CLOCK 16 /* reading the clock costs as much as looking at several rings */
 /* every so many passes over the awake rings, one pass includes the dormant rings */
@@ -56,7 +56,7 @@ struct aiod_poller {
 
 /* ---- the thread -------------------------------------------------------------------------------------------------- */
 
-static void let_go(struct aiod_poller *poller)
+static void release_rings(struct aiod_poller *poller)
 {
     for (unsigned i = 0; i < poller->ring_count; i++) {
         aiod_ring_put(poller->rings[i]);
@@ -73,7 +73,7 @@ static void follow_changes(struct aiod_poller *poller)
     }
     poller->changes_seen = changes;
     poller->cpus_known_ns = 0;
-    let_go(poller);
+    release_rings(poller);
     pthread_mutex_lock(&poller->lock);
     memcpy(poller->rings, poller->wanted, poller->wanted_count * sizeof(poller->rings[0]));
     poller->ring_count = poller->awake = poller->wanted_count;
@@ -132,7 +132,7 @@ static bool has_work(const struct aiod_poller *poller)
     return has_changes(poller);
 }
 
-static void pause_a_little(void)
+static void pause_cpu(void)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
@@ -150,7 +150,7 @@ static bool poll_rings(struct aiod_poller *poller, uint64_t until_ns)
             if (has_work(poller)) {
                 return true;
             }
-            pause_a_little();
+            pause_cpu();
         }
         sched_yield();
     } while (aiod_now_ns() < until_ns);
@@ -187,7 +187,7 @@ static void make_idle_rings_dormant(struct aiod_poller *poller)
  * Sleep until a doorbell rings. Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read
  * would block.
  */
-static void sleep_until_rung(struct aiod_poller *poller)
+static void sleep_until_doorbell(struct aiod_poller *poller)
 {
     struct epoll_event events[16];
 
@@ -249,23 +249,23 @@ static bool has_inflight(const struct aiod_poller *poller)
     return false;
 }
 
-static void be_idle(struct aiod_poller *poller)
+static void poll_then_sleep(struct aiod_poller *poller)
 {
     uint64_t since_ns = aiod_now_ns();
 
-    uint64_t look_ns;
+    uint64_t poll_ns;
     bool found;
 
     if (has_inflight(poller) || !may_poll(poller, since_ns)) {
-        sleep_until_rung(poller);
+        sleep_until_doorbell(poller);
         return;
     }
-    look_ns = aiod_halt_poll_begin(&poller->poll);
-    found = look_ns > 0 && poll_rings(poller, since_ns + look_ns);
+    poll_ns = aiod_halt_poll_begin(&poller->poll);
+    found = poll_ns > 0 && poll_rings(poller, since_ns + poll_ns);
     if (!found) {
-        sleep_until_rung(poller);
+        sleep_until_doorbell(poller);
     }
-    aiod_halt_poll_end(&poller->poll, look_ns, found, aiod_now_ns() - since_ns);
+    aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
 }
 
 static void *run(void *argument)
@@ -280,10 +280,10 @@ static void *run(void *argument)
     while (!atomic_load_explicit(&poller->stopping, memory_order_acquire)) {
         follow_changes(poller);
         if (!take_all(poller)) {
-            be_idle(poller);
+            poll_then_sleep(poller);
         }
     }
-    let_go(poller);
+    release_rings(poller);
     return NULL;
 }
 

@@ -50,7 +50,7 @@ static void close_descriptors(struct aiod_ring *ring)
 }
 
 /* The clients must not know the factor: they could otherwise build long chains of cookies. */
-static uint64_t draw_factor(void)
+static uint64_t random_factor(void)
 {
     uint64_t factor = 0;
 
@@ -62,7 +62,7 @@ static uint64_t draw_factor(void)
 }
 
 /* The client's pid; 0 if it is unknown, also for a client in another pid namespace. */
-static pid_t pid_at(int socket)
+static pid_t client_pid_of(int socket)
 {
     struct ucred peer = {.pid = 0};
     socklen_t length = sizeof(peer);
@@ -76,7 +76,7 @@ static pid_t pid_at(int socket)
  */
 static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config)
 {
-    int error = aiod_cookies_init(&ring->cookies, ring->entries, draw_factor());
+    int error = aiod_cookies_init(&ring->cookies, ring->entries, random_factor());
 
     ring->handles = calloc(ring->handles_max, sizeof(struct aiod_handle *));
     ring->doorbell_fd = aiod_eventfd_create();
@@ -132,7 +132,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->entries = config->entries;
     ring->area_bytes = config->area_bytes;
     ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
-    ring->client_pid = pid_at(config->wake_fd);
+    ring->client_pid = client_pid_of(config->wake_fd);
     ring->allocate_job.run = allocate_memory;
     ring->free_job.run = free_memory;
     ring->allocated_notice.kind = AIOD_TASK_RING_ALLOCATED;

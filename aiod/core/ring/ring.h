@@ -27,14 +27,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "util/buffers.h"
-#include "ring/cookies.h"
-#include "session/io.h"
-#include "session/op_stats.h"
 #include "pool/pool.h"
+#include "ring/cookies.h"
 #include "ring/ring_maker.h"
 #include "ring/ring_memory.h"
+#include "session/io.h"
+#include "session/op_stats.h"
 #include "session/session.h"
+#include "util/buffers.h"
 
 #define AIOD_RING_BATCH 64u                      /* entries taken before it is another ring's turn */
 #define AIOD_RING_BATCH_BYTES_MAX (256u * 1024u) /* bytes of inline reads per batch */

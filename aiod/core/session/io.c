@@ -8,10 +8,10 @@
 #include "ops/copy_range.h"
 #include "ops/direct.h"
 #include "ops/query_ops.h"
-#include "util/ioprio.h"
-#include "util/iov.h"
 #include "ops/range_io.h"
 #include "ops/worker_io.h"
+#include "util/ioprio.h"
+#include "util/iov.h"
 
 static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_handle *handle)
 {
@@ -36,7 +36,7 @@ static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
  * Pass on the result of a request that changed the file, after marking the handle as changed for the next flush
  * (flush_writers.h).
  */
-static int64_t changed(struct aiod_io *io, int64_t result)
+static int64_t mark_changed(struct aiod_io *io, int64_t result)
 {
     aiod_flush_writer_mark_changed(&io->handle->file->flushes.writers, &io->handle->writer);
     return result;
@@ -57,7 +57,7 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
         result = aiod_direct_write(file, io->iov, io->iov_count, io->offset, RWF_DSYNC, &io->written);
         return aiod_flushes_end_durable_write(flushes, request, result);
     }
-    result = changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+    result = mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
@@ -66,13 +66,13 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
     if ((io->flags & AIOD_FUA) != 0) {
         return run_durable_write(io, file);
     }
-    return changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+    return mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
 }
 
 static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)
 {
     bool unmap = (io->flags & AIOD_UNMAP) != 0;
-    int64_t result = changed(io, aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written));
+    int64_t result = mark_changed(io, aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written));
 
     if (result < 0 || (io->flags & AIOD_FUA) == 0) {
         return result;
@@ -90,7 +90,7 @@ static int64_t run_flush(struct aiod_io *io)
 }
 
 /* A range lock that excludes requests that make the file too large for a moment (direct.h). */
-static struct aiod_range_lock the_end(void)
+static struct aiod_range_lock end_of_file_lock(void)
 {
     return (struct aiod_range_lock){.start = AIOD_RANGE_END - 1, .end = AIOD_RANGE_END};
 }
@@ -116,7 +116,7 @@ static int64_t append_within(struct aiod_io *io, int fd)
 /* Appends to a file exclude each other, and other users of a file position. */
 static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
 {
-    struct aiod_range_lock end = the_end();
+    struct aiod_range_lock end = end_of_file_lock();
     int64_t result;
 
     if (io->handle->use.direct) {
@@ -142,7 +142,7 @@ static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
 
 static int64_t run_size(const struct aiod_direct *file)
 {
-    struct aiod_range_lock end = the_end();
+    struct aiod_range_lock end = end_of_file_lock();
     int64_t result;
 
     aiod_range_lock_acquire(file->range_locks, &end);
@@ -154,7 +154,7 @@ static int64_t run_size(const struct aiod_direct *file)
 static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_stat *stat = (struct aiod_stat *)(void *)io->data;
-    struct aiod_range_lock end = the_end();
+    struct aiod_range_lock end = end_of_file_lock();
     int64_t result;
 
     aiod_range_lock_acquire(file->range_locks, &end);
@@ -195,25 +195,25 @@ int64_t aiod_io_run(struct aiod_request *request)
     case AIOD_SIZE:
         return run_size(&file);
     case AIOD_DISCARD:
-        return changed(io, aiod_range_discard(&file, io->offset, io->length));
+        return mark_changed(io, aiod_range_discard(&file, io->offset, io->length));
     case AIOD_WRITE_ZEROES:
         return run_write_zeroes(io, &file);
     case AIOD_TRUNCATE:
-        return changed(io, aiod_range_truncate(&file, io->length));
+        return mark_changed(io, aiod_range_truncate(&file, io->length));
     case AIOD_ALLOCATE:
-        return changed(io, aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
+        return mark_changed(io, aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
     case AIOD_EXTENTS:
         return run_extents(io, &file);
     case AIOD_COPY_RANGE:
-        return changed(io, run_copy_range(io, &file));
+        return mark_changed(io, run_copy_range(io, &file));
     case AIOD_PREFETCH:
         return aiod_query_prefetch(file.fd, io->offset, io->length);
     case AIOD_STAT:
         return run_stat(io, &file);
     case AIOD_IOCTL:
-        return changed(io, run_ioctl(io, &file));
+        return mark_changed(io, run_ioctl(io, &file));
     case AIOD_APPEND:
-        return changed(io, run_append(io, &file));
+        return mark_changed(io, run_append(io, &file));
     default:
         return -EINVAL; /* refused by admission */
     }

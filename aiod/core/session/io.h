@@ -13,12 +13,12 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-#include "util/buffers.h"
 #include "path/confined_open.h"
 #include "path/directory_ops.h"
 #include "pool/request.h"
-#include "session/session.h"
 #include "pool/task.h"
+#include "session/session.h"
+#include "util/buffers.h"
 
 /* A frame of payload, shared by the writes that refer to it. Main loop's thread only. */
 struct aiod_payload {

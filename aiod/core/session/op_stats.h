@@ -7,9 +7,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "util/histogram.h"
-#include "protocol/records.h"
 #include "pool/request.h"
+#include "protocol/records.h"
+#include "util/histogram.h"
 
 struct aiod_op_stats {
     uint64_t count;

@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "protocol/records.h"
 #include "pool/request.h"
+#include "protocol/records.h"
 #include "session/session.h"
 
 /* Is it an operation of the protocol? */

@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "util/buffers.h"
-#include "protocol/records.h"
 #include "pool/request.h"
+#include "protocol/records.h"
 #include "session/session.h"
+#include "util/buffers.h"
 
 #define AIOD_SHARED_PAYLOAD_MAX 65536u /* smaller reads share a frame */
 #define AIOD_SHARED_FRAME_MAX (1024u * 1024u)

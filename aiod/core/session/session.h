@@ -14,12 +14,12 @@
 #include <stdint.h>
 
 #include "ops/alignment.h"
-#include "ops/write_loss.h"
 #include "ops/files.h"
-#include "pool/fair_queue.h"
 #include "ops/ioctls.h"
-#include "session/op_stats.h"
+#include "ops/write_loss.h"
+#include "pool/fair_queue.h"
 #include "pool/task.h"
+#include "session/op_stats.h"
 
 #define AIOD_HANDLES_MAX 65535u /* a handle's number contains a 16-bit index, and 0 is not a handle */
 

@@ -89,7 +89,7 @@ static bool replace(struct aiod_memory_guard *guard, uintptr_t address)
  * The fault is not in a guarded mapping: restore the previous handler. A fault is raised again when this handler
  * returns; a signal that was sent is not, and is raised here.
  */
-static void pass_on(const siginfo_t *info)
+static void restore_previous_handler(const siginfo_t *info)
 {
     sigaction(SIGBUS, &previous, NULL);
     if (info->si_code <= 0) {
@@ -107,7 +107,7 @@ static void handle(int number, siginfo_t *info, void *context)
     (void)number;
     (void)context;
     if (guard == NULL || !replace(guard, (uintptr_t)info->si_addr)) {
-        pass_on(info);
+        restore_previous_handler(info);
     }
     errno = error;
 }
@@ -143,7 +143,7 @@ static struct slot *free_slot(void)
     }
 }
 
-static int enter(struct aiod_memory_guard *guard)
+static int add_guard(struct aiod_memory_guard *guard)
 {
     struct slot *slot;
 
@@ -158,7 +158,7 @@ static int enter(struct aiod_memory_guard *guard)
     return slot == NULL ? -ENOMEM : 0;
 }
 
-static void leave(const struct aiod_memory_guard *guard)
+static void remove_guard(const struct aiod_memory_guard *guard)
 {
     pthread_mutex_lock(&table_lock);
     for (struct table *table = &first_table; table != NULL; table = atomic_load(&table->next)) {
@@ -186,7 +186,7 @@ int aiod_memory_guard_start(struct aiod_memory_guard *guard, char *start, uint64
     if (guard->spare == MAP_FAILED) {
         return -errno;
     }
-    error = enter(guard);
+    error = add_guard(guard);
     if (error < 0) {
         munmap(guard->spare, page_bytes);
     }
@@ -195,7 +195,7 @@ int aiod_memory_guard_start(struct aiod_memory_guard *guard, char *start, uint64
 
 void aiod_memory_guard_stop(struct aiod_memory_guard *guard)
 {
-    leave(guard);
+    remove_guard(guard);
     munmap(guard->spare, page_bytes);
 }
 

@@ -2,9 +2,9 @@
 #define AIOD_SPAWN_FAN_OUT 0
 #include "pool/pool_state.h"
 
-bool owe_for_chain(struct aiod_pool *pool);
+bool backlog_for_chain(struct aiod_pool *pool);
 
-#define aiod_spawner_add_backlog owe_for_chain
+#define aiod_spawner_add_backlog backlog_for_chain
 #include "pool/spawner.c"
 #undef aiod_spawner_add_backlog
 
@@ -18,7 +18,7 @@ bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
     bool had_backlog = pool->new_threads > 0;
 
-    owe_for_chain(pool);
+    backlog_for_chain(pool);
     return pool->new_threads > 0 && !had_backlog;
 }
 

@@ -1,9 +1,9 @@
 /* QEMU before the patch: the submitter creates the threads, with the lock held. They inherit its affinity. */
 #include "pool/pool_state.h"
 
-bool owe_only(struct aiod_pool *pool);
+bool backlog_only(struct aiod_pool *pool);
 
-#define aiod_spawner_add_backlog owe_only
+#define aiod_spawner_add_backlog backlog_only
 #include "pool/spawner.c"
 #undef aiod_spawner_add_backlog
 
@@ -13,7 +13,7 @@ bool owe_only(struct aiod_pool *pool);
 
 bool aiod_spawner_add_backlog(struct aiod_pool *pool)
 {
-    owe_only(pool);
+    backlog_only(pool);
     while (pool->new_threads > 0) {
         if (create_thread(pool, begin_creation(pool, NULL)) != 0) {
             abort(); /* as QEMU did */
