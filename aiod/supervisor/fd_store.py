@@ -107,7 +107,7 @@ class FdStore:
         if not self._warned_full:
             self._warned_full = True
             log.warning(
-                "descriptor limit reached (%d open files): new files will not survive a crash of the engine",
+                "descriptor limit reached: new files will not survive a crash of the engine (%d files are stored)",
                 self._count_max,
             )
 

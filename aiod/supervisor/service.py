@@ -17,11 +17,12 @@ import zmq
 from aiod import __version__
 from aiod.config import ConfigError, load_config
 from aiod.supervisor import runtime_dir
-from aiod.supervisor.control import Control
+from aiod.supervisor.control_verbs import ControlVerbs
 from aiod.supervisor.engine import STOP_MARGIN_S, Engine
 from aiod.supervisor.engine_process import end_resource_tracker
 from aiod.supervisor.errors import EngineRefusedError, EngineUnavailableError
 from aiod.supervisor.exports import warn_of_exports
+from aiod.supervisor.front_endpoint import FrontEndpoint
 from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
 from aiod.supervisor.health import Health
@@ -61,7 +62,7 @@ class Service:
         self._notifier = notifier
         self._engines = {name: Engine(config, name, self._internal_error, unclean=unclean) for name in config.engines}
         self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # removed by a reload
-        self._control: Control | None = None
+        self._front: FrontEndpoint | None = None
         self._tcp: FrontTcp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._reloading = asyncio.Lock()
@@ -84,16 +85,15 @@ class Service:
         context.setsockopt(zmq.BLOCKY, 0)
         try:
             self._tcp = FrontTcp.of(self._config, context)
-            front = FrontSocket(self._config.front_endpoint, self._notifier)
+            front_socket = FrontSocket(self._config.front_endpoint, self._notifier)
         except OSError as error:
             log.critical("%s", error.strerror or error)
             self._notifier.status(error.strerror or str(error))
             await self._stop_engines()
             return EXIT_FAILED
-        self._control = Control(
-            self._config, self._engines, context, front.listener, self._tcp, self.reload, self._drain
-        )
-        self._control.start()
+        verbs = ControlVerbs(self._config, self._engines, self.reload, self._drain)
+        self._front = FrontEndpoint(self._config, self._engines, context, front_socket.listener, self._tcp, verbs)
+        self._front.start()
         self._begin(StatusLine(self._engines, self._notifier).run())
         self._begin(self._announce())
         self._begin(self._follow_affinity())
@@ -103,10 +103,10 @@ class Service:
         drained = await self._stop_engines()
         for task in self._tasks:
             task.cancel()
-        self._control.close(_LINGER_MS)
+        self._front.close(_LINGER_MS)
         if self._tcp is not None:
             self._tcp.close()
-        front.close()
+        front_socket.close()
         context.term()
         log.info("stopped" if drained else "stopped with unfinished requests")
         return EXIT_DONE if drained and not self._failed else EXIT_FAILED
@@ -231,8 +231,8 @@ class Service:
         self._add({*config.engines} - {*self._engines})
         if self._tcp is not None:
             self._tcp.apply(config)
-        if self._control is not None:
-            self._control.apply(config)
+        if self._front is not None:
+            self._front.apply(config)
         logs.set_level(config.log_level)
         for change in changed:
             log.info("reload: %s", change)
