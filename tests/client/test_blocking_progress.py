@@ -262,6 +262,22 @@ def test_finished_futures_are_freed_without_the_garbage_collector(file: aiod_cli
         gc.enable()
 
 
+def test_the_session_of_a_closed_client_is_freed_without_the_garbage_collector(peer: Peer) -> None:
+    peer.files["file"] = bytearray(100)
+    client = aiod_client.connect(peer.endpoint, timeout=PATIENCE_S)
+    with client.open("scratch/file") as file:
+        file.pread(1, 0)
+    gc.collect()
+    gc.disable()
+    try:
+        references = [weakref.ref(file._link), weakref.ref(file._link.session)]
+        client.close()
+        del client, file
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
+
+
 def test_the_maintenance_thread_never_leads_for_a_lone_blocking_reader(file: aiod_client.File) -> None:
     leaders = set()
     leading, maintenance = file._link.leading, file._link.maintenance

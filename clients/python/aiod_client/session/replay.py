@@ -30,15 +30,16 @@ _REPEAT: Final = int(OpFlag.REPEAT)
 class Replay:
     """Sorts the unanswered requests of one session into its backlog."""
 
-    def __init__(self, backlog: Backlog, files: OpenFiles, fits: Callable[[Request], bool]) -> None:
-        """`fits(request)` splits a request that is too long for one record; False: it cannot, and has failed."""
+    def __init__(self, backlog: Backlog, files: OpenFiles) -> None:
         self._backlog = backlog
         self._files = files
-        self._fits = fits
 
-    def take_back(self, requests: list[Request], reason: OSError, *, drained: bool) -> list[Pending]:
+    def take_back(
+        self, requests: list[Request], reason: OSError, fits: Callable[[Request], bool], *, drained: bool
+    ) -> list[Pending]:
         """Queue `requests`, which the engine that has gone for `reason` has not answered. Returns those that fail.
 
+        `fits(request)` splits a request that is too long for one record; False: it cannot be split, and has failed.
         `drained`: the engine has said that it has executed none of them.
         """
         failed: list[Pending] = []
@@ -53,7 +54,7 @@ class Replay:
             if request.sent and not self._files.may_repeat(request):
                 request.fail(_unknown(request, reason))
                 failed.append(request)
-            elif self._fits(request):
+            elif fits(request):
                 if request.sent and changes_file(request.op):
                     request.flags |= _REPEAT
                     self._backlog.replays.append(request)

@@ -96,7 +96,7 @@ class Session:
         self.in_flight = InFlight(welcome)
         self.request_bytes_max = self.in_flight.request_bytes_max
         """The most bytes of a request that cannot be split."""
-        self._replay = Replay(self.backlog, self.files, self._fits)
+        self._replay = Replay(self.backlog, self.files)
         self._calls: dict[int, Call] = {}
         self._outbox: list[Message] = []
         self._failed: list[Pending] = []  # see take_failed()
@@ -473,7 +473,7 @@ class Session:
     def take_back(self, requests: list[Request]) -> list[Pending]:
         """Requests that the engine has not answered: to be sent again, if they may be. Returns those that fail."""
         assert self.suspended is not None, "suspend() comes first"  # noqa: S101 - a mistake of ours
-        return self._replay.take_back(requests, self.suspended, drained=self._drained)
+        return self._replay.take_back(requests, self.suspended, self._fits, drained=self._drained)
 
     def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
         """Continue with an engine that has said `welcome`; `lost`: handles of the files that it could not open again.
