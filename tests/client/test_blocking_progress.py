@@ -270,7 +270,7 @@ def test_the_session_of_a_closed_client_is_freed_without_the_garbage_collector(p
     gc.collect()
     gc.disable()
     try:
-        references = [weakref.ref(file._link), weakref.ref(file._link.session)]
+        references: list[weakref.ref[Any]] = [weakref.ref(file._link), weakref.ref(file._link.session)]
         client.close()
         del client, file
         assert [reference() for reference in references] == [None, None]
