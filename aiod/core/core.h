@@ -210,4 +210,21 @@ size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_active_request_in
  */
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);
 
+/* ---- between core.c, core_handles.c, core_rings.c and core_reap.c ------------------------------------------------ */
+
+/* core_handles.c: refuse new requests on the handle, and close it as soon as it has none in flight; ends as a control. */
+void aiod_core_start_close(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle);
+
+/* core_handles.c: a request on the handle has ended. Closes the handle if it is closing and this was the last one. */
+void aiod_core_release_handle(struct aiod_core *core, struct aiod_handle *handle);
+
+/* core_rings.c: free a ring without memory, or whose memory was freed. */
+void aiod_core_remove_ring(struct aiod_core *core, struct aiod_ring *ring);
+
+/*
+ * core_rings.c: the maker has finished. The ring is not needed if the session has ended meanwhile or the core is
+ * stopping; then the result is not reported.
+ */
+void aiod_core_finish_attach(struct aiod_core *core, struct aiod_ring *ring, struct aiod_reaped *reaped);
+
 #endif

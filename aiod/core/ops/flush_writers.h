@@ -6,7 +6,7 @@
  * the handles that have changed the file since their last sync, and a flush syncs those; if there are none, it syncs
  * the file's descriptor for flushes (flush.h). A descriptor that was inherited from an earlier engine is synced once in
  * any case, because the earlier engine may have left an error. A handle that has changed the file is flushed before it
- * is closed, if the file has other open handles (core.c).
+ * is closed, if the file has other open handles (core_handles.c).
  *
  * Lock order: `lock` is taken last.
  */

@@ -298,7 +298,7 @@ static bool wait_for_rate(struct aiod_fair_queue *queue, struct aiod_flow *flow,
     wait_for(queue, flow, rate, ready_ns);
     for (unsigned i = 0; i < AIOD_FLOW_RATES; i++) {
         if (flow->rates[i] != NULL && flow->rates[i] != rate) {
-            /* this may have released the flow instead of others: now it is their turn */
+            /* That rate may have released this flow, which waits again: it must release the next one. */
             update_rate(queue, flow->rates[i], now_ns);
         }
     }

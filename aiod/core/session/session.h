@@ -67,7 +67,7 @@ struct aiod_handle {
     bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
-    bool flushed_last;               /* flushed since it is closing (core.c) */
+    bool flushed_last;               /* flushed since it is closing (core_handles.c) */
     bool closing;                    /* accepts no requests; a worker closes it when inflight is 0 */
     uint64_t close_tag;
 

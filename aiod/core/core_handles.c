@@ -1,0 +1,286 @@
+/* core_handles.c - opens, closes, directory operations, and the handles of sessions (core.h). Main loop's thread only. */
+#include "core.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ring/ring.h"
+#include "util/os.h"
+
+void aiod_control_destroy(struct aiod_control *control)
+{
+    free(control->root);
+    free(control->path);
+    aiod_directory_op_destroy(control->directory_op);
+    free(control->as);
+    aiod_rate_unref(control->rate);
+    free(control);
+}
+
+/* Allocate a control for the export with this rate (NULL: none). NULL if there is no memory. */
+static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate)
+{
+    struct aiod_control *control = calloc(1, sizeof(*control));
+
+    if (control == NULL) {
+        return NULL;
+    }
+    control->task.kind = AIOD_TASK_CONTROL;
+    control->task.request.run = aiod_control_run;
+    control->op = op;
+    control->tag = tag;
+    if (rate != NULL) {
+        aiod_rate_ref(rate);
+        control->rate = rate;
+        control->task.request.flow = &rate->control;
+    }
+    return control;
+}
+
+static void submit_control(struct aiod_core *core, struct aiod_control *control)
+{
+    control->task.request.queued_ns = aiod_now_ns();
+    core->inflight++;
+    aiod_pool_submit(core->pool, &control->task.request, 1);
+}
+
+/*
+ * Submit with a time limit, and to a thread with the client's identity if the control has one. 0, or -errno: then the
+ * control was freed.
+ */
+static int submit_control_as(struct aiod_core *core, struct aiod_control *control, uint64_t timeout_ns)
+{
+    uint64_t now_ns = aiod_now_ns();
+    int error;
+
+    control->task.request.deadline_ns = timeout_ns != 0 ? now_ns + timeout_ns : 0;
+    if (control->as == NULL) {
+        submit_control(core, control);
+        return 0;
+    }
+    control->task.request.queued_ns = now_ns;
+    error =
+        aiod_open_as_client_threads_submit(&core->open_as_client, control->rate, &control->task.request, control->as);
+    if (error < 0) {
+        aiod_control_destroy(control);
+        return error;
+    }
+    core->inflight++;
+    return 0;
+}
+
+int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
+                   unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns)
+{
+    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
+
+    if (control == NULL) {
+        free(as);
+        return -ENOMEM;
+    }
+    control->as = as;
+    control->root = strdup(root);
+    control->path = strdup(path);
+    control->flags = flags;
+    control->creation = *creation;
+    if (control->root == NULL || control->path == NULL) {
+        aiod_control_destroy(control);
+        return -ENOMEM;
+    }
+    return submit_control_as(core, control, timeout_ns);
+}
+
+int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags)
+{
+    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
+
+    if (control == NULL) {
+        return -ENOMEM;
+    }
+    control->fd = fd;
+    control->flags = flags;
+    submit_control(core, control);
+    return 0;
+}
+
+void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
+{
+    struct aiod_control *control = create_control(AIOD_CLOSE, tag, rate);
+
+    if (control == NULL) {
+        abort(); /* a descriptor must not be lost, and closing it here could block the main loop for seconds */
+    }
+    control->fd = fd;
+    submit_control(core, control);
+}
+
+int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
+                           struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns)
+{
+    struct aiod_control *control = create_control(AIOD_NAME, tag, rate);
+
+    if (control == NULL) {
+        aiod_directory_op_destroy(directory_op);
+        free(as);
+        return -ENOMEM;
+    }
+    control->as = as;
+    control->directory_op = directory_op;
+    return submit_control_as(core, control, timeout_ns);
+}
+
+static enum aiod_handle_origin origin_of(const struct aiod_resumed *resumed)
+{
+    if (resumed == NULL || resumed->number == 0) {
+        return AIOD_HANDLE_NEW;
+    }
+    return resumed->suspect ? AIOD_HANDLE_SUSPECT : AIOD_HANDLE_RESUMED;
+}
+
+/* On FUSE, the file's flushes also sync the descriptor of a writable handle. */
+static void add_handle_to_file(struct aiod_handle *handle, enum aiod_handle_origin origin)
+{
+    aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, origin);
+    if (handle->use.on_fuse && handle->use.writable) {
+        aiod_flush_writer_add(&handle->writer, handle->fd);
+    }
+}
+
+int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
+                             uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
+{
+    bool has_flush_fd = flush_fd >= 0;
+    struct aiod_file *file =
+        aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable, use->on_fuse);
+    int64_t number;
+    int unused[2];
+
+    if (flush_fd >= 0) {
+        aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for flushes already */
+        has_flush_fd = false;
+    }
+    if (file == NULL) {
+        return -ENOMEM;
+    }
+    if (file->refs == 1) {
+        file->flushes.writers.inherited = resumed != NULL && resumed->number != 0;
+    }
+    if (resumed != NULL && resumed->poisoned) {
+        aiod_flushes_poison(&file->flushes);
+    }
+    number = aiod_handle_add(session, fd, file, use, resumed);
+    if (number < 0) {
+        if (aiod_file_put(&core->files, file, fd, unused) == 2) {
+            aiod_core_close_fd(core, 0, use->rate, unused[1]);
+        }
+    } else {
+        add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
+        core->handle_count++;
+        core->descriptor_count += has_flush_fd ? 2 : 1;
+        if (session->ring != NULL) {
+            aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
+        }
+    }
+    return number;
+}
+
+/* Flush the handle's file; ends as a control. 0, or -ENOMEM. */
+static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
+{
+    struct aiod_control *control = create_control(AIOD_FLUSH, tag, handle->use.rate);
+
+    if (control == NULL) {
+        return -ENOMEM;
+    }
+    control->handle = handle;
+    control->task.request.group = &handle->file->flushes;
+    handle->inflight++;
+    submit_control(core, control);
+    return 0;
+}
+
+/*
+ * On FUSE, a later flush by another handle does not reach the data that the server keeps for this one
+ * (flush_writers.h). Needed once: a failure poisons the file.
+ */
+static bool needs_last_flush(struct aiod_handle *handle)
+{
+    bool needed = !handle->flushed_last && handle->file->refs > 1 &&
+                  aiod_flush_writer_has_changes(&handle->file->flushes.writers, &handle->writer);
+
+    handle->flushed_last |= needed;
+    return needed;
+}
+
+static void close_now(struct aiod_core *core, struct aiod_handle *handle)
+{
+    struct aiod_rate *rate = handle->use.rate;
+    uint64_t tag = handle->close_tag;
+    int unneeded[2] = {-1, -1};
+    unsigned count;
+
+    aiod_flush_writer_remove(&handle->file->flushes.writers, &handle->writer);
+    count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
+
+    aiod_core_close_fd(core, tag, rate, unneeded[0]);
+    if (count == 2) {
+        aiod_core_close_fd(core, 0, rate, unneeded[1]);
+    }
+    aiod_handle_remove(handle); /* this may free the session, which holds the export's rate */
+    core->handle_count--;
+    core->descriptor_count -= count;
+}
+
+/* A closing handle has no requests in flight any more: let a worker close the descriptors that are not needed. */
+static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
+{
+    if (needs_last_flush(handle) && submit_flush(core, 0, handle) == 0) {
+        return; /* called again when the flush has ended */
+    }
+    close_now(core, handle);
+}
+
+void aiod_core_start_close(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
+{
+    handle->closing = true;
+    handle->close_tag = tag;
+    if (handle->session->ring != NULL && !aiod_ring_forget_handle(handle->session->ring, handle)) {
+        handle->inflight++; /* for the ring, until it has no requests on the handle */
+    }
+    if (handle->inflight == 0) {
+        finish_close(core, handle);
+    }
+}
+
+int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number)
+{
+    struct aiod_handle *handle = aiod_handle_find(session, number);
+
+    if (handle == NULL) {
+        return -EBADF;
+    }
+    aiod_core_start_close(core, tag, handle);
+    return 0;
+}
+
+int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number)
+{
+    struct aiod_handle *handle = aiod_handle_find(session, number);
+
+    if (handle == NULL) {
+        return -EBADF;
+    }
+    if (aiod_write_loss_unreported(&handle->file->write_loss, &handle->loss_reader)) {
+        return -EIO;
+    }
+    return submit_flush(core, tag, handle);
+}
+
+void aiod_core_release_handle(struct aiod_core *core, struct aiod_handle *handle)
+{
+    handle->inflight--;
+    if (handle->closing && handle->inflight == 0) {
+        finish_close(core, handle);
+    }
+}
