@@ -128,7 +128,7 @@ def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Any, transport: An
             file.flush()
         killer.join()
         for name, arguments in (("flush", ()), ("write", (bytes(2 * fileobj.BUFFER_BYTES),)), ("close", ())):
-            with pytest.raises(aiod_client.AiodError, match=r"scratch/log: unknown whether done: .*open it anew"):
+            with pytest.raises(aiod_client.AiodError, match=r"scratch/log: unknown whether done: .*open it again"):
                 getattr(file, name)(*arguments)
         del file
         assert (daemon.path / "log").read_bytes() == b""
