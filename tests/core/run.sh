@@ -1,17 +1,17 @@
 #!/bin/sh
-# run.sh VARIANT PROGRAM... - run the core's test programs one after the other, each for at most 300 s (it finds what hangs).
+# run.sh VARIANT PROGRAM... - run test programs of the core one after another, each for at most 300 s.
 #
-# VARIANT is plain, tsan or asan (how the programs were built). A program's output is shown when it fails; what it said
-# stays in PROGRAM.log. A program that exits with 77 was skipped; its last line says why, and is shown. The last line is
-# "core/VARIANT: N passed, N failed, N skipped"; the exit status is 1 when one failed.
+# VARIANT is plain, tsan or asan (how the programs were built). The output of each program is in PROGRAM.log, and is
+# shown if the program fails. Exit status 77 means skipped; the last line of output gives the reason, and is shown. The
+# last line is "core/VARIANT: N passed, N failed, N skipped". The exit status is 1 if a program failed.
 set -eu
 
 variant=$1
 shift
 wrapper=
 
-# ThreadSanitizer's shadow memory and a kernel that spreads mappings over more than 28 bits exclude each other, in some
-# starts and not in others: so no randomised addresses for it, wherever the kernel lets us ask for that.
+# ThreadSanitizer's shadow memory collides at random with a kernel that randomises mappings by more than 28 bits: turn
+# address randomisation off if the kernel permits it.
 if [ "$variant" = tsan ] && setarch "$(uname -m)" -R true 2>/dev/null; then
     wrapper="setarch $(uname -m) -R"
 fi
@@ -32,7 +32,7 @@ for program in "$@"; do
         echo "core/$variant  $(basename "$program")  skipped: $(tail -n 1 "$program.log")"
     else
         failed=$((failed + 1))
-        [ "$status" != 124 ] || echo "no end within 300 s" >>"$program.log"
+        [ "$status" != 124 ] || echo "timed out after 300 s" >>"$program.log"
         echo "core/$variant  $(basename "$program")  FAILED (exit status $status):"
         sed 's/^/    /' "$program.log"
     fi
