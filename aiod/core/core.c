@@ -24,7 +24,7 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
-    error = aiod_poller_create(&core->poller, config->pool.name, config->poll_max_ns, config->rings_max);
+    error = aiod_poller_create(&core->poller, core->pool, config->poll_max_ns, config->rings_max);
     if (error == 0) {
         error = aiod_ring_maker_create(&core->maker, config->pool.name);
     }
@@ -198,7 +198,7 @@ void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod
 
 int aiod_core_follow_affinity(struct aiod_core *core)
 {
-    pid_t others[] = {aiod_poller_tid(core->poller), aiod_ring_maker_tid(core->maker)};
+    pid_t others[] = {aiod_ring_maker_tid(core->maker)};
     int moved = aiod_pool_follow_affinity(core->pool);
 
     for (size_t i = 0; i < sizeof(others) / sizeof(others[0]) && moved >= 0; i++) {

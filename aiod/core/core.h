@@ -2,8 +2,8 @@
  * core.h - the native half of an engine: sessions and their handles, rings, and the pool.
  *
  * Threads. All functions belong to the main loop's thread, and only aiod_core_stop() blocks. Requests run on the pool's
- * workers (pool/pool.h); three other kinds of threads exist: the poller (ring/poller.h), the maker of rings
- * (ring/ring_maker.h), and the threads that open files as the client (pool/open_as_client.h).
+ * workers (pool/pool.h), of which idle ones poll the rings (pool/polling.c, ring/poller.h); two other kinds of threads
+ * exist: the maker of rings (ring/ring_maker.h), and the threads that open files as the client (pool/open_as_client.h).
  *
  * Lock order, over all folders: aiod_file.position, range locks (ops/range_locks.h), a ring's `taking`, a ring's
  * `lock`, then one of the others, which are not nested: pool, flush, flush writers, buffer cache, poller, maker,
@@ -44,7 +44,7 @@ struct aiod_core {
     uint64_t inline_read_max;
     uint64_t slow_ns;   /* 0: no request is slow */
     bool takes_repeats; /* accept requests with AIOD_REPEAT: during the grace period (engine/grace_period.py) */
-    bool draining;      /* accessed by atomic operations: the poller reads it */
+    bool draining;      /* accessed by atomic operations: polling workers read it */
     bool stopping;
     bool stopped;
     uint64_t bytes_inflight; /* of requests by message */
@@ -175,7 +175,7 @@ void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats);
 void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats);
 
 /*
- * Set the affinity of all workers, the poller and the maker to that of the main loop's thread
+ * Set the affinity of all workers and of the maker to that of the main loop's thread
  * (aiod_pool_follow_affinity()).
  */
 int aiod_core_follow_affinity(struct aiod_core *core);

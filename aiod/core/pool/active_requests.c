@@ -165,7 +165,7 @@ void aiod_pool_find_slow(struct aiod_pool *pool,
     ring = aiod_spawner_add_backlog(pool);
     wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     pthread_mutex_unlock(&pool->lock);
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }

@@ -63,6 +63,9 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
 
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
 {
+    if (others >= pool->limit_threads) {
+        return 0;
+    }
     return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->fair_queue.held
                                                                 : pool->fair_queue.fresh;
 }
@@ -228,13 +231,14 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
         enqueue(pool, first);
         first = next;
     }
+    aiod_polling_submitted(pool);
     ring = aiod_spawner_add_backlog(pool);
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
     pthread_mutex_unlock(&pool->lock);
 
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -272,7 +276,7 @@ void aiod_pool_spawn(struct aiod_pool *pool)
  */
 static unsigned recover_lost_wakeup(struct aiod_pool *pool, struct aiod_worker **chosen, uint64_t now_ns)
 {
-    if (pool->asleep_threads == 0 || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
+    if (!aiod_pool_has_idle(pool) || pool->waking_threads > 0 || aiod_pool_takeable(pool, pool->active_threads) == 0 ||
         now_ns - pool->last_taken_ns < LOST_WAKEUP_NS || now_ns - pool->queue_first->queued_ns < LOST_WAKEUP_NS) {
         return 0;
     }
@@ -292,7 +296,7 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
 {
     uint64_t wanted_ns = AIOD_POOL_NEVER;
 
-    if (pool->queued > 0 && pool->asleep_threads > 0) {
+    if (pool->queued > 0 && aiod_pool_has_idle(pool)) {
         wanted_ns = LOST_WAKEUP_NS;
     }
     if (pool->deadlines.root != NULL) {
@@ -365,7 +369,7 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
     }
     pthread_mutex_unlock(&pool->lock);
 
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -379,7 +383,7 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
 {
     unsigned count = 0;
 
-    while (count < limit && pool->asleep_threads > 0) {
+    while (count < limit && pool->asleep_threads + pool->polling_threads > 0) {
         chosen[count++] = aiod_pool_choose_sleeper(pool);
     }
     return count;
@@ -404,7 +408,7 @@ static void unlock_and_supply(struct aiod_pool *pool)
     unsigned wake = aiod_pool_choose_sleepers(pool, chosen, 1);
 
     pthread_mutex_unlock(&pool->lock);
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -439,12 +443,13 @@ void aiod_pool_disable_rates(struct aiod_pool *pool)
 static unsigned shrink(struct aiod_pool *pool, struct aiod_worker **chosen)
 {
     aiod_pool_set_limit(pool);
-    while (pool->cur_threads > pool->limit_threads && pool->new_threads > 0) {
+    while (pool->cur_threads > aiod_pool_threads_allowed(pool) && pool->new_threads > 0) {
         pool->new_threads--;
         pool->cur_threads--;
     }
-    return pool->cur_threads > pool->limit_threads ? choose_any(pool, chosen, pool->cur_threads - pool->limit_threads)
-                                                   : 0;
+    return pool->cur_threads > aiod_pool_threads_allowed(pool)
+               ? choose_any(pool, chosen, pool->cur_threads - aiod_pool_threads_allowed(pool))
+               : 0;
 }
 
 void aiod_pool_set_slow_limits(struct aiod_pool *pool, uint64_t slow_ns, unsigned stuck_threads_max)
@@ -459,7 +464,7 @@ void aiod_pool_set_slow_limits(struct aiod_pool *pool, uint64_t slow_ns, unsigne
     wake = shrink(pool, chosen);
     ring = aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -482,7 +487,7 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
     ring = aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
 
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -491,13 +496,16 @@ int aiod_pool_resize(struct aiod_pool *pool, unsigned max_threads, unsigned min_
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
 {
+    unsigned beyond;
+
     pthread_mutex_lock(&pool->lock);
+    beyond = pool->polling_threads > 0;
     *stats = (struct aiod_pool_stats){
         .max_threads = pool->max_threads,
         .stuck_threads = pool->stuck_threads,
         .min_threads = pool->min_threads,
-        .cur_threads = pool->cur_threads,
-        .idle_threads = pool->asleep_threads + pool->waking_threads,
+        .cur_threads = pool->cur_threads - beyond,
+        .idle_threads = pool->asleep_threads + pool->polling_threads + pool->waking_threads - beyond,
         .waking_threads = pool->waking_threads,
         .active_threads = pool->active_threads,
         .new_threads = pool->new_threads,
@@ -557,6 +565,9 @@ static int init_locks(struct aiod_pool *pool)
     }
     if (error == 0) {
         error = pthread_cond_init(&pool->moved, NULL);
+    }
+    if (error == 0) {
+        error = pthread_cond_init(&pool->polling_ended, NULL);
     }
     if (error == 0) {
         error = pthread_attr_init(&pool->thread_attr);
@@ -657,7 +668,7 @@ bool aiod_pool_stop(struct aiod_pool *pool, uint64_t timeout_ns)
     wake = choose_any(pool, chosen, AIOD_THREADS_MAX);
     pthread_mutex_unlock(&pool->lock);
 
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     cancel_all(pool);
 
     pthread_mutex_lock(&pool->lock);
@@ -672,6 +683,7 @@ void aiod_pool_destroy(struct aiod_pool *pool)
         sem_destroy(&pool->workers[i].wake);
     }
     pthread_attr_destroy(&pool->thread_attr);
+    pthread_cond_destroy(&pool->polling_ended);
     pthread_cond_destroy(&pool->moved);
     pthread_cond_destroy(&pool->all_left);
     pthread_mutex_destroy(&pool->lock);

@@ -56,8 +56,8 @@ struct aiod_pool_stats {
     unsigned max_threads;
     unsigned stuck_threads; /* workers that have worked on the same request for slow_ns */
     unsigned min_threads;
-    unsigned cur_threads;  /* asleep + waking + active + pending + new */
-    unsigned idle_threads; /* asleep + waking */
+    unsigned cur_threads;  /* idle + active + pending + new; without the thread that polls beyond max_threads */
+    unsigned idle_threads; /* asleep + polling + waking, likewise */
     unsigned waking_threads;
     unsigned active_threads;
     unsigned new_threads;     /* the backlog: to be created */
@@ -82,6 +82,48 @@ int aiod_pool_completion_fd(const struct aiod_pool *pool);
 
 /* An eventfd, readable when the main loop must call aiod_pool_spawn(), the spawner's bottom half. */
 int aiod_pool_doorbell_fd(const struct aiod_pool *pool);
+
+#define AIOD_POLLING_MAX 2u /* workers: a leader and a follower */
+
+/* How idle workers poll for requests (polling.c). All functions: any thread, without a lock. */
+struct aiod_idle_polling {
+    /*
+     * Become the leader if there is none. Called before the worker delivers the completion of its last request: the client
+     * may submit at once, and finds a leader. True: the caller is the leader.
+     */
+    bool (*lead)(struct aiod_idle_polling *polling);
+    /* Poll, as the leader or as the follower, until aiod_pool_recalls(), or until the caller is to take what it keeps. */
+    void (*poll)(struct aiod_idle_polling *polling, bool leads);
+    /* Have one polling worker check aiod_pool_recalls(). */
+    void (*wake)(struct aiod_idle_polling *polling);
+};
+
+/* Set the polling functions, once, before the first request. Polling is off. */
+void aiod_pool_set_polling(struct aiod_pool *pool, struct aiod_idle_polling *polling);
+
+/*
+ * Have idle workers poll from now on, and create the workers for it. Main loop's thread. 0, or -EAGAIN: there is no worker,
+ * and none could be created.
+ */
+int aiod_pool_start_polling(struct aiod_pool *pool);
+
+/* Have no worker poll any more, and wait until the last one has stopped. Main loop's thread. */
+void aiod_pool_stop_polling(struct aiod_pool *pool);
+
+/* Polling worker: must one of them stop polling? */
+bool aiod_pool_recalls(const struct aiod_pool *pool);
+
+/*
+ * Polling worker: has it submitted requests, of which it keeps one? Then it has to stop polling, if it may, or to hand the
+ * request over.
+ */
+bool aiod_pool_keeps_one(void);
+
+/* Polling worker that keeps one: may it stop polling? Another worker polls on, and max_threads leave room. */
+bool aiod_pool_may_take_kept(struct aiod_pool *pool);
+
+/* Polling worker that keeps one: leave it to another worker, and poll on. */
+void aiod_pool_hand_over_kept(struct aiod_pool *pool);
 
 /* Queue `count` requests, linked by `next` from `first`. aiod_pool_reap() returns each of them once. */
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);

@@ -73,7 +73,7 @@ struct aiod_pool {
     uint64_t timer_at_ns; /* the time for which the main loop's timer is set; AIOD_POOL_NEVER */
     bool stopping;
 
-    /* Protected by lock: the workers. cur == asleep + waking + active + pending + new. */
+    /* Protected by lock: the workers. cur == asleep + polling + waking + active + pending + new. */
     unsigned max_threads;
     unsigned limit_threads; /* max_threads, plus room for stuck workers */
     unsigned min_threads;
@@ -85,6 +85,16 @@ struct aiod_pool {
     unsigned pending_threads;
     struct aiod_worker *sleepers;
     pthread_cond_t all_left;
+
+    /* Polling workers (polling.c). `polling` is constant; lock protects the others. */
+    struct aiod_idle_polling *polling;
+    bool polling_on;
+    unsigned polling_threads;     /* neither recalled nor about to take a request that they keep */
+    unsigned polling_users;       /* threads that use `polling` */
+    unsigned recalls;             /* of the waking threads: polling workers that are recalled */
+    atomic_bool polling_recalled; /* written under lock, read without it */
+    pthread_cond_t polling_ended; /* polling_users is 0 */
+
     const struct aiod_worker *moving; /* its affinity is being set: it must not exit */
     pthread_cond_t moved;
 
@@ -176,14 +186,41 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
 /* affinity.c: wait until the affinity of `worker` is not being set. Lock held on entry and return. */
 void aiod_affinity_wait_settled(struct aiod_pool *pool, const struct aiod_worker *worker);
 
-/* worker.c: move the most recently used sleeper from asleep to waking; there is one. Lock held. */
+/* polling.c: the number of threads that may exist: limit_threads, and one more while polling is on. Lock held. */
+unsigned aiod_pool_threads_allowed(const struct aiod_pool *pool);
+
+/* polling.c: the number of threads that must exist: min_threads, and those that poll. Lock held. */
+unsigned aiod_pool_threads_wanted(const struct aiod_pool *pool);
+
+/* polling.c: is there a worker to be chosen? The last polling worker is none. Lock held. */
+bool aiod_pool_has_idle(const struct aiod_pool *pool);
+
+/* polling.c: may one more idle worker poll? Lock held. */
+bool aiod_polling_has_room(const struct aiod_pool *pool);
+
+/* polling.c: move a polling worker to waking; there is one. Lock held; the caller calls `polling->wake` after that. */
+void aiod_polling_recall_one(struct aiod_pool *pool);
+
+/* polling.c: the calling thread has queued requests. If it is a polling worker, it keeps one. Lock held. */
+void aiod_polling_submitted(struct aiod_pool *pool);
+
+/* polling.c: the calling worker, which no count includes now, starts to poll. Lock held. */
+void aiod_polling_enter(struct aiod_pool *pool);
+
+/* polling.c: must the calling worker stop polling, or has another one answered the recall? Lock held. */
+bool aiod_polling_must_stop(struct aiod_pool *pool);
+
+/* polling.c: the calling worker has stopped polling; no count includes it now. True: others are recalled. Lock held. */
+bool aiod_polling_leave(struct aiod_pool *pool);
+
+/* worker.c: move the most recently used sleeper, or else a polling worker (NULL), to waking; there is one. Lock held. */
 struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool);
 
 /* worker.c: choose up to `limit` sleepers, but not more than there are requests without a waking worker. Lock held. */
 unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit);
 
 /* worker.c: wake the chosen workers. Lock not held. */
-void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count);
+void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned count);
 
 /* worker.c: the life of a worker, called by the spawner's start routine. */
 void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker);

@@ -20,7 +20,9 @@ static void add_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_
 
 static bool add_backlog(struct aiod_pool *pool, bool again)
 {
-    size_t supply = pool->asleep_threads + pool->waking_threads + pool->new_threads + pool->pending_threads;
+    size_t supply =
+        pool->asleep_threads + pool->polling_threads + pool->waking_threads + pool->new_threads + pool->pending_threads;
+    unsigned polls = pool->polling_on ? 1 : 0; /* of the supply: it polls on */
     bool had_backlog = pool->new_threads > 0;
     uint64_t now_ns = 0;
 
@@ -30,10 +32,10 @@ static bool add_backlog(struct aiod_pool *pool, bool again)
     if (pool->stopping || pool->retry_at_ns != 0) {
         return false;
     }
-    while ((aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > supply ||
-            pool->cur_threads < pool->min_threads) &&
-           pool->cur_threads < pool->limit_threads) {
-        bool too_few = pool->cur_threads < pool->min_threads;
+    while ((aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) + polls > supply ||
+            pool->cur_threads < aiod_pool_threads_wanted(pool)) &&
+           pool->cur_threads < aiod_pool_threads_allowed(pool)) {
+        bool too_few = pool->cur_threads < aiod_pool_threads_wanted(pool);
 
         now_ns = now_ns != 0 ? now_ns : aiod_now_ns();
         add_one(pool, again ? AIOD_SPAWN_RETRY : too_few ? AIOD_SPAWN_MIN : AIOD_SPAWN_BURST, now_ns);
@@ -65,7 +67,7 @@ static void name_thread(const struct aiod_pool *pool, const struct aiod_worker *
 /* Lock held. */
 static void count_birth(struct aiod_pool *pool, const struct aiod_worker *worker, uint64_t now_ns)
 {
-    unsigned living = pool->cur_threads - pool->new_threads - pool->pending_threads;
+    unsigned living = pool->cur_threads - pool->new_threads - pool->pending_threads - (pool->polling_threads > 0);
 
     pool->threads_created++;
     pool->created_for[worker->cause]++;

@@ -39,6 +39,10 @@ struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
 {
     struct aiod_worker *worker = pool->sleepers;
 
+    if (worker == NULL) {
+        aiod_polling_recall_one(pool);
+        return NULL;
+    }
     remove_sleeper(pool, worker);
     worker->chosen = true;
     pool->waking_threads++;
@@ -49,17 +53,21 @@ unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **
 {
     unsigned count = 0;
 
-    while (count < limit && pool->asleep_threads > 0 &&
+    while (count < limit && aiod_pool_has_idle(pool) &&
            aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > pool->waking_threads) {
         chosen[count++] = aiod_pool_choose_sleeper(pool);
     }
     return count;
 }
 
-void aiod_pool_post_chosen(struct aiod_worker **chosen, unsigned count)
+void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
-        sem_post(&chosen[i]->wake);
+        if (chosen[i] != NULL) {
+            sem_post(&chosen[i]->wake);
+        } else {
+            pool->polling->wake(pool->polling);
+        }
     }
 }
 
@@ -108,6 +116,31 @@ static bool may_take(const struct aiod_pool *pool)
     return aiod_pool_takeable(pool, pool->active_threads - 1) > 0;
 }
 
+/* Poll until there may be something to do. Lock held on entry and return. */
+static void poll_while_idle(struct aiod_pool *pool, struct aiod_request **finished)
+{
+    bool others_recalled;
+
+    pool->active_threads--;
+    aiod_polling_enter(pool);
+    do {
+        bool leads;
+
+        pthread_mutex_unlock(&pool->lock);
+        leads = pool->polling->lead(pool->polling);
+        deliver(pool, finished);
+        pool->polling->poll(pool->polling, leads);
+        pthread_mutex_lock(&pool->lock);
+    } while (!aiod_polling_must_stop(pool));
+    others_recalled = aiod_polling_leave(pool);
+    pool->active_threads++;
+    if (others_recalled) { /* one wake-up may have served two recalls */
+        pthread_mutex_unlock(&pool->lock);
+        pool->polling->wake(pool->polling);
+        pthread_mutex_lock(&pool->lock);
+    }
+}
+
 /*
  * Sleep until there may be something to do. Lock held on entry and return. False: the worker must exit.
  *
@@ -118,6 +151,10 @@ static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct
 {
     bool posted;
 
+    if (aiod_polling_has_room(pool)) {
+        poll_while_idle(pool, finished);
+        return true;
+    }
     pool->active_threads--;
     push_sleeper(pool, worker);
     do {
@@ -126,7 +163,7 @@ static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct
         posted = sleep_until_posted(pool, worker);
         pthread_mutex_lock(&pool->lock);
     } while (!worker->chosen && aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) == 0 &&
-             pool->cur_threads <= pool->min_threads);
+             pool->cur_threads <= aiod_pool_threads_wanted(pool));
 
     if (worker->chosen) {
         if (!posted) { /* still counted as waking: otherwise its request would seem to have no worker */
@@ -203,7 +240,7 @@ void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker)
         pthread_cond_broadcast(&pool->all_left);
     }
     pthread_mutex_unlock(&pool->lock);
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
@@ -223,7 +260,7 @@ static bool wants_timer(struct aiod_pool *pool)
 
 static bool must_exit(const struct aiod_pool *pool)
 {
-    return pool->stopping || pool->cur_threads > pool->limit_threads;
+    return pool->stopping || pool->cur_threads > aiod_pool_threads_allowed(pool);
 }
 
 void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
@@ -260,7 +297,7 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
         pthread_mutex_unlock(&pool->lock);
         deliver(pool, &finished);
-        aiod_pool_post_chosen(chosen, wake);
+        aiod_pool_post_chosen(pool, chosen, wake);
         if (ring) {
             aiod_eventfd_ring(pool->doorbell_fd);
         }

@@ -1,8 +1,13 @@
 /*
- * poller.c - the poller thread: rings that are awake, dormant rings, polling and sleeping.
+ * poller.c - polling the rings: awake and dormant rings, leading and following.
  *
- * The main loop changes `wanted` under the lock and increments `changes`; the thread copies it to `rings`, which it
- * alone uses.
+ * The main loop changes `wanted` under the lock and increments `changes`; the leader copies it to `rings`, which the
+ * leader alone uses.
+ *
+ * Leading ends before a worker takes a request or sleeps, in this order: it tells the clients of the awake rings that the
+ * engine sleeps (so that they ring the doorbell), checks the rings once more, and gives `lead` up. A follower that a doorbell
+ * wakes in between cannot lead yet: it leaves a mark, and the former leader wakes a polling worker again. (With the mark in a
+ * variable of its own, two workers could wake each other for ever: tests/model/polling.pml.)
  */
 #include "ring/poller.h"
 
@@ -24,37 +29,42 @@
 #define PASSES_PER_FULL 16u
 #define CPUS_KNOWN_NS UINT64_C(500000000) /* affinities are read again after this time */
 
+/* Whether a polling worker leads. */
+enum lead {
+    NOT_LED,
+    LED,
+    LED_AND_MARKED, /* another worker was woken, and could not lead */
+};
+
 struct aiod_poller {
     /* Constant after creation. */
-    char name[16];
+    struct aiod_idle_polling polling; /* first */
+    struct aiod_pool *pool;
     unsigned rings_max;
     int epoll_fd;
     int bell_fd;
 
-    /* The main loop's thread. */
-    pthread_t thread;
-    bool started;
-
-    atomic_int tid;
-    atomic_bool stopping;
     atomic_uint changes; /* of `wanted`; counts */
+    _Atomic(enum lead) lead;
 
     pthread_mutex_t lock;
     struct aiod_ring **wanted; /* protected by lock; one reference each */
     unsigned wanted_count;
 
-    /* The poller's thread. */
+    /* The leader's. */
     struct aiod_ring **rings; /* one reference each; awake rings first */
     unsigned ring_count;
     unsigned awake;  /* the rings behind them are dormant: their clients ring the doorbell */
     unsigned passes; /* until the next pass that includes dormant rings */
     unsigned changes_seen;
     struct aiod_halt_poll poll;
-    bool one_cpu;           /* this thread and all clients are confined to the same CPU */
-    uint64_t cpus_known_ns; /* valid until then */
+    uint64_t polled_ns;       /* how long the last leader polled before it slept */
+    uint64_t polled_since_ns; /* since when; 0: it did not poll, or does not sleep */
+    bool one_cpu;             /* the leader and all clients are confined to the same CPU */
+    uint64_t cpus_known_ns;   /* valid until then */
 };
 
-/* ---- the thread -------------------------------------------------------------------------------------------------- */
+/* ---- the leader -------------------------------------------------------------------------------------------------- */
 
 static void release_rings(struct aiod_poller *poller)
 {
@@ -116,20 +126,20 @@ static bool take_all(struct aiod_poller *poller)
     return taken > 0;
 }
 
-static bool has_changes(const struct aiod_poller *poller)
-{
-    return atomic_load_explicit(&poller->stopping, memory_order_acquire) ||
-           atomic_load_explicit(&poller->changes, memory_order_acquire) != poller->changes_seen;
-}
-
-static bool has_work(const struct aiod_poller *poller)
+static bool has_entries(const struct aiod_poller *poller)
 {
     for (unsigned i = 0; i < poller->awake; i++) {
         if (aiod_ring_has_entries(poller->rings[i])) {
             return true;
         }
     }
-    return has_changes(poller);
+    return false;
+}
+
+static bool has_work(const struct aiod_poller *poller)
+{
+    return has_entries(poller) || aiod_pool_recalls(poller->pool) ||
+           atomic_load_explicit(&poller->changes, memory_order_acquire) != poller->changes_seen;
 }
 
 static void pause_cpu(void)
@@ -184,26 +194,7 @@ static void make_idle_rings_dormant(struct aiod_poller *poller)
 }
 
 /*
- * Sleep until a doorbell rings. Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read
- * would block.
- */
-static void sleep_until_doorbell(struct aiod_poller *poller)
-{
-    struct epoll_event events[16];
-
-    set_sleeping(poller, true);
-    if (has_work(poller)) {
-        sched_yield(); /* a worker may be taking the entries */
-    } else {
-        make_idle_rings_dormant(poller);
-        epoll_wait(poller->epoll_fd, events, (int)(sizeof(events) / sizeof(events[0])), -1);
-        poller->passes = 0;
-    }
-    set_sleeping(poller, false);
-}
-
-/*
- * Are this thread and all clients confined to the same CPU? A client whose affinity cannot be read may have other CPUs.
+ * Are the leader and all clients confined to the same CPU? A client whose affinity cannot be read may have other CPUs.
  */
 static bool share_one_cpu(const struct aiod_poller *poller)
 {
@@ -249,47 +240,145 @@ static bool has_inflight(const struct aiod_poller *poller)
     return false;
 }
 
-static void poll_then_sleep(struct aiod_poller *poller)
+/* Tell the clients that the engine sleeps. False: there is work meanwhile, and the engine does not sleep. */
+static bool fall_asleep(struct aiod_poller *poller)
 {
-    uint64_t since_ns = aiod_now_ns();
-
-    uint64_t poll_ns;
-    bool found;
-
-    if (has_inflight(poller) || !may_poll(poller, since_ns)) {
-        sleep_until_doorbell(poller);
-        return;
+    set_sleeping(poller, true);
+    if (has_work(poller)) {
+        set_sleeping(poller, false);
+        return false;
     }
-    poll_ns = aiod_halt_poll_begin(&poller->poll);
-    found = poll_ns > 0 && poll_rings(poller, since_ns + poll_ns);
-    if (!found) {
-        sleep_until_doorbell(poller);
-    }
-    aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
+    return true;
 }
 
-static void *run(void *argument)
+/* No entry was taken: poll for a while. True: there may be entries; false: the engine sleeps. */
+static bool look_again(struct aiod_poller *poller)
 {
-    struct aiod_poller *poller = argument;
-    char name[sizeof("aiod-p/") + sizeof(poller->name)];
+    uint64_t since_ns = aiod_now_ns();
+    bool polls = !has_inflight(poller) && may_poll(poller, since_ns);
+    uint64_t poll_ns = polls ? aiod_halt_poll_begin(&poller->poll) : 0;
+    bool found = poll_ns > 0 && poll_rings(poller, since_ns + poll_ns);
+    bool asleep = !found && fall_asleep(poller);
 
-    atomic_store(&poller->tid, gettid());
-    snprintf(name, sizeof(name), "aiod-p/%s", poller->name);
-    name[15] = '\0'; /* the kernel's limit */
-    pthread_setname_np(pthread_self(), name);
-    while (!atomic_load_explicit(&poller->stopping, memory_order_acquire)) {
+    if (asleep) {
+        poller->polled_ns = poll_ns;
+        poller->polled_since_ns = polls ? since_ns : 0;
+        make_idle_rings_dormant(poller);
+    } else if (polls) {
+        aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
+    }
+    if (!asleep && !found) {
+        sched_yield(); /* a worker may be taking the entries */
+    }
+    return !asleep;
+}
+
+/* The leader keeps a request. True: it takes that, and the engine sleeps meanwhile; false: another worker takes it. */
+static bool take_kept(struct aiod_poller *poller)
+{
+    if (aiod_pool_may_take_kept(poller->pool) && fall_asleep(poller)) {
+        return true;
+    }
+    aiod_pool_hand_over_kept(poller->pool);
+    return false;
+}
+
+/* The leader is recalled: the follower leads, at once if there are entries. */
+static void follow_recall(struct aiod_poller *poller)
+{
+    set_sleeping(poller, true);
+    if (has_entries(poller)) {
+        aiod_eventfd_ring(poller->bell_fd);
+    }
+}
+
+/* Poll the rings. True: the leader has to stop polling; false: there is nothing to do, and the engine sleeps. */
+static bool lead_rings(struct aiod_poller *poller)
+{
+    for (;;) {
+        if (aiod_pool_keeps_one() && take_kept(poller)) {
+            return true;
+        }
         follow_changes(poller);
-        if (!take_all(poller)) {
-            poll_then_sleep(poller);
+        if (aiod_pool_recalls(poller->pool)) {
+            follow_recall(poller);
+            return true;
+        }
+        if (!take_all(poller) && !look_again(poller)) {
+            return false;
         }
     }
-    release_rings(poller);
-    return NULL;
+}
+
+/* ---- polling workers --------------------------------------------------------------------------------------------- */
+
+static void begin_to_lead(struct aiod_poller *poller)
+{
+    poller->passes = 0;
+    set_sleeping(poller, false);
+    if (poller->polled_since_ns != 0) {
+        uint64_t idle_ns = aiod_now_ns() - poller->polled_since_ns;
+
+        aiod_halt_poll_end(&poller->poll, poller->polled_ns, false, idle_ns);
+        poller->polled_since_ns = 0;
+    }
+}
+
+static bool try_to_lead(struct aiod_poller *poller)
+{
+    enum lead now = NOT_LED;
+
+    while (!atomic_compare_exchange_weak(&poller->lead, &now, now == NOT_LED ? LED : LED_AND_MARKED)) {
+    }
+    if (now == NOT_LED) {
+        begin_to_lead(poller);
+    }
+    return now == NOT_LED;
+}
+
+static void cease_to_lead(struct aiod_poller *poller)
+{
+    if (atomic_exchange(&poller->lead, NOT_LED) == LED_AND_MARKED) {
+        aiod_eventfd_ring(poller->bell_fd);
+    }
+}
+
+static bool lead(struct aiod_idle_polling *polling)
+{
+    return try_to_lead((struct aiod_poller *)polling);
+}
+
+/*
+ * Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read would block. The kernel wakes one
+ * of the threads that wait.
+ */
+static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
+{
+    struct aiod_poller *poller = (struct aiod_poller *)polling;
+    struct epoll_event event;
+    bool stops = false;
+
+    while (!stops) {
+        if (leads) {
+            stops = lead_rings(poller);
+            cease_to_lead(poller);
+        }
+        stops = stops || aiod_pool_keeps_one() || aiod_pool_recalls(poller->pool);
+        if (!stops) {
+            epoll_wait(poller->epoll_fd, &event, 1, -1);
+            leads = try_to_lead(poller);
+        }
+    }
+}
+
+static void wake(struct aiod_idle_polling *polling)
+{
+    aiod_eventfd_ring(((struct aiod_poller *)polling)->bell_fd);
 }
 
 /* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
-int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t poll_max_ns, unsigned rings_max)
+int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint64_t poll_max_ns, unsigned rings_max)
 {
     struct aiod_poller *poller = calloc(1, sizeof(*poller));
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
@@ -297,7 +386,8 @@ int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t p
     if (poller == NULL) {
         return -ENOMEM;
     }
-    snprintf(poller->name, sizeof(poller->name), "%s", name);
+    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .wake = wake};
+    poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
     poller->rings_max = rings_max;
     pthread_mutex_init(&poller->lock, NULL);
@@ -310,16 +400,9 @@ int aiod_poller_create(struct aiod_poller **result, const char *name, uint64_t p
         aiod_poller_destroy(poller);
         return -EMFILE;
     }
+    aiod_pool_set_polling(pool, &poller->polling);
     *result = poller;
     return 0;
-}
-
-static int start(struct aiod_poller *poller)
-{
-    int error = aiod_thread_create(&poller->thread, NULL, run, poller);
-
-    poller->started = error == 0;
-    return -error;
 }
 
 static void notify_changed(struct aiod_poller *poller)
@@ -331,7 +414,7 @@ static void notify_changed(struct aiod_poller *poller)
 int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    int error = poller->started ? 0 : start(poller);
+    int error = aiod_pool_start_polling(poller->pool);
 
     if (error < 0) {
         return error;
@@ -374,12 +457,8 @@ void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
 
 void aiod_poller_stop(struct aiod_poller *poller)
 {
-    atomic_store_explicit(&poller->stopping, true, memory_order_release);
-    aiod_eventfd_ring(poller->bell_fd);
-    if (poller->started) {
-        pthread_join(poller->thread, NULL);
-        poller->started = false;
-    }
+    aiod_pool_stop_polling(poller->pool);
+    release_rings(poller);
     for (unsigned i = 0; i < poller->wanted_count; i++) {
         aiod_ring_put(poller->wanted[i]);
     }
@@ -398,9 +477,4 @@ void aiod_poller_destroy(struct aiod_poller *poller)
     }
     pthread_mutex_destroy(&poller->lock);
     free(poller);
-}
-
-pid_t aiod_poller_tid(struct aiod_poller *poller)
-{
-    return atomic_load(&poller->tid);
 }

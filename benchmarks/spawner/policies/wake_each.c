@@ -24,7 +24,7 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
     wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_THREADS_MAX);
     pthread_mutex_unlock(&pool->lock);
 
-    aiod_pool_post_chosen(chosen, wake);
+    aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }

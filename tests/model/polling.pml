@@ -1,0 +1,385 @@
+/*
+ * polling.pml - idle workers that poll the rings (aiod/core/pool/polling.c, aiod/core/ring/poller.c), for spin to search
+ * exhaustively.
+ *
+ * One step here is one critical section under pool->lock, one access to the ring's shared memory, or one system call. All
+ * accesses to the shared memory are sequentially consistent in the C code, too. A client submits by a ring, another thread by
+ * aiod_pool_submit(). No thread is created or ends: pool.pml searches that. Taking from a ring is one
+ * step: ring.pml searches that. The recovery of lost wake-ups is left out: it would hide one.
+ *
+ * What is checked (test_polling_model.py):
+ *   - no more than LIMIT workers carry out requests, and no more than two poll;
+ *   - no request waits beside an idle worker with no wake-up on its way;
+ *   - a run ends only when all requests have ended and all workers are idle, and every run ends.
+ *
+ * MISTAKE is one deliberate mistake, which spin has to find.
+ */
+
+#ifndef LIMIT
+#define LIMIT 2 /* limit_threads */
+#endif
+#ifndef WORKERS
+#define WORKERS 3 /* LIMIT + 1, or fewer: no more could be created */
+#endif
+#ifndef BY_RING
+#define BY_RING 3 /* requests */
+#endif
+#ifndef BY_MESSAGE
+#define BY_MESSAGE 1
+#endif
+#ifndef BARRIER
+#define BARRIER 0 /* no request ends before: 1: all have begun; 2: all have been submitted, and taken from the ring */
+#endif
+#ifndef MISTAKE
+#define MISTAKE none
+#endif
+
+#define REQUESTS (BY_RING + BY_MESSAGE)
+#define WAKE_FAN_OUT 2
+
+mtype = {
+    none,
+    leader_does_not_look_again,
+    last_one_takes_a_request,
+    follower_leaves_no_mark,
+    former_leader_ignores_the_mark,
+    hand_over_wakes_nobody,
+    follower_ignores_what_it_keeps,
+    recall_of_the_last_one,
+    stale_recall_is_followed,
+    more_than_the_limit_take
+};
+#define mistaken(name) (MISTAKE == name)
+
+/* The ring, and the poller's epoll set: edges that no thread has consumed. */
+byte entries;
+bool engine_sleeps = true;
+bool doorbell;
+bool bell;
+
+/* The poller. */
+bool led;
+bool marked; /* with `led`, one word */
+
+/* The pool: protected by lock. */
+byte queued;
+byte asleep_threads;
+byte polling_threads;
+byte waking_threads;
+byte active_threads = WORKERS;
+byte polling_users;
+byte recalls;
+bool recalled;
+byte posts; /* of semaphores: sleepers are alike */
+
+/* For the checks alone. */
+byte carrying;
+byte begun;
+byte ended;
+byte submitters = 2;
+
+#define has_idle (asleep_threads > 0 || polling_threads > (mistaken(recall_of_the_last_one) -> 0 : 1))
+#define takeable(others) ((others) < LIMIT || mistaken(more_than_the_limit_take) -> queued : 0)
+
+inline check_state()
+{
+    assert(carrying <= LIMIT);
+    assert(polling_users <= 2);
+    assert(WORKERS == asleep_threads + polling_threads + waking_threads + active_threads);
+    assert(queued == 0 || waking_threads > 0 || active_threads >= LIMIT ||
+           (asleep_threads == 0 && polling_threads < 2) || active_threads > 0)
+}
+
+#define may_end (BARRIER == 0 || BARRIER == 1 && begun == REQUESTS || BARRIER == 2 && submitters == 0 && entries == 0)
+
+/* aiod_pool_choose_sleepers(); `to_post` and `to_ring`: what the caller does after it dropped the lock. */
+inline choose(limit)
+{
+    count = 0;
+    do
+    :: count < limit && has_idle && takeable(active_threads + waking_threads) > waking_threads ->
+        if
+        :: asleep_threads > 0 -> asleep_threads--; to_post++
+        :: else -> polling_threads--; recalls++; recalled = true; to_ring = true
+        fi;
+        waking_threads++;
+        count++
+    :: else -> break
+    od;
+    count = 0
+}
+
+/* aiod_pool_submit(), until it drops the lock. `polls`: the caller is a polling worker. */
+inline submit(polls)
+{
+    queued++;
+    if
+    :: polls && !keeps && polling_threads > 0 -> polling_threads--; waking_threads++; keeps = true
+    :: else
+    fi;
+    if
+    :: waking_threads == 0 -> choose(1)
+    :: else
+    fi;
+    check_state()
+}
+
+/* aiod_pool_post_chosen(). */
+inline post()
+{
+    do
+    :: to_post > 0 -> atomic { to_post--; posts++ }
+    :: to_ring -> to_ring = false; bell = true
+    :: to_post == 0 && !to_ring -> break
+    od
+}
+
+/* aiod_ring_take() of one entry, if there is one: it is answered inline, or submitted. */
+inline take(polls)
+{
+    atomic {
+        if
+        :: entries > 0 ->
+            entries--;
+            if
+            :: BARRIER != 1 -> begun++; ended++
+            :: submit(polls)
+            fi
+        :: else
+        fi
+    }
+    post()
+}
+
+/* deliver(): the completion, and a look at the ring. */
+inline deliver(polls)
+{
+    if
+    :: finished ->
+        finished = false;
+        ended++;
+        take(polls)
+    :: else
+    fi
+}
+
+inline try_to_lead()
+{
+    atomic {
+        leads = !led;
+        marked = led && (marked || !mistaken(follower_leaves_no_mark));
+        led = true
+    }
+    if
+    :: leads -> engine_sleeps = false
+    :: else
+    fi
+}
+
+inline hand_over()
+{
+    atomic {
+        keeps = false;
+        waking_threads--;
+        polling_threads++;
+        if
+        :: waking_threads == 0 && !mistaken(hand_over_wakes_nobody) -> choose(1)
+        :: else
+        fi
+    }
+    post()
+}
+
+/* take_kept() */
+inline take_kept()
+{
+    atomic {
+        may = (polling_threads > 0 || mistaken(last_one_takes_a_request)) && active_threads + waking_threads <= LIMIT
+    }
+    if
+    :: may ->
+        engine_sleeps = true;
+        if
+        :: entries == 0 && !recalled || mistaken(leader_does_not_look_again) -> stops = true
+        :: else -> engine_sleeps = false
+        fi
+    :: else
+    fi;
+    if
+    :: stops
+    :: else -> hand_over()
+    fi
+}
+
+/* One turn of poll_rings(). `leads` is false when it is over. */
+inline poll_rings()
+{
+    if
+    :: keeps -> take_kept()
+    :: else
+    fi;
+    if
+    :: stops -> leads = false
+    :: !stops && recalled ->
+        engine_sleeps = true;
+        if
+        :: entries > 0 -> bell = true
+        :: else
+        fi;
+        stops = true;
+        leads = false
+    :: !stops && !recalled ->
+        if
+        :: entries > 0 -> take(true)
+        :: else ->
+            engine_sleeps = true;
+            if
+            :: entries > 0 || recalled -> engine_sleeps = false
+            :: else -> leads = false
+            fi
+        fi
+    fi
+}
+
+inline cease_to_lead()
+{
+    atomic {
+        led = false;
+        to_ring = marked && !mistaken(former_leader_ignores_the_mark);
+        marked = false
+    }
+    post()
+}
+
+inline poll_as_worker()
+{
+    stops = false;
+    do
+    :: leads ->
+        do
+        :: leads -> poll_rings()
+        :: else -> break
+        od;
+        cease_to_lead()
+    :: !leads && !stops ->
+        if
+        :: keeps && !mistaken(follower_ignores_what_it_keeps) || recalled -> stops = true
+        :: else ->
+end_polling:
+            if
+            :: atomic { doorbell -> doorbell = false }
+            :: atomic { bell -> bell = false }
+            fi;
+            try_to_lead()
+        fi
+    :: !leads && stops -> break
+    od
+}
+
+/* aiod_polling_must_stop(), aiod_polling_leave(). `polls`: it polls on. */
+inline leave()
+{
+    atomic {
+        polls = !keeps && recalls == 0 && !mistaken(stale_recall_is_followed);
+        if
+        :: polls -> recalled = false
+        :: else ->
+            if
+            :: keeps -> waking_threads--
+            :: !keeps && recalls > 0 -> recalls--; waking_threads--
+            :: else -> polling_threads--
+            fi;
+            keeps = false;
+            polling_users--;
+            active_threads++;
+            recalled = recalls > 0;
+            to_ring = recalled && polling_users > 0
+        fi
+    }
+    post()
+}
+
+active [WORKERS] proctype worker()
+{
+    bool leads, keeps, stops, may, finished, to_ring, sleeps, polls;
+    byte to_post, count;
+
+    do
+    :: atomic {
+            if
+            :: takeable(active_threads - 1) > 0 ->
+                queued--;
+                choose(WAKE_FAN_OUT);
+                begun++;
+                carrying++
+            :: else ->
+                active_threads--;
+                sleeps = polling_users == 2;
+                polls = !sleeps;
+                asleep_threads = asleep_threads + sleeps;
+                polling_threads = polling_threads + polls;
+                polling_users = polling_users + polls
+            fi;
+            check_state()
+        }
+        if
+        :: sleeps ->
+            sleeps = false;
+            deliver(false);
+end_asleep:
+            atomic { posts > 0 -> posts--; waking_threads--; active_threads++ }
+        :: polls ->
+            do
+            :: polls ->
+                try_to_lead();
+                deliver(true);
+                poll_as_worker();
+                leave()
+            :: else -> break
+            od
+        :: else ->
+            deliver(false);
+            post();
+            atomic { may_end -> carrying--; finished = true }
+        fi
+    od
+}
+
+active proctype client()
+{
+    byte left = BY_RING;
+
+    do
+    :: left > 0 ->
+        left--;
+        entries++;
+        if
+        :: engine_sleeps -> doorbell = true
+        :: else
+        fi
+    :: else -> break
+    od;
+    submitters--
+}
+
+active proctype submitter()
+{
+    byte left = BY_MESSAGE;
+    byte to_post, count;
+    bool to_ring, keeps;
+
+    do
+    :: left > 0 ->
+        atomic { left--; submit(false) }
+        post()
+    :: else -> break
+    od;
+    submitters--
+}
+
+init
+{
+    timeout ->
+    assert(submitters == 0 && ended == REQUESTS && begun == REQUESTS && queued == 0 && entries == 0);
+    assert(active_threads == 0 && waking_threads == 0 && recalls == 0 && carrying == 0 && !led)
+}

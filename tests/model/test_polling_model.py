@@ -1,0 +1,60 @@
+"""The model of polling workers (polling.pml), searched by spin: no run goes wrong, and each mistake in it is found."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.model.search import Search, search
+
+MODEL = Path(__file__).with_name("polling.pml")
+
+SCENARIOS: dict[str, dict[str, int]] = {
+    "one worker at a time": {"LIMIT": 1, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1},
+    "two requests that need each other": {"LIMIT": 2, "WORKERS": 3, "BY_RING": 2, "BY_MESSAGE": 0, "BARRIER": 1},
+    "requests that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 3, "BY_MESSAGE": 0, "BARRIER": 2},
+    "requests of both kinds that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "BARRIER": 2},
+}
+
+MISTAKES = {
+    "leader_does_not_look_again": "two requests that need each other",
+    "last_one_takes_a_request": "requests that hang",
+    "follower_leaves_no_mark": "one worker at a time",
+    "former_leader_ignores_the_mark": "one worker at a time",
+    "hand_over_wakes_nobody": "two requests that need each other",
+    "follower_ignores_what_it_keeps": "one worker at a time",
+    "recall_of_the_last_one": "requests of both kinds that hang",
+    "stale_recall_is_followed": "requests of both kinds that hang",
+    "more_than_the_limit_take": "one worker at a time",
+}
+"""Each MISTAKE of the model, and a scenario in which it must be found."""
+
+CYCLES = ["-DNP", "-DCOLLAPSE"]
+"""All states, and all cycles (-l, where no state counts as progress)."""
+
+
+def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
+    """What spin finds in the model."""
+    return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, CYCLES, ["-l"])
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_no_run_goes_wrong(tmp_path: Path, scenario: str) -> None:
+    found = searched(tmp_path, SCENARIOS[scenario])
+    assert found.complete, found.report
+    assert found.errors == 0, found.report
+    assert found.states > 1000  # the scenario is one: nothing has cut it short
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_found(tmp_path: Path, mistake: str) -> None:
+    found = searched(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
+    assert found.errors == 1, found.report
+
+
+def test_every_mistake_of_the_model_is_tried() -> None:
+    names = re.search(r"mtype = \{(.*?)\}", MODEL.read_text(), re.DOTALL)
+    assert names is not None
+    assert {name.strip() for name in names[1].split(",")} == {"none", *MISTAKES}
