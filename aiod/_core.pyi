@@ -369,7 +369,7 @@ class Core:
         """Return the kernel thread ids of the living workers."""
 
     def follow(self) -> int:
-        """Set the affinity of all workers, the poller and the maker of rings to the calling thread's.
+        """Set the affinity of all workers and of the maker of rings to the calling thread's.
 
         Return the number of changed threads. Main loop's thread. Raises OSError if a thread could not be changed.
         """

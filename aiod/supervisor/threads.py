@@ -7,7 +7,6 @@ from typing import Any, Final
 import psutil
 
 _WORKER_PREFIX: Final = "aiod-w/"
-_POLLER_PREFIX: Final = "aiod-p/"
 _MAKER_PREFIX: Final = "aiod-m/"
 _ZMQ_PREFIX: Final = "ZMQbg/"
 
@@ -47,8 +46,6 @@ def _show(pid: int, tid: int) -> dict[str, Any] | None:
 def _role(name: str) -> str:
     if name.startswith(_WORKER_PREFIX):
         return "worker"
-    if name.startswith(_POLLER_PREFIX):
-        return "poller"
     if name.startswith(_MAKER_PREFIX):
         return "ring maker"
     return "zmq" if name.startswith(_ZMQ_PREFIX) else "other"

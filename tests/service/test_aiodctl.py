@@ -62,7 +62,7 @@ def test_threads_lists_roles_and_cpus(daemon: Any) -> None:
         file.pwrite(b"x", 0)
         (engine,) = daemon.json("threads")["engines"]
     roles = {thread["role"] for thread in engine["threads"]}
-    assert roles == {"main", "worker", "poller", "ring maker", "zmq"}
+    assert roles == {"main", "worker", "ring maker", "zmq"}
     for thread in engine["threads"]:
         assert thread.keys() == {"tid", "name", "role", "cpus", "state", "astray"}
         assert set(thread["cpus"]) <= set(range(os.cpu_count() or 1))
