@@ -46,7 +46,7 @@ struct aiod_pool_config {
 
 /* Why a worker was created. */
 enum aiod_spawn_cause {
-    AIOD_SPAWN_BURST, /* requests were queued without a worker for them */
+    AIOD_SPAWN_BURST, /* requests were queued, or rings were to be polled, without a worker for that */
     AIOD_SPAWN_MIN,   /* there were fewer than min_threads */
     AIOD_SPAWN_RETRY, /* an earlier creation had failed */
     AIOD_SPAWN_CAUSES,

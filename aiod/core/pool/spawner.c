@@ -35,7 +35,7 @@ static bool add_backlog(struct aiod_pool *pool, bool again)
     while ((aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) + polls > supply ||
             pool->cur_threads < aiod_pool_threads_wanted(pool)) &&
            pool->cur_threads < aiod_pool_threads_allowed(pool)) {
-        bool too_few = pool->cur_threads < aiod_pool_threads_wanted(pool);
+        bool too_few = pool->cur_threads < pool->min_threads;
 
         now_ns = now_ns != 0 ? now_ns : aiod_now_ns();
         add_one(pool, again ? AIOD_SPAWN_RETRY : too_few ? AIOD_SPAWN_MIN : AIOD_SPAWN_BURST, now_ns);
