@@ -13,7 +13,7 @@ from aiod.engine_api.settings import ExportSettings
 
 
 class IoctlConfig(Section):
-    """One of an export's `ioctls`."""
+    """One ioctl that an export allows."""
 
     number: int = Field(ge=0, le=2**32 - 1, description="integer from 0 to 4294967295: the request's number")
     bytes: int = Field(ge=0, le=16 * KIB - 1, description="integer from 0 to 16383: size of its argument (bytes)")

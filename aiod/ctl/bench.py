@@ -38,7 +38,7 @@ class Work:
 
     export: str
     kind: str
-    """One of KINDS (bench_run.py)."""
+    """The kind of load: a key of KINDS (bench_run.py)."""
     block_bytes: int
     file_bytes: int
     depth: int

@@ -50,4 +50,4 @@ GOODBYE: Final = struct.Struct("<II")
 REPLY: Final = struct.Struct("<IIQq")
 """type, reason, cookie, result; the message follows, or FILE."""
 FILE: Final = struct.Struct("<QQQ")
-"""Of a file that was opened: device, inode, generation."""
+"""The identity of a file that was opened: device, inode, generation."""

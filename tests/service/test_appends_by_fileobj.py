@@ -153,7 +153,7 @@ def test_writes_at_a_position_continue_with_the_next_engine(daemon: Any, transpo
 
 
 class InterruptionError(Exception):
-    """Of a signal handler."""
+    """Raised by a signal handler."""
 
 
 def interrupt(*_: object) -> None:

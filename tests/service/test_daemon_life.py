@@ -27,7 +27,7 @@ MIB = 2**20
 
 
 def engine_pid(daemon: Any) -> int:
-    """Of the only engine."""
+    """The process id of the only engine."""
     return int(daemon.engine["pid"])
 
 

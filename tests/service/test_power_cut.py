@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 WRITERS = 4
 BLOCKS = 16
-"""Of each writer."""
+"""Blocks that each writer writes."""
 ROUNDS = 24
 
 

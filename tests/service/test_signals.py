@@ -38,7 +38,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(params=[0.01, 0.001, 0.0003])
 def interval_s(request: pytest.FixtureRequest) -> Any:
-    """Of the timer."""
+    """Raised by the handler of the timer's signal."""
     return request.param
 
 
@@ -192,7 +192,7 @@ INTERRUPTIONS = 200
 
 
 class InterruptionError(Exception):
-    """Of the handler."""
+    """Raised by the handler."""
 
 
 class Alarm:

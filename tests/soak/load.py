@@ -32,7 +32,7 @@ class Load(threading.Thread):
         """Number of flushes that reported possible loss of earlier writes."""
         self.unknown = 0
         self.faults = 0
-        """Of the disk."""
+        """Number of faults that the disk had."""
         self.longest_pause_s = 0.0
         self.mismatches: list[str] = []
         """Blocks with a wrong content."""

@@ -29,7 +29,7 @@ ONCE_BYTES = 2**20
 """After the first message above 64 KiB, pyzmq has a thread with sockets of its own."""
 DISK_BYTES = BLOCKS * BLOCK_BYTES
 MUST_BE_EMPTY = ("mismatches", "lost", "errors", "leaked")
-"""Of a report."""
+"""The lists of a report that must be empty."""
 VICTIM_GONE_S = 2.0
 PROGRESS_S = 60.0
 VICTIM = """
@@ -257,7 +257,7 @@ def resources(pid: int) -> dict[str, int]:
 
 
 def own_resources() -> dict[str, int]:
-    """Of this process."""
+    """The figures of this process."""
     gc.collect()
     return resources(os.getpid())
 

@@ -90,5 +90,5 @@ def test_a_killed_engine_with_a_write_in_the_kernel_is_replaced_after_the_write(
 
 
 def states(pid: int) -> set[bytes]:
-    """Of all its threads, as the kernel's letters."""
+    """The states of all threads of `pid`, as the kernel's letters."""
     return {path.read_bytes().rpartition(b")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}

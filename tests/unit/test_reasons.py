@@ -21,7 +21,7 @@ DEFINED = [
 
 
 def public_names() -> list[str]:
-    """Of enum aiod_ring_reason; a compile-time check (clients/c/error.c) holds their numbers."""
+    """The names of enum aiod_ring_reason; a compile-time check (clients/c/error.c) holds their numbers."""
     header = (ROOT / "clients" / "c" / "include" / "aiod_ring.h").read_text()
     (body,) = re.findall(r"enum aiod_ring_reason \{(.*?)\};", header, re.DOTALL)
     return re.findall(r"^    AIOD_RING_(\w+)", body, re.MULTILINE)

@@ -11,13 +11,13 @@
 
 #include <stdbool.h>
 
-/* Of a file. Accessed by atomic operations. */
+/* The state of a file. Accessed by atomic operations. */
 struct aiod_write_loss {
     bool possible; /* never reset */
     bool reported; /* to at least one handle */
 };
 
-/* Of a handle. Accessed by atomic operations. */
+/* The state of a handle. Accessed by atomic operations. */
 struct aiod_write_loss_reader {
     bool reported; /* or need not be reported to this handle */
 };

@@ -120,7 +120,7 @@ enum aiod_ring_reason {
     AIOD_RING_LATE,          /* EIO: repeated too late at another engine; by message only */
     AIOD_RING_RESTARTED,     /* EIO: of a handle's next flush, once: earlier writes may be lost */
 
-    /* Of messages (struct aiod_ring_reply). */
+    /* Reasons in messages (struct aiod_ring_reply). */
     AIOD_RING_MALFORMED,   /* EPROTO: the message does not have the form that the protocol defines */
     AIOD_RING_NO_SESSION,  /* ENOTCONN; not by a ring's socket */
     AIOD_RING_NO_VERSION,  /* EPROTONOSUPPORT */

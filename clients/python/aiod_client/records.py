@@ -52,12 +52,12 @@ class Entry(NamedTuple):
 
 
 def parse_stat(data: bytes | memoryview) -> FileStat:
-    """Of STAT's payload. Raises struct.error."""
+    """Parse the payload of STAT. Raises struct.error."""
     return FileStat(*wire.STAT.unpack(data))
 
 
 def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
-    """Of EXTENTS' payload, the request having been for `offset` on. Raises struct.error, or WireError for too many."""
+    """Parse the payload of EXTENTS, requested from `offset` on. Raises struct.error, or WireError for too many."""
     if len(data) > wire.EXTENTS_MAX * wire.EXTENT.size:
         raise wire.WireError(f"{len(data)} bytes of extents: at most {wire.EXTENTS_MAX} extents")
     extents = []
@@ -76,7 +76,7 @@ def parse_page(body: Any) -> tuple[list[Entry], int | None]:
 
 
 def parse_stat_body(body: Any) -> FileStat:
-    """Of `stat`. Raises ProtocolError."""
+    """Parse the answer to `stat`. Raises ProtocolError."""
     try:
         return parse_stat(body["stat"])
     except (LookupError, TypeError, struct.error) as error:
