@@ -391,6 +391,22 @@ static void count_taken(struct aiod_core *core, void *argument)
     *taken = aiod_core_inflight(core) - core->inflight;
 }
 
+static void get_pool_stats(struct aiod_core *core, void *argument)
+{
+    aiod_pool_get_stats(core->pool, argument);
+}
+
+void engine_wait_idle(unsigned count)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+    struct aiod_pool_stats stats = {.active_threads = 1};
+
+    while (stats.active_threads > 0 || stats.waking_threads > 0 || stats.idle_threads != count) {
+        CHECK(aiod_now_ns() < end_ns);
+        engine_run(get_pool_stats, &stats);
+    }
+}
+
 void engine_wait_taken(uint32_t count)
 {
     uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);

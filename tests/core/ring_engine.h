@@ -32,6 +32,9 @@ void engine_block_worker(struct gate *gate);
 /* Wait until the rings have `count` requests in flight: the engine takes them a little after their submission. */
 void engine_wait_taken(uint32_t count);
 
+/* Wait until `count` workers are idle, and none is active. */
+void engine_wait_idle(unsigned count);
+
 /* Refuse new requests. */
 void engine_drain(void);
 

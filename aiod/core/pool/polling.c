@@ -158,14 +158,29 @@ void aiod_pool_set_polling(struct aiod_pool *pool, struct aiod_idle_polling *pol
     pool->polling = polling;
 }
 
+/* Workers that sleep already have to poll. Lock held; returns how many are chosen. */
+static unsigned choose_to_poll(struct aiod_pool *pool, struct aiod_worker **chosen)
+{
+    unsigned count = 0;
+
+    while (pool->polling_users + count < AIOD_POLLING_MAX && pool->asleep_threads > 0) {
+        chosen[count++] = aiod_pool_choose_sleeper(pool);
+    }
+    return count;
+}
+
 int aiod_pool_start_polling(struct aiod_pool *pool)
 {
+    struct aiod_worker *chosen[AIOD_POLLING_MAX];
     bool has_threads;
+    unsigned wake;
 
     pthread_mutex_lock(&pool->lock);
     pool->polling_on = true;
+    wake = choose_to_poll(pool, chosen);
     aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(pool, chosen, wake);
     aiod_spawner_step(pool, NULL);
     pthread_mutex_lock(&pool->lock);
     has_threads = pool->cur_threads > 0;
