@@ -32,7 +32,7 @@ void engine_block_worker(struct gate *gate);
 /* Wait until the rings have `count` requests in flight: the engine takes them a little after their submission. */
 void engine_wait_taken(uint32_t count);
 
-/* Wait until `count` workers are idle, and none is active. */
+/* Wait until at least `count` workers are idle, and none is active. */
 void engine_wait_idle(unsigned count);
 
 /* Refuse new requests. */
