@@ -35,6 +35,7 @@ def sections(frozen: Frozen, **keys: Any) -> dict[str, Any]:
         "": {"drain_timeout_s": DRAIN_TIMEOUT_S},
         "exports.frozen": {"path": str(frozen.path)},
         "exports.as-client": {"path": str(frozen.path), "as_client": True},
+        "exports.third": {"path": str(frozen.path)},
         "exports.etc-as-client": {"path": "/etc", "as_client": True, "read_only": True},
         "exports.other": {"path": "/usr/include", "engine": "other", "read_only": True},
         "engine.main": {"max_threads": 2, "slow_request_ms": SLOW_MS, "idle_timeout_s": 0.5} | keys,
@@ -143,18 +144,18 @@ def test_at_most_stuck_threads_max_workers_are_replaced(
 ) -> None:
     daemon = serve(stuck_threads_max=1)
     with connected(daemon) as client:
-        files = [client.open("frozen/a", "w+"), client.open("as-client/b", "w+")]
+        files = [client.open(path, "w+") for path in ("frozen/a", "as-client/b", "third/c")]
         other = client.open("scratch/other", "w+")
         frozen.freeze()
         hanging = [file.submit([("write", BLOCK, number * 4096)])[0] for file in files for number in range(2)]
         wait_until(lambda: stuck(daemon) == 3, "two workers, and one beyond max_threads")
         (waiting,) = other.submit([("write", BLOCK, 0)])
-        wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 2, "one of each export is left")
+        wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 4, "three hang, in any order")
         daemon.write_config(sections(frozen))
         assert "stuck_threads_max: 1 -> 16" in daemon.ctl("reload").stdout
         assert waiting.result(timeout=30) == len(BLOCK)
         frozen.thaw()
-        assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 4
+        assert [future.result(timeout=30) for future in hanging] == [len(BLOCK)] * 6
 
 
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
