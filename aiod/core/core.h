@@ -32,7 +32,7 @@ struct aiod_core_config {
     struct aiod_pool_config pool;
     uint64_t inline_read_max; /* bytes; 0: no inline reads */
     size_t buffer_cache_max;  /* bytes */
-    uint64_t poll_max_ns;     /* the longest time that the poller polls before it sleeps */
+    uint64_t poll_max_ns;     /* the longest time that the leader polls before it sleeps */
     unsigned rings_max;
 };
 

@@ -185,7 +185,7 @@ class EngineSettings:
     ring_bytes_max: int
     """Most bytes of their memory."""
     ring_poll_max_us: int
-    """Longest time that the poller spins on the rings before it sleeps."""
+    """Longest time that the leader polls the rings before it sleeps."""
 
     depth_max: int
     bytes_max: int

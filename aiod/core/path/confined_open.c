@@ -137,7 +137,7 @@ static int open_any(const char *root, const char *path, unsigned flags, const st
 
 /*
  * Set O_NOATIME. An update of the access time changes the inode, which may wait for the journal; cached reads are
- * answered on the poller and the main loop, which must not wait. Only the file's owner and CAP_FOWNER may set it;
+ * answered on the leader and the main loop, which must not wait. Only the file's owner and CAP_FOWNER may set it;
  * otherwise the access times are updated. Not set by open(2): if open(2) refuses it for a file that the file system
  * gives to another owner (all_squash), the file has been created already.
  */

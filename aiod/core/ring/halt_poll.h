@@ -1,14 +1,14 @@
 /*
- * halt_poll.h - decides how long the poller polls before it sleeps.
+ * halt_poll.h - decides how long the leader polls before it sleeps.
  *
  * Algorithm: KVM's halt polling (virt/kvm/kvm_main.c, kvm_vcpu_halt): the polling time grows if work arrived soon after
  * the thread went to sleep, and shrinks if it did not.
  *
  * Extension: after several failed polls in a row, polls are skipped for a while. KVM's rule does not notice that the
  * poll itself may keep the client from submitting: a client with low priority, or with a small share of the CPU,
- * submits as soon as the poller sleeps, so the polling time would grow with each failed poll.
+ * submits as soon as the leader sleeps, so the polling time would grow with each failed poll.
  *
- * No clock, no threads, no locks: the poller's thread owns it.
+ * No clock, no threads, no locks: the thread that leads owns it.
  */
 #ifndef AIOD_HALT_POLL_H
 #define AIOD_HALT_POLL_H

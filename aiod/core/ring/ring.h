@@ -1,7 +1,7 @@
 /*
  * ring.h - the engine's side of one shared-memory ring.
  *
- * Threads. The poller (poller.h) takes submissions. Workers write completions into the completion queue themselves,
+ * Threads. The leader (poller.h) takes submissions. Workers write completions into the completion queue themselves,
  * which saves a hand-over of tens of microseconds, and then look for new submissions: under load no thread is woken for
  * a request. The main loop creates the ring, adds and removes handles, and ends the ring. The shared state is protected
  * by `lock`, which is held for a few dozen instructions and not over a system call.
@@ -79,7 +79,7 @@ struct aiod_ring {
     pthread_mutex_t taking; /* held by the thread that takes submissions; only tried, never waited for */
     uint32_t sq_head;       /* written by the thread that takes, by atomic operations */
 
-    uint32_t slept_head; /* the poller's: sq_head when it last went to sleep */
+    uint32_t slept_head; /* the leader's: sq_head when the engine last went to sleep */
 
     atomic_uint refs;
     atomic_bool ended; /* no entry is taken any more */
@@ -166,7 +166,7 @@ uint32_t aiod_ring_taken(const struct aiod_ring *ring);
 /* Add the ring's counts to `stats`, which the caller owns. */
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);
 
-/* ---- threads that take: the poller, and workers that completed a request (ring_admission.c) ---------------------- */
+/* ---- threads that take: the leader, and workers that completed a request (ring_admission.c) ---------------------- */
 
 /* Take up to AIOD_RING_BATCH entries, and execute or queue them. Their number; 0 while another thread takes. */
 unsigned aiod_ring_take(struct aiod_ring *ring);

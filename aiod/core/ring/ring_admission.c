@@ -370,7 +370,7 @@ unsigned aiod_ring_take(struct aiod_ring *ring)
     unsigned taken;
 
     if (!aiod_ring_has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
-        /* seen by the thread that is taking, or by the poller, which does not sleep while there are entries */
+        /* seen by the thread that is taking, or by the leader, which does not sleep while there are entries */
         return 0;
     }
     taken = take(ring);

@@ -1,7 +1,7 @@
 /*
  * ring_maker.h - the thread that allocates and frees the memory of rings.
  *
- * For 900 MiB these take 200 ms and 130 ms, during which the main loop or the poller would serve no client. One thread
+ * For 900 MiB these take 200 ms and 130 ms, during which the main loop or a worker would serve no client. One thread
  * per engine, created by the main loop's thread with the first ring. Its jobs run one after another, so that clients
  * with large rings keep at most one CPU busy.
  *
