@@ -36,6 +36,18 @@ def search(
     return Search(int(errors[1]), float(states[1]), not stopped_short, report)
 
 
+def search_cycles(directory: Path, model: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
+    """Search all states and all cycles of a model in a scenario (-l; no state counts as progress)."""
+    return search(directory, model, {**scenario, "MISTAKE": mistake}, ["-DNP", "-DCOLLAPSE"], ["-l"])
+
+
+def mistakes_of(model: Path) -> set[str]:
+    """The names of a model's mistakes, which its only mtype lists."""
+    names = re.search(r"mtype = \{(.*?)\}", model.read_text(), re.DOTALL)
+    assert names is not None
+    return {name.strip() for name in names[1].split(",")} - {"none"}
+
+
 def run(directory: Path, *command: str) -> str:
     """Run `command` in `directory`, and return its output."""
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.model.search import Search, search
+from tests.model.search import mistakes_of, search_cycles
 
 MODEL = Path(__file__).with_name("pool.pml")
 ALWAYS = 255
@@ -49,18 +48,9 @@ MISTAKES = {
 """Each MISTAKE of the model, with a scenario in which spin must find it."""
 
 
-CYCLES = ["-DNP", "-DCOLLAPSE"]
-"""Compiler flags for a search of all states and cycles (-l; no state counts as progress)."""
-
-
-def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """Search the model of the pool."""
-    return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, CYCLES, ["-l"])
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_every_run_of_a_scenario_ends_correctly(tmp_path: Path, scenario: str) -> None:
-    found = searched(tmp_path, SCENARIOS[scenario])
+    found = search_cycles(tmp_path, MODEL, SCENARIOS[scenario])
     assert found.complete, found.report
     assert found.errors == 0, found.report
     assert found.states > 1000  # the scenario was not cut short
@@ -68,11 +58,9 @@ def test_every_run_of_a_scenario_ends_correctly(tmp_path: Path, scenario: str) -
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_each_mistake_is_found(tmp_path: Path, mistake: str) -> None:
-    found = searched(tmp_path, SCENARIOS[MISTAKES[mistake]], mistake)
+    found = search_cycles(tmp_path, MODEL, SCENARIOS[MISTAKES[mistake]], mistake)
     assert found.errors == 1, found.report
 
 
 def test_every_mistake_of_the_model_is_tried() -> None:
-    names = re.search(r"mtype = \{(.*?)\}", MODEL.read_text(), re.DOTALL)
-    assert names is not None
-    assert {name.strip() for name in names[1].split(",")} == {"none", *MISTAKES}
+    assert mistakes_of(MODEL) == set(MISTAKES)
