@@ -201,6 +201,8 @@ LIB := $(PREFIX)/lib/aiod
 UNITS := systemd/aiod.service systemd/aiod@.service
 MAN_PAGES := $(wildcard docs/man/*.[1358])
 COMPLETIONS := $(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
 
 # The units need EXTRAS=...,systemd: their type is notify.
 .PHONY: install
@@ -217,7 +219,10 @@ install: libaiod  ## commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCO
 	install -m 644 -D systemd/aiod.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/aiod.conf
 	install -m 644 -D systemd/aiod.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aiod.conf
 	for page in $(MAN_PAGES); do install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
+	install -d $(DESTDIR)$(ZSH_COMPLETIONS) $(DESTDIR)$(FISH_COMPLETIONS)
 	_AIODCTL_COMPLETE=bash_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(COMPLETIONS)/aiodctl
+	_AIODCTL_COMPLETE=zsh_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(ZSH_COMPLETIONS)/_aiodctl
+	_AIODCTL_COMPLETE=fish_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(FISH_COMPLETIONS)/aiodctl.fish
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 

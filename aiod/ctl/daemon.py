@@ -26,8 +26,9 @@ def ask(address: Address, verb: str, timeout_s: float, **arguments: Any) -> Any:
 
     Raises DaemonUnreachableError or TimeoutError when no daemon answers, another OSError with the daemon's refusal.
     """
+    # One question needs no reconnection, and so no valid AIOD_RECONNECT_TIMEOUT.
     with aiod_client.connect(
-        address.endpoint, key=address.key, server_key=address.server_key, timeout=timeout_s
+        address.endpoint, key=address.key, server_key=address.server_key, timeout=timeout_s, reconnect_timeout=0
     ) as client:
         return client.control(verb, arguments)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-import sys
 from pathlib import Path
 from typing import Final
 
 import click
+
+from aiod.ctl.output import write
+from aiod.ctl.program import Failure
 
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -36,19 +39,17 @@ def keygen(name: str, directory: Path, *, as_json: bool) -> None:
         raise click.UsageError(f"{name!r} is not a name: letters, digits, '.', '_' and '-', at most 64")
     for path in (directory / f"{name}.key", directory / f"{name}.key_secret"):
         if path.exists():
-            click.echo(f"aiodctl: {path} exists already: remove it, or choose another name", err=True)
-            sys.exit(1)
+            raise Failure(f"{path} exists already: remove it, or choose another name", number=errno.EEXIST)
     umask = os.umask(0o077)
     try:
         public, secret = (Path(path) for path in create_certificates(directory, name))
         public.chmod(0o644)
     except OSError as error:
-        click.echo(f"aiodctl: {error.filename or directory}: {error.strerror}", err=True)
-        sys.exit(1)
+        raise Failure(f"{error.filename or directory}: {error.strerror}", number=error.errno) from error
     finally:
         os.umask(umask)
     public_key = load_certificate(public)[0].decode()
     if as_json:
-        click.echo(json.dumps({"public": str(public), "secret": str(secret), "public_key": public_key}, indent=2))
+        write(json.dumps({"public": str(public), "secret": str(secret), "public_key": public_key}, indent=2) + "\n")
         return
-    click.echo(f"public: {public}\nsecret: {secret}\n\n[keys.{name}]\npublic_key = {json.dumps(public_key)}")
+    write(f"public: {public}\nsecret: {secret}\n\n[keys.{name}]\npublic_key = {json.dumps(public_key)}\n")

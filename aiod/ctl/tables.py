@@ -1,41 +1,34 @@
-"""The daemon's answers as tables. The headers have the units."""
+"""The daemon's answers as sentences and tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.table import Table
+from aiod.ctl.figures import bar, count, duration, latency, ranges, size
+from aiod.ctl.report import Column, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-_KIB: Final = 1024.0
-_LATENCIES: Final = ("p50", "p99", "p999", "max")
-_SECONDS_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
-
-
-def size(count: float) -> str:
-    """Bytes in a readable unit: "1.5 MiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIB:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= _KIB
-    return f"{count:.1f} TiB"
+_QUANTILES: Final = {"p50": "p50", "p90": "p90", "p99": "p99", "p999": "p99.9", "max": "max"}
+_PARTS: Final = {"latency": "total", "queue": "queue", "service": "service"}
+_BAR_WIDTH: Final = 14  # two characters a decade
 
 
-def duration(seconds: float) -> str:
-    """Seconds in a readable unit: "2.5 h"."""
-    for length, unit in _SECONDS_UNITS:
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s"
+def _text(key: str, head: str = "") -> Column:
+    return Column(key, head or key, left=True)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
+def _number(key: str, head: str = "", show: Callable[[Any], str] = str) -> Column:
+    return Column(key, head or key, show)
+
+
+def _latencies(prefix: str = "") -> list[Column]:
+    return [Column(f"{prefix}{name}_us", head, latency) for name, head in _QUANTILES.items()]
+
+
+def _quantiles(figures: dict[str, float]) -> list[float | None]:
+    return [figures.get(name) for name in _QUANTILES]
 
 
 def ping(body: dict[str, Any]) -> Iterator[Any]:
@@ -48,45 +41,93 @@ def version(body: dict[str, Any]) -> Iterator[Any]:
     yield f"aiod {body['version']}, protocol version {', '.join(map(str, body['protocol_versions']))}"
 
 
+# ---- stats
+
+
 def stats(body: dict[str, Any]) -> Iterator[Any]:
     """The engines, their pools, and their operations."""
     yield f"aiod {body['version']} (pid {body['pid']}), up for {duration(body['uptime_s'])}"
-    pools = _table(
-        "engines", "name", "pid", "state", "threads", "idle", "min", "max", "stuck", "created", "failed", "queued",
-        "in flight", "slow", "clients", "files", "rings", "their memory", "RSS",
-    )  # fmt: skip
+    yield _engines(body["engines"])
+    yield _pools(body["engines"])
+    yield _spawners(body["engines"])
+    yield _operations(body["engines"])
     for engine in body["engines"]:
-        pool = engine["pool"]
-        pools.add_row(
+        if any(op["count"] for op in engine["ops"].values()):
+            yield _operation_times(engine)
+
+
+def _engines(engines: list[dict[str, Any]]) -> Table:
+    columns = [
+        _text("engine"), _number("pid"), _text("state"), _number("restarts"), _number("clients"), _number("files"),
+        _number("inflight"), _number("slow"), _number("rings"), _number("ring_bytes", "ring mem", size),
+        _number("rss_bytes", "RSS", size),
+    ]  # fmt: skip
+    table = Table("engines", columns)
+    keys = ("sessions", "files", "inflight", "slow_requests", "rings", "ring_bytes", "rss_bytes")
+    for engine in engines:
+        table.add(
             engine["name"],
-            str(engine["pid"]),
+            engine["pid"],
             engine["state"],
-            *(str(pool[key]) for key in ("cur_threads", "idle_threads", "min_threads", "max_threads", "stuck_threads")),
-            *(str(pool[key]) for key in ("threads_created", "spawn_failures", "queued")),
-            *(str(engine.get(key, "")) for key in ("inflight", "slow_requests", "sessions", "files", "rings")),
-            size(engine.get("ring_bytes", 0)),
-            size(engine.get("rss_bytes", 0)),
+            engine.get("restarts"),
+            *(engine.get(key) for key in keys),
         )
-    yield pools
-    spawners = _table(
-        "spawners", "engine", "for bursts", "for min_threads", "on retry", "failed", "longest chain", "threads peak",
-        *(f"spawn latency {quantile} (µs)" for quantile in ("p50", "p99", "max")),
-    )  # fmt: skip
-    for engine in body["engines"]:
-        if "created_for" in engine["pool"]:
-            spawners.add_row(engine["name"], *_spawner(engine["pool"]))
-    yield spawners
-    for engine in body["engines"]:
-        yield _operations(f"operations of {engine['name']} (µs)", engine["ops"])
+    return table
 
 
-def _spawner(pool: dict[str, Any]) -> Iterator[str]:
-    for cause in ("burst", "min", "retry"):
-        yield f"{pool['created_for'][cause]:,}"
-    for key in ("spawn_failures", "longest_chain", "threads_peak"):
-        yield f"{pool[key]:,}"
-    for quantile in ("p50", "p99", "max"):
-        yield f"{pool['spawn_latency_us'][quantile]:,.1f}"
+def _pools(engines: list[dict[str, Any]]) -> Table:
+    keys = {
+        "cur_threads": "threads", "idle_threads": "idle", "min_threads": "min", "max_threads": "max",
+        "stuck_threads": "stuck", "queued": "queued", "threads_created": "created", "spawn_failures": "failed",
+        "threads_peak": "peak",
+    }  # fmt: skip
+    table = Table("pools", [_text("engine"), *(_number(key, head, count) for key, head in keys.items())])
+    for engine in engines:
+        table.add(engine["name"], *(engine["pool"].get(key) for key in keys))
+    return table
+
+
+def _spawners(engines: list[dict[str, Any]]) -> Table:
+    columns = [
+        _text("engine"), _number("burst", "for bursts", count), _number("min", "for min", count),
+        _number("retry", "on retry", count), _number("longest_chain", "chain", count), *_latencies("spawn_latency_"),
+    ]  # fmt: skip
+    table = Table("spawners: creations, and the time until a thread runs", columns)
+    for engine in engines:
+        pool = engine["pool"]
+        if "created_for" in pool:
+            causes = (pool["created_for"][cause] for cause in ("burst", "min", "retry"))
+            table.add(engine["name"], *causes, pool["longest_chain"], *_quantiles(pool["spawn_latency_us"]))
+    return table
+
+
+def _operations(engines: list[dict[str, Any]]) -> Table:
+    columns = [
+        _text("engine"), _text("operation"), _number("count", "", count), _number("bytes", "", size),
+        _number("errors", "", count), _number("inline", "", count),
+    ]  # fmt: skip
+    table = Table("operations", columns)
+    for engine in engines:
+        for name, op in engine["ops"].items():
+            if op["count"]:
+                table.add(engine["name"], name, op["count"], op["bytes"], op["errors"], op["inline"])
+    return table
+
+
+def _operation_times(engine: dict[str, Any]) -> Table:
+    columns = [
+        Column("engine", "engine", only="csv"), _text("operation"), _text("of"), *_latencies(),
+        Column("bar", "p50█p90▓p99▒max", lambda figures: bar(figures, _BAR_WIDTH), left=True, only="text"),
+    ]  # fmt: skip
+    table = Table(
+        f"times of {engine['name']}; the bar goes from 1 µs to 10 s, 2 characters for a factor of 10", columns
+    )
+    for name, op in engine["ops"].items():
+        if op["count"]:
+            for part, shown in _PARTS.items():
+                figures = op[f"{part}_us"]
+                table.add(engine["name"], name, shown, *_quantiles(figures), figures)
+    return table
 
 
 def pool(body: dict[str, Any]) -> Iterator[Any]:
@@ -98,80 +139,52 @@ def pool(body: dict[str, Any]) -> Iterator[Any]:
     )
 
 
-def _operations(title: str, ops: dict[str, Any]) -> Table:
-    parts = [f"{part} {quantile}" for part in ("latency", "queue", "service") for quantile in ("p50", "p99")]
-    table = _table(title, "operation", "count", "bytes", "errors", *parts, "p99.9", "max")
-    for name, op in ops.items():
-        if not op["count"]:
-            continue
-        figures = [op[f"{part}_us"][q] for part in ("latency", "queue", "service") for q in ("p50", "p99")]
-        figures += [op["latency_us"]["p999"], op["latency_us"]["max"]]
-        table.add_row(
-            name, f"{op['count']:,}", size(op["bytes"]), f"{op['errors']:,}", *(f"{figure:,.1f}" for figure in figures)
-        )
-    return table
+# ---- lists
 
 
 def threads(body: dict[str, Any]) -> Iterator[Any]:
     """Every thread of every process."""
-    table = _table("threads", "process", "pid", "tid", "name", "role", "CPUs", "state", "audit")
+    columns = [
+        _text("process"), _number("pid"), _number("tid"), _text("name"), _text("role"), _number("cpus", "CPUs", ranges),
+        _text("state"), _text("audit"),
+    ]  # fmt: skip
+    table = Table("threads", columns)
     supervisor = body["supervisor"] | {"name": "supervisor"}
     for process in [supervisor, *body["engines"]]:
         for thread in process["threads"]:
-            table.add_row(
-                process["name"],
-                str(process["pid"]),
-                str(thread["tid"]),
-                thread["name"],
-                thread["role"],
-                ranges(thread["cpus"]),
-                thread["state"],
-                "not its main thread's CPUs" if thread["astray"] else "",
-            )
+            named = (thread[key] for key in ("tid", "name", "role", "cpus", "state"))
+            audit = "not its main thread's CPUs" if thread["astray"] else None
+            table.add(process["name"], process["pid"], *named, audit)
     yield table
 
 
-def ranges(numbers: list[int]) -> str:
-    """CPU numbers as the kernel writes them: "0-3,7"."""
-    runs: list[list[int]] = []
-    for number in sorted(numbers):
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
 def exports(body: dict[str, Any]) -> Iterator[Any]:
-    """The exports, and the engine of each."""
-    table = _table("exports", "name", "path", "access", "engine", "state")
+    """The exports and their engines."""
+    table = Table("exports", [_text(key) for key in ("name", "path", "access", "engine", "state")])
     for export in body["exports"]:
         access = ("read-only" if export["read_only"] else "read, write") + (", direct" if export["direct"] else "")
-        table.add_row(export["name"], export["path"], access, export["engine"], export["state"])
+        table.add(export["name"], export["path"], access, export["engine"], export["state"])
     yield table
 
 
 def clients(body: dict[str, Any]) -> Iterator[Any]:
     """The connected clients, and statistics of each."""
-    table = _table(
-        "clients", "id", "engine", "pid", "uid", "software", "by", "files", "in flight", "age", "idle", "operations",
-        "bytes", "errors", "latency p50 (µs)", "p99 (µs)",
-    )  # fmt: skip
+    columns = [
+        _text("id"), _text("engine"), _number("pid"), _number("uid"), _text("software"), _text("by"), _number("files"),
+        _number("inflight"), _number("age_s", "age", duration), _number("idle_s", "idle", duration),
+        _number("operations", "ops", count), _number("bytes", "", size), _number("errors", "", count),
+        _number("p50_us", "p50", latency), _number("p99_us", "p99", latency), _number("max_us", "max", latency),
+    ]  # fmt: skip
+    table = Table("clients (p50, p99, max: of the most frequent operation)", columns)
     for client in body["clients"]:
         ops = client["ops"].values()
         busiest = max(ops, key=lambda op: op["count"])
-        table.add_row(
-            client["id"],
-            client["engine"],
-            *(str(client[key]) for key in ("pid", "uid", "software")),
+        table.add(
+            *(client[key] for key in ("id", "engine", "pid", "uid", "software")),
             _connection(client),
-            *(str(client[key]) for key in ("handles", "inflight")),
-            duration(client["age_s"]),
-            duration(client["idle_s"]),
-            f"{sum(op['count'] for op in ops):,}",
-            size(sum(op["bytes"] for op in ops)),
-            f"{sum(op['errors'] for op in ops):,}",
-            *(f"{busiest['latency_us'][quantile]:,.1f}" for quantile in ("p50", "p99")),
+            *(client[key] for key in ("handles", "inflight", "age_s", "idle_s")),
+            *(sum(op[key] for op in ops) for key in ("count", "bytes", "errors")),
+            *(busiest["latency_us"][quantile] for quantile in ("p50", "p99", "max")),
         )
     yield table
 
@@ -185,70 +198,71 @@ def _connection(client: dict[str, Any]) -> str:
     return "ZeroMQ"
 
 
-def drain(body: dict[str, Any]) -> Iterator[Any]:
-    """The end of a drain."""
-    yield f"aiod (pid {body['pid']}) has drained and stopped"
-
-
 def handles(body: dict[str, Any]) -> Iterator[Any]:
     """Open files, by client."""
-    table = _table("handles", "client", "engine", "pid", "handle", "file", "mode", "in flight", "state")
+    columns = [
+        _text("client"), _text("engine"), _number("pid"), _number("handle"), _text("file"), _text("mode"),
+        _number("inflight"), _text("state"),
+    ]  # fmt: skip
+    table = Table("handles", columns)
     for handle in body["handles"]:
         state = [name for name in ("poisoned", "closing") if handle[name]]
-        table.add_row(
-            handle["client"],
-            handle["engine"],
-            str(handle["pid"]),
-            str(handle["handle"]),
-            handle["file"],
-            _mode(handle),
-            str(handle["inflight"]),
-            ", ".join(state),
-        )
+        named = (handle[key] for key in ("client", "engine", "pid", "handle", "file"))
+        table.add(*named, _mode(handle), handle["inflight"], ", ".join(state))
     yield table
+
+
+def _mode(handle: dict[str, Any]) -> str:
+    """Mode of an open file: "read, write, direct"."""
+    written = "append" if handle["append"] else "write"
+    named = {"read": handle["readable"], written: handle["writable"], "direct": handle["direct"]}
+    return ", ".join(name for name, present in named.items() if present)
 
 
 def requests(body: dict[str, Any]) -> Iterator[Any]:
     """The active requests, and the number of queued ones."""
-    table = _table("active requests", "client", "engine", "age", "operation", "file", "offset", "bytes", "worker")
+    columns = [
+        _text("client"), _text("engine"), _number("age_s", "age", duration), _text("operation"), _text("file"),
+        _number("offset"), _number("bytes"), _number("worker"),
+    ]  # fmt: skip
+    table = Table("active requests", columns)
     for request in body["requests"]:
-        table.add_row(
-            request["client"],
-            request["engine"],
-            duration(request["age_s"]),
-            request["op"],
-            request["file"],
-            str(request["offset"]),
-            str(request["bytes"]),
-            str(request["tid"] or request["state"]),
-        )
+        named = (request[key] for key in ("client", "engine", "age_s", "op", "file", "offset", "bytes"))
+        table.add(*named, request["tid"] or request["state"])
     yield table
     for engine in body["engines"]:
         yield f"engine {engine['name']}: {engine['queued']} queued, {engine['stuck_threads']} workers stuck"
+
+
+# ---- results of commands
 
 
 def bench(body: dict[str, Any]) -> Iterator[Any]:
     """The results of a benchmark."""
     cpu = body["cpu_us_per_operation"]
     what = f"{body['rw']} in {body['export']}: {size(body['block_bytes'])}, depth {body['depth']}"
-    table = _table(
-        f"{what}, {body['seconds']:.1f} s",
-        "IOPS",
-        "MiB/s",
-        "p50 (µs)",
-        "p99 (µs)",
-        "p99.9 (µs)",
-        "max (µs)",
-        "CPU client (µs)",
-        "CPU engines (µs)",
-    )
-    table.add_row(
-        f"{body['iops']:,.0f}",
-        f"{body['mib_per_second']:,.1f}",
-        *(f"{body['latency_us'][quantile]:,.1f}" for quantile in _LATENCIES),
-        *("" if cpu[who] is None else f"{cpu[who]:,.1f}" for who in ("client", "engines")),
-    )
+    yield f"{what}, {body['seconds']:.1f} s"
+    columns = [
+        _number("iops", "IOPS", lambda figure: f"{figure:,.0f}"),
+        _number("mib_per_second", "MiB/s", lambda figure: f"{figure:,.1f}"),
+        _number("client_cpu_us", "client CPU/op", latency),
+        _number("engines_cpu_us", "engines CPU/op", latency),
+    ]
+    table = Table("", columns)
+    table.add(body["iops"], body["mib_per_second"], cpu["client"], cpu["engines"])
     yield table
+    times = Table(
+        "times (client: with its wait for a place among the requests in flight)", [_text("of"), *_latencies()]
+    )
+    for op, figures in (body["daemon_latency_us"] or {}).items():
+        times.add(f"daemon, {op}", *_quantiles(figures))
+    times.add("client", *_quantiles(body["latency_us"]))
+    yield times
+
+
+def drain(body: dict[str, Any]) -> Iterator[Any]:
+    """The end of a drain."""
+    yield f"aiod (pid {body['pid']}) has drained and stopped"
 
 
 def kick(body: dict[str, Any]) -> Iterator[Any]:
@@ -266,10 +280,3 @@ def reload(body: dict[str, Any]) -> Iterator[Any]:
         yield f"engine {engine} does not answer: it will get the changes later"
     if not body["changed"] and not body["restart"]:
         yield "nothing to change"
-
-
-def _mode(handle: dict[str, Any]) -> str:
-    """Mode of an open file: "read, write, direct"."""
-    written = "append" if handle["append"] else "write"
-    named = {"read": handle["readable"], written: handle["writable"], "direct": handle["direct"]}
-    return ", ".join(name for name, present in named.items() if present)

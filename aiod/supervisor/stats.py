@@ -35,11 +35,11 @@ NO_POOL: Final[dict[str, Any]] = dict.fromkeys(
 )
 """Shown for the pool of an engine that does not answer."""
 
-_QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p999": 0.999}
+_QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
 
 
 def percentiles_us(histogram: Histogram) -> dict[str, float]:
-    """p50, p99, p999 and max in microseconds, each the upper end of its bucket; 0.0 where nothing was counted."""
+    """p50, p90, p99, p999 and max in microseconds, each the upper end of its bucket; 0.0 where nothing was counted."""
     ordered = sorted(histogram)
     total = sum(count for _, count in ordered)
     result = {name: _quantile_ns(ordered, math.ceil(share * total)) / 1000 for name, share in _QUANTILES.items()}

@@ -111,9 +111,12 @@ def _journal(fields: dict[str, str]) -> logging.Handler | None:
         return None
 
     def send_known(*message: str, **record: Any) -> None:
-        """Send a record without its arguments: the message has what matters of them, and they may contain secrets."""
+        """Send a record without its arguments: the message has what matters of them, and they may contain secrets.
+
+        Fields (CLIENT=, EXPORT=, a traceback's text) are escaped as the message is.
+        """
         record.pop("CODE_ARGS", None)
-        send(*message, **record)
+        send(*message, **{name: printable_lines(v) if isinstance(v, str) else v for name, v in record.items()})
 
     handler: logging.Handler = JournalHandler(sender_function=send_known, SYSLOG_IDENTIFIER="aiod", **fields)
     handler.setFormatter(PrintableFormatter("%(message)s"))

@@ -20,7 +20,7 @@ POOL_KEYS = {
     "max_threads", "min_threads", "cur_threads", "idle_threads", "new_threads", "pending_threads", "queued",
     "threads_created", "spawn_failures",
 }  # fmt: skip
-QUANTILES = {"p50", "p99", "p999", "max"}
+QUANTILES = {"p50", "p90", "p99", "p999", "max"}
 
 
 def test_stats_has_the_documented_fields(new_daemon: Callable[..., Any]) -> None:

@@ -25,6 +25,10 @@ def test_bench_reports_figures_as_json(shared_daemon: Any, kind: str, transport:
     assert figures["mib_per_second"] == pytest.approx(figures["iops"] / 256)
     latency = figures["latency_us"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["p999"] <= latency["max"]
+    ops = {"read", "write"} if kind == "randrw" else {kind.removeprefix("rand")}
+    assert figures["daemon_latency_us"].keys() == ops
+    for measured in figures["daemon_latency_us"].values():
+        assert 0 < measured["p50"] <= measured["max"]
     assert figures["cpu_us_per_operation"]["client"] > 0
     done = sum(after[op]["count"] - before.get(op, {"count": 0})["count"] for op in ("read", "write") if op in after)
     assert done >= figures["operations"] > 0
@@ -35,6 +39,13 @@ def test_bench_uses_the_first_export_and_prints_a_table(shared_daemon: Any) -> N
     shown = shared_daemon.ctl("bench", *SHORT).stdout
     assert "randread in scratch: 4.0 KiB, depth 32" in shown
     assert "IOPS" in shown
+
+
+def test_bench_times_of_the_daemon_have_the_measured_requests_only(shared_daemon: Any) -> None:
+    """The requests that fill the file are of another session; those that wait in the client are not queued."""
+    figures = shared_daemon.json("bench", "--rw", "randread", "--depth", "4096", *SHORT)
+    assert figures["daemon_latency_us"].keys() == {"read"}
+    assert figures["daemon_latency_us"]["read"]["p50"] < figures["latency_us"]["p50"]
 
 
 def test_bench_with_direct_bypasses_the_page_cache(daemon: Any) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from aiod.ctl.__main__ import main
+import pytest
+
+from aiod.ctl.verbs import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +32,17 @@ def complete(*words: str, endpoint: str = "ipc:///nowhere/aiod.sock") -> list[st
     return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_accepts_its_completion_script(shell: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} here")
+    environment = {**os.environ, "_AIODCTL_COMPLETE": f"{shell}_source"}
+    command = [sys.executable, "-m", "aiod.ctl"]
+    script = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=True).stdout
+    assert "aiodctl" in script
+    subprocess.run([shell, "-n"], input=script, text=True, timeout=20, check=True)
+
+
 def test_completion_offers_verbs() -> None:
     assert complete("") == sorted(main.commands)
     assert complete("p") == ["ping", "pool"]
@@ -36,7 +50,7 @@ def test_completion_offers_verbs() -> None:
 
 def test_completion_offers_options() -> None:
     assert complete("--e") == ["--endpoint"]
-    assert complete("threads", "--") == ["--check", "--json", "--help"]
+    assert complete("threads", "--") == ["--check", "--json", "--format", "--no-headers", "--help"]
     assert complete("--json", "pool", "main", "--m") == ["--min", "--max"]
 
 

@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from aiod.ctl import daemon as asking
-from aiod.ctl.__main__ import main
 from aiod.ctl.daemon import Address
+from aiod.ctl.verbs import main
 from tests.conftest import freeze
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from aiod.config import ConfigError, make_config
-from aiod.ctl.__main__ import main
+from aiod.ctl.verbs import main
 from aiod_client import AiodError
 from aiod_client.keys import find_keys
 from aiod_protocol.key_files import load_public

@@ -24,7 +24,7 @@ from aiod.config import (
     TcpConfig,
     UserConfig,
 )
-from aiod.ctl.__main__ import main as aiodctl
+from aiod.ctl.verbs import main as aiodctl
 from aiod.supervisor.reload import _RESTART
 
 if TYPE_CHECKING:

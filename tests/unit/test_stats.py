@@ -21,13 +21,13 @@ def histogram(values: list[int]) -> stats.Histogram:
 def test_percentiles_match_those_of_the_sorted_values(values: list[int]) -> None:
     shown = stats.percentiles_us(histogram(values))
     ordered = sorted(values)
-    for name, share in (("p50", 0.5), ("p99", 0.99), ("p999", 0.999)):
+    for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
         assert shown[name] == ordered[math.ceil(share * len(ordered)) - 1] / 1000
     assert shown["max"] == ordered[-1] / 1000
 
 
 def test_percentiles_of_an_empty_histogram_are_zero() -> None:
-    assert stats.percentiles_us([]) == {"p50": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
+    assert stats.percentiles_us([]) == {"p50": 0.0, "p90": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
 
 
 @given(VALUES, VALUES)
