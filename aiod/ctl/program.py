@@ -43,10 +43,10 @@ class Failure(Exception):  # noqa: N818 - not every one is an error of this prog
 class Program(click.Group):
     """The group of all verbs. Its main() exits with the documented status, whatever happens."""
 
-    def main(self, args: Any = None, *positional: Any, standalone_mode: bool = True, **options: Any) -> Any:  # type: ignore[override]
+    def main(self, args: Any = None, *positional: Any, standalone_mode: bool = True, **options: Any) -> Any:
         """As click.Group.main."""
         if not standalone_mode:
-            return super().main(args, *positional, standalone_mode=False, **options)
+            return super().main(args, *positional, standalone_mode=False, **options)  # type: ignore[call-overload]
         words = [*sys.argv[1:]] if args is None else [*args]
         as_json = "--json" in words or "--format=json" in words or ("--format", "json") in itertools.pairwise(words)
         status = self._run(args, *positional, as_json=as_json, **options)
