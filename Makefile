@@ -24,7 +24,7 @@ PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c \
            clients/c/*.[ch] clients/c/include/*.h \
            clients/python/aiod_client/*.cpp \
-           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c)
+           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c)
 
 .PHONY: help
 help:  ## this list
@@ -87,7 +87,8 @@ CORE_SOURCES := $(sort $(wildcard aiod/core/*.c aiod/core/*/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
-BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c))
+BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
+                  benchmarks/rings/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
                 protocol/*.h)
 
@@ -186,12 +187,13 @@ bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots o
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts
-bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, fairness, rates
+bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, rings, fairness, rates
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
 	@$(BIN)/python -m benchmarks.durable
 	@$(BIN)/python -m benchmarks.ring
+	@$(BIN)/python -m benchmarks.rings
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
 

@@ -1,6 +1,11 @@
 /*
- * polling.c - how long a thread polls for a completion before it sleeps. The rule is that of the engine's poller
+ * polling.c - how long a thread polls for a completion before it sleeps. The rule is that of the engine's leader
  * (aiod/core/ring/halt_poll.h): KVM's halt polling, and back-off after polls that found nothing.
+ *
+ * A poll yields the CPU again and again. On a machine with more clients than CPUs the time passes while other threads
+ * run, the engine's among them. That costs nobody anything, and spares two system calls and a wake-up for each
+ * completion. So a poll is limited by the CPU time that it takes itself, and by the number of times that other threads
+ * have run: if the completion has not arrived after so many, the engine does not get the CPU in this way.
  */
 #include "polling.h"
 
@@ -15,6 +20,9 @@
     4u /* polls in a row that may fail; each further failure doubles the number of skipped polls, up to: */
 #define SKIP_SHIFT_MAX 10u
 #define CACHE_NS UINT64_C(500000000) /* how long an affinity and a scheduling policy are taken to be unchanged */
+#define SWITCH_NS UINT64_C(1000)     /* a sched_yield() that takes longer has let other threads run */
+#define CROWDED_NS UINT64_C(2000000)  /* among threads that keep the CPU for so long it is better to sleep and be woken */
+#define TURNS_MAX 16u
 
 /* ---- whether: a property of the thread --------------------------------------------------------------------------- */
 
@@ -22,7 +30,7 @@
 static _Thread_local struct {
     const struct aiod_client *client;
     uint64_t until_ns;
-    bool may_poll;
+    enum aiod_polling_way way;
 } cached;
 
 /*
@@ -57,16 +65,40 @@ static uint64_t coarse_clock_ns(void)
     return (uint64_t)now.tv_sec * AIOD_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-bool aiod_may_poll(const struct aiod_client *client)
+static enum aiod_polling_way find_way(const struct aiod_client *client)
+{
+    if (is_real_time()) {
+        return AIOD_POLL_NOT;
+    }
+    return share_one_cpu(client) ? AIOD_POLL_YIELDING : AIOD_POLL_SPINNING;
+}
+
+enum aiod_polling_way aiod_polling_way(const struct aiod_client *client)
 {
     uint64_t now = coarse_clock_ns();
 
     if (cached.client != client || now >= cached.until_ns) {
         cached.client = client;
         cached.until_ns = now + CACHE_NS;
-        cached.may_poll = !is_real_time() && !share_one_cpu(client);
+        cached.way = find_way(client);
     }
-    return cached.may_poll;
+    return cached.way;
+}
+
+/* ---- one poll ---------------------------------------------------------------------------------------------------- */
+
+bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns)
+{
+    bool switched = yield_ns > SWITCH_NS;
+    uint64_t spent_ns = switched ? own_ns : own_ns + yield_ns;
+
+    poll->left_ns -= spent_ns < poll->left_ns ? spent_ns : poll->left_ns;
+    poll->turns += switched;
+    poll->crowded = yield_ns > CROWDED_NS;
+    if (!switched && poll->way == AIOD_POLL_YIELDING) {
+        return false; /* no other thread can run on the only CPU: the engine does not answer soon */
+    }
+    return poll->left_ns > 0 && poll->turns < TURNS_MAX && !poll->crowded;
 }
 
 /* ---- how long: a property of the client -------------------------------------------------------------------------- */
@@ -77,7 +109,10 @@ uint64_t aiod_polling_begin(struct aiod_polling *polling)
         polling->skip--;
         return 0;
     }
-    return polling->now_ns;
+    if (polling->max_ns < MIN_NS) {
+        return polling->max_ns;
+    }
+    return polling->now_ns > MIN_NS ? polling->now_ns : MIN_NS;
 }
 
 static void count(struct aiod_polling *polling, bool found)
@@ -92,7 +127,10 @@ static void count(struct aiod_polling *polling, bool found)
     }
 }
 
-/* Grow if a longer poll would have found the completion; shrink if no poll of max_ns would have. */
+/*
+ * Grow if a longer poll would have found the completion; shrink if no poll of max_ns would have. A poll of MIN_NS stays:
+ * where threads wait for CPUs, only a poll can find out that polling has become worth while.
+ */
 static void adapt(struct aiod_polling *polling, uint64_t waited_ns)
 {
     if (waited_ns <= polling->now_ns) {

@@ -17,19 +17,36 @@ struct aiod_polling {
     unsigned skip;   /* how many more times to sleep without polling */
 };
 
-/*
- * May the calling thread poll? Not if polling keeps the engine from running: in a real-time thread, or where the
- * thread and the engine are bound to the same single CPU.
- */
-bool aiod_may_poll(const struct aiod_client *client);
+/* How the calling thread may poll. */
+enum aiod_polling_way {
+    AIOD_POLL_NOT,      /* a real-time thread: the engine may be waiting for this very CPU */
+    AIOD_POLL_YIELDING, /* the thread and the engine are bound to the same single CPU: the engine runs while it yields */
+    AIOD_POLL_SPINNING, /* the engine may run on another CPU meanwhile */
+};
 
-/* Returns how long to poll before sleeping; 0: sleep at once. */
+enum aiod_polling_way aiod_polling_way(const struct aiod_client *client);
+
+/* Returns how long to poll before sleeping, in CPU time of the thread; 0: sleep at once. */
 uint64_t aiod_polling_begin(struct aiod_polling *polling);
 
 /*
  * Adapt to the outcome: the thread polled for `polled_ns` at most, `found` a completion while it polled, and waited
- * for `waited_ns` in all, polling and sleeping.
+ * for `waited_ns` in all, polling and sleeping, other threads' turns not counted.
  */
 void aiod_polling_end(struct aiod_polling *polling, uint64_t polled_ns, bool found, uint64_t waited_ns);
+
+/* One poll. */
+struct aiod_poll {
+    enum aiod_polling_way way;
+    uint64_t left_ns; /* from aiod_polling_begin() */
+    unsigned turns;   /* of other threads meanwhile */
+    bool crowded;     /* another thread has kept the CPU for long */
+};
+
+/*
+ * The thread has looked for `own_ns`, found nothing, and called sched_yield(), which took `yield_ns`. False: the poll
+ * is over.
+ */
+bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns);
 
 #endif

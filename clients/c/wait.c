@@ -15,7 +15,7 @@
 #include "forks.h"
 #include "resume.h"
 
-#define POLLS_PER_CLOCK 16
+#define LOOKS_PER_YIELD 16u
 #define CHECK_NS                                                                                                       \
     UINT64_C(100000000) /* how often a sleeper checks whether the engine still runs: a futex does not tell */
 
@@ -45,20 +45,34 @@ static bool engine_is_awake(const struct aiod_client *client)
 /* ---- the leader -------------------------------------------------------------------------------------------------- */
 
 /* True: cq_tail is not `seen` any more. */
-static bool poll_memory(const struct aiod_client *client, uint32_t seen, uint64_t until_ns)
+static bool look_at_memory(const struct aiod_client *client, uint32_t seen, unsigned looks)
 {
-    do {
-        for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
-            if (cq_tail_of(client) != seen) {
-                return true;
-            }
-            pause_cpu();
+    while (cq_tail_of(client) == seen) {
+        if (--looks == 0) {
+            return false;
         }
-        if (until_ns != 0) {
-            sched_yield();
-        }
-    } while (aiod_clock_ns() < until_ns);
-    return false;
+        pause_cpu();
+    }
+    return true;
+}
+
+/* The same, with yields between the looks. */
+static bool poll_memory(const struct aiod_client *client, uint32_t seen, struct aiod_poll *poll)
+{
+    unsigned looks = poll->way == AIOD_POLL_YIELDING ? 1 : LOOKS_PER_YIELD;
+    uint64_t began_ns = aiod_clock_ns();
+    bool goes_on = true;
+
+    while (goes_on && !look_at_memory(client, seen, looks)) {
+        uint64_t yields_ns = aiod_clock_ns();
+        uint64_t own_ns = yields_ns - began_ns;
+
+        sched_yield();
+        began_ns = aiod_clock_ns();
+        goes_on = aiod_poll_goes_on(poll, own_ns, began_ns - yields_ns);
+        looks = poll->turns > 0 ? 1 : looks; /* time passes without spinning */
+    }
+    return cq_tail_of(client) != seen;
 }
 
 /* Sleep until cq_tail is not `seen`, aiod_waiters_wake_all(), or for `sleep_ns`. True: cq_tail is still `seen`. */
@@ -75,12 +89,22 @@ static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t 
     return cq_tail_of(client) == seen;
 }
 
+/* How the calling thread may poll now. */
+static struct aiod_poll begin_to_poll(struct aiod_client *client)
+{
+    struct aiod_poll poll = {.way = engine_is_awake(client) ? aiod_polling_way(client) : AIOD_POLL_NOT};
+
+    poll.left_ns = poll.way == AIOD_POLL_NOT ? 0 : aiod_polling_begin(&client->polling);
+    return poll;
+}
+
 /* Wait for a completion, at most until `deadline_ns`. The lock is held on entry and return, not meanwhile. */
 static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->queue.cq_head;
     uint32_t wake_ups = client->waiters.wake_ups;
-    uint64_t poll_ns = engine_is_awake(client) && aiod_may_poll(client) ? aiod_polling_begin(&client->polling) : 0;
+    struct aiod_poll poll = begin_to_poll(client);
+    uint64_t poll_ns = poll.left_ns;
     uint64_t started_ns;
     bool found = false;
     bool nothing = false;
@@ -88,15 +112,18 @@ static void lead(struct aiod_client *client, uint64_t deadline_ns)
     aiod_waiters_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
     started_ns = aiod_clock_ns();
-    found = poll_ns > 0 && poll_memory(client, seen, started_ns + poll_ns);
+    found = poll_ns > 0 && poll_memory(client, seen, &poll);
     if (!found) {
-        uint64_t left_ns = deadline_ns > started_ns ? deadline_ns - started_ns : 0;
+        uint64_t now_ns = poll_ns > 0 ? aiod_clock_ns() : started_ns;
+        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 
         nothing = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
     }
     pthread_mutex_lock(&client->lock);
     aiod_waiters_end_leading(client);
-    aiod_polling_end(&client->polling, poll_ns, found, aiod_clock_ns() - started_ns);
+    /* while other threads have the CPU, the time that passes is not the engine's */
+    aiod_polling_end(&client->polling, poll_ns, found && !poll.crowded,
+                     poll.turns > 0 ? 0 : aiod_clock_ns() - started_ns);
     if (nothing) {
         aiod_receive(client);
     }
@@ -225,7 +252,7 @@ static bool take(struct aiod_client *client, struct aiod_op *op)
 
 int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks)
 {
-    if (aiod_forked(client) || !engine_is_awake(client) || !aiod_may_poll(client)) {
+    if (aiod_forked(client) || !engine_is_awake(client) || aiod_polling_way(client) != AIOD_POLL_SPINNING) {
         return -EAGAIN;
     }
     while (looks-- > 0) {

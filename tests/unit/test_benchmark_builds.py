@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from benchmarks.durable import core_pairs
+from benchmarks.rings import fleet
 from benchmarks.spawner import variants
 
 if TYPE_CHECKING:
@@ -24,3 +25,7 @@ def test_each_policy_of_the_spawner_benchmark_builds(tmp_path: Path, variant: va
 
 def test_the_benchmark_of_flushes_builds(tmp_path: Path) -> None:
     assert core_pairs.build(tmp_path).is_file()
+
+
+def test_the_benchmark_of_many_rings_builds(tmp_path: Path) -> None:
+    assert fleet.build(tmp_path).is_file()
