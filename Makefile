@@ -10,7 +10,7 @@ CC := $(if $(filter default,$(origin CC)),cc,$(CC))
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 DESTDIR ?=
-EXTRAS ?= daemon,systemd
+EXTRAS ?= daemon,metrics,systemd
 
 export PYTHON CC
 
@@ -53,13 +53,13 @@ endef
 
 $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 	@scripts/prerequisites.sh build
-	$(call pip_install_extras,build daemon systemd)
+	$(call pip_install_extras,build daemon metrics systemd)
 
 # Without isolation, with the build requirements in .venv, so that a rebuild takes seconds. The editable install maps every
 # module by name, so a new file in a directory needs a new install.
 $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init__.py $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
-	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,systemd]'
+	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,metrics,systemd]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed pyproject.toml

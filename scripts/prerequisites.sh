@@ -5,7 +5,7 @@
 #          core    a C compiler
 #          deb     Debian's own Python as PYTHON, and what makes a package
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
-#                  that fail and that log; systemd-nspawn
+#                  that fail and that log; prometheus, which scrapes; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
 # If something is missing, root on a system with apt-get installs it; otherwise the command to run is printed, and the
@@ -59,6 +59,7 @@ deb)
 test)
     need spin spin; need mandoc mandoc
     need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
+    need prometheus prometheus
     need nbdkit nbdkit; need libnbd-bin nbdfuse; need qemu-utils qemu-nbd
     # Only root can boot a systemd beside the machine's own.
     [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }

@@ -7,6 +7,7 @@ from aiod.config.engines import EngineConfig
 from aiod.config.errors import ConfigError
 from aiod.config.exports import ExportConfig, IoctlConfig
 from aiod.config.load import default_config, load_config, make_config
+from aiod.config.metrics import MetricsConfig
 from aiod.config.root import Config
 from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
@@ -19,6 +20,7 @@ __all__ = [
     "ExportConfig",
     "IoctlConfig",
     "KeyConfig",
+    "MetricsConfig",
     "SessionsConfig",
     "TcpConfig",
     "UserConfig",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiod.config.engines import EngineConfig
 from aiod.config.exports import ExportConfig
+from aiod.config.metrics import MetricsConfig
 from aiod.config.root import Config
 from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
@@ -53,7 +54,7 @@ def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
         "users": UserConfig,
         "keys": KeyConfig,
     }
-    sections: dict[str, type[BaseModel]] = {"sessions": SessionsConfig, "tcp": TcpConfig}
+    sections: dict[str, type[BaseModel]] = {"sessions": SessionsConfig, "tcp": TcpConfig, "metrics": MetricsConfig}
     section: type[BaseModel] = Config
     rest = location
     if rest and rest[0] in tables and len(rest) > 1:

@@ -13,6 +13,7 @@ from aiod.config.cross_checks import problems_between_sections
 from aiod.config.engines import EngineConfig
 from aiod.config.exports import ExportConfig  # noqa: TC001 - pydantic looks for it here
 from aiod.config.fields import Group, Name, Section
+from aiod.config.metrics import MetricsConfig
 from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.user_database import gid_of, uid_of
@@ -38,6 +39,7 @@ class Config(Section):
     engine: dict[Name, EngineConfig] = Field(default_factory=dict, description="[engine.NAME] sections")
     sessions: SessionsConfig = Field(default_factory=SessionsConfig, description="the [sessions] section")
     tcp: TcpConfig = Field(default_factory=TcpConfig, description="the [tcp] section")
+    metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="the [metrics] section")
     keys: dict[Name, KeyConfig] = Field(default_factory=dict, description="[keys.NAME] sections")
     users: dict[str, UserConfig] = Field(
         default_factory=dict, description='[users.NAME] sections: a user or uid of this host, or "*" for each other'

@@ -260,6 +260,11 @@ def bench(body: dict[str, Any]) -> Iterator[Any]:
     yield times
 
 
+def metrics(body: dict[str, Any]) -> Iterator[Any]:
+    """The metrics, line by line; the text has no other control characters."""
+    yield from body["lines"]
+
+
 def drain(body: dict[str, Any]) -> Iterator[Any]:
     """The end of a drain."""
     yield f"aiod (pid {body['pid']}) has drained and stopped"

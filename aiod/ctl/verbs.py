@@ -167,6 +167,17 @@ def kick(options: Options, /, client: str, **given: Any) -> None:
     )
 
 
+@main.command()
+@json_option
+@click.pass_obj
+def metrics(options: Options, /, **given: Any) -> None:
+    """Print the metrics in Prometheus's text form, as a scrape gets them.
+
+    Into a file for the textfile collector of node_exporter, where no port is to be open.
+    """
+    options.answer(Given.taken(given), tables.metrics, lambda: ask(options.address, "metrics", options.timeout_s))
+
+
 main.add_command(keygen)
 
 

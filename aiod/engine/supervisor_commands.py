@@ -106,6 +106,7 @@ class SupervisorCommands:
             "ops": core.stats(),
             "sessions": len(stages.sessions),
             "inflight": core.inflight,
+            "oldest_request_age_s": next((each["age_s"] for each in core.active_requests(1)), 0.0),
             "slow_requests": stages.slow_requests.count,
             "bytes_inflight": core.bytes_inflight,
             "files": core.files,

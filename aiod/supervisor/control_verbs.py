@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from aiod.config import Config
     from aiod.supervisor.engine import Engine
+    from aiod.supervisor.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,12 @@ class ControlVerbs:
         self,
         config: Config,
         engines: Mapping[str, Engine],
+        snapshots: Snapshots,
         reload: Callable[[], Awaitable[dict[str, Any]]],
         stop: Callable[[], None],
     ) -> None:
         """`reload` reads the configuration again, `stop` begins to stop the daemon."""
+        self._snapshots = snapshots
         self._config = config
         self._engines = engines
         self._reload_config = reload
@@ -64,6 +67,7 @@ class ControlVerbs:
             "threads": self._threads,
             "exports": self._exports,
             "clients": self._clients,
+            "metrics": self._metrics,
         }
         self.privileged: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "pool": self._pool,
@@ -170,7 +174,7 @@ class ControlVerbs:
             return None
 
     async def _stats(self) -> dict[str, Any]:
-        answers = await self._ask_all("stats")
+        answers = await self._snapshots.stats()
         shown = [self._show_engine(engine, answers[name]) for name, engine in self._engines.items() if name in answers]
         merged = stats.merge_ops(answer["ops"] for answer in answers.values() if answer is not None)
         return {
@@ -181,6 +185,22 @@ class ControlVerbs:
             "engines": shown,
             "ops": stats.show_ops(merged),
         }
+
+    async def _metrics(self) -> dict[str, Any]:
+        """The metrics in Prometheus's text form: those that a scrape gets."""
+        try:
+            body, content_type = await self.render_metrics("")
+        except ImportError as error:
+            text = f"metrics need the package {error.name}: pip install 'aiod-io[daemon,metrics]' (EOPNOTSUPP)"
+            raise RefusedError(errno.EOPNOTSUPP, text, Reason.BAD_ENTRY) from error
+        return {"content_type": content_type, "lines": body.decode().splitlines()}
+
+    async def render_metrics(self, accept: str) -> tuple[bytes, str]:
+        """The metrics and their content type, as the header `accept` asks. Raises ImportError."""
+        from aiod.supervisor import metrics  # noqa: PLC0415 - of an extra, and few daemons serve metrics
+
+        answers = await self._snapshots.stats()
+        return metrics.encode(metrics.families(dict(self._engines), answers), accept)
 
     def _show_engine(self, engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:
         known = {

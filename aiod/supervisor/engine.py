@@ -103,6 +103,11 @@ class Engine:
         """Time since the start of its process; 0.0 while there is none."""
         return self._process.age_s if self._process is not None else 0.0
 
+    @property
+    def poisoned_files(self) -> int:
+        """Number of its open files whose flush has failed."""
+        return self._fd_store.poisoned
+
     def why_unavailable(self) -> str:
         """A message for clients that ask while the engine is not serving."""
         if self._stopping.is_set():

@@ -38,6 +38,11 @@ class FdStore:
         self._poisoned: set[tuple[int, int]] = set()  # device and inode of stored files whose flush has failed
         self._end: socket.socket | None = None
 
+    @property
+    def poisoned(self) -> int:
+        """Number of stored files whose flush has failed."""
+        return len(self._poisoned)
+
     async def serve(self, end: socket.socket) -> None:
         """Hand all descriptors over to the engine at the other end, then store what it sends until `disconnect`."""
         end.settimeout(_HAND_OVER_TIMEOUT_S)

@@ -25,6 +25,7 @@ _RESTART: Final = frozenset(
         "sessions.request_bytes_max",
         "sessions.heartbeat_s",
         "sessions.session_timeout_s",
+        "metrics.listen",
         "tcp.listen",
         "tcp.secret_key",
         "tcp.insecure_tcp",

@@ -27,7 +27,9 @@ from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
 from aiod.supervisor.health import Health
 from aiod.supervisor.kernel_check import why_unfit
+from aiod.supervisor.metrics_server import MetricsServer
 from aiod.supervisor.reload import plan
+from aiod.supervisor.snapshots import Snapshots
 from aiod.supervisor.status_line import StatusLine
 from aiod.supervisor.systemd import Notifier
 from aiod.util import logs
@@ -83,15 +85,18 @@ class Service:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # Even after an error, the context's end must not wait for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
+        verbs = ControlVerbs(self._config, self._engines, Snapshots(self._engines), self.reload, self._drain)
+        metrics = MetricsServer(self._config.metrics, verbs.render_metrics)
         try:
+            await metrics.start()
             self._tcp = FrontTcp.of(self._config, context)
             front_socket = FrontSocket(self._config.front_endpoint, self._notifier)
         except OSError as error:
             log.critical("%s", error.strerror or error)
             self._notifier.status(error.strerror or str(error))
+            await metrics.close()
             await self._stop_engines()
             return EXIT_FAILED
-        verbs = ControlVerbs(self._config, self._engines, self.reload, self._drain)
         self._front = FrontEndpoint(self._config, self._engines, context, front_socket.listener, self._tcp, verbs)
         self._front.start()
         self._begin(StatusLine(self._engines, self._notifier).run())
@@ -103,6 +108,7 @@ class Service:
         drained = await self._stop_engines()
         for task in self._tasks:
             task.cancel()
+        await metrics.close()
         self._front.close(_LINGER_MS)
         if self._tcp is not None:
             self._tcp.close()

@@ -66,6 +66,7 @@ def answers(name: str) -> dict[str, dict[str, Any]]:
             "mib_per_second": 482.3, "latency_us": quantiles, "daemon_latency_us": {"read": quantiles},
             "cpu_us_per_operation": {"client": 12.3, "engines": None},
         },
+        "metrics": {"content_type": "text/plain", "lines": [name]},
         "drain": {"pid": 1},
         "kick": {"client": name, "engines": [name]},
         "reload": {"changed": [f"{name}: 1 -> 2"], "restart": [name], "late": [name]},

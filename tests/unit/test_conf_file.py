@@ -14,6 +14,7 @@ from aiod.config import (
     EngineConfig,
     ExportConfig,
     KeyConfig,
+    MetricsConfig,
     SessionsConfig,
     TcpConfig,
     UserConfig,
@@ -31,6 +32,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "engine": EngineConfig,
     "sessions": SessionsConfig,
     "tcp": TcpConfig,
+    "metrics": MetricsConfig,
     "keys": KeyConfig,
     "users": UserConfig,
 }
@@ -56,6 +58,7 @@ def test_conf_file_shows_every_default() -> None:
     assert document["engine"]["main"] == defaults(EngineConfig)
     assert document["sessions"] == defaults(SessionsConfig)
     assert document["tcp"] == defaults(TcpConfig)
+    assert document["metrics"] == defaults(MetricsConfig)
     public_key = document["keys"]["backup"].pop("public_key")
     assert is_public_key(public_key)
     assert document["keys"]["backup"] == defaults(KeyConfig)

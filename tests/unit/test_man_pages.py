@@ -20,6 +20,7 @@ from aiod.config import (
     ExportConfig,
     IoctlConfig,
     KeyConfig,
+    MetricsConfig,
     SessionsConfig,
     TcpConfig,
     UserConfig,
@@ -43,6 +44,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "engine.*.": EngineConfig,
     "sessions.": SessionsConfig,
     "tcp.": TcpConfig,
+    "metrics.": MetricsConfig,
     "keys.*.": KeyConfig,
     "users.*.": UserConfig,
 }
@@ -52,6 +54,7 @@ HEADINGS = {
     "Engines:": "engine.*.",
     "Sessions:": "sessions.",
     "Tcp:": "tcp.",
+    "Metrics:": "metrics.",
     "Keys:": "keys.*.",
     "Users:": "users.*.",
 }
@@ -149,7 +152,7 @@ def test_every_key_with_its_default_in_the_order_of_the_code() -> None:
         (prefix + name, default_line(field.default))
         for prefix, model in SECTIONS.items()
         for name, field in model.model_fields.items()
-        if name not in {"exports", "engine", "sessions", "tcp", "keys", "users"} or prefix
+        if name not in {"exports", "engine", "sessions", "tcp", "metrics", "keys", "users"} or prefix
     ]
     assert [(name, said) for name, said, _ in keys()] == known
 

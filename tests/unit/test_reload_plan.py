@@ -11,6 +11,7 @@ from aiod.config import (
     ConfigError,
     EngineConfig,
     ExportConfig,
+    MetricsConfig,
     SessionsConfig,
     TcpConfig,
     UserConfig,
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "engine.*": EngineConfig,
     "sessions": SessionsConfig,
     "tcp": TcpConfig,
+    "metrics": MetricsConfig,
     "users.*": UserConfig,
 }
 

@@ -1,0 +1,134 @@
+"""Metrics: exact histograms, and labels from the configuration only."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from aiod.config import ConfigError, make_config
+from aiod.supervisor import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+LATENCIES_NS = [[1023, 900], [12287, 80], [118783, 15], [8388607, 4], [2147483647, 1]]
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+SUB_COUNT = 32
+
+
+def core_upper(value: int) -> int:
+    """The highest value of the core's bucket of `value`, as util/histogram.c computes it."""
+    if value < SUB_COUNT:
+        return value
+    shift = value.bit_length() - 6
+    return (((value >> shift) + 1) << shift) - 1
+
+
+@given(st.lists(st.integers(0, 60 * 10**9), max_size=100))
+def test_every_border_counts_exactly_the_values_up_to_it(values: list[int]) -> None:
+    histogram = [[core_upper(value), 1] for value in values]
+    found = metrics.buckets(histogram)
+    assert [float(border) for border, _ in found] == [*(b / 1e9 for b in metrics.BORDERS_NS), float("inf")]
+    for (_, count), border_ns in zip(found, metrics.BORDERS_NS, strict=False):
+        assert count == sum(value <= border_ns for value in values)
+    assert found[-1][1] == len(values)
+
+
+@given(st.integers(0, 1 << 42))
+def test_a_border_is_the_highest_value_of_a_bucket_of_the_core(value: int) -> None:
+    assert abs(metrics._middle(core_upper(value)) - value) <= max(0.5, value / 63)
+    assert all(core_upper(border) == border for border in metrics.BORDERS_NS)
+
+
+def test_borders_reach_from_a_microsecond_to_ten_seconds() -> None:
+    assert 1000 < metrics.BORDERS_NS[0] < 1100
+    assert metrics.BORDERS_NS[-2] < 10 * 10**9 < metrics.BORDERS_NS[-1]
+
+
+def snapshot() -> dict[str, Any]:
+    """An engine's answer to `stats`."""
+    counted = {"count": 1000, "bytes": 4096000, "errors": 3, "inline": 500}
+    histograms = {f"{part}_ns": LATENCIES_NS for part in ("latency", "queue", "service")}
+    pool = {
+        "max_threads": 64, "stuck_threads": 1, "idle_threads": 3, "active_threads": 5, "new_threads": 1,
+        "pending_threads": 1, "queued": 7, "created_for": {"burst": 9, "min": 1, "retry": 0}, "spawn_failures": 0,
+        "lost_wakeups": 0, "spawn_latency_ns": LATENCIES_NS,
+    }  # fmt: skip
+    gauges = dict.fromkeys(
+        ("inflight", "sessions", "files", "rings", "ring_bytes", "bytes_inflight", "rss_bytes", "slow_requests"), 5
+    )
+    unused: dict[str, Any] = dict.fromkeys(counted, 0) | {part: [] for part in histograms}
+    ops = {"read": counted | histograms, "write": counted | histograms, "flush": unused}
+    return {"pool": pool, "ops": ops, "uptime_s": 5.0, "oldest_request_age_s": 0.5, **gauges}
+
+
+def text(accept: str = "", **answers: Any) -> str:
+    engines: dict[str, Any] = {
+        name: SimpleNamespace(restarts=2, poisoned_files=1, running=False, pid=0) for name in answers
+    }
+    return metrics.encode(metrics.families(engines, answers), accept)[0].decode()
+
+
+def test_promtool_finds_no_fault() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool here")
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text(main=snapshot()), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+parsed: Callable[[str], Iterator[Any]] = text_string_to_metric_families
+
+
+def test_openmetrics_is_parsed_and_has_only_allowed_labels() -> None:
+    shown = text(OPENMETRICS, main=snapshot(), other=None)
+    assert shown.endswith("# EOF\n")
+    families = {family.name: family for family in parsed(shown)}
+    labels = {label for family in families.values() for sample in family.samples for label in sample.labels}
+    assert labels <= {"engine", "op", "state", "cause", "le", "version"}
+    values = {(sample.name, *sample.labels.values()): sample.value for f in families.values() for sample in f.samples}
+    assert values["aiod_engine_up", "main"] == 1
+    assert values["aiod_engine_up", "other"] == 0
+    assert values["aiod_engine_restarts_total", "other"] == 2
+    assert values["aiod_poisoned_files", "main"] == 1
+    assert values["aiod_requests_total", "main", "read"] == 1000
+    assert values["aiod_written_bytes_total", "main"] == 4096000
+    assert values["aiod_threads", "main", "stuck"] == 1
+    assert values["aiod_threads", "main", "active"] == 4
+    assert values["aiod_request_duration_seconds_count", "main", "read"] == 1000
+    assert ("aiod_requests_total", "main", "flush") not in values
+    assert ("aiod_requests_in_flight", "other") not in values
+
+
+def config(listen: str) -> Any:
+    return make_config({"runtime_dir": "/run/x", "exports": {"a": {"path": "/a"}}, "metrics": {"listen": listen}}, "F")
+
+
+@pytest.mark.parametrize("listen", ["", "127.0.0.1:15570", "[::1]:1", "*:65535", "localhost:15570", "/run/aiod/m.sock"])
+def test_places_to_listen(listen: str) -> None:
+    assert config(listen).metrics.listen == listen
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [("15570", "HOST:PORT"), ("host:99999", "at most 65535"), ("relative/path", "HOST:PORT"), ("/" + "x" * 107, "107")],
+)
+def test_wrong_places_are_refused(listen: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        config(listen)
+
+
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert config("").metrics.listen == ""
+    with pytest.raises(ConfigError, match=r"prometheus-client: pip install 'aiod-io\[daemon,metrics\]'"):
+        config("127.0.0.1:15570")
