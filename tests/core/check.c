@@ -396,7 +396,7 @@ static int64_t run_job(struct aiod_request *request)
     return job->answer;
 }
 
-void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate)
+void prepare_jobs(struct job *jobs, size_t count, struct gate *gate)
 {
     uint64_t now_ns = aiod_now_ns();
 
@@ -412,6 +412,11 @@ void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct 
         job->gate = gate;
         job->answer = 7;
     }
+}
+
+void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate)
+{
+    prepare_jobs(jobs, count, gate);
     aiod_pool_submit(pool, &jobs->request, count);
 }
 
@@ -459,8 +464,8 @@ struct aiod_pool_stats check_invariants(struct aiod_pool *pool)
     CHECK(stats.new_threads + stats.pending_threads <= stats.cur_threads);
     CHECK(stats.waking_threads <= stats.idle_threads);
     CHECK(stats.min_threads <= stats.max_threads && stats.max_threads <= AIOD_THREADS_MAX);
-    /* No request is queued while a worker sleeps without a wake-up on its way. */
-    CHECK(stats.queued == 0 || stats.waking_threads > 0 || stats.idle_threads == 0);
+    /* No request waits for a worker while a worker sleeps without a wake-up on its way. */
+    CHECK(stats.queued == stats.in_lanes || stats.waking_threads > 0 || stats.idle_threads == 0);
     CHECK(stats.lost_wakeups == 0);
     CHECK(stats.threads_peak <= AIOD_THREADS_MAX);
     CHECK(stats.created_for[AIOD_SPAWN_BURST] + stats.created_for[AIOD_SPAWN_MIN] +

@@ -99,7 +99,10 @@ struct job {
     _Atomic int64_t answer; /* the result of run() */
 };
 
-/* Initialise `count` jobs, and submit them as one batch. */
+/* Initialise `count` jobs as one batch, apart from their deadlines, which the caller has set. */
+void prepare_jobs(struct job *jobs, size_t count, struct gate *gate);
+
+/* The same, and submit them. */
 void submit_jobs(struct aiod_pool *pool, struct job *jobs, size_t count, struct gate *gate);
 
 /* loop_until() `count` threads have arrived at the gate. */

@@ -1,6 +1,6 @@
 /*
- * A polling worker that finds a request carries it out itself, and wakes no thread; it hands the request over where
- * max_threads workers are active. The place that workers poll is the test's: it offers one job at a time.
+ * A polling worker that finds a request carries it out itself, and wakes no thread; it leaves the request to
+ * others where max_threads workers are active. The place that workers poll is the test's: it offers one job at a time.
  */
 #include "check.h"
 
@@ -13,7 +13,9 @@ struct place {
     struct gate *gate;   /* of that job */
     unsigned polling_now;
     unsigned wakes;
-    pid_t finder; /* the worker that submitted the last job */
+    _Atomic unsigned kept; /* jobs that their finder kept */
+    bool hands_over;       /* and handed over then */
+    pid_t finder;          /* the worker that submitted the last job */
 };
 
 static struct place place;
@@ -28,20 +30,20 @@ static bool lead(struct aiod_idle_polling *polling)
 static bool submit_offered(void)
 {
     struct job *job = place.offered;
-    bool stops;
+    bool keeps;
 
     place.offered = NULL;
     place.finder = gettid();
     pthread_mutex_unlock(&place.lock);
     submit_jobs(place.pool, job, 1, place.gate);
-    CHECK(aiod_pool_keeps_one());
-    stops = aiod_pool_may_take_kept(place.pool);
-    if (!stops) {
+    keeps = aiod_pool_keeps_one();
+    if (keeps && place.hands_over) {
         aiod_pool_hand_over_kept(place.pool);
         CHECK(!aiod_pool_keeps_one());
     }
     pthread_mutex_lock(&place.lock);
-    return stops;
+    place.kept += keeps;
+    return keeps && !place.hands_over;
 }
 
 static void poll_place(struct aiod_idle_polling *polling, bool leads)
@@ -129,7 +131,7 @@ static void the_worker_that_finds_a_request_carries_it_out(void)
         CHECK(jobs[i].runs == 1 && jobs[i].worker == place.finder);
         loop_until_polled_by(2);
     }
-    CHECK(place.wakes == 0 && check_invariants(place.pool).threads_created == 2);
+    CHECK(place.wakes == 0 && place.kept == COUNT && check_invariants(place.pool).threads_created == 2);
     end();
 }
 
@@ -150,11 +152,24 @@ static void the_last_worker_polls_on(void)
     loop_until_waiting(place.pool, &gate, 1);
     offer(&second, NULL);
     loop_until_stats(place.pool, one_is_queued);
-    CHECK(second.runs == 0 && place.finder != first.worker);
+    CHECK(second.runs == 0 && place.finder != first.worker && place.kept == 1);
     gate_open(&gate);
     loop_until_reaped(place.pool, 2);
     CHECK(second.runs == 1);
     CHECK(check_invariants(place.pool).threads_created == 2);
+    end();
+}
+
+/* A worker may not have to stop polling after all. */
+static void another_worker_takes_what_is_handed_over(void)
+{
+    static struct job job;
+
+    begin(4);
+    place.hands_over = true;
+    offer(&job, NULL);
+    loop_until_reaped(place.pool, 1);
+    CHECK(place.kept == 1 && job.runs == 1 && place.wakes >= 1);
     end();
 }
 
@@ -183,6 +198,7 @@ int main(void)
     faults_install();
     the_worker_that_finds_a_request_carries_it_out();
     the_last_worker_polls_on();
+    another_worker_takes_what_is_handed_over();
     a_submitter_recalls_a_polling_worker();
     return 0;
 }

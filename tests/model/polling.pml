@@ -19,7 +19,7 @@
 #define LIMIT 2 /* limit_threads */
 #endif
 #ifndef WORKERS
-#define WORKERS 3 /* LIMIT + 1, or fewer: no more could be created */
+#define WORKERS 3 /* LIMIT + 1, or fewer: no more could be created; or more: the limit was lowered */
 #endif
 #ifndef BY_RING
 #define BY_RING 3 /* requests */
@@ -29,6 +29,9 @@
 #endif
 #ifndef BARRIER
 #define BARRIER 0 /* no request ends before: 1: all have begun; 2: all have been submitted, and taken from the ring */
+#endif
+#ifndef LANE
+#define LANE 0 /* 1: the requests by ring are a lane (aiod/core/pool/lane.h) */
 #endif
 #ifndef MISTAKE
 #define MISTAKE none
@@ -47,7 +50,9 @@ mtype = {
     follower_ignores_what_it_keeps,
     recall_of_the_last_one,
     stale_recall_is_followed,
-    more_than_the_limit_take
+    more_than_the_limit_take,
+    ended_request_keeps_the_turn,
+    turn_is_passed_on_too_late
 };
 #define mistaken(name) (MISTAKE == name)
 
@@ -63,6 +68,9 @@ bool marked; /* with `led`, one word */
 
 /* The pool: protected by lock. */
 byte queued;
+byte in_lane;     /* of those: they wait for the turn of the lane */
+bool lane_taken;  /* a request has the turn: it is queued, ... */
+bool turn_queued; /* ... or carried out */
 byte asleep_threads;
 byte polling_threads;
 byte waking_threads;
@@ -79,14 +87,15 @@ byte ended;
 byte submitters = 2;
 
 #define has_idle (asleep_threads > 0 || polling_threads > (mistaken(recall_of_the_last_one) -> 0 : 1))
-#define takeable(others) ((others) < LIMIT || mistaken(more_than_the_limit_take) -> queued : 0)
+#define takeable(others) ((others) < LIMIT || mistaken(more_than_the_limit_take) -> queued - in_lane : 0)
 
 inline check_state()
 {
     assert(carrying <= LIMIT);
     assert(polling_users <= 2);
     assert(WORKERS == asleep_threads + polling_threads + waking_threads + active_threads);
-    assert(queued == 0 || waking_threads > 0 || active_threads >= LIMIT ||
+    assert(!turn_queued || lane_taken);
+    assert(queued == in_lane || waking_threads > 0 || active_threads >= LIMIT ||
            (asleep_threads == 0 && polling_threads < 2) || active_threads > 0)
 }
 
@@ -110,11 +119,20 @@ inline choose(limit)
 }
 
 /* aiod_pool_submit(), until it drops the lock. `polls`: the caller is a polling worker. */
-inline submit(polls)
+inline submit(polls, laned)
 {
     queued++;
     if
-    :: polls && !keeps && polling_threads > 0 -> polling_threads--; waking_threads++; keeps = true
+    :: laned && lane_taken -> in_lane++
+    :: laned && !lane_taken -> lane_taken = true; turn_queued = true
+    :: else
+    fi;
+    if
+    :: polls && !keeps && polling_threads > (mistaken(last_one_takes_a_request) -> 0 : 1) &&
+       takeable(active_threads + waking_threads) > waking_threads ->
+        polling_threads--;
+        waking_threads++;
+        keeps = true
     :: else
     fi;
     if
@@ -143,7 +161,7 @@ inline take(polls)
             entries--;
             if
             :: BARRIER != 1 -> begun++; ended++
-            :: submit(polls)
+            :: submit(polls, LANE)
             fi
         :: else
         fi
@@ -193,17 +211,10 @@ inline hand_over()
 /* take_kept() */
 inline take_kept()
 {
-    atomic {
-        may = (polling_threads > 0 || mistaken(last_one_takes_a_request)) && active_threads + waking_threads <= LIMIT
-    }
+    engine_sleeps = true;
     if
-    :: may ->
-        engine_sleeps = true;
-        if
-        :: entries == 0 && !recalled || mistaken(leader_does_not_look_again) -> stops = true
-        :: else -> engine_sleeps = false
-        fi
-    :: else
+    :: entries == 0 && !recalled || mistaken(leader_does_not_look_again) -> stops = true
+    :: else -> engine_sleeps = false
     fi;
     if
     :: stops
@@ -299,16 +310,38 @@ inline leave()
     post()
 }
 
+/* aiod_fair_queue_leave_lane(), after a request has ended. */
+inline pass_turn()
+{
+    if
+    :: has_turn && !mistaken(ended_request_keeps_the_turn) ->
+        has_turn = false;
+        if
+        :: in_lane > 0 -> in_lane--; turn_queued = true
+        :: else -> lane_taken = false
+        fi
+    :: else
+    fi
+}
+
 active [WORKERS] proctype worker()
 {
-    bool leads, keeps, stops, may, finished, to_ring, sleeps, polls;
+    bool has_turn, leads, keeps, stops, finished, to_ring, sleeps, polls;
     byte to_post, count;
 
     do
     :: atomic {
             if
+            :: !mistaken(turn_is_passed_on_too_late) -> pass_turn()
+            :: else
+            fi;
+            if
             :: takeable(active_threads - 1) > 0 ->
                 queued--;
+                if
+                :: turn_queued -> turn_queued = false; has_turn = true
+                :: queued + 1 > in_lane + turn_queued /* another one */
+                fi;
                 choose(WAKE_FAN_OUT);
                 begun++;
                 carrying++
@@ -319,6 +352,10 @@ active [WORKERS] proctype worker()
                 asleep_threads = asleep_threads + sleeps;
                 polling_threads = polling_threads + polls;
                 polling_users = polling_users + polls
+            fi;
+            if
+            :: mistaken(turn_is_passed_on_too_late) && finished -> pass_turn()
+            :: else
             fi;
             check_state()
         }
@@ -370,7 +407,7 @@ active proctype submitter()
 
     do
     :: left > 0 ->
-        atomic { left--; submit(false) }
+        atomic { left--; submit(false, 0) }
         post()
     :: else -> break
     od;
@@ -380,6 +417,6 @@ active proctype submitter()
 init
 {
     timeout ->
-    assert(submitters == 0 && ended == REQUESTS && begun == REQUESTS && queued == 0 && entries == 0);
+    assert(submitters == 0 && ended == REQUESTS && begun == REQUESTS && queued == 0 && !lane_taken && entries == 0);
     assert(active_threads == 0 && waking_threads == 0 && recalls == 0 && carrying == 0 && !led)
 }

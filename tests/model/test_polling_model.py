@@ -15,6 +15,8 @@ SCENARIOS: dict[str, dict[str, int]] = {
     "two requests that need each other": {"LIMIT": 2, "WORKERS": 3, "BY_RING": 2, "BY_MESSAGE": 0, "BARRIER": 1},
     "requests that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 3, "BY_MESSAGE": 0, "BARRIER": 2},
     "requests of both kinds that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "BARRIER": 2},
+    "more workers than the limit": {"LIMIT": 1, "WORKERS": 3, "BY_RING": 2, "BY_MESSAGE": 0},
+    "a lane": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "LANE": 1},
 }
 
 MISTAKES = {
@@ -22,11 +24,13 @@ MISTAKES = {
     "last_one_takes_a_request": "requests that hang",
     "follower_leaves_no_mark": "one worker at a time",
     "former_leader_ignores_the_mark": "one worker at a time",
-    "hand_over_wakes_nobody": "two requests that need each other",
+    "hand_over_wakes_nobody": "one worker at a time",
     "follower_ignores_what_it_keeps": "one worker at a time",
     "recall_of_the_last_one": "requests of both kinds that hang",
     "stale_recall_is_followed": "requests of both kinds that hang",
-    "more_than_the_limit_take": "one worker at a time",
+    "more_than_the_limit_take": "more workers than the limit",
+    "ended_request_keeps_the_turn": "a lane",
+    "turn_is_passed_on_too_late": "a lane",
 }
 """Each MISTAKE of the model, and a scenario in which it must be found."""
 

@@ -1,5 +1,5 @@
 /*
- * filesystem.h - detects files on FUSE.
+ * filesystem.h - properties of a file that depend on its file system.
  *
  * A FUSE server need not keep the promises of the kernel's own file systems about file handles, O_SYNC and the meaning
  * of a flush.
@@ -11,5 +11,12 @@
 
 /* May block. Thread-safe. */
 bool aiod_is_on_fuse(int fd);
+
+/*
+ * Do writes to this file through the page cache exclude each other in the kernel? So they do on regular files of the
+ * usual file systems, which lock the inode for each write. Not on block devices; and a FUSE or network file system may
+ * transfer several writes at once. May block. Thread-safe.
+ */
+bool aiod_excludes_writes(int fd);
 
 #endif

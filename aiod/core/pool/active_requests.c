@@ -77,6 +77,7 @@ void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *re
     } else {
         aiod_fair_queue_done(&pool->fair_queue, request);
     }
+    aiod_fair_queue_leave_lane(&pool->fair_queue, request);
     if (request->active_previous != NULL) {
         request->active_previous->active_next = request->active_next;
     } else {

@@ -156,21 +156,102 @@ static void note_submitter(struct aiod_fair_queue *queue, const struct aiod_requ
     queue->latest = request->flow;
 }
 
+/* Insert the request into its flow's queue behind `previous`; NULL: as the first one. */
+static void insert(struct aiod_flow *flow, struct aiod_request *request, struct aiod_request *previous)
+{
+    struct aiod_request *next = previous != NULL ? previous->flow_next : flow->first;
+
+    request->flow_previous = previous;
+    request->flow_next = next;
+    *(previous != NULL ? &previous->flow_next : &flow->first) = request;
+    *(next != NULL ? &next->flow_previous : &flow->last) = request;
+    flow->queued++;
+}
+
+/* ---- lanes ------------------------------------------------------------------------------------------------------- */
+
+static void set_taken(struct aiod_lane *lane, bool taken)
+{
+    __atomic_store_n(&lane->taken, taken, __ATOMIC_RELAXED);
+}
+
+/* Take the turn of the request's lane, or wait there. True: it has the turn, or needs none. */
+static bool take_turn(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_lane *lane = request->lane;
+
+    request->waits_in_lane = lane != NULL && lane->taken;
+    if (request->waits_in_lane) {
+        request->flow_next = NULL;
+        request->flow_previous = lane->last;
+        *(lane->last != NULL ? &lane->last->flow_next : &lane->first) = request;
+        lane->last = request;
+        queue->in_lanes++;
+    } else if (lane != NULL) {
+        set_taken(lane, true);
+    }
+    return !request->waits_in_lane;
+}
+
+static void stop_waiting_in_lane(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_lane *lane = request->lane;
+
+    *(request->flow_previous != NULL ? &request->flow_previous->flow_next : &lane->first) = request->flow_next;
+    *(request->flow_next != NULL ? &request->flow_next->flow_previous : &lane->last) = request->flow_previous;
+    request->waits_in_lane = false;
+    queue->in_lanes--;
+}
+
+/*
+ * The request gets the turn of its lane. It goes to the head of its flow's queue if it is older than the request there,
+ * else to the end: the requests of a busy lane do not overtake others for ever. A flow that has left the round because
+ * its requests waited in the lane goes on with its turn in the round as far as its deficit allows. It is not new, as in
+ * become_busy().
+ */
+static void add_from_lane(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_flow *flow = flow_of(queue, request);
+    bool older = flow->first == NULL || request->queued_ns <= flow->first->queued_ns;
+
+    leave_sums(queue, flow);
+    insert(flow, request, older ? NULL : flow->last);
+    if (flow->queued == 1) {
+        enter_round(queue, flow);
+        queue->turn = flow->deficit >= cost_of_first(flow) ? flow : queue->turn;
+    }
+    enter_sums(queue, flow);
+}
+
+void aiod_fair_queue_leave_lane(struct aiod_fair_queue *queue, struct aiod_request *request)
+{
+    struct aiod_lane *lane = request->lane;
+
+    if (lane == NULL || request->waits_in_lane) {
+        return;
+    }
+    request->lane = NULL;
+    if (lane->first != NULL) {
+        struct aiod_request *next = lane->first;
+
+        stop_waiting_in_lane(queue, next);
+        add_from_lane(queue, next);
+    } else {
+        set_taken(lane, false);
+    }
+}
+
 void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *request)
 {
     struct aiod_flow *flow = flow_of(queue, request);
 
     note_submitter(queue, request);
-    leave_sums(queue, flow);
-    request->flow_next = NULL;
-    request->flow_previous = flow->last;
-    if (flow->last != NULL) {
-        flow->last->flow_next = request;
-    } else {
-        flow->first = request;
+    if (!take_turn(queue, request)) {
+        return;
     }
-    flow->last = request;
-    if (flow->queued++ == 0) {
+    leave_sums(queue, flow);
+    insert(flow, request, flow->last);
+    if (flow->queued == 1) {
         become_busy(queue, flow);
     }
     enter_sums(queue, flow);
@@ -391,6 +472,10 @@ void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *
 {
     struct aiod_flow *flow = flow_of(queue, request);
 
+    if (request->waits_in_lane) {
+        stop_waiting_in_lane(queue, request);
+        return;
+    }
     leave_sums(queue, flow);
     if (request->flow_previous != NULL) {
         request->flow_previous->flow_next = request->flow_next;
@@ -505,6 +590,7 @@ static void count_slow(struct aiod_fair_queue *queue, const struct aiod_request 
 void aiod_fair_queue_mark_slow(struct aiod_fair_queue *queue, struct aiod_request *request)
 {
     aiod_fair_queue_done(queue, request);
+    aiod_fair_queue_leave_lane(queue, request);
     count_slow(queue, request, 1);
 }
 

@@ -20,6 +20,8 @@
  * remain for other exports. Opens, names and closes of an export are a flow of its own (aiod_rate.control), which is
  * neither counted nor charged.
  *
+ * Lanes. Of the requests of a lane (lane.h) one is queued in its flow, or active, and the others wait in the lane.
+ *
  * Private to the pool: all functions are called with the pool's lock held. The cost of a step does not depend on the
  * length of the queue, and grows with the logarithm of the number of waiting flows.
  */
@@ -31,6 +33,7 @@
 #include <stdint.h>
 
 #include "pool/flow.h"
+#include "pool/lane.h"
 #include "pool/rate.h"
 #include "pool/request.h"
 
@@ -40,6 +43,7 @@ struct aiod_fair_queue {
     size_t round;           /* flows in the ring */
     size_t waiting;         /* requests queued in flows that wait for a rate */
     size_t held;            /* requests queued in waiting flows, and in flows at a limit on active requests */
+    size_t in_lanes;        /* requests that wait for the turn of their lane, and are queued in no flow */
     size_t fresh;           /* requests queued in flows that have no active requests and need not wait */
     unsigned active_max;    /* requests; 0: no limit */
     uint64_t active_bytes_max;
@@ -69,8 +73,11 @@ void aiod_fair_queue_disable_rates(struct aiod_fair_queue *queue);
 
 void aiod_fair_queue_add(struct aiod_fair_queue *queue, struct aiod_request *request);
 
-/* The request leaves the queue. */
+/* The request leaves the queue. If it has the turn of its lane, it keeps that. */
 void aiod_fair_queue_remove(struct aiod_fair_queue *queue, struct aiod_request *request);
+
+/* The request has ended, or will not be started, or is slow: if it has the turn of its lane, it passes the turn on. */
+void aiod_fair_queue_leave_lane(struct aiod_fair_queue *queue, struct aiod_request *request);
 
 /* Update `shared`: a flow that has been alone for a while is no longer held back. */
 void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns);

@@ -56,9 +56,15 @@ void aiod_polling_recall_one(struct aiod_pool *pool)
     atomic_store_explicit(&pool->polling_recalled, true, memory_order_relaxed);
 }
 
+/*
+ * The worker keeps one if a sleeper would be woken for it otherwise, and if another worker polls on: that one is not
+ * recalled, and keeps nothing itself, as long as it is the last.
+ */
 void aiod_polling_submitted(struct aiod_pool *pool)
 {
-    if (polls && !keeps_one && pool->polling_threads > 0) {
+    unsigned others = pool->active_threads + pool->waking_threads;
+
+    if (polls && !keeps_one && pool->polling_threads > 1 && aiod_pool_takeable(pool, others) > pool->waking_threads) {
         pool->polling_threads--;
         pool->waking_threads++;
         keeps_one = true;
@@ -118,16 +124,6 @@ bool aiod_pool_recalls(const struct aiod_pool *pool)
 bool aiod_pool_keeps_one(void)
 {
     return keeps_one;
-}
-
-bool aiod_pool_may_take_kept(struct aiod_pool *pool)
-{
-    bool may;
-
-    pthread_mutex_lock(&pool->lock);
-    may = pool->polling_threads > 0 && pool->active_threads + pool->waking_threads <= pool->limit_threads;
-    pthread_mutex_unlock(&pool->lock);
-    return may;
 }
 
 void aiod_pool_hand_over_kept(struct aiod_pool *pool)

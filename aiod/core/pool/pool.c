@@ -61,13 +61,24 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
     request->state = AIOD_ACTIVE;
 }
 
+/*
+ * Remove a request that will not be started. The next one of its lane is queued first: a flow that waits for a rate goes on
+ * waiting then, and nothing can be taken that could not be taken before.
+ */
+static void unlink_unstarted(struct aiod_pool *pool, struct aiod_request *request)
+{
+    aiod_fair_queue_leave_lane(&pool->fair_queue, request);
+    aiod_pool_unlink(pool, request);
+}
+
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
 {
     if (others >= pool->limit_threads) {
         return 0;
     }
-    return others + pool->reserve_threads < pool->limit_threads ? pool->queued - pool->fair_queue.held
-                                                                : pool->fair_queue.fresh;
+    return others + pool->reserve_threads < pool->limit_threads
+               ? pool->queued - pool->fair_queue.held - pool->fair_queue.in_lanes
+               : pool->fair_queue.fresh;
 }
 
 static struct aiod_request *late_request(struct aiod_heap_node *late)
@@ -85,7 +96,7 @@ static struct aiod_request *unlink_oldest(struct aiod_pool *pool, uint64_t limit
 
     for (unsigned i = 0; i < ENDED_AT_ONCE && pool->queued > 0 && pool->queue_first->queued_ns <= limit_ns; i++) {
         *tail = pool->queue_first;
-        aiod_pool_unlink(pool, *tail);
+        unlink_unstarted(pool, *tail);
         tail = &(*tail)->next;
     }
     *tail = NULL;
@@ -100,7 +111,7 @@ static struct aiod_request *unlink_late(struct aiod_pool *pool, uint64_t now_ns)
 
     for (unsigned i = 0; i < ENDED_AT_ONCE && aiod_heap_least(&pool->deadlines) <= now_ns; i++) {
         *tail = late_request(pool->deadlines.root);
-        aiod_pool_unlink(pool, *tail);
+        unlink_unstarted(pool, *tail);
         tail = &(*tail)->next;
     }
     *tail = NULL;
@@ -252,7 +263,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
     /* Queued and active change under the lock. Done is set without it, and means the same as active here. */
     queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
     if (queued) {
-        aiod_pool_unlink(pool, request);
+        unlink_unstarted(pool, request);
         request->next = NULL;
     }
     pthread_mutex_unlock(&pool->lock);
@@ -296,7 +307,7 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
 {
     uint64_t wanted_ns = AIOD_POOL_NEVER;
 
-    if (pool->queued > 0 && aiod_pool_has_idle(pool)) {
+    if (pool->queued > pool->fair_queue.in_lanes && aiod_pool_has_idle(pool)) {
         wanted_ns = LOST_WAKEUP_NS;
     }
     if (pool->deadlines.root != NULL) {
@@ -512,6 +523,7 @@ void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
         .pending_threads = pool->pending_threads,
         .threads_peak = pool->threads_peak,
         .queued = pool->queued,
+        .in_lanes = pool->fair_queue.in_lanes,
         .threads_created = pool->threads_created,
         .longest_chain = pool->longest_chain,
         .spawn_failures = pool->spawn_failures,

@@ -64,6 +64,7 @@ struct aiod_pool_stats {
     unsigned pending_threads; /* created, and not running yet */
     unsigned threads_peak;    /* running at the same time, without the backlog */
     size_t queued;
+    size_t in_lanes; /* of those: they wait for the turn of their lane (lane.h) */
     uint64_t threads_created;
     uint64_t created_for[AIOD_SPAWN_CAUSES]; /* their sum is threads_created */
     unsigned longest_chain;                  /* longest chain of creations from the main loop to a new worker */
@@ -114,13 +115,10 @@ void aiod_pool_stop_polling(struct aiod_pool *pool);
 bool aiod_pool_recalls(const struct aiod_pool *pool);
 
 /*
- * Polling worker: has it submitted requests, of which it keeps one? Then it has to stop polling, if it may, or to hand the
- * request over.
+ * Polling worker: has it submitted requests, of which it keeps one? Then it has to stop polling, or to hand the request
+ * over. It keeps none if max_threads leave no room, or if no other worker polls on.
  */
 bool aiod_pool_keeps_one(void);
-
-/* Polling worker that keeps one: may it stop polling? Another worker polls on, and max_threads leave room. */
-bool aiod_pool_may_take_kept(struct aiod_pool *pool);
 
 /* Polling worker that keeps one: leave it to another worker, and poll on. */
 void aiod_pool_hand_over_kept(struct aiod_pool *pool);

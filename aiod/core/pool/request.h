@@ -13,6 +13,7 @@
 #include "util/heap.h"
 
 struct aiod_flow;
+struct aiod_lane;
 struct aiod_worker;
 
 /* Why a request failed: the numbers are those of every wire. */
@@ -51,12 +52,16 @@ struct aiod_request {
     struct aiod_flow *flow; /* the flow it counts for (fair_queue.h); NULL: none */
     uint64_t cost;          /* bytes that the request moves */
 
+    /* the lane whose turn it needs (lane.h); the pool sets it to NULL when the request passes the turn on; NULL: none */
+    struct aiod_lane *lane;
+
     /* Protected by the pool's lock until done; `state` becomes AIOD_DONE without it. */
     enum aiod_state state;
     struct aiod_request *next;
     struct aiod_request *previous;
     struct aiod_request *flow_next;
     struct aiod_request *flow_previous;
+    bool waits_in_lane;         /* queued in its lane: flow_next and flow_previous are its neighbours there */
     struct aiod_heap_node late; /* while the request is queued and has a deadline */
 
     /* Protected by the pool's lock while the request is active (active_requests.c). */

@@ -276,7 +276,7 @@ static bool look_again(struct aiod_poller *poller)
 /* The leader keeps a request. True: it takes that, and the engine sleeps meanwhile; false: another worker takes it. */
 static bool take_kept(struct aiod_poller *poller)
 {
-    if (aiod_pool_may_take_kept(poller->pool) && fall_asleep(poller)) {
+    if (fall_asleep(poller)) {
         return true;
     }
     aiod_pool_hand_over_kept(poller->pool);

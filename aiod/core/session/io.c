@@ -66,6 +66,7 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
     if ((io->flags & AIOD_FUA) != 0) {
         return run_durable_write(io, file);
     }
+    aiod_buffered_writes_learn(&io->handle->writes, file->fd);
     return mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
 }
 
@@ -122,6 +123,7 @@ static int64_t run_append(struct aiod_io *io, const struct aiod_direct *file)
     if (io->handle->use.direct) {
         return -EINVAL; /* the end of the file is not aligned in general */
     }
+    aiod_buffered_writes_learn(&io->handle->writes, file->fd);
     pthread_mutex_lock(&io->handle->file->position);
     aiod_range_lock_acquire(file->range_locks, &end);
     result = append_within(io, file->fd);

@@ -8,6 +8,14 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 
+/* The lane of a buffered write without FUA; NULL: none (buffered_writes.h). */
+static struct aiod_lane *lane_of(const struct aiod_submission *record, struct aiod_handle *handle)
+{
+    bool writes = record->op == AIOD_APPEND || (record->op == AIOD_WRITE && (record->flags & AIOD_FUA) == 0);
+
+    return writes && !handle->use.direct ? aiod_buffered_writes_lane(&handle->writes) : NULL;
+}
+
 static void prepare_request(struct aiod_request *request, const struct aiod_io_description *description)
 {
     const struct aiod_submission *record = description->record;
@@ -17,6 +25,7 @@ static void prepare_request(struct aiod_request *request, const struct aiod_io_d
     request->deadline_ns = record->deadline_ms != 0 ? description->arrived_ns + record->deadline_ms * NS_PER_MS : 0;
     request->group = aiod_flush_group(record->op, description->handle);
     request->flow = description->handle->flow;
+    request->lane = lane_of(record, description->handle);
     request->cost = aiod_op_cost(record->op, record->length);
     request->reason = AIOD_REASON_BY_KERNEL;
     request->queued_ns = description->arrived_ns;

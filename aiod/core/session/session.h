@@ -19,6 +19,7 @@
 #include "ops/write_loss.h"
 #include "pool/fair_queue.h"
 #include "pool/task.h"
+#include "session/buffered_writes.h"
 #include "session/op_stats.h"
 
 #define AIOD_HANDLES_MAX 65535u /* a handle's number contains a 16-bit index, and 0 is not a handle */
@@ -65,6 +66,7 @@ struct aiod_handle {
     uint32_t inflight; /* requests by message, controls, and one for the ring while it uses a closing handle */
     struct aiod_handle_use use;
     bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
+    struct aiod_buffered_writes writes;
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */
