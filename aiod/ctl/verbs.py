@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aiod import __version__
+from aiod.ctl import status as judgement
 from aiod.ctl import tables
+from aiod.ctl import top as live
 from aiod.ctl.bench_run import KINDS, run_bench
 from aiod.ctl.completion import engine_names, export_names
 from aiod.ctl.daemon import Address, ask, ask_until
 from aiod.ctl.daemon import drain as drain_daemon
 from aiod.ctl.keygen import keygen
 from aiod.ctl.options import Given, Options, Seconds, Size, json_option, output_options
-from aiod.ctl.output import Output
+from aiod.ctl.output import Output, is_terminal
 from aiod.ctl.program import EXIT_REFUSED, Failure, Program
+from aiod.ctl.refusals import asking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +77,54 @@ def ping(options: Options, /, wait_s: float, **given: Any) -> None:
     options.answer(
         Given.taken(given), tables.ping, lambda: ask_until(options.address, "ping", wait_s, options.timeout_s)
     )
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Exit with 1 if there is a problem.")
+@json_option
+@click.pass_obj
+def status(options: Options, /, *, check: bool, **given: Any) -> None:
+    """Show the daemon's state in ten lines: what is right, what is not, and what to do."""
+    body = options.answer(
+        Given.taken(given),
+        judgement.show,
+        lambda: judgement.gather(lambda verb: ask(options.address, verb, options.timeout_s)),
+    )
+    if check and body["problems"]:
+        raise Failure(f"{len(body['problems'])} problems", EXIT_REFUSED)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Print one interval as text, and exit.")
+@click.option("--json-lines", is_flag=True, help="Print each interval as one line of JSON.")
+@click.option("--count", type=click.IntRange(min=0), default=0, metavar="N", help="With --json-lines: N intervals.")
+@click.option("--clients", is_flag=True, help="With --once: show clients instead of operations.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=Seconds(min=0.1, max=3600),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Length of an interval.",
+)
+@click.pass_obj
+def top(options: Options, /, interval_s: float, count: int, *, once: bool, json_lines: bool, clients: bool) -> None:
+    """Show rates, latencies and workers live, of each interval alone.
+
+    Keys: q quits, p pauses, s sorts by rate, MiB/s or p99, e chooses an engine, o shows operations, c clients.
+    """
+    sampler = live.Sampler(options.address, options.timeout_s)
+    with asking(options.address):
+        if once:
+            live.print_once(sampler, interval_s, clients=clients)
+        elif json_lines:
+            live.print_json_lines(sampler, interval_s, count)
+        elif not (is_terminal() and sys.stdin is not None and sys.stdin.isatty()):
+            raise click.UsageError("no terminal: give --once or --json-lines")
+        else:
+            ask(options.address, "ping", options.timeout_s)
+            live.Screen(sampler, interval_s).run()
 
 
 _verb("stats", "Show the engines, their pools, and latencies per operation.", tables.stats)

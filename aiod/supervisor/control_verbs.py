@@ -68,6 +68,8 @@ class ControlVerbs:
             "exports": self._exports,
             "clients": self._clients,
             "metrics": self._metrics,
+            "sample": self._sample,
+            "sample_clients": self._sample_clients,
         }
         self.privileged: dict[str, Callable[[dict[str, Any]], Awaitable[Any]]] = {
             "pool": self._pool,
@@ -186,6 +188,21 @@ class ControlVerbs:
             "ops": stats.show_ops(merged),
         }
 
+    async def _sample(self) -> dict[str, Any]:
+        """As stats, with the histograms themselves: two samples tell what happened between them (aiodctl top)."""
+        answers = await self._snapshots.stats()
+        engines = [
+            self._known(engine, answers[name]) | (answers[name] or {})
+            for name, engine in self._engines.items()
+            if name in answers
+        ]
+        return {"version": __version__, "pid": os.getpid(), "at_s": time.monotonic(), "engines": engines}
+
+    async def _sample_clients(self) -> dict[str, Any]:
+        answers = await self._ask_all("clients")
+        clients = [{"engine": name} | client for name, answer in answers.items() for client in answer or []]
+        return {"at_s": time.monotonic(), "clients": clients}
+
     async def _metrics(self) -> dict[str, Any]:
         """The metrics in Prometheus's text form: those that a scrape gets."""
         try:
@@ -203,18 +220,24 @@ class ControlVerbs:
         return metrics.encode(metrics.families(dict(self._engines), answers), accept)
 
     def _show_engine(self, engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:
-        known = {
-            "name": engine.name,
-            "pid": engine.pid,
-            "state": engine.state,
-            "incarnation": engine.incarnation,
-            "restarts": engine.restarts,
-        }
+        known = self._known(engine, answer)
         if answer is None:
             pool = stats.NO_POOL | {"max_threads": engine.max_threads, "min_threads": engine.min_threads}
-            unresponsive = {"state": "unresponsive"} if engine.state == "serving" else {}
-            return known | unresponsive | {"pool": pool, "ops": {}}
+            return known | {"pool": pool, "ops": {}}
         return known | answer | {"pool": stats.show_pool(answer["pool"]), "ops": stats.show_ops(answer["ops"])}
+
+    @staticmethod
+    def _known(engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:
+        """What the supervisor itself knows of an engine, which may not have answered."""
+        silent = answer is None and engine.state == "serving"
+        return {
+            "name": engine.name,
+            "pid": engine.pid,
+            "state": "unresponsive" if silent else engine.state,
+            "incarnation": engine.incarnation,
+            "restarts": engine.restarts,
+            "poisoned_files": engine.poisoned_files,
+        }
 
     async def _threads(self) -> dict[str, Any]:
         engines = [

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from aiod.supervisor.engine import Engine
-    from aiod.supervisor.stats import Histogram
+    from aiod.util.histograms import Histogram
 
 _SUB_BITS: Final = 5  # of the core's buckets: 32 in each power of two (util/histogram.h)
 _FIRST_BIT: Final = 10

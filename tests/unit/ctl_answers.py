@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiod.supervisor import stats
+from aiod.util.histograms import percentiles_us
 
 LATENCIES_NS = [[1023, 900], [12287, 80], [118783, 15], [8388607, 4], [2147483647, 1]]
 
@@ -45,7 +46,7 @@ def answers(name: str) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     thread = {"tid": 4194302, "name": name, "role": "worker", "cpus": [0, 1, 3], "state": "sleeping", "astray": True}
     export = {"name": name, "path": name, "read_only": False, "direct": True, "engine": name, "state": "serving"}
-    quantiles = stats.percentiles_us(LATENCIES_NS)
+    quantiles = percentiles_us(LATENCIES_NS)
     return {
         "ping": {"version": name, "pid": 1, "uptime_s": 7200.0},
         "version": {"version": name, "protocol_versions": [1], "pid": 1},

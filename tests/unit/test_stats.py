@@ -9,17 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiod.supervisor import stats
+from aiod.util.histograms import Histogram, merge_histograms, percentiles_us
 
 VALUES = st.lists(st.integers(0, 10**9), min_size=1, max_size=200)
 
 
-def histogram(values: list[int]) -> stats.Histogram:
-    return stats.merge_histograms([[[value, 1]] for value in values])
+def histogram(values: list[int]) -> Histogram:
+    return merge_histograms([[[value, 1]] for value in values])
 
 
 @given(VALUES)
 def test_percentiles_match_those_of_the_sorted_values(values: list[int]) -> None:
-    shown = stats.percentiles_us(histogram(values))
+    shown = percentiles_us(histogram(values))
     ordered = sorted(values)
     for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)):
         assert shown[name] == ordered[math.ceil(share * len(ordered)) - 1] / 1000
@@ -27,12 +28,12 @@ def test_percentiles_match_those_of_the_sorted_values(values: list[int]) -> None
 
 
 def test_percentiles_of_an_empty_histogram_are_zero() -> None:
-    assert stats.percentiles_us([]) == {"p50": 0.0, "p90": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
+    assert percentiles_us([]) == {"p50": 0.0, "p90": 0.0, "p99": 0.0, "p999": 0.0, "max": 0.0}
 
 
 @given(VALUES, VALUES)
 def test_merged_histograms_equal_one_histogram_of_all_values(one: list[int], other: list[int]) -> None:
-    assert stats.merge_histograms([histogram(one), histogram(other)]) == histogram(one + other)
+    assert merge_histograms([histogram(one), histogram(other)]) == histogram(one + other)
 
 
 def op(count: int, values: list[int]) -> dict[str, Any]:
