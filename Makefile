@@ -208,7 +208,7 @@ FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
 
 # The units need EXTRAS=...,systemd: their type is notify.
 .PHONY: install
-install: libaiod  ## commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
+install: libaiod  ## commands, libaiod, units, man pages, monitoring (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
 	@scripts/prerequisites.sh build
 	scripts/install-venv.sh '$(DESTDIR)' '$(LIB)' '$(EXTRAS)'
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(SYSCONFDIR)/aiod $(DESTDIR)$(COMPLETIONS)
@@ -225,6 +225,7 @@ install: libaiod  ## commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCO
 	_AIODCTL_COMPLETE=bash_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(COMPLETIONS)/aiodctl
 	_AIODCTL_COMPLETE=zsh_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(ZSH_COMPLETIONS)/_aiodctl
 	_AIODCTL_COMPLETE=fish_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(FISH_COMPLETIONS)/aiodctl.fish
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/aiod/monitoring monitoring/*.json monitoring/*.yml
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 

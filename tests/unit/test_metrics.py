@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,11 +13,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from aiod.config import ConfigError, make_config
 from aiod.supervisor import metrics
+from tests.unit.engine_snapshot import metrics_text as text
+from tests.unit.engine_snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LATENCIES_NS = [[1023, 900], [12287, 80], [118783, 15], [8388607, 4], [2147483647, 1]]
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 SUB_COUNT = 32
 
@@ -50,30 +50,6 @@ def test_a_border_is_the_highest_value_of_a_bucket_of_the_core(value: int) -> No
 def test_borders_reach_from_a_microsecond_to_ten_seconds() -> None:
     assert 1000 < metrics.BORDERS_NS[0] < 1100
     assert metrics.BORDERS_NS[-2] < 10 * 10**9 < metrics.BORDERS_NS[-1]
-
-
-def snapshot() -> dict[str, Any]:
-    """An engine's answer to `stats`."""
-    counted = {"count": 1000, "bytes": 4096000, "errors": 3, "inline": 500}
-    histograms = {f"{part}_ns": LATENCIES_NS for part in ("latency", "queue", "service")}
-    pool = {
-        "max_threads": 64, "stuck_threads": 1, "idle_threads": 3, "active_threads": 5, "new_threads": 1,
-        "pending_threads": 1, "queued": 7, "created_for": {"burst": 9, "min": 1, "retry": 0}, "spawn_failures": 0,
-        "lost_wakeups": 0, "spawn_latency_ns": LATENCIES_NS,
-    }  # fmt: skip
-    gauges = dict.fromkeys(
-        ("inflight", "sessions", "files", "rings", "ring_bytes", "bytes_inflight", "rss_bytes", "slow_requests"), 5
-    )
-    unused: dict[str, Any] = dict.fromkeys(counted, 0) | {part: [] for part in histograms}
-    ops = {"read": counted | histograms, "write": counted | histograms, "flush": unused}
-    return {"pool": pool, "ops": ops, "uptime_s": 5.0, "oldest_request_age_s": 0.5, **gauges}
-
-
-def text(accept: str = "", **answers: Any) -> str:
-    engines: dict[str, Any] = {
-        name: SimpleNamespace(restarts=2, poisoned_files=1, running=False, pid=0) for name in answers
-    }
-    return metrics.encode(metrics.families(engines, answers), accept)[0].decode()
 
 
 def test_promtool_finds_no_fault() -> None:
