@@ -22,11 +22,12 @@ import zmq
 from aiod_protocol import wire
 from aiod_protocol.operations import Op
 from aiod_protocol.wire import COMPLETION, SUBMISSION, MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 GRANT: dict[str, Any] = {
     "engine": "main",

@@ -16,13 +16,14 @@ import aiod_client
 from aiod_client import aio
 from aiod_client.aio import link as aio_link
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

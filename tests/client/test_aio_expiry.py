@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from aiod_client.aio.expiry import Expiries
 from aiod_client.operations import read_request
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from aiod_client.requests.pending import Call, Request
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 def test_each_entry_expires_at_its_time_unless_it_is_done() -> None:

@@ -13,13 +13,14 @@ import pytest
 
 import aiod_client
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -214,7 +215,10 @@ def test_cancelling_an_unsent_request_sends_nothing(new_peer: Callable[..., Peer
 
 def test_cancel_waits_no_longer_than_the_clients_timeout(peer: Peer) -> None:
     peer.files["other"] = bytearray(range(100))
-    with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/other", timeout=20) as file:
+    with (
+        aiod_client.connect(peer.endpoint, timeout=0.1) as client,
+        client.open("scratch/other", timeout=scaled(20)) as file,
+    ):
         peer.hold = True
         peer.answers[MessageType.CANCEL] = lambda _: None
         (future,) = file.submit([("read", 1, 5)])

@@ -12,13 +12,14 @@ import pytest
 
 import aiod_client
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 @pytest.fixture

@@ -14,12 +14,13 @@ import uvloop
 
 import aiod_client
 from aiod_client import aio
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = scaled(60.0)
 LARGE_BYTES = 37 * 1024 * 1024 + 12_345
 
 

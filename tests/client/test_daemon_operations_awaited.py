@@ -11,12 +11,13 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = scaled(60.0)
 KIB = 1024
 
 

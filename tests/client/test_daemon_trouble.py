@@ -11,8 +11,9 @@ import pytest
 
 import aiod_client
 from tests.conftest import freeze
+from tests.patience import scaled
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 def read_until_lost(file: aiod_client.File) -> None:

@@ -13,13 +13,14 @@ import zmq
 from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import COMPLETION, MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VECTORS = Path(__file__).parents[2] / "clients" / "vectors"
 TOKEN = bytes(range(16))
-PATIENCE_MS = 20_000
+PATIENCE_MS = scaled(20_000)
 QUIET_MS = 100
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from aiod_client.connection.dealer import Dealer
 from aiod_client.session import handshake
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -85,5 +86,5 @@ print("done")
 def test_closing_in_mid_message_while_the_daemon_goes_does_not_abort_the_process(socket_dir: Path) -> None:
     # In a process of its own, since libzmq's abort() would end this one. Without linger it aborts within 50 turns.
     command = [sys.executable, "-c", CLOSING_IN_MID_MESSAGE, f"ipc://{socket_dir}/peer"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=scaled(120), check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")

@@ -18,13 +18,14 @@ from aiod_client import aio
 from aiod_client.requests import payload
 from aiod_client.requests.pending import Request
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 class Interruption:

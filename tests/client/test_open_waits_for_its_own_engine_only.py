@@ -16,6 +16,7 @@ from aiod_client import aio
 from aiod_client.blocking import client as blocking
 from aiod_client.connection.converse import converse
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 class HungEngine:

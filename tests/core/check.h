@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "../patience.h"
 #include "pool/pool.h"
 #include "util/os.h"
 
@@ -22,7 +23,7 @@
         }                                                                                                              \
     } while (0)
 
-#define WAIT_MS 30000u /* time limit for a condition; only a failing test waits that long */
+#define WAIT_MS scaled_ms(30000) /* time limit for a condition; only a failing test waits that long */
 
 /* ---- gates, in place of sleeps ----------------------------------------------------------------------------------- */
 

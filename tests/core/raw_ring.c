@@ -123,7 +123,7 @@ void raw_wait_ended(const struct raw_ring *ring)
 {
     struct pollfd fd = {.fd = ring->socket, .events = POLLIN};
 
-    CHECK(poll(&fd, 1, WAIT_MS) == 1 && raw_has_ended(ring));
+    CHECK(poll(&fd, 1, (int)WAIT_MS) == 1 && raw_has_ended(ring));
 }
 
 void raw_wait_completed(const struct raw_ring *ring, uint32_t tail)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# run.sh VARIANT PROGRAM... - run test programs of the core one after another, each for at most 300 s.
+# run.sh VARIANT PROGRAM... - run test programs of the core one after another, each for at most 300 s, times
+# AIOD_TEST_TIMEOUT_FACTOR.
 #
 # VARIANT is plain, tsan or asan (how the programs were built). The output of each program is in PROGRAM.log, and is
 # shown if the program fails. Exit status 77 means skipped; the last line of output gives the reason, and is shown. The
@@ -9,6 +10,7 @@ set -eu
 variant=$1
 shift
 wrapper=
+limit=$(awk -v factor="${AIOD_TEST_TIMEOUT_FACTOR:-1}" 'BEGIN { printf "%g", 300 * factor }')
 
 # ThreadSanitizer's shadow memory collides at random with a kernel that randomises mappings by more than 28 bits: turn
 # address randomisation off if the kernel permits it.
@@ -23,7 +25,7 @@ passed=0 failed=0 skipped=0
 for program in "$@"; do
     status=0
     # shellcheck disable=SC2086 # the wrapper is a command and its arguments
-    timeout 300 $wrapper "$program" >"$program.log" 2>&1 </dev/null || status=$?
+    timeout "$limit" $wrapper "$program" >"$program.log" 2>&1 </dev/null || status=$?
     if [ "$status" = 0 ]; then
         passed=$((passed + 1))
         echo "core/$variant  $(basename "$program")  ok"
@@ -32,7 +34,7 @@ for program in "$@"; do
         echo "core/$variant  $(basename "$program")  skipped: $(tail -n 1 "$program.log")"
     else
         failed=$((failed + 1))
-        [ "$status" != 124 ] || echo "timed out after 300 s" >>"$program.log"
+        [ "$status" != 124 ] || echo "timed out after $limit s" >>"$program.log"
         echo "core/$variant  $(basename "$program")  FAILED (exit status $status):"
         sed 's/^/    /' "$program.log"
     fi

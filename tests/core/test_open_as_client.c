@@ -271,7 +271,7 @@ static void a_stop_cancels_waiting_requests(void)
     for (unsigned i = 0; i < 64; i++) {
         CHECK(aiod_core_open(core, 300 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE), 0) == 0);
     }
-    CHECK(aiod_core_stop(core, UINT64_C(30000000000)));
+    CHECK(aiod_core_stop(core, WAIT_MS * UINT64_C(1000000)));
     while (result_count < before + 64) {
         reap();
     }

@@ -46,7 +46,9 @@ static void a_stop_releases_every_ring_once(bool ended)
     }
     attach(core, sessions[0]);
     do {
-        CHECK(poll(&(struct pollfd){.fd = aiod_pool_completion_fd(core->pool), .events = POLLIN}, 1, WAIT_MS) == 1);
+        struct pollfd fd = {.fd = aiod_pool_completion_fd(core->pool), .events = POLLIN};
+
+        CHECK(poll(&fd, 1, (int)WAIT_MS) == 1);
         aiod_core_reap(core, &reaped);
     } while (reaped.attached == NULL);
     CHECK(reaped.attached == sessions[0] && sessions[0]->attach_error == 0 && sessions[0]->ring != NULL);

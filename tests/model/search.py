@@ -6,6 +6,8 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.patience import scaled
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -50,6 +52,6 @@ def mistakes_of(model: Path) -> set[str]:
 
 def run(directory: Path, *command: str) -> str:
     """Run `command` in `directory`, and return its output."""
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=scaled(300), check=False)
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from tests.patience import scaled
+
 NOBODY = 65534
 _BECOME = """
 import os, aiod_client
@@ -25,7 +27,7 @@ def run_as(program: str, *arguments: str, uid: int, gid: int = NOBODY, groups: t
         pytest.skip("only root can be somebody else")
     become = _BECOME.format(uid=uid, gid=gid, groups=list(groups))
     command = [sys.executable, "-c", f"{become}\nimport sys\n{program}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -16,13 +16,14 @@ import aiod_client
 from aiod_protocol import wire
 from aiod_protocol.wire import MessageType
 from tests.conftest import Daemon
+from tests.patience import scaled
 from tests.service import file_systems
 from tests.service.frozen import Frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ANSWER_TIMEOUT_MS = 20_000
+ANSWER_TIMEOUT_MS = scaled(20_000)
 
 FIGETBSZ = 2
 """An ioctl that every file system supports: it returns the block size, an int."""
@@ -51,7 +52,7 @@ class Raw:
 
     def answer(self) -> list[Any]:
         """The header of the next message; `frames` gets its payload frames."""
-        assert self.dealer.poll(ANSWER_TIMEOUT_MS), "no answer"
+        assert self.dealer.poll(int(ANSWER_TIMEOUT_MS)), "no answer"
         header, *self.frames = self.dealer.recv_multipart()
         return wire.unpack(header)
 
@@ -204,7 +205,7 @@ class Place:
 @pytest.fixture
 def place(mounts_daemon: Daemon, file_system: file_systems.FileSystem) -> Iterator[Place]:
     """A client for each file system; the file system is emptied afterwards."""
-    with aiod_client.connect(mounts_daemon.endpoint, timeout=60) as client:
+    with aiod_client.connect(mounts_daemon.endpoint, timeout=scaled(60)) as client:
         yield Place(client, file_system)
     for entry in file_system.path.iterdir():
         if not entry.is_dir():

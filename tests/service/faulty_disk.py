@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.patience import scaled
 from tests.service.file_systems import run, unmount
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 SIZE_BYTES = 8 * MIB
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = scaled(20.0)
+STOP_TIMEOUT_S = scaled(10.0)
 
 FAULTS = ("pread", "pwrite", "zero", "trim")
 """Commands that nbdkit's error filter can fail."""

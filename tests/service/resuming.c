@@ -16,6 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../patience.h"
 #include "aiod.h"
 
 #define BLOCK 4096u
@@ -210,7 +211,7 @@ static void run_loop(void)
         struct pollfd fd = {.fd = aiod_fd(client), .events = POLLIN};
         unsigned count;
 
-        if (aiod_arm(client) && poll(&fd, 1, 30000) == 0) {
+        if (aiod_arm(client) && poll(&fd, 1, (int)scaled_ms(30000)) == 0) {
             die("nothing for 30 s");
         }
         aiod_disarm(client);

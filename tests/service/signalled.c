@@ -12,6 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include "../patience.h"
 #include "aiod.h"
 
 #define BATCH 20u
@@ -82,7 +83,7 @@ static void batch(struct aiod_client *client, uint16_t code, uint32_t handle, un
         }
     }
     for (unsigned i = 0; i < BATCH; i++) {
-        if (aiod_wait(client, &ops[i], 30000000000) < 0 || ops[i].result != BYTES ||
+        if (aiod_wait(client, &ops[i], scaled_ms(30000) * 1000000LL) < 0 || ops[i].result != BYTES ||
             memcmp(ops[i].buffer, expected, BYTES) != 0) {
             die("batch");
         }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.patience import scaled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -34,7 +36,7 @@ def work(daemon: Any, count: int = 8) -> None:
         f"    futures = file.submit([('write', bytes(1 << 20), n << 20) for n in range({count})])\n"
         "    [future.result() for future in futures]\n"
     )
-    subprocess.run([sys.executable, "-c", program, daemon.endpoint, str(ALL[0])], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, daemon.endpoint, str(ALL[0])], check=True, timeout=scaled(60))
 
 
 def test_a_pinned_client_does_not_confine_the_workers(daemon: Any) -> None:
@@ -115,7 +117,7 @@ def test_a_cpu_outside_the_cpuset_is_a_clear_error(new_daemon: Callable[..., Any
         for option in ("--check-config", "--config"):
             aiod = [sys.executable, "-m", "aiod", "--config", str(daemon.config_path)]
             confined = ["sh", "-c", command, str(processes), *aiod, *([option] if option == "--check-config" else [])]
-            ended = subprocess.run(confined, capture_output=True, text=True, timeout=60, check=False)
+            ended = subprocess.run(confined, capture_output=True, text=True, timeout=scaled(60), check=False)
             assert ended.returncode == 1
             assert f"engine.main.cpus: this process may not use CPU {ALL[-1]}: outside its cpuset" in ended.stderr
 

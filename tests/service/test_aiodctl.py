@@ -12,6 +12,7 @@ import pytest
 
 import aiod_client
 from aiod import __version__
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -234,7 +235,7 @@ def aiodctl(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     """Run it alone."""
     command = [sys.executable, "-m", "aiod.ctl", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=os.environ | environment
+        command, capture_output=True, text=True, timeout=scaled(60), check=False, env=os.environ | environment
     )
 
 
@@ -250,7 +251,7 @@ def test_ping_waits_for_a_daemon_that_starts(new_daemon: Callable[..., Any]) -> 
     command = [sys.executable, "-m", "aiod.ctl", "--endpoint", daemon.endpoint, "ping", "--wait", "60"]
     waiting = subprocess.Popen(command, stdout=subprocess.PIPE)
     daemon.start()
-    assert waiting.wait(60) == 0
+    assert waiting.wait(scaled(60)) == 0
     assert waiting.stdout is not None
     assert b"is up for" in waiting.stdout.read()
     waiting.stdout.close()

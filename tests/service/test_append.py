@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 
 APPENDERS = 6
 RECORDS = 60
@@ -23,7 +24,7 @@ def test_appends_of_many_clients_are_whole_and_disjoint(place: Any, mounts_daemo
     def append(number: int) -> None:
         choice = random.Random(number)  # noqa: S311 - no secret
         with (
-            aiod_client.connect(mounts_daemon.endpoint, timeout=60) as client,
+            aiod_client.connect(mounts_daemon.endpoint, timeout=scaled(60)) as client,
             client.open(f"{place.name}/log", "a") as appending,
             client.open(f"{place.name}/log", "r+") as both,
         ):

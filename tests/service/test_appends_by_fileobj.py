@@ -15,6 +15,7 @@ import pytest
 import aiod_client
 from aiod_client import fileobj
 from tests.conftest import freeze, kill, wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ def mode(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
     """A client of an engine that makes no file larger than LIMIT; its ring was made before the limit."""
-    with aiod_client.connect(daemon.endpoint, transport=transport, timeout=60) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, timeout=scaled(60)) as client:
         client.open("scratch/file", "w").close()
         limit(daemon, LIMIT)
         yield client
@@ -117,7 +118,7 @@ def test_a_dropped_buffer_writes_nothing_twice(daemon: Any, client: Any, mode: s
 
 def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Any, transport: Any) -> None:
     """The engine dies during the append; flush, close and __del__ of the buffer must not send it to the next engine."""
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
         file = fileobj.open(client, "scratch/log", "a")
         file.write(RECORD)
         pid = daemon.engine["pid"]
@@ -143,7 +144,7 @@ def kill_when_sent(link: Any, pid: int) -> None:
 
 
 def test_writes_at_a_position_continue_with_the_next_engine(daemon: Any, transport: Any) -> None:
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
         with fileobj.open(client, "scratch/file", "w") as file:
             file.write(RECORD)
             file.flush()

@@ -26,6 +26,7 @@ from aiod_protocol import ring_wire, wire
 from aiod_protocol.operations import Op
 from aiod_protocol.ring_wire import RingMessage
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 from tests.service.access import open_to_all, run_as
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ records = wire.SUBMISSION.pack(1, 1, 0, int(sys.argv[3]), 0, 1, 0, 0, 0, 0)
 for message in ([MessageType.SUBMIT, token, 0, records], [MessageType.CLOSE, token, 1, int(sys.argv[3])],
                 [MessageType.GOODBYE, token, 2]):
     dealer.send(wire.pack(*message))
-    assert dealer.poll(10_000)
+    assert dealer.poll(scaled(10_000))
     print(wire.unpack(dealer.recv())[:2])
 """
         said = run_as(program, endpoint, token.hex(), str(mine._handle), uid=MALLORY)
@@ -204,7 +205,7 @@ class Ring:
 
     def __init__(self, daemon: Any, path: str, area_bytes: int = 2**20) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(20)
+        self._socket.settimeout(scaled(20))
         self._socket.connect(str(daemon.runtime_dir / "ring" / "scratch"))
         attach = ring_wire.ATTACH.pack(RingMessage.ATTACH, 1, bytes(16), RING_ENTRIES, 0, area_bytes, b"hostile")
         self._socket.send(attach)

@@ -14,6 +14,7 @@ import pytest
 
 import aiod_client
 from tests.conftest import Daemon
+from tests.patience import scaled
 from tests.service import file_systems
 from tests.service.records import failure, refused
 
@@ -60,7 +61,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[Device]:
 @pytest.fixture(params=["device", "direct"])
 def file(request: pytest.FixtureRequest, device: Device) -> Iterator[Any]:
     """The device, open for reading and writing."""
-    with aiod_client.connect(device.endpoint, timeout=60) as client, client.open(request.param, "r+") as opened:
+    with aiod_client.connect(device.endpoint, timeout=scaled(60)) as client, client.open(request.param, "r+") as opened:
         opened.pwrite(PATTERN, 0)
         yield opened
 

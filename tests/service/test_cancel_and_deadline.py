@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def busy(new_daemon: Callable[..., Any], disk_path: Path, wait_until: Callable[.
     with faulty_disk(disk_path) as disk:
         daemon = new_daemon(**{"engine.main": {"max_threads": 1}, "exports.disk": {"path": str(disk.path)}})
         daemon.start()
-        with aiod_client.connect(daemon.endpoint, timeout=60) as client:
+        with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client:
             made = Busy(daemon, disk, client, wait_until)
             yield made
             made.slow.close()
@@ -65,12 +66,12 @@ def test_cancel_ends_queued_requests_but_not_active_ones(busy: Busy) -> None:
         assert queued.cancel() is True
         assert queued.cancelled()
         with pytest.raises(concurrent.futures.CancelledError):
-            queued.result(timeout=60)
+            queued.result(timeout=scaled(60))
         busy.wait_for_bytes(4096 + 4)
         assert not held.done()
-    assert held.result(timeout=60) == bytes(4096)
+    assert held.result(timeout=scaled(60)) == bytes(4096)
     assert held.cancel() is False
-    assert kept.result(timeout=60) == 4
+    assert kept.result(timeout=scaled(60)) == 4
     assert busy.file.size() == 4  # what was cancelled has not been executed
 
 
@@ -82,19 +83,19 @@ def test_a_request_whose_deadline_passes_behind_a_slow_one_is_not_executed(busy:
         assert caught.value.errno == errno.ETIMEDOUT
         busy.wait_for_bytes(4096)
         assert not held.done()
-    assert held.result(timeout=60) == bytes(4096)
+    assert held.result(timeout=scaled(60)) == bytes(4096)
     assert busy.file.size() == 0
 
 
 def test_an_earlier_deadline_of_a_later_request_is_kept(busy: Busy) -> None:
     with busy.disk.holding("pread"):
         held = busy.read_that_is_held()
-        patient = busy.file.submit([("write", b"kept", 0)], timeout=60)[0]
+        patient = busy.file.submit([("write", b"kept", 0)], timeout=scaled(60))[0]
         busy.wait_for_bytes(4096 + 4)
         with pytest.raises(TimeoutError, match="not executed"):
             busy.file.pwrite(PAYLOAD, 4, timeout=0.3)
         assert not held.done()
-    assert patient.result(timeout=60) == 4
+    assert patient.result(timeout=scaled(60)) == 4
     assert busy.file.size() == 4
 
 

@@ -19,6 +19,7 @@ import zmq
 import aiod_client
 from aiod_protocol import wire
 from tests.conftest import freeze
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def run_aiod(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     """Run `aiod` to its end."""
     command = [sys.executable, "-m", "aiod", *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=os.environ | environment
+        command, capture_output=True, text=True, timeout=scaled(60), check=False, env=os.environ | environment
     )
 
 
@@ -55,11 +56,11 @@ def test_a_signal_drains_and_nothing_acknowledged_is_lost(new_daemon: Callable[.
     with aiod_client.connect(daemon.endpoint) as client:
         file = client.open("scratch/drained", "w+")
         futures = file.submit([("write", bytes([index]) * MIB, index * MIB) for index in range(64)])
-        futures[0].result(timeout=30)
+        futures[0].result(timeout=scaled(30))
         assert daemon.stop(number) == 0
         written = []
         for index, future in enumerate(futures):
-            error = future.exception(timeout=30)
+            error = future.exception(timeout=scaled(30))
             if error is None:
                 written.append(index)
             else:
@@ -228,7 +229,7 @@ def test_the_embedded_default_serves_scratch(disk_path: Path, wait_until: Callab
         assert (disk_path / "aiod" / "scratch" / "x").read_bytes() == b"data"
     finally:
         process.terminate()
-        assert process.wait(30) == 0, log.read_text()
+        assert process.wait(scaled(30)) == 0, log.read_text()
         for path in (*runtime_dir.iterdir(), runtime_dir, runtime_dir.parent):
             path.rmdir() if path.is_dir() else path.unlink()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aiod_client import aio
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,7 +90,7 @@ def test_concurrent_writes_to_one_block_keep_each_others_bytes(place: Any, mount
 
     async def main() -> None:
         async with (
-            aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            aio.connect(mounts_daemon.endpoint, timeout=scaled(60)) as client,
             await client.open(f"{place.name}/source", "w+") as source,
             await client.open(f"{place.name}/file", "w+", direct=True) as one,
             await client.open(f"{place.name}/file", "r+", direct=True) as two,
@@ -117,7 +118,7 @@ def test_appends_and_misaligned_writes_do_not_overwrite_each_other(place: Any, m
     async def main() -> dict[int, bytes]:
         found: dict[int, bytes] = {}
         async with (
-            aio.connect(mounts_daemon.endpoint, timeout=60) as client,
+            aio.connect(mounts_daemon.endpoint, timeout=scaled(60)) as client,
             await client.open(f"{place.name}/file", "w+", direct=True) as direct,
             await client.open(f"{place.name}/file", "a") as log,
         ):

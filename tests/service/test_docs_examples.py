@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.patience import scaled
+
 if TYPE_CHECKING:
     from tests.conftest import Daemon
 
@@ -28,7 +30,7 @@ def test_the_programs_of_the_page_run(daemon: Daemon, page: str) -> None:
             env=os.environ | {"AIOD_ENDPOINT": daemon.endpoint},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=scaled(60),
             check=False,
         )
         assert done.returncode == 0, f"{program}\n{done.stderr}"

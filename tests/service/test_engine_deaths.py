@@ -18,11 +18,12 @@ import pytest
 
 import aiod_client
 from tests.conftest import alive, freeze, wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECONNECT_S = 30.0
+RECONNECT_S = scaled(30.0)
 BLOCK = 512
 BLOCKS = 64
 WORK = 10

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.access import NOBODY, open_to_all, run_as
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def test_as_client_checks_the_clients_permissions(new_daemon: Callable[..., Any]
 def test_an_unknown_user_is_a_configuration_error(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{SCRATCH: {"users": ["no-such-user"], "create_mode": "644"}})
     daemon.start(wait=False)
-    assert daemon.process.wait(20) == 1
+    assert daemon.process.wait(scaled(20)) == 1
     assert "exports.scratch.users.0: this host has no user 'no-such-user'" in daemon.log
     assert re.search("exports.scratch.create_mode: .*four octal digits", daemon.log)
 

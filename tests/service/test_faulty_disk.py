@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service import file_systems
 from tests.service.faulty_disk import SIZE_BYTES, FaultyDisk, faulty_disk
 from tests.service.records import failure, refused
@@ -41,7 +42,7 @@ def served(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[Served]:
     with faulty_disk(disk_path) as disk:
         daemon = new_daemon(**{"exports.disk": {"path": str(disk.path)}})
         daemon.start()
-        with aiod_client.connect(daemon.endpoint, timeout=60) as client:
+        with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client:
             yield Served(disk, daemon, client)
         daemon.stop()
 
@@ -146,7 +147,7 @@ def test_a_failed_group_commit_fails_all_its_members(served: Served) -> None:
             well.enter_context(served.disk.holding("flush"))
             futures = file.submit([("flush",)] * FLUSHERS)
             well.close()
-            errors = [future.exception(timeout=60) for future in futures]
+            errors = [future.exception(timeout=scaled(60)) for future in futures]
         assert [getattr(error, "errno", None) for error in errors] == [errno.EIO] * FLUSHERS
         assert refused(file.flush) == errno.EIO
 
@@ -161,7 +162,7 @@ def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_unt
             wait_until(lambda: served.disk.arrived("Flush"), "a flush at the disk")
             futures += file.submit([("flush",)] * (FLUSHERS - 1))
             wait_until(lambda: served.daemon.engine["inflight"] == FLUSHERS, "all flushes at the engine")
-        assert [future.result(timeout=60) for future in futures] == [0] * FLUSHERS
+        assert [future.result(timeout=scaled(60)) for future in futures] == [0] * FLUSHERS
     assert 2 <= served.disk.arrived("Flush") < FLUSHERS  # none but the first by the one that had started already
     stored = served.disk.image.read_bytes()
     assert stored[: 512 * FLUSHERS] == b"".join(bytes([number + 1]) * 512 for number in range(FLUSHERS))
@@ -174,7 +175,7 @@ def test_a_flush_error_that_the_kernel_forgets_is_still_reported(
     with faulty_disk(disk_path) as disk, file_systems.loop_device(disk.path, 512) as device:
         daemon = new_daemon(**{"exports.device": {"path": str(device)}})
         daemon.start()
-        with aiod_client.connect(daemon.endpoint, timeout=60) as client, client.open("device", "r+") as file:
+        with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client, client.open("device", "r+") as file:
             kernel = os.open(device, os.O_RDWR)
             try:
                 file.pwrite(PATTERN[:MIB], 0)
@@ -188,7 +189,7 @@ def test_a_flush_error_that_the_kernel_forgets_is_still_reported(
                     assert refused(file.flush) == errno.EIO
             finally:
                 os.close(kernel)
-        with aiod_client.connect(daemon.endpoint, timeout=60) as client, client.open("device", "r+") as file:
+        with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client, client.open("device", "r+") as file:
             file.pwrite(PATTERN[:MIB], 0)
             file.flush()
             assert disk.image.read_bytes()[:MIB] == PATTERN[:MIB]

@@ -12,13 +12,14 @@ import pytest
 
 import aiod_client
 from tests.conftest import freeze, wait_until
+from tests.patience import scaled
 from tests.service.faulty_disk import faulty_disk
 from tests.service.file_systems import NAMES, mounted, overlay_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RECONNECT_S = 30.0
+RECONNECT_S = scaled(30.0)
 ATTEMPTS = 32
 """Number of files to create until one gets the inode number of the removed one, if the file system reuses them."""
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.file_systems import mounted, run, thin_ext4
 from tests.service.records import refused
 
@@ -57,7 +58,9 @@ def daemon(new_daemon: Callable[..., Any], store: Path) -> Iterator[Any]:
 @contextlib.contextmanager
 def file_of(daemon: Any, transport: Any, mode: str = "w+", **options: Any) -> Iterator[Any]:
     with (
-        aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=30, timeout=60) as client,
+        aiod_client.connect(
+            daemon.endpoint, transport=transport, reconnect_timeout=scaled(30), timeout=scaled(60)
+        ) as client,
         client.open("store/file", mode, **options) as file,
     ):
         yield file

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import scaled
+
 OPENAT2 = 437  # on every architecture
 LAUNCHER = Path(__file__).with_name("seccomp.py")
 
@@ -33,7 +35,7 @@ def test_without_openat2_the_daemon_refuses_to_start(number: int, tmp_path: Path
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
         check=False,
     )
     assert done.returncode == 1

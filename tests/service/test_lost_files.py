@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RECONNECT_S = 30.0
+RECONNECT_S = scaled(30.0)
 
 
 @pytest.fixture(params=["zmq", "ring"])

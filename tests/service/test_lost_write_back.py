@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.faulty_disk import FaultyDisk, faulty_disk
 from tests.service.file_systems import loop_device
 from tests.service.records import refused
@@ -74,7 +75,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 def file(transport: Any, served: Served) -> Iterator[aiod_client.File]:
     """The device, opened by a client that reconnects."""
     with (
-        aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client,
+        aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client,
         client.open("device", "r+") as opened,
     ):
         yield opened
@@ -112,7 +113,7 @@ def test_a_write_back_failure_is_remembered_over_several_crashes(served: Served,
 
 
 def test_a_write_back_failure_is_forgotten_when_all_handles_are_closed(served: Served, transport: Any) -> None:
-    with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=30) as client:
+    with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
         with client.open("device", "r+") as file, served.disk.failing("pwrite"):
             file.pwrite(DATA, 0)
             assert refused(file.flush) == errno.EIO
@@ -175,7 +176,7 @@ def test_an_engine_that_cannot_die_is_not_replaced_until_it_has_gone(
         flushes += file.submit([("write", b"new", 0)])
         assert not any(flush.done() for flush in flushes)
         assert served.daemon.engine["restarts"] == 0
-    assert [flush.result(60) for flush in flushes] == [0, 3]
+    assert [flush.result(scaled(60)) for flush in flushes] == [0, 3]
     assert served.is_replaced(pid)
     file.flush()
     assert served.disk.image.read_bytes()[: len(DATA)] == b"new" + DATA[3:]

@@ -15,6 +15,7 @@ import pytest
 import aiod_client
 from aiod_client import Reason
 from aiod_protocol.wire import OpenFlag
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,7 +135,7 @@ def test_open_of_a_leased_file_fails_with_eagain(shared_daemon: Any, tree: Path)
         with aiod_client.connect(shared_daemon.endpoint) as client:
             with pytest.raises(BlockingIOError, match="has a lease on the file"):
                 client.open("scratch/leased")
-            assert asked.wait(10)
+            assert asked.wait(scaled(10))
             fcntl.fcntl(holder, fcntl.F_SETLEASE, fcntl.F_UNLCK)
             client.open("scratch/leased").close()
     finally:

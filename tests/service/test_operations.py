@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.conftest import FIGETBSZ
 from tests.service.file_systems import run
 from tests.service.records import refused
@@ -229,7 +230,7 @@ def test_extents_continue_beyond_one_completion(place: Any, file: Any) -> None:
     step = 128 * KIB  # btrfs inlines and merges what is smaller
     count = 1_100
     for future in file.submit([("write", PATTERN[: 4 * KIB], number * step) for number in range(count)]):
-        future.result(timeout=60)
+        future.result(timeout=scaled(60))
     file.flush()
     expected = kernel_extents(place, file.size())
     assert len(expected) == 2 * count - 1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service import file_systems
 from tests.service.records import failure
 
@@ -27,7 +28,7 @@ def small(request: pytest.FixtureRequest, new_daemon: Callable[..., Any], disk_p
     with file_systems.mounted(request.param, disk_path, 16 * MIB) as made:
         daemon = new_daemon(**{"exports.small": {"path": str(made.path)}})
         daemon.start()
-        with aiod_client.connect(daemon.endpoint, timeout=60) as client:
+        with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client:
             yield made.path, client
         daemon.stop()  # so that nothing is in use there
 
@@ -104,7 +105,7 @@ def test_a_write_beyond_rlimit_fsize_reports_the_bytes_written(new_daemon: Calla
     limit = MIB + 100
     daemon.start(prefix=["prlimit", f"--fsize={limit}"])
     path = daemon.path / "file"
-    with aiod_client.connect(daemon.endpoint, timeout=60) as client, client.open("scratch/file", "w+") as file:
+    with aiod_client.connect(daemon.endpoint, timeout=scaled(60)) as client, client.open("scratch/file", "w+") as file:
         assert failure(lambda: file.pwrite(CHUNK, 10)) == (errno.EFBIG, limit - 10)
         assert path.read_bytes() == bytes(10) + CHUNK[: limit - 10]
         assert failure(lambda: file.pwrite(b"x", limit)) == (errno.EFBIG, 0)

@@ -12,6 +12,7 @@ import pytest
 
 import aiod_client
 from tests.conftest import wait_until
+from tests.patience import scaled
 from tests.service.file_systems import loop_device
 from tests.service.logged_disk import DISCARD, FLUSH, LoggedDisk, PowerCut, logged_disk
 from tests.soak import blocks
@@ -100,7 +101,7 @@ def write(
 ) -> list[Promise]:
     """The acknowledgements of all writers."""
     disk, daemon = served
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=60) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client:
         writers = [Writer(disk, client.open("disk", "r+"), number, flushes=flushes) for number in range(WRITERS)]
         for writer in writers:
             writer.start()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +88,7 @@ def test_hundreds_of_limited_sessions_do_not_delay_an_unlimited_one(
         other = stack.enter_context(aiod_client.connect(daemon.endpoint, transport="zmq"))
         with other.open("scratch/file", "w+") as file:
             for number in range(100):
-                assert file.submit([("write", b"x", number)])[0].result(timeout=10) == 1
+                assert file.submit([("write", b"x", number)])[0].result(timeout=scaled(10)) == 1
         assert not all(future.done() for future in waiting)
         daemon.stop()  # which heeds no rate
         assert {future.result() for future in waiting} == {1}
@@ -105,7 +106,7 @@ def test_a_reload_that_lifts_the_limit_releases_waiting_requests(
         daemon.config_path.write_text(config.replace("iops_max = 1", "iops_max = 0"))
         daemon.ctl("reload")
         for future in futures:
-            future.result(timeout=20)
+            future.result(timeout=scaled(20))
 
 
 def test_a_user_has_one_rate_for_all_sessions(new_daemon: Callable[..., Any], transport: Any) -> None:

@@ -20,6 +20,7 @@ from aiod_protocol.reasons import Reason
 from aiod_protocol.ring_wire import RingMessage
 from aiod_protocol.wire import MessageType
 from tests.conftest import alive, freeze
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -304,7 +305,7 @@ def test_new_clients_of_the_ring_socket_are_refused_during_the_grace_period(
     crash.client().open("file", ALL)
     crash.happens(wait_until)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(20)
+        connection.settimeout(scaled(20))
         connection.connect(str(crash.daemon.runtime_dir / "ring" / "scratch"))
         attach = (RingMessage.ATTACH, ring_wire.VERSION, bytes(16), 8, 0, 1 << 20, b"raw")
         connection.send(ring_wire.ATTACH.pack(*attach))

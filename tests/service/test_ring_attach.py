@@ -18,6 +18,7 @@ from aiod_client.connection.converse import converse
 from aiod_client.session import handshake
 from aiod_protocol import ring_wire
 from aiod_protocol.ring_wire import RingMessage
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ def use(daemon: Any, transport: Any) -> bool:
 def raw_socket(daemon: Any) -> socket.socket:
     """A connection to the ring socket, by the export's link."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(20)
+    connection.settimeout(scaled(20))
     connection.connect(str(daemon.runtime_dir / "ring" / "scratch"))
     return connection
 

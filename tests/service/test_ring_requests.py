@@ -20,6 +20,7 @@ import pytest
 import aiod_client
 from aiod_client import aio
 from tests.conftest import freeze
+from tests.patience import scaled
 from tests.service.faulty_disk import faulty_disk
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def test_requests_accept_buffers_in_the_rings_memory(client: aiod_client.Client,
     assert file.pread_into(buffer[4096:], 102) == 2
     assert bytes(buffer[4096:4099]) == b"ta\0"
     future = file.submit([("read_into", buffer[10:20], 100)])[0]
-    assert future.result(timeout=20) == 4
+    assert future.result(timeout=scaled(20)) == 4
     assert bytes(buffer[10:14]) == b"data"
     assert len(file.buffer(1)) == 1
 
@@ -76,14 +77,14 @@ def test_requests_work_while_all_of_the_rings_memory_is_in_use(
     assert file.pwrite(data, 0) == len(data)
     assert file.pread(len(data), 0) == data
     futures = file.submit([("read", MIB, number * MIB) for number in range(3)])
-    assert b"".join(future.result(timeout=20) for future in futures) == data
+    assert b"".join(future.result(timeout=scaled(20)) for future in futures) == data
     buffers.clear()
     assert len(client.buffer(8 * MIB)) == 8 * MIB
 
 
 def test_more_requests_than_the_ring_holds_all_complete(file: aiod_client.File) -> None:
     futures = file.submit([("write", bytes([number % 251]) * 65536, number * 65536) for number in range(1000)])
-    assert sum(future.result(timeout=60) for future in futures) == 1000 * 65536
+    assert sum(future.result(timeout=scaled(60)) for future in futures) == 1000 * 65536
     found = file.pread(1000 * 65536, 0)
     assert all(found[number * 65536 :: 65536][:1] == bytes([number % 251]) for number in range(1000))
 
@@ -173,7 +174,7 @@ def test_a_file_may_be_closed_with_requests_in_flight(client: aiod_client.Client
     file = client.open("scratch/closed", "w+")
     futures = file.submit([("write", b"x" * 4096, number * 4096) for number in range(200)])
     file.close()
-    assert [future.result(timeout=20) for future in futures] == [4096] * 200
+    assert [future.result(timeout=scaled(20)) for future in futures] == [4096] * 200
     with pytest.raises(aiod_client.AiodError, match="closed"):
         file.pread(1, 0)
     with client.open("scratch/closed") as again:
@@ -195,7 +196,7 @@ def held_fixture(new_daemon: Callable[..., Any], disk_path: Path) -> Iterator[He
     with faulty_disk(disk_path) as disk:
         daemon = new_daemon(**{"exports.disk": {"path": str(disk.path)}})
         daemon.start()
-        with aiod_client.connect(daemon.endpoint, transport="ring", timeout=60) as client:
+        with aiod_client.connect(daemon.endpoint, transport="ring", timeout=scaled(60)) as client:
             made = Held(disk, client)
             yield made
             made.file.close()
@@ -261,7 +262,7 @@ def test_a_client_may_be_closed_while_a_thread_reads(held: Held, wait_until: Cal
         thread.start()
         wait_until(lambda: held.disk.arrived("Read") > before, "the read at the disk")
         held.client.close()
-        thread.join(20)
+        thread.join(scaled(20))
         assert not thread.is_alive()
     (error,) = outcome
     assert isinstance(error, aiod_client.AiodError)
@@ -284,7 +285,7 @@ time.sleep(0.1)
 
 def test_a_program_may_exit_while_daemon_threads_wait(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_DAEMON_THREADS, shared_daemon.endpoint]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -335,7 +336,7 @@ for _ in range(300):
 
 def test_a_finalizer_of_a_buffer_may_read(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
@@ -409,12 +410,12 @@ def test_a_waiting_close_returns_when_the_session_ends(
     else:
         ender.start()
     with pytest.raises(aiod_client.AiodError):
-        flushed.result(timeout=20)
-    closer.join(20)
+        flushed.result(timeout=scaled(20))
+    closer.join(scaled(20))
     assert "not sent" in str(raised)
     if killed:
         ender.start()
-    ender.join(20)
+    ender.join(scaled(20))
     assert not ender.is_alive()
 
 
@@ -452,9 +453,9 @@ def cancel():
         futures = file.submit([("read", 4096, 0)] * 8 + [("size",)] * 4)
         for future in futures:
             future.cancel()
-        concurrent.futures.wait(futures, timeout=20)
+        concurrent.futures.wait(futures, timeout=scaled(20))
         for future in futures:
-            future.cancelled() or future.result(timeout=20)
+            future.cancelled() or future.result(timeout=scaled(20))
 threads = [threading.Thread(target=cancel) for _ in range(6)]
 for thread in threads:
     thread.start()
@@ -465,7 +466,7 @@ for thread in threads:
 
 def test_threads_may_cancel_while_others_reap(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", CANCELS_IN_THREADS, shared_daemon.endpoint]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

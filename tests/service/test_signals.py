@@ -20,6 +20,7 @@ import aiod_client
 from aiod_client import _ring, aio
 from aiod_client.ring import attach as ring_attach
 from tests.conftest import wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -174,7 +175,7 @@ def test_an_asyncio_session_works_after_an_interrupted_attach(daemon: Any, monke
 
 def test_a_resumed_session_works_after_an_interrupted_attach(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        aiod_client.connect(daemon.endpoint, reconnect_timeout=30) as client,
+        aiod_client.connect(daemon.endpoint, reconnect_timeout=scaled(30)) as client,
         client.open("scratch/file", "w+") as file,
     ):
         assert file.pwrite(BLOCK, 0) == len(BLOCK)
@@ -268,7 +269,7 @@ def open_another(client: aiod_client.Client) -> None:
 
 
 def connect_another(endpoint: str, transport: Any) -> None:
-    with aiod_client.connect(endpoint, transport=transport, timeout=20) as client:
+    with aiod_client.connect(endpoint, transport=transport, timeout=scaled(20)) as client:
         open_another(client)
 
 
@@ -279,7 +280,9 @@ def test_a_signal_handler_that_raises_leaves_a_working_client(
     daemon: Any, transport: Any, alarm: Alarm, what: str
 ) -> None:
     with (
-        aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
+        aiod_client.connect(
+            daemon.endpoint, transport=transport, timeout=scaled(20), reconnect_timeout=scaled(20)
+        ) as client,
         client.open("scratch/file", "w+") as file,
     ):
         file.pwrite(BLOCK, 0)
@@ -318,7 +321,9 @@ def test_an_append_that_a_raising_handler_interrupts_is_executed_at_most_once(
 ) -> None:
     """The append is executed once, or not at all."""
     with (
-        aiod_client.connect(daemon.endpoint, transport=transport, timeout=20, reconnect_timeout=20) as client,
+        aiod_client.connect(
+            daemon.endpoint, transport=transport, timeout=scaled(20), reconnect_timeout=scaled(20)
+        ) as client,
         client.open("scratch/log", "a+") as file,
     ):
         records = [f"<{number}>".encode() for number in range(INTERRUPTIONS)]

@@ -21,6 +21,7 @@ from aiod_client.connection.converse import converse
 from aiod_client.endpoint import DefaultEndpoint
 from aiod_client.ring import attach as ring_attach
 from aiod_client.session import handshake
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -261,7 +262,7 @@ def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def connect(user: int | None = None) -> str:
         identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         done = subprocess.run(
-            [directory / "program"], cwd="/", capture_output=True, text=True, timeout=30, check=True, **identity
+            [directory / "program"], cwd="/", capture_output=True, text=True, timeout=scaled(30), check=True, **identity
         )
         return str(done.stdout)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 from tests.service.faulty_disk import FaultyDisk, faulty_disk
 
 if TYPE_CHECKING:
@@ -91,5 +92,5 @@ def test_an_engine_that_cannot_die_does_not_affect_the_others(
         assert engine("main")["pid"] == healthy
         assert engine("disk")["restarts"] == 0
     with pytest.raises(OSError, match="unknown whether done"):
-        held.result(timeout=30)
+        held.result(timeout=scaled(30))
     wait_until(lambda: engine("disk")["state"] == "serving", "another one, since the kernel has released it")

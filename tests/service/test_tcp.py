@@ -22,13 +22,14 @@ from aiod_client.keys import Keys
 from aiod_protocol import wire
 from aiod_protocol.key_files import load_pair, load_public
 from aiod_protocol.wire import MessageType
+from tests.patience import scaled
 from tests.service.access import NOBODY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-PATIENCE_S = 20.0
+PATIENCE_S = scaled(20.0)
 
 
 def keygen(directory: Path, name: str) -> tuple[Path, str]:

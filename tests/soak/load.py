@@ -9,12 +9,13 @@ import time
 from typing import Any
 
 import aiod_client
+from tests.patience import scaled
 from tests.soak import blocks
 from tests.soak.blocks import BLOCK_BYTES, Oracle
 
 BLOCKS = 256
 BATCH_MAX = 16
-RECONNECT_S = 60.0
+RECONNECT_S = scaled(60.0)
 ANSWER_S = 2 * RECONNECT_S
 """A request without an answer after this time counts as lost."""
 

@@ -19,6 +19,7 @@ import pytest
 
 import aiod_client
 from tests.conftest import Daemon, kill, wait_until
+from tests.patience import scaled
 from tests.soak.blocks import BLOCK_BYTES
 from tests.soak.load import BLOCKS, Load
 
@@ -31,7 +32,7 @@ DISK_BYTES = BLOCKS * BLOCK_BYTES
 MUST_BE_EMPTY = ("mismatches", "lost", "errors", "leaked")
 """The lists of a report that must be empty."""
 VICTIM_GONE_S = 2.0
-PROGRESS_S = 60.0
+PROGRESS_S = scaled(60.0)
 VICTIM = """
 import sys, aiod_client
 with aiod_client.connect(sys.argv[1], transport=sys.argv[2]) as client, client.open(sys.argv[3], "w+") as file:

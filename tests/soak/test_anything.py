@@ -22,12 +22,13 @@ import pytest
 import aiod_client
 from aiod_client import aio
 from tests.conftest import Daemon, kill, wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 SECONDS = 12.0
-ANSWER_S = 40.0
+ANSWER_S = scaled(40.0)
 """A call that has not returned after this time counts as lost; longer than every timeout here."""
 AFTERWARDS_S = 4.0
 """For what is to be seen of the last engine."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conftest import wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SYSTEMD_BOX = Path(__file__).with_name("systemd-box")
 SYSTEM_PYTHON = "/usr/bin/python3"
-PACKAGE_TIMEOUT_S = 400
-COMMAND_TIMEOUT_S = 60
+PACKAGE_TIMEOUT_S = scaled(400)
+COMMAND_TIMEOUT_S = scaled(60)
 
 CONFIG = Path("/etc/aiod/aiod.toml")
 UNITS = Path("/etc/systemd/system")

@@ -16,6 +16,7 @@ import pytest
 
 from aiod.ctl import refusals
 from aiod.ctl.daemon import Address
+from tests.patience import scaled
 
 CTL = [sys.executable, "-m", "aiod.ctl"]
 
@@ -23,7 +24,7 @@ CTL = [sys.executable, "-m", "aiod.ctl"]
 def run(*arguments: str, endpoint: str = "", stdout: Any = subprocess.PIPE, **environment: str) -> Any:
     given = ["--endpoint", endpoint] if endpoint else []
     done = subprocess.run(
-        [*CTL, *given, *arguments], stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False, text=True,
+        [*CTL, *given, *arguments], stdout=stdout, stderr=subprocess.PIPE, timeout=scaled(60), check=False, text=True,
         env=os.environ | environment,
     )  # fmt: skip
     assert "Traceback" not in done.stderr
@@ -55,7 +56,7 @@ def test_a_full_disk_is_reported(shared_daemon: Any, arguments: tuple[str, ...],
 
 def test_a_closed_output_is_reported(shared_daemon: Any) -> None:
     command = ["sh", "-c", 'exec "$@" >&-', "sh", *CTL, "--endpoint", shared_daemon.endpoint, "ping"]
-    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=60, check=False, text=True)
+    done = subprocess.run(command, stderr=subprocess.PIPE, timeout=scaled(60), check=False, text=True)
     assert (done.returncode, done.stderr) == (1, "aiodctl: cannot write the output: standard output is closed\n")
 
 
@@ -76,7 +77,7 @@ def test_an_interrupt_ends_it_with_status_130(disk_path: Path) -> None:
         waiting = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         connections = [silent.accept()[0] for _ in range(2)]  # the probe, and libzmq's
         waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate(timeout=60)
+        _, said = waiting.communicate(timeout=scaled(60))
         for connection in connections:
             connection.close()
     assert (waiting.returncode, said.strip()) == (130, "")
@@ -156,6 +157,6 @@ def test_another_user_is_refused_with_status_3(shared_daemon: Any) -> None:
         "main(['--endpoint', sys.argv[1], 'ping'])\n"
     )
     command = [sys.executable, "-c", program, shared_daemon.endpoint]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert done.returncode == 3
     assert f"{shared_daemon.runtime_dir}/aiod.sock: permission denied" in done.stderr
