@@ -21,7 +21,7 @@ NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp
                   clients/python/aiod_client/*.cpp protocol/*.def protocol/*.h)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/ \
               protocol/aiod_protocol/))
-C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/core/*.[ch] tests/service/*.c \
+C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/*.h tests/core/*.[ch] tests/service/*.c \
            clients/c/*.[ch] clients/c/include/*.h \
            clients/python/aiod_client/*.cpp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c)
@@ -63,17 +63,29 @@ $(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__i
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed pyproject.toml
-	$(call pip_install_extras,dev fuzz)
+	$(call pip_install_extras,dev)
+
+# atheris has wheels for some Pythons only, and builds with clang alone. tests/fuzz is skipped without it.
+$(VENV)/.fuzz: $(VENV)/.dev pyproject.toml
+	@echo "installing the packages of fuzz into $(VENV)"
+	@$(PIP) install --quiet --only-binary=atheris --requirement <($(BIN)/python -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["fuzz"], sep="\n")') || \
+	    echo "atheris is not available for $$($(BIN)/python -V): tests/fuzz will be skipped"
+	@touch $@
 
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
 JOBS ?= $(shell nproc)
+# Tests wait more than they compute, so there are more of them at once than CPUs.
+WORKERS ?= $(shell echo $$(($$(nproc) + 2)))
+PYTEST ?=
 
+# The core's C tests are tests of pytest, too (tests/core/test_programs.py); all three variants run beside the rest.
 .PHONY: test
-test: setup  ## every test: the core plain and under the sanitizers, then pytest
+test: setup $(VENV)/.fuzz  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
 	@scripts/prerequisites.sh test
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target core-test
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) core-build)
+	@$(BIN)/python -m pytest $(if $(findstring -n,$(PYTEST)),,--numprocesses $(WORKERS) --dist loadfile) $(PYTEST)
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
 VARIANTS := plain tsan asan
@@ -87,13 +99,15 @@ CORE_SOURCES := $(sort $(wildcard aiod/core/*.c aiod/core/*/*.c))
 CORE_TESTS := $(sort $(wildcard tests/core/test_*.c))
 CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c)))
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
+SERVICE_C_SOURCES := $(sort $(wildcard tests/service/*.c))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
                   benchmarks/rings/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
-                protocol/*.h)
+                protocol/*.h tests/patience.h)
 
-.PHONY: core-test $(VARIANTS:%=core-test-%)
+.PHONY: core-test $(VARIANTS:%=core-test-%) core-build $(VARIANTS:%=core-build-%)
 core-test: $(VARIANTS:%=core-test-%)  ## the core's C tests alone (no Python needed)
+core-build: $(VARIANTS:%=core-build-%)
 
 define VARIANT_RULES
 build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile | core-compiler
@@ -104,7 +118,9 @@ build/core/$(1)/test_%: build/core/$(1)/tests/core/test_%.o \
         $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(LIBAIOD_SOURCES) $(CORE_TEST_HELPERS))
 	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -o $$@
 
-core-test-$(1): $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
+core-build-$(1): $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
+
+core-test-$(1): core-build-$(1)
 	@tests/core/run.sh $(1) $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
 endef
 $(foreach variant,$(VARIANTS),$(eval $(call VARIANT_RULES,$(variant))))
@@ -150,7 +166,8 @@ lint-c: $(VENV)/.dev core-lint
 
 .PHONY: core-lint
 core-lint: core-compiler
-	@for source in $(CORE_SOURCES) $(LIBAIOD_SOURCES) clients/c/aiod-bench.c $(CORE_TESTS) $(CORE_TEST_HELPERS) $(BENCH_SOURCES); do \
+	@for source in $(CORE_SOURCES) $(LIBAIOD_SOURCES) clients/c/aiod-bench.c $(CORE_TESTS) $(CORE_TEST_HELPERS) \
+	        $(SERVICE_C_SOURCES) $(BENCH_SOURCES); do \
 	    $(CC) $(CORE_CFLAGS) -Werror -Ibenchmarks/spawner -O2 -c $$source -o /dev/null; done
 
 .PHONY: format

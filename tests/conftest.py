@@ -16,11 +16,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiod.ctl.daemon import Address, ask, ask_until
+from tests.patience import scaled
+from tests.schedule import Schedule, place
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 30.0
+START_TIMEOUT_S = scaled(30.0)
+STOP_TIMEOUT_S = scaled(30.0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
+    """Distribute the tests as tests/schedule.py says."""
+    config.option.loadscopereorder = False  # the order is that of place()
+    return Schedule(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sort the tests by folder, and scale the time limit of each."""
+    items.sort(key=place)
+    usual_s = float(config.getini("timeout"))
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        item.add_marker(pytest.mark.timeout(scaled(own.args[0] if own else usual_s)), append=False)
 
 
 @pytest.fixture(name="wait_until")
@@ -30,7 +50,8 @@ def wait_until_fixture() -> Callable[..., None]:
 
 
 def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
-    """Poll until `condition()` is true; fails the test with the message `what` after the timeout."""
+    """Poll until `condition()` is true; fails the test with the message `what` after the timeout, which is scaled."""
+    timeout_s = scaled(timeout_s)
     deadline_s = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline_s:
@@ -80,19 +101,32 @@ class Daemon:
                 **popen,
             )
         if wait:
-            self.ctl("ping", "--wait", str(START_TIMEOUT_S))
+            try:
+                ask_until(self.address, "ping", START_TIMEOUT_S, START_TIMEOUT_S)
+            except OSError as error:
+                pytest.fail(f"the daemon does not answer: {error}\n{self.log}")
 
     def ctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run aiodctl against it."""
         command = [sys.executable, "-m", "aiod.ctl", "--endpoint", self.endpoint, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
         if check and done.returncode:
             pytest.fail(f"aiodctl {arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log}")
         return done
 
     def json(self, *arguments: str) -> Any:
-        """The output of `aiodctl --json`."""
-        return json.loads(self.ctl("--json", *arguments).stdout)
+        """The output of `aiodctl --json`; of a verb without arguments, asked by this process, since that is faster."""
+        if len(arguments) > 1:
+            return json.loads(self.ctl("--json", *arguments).stdout)
+        try:
+            return ask(self.address, arguments[0], START_TIMEOUT_S)
+        except OSError as error:
+            pytest.fail(f"aiodctl {arguments}: {error}\n{self.log}")
+
+    @property
+    def address(self) -> Address:
+        """Its address, as aiodctl uses it."""
+        return Address(self.endpoint)
 
     @property
     def engine(self) -> dict[str, Any]:

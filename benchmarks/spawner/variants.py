@@ -19,7 +19,6 @@ _FLAGS: Final = (
     "-pthread",
     "-Wall",
     "-Wextra",
-    "-Werror",
     f"-I{CORE}",
     f"-I{CORE.parent.parent / 'protocol'}",
     f"-I{HERE}",

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ SECONDS = int(os.environ.get("AIOD_FUZZ_SECONDS", "5"))
 MEMORY_MAX_MIB = 1500
 
 
+@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed (make .venv/.fuzz)")
 @pytest.mark.timeout(SECONDS + 120)
 def test_nothing_a_stranger_sends_is_a_surprise(tmp_path: Path) -> None:
     found = tmp_path / "found"
