@@ -84,9 +84,15 @@ class Session:
     """Set by the caller, to find its own session object."""
     @property
     def handles(self) -> int:
-        """The number of open handles."""
+        """The number of open files."""
+    @property
+    def names(self) -> int:
+        """The number of NAMES handles."""
     def describe_handles(self) -> list[dict[str, Any]]:
         """Describe each handle: handle, readable, writable, append, direct, inflight (requests), closing, poisoned."""
+    def revoke_names(self) -> None:
+        """Have the session's NAMES handles serve no more requests (EBADF)."""
+
     def retire_handle(self, number: int) -> None:
         """Reserve the number of an earlier engine's handle that is not open here: no new handle gets it."""
     @property
@@ -216,6 +222,28 @@ class Core:
         verb: one of VERB_*. `to` and `replace` belong to rename, `cursor` to list, `mode` to mkdir. `links`: follow
         symbolic links within `root`. `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as a
         DirectoryResult.
+        """
+
+    def add_names(
+        self,
+        session: Session,
+        *,
+        root: str,
+        links: bool,
+        writable: bool,
+        size_max: int,
+        name: str,
+        mode: int,
+        exact_mode: bool,
+        uid: int,
+        gid: int,
+        rate: Rate | None,
+        ioprio: int,
+    ) -> int:
+        """Make a handle of the export at `root` by which a ring's requests name files in it. Return its number.
+
+        `mode`, `exact_mode`, `uid` and `gid` are of files that WRITE_FILE makes, as in `open`; without `writable` it
+        makes none. Raises OSError EMFILE at handles_max.
         """
 
     def add_handle(

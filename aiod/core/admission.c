@@ -288,6 +288,17 @@ static int check_repeat(const struct aiod_core *core, struct aiod_submission *re
     return EIO;
 }
 
+/* As aiod_op_check(); a path comes by ring only. */
+static int check_record(const struct aiod_session *session, const struct aiod_submission *record,
+                        const struct aiod_handle *handle, enum aiod_reason *reason)
+{
+    if (aiod_op_has_path(record->op)) {
+        *reason = AIOD_REASON_BAD_ENTRY;
+        return EINVAL;
+    }
+    return aiod_op_check(record, handle, session->limits.request_bytes_max, reason);
+}
+
 static void admit(struct batch *batch, struct aiod_submission *record)
 {
     struct aiod_session *session = batch->session;
@@ -309,7 +320,7 @@ static void admit(struct batch *batch, struct aiod_submission *record)
     }
     error = check_repeat(batch->core, record, &reason);
     if (error == 0) {
-        error = aiod_op_check(record, handle, session->limits.request_bytes_max, &reason);
+        error = check_record(session, record, handle, &reason);
     }
     if (error == 0 && record->op == AIOD_COPY_RANGE) {
         source = aiod_handle_find(session, record->frame);

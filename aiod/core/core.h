@@ -52,6 +52,7 @@ struct aiod_core {
     uint32_t handle_count;
     /* open descriptors of handles: one each, and one for the flushes of a file that is open for writing */
     uint32_t descriptor_count;
+    uint64_t names_count; /* NAMES handles made so far */
     struct aiod_poller *poller;
     struct aiod_ring_maker *maker;
     struct aiod_open_as_client_threads open_as_client;
@@ -118,6 +119,15 @@ int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate
  */
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed);
+
+/*
+ * Make a NAMES handle of the session (`use->names`): it has no descriptor, so that it keeps no file system in use. The
+ * handle's number, or -EMFILE, -ENOMEM.
+ */
+int64_t aiod_core_add_names(struct aiod_core *core, struct aiod_session *session, const struct aiod_handle_use *use);
+
+/* Have all NAMES handles of the session serve no more requests: what its client may do has changed. */
+void aiod_core_revoke_names(struct aiod_session *session);
 
 /* Close a descriptor on a worker; ends as a control, also if `fd` is -1. */
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd);

@@ -147,6 +147,15 @@ static void add_handle_to_file(struct aiod_handle *handle, enum aiod_handle_orig
     }
 }
 
+/* A NAMES handle has no file and no descriptor. */
+static void count_handle(struct aiod_core *core, const struct aiod_handle_use *use, int handles, int descriptors)
+{
+    if (use->names.root == NULL) {
+        core->handle_count += (uint32_t)handles;
+        core->descriptor_count += (uint32_t)descriptors;
+    }
+}
+
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
@@ -176,13 +185,29 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
         }
     } else {
         add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
-        core->handle_count++;
-        core->descriptor_count += has_flush_fd ? 2 : 1;
+        count_handle(core, use, 1, has_flush_fd ? 2 : 1);
         if (session->ring != NULL) {
             aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
         }
     }
     return number;
+}
+
+int64_t aiod_core_add_names(struct aiod_core *core, struct aiod_session *session, const struct aiod_handle_use *use)
+{
+    /* a file of its own, which no other handle shares: no device has this number */
+    return aiod_core_add_handle(core, session, -1, -1, UINT64_MAX, ++core->names_count, use, NULL);
+}
+
+void aiod_core_revoke_names(struct aiod_session *session)
+{
+    for (uint32_t i = 0; i < session->slot_count; i++) {
+        struct aiod_handle *handle = session->slots[i].handle;
+
+        if (handle != NULL && handle->use.names.root != NULL) {
+            __atomic_store_n(&handle->revoked, true, __ATOMIC_RELAXED);
+        }
+    }
 }
 
 /* Flush the handle's file; ends as a control. 0, or -ENOMEM. */
@@ -227,9 +252,8 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     if (count == 2) {
         aiod_core_close_fd(core, 0, rate, unneeded[1]);
     }
+    count_handle(core, &handle->use, -1, -(int)count);
     aiod_handle_remove(handle); /* this may free the session, which holds the export's rate */
-    core->handle_count--;
-    core->descriptor_count -= count;
 }
 
 /* A closing handle has no requests in flight any more: let a worker close the descriptors that are not needed. */

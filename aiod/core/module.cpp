@@ -234,7 +234,7 @@ nb::list session_describe_handles(const Session &self)
     for (uint32_t i = 0; i < self.session->slot_count; i++) {
         const aiod_handle *handle = self.session->slots[i].handle;
 
-        if (handle != nullptr) {
+        if (handle != nullptr && handle->use.names.root == nullptr) {
             nb::dict entry;
 
             entry["handle"] = handle->number;
@@ -599,6 +599,27 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     return static_cast<uint32_t>(number);
 }
 
+uint32_t core_add_names(Core &core, Session &session, const std::string &root, bool links, bool writable,
+                        uint64_t size_max, const std::string &name, unsigned mode, bool exact_mode, int64_t uid,
+                        int64_t gid, const Rate *rate, int ioprio)
+{
+    aiod_handle_use use = {};
+    int64_t number;
+
+    use.writable = writable;
+    use.alignment = {1, 1};
+    use.size_max = size_max;
+    use.name = name.c_str();
+    use.rate = rate_of(rate);
+    use.ioprio = ioprio;
+    use.names.root = c_path(root);
+    use.names.no_links = !links;
+    use.names.creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
+    number = aiod_core_add_names(core.core, session.session, &use);
+    Core::check(number);
+    return static_cast<uint32_t>(number);
+}
+
 void session_retire_handle(Session &session, uint32_t number)
 {
     aiod_handle_retire(session.session, number);
@@ -732,8 +753,11 @@ NB_MODULE(_core, m)
             nb::arg("tag").none(), nb::kw_only(), nb::arg("client"), nb::arg("depth_max"), nb::arg("bytes_max"),
             nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"), nb::arg("rate").none())
         .def_rw("tag", &Session::tag, nb::arg("value").none())
-        .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count; })
+        .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count - self.session->names_count; })
+        .def_prop_ro("names", [](const Session &self) { return self.session->names_count; })
         .def("describe_handles", session_describe_handles)
+        .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
+        .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
         .def("retire_handle", session_retire_handle, nb::arg("number"))
         .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
         .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })
@@ -766,6 +790,9 @@ NB_MODULE(_core, m)
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
              nb::arg("wanted") = 0, nb::arg("suspect") = false, nb::arg("poisoned") = false, nb::arg("flush_fd") = -1,
              nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
+        .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
+             nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
+             nb::arg("uid"), nb::arg("gid"), nb::arg("rate").none(), nb::arg("ioprio"))
         .def(
             "adopt",
             [](Core &self, uint64_t tag, const Rate *rate, int fd, unsigned flags) {

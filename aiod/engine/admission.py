@@ -82,6 +82,21 @@ class Admission:
         mode = mode if settings.create_mode < 0 else settings.create_mode
         return OpenRequest(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
 
+    def admit_names(self, session: Session, export: str, path: str, mode: int) -> ExportSettings:
+        """Check an OPEN with NAMES. Raises OSError: EOPNOTSUPP where files are opened in another way than by a ring."""
+        what = f"open {_object_name(export, path)}"
+        if self._draining:
+            raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping", Reason.STOPPING)
+        if session.core.names >= len(self._settings.exports):
+            raise refused(errno.EMFILE, f"{what}: the session has a handle for names of each export", Reason.LIMIT)
+        settings = self._find_export(session, what, export)
+        if path or mode:
+            raise refused(errno.EINVAL, f"{what}: a handle for names has neither path nor mode", Reason.BAD_ENTRY)
+        if settings.as_client or settings.direct:
+            why = "opens files as the client" if settings.as_client else "opens files with O_DIRECT"
+            raise refused(errno.EOPNOTSUPP, f"{what}: the export {export} {why}: open each file", Reason.NOT_ALLOWED)
+        return settings
+
     def admit_directory_request(
         self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]
     ) -> DirectoryRequest:
@@ -195,6 +210,8 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
             errno.EINVAL, f"open {name}: unknown bits in flags {flags:#x} or mode {mode:#o}", Reason.BAD_ENTRY
         )
     wanted = OpenFlag(flags)
+    if wanted & OpenFlag.NAMES:
+        raise refused(errno.EINVAL, f"open {name}: NAMES goes with no other flag", Reason.BAD_ENTRY)
     if not wanted & (OpenFlag.READ | OpenFlag.WRITE):
         raise refused(errno.EINVAL, f"open {name}: neither READ nor WRITE is requested", Reason.BAD_ENTRY)
     if wanted & _NEEDS_WRITE and not wanted & OpenFlag.WRITE:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod import _core
 from aiod.engine.errors import refused
-from aiod_protocol.messages import errno_message
+from aiod_protocol.messages import name_message
 from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
-_OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"
-_ADVICE: Final = {
-    errno.ENOENT: "there is no such name, or a directory of the path is missing",
-    errno.EEXIST: "the name exists already",
-    errno.ENOTDIR: "the name, a part of the path before it, or the export is not a directory",
-    errno.EINVAL: "the export itself cannot be changed; a name must not end with . or ..",
-    errno.EBUSY: "the export itself, mount points, and what the kernel uses cannot be changed",
-    errno.ENOTEMPTY: "remove its entries first",
-}
 _ADVICE_FOR_VERB: Final = {
     (_core.VERB_REMOVE, errno.EISDIR): "it is a directory: use rmdir",
     (_core.VERB_LIST, errno.EINVAL): "no page of this directory returned this cursor; start with 0",
@@ -160,9 +151,8 @@ class DirectoryOperations:
 def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[int, str]:
     """The errno for the client, and the error message."""
     if outside:
-        return errno.EACCES, errno_message(request.what, errno.EACCES, _OUTSIDE)
-    advice = _ADVICE_FOR_VERB.get((request.verb, number)) or _ADVICE.get(number, "")
-    return number, errno_message(request.what, number, advice)
+        return errno.EACCES, name_message(request.what, errno.EACCES, outside=True)
+    return number, name_message(request.what, number, _ADVICE_FOR_VERB.get((request.verb, number), ""))
 
 
 def _body(found: tuple[list[Any], int | None] | bytes | None) -> dict[str, Any] | None:

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from aiod._core import Control, Core, Rate
     from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
     from aiod.engine.session import Session
-    from aiod.engine_api.settings import EngineSettings
+    from aiod.engine_api.settings import EngineSettings, ExportSettings
 
 log = logging.getLogger(__name__)
 
+_NEW_FILE_MODE: Final = 0o666
 _STORED_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
 
 
@@ -43,6 +44,13 @@ class AdmitOpen(Protocol):
         self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int
     ) -> OpenRequest:
         """The checked request. Raises OSError."""
+
+
+class AdmitNames(Protocol):
+    """Checks an OPEN with NAMES (admission.py)."""
+
+    def __call__(self, session: Session, export: str, path: str, mode: int) -> ExportSettings:
+        """The settings of the export. Raises OSError."""
 
 
 class _Reopen(NamedTuple):
@@ -92,16 +100,18 @@ class Handles:
         settings: EngineSettings,
         core: Core,
         admit_open: AdmitOpen,
+        admit_names: AdmitNames,
         reply: Reply,
         fd_store: DescriptorStore,
         rate_of: Callable[[str], Rate],
     ) -> None:
-        """`admit_open` checks an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
+        """`admit_open` and `admit_names` check an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
         self._rate_of = rate_of
         self._fd_store = fd_store
         self._settings = settings
         self._core = core
         self._admit_open = admit_open
+        self._admit_names = admit_names
         self._reply = reply
         self._tags = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
@@ -119,6 +129,9 @@ class Handles:
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """Give an OPEN to a worker, or refuse it."""
+        if flags == OpenFlag.NAMES:
+            self.open_names(session, cookie, export, path, mode)
+            return
         descriptors = self._core.descriptors + self._opening
         try:
             opening = self._admit_open(session, export, path, flags, mode, descriptors=descriptors)
@@ -126,6 +139,29 @@ class Handles:
             self._reply_error(session, cookie, error)
             return
         self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
+
+    def open_names(self, session: Session, cookie: int, export: str, path: str, mode: int) -> None:
+        """OPEN with NAMES: touches no file, so it is answered here."""
+        try:
+            settings = self._admit_names(session, export, path, mode)
+            handle = self._core.add_names(
+                session.core,
+                root=settings.path,
+                links=settings.symlinks,
+                writable=settings.create and not settings.read_only,
+                size_max=settings.max_file_bytes,
+                name=export,
+                mode=_NEW_FILE_MODE if settings.create_mode < 0 else settings.create_mode,
+                exact_mode=settings.create_mode >= 0,
+                uid=settings.create_uid,
+                gid=settings.create_gid,
+                rate=self._rate_of(export),
+                ioprio=settings.ioprio,
+            )
+        except OSError as error:
+            self._reply_error(session, cookie, error)
+            return
+        self._reply(session, cookie, handle, None, {"file": [0, 0, 0]})
 
     def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
         """REOPEN: use the stored descriptor, else open by name and check that it is the same file.

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from aiod import __version__
 from aiod._core import Session as CoreSession
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from aiod.net.peer import Connection, Peer
 
 log = logging.getLogger(__name__)
+
+_HANDLES_MAX: Final = 65535
+"""The core's limit: a handle's number has a 16-bit index."""
 
 
 class Sessions:
@@ -66,6 +69,7 @@ class Sessions:
         """Use other limits for new sessions; end the sessions whose key has been removed or changed."""
         self._settings = settings
         for session in self:
+            session.core.revoke_names()  # its client asks for others, by the new settings
             self._limit(session.quota, settings.limits_of(session.peer.uid))
             owner = session.peer.owner
             if owner is not None and (settings.tcp is None or settings.tcp.owners.get(owner.public_key) != owner):
@@ -156,7 +160,8 @@ class Sessions:
             bytes_max=bytes_max,
             request_bytes_max=request_bytes_max,
             batch_max=settings.batch_max,
-            handles_max=settings.handles_max,
+            # beyond those of files: one handle for the names of each export
+            handles_max=min(settings.handles_max + len(settings.exports), _HANDLES_MAX),
             rate=quota.rate,
         )
         now_s = time.monotonic()

@@ -64,7 +64,13 @@ class Stages:
         self.sessions = Sessions(settings, core, lambda: self.transports.paused, self._session_ended)
         self.admission = Admission(settings, descriptors_max() // 2)
         self.handles = Handles(
-            settings, core, self.admission.admit_open, self.replies.reply, self.fd_store, self._rate_limits.of
+            settings,
+            core,
+            self.admission.admit_open,
+            self.admission.admit_names,
+            self.replies.reply,
+            self.fd_store,
+            self._rate_limits.of,
         )
         self.directory_operations = DirectoryOperations(
             settings, core, self.admission.admit_directory_request, self.replies.reply, self._rate_limits.of

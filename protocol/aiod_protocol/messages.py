@@ -39,6 +39,16 @@ _OF_A_REQUEST: Final = {
     errno.EPERM: "the file is immutable, append-only or sealed",
 }
 
+_OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"
+_OF_A_NAME: Final = {
+    errno.ENOENT: "there is no such name, or a directory of the path is missing",
+    errno.EEXIST: "the name exists already",
+    errno.ENOTDIR: "the name, a part of the path before it, or the export is not a directory",
+    errno.EINVAL: "the export itself cannot be changed; a name must not end with . or ..",
+    errno.EBUSY: "the export itself, mount points, and what the kernel uses cannot be changed",
+    errno.ENOTEMPTY: "remove its entries first",
+}
+
 
 def errno_name(number: int) -> str:
     """The name, as "ENOSPC" for errno.ENOSPC; the number itself when it has no name."""
@@ -50,6 +60,11 @@ def errno_message(what: str, number: int, advice: str = "") -> str:
     said = f"{what}: {os.strerror(number)} ({errno_name(number)})"
     advice = advice or _ADVICE.get(number, "")
     return f"{said}: {advice}" if advice else said
+
+
+def name_message(what: str, number: int, advice: str = "", *, outside: bool = False) -> str:
+    """Why `what`, about a name, ended with errno `number`; `outside`: its path leaves the export."""
+    return errno_message(what, number, _OUTSIDE if outside else advice or _OF_A_NAME.get(number, ""))
 
 
 def failure_message(op: int, name: str, offset: int, length: int, number: int, reason: int) -> str:

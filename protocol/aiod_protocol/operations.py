@@ -26,6 +26,9 @@ class Op(enum.IntEnum):
     STAT = 12
     IOCTL = 13
     APPEND = 14
+    READ_FILE = 15
+    STAT_NAME = 16
+    WRITE_FILE = 17
 
 
 class OpFlag(enum.IntFlag):
@@ -34,6 +37,7 @@ class OpFlag(enum.IntFlag):
     FUA = 1
     UNMAP = 2
     KEEP_SIZE = 4
+    EXCLUSIVE = 8
     REPEAT = 0x8000
 
 
@@ -50,6 +54,7 @@ class OpProperty(enum.Flag):
     CHANGES = enum.auto()
     REPEATABLE = enum.auto()
     GROUPED = enum.auto()
+    PATH = enum.auto()
     RANGE = enum.auto()
     """It is about a range: uses `offset` and `length` of the record."""
     RING = enum.auto()
@@ -75,6 +80,9 @@ PROPERTIES: Final[dict[Op, OpProperty]] = {
     Op.STAT: _P.REPLIES,
     Op.IOCTL: _P.RANGE | _P.CHARGED | _P.PAYLOAD | _P.REPLIES | _P.CHANGES,
     Op.APPEND: _P.CHARGED | _P.PAYLOAD | _P.COSTS | _P.MOVES | _P.CHANGES | _P.RING,
+    Op.READ_FILE: _P.CHARGED | _P.REPLIES | _P.COSTS | _P.MOVES | _P.PATH | _P.RING,
+    Op.STAT_NAME: _P.REPLIES | _P.PATH | _P.RING,
+    Op.WRITE_FILE: (_P.CHARGED | _P.PAYLOAD | _P.COSTS | _P.MOVES | _P.ENLARGES | _P.CHANGES | _P.PATH | _P.RING),
 }
 
 _NAMES: Final = {int(op): op.name.lower() for op in Op}

@@ -61,6 +61,8 @@ class OpenFlag(enum.IntFlag):
     TRUNCATE = 16
     APPEND = 32
     DIRECT = 64
+    NAMES = 128
+    """No file: a handle by which a ring's requests name files of the export. No other flag goes with it."""
 
 
 SUBMISSION: Final = struct.Struct("<QHHIQQIIII")

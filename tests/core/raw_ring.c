@@ -39,18 +39,23 @@ static void receive_fds(struct raw_ring *ring)
     map(ring);
 }
 
-static void open_file(struct raw_ring *ring, const char *name)
+static uint32_t open_file(const struct raw_ring *ring, const char *name, uint32_t flags)
 {
     struct {
         struct aiod_ring_open open;
         char path[32];
-    } open = {.open = {.type = AIOD_RING_OPEN, .flags = AIOD_OPEN_READ | AIOD_OPEN_WRITE}};
+    } open = {.open = {.type = AIOD_RING_OPEN, .flags = flags}};
     int length = snprintf(open.path, sizeof(open.path), "x/%s", name);
     struct aiod_ring_reply reply;
 
     CHECK(send(ring->socket, &open, sizeof(open.open) + (size_t)length, 0) > 0);
     CHECK(recv(ring->socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.result > 0);
-    ring->handle = (uint32_t)reply.result;
+    return (uint32_t)reply.result;
+}
+
+uint32_t raw_open_names(const struct raw_ring *ring)
+{
+    return open_file(ring, "", AIOD_OPEN_NAMES);
 }
 
 void raw_begin_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes)
@@ -69,7 +74,7 @@ void raw_begin_attach(struct raw_ring *ring, const char *path, uint32_t entries,
 void raw_finish_attach(struct raw_ring *ring, const char *name)
 {
     receive_fds(ring);
-    open_file(ring, name);
+    ring->handle = open_file(ring, name, AIOD_OPEN_READ | AIOD_OPEN_WRITE);
 }
 
 void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes, const char *name)

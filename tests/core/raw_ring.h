@@ -28,6 +28,9 @@ void raw_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint6
 void raw_begin_attach(struct raw_ring *ring, const char *path, uint32_t entries, uint64_t area_bytes);
 void raw_finish_attach(struct raw_ring *ring, const char *name);
 
+/* A handle for the names of "x". */
+uint32_t raw_open_names(const struct raw_ring *ring);
+
 /* The errno that refused the attach that was begun; closes the socket. */
 int raw_refused(struct raw_ring *ring);
 

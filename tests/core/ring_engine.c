@@ -119,6 +119,12 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
                                   .direct = alignment != 0,
                                   .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
 
+    if (flags == AIOD_OPEN_NAMES) {
+        use.writable = true;
+        use.names = (struct aiod_names){
+            .root = engine.config.root, .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
+        return aiod_core_add_names(engine.core, session, &use);
+    }
     for (unsigned i = 0; i < engine.file_count; i++) {
         struct stat status;
         int64_t handle;

@@ -18,6 +18,7 @@ struct engine_config {
     unsigned max_threads;
     uint32_t handles_max;
     uint32_t alignment; /* of all files, as if opened with O_DIRECT; 0: without */
+    const char *root;   /* of an OPEN with NAMES */
 };
 
 /* Start the engine. The path of its socket. */

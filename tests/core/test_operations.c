@@ -16,6 +16,9 @@ static const struct aiod_handle nothing = {.use = {.readable = false}};
 static const struct aiod_handle reading = {.use = {.readable = true}};
 static const struct aiod_handle writing = {.use = {.writable = true}};
 static const struct aiod_handle appending = {.use = {.writable = true, .append = true}};
+static const struct aiod_handle naming = {.use = {.writable = true, .names = {.root = "/"}}};
+static const struct aiod_handle naming_unwritable = {.use = {.names = {.root = "/"}}};
+static const struct aiod_handle revoked = {.use = {.names = {.root = "/"}}, .revoked = true};
 static const struct aiod_handle controlling = {.use = {.ioctls = {listed, 2}}};
 
 static enum aiod_reason reason;
@@ -31,6 +34,7 @@ enum {
 #define READING &reading, &writing
 #define WRITING &writing, &appending
 #define APPENDING &appending, &reading
+#define NAMES &naming, &writing
 
 static const struct defined {
     const struct aiod_handle *right;
@@ -149,9 +153,9 @@ static void lengths_are_limited(void)
             continue;
         }
         record.length = most;
-        CHECK(check(&record, op == AIOD_READ ? &reading : &writing) == 0);
+        CHECK(check(&record, defined_operations[op].right) == 0);
         record.length = most + 1;
-        CHECK(is_refused(&record, op == AIOD_READ ? &reading : &writing, EMSGSIZE, AIOD_REASON_TOO_LONG));
+        CHECK(is_refused(&record, defined_operations[op].right, EMSGSIZE, AIOD_REASON_TOO_LONG));
     }
 }
 
@@ -195,6 +199,23 @@ static void writes_beyond_size_max_are_refused(void)
     CHECK(check(&record, &limited) == 0);
 }
 
+static void a_names_handle_is_for_paths_only(void)
+{
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        struct aiod_submission record = record_of(op);
+        bool changes = (defined_operations[op].properties & OP_CHANGES) != 0;
+
+        if (!aiod_op_has_path(op)) {
+            CHECK(is_refused(&record, &naming, EBADF, AIOD_REASON_NO_ACCESS));
+            continue;
+        }
+        CHECK(aiod_op_by_ring(op) && aiod_op_uses_area(op));
+        CHECK(check(&record, &naming_unwritable) == (changes ? EBADF : 0));
+        CHECK(is_refused(&record, &revoked, EBADF, AIOD_REASON_NO_HANDLE));
+    }
+    CHECK(aiod_op_moved_bytes(AIOD_READ_FILE, 4096, 85) == 5 && aiod_op_moved_bytes(AIOD_STAT_NAME, 80, 80) == 0);
+}
+
 static void the_source_of_a_copy_is_checked(void)
 {
     struct aiod_submission record = record_of(AIOD_COPY_RANGE);
@@ -222,6 +243,7 @@ int main(void)
     lengths_are_limited();
     only_listed_ioctls_are_allowed();
     writes_beyond_size_max_are_refused();
+    a_names_handle_is_for_paths_only();
     the_source_of_a_copy_is_checked();
     return 0;
 }

@@ -1,14 +1,17 @@
 /*
  * A hostile client writes to its ring and punches holes in it while the engine uses it, for AIOD_FUZZ_SECONDS (3),
- * beside a well-behaved client.
+ * beside a well-behaved client. It rewrites paths while the engine copies them.
  *
  * The engine must survive (under the sanitizers), end the sessions that break a rule, answer the other client correctly
- * all the time, and release everything.
+ * all the time, and release everything. Nothing beside the export's directory changes.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "aiod.h"
 #include "check.h"
@@ -35,10 +38,32 @@ static uint64_t next_random(uint64_t *state)
 
 /* ---- the hostile client ------------------------------------------------------------------------------------------ */
 
-/* Entries that are almost valid get furthest. */
-static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint64_t *state)
+/* Paths of these lengths lie there all the time, and change all the time. */
+static const char *const paths[] = {
+    "a", "../secret", "out/secret", "/etc/passwd", "fifo", "b", ".", "..", "a/b", "\xff\xfe", "",
+};
+#define PATHS (sizeof(paths) / sizeof(paths[0]))
+#define PATHS_AT 8192u
+
+static void make_strange_path(struct aiod_ring_sqe *entry, uint32_t names, uint64_t dice)
 {
-    static const uint16_t ops[] = {1, 1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255, 77};
+    static const uint32_t lengths[] = {1, 1, 9, 9, 10, 11, 4, 0, 4095, 4096, UINT32_MAX};
+
+    entry->source = lengths[dice % (sizeof(lengths) / sizeof(lengths[0]))];
+    entry->source_offset = 0;
+    entry->offset = 0;
+    entry->reserved = 0;
+    entry->handle = (dice & 7) != 0 ? names : entry->handle;
+    entry->buffer = (dice & 3) != 0 ? PATHS_AT : entry->buffer;
+    entry->length = (dice & 8) != 0 ? 4096 : entry->length;
+    entry->flags &= entry->op == 17 ? 8u : 0u; /* durable ones would be slow */
+}
+
+/* Entries that are almost valid get furthest. */
+static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t names, uint64_t *state)
+{
+    static const uint16_t ops[] = {1, 1, 1, 2,  2,  3,  4,  5,  6,  7,  8,  9,   10,
+                                   11, 12, 13, 14, 15, 16, 17, 15, 16, 17, 255, 77};
     static const uint64_t numbers[] = {
         0, 1, 511, 4096, 65536, AREA_BYTES, AREA_BYTES - 4096, INT64_MAX, UINT64_MAX, UINT32_MAX, 1u << 20, 12345};
     uint64_t dice = next_random(state);
@@ -56,6 +81,9 @@ static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint64_t 
         .reserved = (dice >> 52 & 15) == 0,
     };
 
+    if (entry.op >= 15 && entry.op <= 17) {
+        make_strange_path(&entry, names, dice >> 56);
+    }
     return entry;
 }
 
@@ -78,6 +106,26 @@ static void *scribble(void *argument)
 
         if (at * sizeof(uint64_t) != offsetof(struct aiod_ring_header, sq_tail)) {
             __atomic_store_n(&words[at], (dice & 1) != 0 ? next_random(&state) : dice & 255, __ATOMIC_RELAXED);
+        }
+    }
+    return NULL;
+}
+
+struct rewriting {
+    char *area;
+    atomic_bool stop;
+};
+
+static void *rewrite_paths(void *argument)
+{
+    struct rewriting *rewriting = argument;
+    char *to = rewriting->area + PATHS_AT;
+
+    for (unsigned i = 0; !atomic_load(&rewriting->stop); i++) {
+        const char *from = paths[i % PATHS];
+
+        for (size_t at = 0; at <= strlen(from); at++) {
+            __atomic_store_n(&to[at], from[at], __ATOMIC_RELAXED);
         }
     }
     return NULL;
@@ -106,18 +154,24 @@ static void attack(uint64_t *state)
 {
     struct raw_ring ring;
     pthread_t scribbler;
+    pthread_t rewriter;
+    struct rewriting rewriting = {.stop = false};
+    uint32_t names;
     uint32_t tail = 0;
     bool scribbles = (next_random(state) & 1) != 0;
     bool punches = (next_random(state) & 1) != 0;
 
     raw_attach(&ring, path, ENTRIES, AREA_BYTES, "prey");
     check_seals(ring.memory);
+    names = raw_open_names(&ring);
+    rewriting.area = ring.base + ring.header->area_offset;
+    CHECK(pthread_create(&rewriter, NULL, rewrite_paths, &rewriting) == 0);
     if (scribbles) {
         CHECK(pthread_create(&scribbler, NULL, scribble, &ring) == 0);
     }
     for (unsigned i = 0; i < 500 && !raw_has_ended(&ring); i++) {
         uint64_t dice = next_random(state);
-        struct aiod_ring_sqe entry = strange_entry(&ring, state);
+        struct aiod_ring_sqe entry = strange_entry(&ring, names, state);
 
         raw_put(&ring, tail, &entry);
         tail += (dice & 255) == 0 ? (uint32_t)next_random(state) : 1;
@@ -135,6 +189,8 @@ static void attack(uint64_t *state)
     if (scribbles) {
         pthread_join(scribbler, NULL);
     }
+    atomic_store(&rewriting.stop, true);
+    pthread_join(rewriter, NULL);
     raw_detach(&ring);
 }
 
@@ -171,6 +227,60 @@ static uint64_t behave(void)
     return count;
 }
 
+/* ---- the export ---------------------------------------------------------------------------------------------------- */
+
+static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
+
+static char *in_base(const char *name)
+{
+    static char full[2][256];
+    static int turn;
+
+    turn = !turn;
+    CHECK(snprintf(full[turn], sizeof(full[0]), "%s/%s", base, name) < (int)sizeof(full[0]));
+    return full[turn];
+}
+
+static const char *make_export(void)
+{
+    static char root[256];
+    int fd;
+
+    CHECK(mkdtemp(base) != NULL && mkdir(in_base("root"), 0755) == 0 && mkdir(in_base("beside"), 0755) == 0);
+    CHECK(symlink("../beside", in_base("root/out")) == 0 && mkfifo(in_base("root/fifo"), 0644) == 0);
+    fd = open(in_base("secret"), O_WRONLY | O_CREAT | O_EXCL, 0644);
+    CHECK(fd >= 0 && write(fd, "12345", 5) == 5 && close(fd) == 0);
+    snprintf(root, sizeof(root), "%s/root", base);
+    return root;
+}
+
+static unsigned count_names(const char *directory)
+{
+    DIR *stream = opendir(directory);
+    unsigned count = 0;
+
+    CHECK(stream != NULL);
+    while (readdir(stream) != NULL) {
+        count++;
+    }
+    closedir(stream);
+    return count - 2;
+}
+
+static void check_nothing_outside(void)
+{
+    struct stat status;
+
+    CHECK(stat(in_base("secret"), &status) == 0 && status.st_size == 5);
+    CHECK(count_names(base) == 3 && count_names(in_base("beside")) == 0);
+}
+
+static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status, (void)type, (void)where;
+    return remove(name);
+}
+
 int main(void)
 {
     const char *seconds = getenv("AIOD_FUZZ_SECONDS");
@@ -184,7 +294,7 @@ int main(void)
     faults_install();
     printf("AIOD_FUZZ_SEED=%lu\n", (unsigned long)first);
     path = engine_start(
-        &(struct engine_config){.inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16});
+        &(struct engine_config){.inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export()});
     file = scratch_file(O_RDWR);
     prey = scratch_file(O_RDWR);
     for (size_t i = 0; i < FILE_BYTES; i++) {
@@ -205,6 +315,8 @@ int main(void)
     printf("%lu reads beside it, %u sessions ended\n", (unsigned long)count, engine_broken());
     CHECK(count > 0 && engine_broken() > 0);
     engine_stop();
+    check_nothing_outside();
+    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
     close(file);
     close(prey);
     return 0;

@@ -93,7 +93,10 @@ def test_statistics_have_the_same_names() -> None:
     assert core.stop(1000)
 
 
-@pytest.mark.parametrize("operation", DEFINED, ids=lambda operation: operation.name)
+ON_HANDLES = [operation for operation in DEFINED if OpProperty.PATH not in operation.properties]
+
+
+@pytest.mark.parametrize("operation", ON_HANDLES, ids=lambda operation: operation.name)
 def test_each_operation_can_be_submitted_in_a_batch(operation: Defined) -> None:
     assert operation.name in operations._MAKERS
 

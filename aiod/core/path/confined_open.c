@@ -73,8 +73,7 @@ static int open_existing(int root_fd, const char *path, unsigned flags)
     return fd;
 }
 
-/* Set the owner and the exact mode, which open(2) does not set. */
-static int set_owner_and_mode(int fd, const struct aiod_creation *creation)
+int aiod_confined_set_owner_and_mode(int fd, const struct aiod_creation *creation)
 {
     if ((creation->uid != (uid_t)-1 || creation->gid != (gid_t)-1) && fchown(fd, creation->uid, creation->gid) < 0) {
         return -errno;
@@ -86,7 +85,7 @@ static int create(int root_fd, const char *path, unsigned flags, const struct ai
 {
     uint64_t how = (uint64_t)access_mode(flags) | O_CREAT | O_EXCL | O_NOCTTY;
     int fd = aiod_open_beneath(root_fd, path, how, creation->mode & 0777, (flags & AIOD_OPEN_NO_LINKS) == 0);
-    int error = fd < 0 ? 0 : set_owner_and_mode(fd, creation);
+    int error = fd < 0 ? 0 : aiod_confined_set_owner_and_mode(fd, creation);
 
     if (error < 0) {
         close(fd);
@@ -148,6 +147,16 @@ static void set_noatime(int fd)
     if (flags >= 0) {
         (void)!fcntl(fd, F_SETFL, flags | O_NOATIME);
     }
+}
+
+int aiod_confined_open_reading(const char *root, const char *path, unsigned flags)
+{
+    int fd = open_any(root, path, flags | AIOD_OPEN_READ, NULL);
+
+    if (fd >= 0) {
+        set_noatime(fd);
+    }
+    return fd;
 }
 
 /* Fill `opened`, and truncate last, when nothing else can fail. */

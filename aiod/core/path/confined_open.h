@@ -50,6 +50,12 @@ struct aiod_opened {
 int aiod_confined_open(const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
                        struct aiod_opened *opened);
 
+/* Open an existing file for reading, without describing it; `flags`: AIOD_OPEN_NO_LINKS or 0. A descriptor, or -errno. */
+int aiod_confined_open_reading(const char *root, const char *path, unsigned flags);
+
+/* Set the owner and the exact mode, which open(2) does not set. 0, or -errno. */
+int aiod_confined_set_owner_and_mode(int fd, const struct aiod_creation *creation);
+
 /*
  * Describe a file that an earlier engine had opened. `fd` becomes the flush_fd, because it still reports write-back
  * errors of the earlier engine, and the file is opened once more for everything else. If that is not possible, or the

@@ -93,12 +93,6 @@ static int query_path(struct aiod_directory_op *directory_op, int root_fd, uint6
 
 /* ---- changes of a directory -------------------------------------------------------------------------------------- */
 
-/* The entry to change: a name in a directory beneath the root. */
-struct target {
-    int directory_fd; /* O_PATH */
-    const char *name; /* with its trailing slashes: the kernel interprets them */
-};
-
 /* The last component of a relative path. */
 static char *last_component(char *path)
 {
@@ -113,24 +107,30 @@ static char *last_component(char *path)
     return end;
 }
 
-/* Split `path`, and open the directory of its last component. 0, or -errno. */
-static int find_target(struct aiod_directory_op *directory_op, int root_fd, char *path, struct target *target)
+int aiod_target_find(struct aiod_target *target, int root_fd, char *path, bool links)
 {
     char *name = last_component(path);
 
     if (*path == '/') {
-        directory_op->outside = true; /* `name` could be an absolute path */
-        return -EXDEV;
+        return -EXDEV; /* `name` could be an absolute path */
     }
     target->name = *name != '\0' ? name : ".";
     if (name > path) {
         name[-1] = '\0';
     }
-    target->directory_fd = open_path(directory_op, root_fd, name > path ? path : ".", O_PATH | O_DIRECTORY);
+    target->directory_fd = aiod_open_beneath(root_fd, name > path ? path : ".", O_PATH | O_DIRECTORY, 0, links);
     return target->directory_fd < 0 ? target->directory_fd : 0;
 }
 
-static int change_target(const struct aiod_directory_op *directory_op, const struct target *target)
+static int find_target(struct aiod_directory_op *directory_op, int root_fd, char *path, struct aiod_target *target)
+{
+    int error = aiod_target_find(target, root_fd, path, !directory_op->no_links);
+
+    directory_op->outside = error == -EXDEV;
+    return error;
+}
+
+static int change_target(const struct aiod_directory_op *directory_op, const struct aiod_target *target)
 {
     int failed;
 
@@ -144,7 +144,7 @@ static int change_target(const struct aiod_directory_op *directory_op, const str
 
 static int change(struct aiod_directory_op *directory_op, int root_fd)
 {
-    struct target target;
+    struct aiod_target target;
     int error = find_target(directory_op, root_fd, directory_op->path, &target);
 
     if (error < 0) {
@@ -188,7 +188,7 @@ static bool is_same_or_beneath(int fd, const struct stat *wanted)
  * EINVAL of a rename without `replace` has two causes: the directory would become its own subdirectory, or the file
  * system does not support RENAME_NOREPLACE (NFS, some FUSE servers).
  */
-static int explain_invalid(const struct target *from, const struct target *to)
+static int explain_invalid(const struct aiod_target *from, const struct aiod_target *to)
 {
     struct stat moved;
 
@@ -198,7 +198,7 @@ static int explain_invalid(const struct target *from, const struct target *to)
     return is_same_or_beneath(to->directory_fd, &moved) ? -EINVAL : -EOPNOTSUPP;
 }
 
-static int move(const struct aiod_directory_op *directory_op, const struct target *from, const struct target *to)
+static int move(const struct aiod_directory_op *directory_op, const struct aiod_target *from, const struct aiod_target *to)
 {
     unsigned flags = directory_op->replace ? 0 : RENAME_NOREPLACE;
 
@@ -210,8 +210,8 @@ static int move(const struct aiod_directory_op *directory_op, const struct targe
 
 static int rename_path(struct aiod_directory_op *directory_op, int root_fd)
 {
-    struct target from;
-    struct target to;
+    struct aiod_target from;
+    struct aiod_target to;
     int error = find_target(directory_op, root_fd, directory_op->path, &from);
 
     if (error < 0) {

@@ -48,6 +48,18 @@ struct aiod_directory_op {
     struct aiod_listing *listing; /* list: the result; NULL: none */
 };
 
+/* The entry of a directory that an operation changes. */
+struct aiod_target {
+    int directory_fd; /* O_PATH */
+    const char *name; /* in `path`, with its trailing slashes: the kernel interprets them */
+};
+
+/*
+ * Split `path`, and open the directory of its last component beneath `root_fd`. 0; or -errno, EXDEV if the path leaves
+ * the root.
+ */
+int aiod_target_find(struct aiod_target *target, int root_fd, char *path, bool links);
+
 /* Allocate an operation, with copies of the strings; the caller fills the rest. NULL if there is no memory. */
 struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const char *root, const char *path,
                                                    const char *to);

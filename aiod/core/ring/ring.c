@@ -325,6 +325,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
         reported.result = -ESHUTDOWN;
         reported.reason = AIOD_REASON_STOPPING;
     }
+    aiod_io_release_path(&request->io);
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &reported);
     aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ops/worker_io.h"
@@ -13,6 +14,9 @@
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
+#include "util/utf8.h"
+
+#define PATH_BYTES_MAX 4096u /* of a path with a final zero */
 
 /* Entries taken in one call. */
 struct batch {
@@ -75,9 +79,24 @@ static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
     return record;
 }
 
+/* Do the path and, after it or over it, the data lie in the area? */
+static bool path_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
+{
+    uint64_t bytes = aiod_op_has_payload(entry->op) ? entry->source + entry->length : entry->length;
+
+    bytes = bytes > entry->source ? bytes : entry->source;
+    return entry->source < PATH_BYTES_MAX && entry->source_offset == 0 &&
+           (aiod_op_has_payload(entry->op) || entry->length >= sizeof(struct aiod_stat)) &&
+           ((aiod_op_charged(entry->op) && entry->length > ring->request_bytes_max) || /* refused later, by its errno */
+            (entry->buffer <= ring->memory.area_bytes && bytes <= ring->memory.area_bytes - entry->buffer));
+}
+
 /* Is the operation ring-capable and its buffer in bounds? */
 static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
 {
+    if (aiod_op_has_path(entry->op)) {
+        return entry->reserved == 0 && path_is_right(ring, entry);
+    }
     if (!aiod_op_by_ring(entry->op) || entry->reserved != 0 ||
         (entry->op != AIOD_RING_COPY_RANGE && (entry->source != 0 || entry->source_offset != 0))) {
         return false;
@@ -183,10 +202,10 @@ static void complete(struct aiod_request *done)
 
 static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry,
                  const struct aiod_submission *record, struct aiod_handle *handle, struct aiod_handle *source,
-                 uint64_t now_ns)
+                 char *path, uint64_t now_ns)
 {
     struct aiod_ring *ring = request->ring;
-    char *data = ring->memory.area + entry->buffer;
+    char *data = ring->memory.area + entry->buffer + (aiod_op_has_path(record->op) && aiod_op_has_payload(record->op) ? entry->source : 0);
 
     aiod_io_prepare(&request->io, &(struct aiod_io_description){
                                       .record = record,
@@ -195,6 +214,7 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                       .buffers = ring->buffers,
                                       .arrived_ns = now_ns,
                                       .complete = complete,
+                                      .path = path,
                                       .data = data,
                                       .piece_count = aiod_op_has_payload(record->op) && record->length > 0,
                                       .piece = {.iov_base = data, .iov_len = record->length},
@@ -239,6 +259,42 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     }
     finish_inline(batch, request, (int64_t)io->have);
     return true;
+}
+
+/*
+ * Copy the path once; the copy is checked. NULL, and a positive errno: a path by message cannot have a zero byte either, and
+ * is UTF-8.
+ */
+static char *copy_path(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry, int *error)
+{
+    char *path = malloc((size_t)entry->source + 1);
+
+    if (path == NULL) {
+        *error = ENOMEM;
+        return NULL;
+    }
+    memcpy(path, ring->memory.area + entry->buffer, entry->source);
+    path[entry->source] = '\0';
+    if (!aiod_utf8_valid(path, entry->source)) {
+        *error = EINVAL;
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+/* An admitted request cannot be executed. */
+static void finish_refused(struct batch *batch, struct aiod_ring_request *request, int error)
+{
+    struct aiod_timing timing = {.latency_ns = aiod_now_ns() - batch->now_ns};
+
+    aiod_ring_finish(request,
+                     &(struct aiod_ring_completion){
+                         .cookie = request->cookie.value,
+                         .result = -error,
+                         .reason = error == EINVAL ? AIOD_REASON_BAD_ENTRY : AIOD_REASON_BY_KERNEL,
+                     },
+                     &timing);
 }
 
 static void queue(struct batch *batch, struct aiod_ring_request *request)
@@ -301,6 +357,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_handle *handle = NULL;
     struct aiod_handle *source = NULL;
     enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
+    char *path = NULL;
     int error;
 
     pthread_mutex_lock(&ring->lock);
@@ -325,8 +382,13 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         aiod_ring_wake_client(ring);
         return true;
     }
-    fill(request, entry, &record, handle, source, batch->now_ns);
-    if (!execute_inline(batch, request, &record)) {
+    if (aiod_op_has_path(record.op)) {
+        path = copy_path(ring, entry, &error);
+    }
+    fill(request, entry, &record, handle, source, path, batch->now_ns);
+    if (error != 0) {
+        finish_refused(batch, request, error);
+    } else if (!execute_inline(batch, request, &record)) {
         queue(batch, request);
     }
     return true;

@@ -10,6 +10,7 @@
 #include "ops/query_ops.h"
 #include "ops/range_io.h"
 #include "ops/worker_io.h"
+#include "path/whole_file.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
 
@@ -172,6 +173,37 @@ static int64_t run_copy_range(struct aiod_io *io, const struct aiod_direct *file
     return aiod_copy_range(file, io->offset, &source, io->source_offset, io->length, &io->written);
 }
 
+/* A path that leaves the root is refused like one that the permissions do not allow. */
+static int64_t explain_path(struct aiod_io *io, int64_t result)
+{
+    if (result == -EXDEV) {
+        io->task.request.reason = AIOD_REASON_OUTSIDE;
+        return -EACCES;
+    }
+    if (result == -EFBIG && io->op == AIOD_READ_FILE) {
+        io->task.request.reason = AIOD_REASON_TOO_LONG;
+    }
+    return result;
+}
+
+static int64_t run_on_path(struct aiod_io *io)
+{
+    const struct aiod_names *names = &io->handle->use.names;
+    struct aiod_whole_file file = {.root = names->root, .path = io->path, .no_links = names->no_links};
+
+    switch (io->op) {
+    case AIOD_READ_FILE:
+        return explain_path(io, aiod_whole_file_read(&file, io->data, io->length));
+    case AIOD_STAT_NAME:
+        return explain_path(io, aiod_whole_file_stat(&file, io->data, io->length));
+    default:
+        file.durable = (io->flags & AIOD_FUA) != 0;
+        file.exclusive = (io->flags & AIOD_EXCLUSIVE) != 0;
+        file.creation = &names->creation;
+        return explain_path(io, aiod_whole_file_write(&file, io->one_iov.iov_base, io->length));
+    }
+}
+
 static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
 {
     struct aiod_iov argument = {.entries = io->iov, .count = io->iov_count};
@@ -187,6 +219,9 @@ int64_t aiod_io_run(struct aiod_request *request)
     const struct aiod_direct file = open_file(io, io->handle);
 
     aiod_ioprio_set(io->handle->use.ioprio);
+    if (io->path != NULL) {
+        return run_on_path(io);
+    }
     switch (io->op) {
     case AIOD_READ:
         return run_read(io, &file);
@@ -253,6 +288,12 @@ int64_t aiod_control_run(struct aiod_request *request)
     }
     /* Linux closes the descriptor even if close() fails: do not retry after EINTR. */
     return close(control->fd) < 0 && errno != EINTR ? -errno : 0;
+}
+
+void aiod_io_release_path(struct aiod_io *io)
+{
+    free(io->path);
+    io->path = NULL;
 }
 
 void aiod_payload_put(struct aiod_payload *payload)

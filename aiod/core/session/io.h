@@ -41,6 +41,8 @@ struct aiod_io {
     struct aiod_handle *source; /* of a COPY_RANGE */
     uint64_t source_offset;
 
+    char *path; /* of an operation on a path; aiod_io_release_path() frees it */
+
     char *data;        /* memory for the result's payload */
     uint64_t have;     /* READ: bytes that `data` holds already */
     struct iovec *iov; /* the request's payload; a single piece needs no allocation */
@@ -96,6 +98,9 @@ int64_t aiod_io_run(struct aiod_request *request);
 
 /* aiod_request.run of an aiod_control. */
 int64_t aiod_control_run(struct aiod_request *request);
+
+/* Free the path; no effect without one. */
+void aiod_io_release_path(struct aiod_io *io);
 
 void aiod_payload_put(struct aiod_payload *payload);
 

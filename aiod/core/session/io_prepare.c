@@ -46,6 +46,7 @@ void aiod_io_prepare(struct aiod_io *io, const struct aiod_io_description *descr
     io->length = record->length;
     io->source = description->source;
     io->source_offset = description->source != NULL ? aiod_op_source_offset(record) : 0;
+    io->path = description->path;
     io->data = description->data;
     io->have = description->have;
     io->one_iov = description->piece;

@@ -10,6 +10,7 @@ enum access {
     READING,
     WRITING,   /* at any offset: not through a handle for appends */
     APPENDING, /* at the end: through any writable handle */
+    NAMES,     /* of files of an export */
 };
 
 /* The fields of the record that an operation uses; the others must be 0. */
@@ -54,6 +55,11 @@ bool aiod_op_has_payload(unsigned op)
     return has(op, OP_PAYLOAD);
 }
 
+bool aiod_op_has_path(unsigned op)
+{
+    return has(op, OP_PATH);
+}
+
 bool aiod_op_by_ring(unsigned op)
 {
     return aiod_op_known(op) && operations[op].by_ring;
@@ -95,6 +101,9 @@ uint64_t aiod_op_moved_bytes(unsigned op, uint64_t length, int64_t result)
     if (result < 0 || !has(op, OP_MOVES)) {
         return 0;
     }
+    if (op == AIOD_READ_FILE) {
+        return (uint64_t)result - sizeof(struct aiod_stat);
+    }
     return op == AIOD_APPEND ? length : (uint64_t)result; /* the result of an APPEND is an offset */
 }
 
@@ -109,8 +118,13 @@ static bool form_is_right(const struct aiod_submission *record)
            (record->op != AIOD_ALLOCATE || record->length > 0);
 }
 
-static bool access_is_right(enum access access, const struct aiod_handle_use *use)
+static bool access_is_right(unsigned op, const struct aiod_handle_use *use)
 {
+    enum access access = operations[op].access;
+
+    if ((access == NAMES) != (use->names.root != NULL)) {
+        return false;
+    }
     switch (access) {
     case READING:
         return use->readable;
@@ -118,6 +132,8 @@ static bool access_is_right(enum access access, const struct aiod_handle_use *us
         return use->writable && !use->append;
     case APPENDING:
         return use->writable;
+    case NAMES:
+        return use->writable || !has(op, OP_CHANGES);
     default:
         return true;
     }
@@ -150,10 +166,10 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
     if (!aiod_op_known(record->op) || !form_is_right(record)) {
         return refuse(reason, AIOD_REASON_BAD_ENTRY, EINVAL);
     }
-    if (handle == NULL) {
+    if (handle == NULL || __atomic_load_n(&handle->revoked, __ATOMIC_RELAXED)) {
         return refuse(reason, AIOD_REASON_NO_HANDLE, EBADF);
     }
-    if (!access_is_right(operations[record->op].access, &handle->use)) {
+    if (!access_is_right(record->op, &handle->use)) {
         return refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
     }
     if (!length_is_right(record, request_bytes_max)) {

@@ -20,6 +20,9 @@ bool aiod_op_charged(unsigned op);
 /* Does a request with a length above 0 carry a payload? */
 bool aiod_op_has_payload(unsigned op);
 
+/* Does a path come with it, so that only a ring carries it? */
+bool aiod_op_has_path(unsigned op);
+
 /* Can a ring carry the operation? And does it use a buffer in the ring's area? */
 bool aiod_op_by_ring(unsigned op);
 bool aiod_op_uses_area(unsigned op);

@@ -148,13 +148,14 @@ static int64_t slot_of(struct aiod_session *session, uint32_t number)
     return index;
 }
 
-/* Allocate a handle, with copies of the ioctls and the name in the same block. */
+/* Allocate a handle, with copies of the ioctls, the name and the root in the same block. */
 static struct aiod_handle *allocate(const struct aiod_handle_use *use)
 {
     const char *name = use->name != NULL ? use->name : "";
     size_t name_bytes = strlen(name) + 1;
+    size_t root_bytes = use->names.root != NULL ? strlen(use->names.root) + 1 : 0;
     size_t bytes = use->ioctls.count * sizeof(*use->ioctls.items);
-    struct aiod_handle *handle = calloc(1, sizeof(*handle) + bytes + name_bytes);
+    struct aiod_handle *handle = calloc(1, sizeof(*handle) + bytes + name_bytes + root_bytes);
 
     if (handle == NULL) {
         return NULL;
@@ -166,6 +167,10 @@ static struct aiod_handle *allocate(const struct aiod_handle_use *use)
         memcpy(handle + 1, use->ioctls.items, bytes);
     }
     memcpy((char *)(handle + 1) + bytes, name, name_bytes);
+    if (root_bytes > 0) {
+        handle->use.names.root = (const char *)(handle + 1) + bytes + name_bytes;
+        memcpy((char *)(handle + 1) + bytes + name_bytes, use->names.root, root_bytes);
+    }
     return handle;
 }
 
@@ -221,6 +226,7 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
     handle->number = (uint32_t)session->slots[index].generation << 16 | (uint32_t)(index + 1);
     session->slots[index].handle = handle;
     session->handle_count++;
+    session->names_count += use->names.root != NULL;
     aiod_session_ref(session);
     return handle->number;
 }
@@ -256,6 +262,7 @@ void aiod_handle_remove(struct aiod_handle *handle)
     slot->handle = NULL;
     slot->generation++;
     session->handle_count--;
+    session->names_count -= handle->use.names.root != NULL;
     free(handle);
     aiod_session_unref(session);
 }

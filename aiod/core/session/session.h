@@ -17,6 +17,7 @@
 #include "ops/files.h"
 #include "ops/ioctls.h"
 #include "ops/write_loss.h"
+#include "path/confined_open.h"
 #include "pool/fair_queue.h"
 #include "pool/task.h"
 #include "session/buffered_writes.h"
@@ -36,6 +37,13 @@ struct aiod_limits {
     uint64_t request_bytes_max;
 };
 
+/* The directory beneath which the requests of a NAMES handle name files. */
+struct aiod_names {
+    const char *root; /* NULL: the handle is one of an open file */
+    bool no_links;    /* do not follow symbolic links, not even beneath the root */
+    struct aiod_creation creation;
+};
+
 /* The properties of an open file. */
 struct aiod_handle_use {
     bool readable;
@@ -49,6 +57,7 @@ struct aiod_handle_use {
     int ioprio;             /* of the workers that serve it (ioprio.h); 0: the thread's own */
     uint64_t size_max;      /* no byte may be written beyond it; 0: no limit */
     const char *name;       /* the file's name in messages; NULL: none */
+    struct aiod_names names;
 };
 
 /* The flow of a session's requests to one export (flow.h). */
@@ -67,6 +76,7 @@ struct aiod_handle {
     struct aiod_handle_use use;
     bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
     struct aiod_buffered_writes writes;
+    bool revoked;      /* a NAMES handle that serves no more requests; accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */
@@ -113,6 +123,7 @@ struct aiod_session {
     struct aiod_handle_slot *slots;
     uint32_t slot_count;
     uint32_t handle_count;
+    uint32_t names_count; /* of them, NAMES handles */
 
     /* Used during one reap: the reply that is collected, and the bytes of small reads that follow in it. */
     struct aiod_reply *reply;

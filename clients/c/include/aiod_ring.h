@@ -70,6 +70,9 @@ enum aiod_ring_op {
     AIOD_RING_COPY_RANGE = 10,  /* offset, length, source, source_offset */
     AIOD_RING_PREFETCH = 11,    /* offset, length */
     AIOD_RING_APPEND = 14,      /* length, buffer; result: the offset of the data */
+    AIOD_RING_READ_FILE = 15,   /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
+    AIOD_RING_STAT_NAME = 16,   /* length, buffer, source; result: bytes of struct aiod_ring_stat */
+    AIOD_RING_WRITE_FILE = 17,  /* length, buffer, source; FUA, EXCLUSIVE */
     AIOD_RING_CANCEL = 255,     /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
@@ -77,6 +80,7 @@ enum aiod_ring_op {
 #define AIOD_RING_FUA 1u
 #define AIOD_RING_UNMAP 2u
 #define AIOD_RING_KEEP_SIZE 4u
+#define AIOD_RING_EXCLUSIVE 8u
 
 /* A submission. Members that an operation does not use are 0. */
 struct aiod_ring_sqe {
@@ -86,11 +90,33 @@ struct aiod_ring_sqe {
     uint32_t handle;
     uint64_t offset;        /* bytes, in the file */
     uint64_t length;        /* bytes */
-    uint64_t buffer;        /* READ, WRITE, APPEND: bytes, in the buffer area */
+    uint64_t buffer;        /* READ, WRITE, APPEND, operations on a path: bytes, in the buffer area */
     uint64_t source_offset; /* COPY_RANGE */
-    uint32_t source;        /* COPY_RANGE: the source's handle */
+    uint32_t source;        /* COPY_RANGE: the source's handle; operations on a path: bytes of the path */
     uint32_t deadline_ms;   /* if not started by then, it ends with ETIMEDOUT; 0: no deadline */
     uint64_t reserved;
+};
+
+/*
+ * Operations on a path (READ_FILE, STAT_NAME, WRITE_FILE). `handle` is one of OPEN with AIOD_OPEN_NAMES. The path lies at
+ * the beginning of the buffer, `source` bytes without a final zero, relative to the export's root; of WRITE_FILE the data
+ * follows, `length` bytes. The engine copies the path before it writes the result over it: up to `length` bytes, at least
+ * sizeof(struct aiod_ring_stat). A READ_FILE for which the room is too small ends with EFBIG; the stat is there then.
+ */
+struct aiod_ring_stat {
+    uint64_t size;      /* bytes, as the file was opened */
+    uint64_t allocated; /* bytes */
+    uint64_t device;
+    uint64_t inode;
+    int64_t atime_ns; /* since 1970 */
+    int64_t mtime_ns;
+    int64_t ctime_ns;
+    uint32_t mode;
+    uint32_t links;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t block_size; /* bytes */
+    uint32_t io_size;    /* bytes */
 };
 
 /* A completion. */
@@ -193,6 +219,7 @@ enum aiod_open_flag {
     AIOD_OPEN_TRUNCATE = 16,
     AIOD_OPEN_APPEND = 32, /* writable by APPEND only */
     AIOD_OPEN_DIRECT = 64,
+    AIOD_OPEN_NAMES = 128, /* alone: a handle for READ_FILE, STAT_NAME and WRITE_FILE in the export */
 };
 
 #define AIOD_RING_TICKET_BYTES 16u

@@ -22,6 +22,7 @@ from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
 from aiod_client.records import Entry, Extent, FileStat
+from aiod_client.requests.whole_files import FileContent
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "Entry",
     "Extent",
     "File",
+    "FileContent",
     "FileStat",
     "ProtocolError",
     "Reason",

@@ -10,6 +10,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
@@ -31,6 +32,7 @@ constexpr int64_t SLICE_NS = 50000000; /* the delay of a signal handler while it
 constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many polls that found nothing a thread polls once ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
+constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
 constexpr unsigned LOOKS = 256;     /* with the GIL held: a few times what a cached read takes */
 
 /*
@@ -281,7 +283,28 @@ void bury(Client &client)
 
 bool is_read(const aiod_op &op)
 {
-    return op.op == AIOD_RING_READ;
+    return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME;
+}
+
+/* The bytes of a successful read in its buffer: of a whole file those after its stat. */
+const char *read_bytes(const aiod_op &op, Py_ssize_t &count)
+{
+    size_t skipped = op.op == AIOD_RING_READ_FILE ? sizeof(aiod_ring_stat) : 0;
+
+    count = static_cast<Py_ssize_t>(op.result - static_cast<int64_t>(skipped));
+    return static_cast<const char *>(op.buffer) + skipped;
+}
+
+/* What a failed request has done; of a whole file that did not fit its size. */
+uint64_t failed_bytes(const aiod_op &op)
+{
+    aiod_ring_stat stat;
+
+    if (op.op != AIOD_RING_READ_FILE || op.result != -EFBIG) {
+        return op.written;
+    }
+    memcpy(&stat, op.buffer, sizeof(stat));
+    return stat.size;
 }
 
 /* Give the request its buffer: the caller's own in the pool, or a new one. False: the pool has no room, or cannot have. */
@@ -325,7 +348,10 @@ nb::object take_data(Flight &flight)
         return nb::none();
     }
     if (!flight.view.held) {
-        return nb::bytes(static_cast<const char *>(op.buffer), static_cast<size_t>(op.result));
+        Py_ssize_t count;
+        const char *data = read_bytes(op, count);
+
+        return nb::bytes(data, static_cast<size_t>(count));
     }
     if (!flight.in_place && op.result > 0) {
         memcpy(flight.view.view.buf, op.buffer, static_cast<size_t>(op.result));
@@ -478,7 +504,7 @@ nb::object finish(Pending &pending)
     nb::object result;
 
     if (op.result < 0) {
-        result = nb::make_tuple(op.result, op.written, op.reason);
+        result = nb::make_tuple(op.result, failed_bytes(op), op.reason);
     } else {
         result = take_data(*pending.flight);
         if (result.is_none()) {
@@ -569,12 +595,17 @@ aiod_op *take_read(Ring &ring, uint32_t handle, uint64_t bytes, uint64_t at, dou
     return op;
 }
 
-/* It is done: keep it for the next read. */
-void keep_read(Ring &ring, aiod_op *op)
+/* It is done: keep it, and its buffer of `bytes`, for the next request. */
+void keep_op(Ring &ring, aiod_op *op, uint64_t bytes)
 {
     ring.drop_spare();
     ring.spare = op;
-    ring.spare_bytes = op->length;
+    ring.spare_bytes = bytes;
+}
+
+void keep_read(Ring &ring, aiod_op *op)
+{
+    keep_op(ring, op, op->length);
 }
 
 /*
@@ -674,6 +705,105 @@ nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::ha
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
+/* The op of a request on a path, with the path, and the data after it, in its buffer; nullptr: no room. */
+aiod_op *take_path(Ring &ring, unsigned op, uint32_t handle, const char *path, size_t path_bytes, const Py_buffer *data,
+                   uint64_t length, double timeout_s)
+{
+    uint64_t bytes = data != nullptr ? path_bytes + length : std::max<uint64_t>(length, path_bytes);
+    aiod_op *taken = take_read(ring, handle, bytes, 0, timeout_s);
+
+    if (taken == nullptr) {
+        return nullptr;
+    }
+    memcpy(taken->buffer, path, path_bytes);
+    if (data != nullptr) {
+        memcpy(static_cast<char *>(taken->buffer) + path_bytes, data->buf, length);
+    }
+    taken->op = static_cast<uint16_t>(op);
+    taken->length = length;
+    taken->source = static_cast<uint32_t>(path_bytes);
+    return taken;
+}
+
+/* As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. */
+nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+                        const nb::object &data, uint64_t length, double timeout_s, std::unique_ptr<Pending> &pending)
+{
+    Py_ssize_t path_bytes;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(path.ptr(), &path_bytes);
+    View view;
+    aiod_op *taken;
+    uint64_t bytes;
+    nb::object result;
+
+    if (utf8 == nullptr) {
+        PyErr_Clear();
+        return nb::none();
+    }
+    if (!data.is_none()) {
+        if (!view.take(data, PyBUF_SIMPLE)) {
+            return nb::none();
+        }
+        length = static_cast<uint64_t>(view.view.len);
+    }
+    if (!ring.usable() || length > aiod_request_bytes_max(ring.client->client) || path_bytes > PATH_BYTES_MAX) {
+        return nb::none();
+    }
+    bytes = view.held ? static_cast<uint64_t>(path_bytes) + length
+                      : std::max<uint64_t>(length, static_cast<uint64_t>(path_bytes));
+    taken = take_path(ring, op, handle, utf8, static_cast<size_t>(path_bytes), view.held ? &view.view : nullptr, length,
+                      timeout_s);
+    if (taken == nullptr) {
+        return nb::none();
+    }
+    taken->flags = static_cast<uint16_t>(flags);
+    if (aiod_submit(ring.client->client, &taken, 1) != 1) {
+        keep_op(ring, taken, bytes);
+        return nb::none();
+    }
+    if (!look_for(ring, taken)) {
+        pending = std::make_unique<Pending>(ring.client, taken);
+        return result;
+    }
+    if (taken->result < 0) {
+        result = nb::make_tuple(taken->result, failed_bytes(*taken), taken->reason);
+    } else if (is_read(*taken)) {
+        Py_ssize_t count;
+        const char *found = read_bytes(*taken, count);
+
+        result = nb::bytes(found, static_cast<size_t>(count));
+    } else {
+        result = nb::int_(taken->result);
+    }
+    keep_op(ring, taken, bytes);
+    return result;
+}
+
+nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+                        const nb::object &data, uint64_t length, double timeout_s)
+{
+    std::unique_ptr<Pending> pending;
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
+
+    if (pending == nullptr) {
+        return result;
+    }
+    return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
+}
+
+nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+                             const nb::object &data, uint64_t length, double timeout_s)
+{
+    std::unique_ptr<Pending> pending;
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
+
+    if (pending == nullptr) {
+        return result;
+    }
+    aiod_await_no_more(ring.client->client, pending->flight->op);
+    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
+}
+
 /* Submit a request to be reaped: its Pending, or None: no room. `data` as in read_into and write; None: new bytes, or none. */
 nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, uint64_t offset, uint64_t length,
                       uint32_t source, uint64_t source_offset, double timeout_s, const nb::object &data,
@@ -719,7 +849,8 @@ nb::list ring_reap(Ring &ring)
             flight.submitted = false;
             data = take_data(flight);
             if (flight.owner.is_valid()) { /* else the garbage collector has cleared it */
-                reaped.append(nb::make_tuple(flight.owner, done[i]->result, done[i]->written, done[i]->reason, data));
+                reaped.append(
+                    nb::make_tuple(flight.owner, done[i]->result, failed_bytes(*done[i]), done[i]->reason, data));
             }
             flight.owner.reset();
             release(*ring.client, flight);
@@ -821,6 +952,10 @@ NB_MODULE(_ring, m)
         .def("start", ring_start, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("offset"),
              nb::arg("length"), nb::arg("source"), nb::arg("source_offset"), nb::arg("timeout_s"),
              nb::arg("data").none(), nb::arg("owner").none())
+        .def("on_path", ring_on_path, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
+             nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
+        .def("on_path_soon", ring_on_path_soon, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
+             nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
         .def("reap", ring_reap)
         .def("wait", ring_wait, nb::arg("seen"), nb::arg("timeout_s"))
         .def_prop_ro("done_count", [](const Ring &ring) { return aiod_done_count(ring.client->client); })

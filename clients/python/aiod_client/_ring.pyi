@@ -38,6 +38,20 @@ class Ring:
     def read_soon(self, handle: int, length: Any, offset: Any, timeout_s: float) -> bytes | Failure | Pending | None:
         """Read; a read that does not complete within microseconds is a Pending, whose owner has to be set."""
 
+    def on_path(
+        self, op: int, flags: int, handle: int, path: str, data: Any, length: int, timeout_s: float
+    ) -> bytes | int | Failure | None:
+        """A request on a path in the export of `handle`, waited for. `length`: room for a result, without `data`.
+
+        READ_FILE: the file's bytes, without its stat; STAT_NAME: the stat. A failure with EFBIG has the file's size in
+        the place of `written`.
+        """
+
+    def on_path_soon(
+        self, op: int, flags: int, handle: int, path: str, data: Any, length: int, timeout_s: float
+    ) -> bytes | int | Failure | Pending | None:
+        """The same, as read_soon()."""
+
     def start(
         self,
         op: int,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
+from aiod_client.aio import whole_files
 from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
 from aiod_client.aio.link import Link, perform
@@ -22,20 +24,23 @@ from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries, check_transp
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.reconnect import is_away
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
-from aiod_client.records import FileStat, parse_page, parse_stat_body
+from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
+from aiod_client.requests.whole_files import FILE_BYTES_MAX, FileContent
 from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.session.reconnection import RETRY_S
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
     from types import TracebackType
 
     from aiod_client.ring.attach import Transport
     from aiod_protocol.key_files import StrPath
+
+    FileContents = AsyncIterator[FileContent]
 
 log = logging.getLogger("aiod_client")
 
@@ -152,6 +157,49 @@ class Client(BaseClient):
             )
         return link.buffer(nbytes)
 
+    # ---- whole files ------------------------------------------------------------------------------------------------
+
+    async def read_file(
+        self, path: str | os.PathLike[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
+    ) -> bytes:
+        """The bytes of the file "EXPORT/PATH", opened, read and closed by one request.
+
+        Of a file that grows meanwhile they are those up to the size that it had, of one that is cut those that are
+        left. A file without a size, as those of /proc, is read to its end. Raises OSError (EFBIG) for a file of more
+        than `max_bytes`, and for anything but a regular file (EINVAL, EISDIR).
+        """
+        self._check()
+        return await whole_files.read_file(self, path, max_bytes, self.timeout_s if timeout is None else timeout)
+
+    async def write_file(
+        self,
+        path: str | os.PathLike[str],
+        data: Any,
+        *,
+        durable: bool = False,
+        exclusive: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Give the name `path` to a new file with `data` (bytes-like): a reader finds the former file or this, whole.
+
+        The file is written under a name of its own in the same directory (".aiod-*"), and renamed. With `exclusive`
+        the name must not exist (FileExistsError). With `durable` the file and its name are on stable storage when this
+        returns. The file has the permission bits of open()'s default; those of a file that it replaces are lost, and a
+        symbolic link is replaced, not followed. A file that is larger than one request is written by several.
+        """
+        self._check()
+        timeout_s = self.timeout_s if timeout is None else timeout
+        await whole_files.write_file(self, path, data, timeout_s, durable=durable, exclusive=exclusive)
+
+    def read_files(
+        self, paths: Iterable[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
+    ) -> FileContents:
+        """The files of `paths`, as they are read: FileContents with path, and data or error.
+
+        `timeout` is each file's. At most 16 are read ahead, and they come in the order of `paths`.
+        """
+        return whole_files.read_files(paths, functools.partial(self.read_file, max_bytes=max_bytes, timeout=timeout))
+
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
     async def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
@@ -166,7 +214,9 @@ class Client(BaseClient):
 
     async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
-        return parse_stat_body(await self._name("stat", path, timeout))
+        self._check()
+        record = await whole_files.stat(self, path, self.timeout_s if timeout is None else timeout)
+        return parse_stat(record) if record is not None else parse_stat_body(await self._name("stat", path, timeout))
 
     async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
         """Remove a file or a symbolic link."""

@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiod_client.aio.expiry import Expiries
+from aiod_client.aio.turns import Turns
 from aiod_client.connection.dealer import LINGER_MS, Dealer
 from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
 from aiod_client.errors import AiodError, closed, timed_out
@@ -67,6 +68,8 @@ class Link(RoutedSession):
         self._holding = False  # a timer runs for what the session holds back
         self._busy = False  # one of the methods below has the session or the socket
         self._open = True
+        self.turns = Turns()
+        """Of requests on paths, for the ring's room."""
         self.disposed: asyncio.Future[None] | None = None
         """Done when the socket of a closed link is closed; None: it was closed at once, or has not ended."""
         self._watch()

@@ -180,6 +180,8 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.EXTENTS): lambda request, data: parse_extents(data, request.offset),
     int(Op.STAT): lambda _, data: parse_stat(data),
     int(Op.IOCTL): _parse_ioctl,
+    int(Op.READ_FILE): lambda _, data: data,
+    int(Op.STAT_NAME): lambda _, data: data,
 }
 
 HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiod_client.requests.pending import Request
 from aiod_client.ring.direct import LOST, memory_of
+from aiod_client.ring.paths import RingPaths
 from aiod_client.ring.transport import RingTransport
 from aiod_client.session.session import Session
 
@@ -42,6 +43,8 @@ class RoutedSession:
         self.ring = ring
         """The ring that File uses at every read; None: there is none, or not now."""
         self.transport = None if ring is None else RingTransport(ring, self.session)
+        self.paths = None if ring is None else RingPaths(ring)
+        """Requests on paths by that ring."""
         self._next_ring: Ring | None = None  # the new engine's ring, until that engine accepts new requests
         self._watches_deadlines = watches_deadlines
 
@@ -118,6 +121,7 @@ class RoutedSession:
     def take_back_from_ring(self) -> list[Pending]:
         """The session is suspended: what the ring had waits with the rest. Returns what is done by that."""
         transport, self.transport, self.ring, self._next_ring = self.transport, None, None, None
+        self.paths = None
         if transport is None:
             return []
         finished, requests = transport.give_back()
@@ -139,4 +143,5 @@ class RoutedSession:
         self.transport = RingTransport(ring, self.session)
         self.transport.names = {handle: f"{file.export}/{file.path}" for handle, file in self.session.files.items()}
         self.ring = ring
+        self.paths = RingPaths(ring)
         return ring

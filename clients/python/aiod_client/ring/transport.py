@@ -23,6 +23,7 @@ from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import GRACE_S, Pending, Request
 from aiod_client.requests.split import Split, part_bytes_max
 from aiod_client.ring.direct import LOST
+from aiod_client.ring.paths import lost_on_path
 from aiod_client.session.handshake import ShutdownNotice
 from aiod_protocol.messages import failure_message
 from aiod_protocol.operations import Op, OpFlag, OpProperty, operations_with
@@ -40,7 +41,9 @@ _READ: Final = int(Op.READ)
 _APPEND: Final = int(Op.APPEND)
 _FLUSH: Final = int(Op.FLUSH)
 _REPEAT: Final = int(OpFlag.REPEAT)
-_CARRIED: Final = operations_with(OpProperty.RING)
+_CARRIED: Final = operations_with(OpProperty.RING) - operations_with(OpProperty.PATH)
+_ON_PATH: Final = operations_with(OpProperty.PATH)
+"""Submitted by their callers (follow()), and never sent by message: they end with their ring."""
 
 _Part = tuple[Request, int, int]
 """A request, and (start, length) of one of its parts."""
@@ -188,7 +191,7 @@ class RingTransport:
         request, start, length = part
         if result == -errno.ECONNRESET and self.ring.ended:
             return  # lose() gives the reason, or give_back() returns it
-        if reason == Reason.STOPPING and self._resumable:
+        if reason == Reason.STOPPING and self._resumable and request.op not in _ON_PATH:
             self._put_off(request, start)
             return
         failure = self._failure(part, result, written, reason) if result < 0 else None
@@ -222,6 +225,8 @@ class RingTransport:
 
     def _failure(self, part: _Part, result: int, written: int, reason: int) -> Failure:
         request, start, length = part
+        if request.op in _ON_PATH:
+            return Failure(-result, None, written, parse_reason(reason))  # its caller knows the path
         if result == -errno.EBADF and (lost := self._files.why_lost(request)) is not None:
             message = f"{request}: {NOT_EXECUTED}: {lost.strerror}"
             return Failure(lost.errno or errno.EBADF, message, written, Reason.NOT_REOPENED)
@@ -273,7 +278,12 @@ class RingTransport:
         finished = self._take_done()
         self.ended = LOST
         unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
+        drained = self.shutdown_notice.drained
         self._clear()
+        for request in unfinished:
+            if request.op in _ON_PATH and not request.done:
+                request.fail(lost_on_path(may_be_done=not drained))
+                finished.append(request)
         return finished, [request for request in unfinished if not request.done]
 
     def lose(self, why: OSError) -> list[Pending]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.requests.pending import Call
 from aiod_protocol.operations import Op, OpFlag, changes_file, may_repeat
+from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,6 +55,8 @@ class OpenFiles(dict[int, OpenFile]):
     def opened(self, handle: int, arguments: tuple[Any, ...], body: Any) -> None:
         """Add the file of an OPEN with `arguments` that was answered."""
         export, path, flags, _ = arguments
+        if flags == OpenFlag.NAMES:  # of one engine's ring: asked for anew at the next engine
+            return
         identity = body.get("file") if isinstance(body, dict) else None
         self[handle] = OpenFile(export, path, flags, tuple(identity) if isinstance(identity, list) else ())
 

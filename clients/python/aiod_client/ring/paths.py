@@ -1,0 +1,126 @@
+"""Requests on paths by a ring: whole files and stats of names, without a file being opened first (docs/ring.md).
+
+Each needs the NAMES handle of its export, which belongs to one session with one engine. RingPaths has those of a ring,
+and goes with it: at the next engine the handles are asked for anew. What a ring cannot do (an export with as_client, a
+file that is larger than a request) goes by messages, as without a ring.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from aiod_client.errors import NOT_EXECUTED, UNKNOWN, Failure, SessionLostError, timed_out
+from aiod_client.ring.direct import LOST, is_lost, may_be_done
+from aiod_protocol.messages import errno_message, name_message
+from aiod_protocol.operations import Op
+from aiod_protocol.reasons import Reason, parse_reason
+from aiod_protocol.wire import STAT
+
+if TYPE_CHECKING:
+    from aiod_client._ring import Failure as RingFailure
+    from aiod_client._ring import Ring
+
+STAT_BYTES: Final = STAT.size
+"""Before the bytes of a file that was read; the whole result of STAT_NAME."""
+_ROOM_FIRST: Final = 16 * 1024
+_ROOM_LAST: Final = 256 * 1024
+_PAGE: Final = 4096
+_INFLIGHT_MAX: Final = 128
+"""Requests on paths that tasks may have in flight at once: a ring has 256 entries."""
+_WITHOUT: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EMFILE})
+"""Errnos of an OPEN of names that the next one would end with as well."""
+
+NO_NAMES: Final = 0
+
+
+class RingPaths:
+    """The NAMES handles of one ring, and the room for files that they are read into. Any thread."""
+
+    __slots__ = ("area_share", "handles", "request_cost_min", "ring", "room")
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        self.handles: dict[str, int] = {}
+        """Export to handle; NO_NAMES: it can have none."""
+        self.room = _ROOM_FIRST
+        """What READ_FILE is asked for first: files of one program are mostly alike."""
+        self.area_share = ring.request_bytes_max // 2
+        """The part of the buffer area that tasks may use for requests on paths at once (bytes)."""
+        self.request_cost_min = self.area_share // _INFLIGHT_MAX
+
+    def note_refusal(self, export: str, error: OSError) -> None:
+        """The engine gives no handle for `export`: ask no more, unless another answer may come."""
+        if error.errno in _WITHOUT:
+            self.handles[export] = NO_NAMES
+
+    def forget(self, export: str, handle: int) -> bool:
+        """The engine serves `handle` no more. Whether it has to be closed."""
+        return self.handles.get(export) == handle and self.handles.pop(export, None) is not None
+
+    def room_for(self, path: str, file_bytes: int) -> int | None:
+        """The room for a file of `file_bytes`, in whole pages; None: a request cannot bring as much."""
+        room = max(file_bytes + STAT_BYTES + 1, len(path) * 4)
+        room += -room % _PAGE
+        if room > self.ring.request_bytes_max:
+            return None
+        self.room = max(self.room, min(room, _ROOM_LAST))
+        return room
+
+
+def larger_room(failure: RingFailure, asked: int) -> int | None:
+    """The size of the file that did not fit into `asked` bytes of room; None: the request failed for another cause."""
+    size = _size_that_did_not_fit(failure)
+    return 4 * asked if size == 0 else size  # a file of /proc does not say how long it is
+
+
+def _size_that_did_not_fit(failure: RingFailure) -> int | None:
+    result, size, reason = failure
+    return size if result == -errno.EFBIG and reason == Reason.TOO_LONG else None
+
+
+def handle_is_stale(failure: RingFailure) -> bool:
+    """Whether the NAMES handle is not valid any more, or not for this: the file has to be opened."""
+    return failure[0] == -errno.EBADF and failure[2] in {Reason.NO_HANDLE, Reason.NO_ACCESS}
+
+
+def goes_by_message(op: int, ring: Ring, failure: RingFailure) -> bool:
+    """Whether the request that has failed with `failure` is to be done by messages instead: it was not executed."""
+    if is_lost(failure):
+        return op != Op.WRITE_FILE or not may_be_done(ring, failure)
+    return handle_is_stale(failure)
+
+
+def failed_on_path(verb: str, path: str, failure: RingFailure, timeout_s: float) -> OSError:
+    """The exception for `verb` of `path` that the ring has ended with `failure`."""
+    result, _, reason = failure
+    what = f"{verb} {path}"
+    if reason < 0:
+        return timed_out(what, timeout_s, sent=True)
+    if is_lost(failure):
+        return SessionLostError(errno.EIO, f"{what}: {UNKNOWN}: {LOST.strerror}")
+    known = parse_reason(reason)
+    if known == Reason.OUTSIDE:
+        message = name_message(what, -result, outside=True)
+    elif known in {Reason.BY_KERNEL, Reason.TOO_LONG}:
+        message = (
+            name_message(what, -result) if verb == "stat" else errno_message(what, -result, _ADVICE.get(-result, ""))
+        )
+    else:
+        message = f"{what}: {known.message if isinstance(known, Reason) else known} (errno {-result})"
+    return Failure(-result, message, 0, known).error(path)
+
+
+_ADVICE: Final = {
+    errno.ENOENT: "there is no such file, or a directory of the path is missing",
+    errno.EINVAL: "only regular files can be read and written as a whole",
+    errno.EEXIST: "the name exists already",
+}
+
+
+def lost_on_path(*, may_be_done: bool) -> SessionLostError:
+    """The error of a request whose ring has gone; its caller puts it into words."""
+    error = SessionLostError(errno.ECONNRESET, UNKNOWN if may_be_done else NOT_EXECUTED)
+    error.written = 0
+    error.reason = Reason.BY_KERNEL if may_be_done else Reason.STOPPING
+    return error
