@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 
 from aiod import __version__
 from aiod.config import Config, ConfigError, default_config, load_config
+from aiod.util.logs import FORMATS, parse_levels
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,8 +23,15 @@ from aiod.config import Config, ConfigError, default_config, load_config
     help="Configuration (TOML); also AIOD_CONFIG. Without one: a private daemon with one export, scratch.",
 )
 @click.option("--check-config", is_flag=True, help="Check the configuration, print its errors, and exit.")
+@click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    envvar="AIOD_LOG_FORMAT",
+    metavar="FORMAT",
+    help="Form of log lines on stderr: text (the default), or json; also AIOD_LOG_FORMAT.",
+)
 @click.version_option(__version__, prog_name="aiod")
-def command(config_path: Path | None, *, check_config: bool) -> None:
+def command(config_path: Path | None, log_format: str | None, *, check_config: bool) -> None:
     """The aiod daemon: carries out file I/O for programs that must not stall.
 
     Runs in the foreground and logs to stderr, or to the journal. SIGTERM and SIGINT drain and stop the daemon; a second
@@ -31,6 +40,12 @@ def command(config_path: Path | None, *, check_config: bool) -> None:
     Exit status: 0 stopped in order (or the configuration is valid), 1 error, 2 usage; under systemd 78 when the
     configuration is wrong.
     """
+    if log_format is not None:
+        os.environ["AIOD_LOG_FORMAT"] = log_format  # the engines inherit it
+    try:
+        parse_levels(os.environ.get("AIOD_LOG", ""))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
     try:
         config = load_config(config_path) if config_path is not None else default_config()
     except ConfigError as error:

@@ -220,7 +220,7 @@ class Service:
             try:
                 return await self._reload(path)
             except ConfigError as error:
-                log.error("reload: nothing was changed: %s", error)
+                log.error("reload: nothing was changed: %s", "; ".join(str(error).splitlines()))
                 raise
             finally:
                 if self._ready:

@@ -1,4 +1,4 @@
-"""Logging of the daemon: lines on stderr, or records with fields in systemd's journal.
+"""Logging of the daemon: lines of text or JSON on stderr, or records with fields in systemd's journal.
 
 The rate of similar records is bounded, so that a flood of them does not fill a disk.
 """
@@ -11,21 +11,12 @@ import sys
 import time
 from typing import Any, Final
 
+from aiod.util.log_forms import JsonFormatter, PrintableFormatter, TextFormatter
 from aiod.util.printable import printable_lines
 
 _HELD_BACK: Final = "held back %d log lines like: %s"
-_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s[%(process)d]: %(message)s"
-
-
-class PrintableFormatter(logging.Formatter):
-    """Escapes control characters, since records contain names that clients chose.
-
-    Lines after the first (of a traceback, or after a line feed in a name) are indented, so none looks like a record.
-    """
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The text of `record`. Thread-safe."""
-        return printable_lines(super().format(record)).replace("\n", "\n    ")
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("text", "json")
 
 
 class AlikeFilter(logging.Filter):
@@ -61,23 +52,48 @@ class AlikeFilter(logging.Filter):
 
 
 def configure(level: str, **fields: str) -> AlikeFilter:
-    """Log `level` and above. Returns the filter, whose `report` is to be called before the process ends.
+    """Log `level` and above, or as AIOD_LOG says. Returns the filter, whose `report` is called before the process ends.
 
-    `fields` are added to every record of this process in the journal: see `about`.
+    `fields` are added to every record of this process: see `about`.
     """
     alike = AlikeFilter()
-    handler = _journal(fields) if _stderr_is_the_journal() else None
+    as_json = os.environ.get("AIOD_LOG_FORMAT") == "json"
+    handler = _journal(fields) if _stderr_is_the_journal() and not as_json else None
     if handler is None:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(PrintableFormatter(_FORMAT))
+        handler.setFormatter(JsonFormatter(fields) if as_json else TextFormatter(fields))
     handler.addFilter(alike)
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(handlers=[handler], force=True)
+    set_level(level)
     return alike
 
 
 def set_level(level: str) -> None:
-    """Log `level` and above from now on."""
-    logging.getLogger().setLevel(level.upper())
+    """Log `level` and above from now on; levels in AIOD_LOG come first."""
+    everywhere, of_loggers = parse_levels(os.environ.get("AIOD_LOG", ""))
+    logging.getLogger().setLevel(everywhere or level.upper())
+    for name, its_level in of_loggers.items():
+        logging.getLogger(name).setLevel(its_level)
+
+
+def parse_levels(text: str) -> tuple[str, dict[str, str]]:
+    """AIOD_LOG: "debug", "aiod.net=debug", or several, with commas between them.
+
+    Returns the level of all loggers ("": not given), and those of single ones. Raises ValueError.
+    """
+    everywhere = ""
+    of_loggers: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, level = part.rpartition("=")
+        if level.lower() not in LEVELS:
+            raise ValueError(
+                f"AIOD_LOG: {part!r}: write {', '.join(LEVELS)}, or LOGGER=LEVEL, with commas between them"
+            )
+        if name:
+            of_loggers[name] = level.upper()
+        else:
+            everywhere = level.upper()
+    return everywhere, of_loggers
 
 
 def about(
@@ -85,7 +101,7 @@ def about(
 ) -> dict[str, Any]:
     """The subject of a record, as its `extra`: the journal's fields ENGINE=, CLIENT=, EXPORT= and ERRNO=.
 
-    The message must name it too, since a line on stderr has no fields.
+    A line on stderr has them as key=value after the sentence.
     """
     number = error.errno if error is not None else None
     fields = {"ENGINE": engine, "CLIENT": client, "EXPORT": export, "ERRNO": number}
