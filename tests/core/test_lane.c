@@ -12,8 +12,8 @@ static struct job jobs[COUNT];
 static struct job others[COUNT];
 static struct gate gate;
 
-struct lane_order {
-    struct aiod_request request; /* first */
+struct ordered_job {
+    struct job job; /* first */
     unsigned turn;
 };
 
@@ -188,7 +188,7 @@ static _Atomic unsigned turns_done;
 
 static int64_t take_turn(struct aiod_request *request)
 {
-    ((struct lane_order *)(void *)request)->turn = turns++;
+    ((struct ordered_job *)(void *)request)->turn = turns++;
     turns_done++;
     return 0;
 }
@@ -199,7 +199,7 @@ static void a_lane_shares_one_worker_with_another_flow(void)
     enum {
         MANY = 64,
     };
-    static struct lane_order in_lane[MANY], in_flow[MANY];
+    static struct ordered_job in_lane[MANY], in_flow[MANY];
     struct aiod_flow writer = {0}, reader = {0};
     struct aiod_pool *pool = begin(1);
     struct aiod_lane lane = {0};
@@ -209,12 +209,12 @@ static void a_lane_shares_one_worker_with_another_flow(void)
     submit_to(pool, others, 1, NULL, NULL);
     wait_active(pool, 1);
     for (size_t i = 0; i < MANY; i++) {
-        in_lane[i].request = (struct aiod_request){
+        in_lane[i].job.request = (struct aiod_request){
             .run = take_turn, .lane = &lane, .flow = &writer, .cost = 4 * KIB, .queued_ns = aiod_now_ns()};
-        in_flow[i].request =
+        in_flow[i].job.request =
             (struct aiod_request){.run = take_turn, .flow = &reader, .cost = 4 * KIB, .queued_ns = aiod_now_ns()};
-        aiod_pool_submit(pool, &in_lane[i].request, 1);
-        aiod_pool_submit(pool, &in_flow[i].request, 1);
+        aiod_pool_submit(pool, &in_lane[i].job.request, 1);
+        aiod_pool_submit(pool, &in_flow[i].job.request, 1);
     }
     gate_open(&gate);
     while (turns_done < 2 * MANY) {

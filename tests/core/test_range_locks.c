@@ -47,6 +47,17 @@ static void fetch(struct visitor *visitor)
     pthread_join(visitor->thread, NULL);
 }
 
+static bool try_shared(uint64_t start, uint64_t end)
+{
+    struct aiod_range_lock range = {.start = start, .end = end};
+    bool acquired = aiod_range_lock_try(&range_locks, &range);
+
+    if (acquired) {
+        aiod_range_lock_release(&range_locks, &range);
+    }
+    return acquired;
+}
+
 static void wait_until_waiting(size_t count)
 {
     size_t waiting;
@@ -101,6 +112,7 @@ static void ranges_are_served_in_order(void)
     send(&aside, 20, 30, false);
     gate_wait_for(&aside.leave, 1);
     CHECK(!exclusive.inside && !behind.inside);
+    CHECK(try_shared(0, 5) && !try_shared(0, 6) && try_shared(15, 30)); /* the waiting one counts */
 
     fetch(&shared);
     gate_wait_for(&exclusive.leave, 1);

@@ -75,6 +75,20 @@ void aiod_range_lock_acquire(struct aiod_range_locks *ranges, struct aiod_range_
     pthread_mutex_unlock(&ranges->lock);
 }
 
+bool aiod_range_lock_try(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
+{
+    bool acquired;
+
+    pthread_mutex_lock(&ranges->lock);
+    range->blockers = count_blockers(ranges, range);
+    acquired = range->blockers == 0;
+    if (acquired) {
+        append(ranges, range);
+    }
+    pthread_mutex_unlock(&ranges->lock);
+    return acquired;
+}
+
 void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_lock *range)
 {
     pthread_mutex_lock(&ranges->lock);

@@ -62,6 +62,9 @@ void aiod_range_locks_destroy(struct aiod_range_locks *ranges);
 /* Wait for the range. Any thread that may block. `range` must stay at its address until aiod_range_lock_release(). */
 void aiod_range_lock_acquire(struct aiod_range_locks *ranges, struct aiod_range_lock *range);
 
+/* Acquire the range if that needs no waiting, as above. Any thread. */
+bool aiod_range_lock_try(struct aiod_range_locks *ranges, struct aiod_range_lock *range);
+
 void aiod_range_lock_release(struct aiod_range_locks *ranges, struct aiod_range_lock *range);
 
 #endif

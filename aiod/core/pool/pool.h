@@ -126,7 +126,10 @@ void aiod_pool_hand_over_kept(struct aiod_pool *pool);
 /* Queue `count` requests, linked by `next` from `first`. aiod_pool_reap() returns each of them once. */
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
 
-/* End a queued request with -ECANCELED; aiod_pool_reap() returns it. False: it was not queued any more. */
+/*
+ * End a queued request with -ECANCELED; aiod_pool_reap() returns it. False: it was not queued any more, or was begun by its
+ * submitter.
+ */
 bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
 
 /*

@@ -11,6 +11,7 @@
 
 #include "ops/worker_io.h"
 #include "pool/request_list.h"
+#include "session/inline_write.h"
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
@@ -221,25 +222,46 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                   });
 }
 
-/* The request was executed here. */
-static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
+/* The request was executed here; batch->now_ns is the time of its end. */
+static void finish_timed(struct batch *batch, struct aiod_ring_request *request, int64_t result, uint64_t started_ns)
 {
-    uint64_t started_ns = batch->now_ns;
-    struct aiod_timing timing;
-
-    batch->now_ns = aiod_now_ns();
-    timing = (struct aiod_timing){
+    struct aiod_timing timing = {
         .latency_ns = batch->now_ns - started_ns,
         .service_ns = batch->now_ns - started_ns,
         .started = true,
         .inlined = true,
     };
+
     aiod_ring_finish(request, &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result},
                      &timing);
 }
 
+static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
+{
+    uint64_t started_ns = batch->now_ns;
+
+    batch->now_ns = aiod_now_ns();
+    finish_timed(batch, request, result, started_ns);
+}
+
+/* False: a worker has to write the rest. */
+static bool write_inline(struct batch *batch, struct aiod_ring_request *request)
+{
+    uint64_t started_ns = batch->now_ns;
+    bool complete = aiod_inline_write_try(&request->io);
+
+    batch->inline_bytes += request->io.have;
+    if (complete) {
+        batch->now_ns = aiod_now_ns();
+        aiod_buffered_writes_took(&request->io.handle->writes, batch->now_ns - started_ns);
+        finish_timed(batch, request, (int64_t)request->io.length, started_ns); /* the handle may be closed then */
+    }
+    return complete;
+}
+
 /*
- * Execute the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to.
+ * Execute the request here if it needs no I/O, or is a read from or a write to the page cache (RWF_NOWAIT). False: a worker
+ * has to.
  */
 static bool execute_inline(struct batch *batch, struct aiod_ring_request *request, const struct aiod_submission *record)
 {
@@ -248,6 +270,9 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     if (aiod_io_is_empty(record)) {
         finish_inline(batch, request, 0);
         return true;
+    }
+    if (aiod_inline_write_may_try(record, io->handle, batch->ring->inline_read_max)) {
+        return write_inline(batch, request);
     }
     if (!aiod_io_may_read_inline(record, io->handle, batch->ring->inline_read_max)) {
         return false;
