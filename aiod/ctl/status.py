@@ -31,6 +31,7 @@ def judge(stats: dict[str, Any], threads: dict[str, Any], requests: list[dict[st
         for engine in threads["engines"]
         if (astray := sum(thread["astray"] for thread in engine["threads"]))
     ]  # fmt: skip
+    problems += [_problem("aiod", 3, way["text"], way["remedy"]) for way in stats.get("ways_off", ())]
     problems.sort(key=lambda problem: problem["severity"])
     engines = stats["engines"]
     return {

@@ -14,6 +14,7 @@ from aiod.config import ConfigError
 from aiod.config.engines import check_threads
 from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
+from aiod.supervisor.kernel_check import ways_off
 from aiod.supervisor.threads import threads_of
 from aiod.util.process_limits import resident_bytes
 from aiod_protocol import wire
@@ -184,6 +185,7 @@ class ControlVerbs:
             "pid": os.getpid(),
             "uptime_s": time.monotonic() - self._started_s,
             "rss_bytes": resident_bytes(),
+            "ways_off": ways_off(),
             "engines": shown,
             "ops": stats.show_ops(merged),
         }

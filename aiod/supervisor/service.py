@@ -26,7 +26,7 @@ from aiod.supervisor.front_endpoint import FrontEndpoint
 from aiod.supervisor.front_socket import FrontSocket
 from aiod.supervisor.front_tcp import FrontTcp
 from aiod.supervisor.health import Health
-from aiod.supervisor.kernel_check import why_unfit
+from aiod.supervisor.kernel_check import ways_off, why_unfit
 from aiod.supervisor.metrics_server import MetricsServer
 from aiod.supervisor.reload import plan
 from aiod.supervisor.snapshots import Snapshots
@@ -327,6 +327,8 @@ def serve(config: Config, config_path: Path | None) -> int:
         log.critical("%s", unfit)
         notifier.status(unfit)
         return EXIT_FAILED
+    for way in ways_off():
+        log.warning("%s: %s", way["text"], way["remedy"])
     try:
         runtime_dir.prepare(config.runtime_dir)
         lock_fd = runtime_dir.take_lock(config.runtime_dir)
