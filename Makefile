@@ -116,7 +116,7 @@ build/core/$(1)/%.o: %.c $(CORE_HEADERS) Makefile | core-compiler
 
 build/core/$(1)/test_%: build/core/$(1)/tests/core/test_%.o \
         $(patsubst %.c,build/core/$(1)/%.o,$(CORE_SOURCES) $(LIBAIOD_SOURCES) $(CORE_TEST_HELPERS))
-	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -o $$@
+	@$(CC) $(CORE_CFLAGS) $(FLAGS_$(1)) $$^ -luring -o $$@
 
 core-build-$(1): $(patsubst tests/core/%.c,build/core/$(1)/%,$(CORE_TESTS))
 

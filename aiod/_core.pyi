@@ -58,6 +58,9 @@ class Buffer:
 def may_set_ioprio() -> bool:
     """Whether this process may set the I/O priority of its threads. A unit's SystemCallFilter= can forbid it."""
 
+def probe_uring() -> int:
+    """Test io_uring, with everything that the pool needs of it, in this process: 0, or a negative errno. Any thread."""
+
 def probe_open_beneath() -> int:
     """Test openat2() in this process: 0, or a negative errno (ENOSYS, EPERM). Any thread."""
 
@@ -267,11 +270,12 @@ class Core:
         flush_fd: int = -1,
         rate: Rate | None = None,
         ioprio: int = 0,
+        uring: bool = False,
     ) -> int:
         """Make `fd` a handle of the session. Return its number, above 0. Raises OSError EMFILE at handles_max.
 
         `rate`: that of the export, the same object for all its handles. `ioprio`: the I/O priority of the workers that
-        serve it (0: none).
+        serve it (0: none). `uring`: reads and writes may be started by io_uring, if there is an `alignment`.
 
         For a file of an earlier engine, `wanted` is its number there (EEXIST: in use). After a `suspect` one the first
         flush of each handle of the file fails.
@@ -390,6 +394,8 @@ class Core:
     def pool_stats(self) -> dict[str, Any]:
         """max_threads, stuck_threads, min_threads, cur_threads, idle_threads, new_threads, pending_threads, queued,
         active, threads_created, threads_peak, spawn_failures, lost_wakeups (recoveries of lost wake-ups; expected 0),
+        uring_inflight (requests started by io_uring), uring_requests (that have ended), uring_returned (of these: left
+        to workers), uring_failures (io_urings that could not be created),
         created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
         spawn_latency_ns (a histogram as in stats(): from the decision to create a worker until it runs)."""
 

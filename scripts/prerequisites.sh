@@ -1,8 +1,8 @@
 #!/bin/sh
 # prerequisites.sh WHAT - check that the machine has the programs that `make` needs and cannot install into .venv.
 #
-#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's headers
-#          core    a C compiler
+#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's and liburing's headers
+#          core    a C compiler; liburing's headers
 #          deb     Debian's own Python as PYTHON, and what makes a package
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
 #                  that fail and that log; prometheus, which scrapes; systemd-nspawn
@@ -26,6 +26,10 @@ add() { # PACKAGE...: they are missing
 
 need() { # PACKAGE COMMAND: PACKAGE is missing when there is no COMMAND
     command -v "$2" >/dev/null 2>&1 || add "$1"
+}
+
+need_liburing() {
+    echo '#include <liburing.h>' | "${CC:-cc}" -E - >/dev/null 2>&1 || add liburing-dev
 }
 
 need_compiler() { # COMMAND PACKAGE: the compiler; a named one (CC=clang) is in the package of its name
@@ -58,10 +62,10 @@ check() { # WHAT: add the packages that are missing for it
     case $1 in
     build)
         need_compiler "${CC:-cc}" gcc; need_compiler "${CXX:-c++}" g++; need_python "$PYTHON"
-        need pkg-config pkg-config
+        need pkg-config pkg-config; need_liburing
         pkg-config --exists libsystemd 2>/dev/null || add libsystemd-dev # for systemd-python
         ;;
-    core) need_compiler "${CC:-cc}" gcc ;;
+    core) need_compiler "${CC:-cc}" gcc; need_liburing ;;
     deb)
         need_python "$DEB_PYTHON"
         need dpkg dpkg-deb; need gzip gzip; need binutils strip

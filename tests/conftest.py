@@ -23,6 +23,9 @@ from tests.schedule import Schedule, place
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+_EXPORT_KEYS: dict[str, Any] = json.loads(os.environ.get("AIOD_TESTS_EXPORTS", "{}"))
+"""Keys of every export whose test does not set them: '{"direct": true, "io": "uring"}'."""
+
 START_TIMEOUT_S = scaled(30.0)
 STOP_TIMEOUT_S = scaled(30.0)
 
@@ -84,6 +87,9 @@ class Daemon:
         }
         for name, keys in sections.items():
             merged.setdefault(name, {}).update(keys)
+        for name, keys in merged.items():
+            if name.startswith("exports."):
+                merged[name] = _EXPORT_KEYS | keys
         lines = []
         for name, keys in merged.items():
             if name:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -59,6 +59,9 @@ class ExportConfig(Section):
         pattern=r"^$|^idle$|^best-effort:[0-7]$",
         description='"" for none, "idle", or "best-effort:0" (first) to "best-effort:7"',
     )
+    io: Literal["auto", "threads", "uring"] = Field(
+        default="auto", description='"auto", "threads" or "uring": how reads and writes with O_DIRECT are carried out'
+    )
     as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
@@ -104,6 +107,7 @@ class ExportConfig(Section):
             keys=frozenset(self.keys),
             rate=rate_of(self),
             ioprio=_ioprio_of(self.ioprio),
+            io=self.io,
             as_client=self.as_client,
         )
 

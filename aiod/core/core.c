@@ -235,7 +235,7 @@ static bool collect(const struct aiod_active_request *active, void *argument)
     if (collector->count == collector->max) {
         return false;
     }
-    *view = (struct aiod_active_request_info){.age_ns = active->age_ns, .tid = active->tid};
+    *view = (struct aiod_active_request_info){.age_ns = active->age_ns, .tid = active->tid, .started = active->started};
     if (task->kind == AIOD_TASK_CONTROL) {
         const struct aiod_control *control = (const struct aiod_control *)task;
 

@@ -201,7 +201,9 @@ struct aiod_active_request_info {
     uint64_t offset;
     uint64_t length;
     uint64_t age_ns; /* since it was started */
-    pid_t tid;       /* 0: no thread works on it, because it shares another request's flush */
+    /* 0: no thread works on it, because it shares another request's flush, or was started by io_uring */
+    pid_t tid;
+    bool started; /* by io_uring */
 };
 
 /* Write up to `max` active requests to `views`, oldest first. Their number. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "pool/uring.h"
 #include "ring/ring.h"
 #include "util/os.h"
 
@@ -186,6 +187,9 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     } else {
         add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
         count_handle(core, use, 1, has_flush_fd ? 2 : 1);
+        if (use->uring) {
+            aiod_uring_want(core->pool);
+        }
         if (session->ring != NULL) {
             aiod_ring_add_handle(session->ring, aiod_handle_find(session, (uint32_t)number));
         }

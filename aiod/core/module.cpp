@@ -20,6 +20,7 @@ extern "C" {
 #include "core.h"
 #include "path/confined.h"
 #include "ring/poller.h"
+#include "pool/uring.h"
 #include "util/ioprio.h"
 }
 
@@ -570,7 +571,7 @@ void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int ve
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
                          bool append, bool on_fuse, const nb::object &alignment, const nb::sequence &ioctls,
                          uint64_t size_max, const std::string &name, uint32_t wanted, bool suspect, bool poisoned,
-                         int flush_fd, const Rate *rate, int ioprio)
+                         int flush_fd, const Rate *rate, int ioprio, bool uring)
 {
     const aiod_resumed resumed = {wanted, suspect, poisoned};
     std::vector<aiod_ioctl> allowed;
@@ -593,6 +594,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     use.size_max = size_max;
     use.rate = rate_of(rate);
     use.ioprio = ioprio;
+    use.uring = use.direct && uring;
     use.name = name.c_str();
     number = aiod_core_add_handle(core.core, session.session, fd, flush_fd, dev, ino, &use, &resumed);
     Core::check(number);
@@ -662,6 +664,10 @@ nb::dict core_pool_stats(Core &core)
     result["longest_chain"] = stats.longest_chain;
     result["spawn_latency_ns"] = histogram_list(*latency);
     result["spawn_failures"] = stats.spawn_failures;
+    result["uring_inflight"] = stats.uring_inflight;
+    result["uring_requests"] = stats.uring_requests;
+    result["uring_returned"] = stats.uring_returned;
+    result["uring_failures"] = stats.uring_failures;
     result["lost_wakeups"] = stats.lost_wakeups;
     return result;
 }
@@ -688,6 +694,7 @@ nb::list active_requests_list(Core &core, Search search, size_t max)
         entry["bytes"] = view.length;
         entry["age_s"] = static_cast<double>(view.age_ns) / 1e9;
         entry["tid"] = view.tid;
+        entry["started"] = view.started;
         result.append(entry);
     }
     return result;
@@ -743,6 +750,7 @@ NB_MODULE(_core, m)
     });
 
     m.def("may_set_ioprio", aiod_ioprio_allowed);
+    m.def("probe_uring", aiod_uring_probe);
     m.def("probe_open_beneath", aiod_probe_open_beneath);
 
     nb::class_<Rate>(m, "Rate").def(nb::init<>());
@@ -753,7 +761,8 @@ NB_MODULE(_core, m)
             nb::arg("tag").none(), nb::kw_only(), nb::arg("client"), nb::arg("depth_max"), nb::arg("bytes_max"),
             nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"), nb::arg("rate").none())
         .def_rw("tag", &Session::tag, nb::arg("value").none())
-        .def_prop_ro("handles", [](const Session &self) { return self.session->handle_count - self.session->names_count; })
+        .def_prop_ro("handles",
+                     [](const Session &self) { return self.session->handle_count - self.session->names_count; })
         .def_prop_ro("names", [](const Session &self) { return self.session->names_count; })
         .def("describe_handles", session_describe_handles)
         .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
@@ -789,7 +798,7 @@ NB_MODULE(_core, m)
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
              nb::arg("wanted") = 0, nb::arg("suspect") = false, nb::arg("poisoned") = false, nb::arg("flush_fd") = -1,
-             nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0)
+             nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0, nb::arg("uring") = false)
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
              nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
              nb::arg("uid"), nb::arg("gid"), nb::arg("rate").none(), nb::arg("ioprio"))

@@ -160,11 +160,19 @@ def threads(body: dict[str, Any]) -> Iterator[Any]:
 
 def exports(body: dict[str, Any]) -> Iterator[Any]:
     """The exports and their engines."""
-    table = Table("exports", [_text(key) for key in ("name", "path", "access", "engine", "state")])
+    table = Table("exports", [_text(key) for key in ("name", "path", "access", "io", "engine", "state")])
     for export in body["exports"]:
         access = ("read-only" if export["read_only"] else "read, write") + (", direct" if export["direct"] else "")
-        table.add(export["name"], export["path"], access, export["engine"], export["state"])
+        table.add(
+            *(export[key] for key in ("name", "path")),
+            access,
+            *(export[key] for key in ("io_in_use", "engine", "state")),
+        )
     yield table
+    for engine, reason in sorted(
+        {(each["engine"], each["io_reason"]) for each in body["exports"] if each["io_reason"]}
+    ):
+        yield f"engine {engine}: {reason}"
 
 
 def clients(body: dict[str, Any]) -> Iterator[Any]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from aiod._core import Control, Core, Rate
     from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
     from aiod.engine.session import Session
+    from aiod.engine.uring import Uring
     from aiod.engine_api.settings import EngineSettings, ExportSettings
 
 log = logging.getLogger(__name__)
@@ -104,9 +105,11 @@ class Handles:
         reply: Reply,
         fd_store: DescriptorStore,
         rate_of: Callable[[str], Rate],
+        uring: Uring,
     ) -> None:
         """`admit_open` and `admit_names` check an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
         self._rate_of = rate_of
+        self._uring = uring
         self._fd_store = fd_store
         self._settings = settings
         self._core = core
@@ -309,6 +312,7 @@ class Handles:
                 name=opening.name,
                 rate=self._rate_of(opening.export_name),
                 ioprio=opening.export.ioprio,
+                uring=self._uring.carries(opening.export),
                 wanted=reopen.handle if reopen is not None else 0,
                 poisoned=reopen is not None and reopen.from_fd_store and self._fd_store.is_poisoned(dev, ino),
                 suspect=reopen is not None and reopen.opened.changed and not reopen.from_fd_store,

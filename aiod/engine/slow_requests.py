@@ -81,7 +81,7 @@ class SlowRequestWatch:
         describe = self._describe.get(request["op"])
         if describe is not None:
             request["client"], request["file"] = describe(tag)
-        request["state"] = "in service" if request["tid"] else "waits for another's flush"
+        request["state"] = _state(request["tid"], started=request.pop("started"))
         return request
 
     def _check(self) -> None:
@@ -97,13 +97,25 @@ class SlowRequestWatch:
         log.warning(
             "slow: %s; %s",
             describe_request(request),
-            _where(request["tid"]),
+            _where(request),
             extra=logs.about(client=request["client"] or None, export=request["file"].partition("/")[0] or None),
         )
 
 
-def _where(tid: int) -> str:
-    """Where the worker `tid` waits in the kernel, as far as this process may read it."""
+_BY_URING: Final = "in io_uring"
+
+
+def _state(tid: int, *, started: bool) -> str:
+    if started:
+        return _BY_URING
+    return "in service" if tid else "waits for another's flush"
+
+
+def _where(request: Mapping[str, Any]) -> str:
+    """Where the request's worker waits in the kernel, as far as this process may read it."""
+    tid = request["tid"]
+    if request["state"] == _BY_URING:
+        return "it was started by io_uring: no thread waits for it"
     if tid == 0:
         return "it waits for another request's flush of the file"
     stack = _read(tid, "stack")

@@ -28,6 +28,7 @@ from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
 from aiod.engine.slow_requests import SlowRequestWatch
 from aiod.engine.transports import Transports
+from aiod.engine.uring import Uring
 from aiod.util import logs
 from aiod.util.process_limits import descriptors_max
 
@@ -62,6 +63,7 @@ class Stages:
         self.fd_store = FdStoreClient(core, fd_store_end, inherited, self._rate_limits.of)
         self.grace_period = GracePeriod(core, self.fd_store.clients, self._grace_period_over, unclean=settings.unclean)
         self.sessions = Sessions(settings, core, lambda: self.transports.paused, self._session_ended)
+        self.uring = Uring()
         self.admission = Admission(settings, descriptors_max() // 2)
         self.handles = Handles(
             settings,
@@ -71,6 +73,7 @@ class Stages:
             self.replies.reply,
             self.fd_store,
             self._rate_limits.of,
+            self.uring,
         )
         self.directory_operations = DirectoryOperations(
             settings, core, self.admission.admit_directory_request, self.replies.reply, self._rate_limits.of
@@ -93,6 +96,7 @@ class Stages:
         self.message_router = MessageRouter(self._handlers, self.replies, settings.depth_max * 2)
         self.transports = Transports(settings, self.message_router.receive)
         _warn_of_ioprio(settings)
+        self.uring.warn(settings)
 
     def _make_completion(self) -> Completion:
         return Completion(
@@ -157,6 +161,7 @@ class Stages:
         self.slow_requests.apply(settings)
         self.pool_maintenance.pool_changed()
         _warn_of_ioprio(settings)
+        self.uring.warn(settings)
 
     async def wait_idle(self) -> None:
         """Return when no request is in flight."""

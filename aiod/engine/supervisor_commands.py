@@ -65,7 +65,14 @@ class SupervisorCommands:
 
     async def _report_serving(self) -> None:
         transports = self._stages.transports
-        await self._channel.send({"event": "serving", "endpoint": transports.endpoint, "tcp_port": transports.tcp_port})
+        await self._channel.send(
+            {
+                "event": "serving",
+                "endpoint": transports.endpoint,
+                "tcp_port": transports.tcp_port,
+                "uring_missing": self._stages.uring.missing,
+            }
+        )
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -52,6 +52,8 @@ class ExportSettings(NamedTuple):
     rate: RateLimits
     ioprio: int
     """I/O priority, in the form of ioprio_set(2); 0: none."""
+    io: str
+    """How reads and writes with O_DIRECT are carried out: auto, threads or uring."""
     as_client: bool
     """Whether the kernel checks the client's permissions at opens and directory operations."""
 

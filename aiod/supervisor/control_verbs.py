@@ -23,7 +23,7 @@ from aiod_protocol.reasons import Reason, reason_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from aiod.config import Config
+    from aiod.config import Config, ExportConfig
     from aiod.supervisor.engine import Engine
     from aiod.supervisor.snapshots import Snapshots
 
@@ -249,19 +249,24 @@ class ControlVerbs:
         return {"supervisor": {"pid": os.getpid(), "threads": threads_of(os.getpid())}, "engines": engines}
 
     async def _exports(self) -> dict[str, Any]:
-        exports = [
-            {
-                "name": name,
-                "path": export.path,
-                "read_only": export.read_only,
-                "direct": export.direct,
-                "ioctls": [ioctl.model_dump() for ioctl in export.ioctls],
-                "engine": export.engine,
-                "state": self._engines[export.engine].state,
-            }
-            for name, export in self._config.exports.items()
-        ]
+        exports = [self._export(name, export) for name, export in self._config.exports.items()]
         return {"exports": exports}
+
+    def _export(self, name: str, export: ExportConfig) -> dict[str, Any]:
+        engine = self._engines[export.engine]
+        missing = engine.uring_missing if export.io != "threads" else ""
+        return {
+            "name": name,
+            "path": export.path,
+            "read_only": export.read_only,
+            "direct": export.direct,
+            "ioctls": [ioctl.model_dump() for ioctl in export.ioctls],
+            "io": export.io,
+            "io_in_use": "threads" if export.io == "threads" or missing else "uring",
+            "io_reason": missing,
+            "engine": export.engine,
+            "state": engine.state,
+        }
 
     async def _clients(self) -> dict[str, Any]:
         answers = await self._ask_all("clients")

@@ -61,6 +61,8 @@ class Engine:
         self.state = "starting"
         self.endpoint: str | None = None
         self.tcp_port: int | None = None
+        self.uring_missing = ""
+        """Why it has no io_uring; "": it has one, or has not served yet."""
         self.incarnation = 0
         self.restarts = 0
         self._failed = failed
@@ -199,6 +201,7 @@ class Engine:
         if self._stopping.is_set():
             return
         self.endpoint, self.tcp_port = event["endpoint"], event["tcp_port"]
+        self.uring_missing = event["uring_missing"]
         self.state = "serving"
         self._serving.set()
         self._log.info("engine %s: serving at %s", self.name, self.endpoint)

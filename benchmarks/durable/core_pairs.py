@@ -18,7 +18,7 @@ def build(directory: Path) -> Path:
     """Compile the program in `directory`. Raises CalledProcessError if the compiler fails."""
     program = directory / "pairs"
     sources = [*map(str, _SOURCES), str(HERE / "pairs.c")]
-    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-o", str(program)], check=True)
+    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-luring", "-o", str(program)], check=True)
     return program
 
 

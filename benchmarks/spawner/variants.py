@@ -69,7 +69,7 @@ def build(variant: Variant, directory: Path) -> Path:
     program = directory / variant.program
     defines = [f"-D{define}" for define in variant.defines]
     compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, *_FLAGS, *defines, *map(str, sources), _WRAP, "-o", str(program)], check=True)
+    subprocess.run([compiler, *_FLAGS, *defines, *map(str, sources), "-luring", _WRAP, "-o", str(program)], check=True)
     return program
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from aiod import __version__
+from aiod import __version__, _core
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -160,15 +160,18 @@ def test_privileged_commands_of_other_users_are_refused(new_daemon: Callable[...
 
 def test_exports_and_clients_are_listed(new_daemon: Callable[..., Any]) -> None:
     ioctl = {"number": 0x80081272, "bytes": 8}
-    etc = {"path": "/etc", "read_only": True, "engine": "other", "direct": True, "ioctls": [ioctl]}
+    etc = {"path": "/etc", "read_only": True, "engine": "other", "direct": True, "ioctls": [ioctl], "io": "threads"}
+    missing = -_core.probe_uring()
+    reason = f"io_uring is not available: {os.strerror(missing)}" if missing else ""
+    in_use = {"io_in_use": "threads" if missing else "uring", "io_reason": reason}
     daemon = new_daemon(**{"exports.etc": etc, "engine.other": {}})
     daemon.start()
     assert {export["name"]: export for export in daemon.json("exports")["exports"]} == {
         "scratch": {
             "name": "scratch", "path": str(daemon.path), "read_only": False, "engine": "main", "direct": False,
-            "ioctls": [], "state": "serving",
+            "ioctls": [], "state": "serving", "io": "auto", **in_use,
         },
-        "etc": {"name": "etc", **etc, "state": "serving"},
+        "etc": {"name": "etc", **etc, "state": "serving", "io": "threads", "io_in_use": "threads", "io_reason": ""},
     }  # fmt: skip
     assert "read-only, direct" in daemon.ctl("exports").stdout
     with aiod_client.connect(daemon.endpoint) as client:

@@ -45,7 +45,10 @@ def answers(name: str) -> dict[str, dict[str, Any]]:
         "bytes": 1 << 20, "tid": 4194302, "state": "in service",
     }  # fmt: skip
     thread = {"tid": 4194302, "name": name, "role": "worker", "cpus": [0, 1, 3], "state": "sleeping", "astray": True}
-    export = {"name": name, "path": name, "read_only": False, "direct": True, "engine": name, "state": "serving"}
+    export = {
+        "name": name, "path": name, "read_only": False, "direct": True, "engine": name, "state": "serving",
+        "io": "auto", "io_in_use": "uring", "io_reason": "",
+    }  # fmt: skip
     quantiles = percentiles_us(LATENCIES_NS)
     return {
         "ping": {"version": name, "pid": 1, "uptime_s": 7200.0},

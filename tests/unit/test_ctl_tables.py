@@ -130,8 +130,19 @@ def test_csv_has_the_escaped_names_as_cells(verb: str, name: str, capsys: pytest
 
 def test_no_headers_leaves_rows_only(capsys: pytest.CaptureFixture[str]) -> None:
     body = answers("main")["exports"]
-    assert printed("exports", body, capsys, Output(headers=False)) == "main  main  read, write, direct  main  serving\n"
+    assert (
+        printed("exports", body, capsys, Output(headers=False))
+        == "main  main  read, write, direct  uring  main  serving\n"
+    )
     assert printed("exports", body, capsys, Output("csv", headers=False)).count("\n") == 1
+
+
+def test_exports_tell_once_per_engine_why_threads_are_used(capsys: pytest.CaptureFixture[str]) -> None:
+    (export,) = answers("main")["exports"]["exports"]
+    denied = export | {"io_in_use": "threads", "io_reason": "io_uring is not available: Operation not permitted"}
+    lines = printed("exports", {"exports": [denied, denied]}, capsys).splitlines()
+    assert lines[-1] == "engine main: io_uring is not available: Operation not permitted"
+    assert sum("io_uring" in line for line in lines) == 1
 
 
 def test_an_ascii_locale_gets_fallbacks() -> None:

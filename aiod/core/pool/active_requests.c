@@ -58,7 +58,7 @@ void aiod_active_requests_assign(struct aiod_request *request)
 void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *request)
 {
     aiod_fair_queue_started(&pool->fair_queue, request);
-    request->slow = false;
+    request->slow = request->started = false;
     request->active_next = NULL;
     request->active_previous = pool->active_last;
     if (pool->active_last != NULL) {
@@ -72,6 +72,9 @@ void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *reque
 
 void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request)
 {
+    if (request->started) {
+        *(request->slow ? &pool->started_slow : &pool->started) -= 1;
+    }
     if (request->slow) {
         aiod_fair_queue_slow_done(&pool->fair_queue, request);
     } else {
@@ -90,6 +93,14 @@ void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *re
     }
 }
 
+void aiod_active_requests_add_started(struct aiod_pool *pool, struct aiod_request *request)
+{
+    aiod_active_requests_add(pool, request);
+    request->worker = NULL;
+    request->started = true;
+    pool->started++;
+}
+
 /* The thread that works on the request; 0 if it is parked. */
 static pid_t tid_of(const struct aiod_request *request)
 {
@@ -102,6 +113,7 @@ static struct aiod_active_request describe(const struct aiod_request *request, u
         .request = request,
         .age_ns = now_ns > request->begun_ns ? now_ns - request->begun_ns : 0,
         .tid = tid_of(request),
+        .started = request->started,
     };
 }
 
@@ -160,6 +172,8 @@ void aiod_pool_find_slow(struct aiod_pool *pool,
         if (!request->slow) {
             request->slow = true;
             aiod_fair_queue_mark_slow(&pool->fair_queue, request);
+            pool->started -= request->started;
+            pool->started_slow += request->started;
         }
     }
     find_stuck_workers(pool, now_ns);

@@ -403,7 +403,9 @@ static struct aiod_request *take_first(struct aiod_fair_queue *queue, struct aio
     uint64_t cost = cost_of_first(flow);
 
     flow->deficit -= flow->deficit < cost ? flow->deficit : cost;
-    charge(queue, flow, now_ns, flow->first->cost);
+    if (!flow->first->charged) {
+        charge(queue, flow, now_ns, flow->first->cost);
+    }
     return flow->first;
 }
 
@@ -502,9 +504,9 @@ enum turn_result {
 };
 
 static enum turn_result begin_turn(struct aiod_fair_queue *queue, struct aiod_flow *flow, bool only_fresh,
-                                   uint64_t now_ns)
+                                   bool startable, uint64_t now_ns)
 {
-    if (is_held(queue, flow) || (only_fresh && flow->active > 0)) {
+    if (is_held(queue, flow) || (only_fresh && flow->active > 0) || (startable && flow->first->uring == NULL)) {
         return HELD;
     }
     if (wait_for_rate(queue, flow, now_ns)) {
@@ -522,16 +524,17 @@ static enum turn_result begin_turn(struct aiod_fair_queue *queue, struct aiod_fl
  * or belongs to an export that hangs: the number of such flows is limited by the number of workers, and of sessions of
  * such exports.
  */
-struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns)
+static struct aiod_request *pick(struct aiod_fair_queue *queue, bool only_fresh, bool startable, uint64_t now_ns)
 {
     struct aiod_flow *flow = queue->turn;
     struct aiod_flow *possible = NULL;
     size_t visits = 0;
 
-    while (queue->round > 0 && visits < (possible != NULL ? VISITS_MAX : queue->round)) {
+    while (queue->round > 0 &&
+           visits < (possible != NULL || (startable && queue->round > VISITS_MAX) ? VISITS_MAX : queue->round)) {
         struct aiod_flow *previous = flow->previous;
 
-        switch (begin_turn(queue, flow, only_fresh, now_ns)) {
+        switch (begin_turn(queue, flow, only_fresh, startable, now_ns)) {
         case TAKE:
             queue->turn = flow;
             return take_first(queue, flow, now_ns);
@@ -555,6 +558,16 @@ struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool on
         queue->turn = possible->next;
     }
     return possible != NULL ? take_first(queue, possible, now_ns) : NULL; /* very many flows with large requests */
+}
+
+struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns)
+{
+    return pick(queue, only_fresh, false, now_ns);
+}
+
+struct aiod_request *aiod_fair_queue_pick_startable(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns)
+{
+    return pick(queue, only_fresh, true, now_ns);
 }
 
 /* ---- active requests --------------------------------------------------------------------------------------------- */

@@ -88,6 +88,9 @@ void aiod_fair_queue_update(struct aiod_fair_queue *queue, uint64_t now_ns);
  */
 struct aiod_request *aiod_fair_queue_pick(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns);
 
+/* The same, of requests that can be started (aiod_request.uring), and that are the first of their flow. */
+struct aiod_request *aiod_fair_queue_pick_startable(struct aiod_fair_queue *queue, bool only_fresh, uint64_t now_ns);
+
 /*
  * May a worker take this queued request along with the one it carries out? True: its rates have room, and are charged.
  * It need not wait for its turn, because taking it along saves work.

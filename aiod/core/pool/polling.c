@@ -40,7 +40,24 @@ unsigned aiod_pool_threads_wanted(const struct aiod_pool *pool)
 
 bool aiod_pool_has_idle(const struct aiod_pool *pool)
 {
-    return pool->asleep_threads > 0 || pool->polling_threads > 1;
+    return pool->asleep_threads > 0 || (pool->polling_threads > 1 && aiod_polling_recallable(pool) > 0);
+}
+
+/*
+ * Of the polling workers, B are bound, R are recalled, K keep a request, and P are none of the latter two (polling_threads).
+ * A recall must find a worker that answers it: R of the P + R workers that keep no request must be unbound, so B <= P.
+ */
+bool aiod_polling_may_bind(const struct aiod_pool *pool, bool bound)
+{
+    return polls && !keeps_one && (bound || pool->polling_threads > pool->bound_threads);
+}
+
+unsigned aiod_polling_recallable(const struct aiod_pool *pool)
+{
+    if (pool->stopping) {
+        return pool->polling_threads; /* bound workers stop polling as well */
+    }
+    return pool->polling_threads > pool->bound_threads ? pool->polling_threads - pool->bound_threads : 0;
 }
 
 bool aiod_polling_has_room(const struct aiod_pool *pool)
@@ -64,7 +81,8 @@ void aiod_polling_submitted(struct aiod_pool *pool)
 {
     unsigned others = pool->active_threads + pool->waking_threads;
 
-    if (polls && !keeps_one && pool->polling_threads > 1 && aiod_pool_takeable(pool, others) > pool->waking_threads) {
+    if (polls && !keeps_one && aiod_uring_inflight() == 0 && pool->polling_threads > 1 &&
+        aiod_pool_takeable(pool, others) > pool->waking_threads) {
         pool->polling_threads--;
         pool->waking_threads++;
         keeps_one = true;
@@ -118,7 +136,13 @@ bool aiod_polling_leave(struct aiod_pool *pool)
 
 bool aiod_pool_recalls(const struct aiod_pool *pool)
 {
-    return atomic_load_explicit(&pool->polling_recalled, memory_order_relaxed);
+    return atomic_load_explicit(&pool->polling_recalled, memory_order_relaxed) &&
+           (aiod_uring_inflight() == 0 || atomic_load_explicit(&pool->polling_ends, memory_order_relaxed));
+}
+
+bool aiod_pool_passes_recall(const struct aiod_pool *pool)
+{
+    return atomic_load_explicit(&pool->polling_recalled, memory_order_relaxed) && !aiod_pool_recalls(pool);
 }
 
 bool aiod_pool_keeps_one(void)
@@ -173,6 +197,7 @@ int aiod_pool_start_polling(struct aiod_pool *pool)
 
     pthread_mutex_lock(&pool->lock);
     pool->polling_on = true;
+    atomic_store_explicit(&pool->polling_ends, false, memory_order_relaxed);
     wake = choose_to_poll(pool, chosen);
     aiod_spawner_add_backlog(pool);
     pthread_mutex_unlock(&pool->lock);
@@ -188,6 +213,7 @@ void aiod_pool_stop_polling(struct aiod_pool *pool)
 {
     pthread_mutex_lock(&pool->lock);
     pool->polling_on = false;
+    atomic_store_explicit(&pool->polling_ends, true, memory_order_relaxed);
     atomic_store_explicit(&pool->polling_recalled, true, memory_order_relaxed);
     pthread_mutex_unlock(&pool->lock);
     pool->polling->wake(pool->polling);

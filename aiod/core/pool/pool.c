@@ -23,7 +23,7 @@
 
 /* ---- the queue: lock held ---------------------------------------------------------------------------------------- */
 
-static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
+void aiod_pool_enqueue(struct aiod_pool *pool, struct aiod_request *request)
 {
     request->state = AIOD_QUEUED;
     request->next = NULL;
@@ -35,6 +35,7 @@ static void enqueue(struct aiod_pool *pool, struct aiod_request *request)
     }
     pool->queue_last = request;
     pool->queued++;
+    pool->startable += request->uring != NULL;
     aiod_fair_queue_add(&pool->fair_queue, request);
     if (request->deadline_ns != 0) {
         aiod_heap_insert(&pool->deadlines, &request->late, request->deadline_ns);
@@ -54,6 +55,7 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request)
         pool->queue_last = request->previous;
     }
     pool->queued--;
+    pool->startable -= request->uring != NULL;
     aiod_fair_queue_remove(&pool->fair_queue, request);
     if (request->deadline_ns != 0) {
         aiod_heap_remove(&pool->deadlines, &request->late);
@@ -73,12 +75,18 @@ static void unlink_unstarted(struct aiod_pool *pool, struct aiod_request *reques
 
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others)
 {
+    others += pool->started;
     if (others >= pool->limit_threads) {
         return 0;
     }
     return others + pool->reserve_threads < pool->limit_threads
                ? pool->queued - pool->fair_queue.held - pool->fair_queue.in_lanes
                : pool->fair_queue.fresh;
+}
+
+bool aiod_pool_only_fresh(const struct aiod_pool *pool, unsigned more)
+{
+    return pool->active_threads + pool->started + more + pool->reserve_threads > pool->limit_threads;
 }
 
 static struct aiod_request *late_request(struct aiod_heap_node *late)
@@ -239,9 +247,11 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
     while (count-- > 0) {
         struct aiod_request *next = first->next;
 
-        enqueue(pool, first);
+        first->charged = false;
+        aiod_pool_enqueue(pool, first);
         first = next;
     }
+    aiod_uring_take(pool);
     aiod_polling_submitted(pool);
     ring = aiod_spawner_add_backlog(pool);
     if (pool->waking_threads == 0) {
@@ -394,7 +404,7 @@ static unsigned choose_any(struct aiod_pool *pool, struct aiod_worker **chosen, 
 {
     unsigned count = 0;
 
-    while (count < limit && pool->asleep_threads + pool->polling_threads > 0) {
+    while (count < limit && pool->asleep_threads + aiod_polling_recallable(pool) > 0) {
         chosen[count++] = aiod_pool_choose_sleeper(pool);
     }
     return count;
@@ -527,6 +537,10 @@ void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
         .threads_created = pool->threads_created,
         .longest_chain = pool->longest_chain,
         .spawn_failures = pool->spawn_failures,
+        .uring_inflight = pool->started + pool->started_slow,
+        .uring_failures = pool->uring_failures,
+        .uring_requests = pool->uring_requests,
+        .uring_returned = pool->uring_returned,
         .lost_wakeups = pool->lost_wakeups,
     };
     memcpy(stats->created_for, pool->created_for, sizeof(stats->created_for));
@@ -694,6 +708,7 @@ void aiod_pool_destroy(struct aiod_pool *pool)
     for (size_t i = 0; i < AIOD_THREADS_MAX; i++) {
         sem_destroy(&pool->workers[i].wake);
     }
+    aiod_uring_destroy_slots(pool);
     pthread_attr_destroy(&pool->thread_attr);
     pthread_cond_destroy(&pool->polling_ended);
     pthread_cond_destroy(&pool->moved);

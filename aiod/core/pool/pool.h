@@ -69,7 +69,11 @@ struct aiod_pool_stats {
     uint64_t created_for[AIOD_SPAWN_CAUSES]; /* their sum is threads_created */
     unsigned longest_chain;                  /* longest chain of creations from the main loop to a new worker */
     uint64_t spawn_failures;
-    uint64_t lost_wakeups; /* recoveries of a lost wake-up; expected 0 */
+    unsigned uring_inflight; /* active requests that were started by io_uring */
+    unsigned uring_failures; /* io_urings that could not be created */
+    uint64_t uring_requests; /* that were given to an io_uring and have ended, including: */
+    uint64_t uring_returned; /* those that a worker had to run */
+    uint64_t lost_wakeups;   /* recoveries of a lost wake-up; expected 0 */
 };
 
 /* Create a pool, and start the creation of min_threads workers. 0, or -errno. */
@@ -95,6 +99,8 @@ struct aiod_idle_polling {
     bool (*lead)(struct aiod_idle_polling *polling);
     /* Poll, as the leader or as the follower, until aiod_pool_recalls(), or until the caller is to take what it keeps. */
     void (*poll)(struct aiod_idle_polling *polling, bool leads);
+    /* Have a polling worker wake when the eventfd `fd` is signalled, and call aiod_uring_pass_on(data). 0, or -errno. */
+    int (*watch)(struct aiod_idle_polling *polling, int fd, void *data);
     /* Have one polling worker check aiod_pool_recalls(). */
     void (*wake)(struct aiod_idle_polling *polling);
 };
@@ -111,8 +117,11 @@ int aiod_pool_start_polling(struct aiod_pool *pool);
 /* Have no worker poll any more, and wait until the last one has stopped. Main loop's thread. */
 void aiod_pool_stop_polling(struct aiod_pool *pool);
 
-/* Polling worker: must one of them stop polling? */
+/* Polling worker: must one of them stop polling, which can be the calling one? */
 bool aiod_pool_recalls(const struct aiod_pool *pool);
+
+/* Polling worker that was woken: must another one stop polling, because the calling one is bound? Then wake that one. */
+bool aiod_pool_passes_recall(const struct aiod_pool *pool);
 
 /*
  * Polling worker: has it submitted requests, of which it keeps one? Then it has to stop polling, or to hand the request
@@ -122,6 +131,12 @@ bool aiod_pool_keeps_one(void);
 
 /* Polling worker that keeps one: leave it to another worker, and poll on. */
 void aiod_pool_hand_over_kept(struct aiod_pool *pool);
+
+/*
+ * Polling worker: the number of requests that it has started by io_uring (uring.h) and that have not ended. If it is not 0,
+ * the worker is bound: it is not recalled, and keeps no request.
+ */
+unsigned aiod_uring_inflight(void);
 
 /* Queue `count` requests, linked by `next` from `first`. aiod_pool_reap() returns each of them once. */
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
@@ -203,7 +218,8 @@ void aiod_pool_set_slow_limits(struct aiod_pool *pool, uint64_t slow_ns, unsigne
 struct aiod_active_request {
     const struct aiod_request *request;
     uint64_t age_ns; /* since a worker took the request */
-    pid_t tid;       /* of the worker that works on the request; 0: the request is parked */
+    pid_t tid;       /* of the worker that works on the request; 0: the request is parked or started */
+    bool started;    /* by io_uring */
 };
 
 /*

@@ -1,6 +1,6 @@
 /*
- * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, active_requests.c, worker_slots.c and
- * affinity.c.
+ * pool_state.h - the pool's state, private to pool.c, worker.c, spawner.c, active_requests.c, worker_slots.c, polling.c,
+ * uring.c and affinity.c.
  *
  * Lock order: pool->lock is the only lock. It is held for a few dozen instructions, never over a system call: wake-ups
  * are decided under the lock and sent after it was dropped.
@@ -39,6 +39,18 @@ struct aiod_worker {
     bool stuck;        /* counted in stuck_threads */
 };
 
+#define AIOD_URINGS_MAX 8u /* each has two descriptors */
+
+/* What outlives the worker that has an io_uring. Freed with the pool only. */
+struct aiod_uring_slot {
+    int event_fd;       /* signalled by completions; watched by all polling workers */
+    bool has_event_fd;  /* used by the worker alone, as event_fd, until it has passed it to `watch` */
+    atomic_bool sleeps; /* the worker has to be woken by event_fd */
+
+    /* Protected by the pool's lock. */
+    bool used;
+};
+
 /* A worker to be created: since when, and why. */
 struct aiod_spawn_backlog {
     uint64_t since_ns;
@@ -66,6 +78,9 @@ struct aiod_pool {
     struct aiod_request *queue_last;
     size_t queued;
     struct aiod_fair_queue fair_queue; /* the same requests, by flow */
+    size_t startable;                  /* of the queued requests: those with aiod_request.uring */
+    unsigned started;                  /* active requests in io_urings (uring.h), without slow ones */
+    unsigned started_slow;
     unsigned reserve_wanted;
     unsigned reserve_threads;   /* reserve_wanted, limited by max_threads */
     struct aiod_heap deadlines; /* the same requests, by deadline; without those that have none */
@@ -91,9 +106,18 @@ struct aiod_pool {
     bool polling_on;
     unsigned polling_threads;     /* neither recalled nor about to take a request that they keep */
     unsigned polling_users;       /* threads that use `polling` */
+    unsigned bound_threads;       /* polling workers with requests in their io_uring: they are not recalled */
     unsigned recalls;             /* of the waking threads: polling workers that are recalled */
+    atomic_bool polling_ends;     /* likewise: bound workers stop polling as well */
     atomic_bool polling_recalled; /* written under lock, read without it */
     pthread_cond_t polling_ended; /* polling_users is 0 */
+
+    /* io_urings (uring.c) */
+    atomic_bool uring_wanted;
+    struct aiod_uring_slot uring_slots[AIOD_URINGS_MAX];
+    unsigned uring_failures; /* protected by lock, as the following */
+    uint64_t uring_requests;
+    uint64_t uring_returned;
 
     const struct aiod_worker *moving; /* its affinity is being set: it must not exit */
     pthread_cond_t moved;
@@ -167,6 +191,7 @@ void aiod_active_requests_assign(struct aiod_request *request);
  * active_requests.c: a request that the calling worker took becomes active, its begun_ns being set; it ends. Lock held.
  */
 void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *request);
+void aiod_active_requests_add_started(struct aiod_pool *pool, struct aiod_request *request); /* by io_uring */
 void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request);
 
 /* active_requests.c: compute limit_threads from max_threads and the number of stuck workers. Lock held. */
@@ -176,6 +201,15 @@ void aiod_pool_set_limit(struct aiod_pool *pool);
  * pool.c: the number of queued requests that a worker may take while `others` workers are active or waking. Lock held.
  */
 size_t aiod_pool_takeable(const struct aiod_pool *pool, unsigned others);
+
+/*
+ * pool.c: is the next worker, or request to be started, reserved for flows without active requests? `more` are taken beside
+ * the active workers and the started requests. Lock held.
+ */
+bool aiod_pool_only_fresh(const struct aiod_pool *pool, unsigned more);
+
+/* pool.c: append a request to the queue. Lock held. */
+void aiod_pool_enqueue(struct aiod_pool *pool, struct aiod_request *request);
 
 /* pool.c: remove a request from the queue, and make it active. Lock held. */
 void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);
@@ -204,6 +238,12 @@ void aiod_polling_recall_one(struct aiod_pool *pool);
 /* polling.c: the calling thread has queued requests. If it is a polling worker, it keeps one. Lock held. */
 void aiod_polling_submitted(struct aiod_pool *pool);
 
+/* polling.c: may the calling worker start requests? `bound`: it has some. Lock held. */
+bool aiod_polling_may_bind(const struct aiod_pool *pool, bool bound);
+
+/* polling.c: the number of polling workers that can be recalled. Lock held. */
+unsigned aiod_polling_recallable(const struct aiod_pool *pool);
+
 /* polling.c: the calling worker, which no count includes now, starts to poll. Lock held. */
 void aiod_polling_enter(struct aiod_pool *pool);
 
@@ -213,11 +253,29 @@ bool aiod_polling_must_stop(struct aiod_pool *pool);
 /* polling.c: the calling worker has stopped polling; no count includes it now. True: others are recalled. Lock held. */
 bool aiod_polling_leave(struct aiod_pool *pool);
 
+/* uring.c: take the queued requests that can be started, if the calling thread polls and has an io_uring. Lock held. */
+void aiod_uring_take(struct aiod_pool *pool);
+
+/* uring.c: the calling worker has stopped polling: wait until it is not bound. Lock not held. */
+void aiod_uring_drain(struct aiod_pool *pool);
+
+/* uring.c: the calling worker, which is not bound, exits. Lock not held. */
+void aiod_uring_exit(struct aiod_pool *pool);
+
+/* uring.c: the pool is being destroyed. */
+void aiod_uring_destroy_slots(struct aiod_pool *pool);
+
 /* worker.c: move the most recently used sleeper, or else a polling worker (NULL), to waking; there is one. Lock held. */
 struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool);
 
 /* worker.c: choose up to `limit` sleepers, but not more than there are requests without a waking worker. Lock held. */
 unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned limit);
+
+/*
+ * worker.c: a flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock
+ * held.
+ */
+bool aiod_pool_wants_timer(struct aiod_pool *pool);
 
 /* worker.c: wake the chosen workers. Lock not held. */
 void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned count);

@@ -14,6 +14,8 @@
 
 struct aiod_flow;
 struct aiod_lane;
+struct aiod_request;
+struct io_uring_sqe;
 struct aiod_worker;
 
 /* Why a request failed: the numbers are those of every wire. */
@@ -27,6 +29,19 @@ enum aiod_reason {
  * (core/ops/flush.h). The first worker must not touch it any more.
  */
 #define AIOD_PARKED INT64_MIN
+
+/*
+ * How a request is started by io_uring (uring.h). Called without a lock by one thread at a time.
+ */
+struct aiod_uring_operations {
+    /* Fill the entry, except for its user data. False: a worker must run the request. */
+    bool (*start)(struct aiod_request *request, struct io_uring_sqe *sqe);
+    /* The kernel's result: the request's result, AIOD_URING_AGAIN or AIOD_URING_RUN. */
+    int64_t (*ended)(struct aiod_request *request, int result);
+};
+
+#define AIOD_URING_AGAIN (INT64_MIN + 1) /* a part has been transferred: start() the rest */
+#define AIOD_URING_RUN (INT64_MIN + 2)   /* nothing has begun, or all may be repeated: a worker must run the request */
 
 enum aiod_state {
     AIOD_QUEUED = 1, /* in the pool's queue; can be cancelled */
@@ -49,8 +64,9 @@ struct aiod_request {
     const void *group;
     /* called without a lock by the thread that ends the request; NULL: aiod_pool_reap() returns it */
     void (*complete)(struct aiod_request *request);
-    struct aiod_flow *flow; /* the flow it counts for (fair_queue.h); NULL: none */
-    uint64_t cost;          /* bytes that the request moves */
+    const struct aiod_uring_operations *uring; /* NULL: only run() */
+    struct aiod_flow *flow;                    /* the flow it counts for (fair_queue.h); NULL: none */
+    uint64_t cost;                             /* bytes that the request moves */
 
     bool begun;             /* the submitter has carried out a part of it: it cannot be cancelled any more */
 
@@ -73,6 +89,8 @@ struct aiod_request {
     uint64_t turn;
     uint64_t begun_ns; /* when a worker took it (started_ns may be changed by the worker) */
     bool slow;         /* was found to be slow */
+    bool started;      /* by io_uring: no worker waits for it */
+    bool charged;      /* its rates are charged: it was taken before, and returned to the queue */
 
     /*
      * Written by the worker, or by the thread that ends a queued request, before the request is pushed on the done list

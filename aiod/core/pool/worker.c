@@ -134,9 +134,12 @@ static void poll_while_idle(struct aiod_pool *pool, struct aiod_request **finish
     } while (!aiod_polling_must_stop(pool));
     others_recalled = aiod_polling_leave(pool);
     pool->active_threads++;
-    if (others_recalled) { /* one wake-up may have served two recalls */
+    if (others_recalled || aiod_uring_inflight() > 0) {
         pthread_mutex_unlock(&pool->lock);
-        pool->polling->wake(pool->polling);
+        if (others_recalled) { /* one wake-up may have served two recalls */
+            pool->polling->wake(pool->polling);
+        }
+        aiod_uring_drain(pool);
         pthread_mutex_lock(&pool->lock);
     }
 }
@@ -182,9 +185,8 @@ static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct
 /* Take the next request; NULL if all are held back. Lock held. */
 static struct aiod_request *take_request(struct aiod_pool *pool)
 {
-    bool only_fresh = pool->active_threads + pool->reserve_threads > pool->limit_threads;
     uint64_t now_ns = aiod_now_ns();
-    struct aiod_request *request = aiod_fair_queue_pick(&pool->fair_queue, only_fresh, now_ns);
+    struct aiod_request *request = aiod_fair_queue_pick(&pool->fair_queue, aiod_pool_only_fresh(pool, 0), now_ns);
 
     if (request == NULL) {
         return NULL;
@@ -247,7 +249,7 @@ void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 }
 
 /* A flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock held. */
-static bool wants_timer(struct aiod_pool *pool)
+bool aiod_pool_wants_timer(struct aiod_pool *pool)
 {
     uint64_t wake_ns = aiod_fair_queue_next_release_ns(&pool->fair_queue);
     bool wants = wake_ns < pool->timer_at_ns;
@@ -283,7 +285,7 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         request = may_take(pool) ? take_request(pool) : NULL;
-        ring = wants_timer(pool);
+        ring = aiod_pool_wants_timer(pool);
         if (request == NULL && ring) {
             pthread_mutex_unlock(&pool->lock);
             aiod_eventfd_ring(pool->doorbell_fd);
@@ -309,5 +311,8 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
         aiod_active_requests_next_turn(pool, 0);
         aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
     }
+    pthread_mutex_unlock(&pool->lock);
+    aiod_uring_exit(pool);
+    pthread_mutex_lock(&pool->lock);
     aiod_pool_exit_worker(pool, worker);
 }

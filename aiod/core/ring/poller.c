@@ -20,6 +20,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "pool/uring.h"
 #include "ring/halt_poll.h"
 #include "ring/ring.h"
 #include "util/os.h"
@@ -139,7 +140,7 @@ static bool has_entries(const struct aiod_poller *poller)
 static bool has_work(const struct aiod_poller *poller)
 {
     return has_entries(poller) || aiod_pool_recalls(poller->pool) ||
-           atomic_load_explicit(&poller->changes, memory_order_acquire) != poller->changes_seen;
+           atomic_load_explicit(&poller->changes, memory_order_acquire) != poller->changes_seen || aiod_uring_ready();
 }
 
 static void pause_cpu(void)
@@ -296,6 +297,8 @@ static void follow_recall(struct aiod_poller *poller)
 static bool lead_rings(struct aiod_poller *poller)
 {
     for (;;) {
+        bool found;
+
         if (aiod_pool_keeps_one() && take_kept(poller)) {
             return true;
         }
@@ -304,7 +307,9 @@ static bool lead_rings(struct aiod_poller *poller)
             follow_recall(poller);
             return true;
         }
-        if (!take_all(poller) && !look_again(poller)) {
+        found = take_all(poller);
+        found = aiod_uring_turn(poller->pool) || found; /* starts what was taken */
+        if (!found && !look_again(poller)) {
             return false;
         }
     }
@@ -349,26 +354,52 @@ static bool lead(struct aiod_idle_polling *polling)
 }
 
 /*
+ * Sleep until a descriptor is signalled, or a request of this thread's io_uring has completed.
+ *
  * Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read would block. The kernel wakes one
  * of the threads that wait.
  */
+static void wait_for_work(struct aiod_poller *poller)
+{
+    struct epoll_event event = {.data.ptr = NULL};
+
+    aiod_uring_set_sleeping(true);
+    if (!aiod_uring_ready()) {
+        epoll_wait(poller->epoll_fd, &event, 1, -1);
+    }
+    aiod_uring_set_sleeping(false);
+    aiod_uring_pass_on(event.data.ptr);
+    if (aiod_pool_passes_recall(poller->pool)) {
+        aiod_eventfd_ring(poller->bell_fd);
+    }
+}
+
 static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
 {
     struct aiod_poller *poller = (struct aiod_poller *)polling;
-    struct epoll_event event;
     bool stops = false;
 
     while (!stops) {
         if (leads) {
             stops = lead_rings(poller);
             cease_to_lead(poller);
+        } else {
+            while (aiod_uring_turn(poller->pool)) {
+            }
         }
         stops = stops || aiod_pool_keeps_one() || aiod_pool_recalls(poller->pool);
         if (!stops) {
-            epoll_wait(poller->epoll_fd, &event, 1, -1);
+            wait_for_work(poller);
             leads = try_to_lead(poller);
         }
     }
+}
+
+static int watch(struct aiod_idle_polling *polling, int fd, void *data)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = data};
+
+    return epoll_ctl(((struct aiod_poller *)polling)->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
 static void wake(struct aiod_idle_polling *polling)
@@ -386,7 +417,7 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     if (poller == NULL) {
         return -ENOMEM;
     }
-    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .wake = wake};
+    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake};
     poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
     poller->rings_max = rings_max;

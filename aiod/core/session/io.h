@@ -49,6 +49,9 @@ struct aiod_io {
     size_t iov_count;
     struct iovec one_iov;
 
+    struct aiod_range_lock range; /* while it is started by io_uring (uring_io.h) */
+    bool range_held;
+
     /* Written by the worker before the completion. */
     uint64_t written; /* bytes that are known to be written if the request failed */
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "session/operations.h"
+#include "session/uring_io.h"
 
 #define NS_PER_MS UINT64_C(1000000)
 
@@ -54,6 +55,8 @@ void aiod_io_prepare(struct aiod_io *io, const struct aiod_io_description *descr
     io->iov = description->piece_count > 1 ? description->pieces : &io->one_iov;
     io->iov_count = description->piece_count;
     io->written = 0;
+    io->range_held = false;
+    io->task.request.uring = aiod_uring_io_operations(io);
 }
 
 bool aiod_io_is_empty(const struct aiod_submission *record)

@@ -50,6 +50,7 @@ struct aiod_handle_use {
     bool writable;
     bool append; /* writable by APPEND only */
     bool direct; /* opened with O_DIRECT; `alignment` applies */
+    bool uring;  /* `direct`, and requests may be started by io_uring (uring_io.h) */
     bool on_fuse;
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
@@ -58,6 +59,15 @@ struct aiod_handle_use {
     uint64_t size_max;      /* no byte may be written beyond it; 0: no limit */
     const char *name;       /* the file's name in messages; NULL: none */
     struct aiod_names names;
+};
+
+/*
+ * How often requests of one kind are not tried by io_uring, because it did not start earlier ones. Accessed by atomic
+ * operations; an update that is lost does no harm.
+ */
+struct aiod_uring_backoff {
+    uint16_t skip; /* so many requests are not tried */
+    uint16_t wait; /* `skip` after the last failure */
 };
 
 /* The flow of a session's requests to one export (flow.h). */
@@ -76,7 +86,8 @@ struct aiod_handle {
     struct aiod_handle_use use;
     bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
     struct aiod_buffered_writes writes;
-    bool revoked;      /* a NAMES handle that serves no more requests; accessed by atomic operations */
+    bool revoked; /* a NAMES handle that serves no more requests; accessed by atomic operations */
+    struct aiod_uring_backoff uring_reads, uring_writes;
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */

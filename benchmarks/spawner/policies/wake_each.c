@@ -17,7 +17,7 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
     while (count-- > 0) {
         struct aiod_request *next = first->next;
 
-        enqueue(pool, first);
+        aiod_pool_enqueue(pool, first);
         first = next;
     }
     ring = aiod_spawner_add_backlog(pool);

@@ -1,0 +1,410 @@
+/* uring.c - the io_urings of polling workers (uring.h). */
+#include "pool/uring.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "pool/pool_state.h"
+#include "util/os.h"
+
+#define ENTRIES 256u /* of one io_uring */
+#define REAPED_AT_ONCE 64u
+#define SETUP_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
+
+/* The io_uring of a worker. Only that worker uses it. */
+struct uring {
+    struct io_uring io;
+    struct aiod_uring_slot *slot;
+    unsigned inflight; /* taken, and not ended */
+    /* taken, and not yet started: linked by `next`, oldest first */
+    struct aiod_request *taken;
+    struct aiod_request **taken_tail;
+};
+
+/* Requests that have ended in one turn, linked by `next`. */
+struct ended {
+    struct aiod_request *done;
+    struct aiod_request *returned; /* a worker must run them */
+    unsigned count;
+};
+
+static _Thread_local struct uring *mine;
+static _Thread_local bool tried; /* to create it */
+
+/* ---- creation ---------------------------------------------------------------------------------------------------- */
+
+/* A slot that no worker uses, or NULL. Lock held. */
+static struct aiod_uring_slot *take_slot(struct aiod_pool *pool)
+{
+    for (unsigned i = 0; i < AIOD_URINGS_MAX; i++) {
+        if (!pool->uring_slots[i].used) {
+            pool->uring_slots[i].used = true;
+            return &pool->uring_slots[i];
+        }
+    }
+    return NULL;
+}
+
+/* An eventfd belongs to the slot, because another worker may have been woken by it and not yet looked. */
+static int make_event_fd(struct aiod_pool *pool, struct aiod_uring_slot *slot)
+{
+    int fd = aiod_eventfd_create();
+    int error = fd < 0 ? fd : pool->polling->watch(pool->polling, fd, slot);
+
+    if (error < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return error;
+    }
+    slot->event_fd = fd;
+    slot->has_event_fd = true;
+    return 0;
+}
+
+static int init(struct io_uring *io, int event_fd)
+{
+    int error = io_uring_queue_init(ENTRIES, io, SETUP_FLAGS);
+
+    if (error < 0) {
+        return error;
+    }
+    error = io_uring_register_eventfd(io, event_fd);
+    if (error < 0) {
+        io_uring_queue_exit(io);
+        return error;
+    }
+    io_uring_cq_eventfd_toggle(io, false);
+    return 0;
+}
+
+static int create(struct uring **result, struct aiod_pool *pool, struct aiod_uring_slot *slot)
+{
+    struct uring *uring = calloc(1, sizeof(*uring));
+    int error = 0;
+
+    if (uring == NULL) {
+        return -ENOMEM;
+    }
+    if (!slot->has_event_fd) {
+        error = make_event_fd(pool, slot);
+    }
+    if (error == 0) {
+        error = init(&uring->io, slot->event_fd);
+    }
+    if (error < 0) {
+        free(uring);
+        return error;
+    }
+    uring->slot = slot;
+    uring->taken_tail = &uring->taken;
+    *result = uring;
+    return 0;
+}
+
+/* A worker tries once: without an io_uring it polls as well. */
+static void try_to_create(struct aiod_pool *pool)
+{
+    struct aiod_uring_slot *slot;
+    int error;
+
+    tried = true;
+    pthread_mutex_lock(&pool->lock);
+    slot = take_slot(pool);
+    pthread_mutex_unlock(&pool->lock);
+    if (slot == NULL) {
+        return;
+    }
+    error = create(&mine, pool, slot);
+    if (error < 0) {
+        pthread_mutex_lock(&pool->lock);
+        slot->used = false;
+        pool->uring_failures++;
+        pthread_mutex_unlock(&pool->lock);
+    }
+}
+
+void aiod_uring_exit(struct aiod_pool *pool)
+{
+    if (mine != NULL) {
+        io_uring_queue_exit(&mine->io);
+        pthread_mutex_lock(&pool->lock);
+        mine->slot->used = false;
+        pthread_mutex_unlock(&pool->lock);
+        free(mine);
+        mine = NULL;
+    }
+}
+
+void aiod_uring_destroy_slots(struct aiod_pool *pool)
+{
+    for (unsigned i = 0; i < AIOD_URINGS_MAX; i++) {
+        if (pool->uring_slots[i].has_event_fd) {
+            close(pool->uring_slots[i].event_fd);
+        }
+    }
+}
+
+void aiod_uring_want(struct aiod_pool *pool)
+{
+    atomic_store_explicit(&pool->uring_wanted, true, memory_order_relaxed);
+}
+
+int aiod_uring_probe(void)
+{
+    struct io_uring io;
+    int event_fd = aiod_eventfd_create();
+    int error = event_fd < 0 ? event_fd : init(&io, event_fd);
+
+    if (error == 0) {
+        io_uring_queue_exit(&io);
+    }
+    if (event_fd >= 0) {
+        close(event_fd);
+    }
+    return error;
+}
+
+/* ---- sleeping ---------------------------------------------------------------------------------------------------- */
+
+unsigned aiod_uring_inflight(void)
+{
+    return mine != NULL ? mine->inflight : 0;
+}
+
+static bool has_completions(void)
+{
+    return io_uring_cq_ready(&mine->io) > 0 || (IO_URING_READ_ONCE(*mine->io.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+}
+
+bool aiod_uring_ready(void)
+{
+    return mine != NULL && mine->inflight > 0 &&
+           (mine->taken != NULL || io_uring_sq_ready(&mine->io) > 0 || has_completions());
+}
+
+/* The kernel reads the flag after it has set IORING_SQ_TASKRUN: either it signals, or aiod_uring_ready() sees that. */
+void aiod_uring_set_sleeping(bool sleeping)
+{
+    if (mine != NULL) {
+        atomic_store(&mine->slot->sleeps, sleeping && mine->inflight > 0);
+        io_uring_cq_eventfd_toggle(&mine->io, sleeping && mine->inflight > 0);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+}
+
+/*
+ * The kernel wakes the thread that went to sleep last, in general the owner. The caller, which is awake, is not woken by what
+ * it rings.
+ */
+void aiod_uring_pass_on(const void *data)
+{
+    const struct aiod_uring_slot *slot = data;
+
+    if (slot != NULL && (mine == NULL || mine->slot != slot) && atomic_load(&slot->sleeps)) {
+        aiod_eventfd_ring(slot->event_fd);
+    }
+}
+
+/* ---- lock held --------------------------------------------------------------------------------------------------- */
+
+static void append_taken(struct aiod_request *request)
+{
+    request->next = NULL;
+    *mine->taken_tail = request;
+    mine->taken_tail = &request->next;
+}
+
+static void take(struct aiod_pool *pool, struct aiod_request *request, uint64_t now_ns)
+{
+    aiod_pool_unlink(pool, request);
+    request->shared = pool->fair_queue.shared;
+    request->started_ns = request->begun_ns = pool->last_taken_ns = now_ns;
+    aiod_active_requests_add_started(pool, request);
+    pool->bound_threads += mine->inflight == 0;
+    mine->inflight++;
+    append_taken(request);
+}
+
+void aiod_uring_take(struct aiod_pool *pool)
+{
+    uint64_t now_ns;
+
+    if (mine == NULL || pool->startable == 0 || !aiod_polling_may_bind(pool, mine->inflight > 0)) {
+        return;
+    }
+    now_ns = aiod_now_ns();
+    while (mine->inflight < ENTRIES && aiod_pool_takeable(pool, pool->active_threads + pool->waking_threads) > 0) {
+        struct aiod_request *request =
+            aiod_fair_queue_pick_startable(&pool->fair_queue, aiod_pool_only_fresh(pool, 1), now_ns);
+
+        if (request == NULL) {
+            break;
+        }
+        take(pool, request, now_ns);
+    }
+}
+
+/* The ended requests are active no more; those that a worker must run are queued again. Lock held. */
+static void remove_ended(struct aiod_pool *pool, struct ended *ended)
+{
+    for (struct aiod_request *request = ended->done; request != NULL; request = request->next) {
+        aiod_active_requests_remove(pool, request);
+    }
+    while (ended->returned != NULL) {
+        struct aiod_request *request = ended->returned;
+
+        ended->returned = request->next;
+        aiod_active_requests_remove(pool, request);
+        pool->uring_returned++;
+        request->uring = NULL;
+        request->started_ns = 0;
+        request->charged = true;
+        aiod_pool_enqueue(pool, request);
+    }
+    mine->inflight -= ended->count;
+    pool->uring_requests += ended->count;
+    pool->bound_threads -= mine->inflight == 0;
+}
+
+/* ---- polling workers: lock not held ------------------------------------------------------------------------------ */
+
+static void end(struct ended *ended, struct aiod_request *request, int64_t result)
+{
+    struct aiod_request **list = result == AIOD_URING_RUN ? &ended->returned : &ended->done;
+
+    request->result = result;
+    request->next = *list;
+    *list = request;
+    ended->count++;
+}
+
+static void start(struct ended *ended, struct aiod_request *request)
+{
+    struct io_uring_sqe entry = {0};
+    struct io_uring_sqe *sqe;
+
+    if (aiod_pool_deadline_passed(request, request->started_ns)) {
+        request->started_ns = 0;
+        request->reason = AIOD_REASON_DEADLINE;
+        end(ended, request, -ETIMEDOUT);
+    } else if (!request->uring->start(request, &entry)) {
+        end(ended, request, AIOD_URING_RUN);
+    } else {
+        sqe = io_uring_get_sqe(&mine->io); /* there are as many as requests in flight */
+        *sqe = entry;
+        io_uring_sqe_set_data(sqe, request);
+    }
+}
+
+/*
+ * Start what was taken. Entries that the kernel did not accept, because it had no memory for example, stay in the submission
+ * queue for the next turn.
+ */
+static bool start_taken(struct ended *ended)
+{
+    struct aiod_request *request = mine->taken;
+
+    mine->taken = NULL;
+    mine->taken_tail = &mine->taken;
+    while (request != NULL) {
+        struct aiod_request *next = request->next;
+
+        start(ended, request);
+        request = next;
+    }
+    if (io_uring_sq_ready(&mine->io) == 0) {
+        return false;
+    }
+    if (io_uring_submit(&mine->io) <= 0) {
+        sched_yield();
+    }
+    return true;
+}
+
+static bool take_completions(struct ended *ended)
+{
+    struct io_uring_cqe *cqes[REAPED_AT_ONCE];
+    unsigned count;
+
+    if (!has_completions()) {
+        return false;
+    }
+    io_uring_get_events(&mine->io);
+    count = io_uring_peek_batch_cqe(&mine->io, cqes, REAPED_AT_ONCE);
+    for (unsigned i = 0; i < count; i++) {
+        struct aiod_request *request = io_uring_cqe_get_data(cqes[i]);
+        int64_t result = request->uring->ended(request, cqes[i]->res);
+
+        if (result == AIOD_URING_AGAIN) {
+            append_taken(request);
+        } else {
+            end(ended, request, result);
+        }
+    }
+    io_uring_cq_advance(&mine->io, count);
+    return count > 0;
+}
+
+/* Deliver the ended requests, and take others in their place. */
+static void finish(struct aiod_pool *pool, struct ended *ended)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake = 0;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    remove_ended(pool, ended);
+    aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
+    aiod_uring_take(pool);
+    ring = aiod_spawner_add_backlog(pool);
+    ring = aiod_pool_wants_timer(pool) || ring;
+    if (pool->waking_threads == 0) {
+        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    aiod_pool_post_chosen(pool, chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
+    }
+    while (ended->done != NULL) {
+        struct aiod_request *request = ended->done;
+
+        ended->done = request->next;
+        aiod_pool_push_done(pool, request);
+    }
+}
+
+bool aiod_uring_turn(struct aiod_pool *pool)
+{
+    struct ended ended = {0};
+    bool found;
+
+    if (mine == NULL && !tried && atomic_load_explicit(&pool->uring_wanted, memory_order_relaxed)) {
+        try_to_create(pool);
+    }
+    if (!aiod_uring_ready()) {
+        return false;
+    }
+    found = take_completions(&ended);
+    found = start_taken(&ended) || found;
+    if (ended.count > 0) {
+        finish(pool, &ended);
+        found = true;
+    }
+    return found;
+}
+
+void aiod_uring_drain(struct aiod_pool *pool)
+{
+    while (aiod_uring_inflight() > 0) {
+        struct io_uring_cqe *cqe;
+
+        if (!aiod_uring_turn(pool)) {
+            io_uring_wait_cqe(&mine->io, &cqe);
+        }
+    }
+}
