@@ -243,6 +243,7 @@ install: libaiod  ## commands, libaiod, units, man pages, monitoring (PREFIX, DE
 	_AIODCTL_COMPLETE=zsh_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(ZSH_COMPLETIONS)/_aiodctl
 	_AIODCTL_COMPLETE=fish_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(FISH_COMPLETIONS)/aiodctl.fish
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/aiod/monitoring monitoring/*.json monitoring/*.yml
+	install -m 755 -D -t $(DESTDIR)$(PREFIX)/share/aiod/monitoring/bpftrace monitoring/bpftrace/*.bt
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 

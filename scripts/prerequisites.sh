@@ -1,7 +1,8 @@
 #!/bin/sh
 # prerequisites.sh WHAT - check that the machine has the programs that `make` needs and cannot install into .venv.
 #
-#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's and liburing's headers
+#   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's and liburing's
+#                  headers, and <sys/sdt.h>
 #          core    a C compiler; liburing's headers
 #          deb     Debian's own Python as PYTHON, and what makes a package
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
@@ -63,6 +64,8 @@ check() { # WHAT: add the packages that are missing for it
     build)
         need_compiler "${CC:-cc}" gcc; need_compiler "${CXX:-c++}" g++; need_python "$PYTHON"
         need pkg-config pkg-config; need_liburing
+        # For the probes of docs/tracing.md; without the header the core is built without them.
+        echo '#include <sys/sdt.h>' | ${CC:-cc} -E - >/dev/null 2>&1 || add systemtap-sdt-dev
         pkg-config --exists libsystemd 2>/dev/null || add libsystemd-dev # for systemd-python
         ;;
     core) need_compiler "${CC:-cc}" gcc; need_liburing ;;

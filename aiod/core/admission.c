@@ -16,6 +16,7 @@
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
+#include "util/probes.h"
 
 #define AIOD_PAYLOADS_MAX 1024u /* frames per message */
 
@@ -138,6 +139,8 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
     aiod_stats_record(&batch->core->stats, record->op, record->length, false, &timing);
     aiod_stats_record(&batch->session->stats, record->op, record->length, false, &timing);
     aiod_session_complete(batch->session, record->length);
+    AIOD_PROBE6(request_done, NULL, batch->session->client, record->cookie, (int)record->op, (uint64_t)record->length,
+                0);
 }
 
 /* Account for the request, and queue it for the pool. */
@@ -160,6 +163,7 @@ static void queue_io(struct batch *batch, struct aiod_message_io *message)
     batch->core->inflight++;
     batch->core->bytes_inflight += message->charged;
     aiod_request_list_append(&batch->queued, &io->task.request);
+    AIOD_PROBE5(request_submit, &io->task.request, session->client, message->cookie, (int)io->op, io->length);
 }
 
 /*

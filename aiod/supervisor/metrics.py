@@ -60,8 +60,11 @@ _COUNTERS: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
     "aiod_spawn_failures_total": ("Failed creations of workers.", lambda a: a["pool"]["spawn_failures"]),
     "aiod_lost_wakeups_total": ("Recoveries of lost wake-ups; expected 0.", lambda a: a["pool"]["lost_wakeups"]),
     "aiod_slow_requests_total": ("Requests that became slow (slow_request_ms).", lambda a: a["slow_requests"]),
-    "aiod_read_bytes_total": ("Bytes that clients have read.", lambda a: _bytes(a, "read")),
-    "aiod_written_bytes_total": ("Bytes that clients have written.", lambda a: _bytes(a, "write", "append")),
+    "aiod_read_bytes_total": ("Bytes that clients have read.", lambda a: _bytes(a, "read", "read_file")),
+    "aiod_written_bytes_total": (
+        "Bytes that clients have written.",
+        lambda a: _bytes(a, "write", "append", "write_file"),
+    ),
 }
 
 

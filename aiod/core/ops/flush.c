@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 
 #include "ops/worker_io.h"
+#include "util/probes.h"
 
 #define NOTICE_TIMEOUT_MS 1000 /* the supervisor may be stopped */
 
@@ -51,7 +52,11 @@ static void send_notice(const struct aiod_flushes *flushes)
 
 void aiod_flushes_poison(struct aiod_flushes *flushes)
 {
-    if (!__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL) && flushes->notice_fd >= 0) {
+    if (__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL)) {
+        return;
+    }
+    AIOD_PROBE3(poison, flushes, flushes->dev, flushes->ino);
+    if (flushes->notice_fd >= 0) {
         send_notice(flushes);
     }
 }
@@ -107,16 +112,19 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
     return result;
 }
 
-/* The result of a parked request holds the value that it returns if the flush succeeds. */
-static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+/* The result of a parked request holds the value that it returns if the flush succeeds. Returns their number. */
+static unsigned finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
 {
-    while (list != NULL) {
+    unsigned count = 0;
+
+    for (; list != NULL; count++) {
         struct aiod_request *next = list->next;
 
         list->reason = reason;
         aiod_pool_finish(pool, list, result < 0 ? result : list->result);
         list = next;
     }
+    return count;
 }
 
 /* Take the parked requests. If there are none, end the turn. */
@@ -155,14 +163,18 @@ static struct aiod_request *add_queued(struct aiod_flushes *flushes, struct aiod
 static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_pool *pool = flushes->pool;
+    uint64_t dev = flushes->dev; /* the last requests to end may free `flushes` */
+    uint64_t ino = flushes->ino;
 
     while (list != NULL) {
         struct aiod_request *all = add_queued(flushes, list);
         enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
         int64_t result = flush_once(flushes, &reason);
+        unsigned count;
 
         list = take_parked(flushes);
-        finish_all(pool, all, result, reason);
+        count = finish_all(pool, all, result, reason);
+        AIOD_PROBE4(flush_group, dev, ino, count, result < 0 ? (int)-result : 0);
     }
 }
 

@@ -12,6 +12,7 @@
  */
 #include "pool/pool_state.h"
 #include "util/os.h"
+#include "util/probes.h"
 
 static _Thread_local struct aiod_worker *calling_worker; /* NULL on threads that are no workers */
 
@@ -126,6 +127,7 @@ static void find_stuck_workers(struct aiod_pool *pool, uint64_t now_ns)
         if (!worker->stuck && worker->since_ns != 0 && worker->since_ns + pool->slow_ns <= now_ns) {
             worker->stuck = true;
             pool->stuck_threads++;
+            AIOD_PROBE3(stuck, pool->name, (int)worker->tid, now_ns - worker->since_ns);
         }
     }
     aiod_pool_set_limit(pool);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "util/os.h"
+#include "util/probes.h"
 
 /* Add one worker to the backlog. Lock held. */
 static void add_one(struct aiod_pool *pool, enum aiod_spawn_cause cause, uint64_t now_ns)
@@ -72,6 +73,7 @@ static void count_birth(struct aiod_pool *pool, const struct aiod_worker *worker
     pool->threads_created++;
     pool->created_for[worker->cause]++;
     aiod_histogram_record(&pool->spawn_latency, now_ns - worker->requested_ns);
+    AIOD_PROBE4(thread_spawn, pool->name, (int)worker->cause, worker->links, now_ns - worker->requested_ns);
     if (worker->links > pool->longest_chain) {
         pool->longest_chain = worker->links;
     }

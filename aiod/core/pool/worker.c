@@ -6,6 +6,7 @@
 
 #include "pool/spawner.h"
 #include "util/os.h"
+#include "util/probes.h"
 
 /* ---- sleepers: lock held ----------------------------------------------------------------------------------------- */
 
@@ -64,6 +65,7 @@ void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, 
 {
     for (unsigned i = 0; i < count; i++) {
         if (chosen[i] != NULL) {
+            AIOD_PROBE3(thread_wake, pool->name, (int)chosen[i]->tid, (int)(chosen[i] - pool->workers));
             sem_post(&chosen[i]->wake);
         } else {
             pool->polling->wake(pool->polling);
@@ -197,6 +199,7 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
     request->started_ns = request->begun_ns = pool->last_taken_ns;
     aiod_active_requests_next_turn(pool, pool->last_taken_ns);
     aiod_active_requests_add(pool, request);
+    AIOD_PROBE3(request_start, request, pool->name, now_ns - request->queued_ns);
     return request;
 }
 

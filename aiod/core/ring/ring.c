@@ -14,6 +14,7 @@
 
 #include "session/operations.h"
 #include "util/os.h"
+#include "util/probes.h"
 
 /* ---- creation ---------------------------------------------------------------------------------------------------- */
 
@@ -325,6 +326,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
         reported.result = -ESHUTDOWN;
         reported.reason = AIOD_REASON_STOPPING;
     }
+    AIOD_PROBE6(request_done, &request->io.task.request, ring->session->client, end->cookie, (int)op, bytes,
+                reported.result < 0 ? (int)-reported.result : 0);
     aiod_io_release_path(&request->io);
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &reported);

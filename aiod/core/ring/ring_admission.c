@@ -15,6 +15,7 @@
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
+#include "util/probes.h"
 #include "util/utf8.h"
 
 #define PATH_BYTES_MAX 4096u /* of a path with a final zero */
@@ -331,6 +332,8 @@ static void queue(struct batch *batch, struct aiod_ring_request *request)
     aiod_cookies_add(&ring->cookies, &request->cookie);
     pthread_mutex_unlock(&ring->lock);
     aiod_request_list_append(&batch->queued, &request->io.task.request);
+    AIOD_PROBE5(request_submit, &request->io.task.request, request->ring->session->client, request->cookie.value,
+                (int)request->io.op, request->io.length);
 }
 
 static void submit(struct batch *batch)
