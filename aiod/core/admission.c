@@ -367,7 +367,7 @@ const char *aiod_core_submit(struct aiod_core *core, struct aiod_session *sessio
         admit(&batch, &record);
         batch.small_bytes -= is_small_read(&record) ? record.length : 0;
     }
-    aiod_request_list_submit(&batch.queued, core->pool);
+    aiod_request_list_submit(&batch.queued, core->pool, aiod_pool_submit);
     if (batch.reply->record_count == 0) {
         aiod_reply_destroy(batch.reply);
     } else {

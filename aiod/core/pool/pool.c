@@ -230,20 +230,63 @@ struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
     return oldest;
 }
 
+/* ---- the main loop's timer: lock held ----------------------------------------------------------------------------- */
+
+static uint64_t sooner_ns(uint64_t wanted_ns, uint64_t at_ns, uint64_t now_ns)
+{
+    uint64_t in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
+
+    return in_ns < wanted_ns ? in_ns : wanted_ns;
+}
+
+static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
+{
+    uint64_t wanted_ns = AIOD_POOL_NEVER;
+
+    if (pool->queued > pool->fair_queue.in_lanes && aiod_pool_has_idle(pool)) {
+        wanted_ns = LOST_WAKEUP_NS;
+    }
+    if (pool->deadlines.root != NULL) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_heap_least(&pool->deadlines), now_ns);
+    }
+    if (aiod_fair_queue_next_release_ns(&pool->fair_queue) != UINT64_MAX) {
+        wanted_ns = sooner_ns(wanted_ns, aiod_fair_queue_next_release_ns(&pool->fair_queue), now_ns);
+    }
+    if (pool->retry_at_ns != 0) {
+        wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
+        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may last longer than requests may wait */
+            wanted_ns = sooner_ns(wanted_ns, pool->queue_first->queued_ns + pool->spawn_retry_ns, now_ns);
+        }
+    }
+    return wanted_ns;
+}
+
+/* Is the main loop's timer set too late? Then the caller must ring the doorbell after it dropped the lock. */
+static bool wants_timer(struct aiod_pool *pool, uint64_t now_ns)
+{
+    uint64_t wanted_ns = wanted_in_ns(pool, now_ns);
+    bool wants = wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns;
+
+    if (wants) { /* the main loop will set the timer so: other threads need not ring meanwhile */
+        pool->timer_at_ns = now_ns + wanted_ns;
+    }
+    return wants;
+}
+
 /* ---- submission -------------------------------------------------------------------------------------------------- */
 
 /*
+ * Queue the requests, and choose what wakes workers for them. Lock held. True: the caller must ring the doorbell.
+ *
  * A submitter wakes at most one sleeper, and none while another is waking. Woken workers wake further ones
  * (AIOD_WAKE_FAN_OUT), as new workers create further ones: waking all sleepers here would cost the submitter as much as
  * creating them.
  */
-void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+static bool enqueue_all(struct aiod_pool *pool, struct aiod_request *first, size_t count, struct aiod_worker **chosen,
+                        unsigned *wake)
 {
-    struct aiod_worker *chosen[1];
-    unsigned wake = 0;
     bool ring;
 
-    pthread_mutex_lock(&pool->lock);
     while (count-- > 0) {
         struct aiod_request *next = first->next;
 
@@ -254,9 +297,36 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
     aiod_uring_take(pool);
     aiod_polling_submitted(pool);
     ring = aiod_spawner_add_backlog(pool);
-    if (pool->waking_threads == 0) {
-        wake = aiod_pool_choose_sleepers(pool, chosen, 1);
+    *wake = pool->waking_threads == 0 ? aiod_pool_choose_sleepers(pool, chosen, 1) : 0;
+    return ring;
+}
+
+void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+{
+    struct aiod_worker *chosen[1];
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    ring = enqueue_all(pool, first, count, chosen, &wake);
+    pthread_mutex_unlock(&pool->lock);
+
+    aiod_pool_post_chosen(pool, chosen, wake);
+    if (ring) {
+        aiod_eventfd_ring(pool->doorbell_fd);
     }
+}
+
+void aiod_pool_submit_beside_main_loop(struct aiod_pool *pool, struct aiod_request *first, size_t count)
+{
+    struct aiod_worker *chosen[1];
+    uint64_t now_ns = first->queued_ns; /* may be a little earlier: the timer is set to an absolute time */
+    unsigned wake;
+    bool ring;
+
+    pthread_mutex_lock(&pool->lock);
+    ring = enqueue_all(pool, first, count, chosen, &wake);
+    ring = wants_timer(pool, now_ns) || ring;
     pthread_mutex_unlock(&pool->lock);
 
     aiod_pool_post_chosen(pool, chosen, wake);
@@ -306,35 +376,6 @@ static unsigned recover_lost_wakeup(struct aiod_pool *pool, struct aiod_worker *
     return 1;
 }
 
-static uint64_t sooner_ns(uint64_t wanted_ns, uint64_t at_ns, uint64_t now_ns)
-{
-    uint64_t in_ns = at_ns > now_ns ? at_ns - now_ns : 0;
-
-    return in_ns < wanted_ns ? in_ns : wanted_ns;
-}
-
-static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
-{
-    uint64_t wanted_ns = AIOD_POOL_NEVER;
-
-    if (pool->queued > pool->fair_queue.in_lanes && aiod_pool_has_idle(pool)) {
-        wanted_ns = LOST_WAKEUP_NS;
-    }
-    if (pool->deadlines.root != NULL) {
-        wanted_ns = sooner_ns(wanted_ns, aiod_heap_least(&pool->deadlines), now_ns);
-    }
-    if (aiod_fair_queue_next_release_ns(&pool->fair_queue) != UINT64_MAX) {
-        wanted_ns = sooner_ns(wanted_ns, aiod_fair_queue_next_release_ns(&pool->fair_queue), now_ns);
-    }
-    if (pool->retry_at_ns != 0) {
-        wanted_ns = sooner_ns(wanted_ns, pool->retry_at_ns, now_ns);
-        if (pool->cur_threads == 0 && pool->queued > 0) { /* the back-off may last longer than requests may wait */
-            wanted_ns = sooner_ns(wanted_ns, pool->queue_first->queued_ns + pool->spawn_retry_ns, now_ns);
-        }
-    }
-    return wanted_ns;
-}
-
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
 {
     uint64_t wanted_ns;
@@ -346,25 +387,6 @@ uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
     pool->timer_at_ns = wanted_ns == AIOD_POOL_NEVER ? AIOD_POOL_NEVER : now_ns + wanted_ns;
     pthread_mutex_unlock(&pool->lock);
     return wanted_ns;
-}
-
-void aiod_pool_want_timer(struct aiod_pool *pool)
-{
-    uint64_t now_ns = aiod_now_ns();
-    uint64_t wanted_ns;
-    bool ring = false;
-
-    pthread_mutex_lock(&pool->lock);
-    wanted_ns = wanted_in_ns(pool, now_ns);
-    if (wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns) {
-        /* the main loop will set the timer so: other threads need not ring meanwhile */
-        pool->timer_at_ns = now_ns + wanted_ns;
-        ring = true;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (ring) {
-        aiod_eventfd_ring(pool->doorbell_fd);
-    }
 }
 
 uint64_t aiod_pool_tick(struct aiod_pool *pool)

@@ -142,6 +142,12 @@ unsigned aiod_uring_inflight(void);
 void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t count);
 
 /*
+ * The same on a thread that is not the main loop's: rings the doorbell if the pool needs aiod_pool_tick() earlier than the
+ * main loop's timer is set.
+ */
+void aiod_pool_submit_beside_main_loop(struct aiod_pool *pool, struct aiod_request *first, size_t count);
+
+/*
  * End a queued request with -ECANCELED; aiod_pool_reap() returns it. False: it was not queued any more, or was begun by its
  * submitter.
  */
@@ -178,12 +184,6 @@ void aiod_pool_spawn(struct aiod_pool *pool);
  * whose rate is ready, and recover lost wake-ups. The time in ns until the next call, or AIOD_POOL_NEVER.
  */
 uint64_t aiod_pool_tick(struct aiod_pool *pool);
-
-/*
- * After aiod_pool_submit() on a thread that is not the main loop's: ring the doorbell if the pool needs
- * aiod_pool_tick() earlier than the main loop's timer is set.
- */
-void aiod_pool_want_timer(struct aiod_pool *pool);
 
 /* The result of aiod_pool_tick(), without the work. */
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool);

@@ -26,17 +26,17 @@ static inline void aiod_request_list_append(struct aiod_request_list *list, stru
     list->count++;
 }
 
-/* Submit the requests, and empty the list. False: it was empty. */
-static inline bool aiod_request_list_submit(struct aiod_request_list *list, struct aiod_pool *pool)
+/* Submit the requests, if there are any, by aiod_pool_submit() or its like, and empty the list. */
+static inline void aiod_request_list_submit(struct aiod_request_list *list, struct aiod_pool *pool,
+                                            void (*submit)(struct aiod_pool *pool, struct aiod_request *first,
+                                                           size_t count))
 {
     struct aiod_request_list full = *list;
 
     *list = (struct aiod_request_list){0};
-    if (full.count == 0) {
-        return false;
+    if (full.count > 0) {
+        submit(pool, full.first, full.count);
     }
-    aiod_pool_submit(pool, full.first, full.count);
-    return true;
 }
 
 #endif

@@ -234,7 +234,7 @@ static bool may_poll(struct aiod_poller *poller, uint64_t now_ns)
 static bool has_inflight(const struct aiod_poller *poller)
 {
     for (unsigned i = 0; i < poller->awake; i++) {
-        if (aiod_ring_inflight(poller->rings[i]) > 0) {
+        if (!aiod_ring_seems_idle(poller->rings[i])) {
             return true;
         }
     }

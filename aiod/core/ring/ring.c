@@ -308,6 +308,14 @@ void aiod_ring_wake_client(struct aiod_ring *ring)
     }
 }
 
+uint32_t aiod_ring_add_inflight(struct aiod_ring *ring, uint32_t change)
+{
+    uint32_t inflight = ring->inflight + change;
+
+    __atomic_store_n(&ring->inflight, inflight, __ATOMIC_RELAXED);
+    return inflight;
+}
+
 void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_completion *end,
                       const struct aiod_timing *timing)
 {
@@ -338,7 +346,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     aiod_cookies_remove(&request->cookie);
     request->next_free = ring->free;
     ring->free = request;
-    drained = --ring->inflight == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);
+    drained = aiod_ring_add_inflight(ring, -1u) == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&ring->lock);
 
     aiod_ring_wake_client(ring);
@@ -363,6 +371,11 @@ uint32_t aiod_ring_inflight(struct aiod_ring *ring)
     inflight = ring->inflight;
     pthread_mutex_unlock(&ring->lock);
     return inflight;
+}
+
+bool aiod_ring_seems_idle(const struct aiod_ring *ring)
+{
+    return __atomic_load_n(&ring->inflight, __ATOMIC_RELAXED) == 0;
 }
 
 uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)

@@ -88,8 +88,8 @@ struct aiod_ring {
 
     /* Protected by lock. */
     uint32_t cq_tail;
-    uint32_t cq_head; /* the last value that was read */
-    uint32_t inflight;
+    uint32_t cq_head;             /* the last value that was read */
+    uint32_t inflight;            /* changed by aiod_ring_add_inflight() only */
     uint64_t bytes_inflight;      /* of reads and writes */
     struct aiod_handle **handles; /* by index, as the slots of the session */
     struct aiod_ring_request *free;
@@ -158,6 +158,13 @@ void aiod_ring_get(struct aiod_ring *ring);
 void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);
+
+/* Is none in flight? Without the lock, so the answer may be outdated. */
+bool aiod_ring_seems_idle(const struct aiod_ring *ring);
+
+/* Add `change` to the requests in flight, and return their number. Lock held. */
+uint32_t aiod_ring_add_inflight(struct aiod_ring *ring, uint32_t change);
+
 uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring);
 
 /* The number of taken submissions, modulo 2^32. */

@@ -161,7 +161,7 @@ static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const 
     struct aiod_ring_request *request = ring->free;
 
     ring->free = request->next_free;
-    ring->inflight++;
+    aiod_ring_add_inflight(ring, 1);
     ring->bytes_inflight += aiod_op_charged(entry->op) ? entry->length : 0;
     handle->ring_inflight++;
     if (source != NULL) {
@@ -207,7 +207,8 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                  char *path, uint64_t now_ns)
 {
     struct aiod_ring *ring = request->ring;
-    char *data = ring->memory.area + entry->buffer + (aiod_op_has_path(record->op) && aiod_op_has_payload(record->op) ? entry->source : 0);
+    char *data = ring->memory.area + entry->buffer +
+                 (aiod_op_has_path(record->op) && aiod_op_has_payload(record->op) ? entry->source : 0);
 
     aiod_io_prepare(&request->io, &(struct aiod_io_description){
                                       .record = record,
@@ -338,9 +339,7 @@ static void queue(struct batch *batch, struct aiod_ring_request *request)
 
 static void submit(struct batch *batch)
 {
-    if (aiod_request_list_submit(&batch->queued, batch->ring->pool)) {
-        aiod_pool_want_timer(batch->ring->pool);
-    }
+    aiod_request_list_submit(&batch->queued, batch->ring->pool, aiod_pool_submit_beside_main_loop);
 }
 
 static struct aiod_ring_request *find_queued(struct aiod_ring *ring, uint64_t value)
