@@ -159,6 +159,85 @@ static void stats_are_of_any_kind(void)
     CHECK(aiod_whole_file_stat(&file, room, STAT_BYTES) == -ENOENT);
 }
 
+/* ---- without blocking -------------------------------------------------------------------------------------------- */
+
+static uint64_t device; /* of the root, if it is local; else 0 */
+static bool never;
+
+static int64_t read_nowait(const char *name, uint64_t length, uint64_t bytes_max)
+{
+    char path[64];
+    struct aiod_whole_file file = {.root = root, .path = path, .local_device = device};
+
+    snprintf(path, sizeof(path), "%s", name);
+    return aiod_whole_file_read_nowait(&file, room, length, bytes_max, &never);
+}
+
+static int64_t stat_nowait(const char *directory, const char *name)
+{
+    char path[64];
+    struct aiod_whole_file file = {.root = directory, .path = path, .local_device = device};
+
+    snprintf(path, sizeof(path), "%s", name);
+    return aiod_whole_file_stat_nowait(&file, room, ROOM);
+}
+
+static void find_device(void)
+{
+    char path[] = "file";
+    struct aiod_whole_file file = {.root = root, .path = path};
+
+    CHECK(read_nowait("file", ROOM, ROOM) == -EAGAIN && stat_nowait(root, "file") == -EAGAIN);
+    CHECK(aiod_whole_file_stat(&file, room, ROOM) == STAT_BYTES);
+    device = file.local_device;
+    file.local_device = 0;
+    CHECK(aiod_whole_file_read(&file, room, ROOM) == STAT_BYTES + 5 && file.local_device == device);
+}
+
+static void cached_files_are_read_without_blocking(void)
+{
+    char blocking[STAT_BYTES + 5];
+    int64_t by_link;
+
+    CHECK(has("file", "12345"));
+    memcpy(blocking, room, sizeof(blocking));
+    memset(room, 0, sizeof(room));
+    if (read_nowait("file", ROOM, ROOM) == -EAGAIN) {
+        CHECK(never); /* tmpfs before Linux 6.6 */
+        return;
+    }
+    CHECK(memcmp(blocking, room, sizeof(blocking)) == 0);
+    CHECK(read_nowait("empty", ROOM, ROOM) == STAT_BYTES);
+    by_link = read_nowait("dir/staying", ROOM, ROOM);
+    CHECK(by_link == STAT_BYTES + 5 || by_link == -EAGAIN); /* the link's access time may have to be updated */
+    CHECK(read_nowait("file", ROOM, 4) == -EAGAIN);
+    memset(room, 0, sizeof(room));
+    CHECK(read_nowait("file", sizeof(blocking) - 1, ROOM) == -EFBIG && memcmp(blocking, room, STAT_BYTES) == 0);
+}
+
+static void cached_names_are_examined_without_blocking(void)
+{
+    char blocking[STAT_BYTES];
+    char path[] = "dir";
+    struct aiod_whole_file file = {.root = root, .path = path};
+
+    CHECK(aiod_whole_file_stat(&file, blocking, STAT_BYTES) == STAT_BYTES);
+    CHECK(stat_nowait(root, "dir") == STAT_BYTES && memcmp(blocking, room, STAT_BYTES) == 0);
+    CHECK(stat_nowait(root, "fifo") == STAT_BYTES && stat_nowait(root, "") == STAT_BYTES);
+    CHECK(read_file("missing") == -ENOENT && stat_nowait(root, "missing") == -ENOENT);
+}
+
+/* A worker does what may block, and what has an error that needs an explanation. */
+static void the_rest_is_left_to_a_worker(void)
+{
+    CHECK(read_nowait("fifo", ROOM, ROOM) == -EAGAIN && read_nowait("dir", ROOM, ROOM) == -EAGAIN);
+    CHECK(read_nowait("../out/secret", ROOM, ROOM) == -EAGAIN && stat_nowait(root, "leaving") == -EAGAIN);
+    CHECK(stat_nowait("/proc", "self/status") == -EAGAIN && stat_nowait("/dev", "null") == -EAGAIN);
+    CHECK(stat_nowait("/nowhere", "file") == -EAGAIN);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
 static void writes_replace_the_file(void)
 {
     unsigned names = count_names(root);
@@ -252,6 +331,12 @@ int main(void)
     a_file_larger_than_the_room_leaves_its_stat();
     files_of_proc_are_read_to_their_end();
     stats_are_of_any_kind();
+    find_device();
+    if (device != 0) {
+        cached_files_are_read_without_blocking();
+        cached_names_are_examined_without_blocking();
+        the_rest_is_left_to_a_worker();
+    }
     writes_replace_the_file();
     exclusive_writes_replace_nothing();
     names_that_no_file_can_have_are_refused();

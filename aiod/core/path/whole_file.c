@@ -11,6 +11,7 @@
 
 #include "ops/query_ops.h"
 #include "ops/worker_io.h"
+#include "path/cached_path.h"
 #include "path/confined.h"
 #include "path/directory_ops.h"
 #include "util/os.h"
@@ -26,26 +27,69 @@ static void put_stat(char *room, const struct aiod_stat *stat)
     memcpy(room, stat, sizeof(*stat));
 }
 
-int64_t aiod_whole_file_stat(const struct aiod_whole_file *file, char *room, uint64_t length)
+/* Note the device of the file, which has this stat, if it is local. */
+static void learn_device(struct aiod_whole_file *file, int fd, const struct aiod_stat *stat)
 {
-    struct aiod_directory_op stat = {
-        .verb = AIOD_VERB_STAT,
-        .root = (char *)(uintptr_t)file->root,
-        .path = file->path,
-        .no_links = file->no_links,
-    };
-    int error = length < sizeof(stat.stat) ? -EINVAL : aiod_directory_op_run(&stat);
+    if (stat->device != file->local_device && aiod_is_local(fd)) {
+        file->local_device = stat->device;
+    }
+}
+
+static int64_t stat_opened(struct aiod_whole_file *file, int fd, char *room)
+{
+    struct aiod_stat stat;
+    int64_t error = aiod_query_stat(fd, &no_alignment, &stat);
 
     if (error < 0) {
         return error;
     }
-    put_stat(room, &stat.stat);
-    return sizeof(stat.stat);
+    learn_device(file, fd, &stat);
+    put_stat(room, &stat);
+    return sizeof(stat);
+}
+
+int64_t aiod_whole_file_stat(struct aiod_whole_file *file, char *room, uint64_t length)
+{
+    int root_fd = length < sizeof(struct aiod_stat) ? -EINVAL : aiod_open_root(file->root, O_DIRECTORY);
+    int64_t result;
+    int fd;
+
+    if (root_fd < 0) {
+        return root_fd;
+    }
+    fd = aiod_open_beneath(root_fd, *file->path != '\0' ? file->path : ".", O_PATH, 0, !file->no_links);
+    close(root_fd);
+    if (fd < 0) {
+        return fd;
+    }
+    result = stat_opened(file, fd, room);
+    close(fd);
+    return result;
+}
+
+int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length)
+{
+    int fd = length < sizeof(struct aiod_stat) || file->local_device == 0
+                 ? -EAGAIN
+                 : aiod_cached_open(file->root, file->path, file->no_links);
+    struct aiod_stat stat;
+    int error;
+
+    if (fd < 0) {
+        return fd;
+    }
+    error = aiod_cached_stat(fd, file->local_device, &stat);
+    close(fd);
+    if (error < 0) {
+        return error;
+    }
+    put_stat(room, &stat);
+    return sizeof(stat);
 }
 
 /* ---- read -------------------------------------------------------------------------------------------------------- */
 
-static int64_t read_opened(int fd, char *room, uint64_t length)
+static int64_t read_opened(struct aiod_whole_file *file, int fd, char *room, uint64_t length)
 {
     struct aiod_stat stat;
     int64_t result = aiod_query_stat(fd, &no_alignment, &stat);
@@ -57,6 +101,7 @@ static int64_t read_opened(int fd, char *room, uint64_t length)
     if (!S_ISREG(stat.mode)) {
         return -EINVAL; /* an export that is a block device */
     }
+    learn_device(file, fd, &stat);
     put_stat(room, &stat);
     if (stat.size > most) {
         return -EFBIG;
@@ -69,7 +114,7 @@ static int64_t read_opened(int fd, char *room, uint64_t length)
     return stat.size == 0 && result > 0 && (uint64_t)result == most ? -EFBIG : result + (int64_t)sizeof(stat);
 }
 
-int64_t aiod_whole_file_read(const struct aiod_whole_file *file, char *room, uint64_t length)
+int64_t aiod_whole_file_read(struct aiod_whole_file *file, char *room, uint64_t length)
 {
     int64_t result = length < sizeof(struct aiod_stat)
                          ? -EINVAL
@@ -79,7 +124,59 @@ int64_t aiod_whole_file_read(const struct aiod_whole_file *file, char *room, uin
     if (result < 0) {
         return result;
     }
-    result = read_opened(fd, room, length);
+    result = read_opened(file, fd, room, length);
+    close(fd);
+    return result;
+}
+
+static int64_t read_cached(int path_fd, char *data, uint64_t bytes, bool *never)
+{
+    int fd = aiod_cached_reopen(path_fd);
+    uint64_t have;
+
+    if (fd < 0) {
+        return fd;
+    }
+    have = aiod_io_read_nowait(fd, data, bytes, 0, never);
+    close(fd);
+    return have == bytes ? (int64_t)bytes : -EAGAIN;
+}
+
+/* Of a local file the size is true, also if it is 0. */
+static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *room, uint64_t length, uint64_t bytes_max,
+                              bool *never)
+{
+    int64_t result = 0;
+
+    if (!S_ISREG(stat->mode)) {
+        return -EAGAIN;
+    }
+    put_stat(room, stat);
+    if (stat->size > length - sizeof(*stat)) {
+        return -EFBIG;
+    }
+    if (stat->size > 0) {
+        result = stat->size <= bytes_max ? read_cached(path_fd, room + sizeof(*stat), stat->size, never) : -EAGAIN;
+    }
+    return result < 0 ? result : result + (int64_t)sizeof(*stat);
+}
+
+int64_t aiod_whole_file_read_nowait(const struct aiod_whole_file *file, char *room, uint64_t length, uint64_t bytes_max,
+                                    bool *never)
+{
+    int fd = length < sizeof(struct aiod_stat) || file->local_device == 0
+                 ? -EAGAIN
+                 : aiod_cached_open(file->root, file->path, file->no_links);
+    struct aiod_stat stat;
+    int64_t result;
+
+    if (fd < 0) {
+        return fd;
+    }
+    result = aiod_cached_stat(fd, file->local_device, &stat);
+    if (result == 0) {
+        result = read_on_device(fd, &stat, room, length, bytes_max, never);
+    }
     close(fd);
     return result;
 }

@@ -16,6 +16,12 @@ struct aiod_whole_file {
     char *path;    /* beneath the root; aiod_whole_file_write() changes it */
     bool no_links; /* do not follow symbolic links, not even beneath the root */
 
+    /*
+     * A local device, or 0. aiod_whole_file_read() and aiod_whole_file_stat() set it to that of the file if it is local;
+     * the calls that do not block serve files on it only.
+     */
+    uint64_t local_device;
+
     /* For aiod_whole_file_write(). */
     bool durable;
     bool exclusive; /* the name must not exist */
@@ -29,10 +35,18 @@ struct aiod_whole_file {
  * The stat comes first, and no more bytes are read than its size: of a file that grows meanwhile, those that it had;
  * of one that is cut, those that are left. A file whose size is 0 is read to its end, as those of /proc.
  */
-int64_t aiod_whole_file_read(const struct aiod_whole_file *file, char *room, uint64_t length);
+int64_t aiod_whole_file_read(struct aiod_whole_file *file, char *room, uint64_t length);
 
 /* The stat of any file or directory; an empty path is the root. The bytes of the result, or -errno. */
-int64_t aiod_whole_file_stat(const struct aiod_whole_file *file, char *room, uint64_t length);
+int64_t aiod_whole_file_stat(struct aiod_whole_file *file, char *room, uint64_t length);
+
+/*
+ * The same without blocking, for any thread. -EAGAIN: a worker has to do it, since something is not cached, the file is
+ * larger than `bytes_max`, or not on `local_device`. Sets *never, atomically, if the file system has no such reads.
+ */
+int64_t aiod_whole_file_read_nowait(const struct aiod_whole_file *file, char *room, uint64_t length, uint64_t bytes_max,
+                                    bool *never);
+int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length);
 
 /*
  * Write `length` bytes to a new file, and give it the name then: a reader finds the former file or the new one, whole.

@@ -19,6 +19,7 @@
 #include "util/utf8.h"
 
 #define PATH_BYTES_MAX 4096u /* of a path with a final zero */
+#define PATH_COST_BYTES 8192u /* what opening a cached path takes as long as to read */
 
 /* Entries taken in one call. */
 struct batch {
@@ -234,7 +235,10 @@ static void finish_timed(struct batch *batch, struct aiod_ring_request *request,
         .inlined = true,
     };
 
-    aiod_ring_finish(request, &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result},
+    aiod_ring_finish(request,
+                     &(struct aiod_ring_completion){.cookie = request->cookie.value,
+                                                    .result = result,
+                                                    .reason = request->io.task.request.reason},
                      &timing);
 }
 
@@ -261,6 +265,22 @@ static bool write_inline(struct batch *batch, struct aiod_ring_request *request)
     return complete;
 }
 
+/* Carry it out here if its path and its file are cached. False: a worker has to. */
+static bool execute_on_path(struct batch *batch, struct aiod_ring_request *request)
+{
+    int64_t result = -EAGAIN;
+
+    if (batch->ring->inline_read_max > 0 && aiod_handle_reads_inline(request->io.handle)) {
+        result = aiod_io_on_path_nowait(&request->io, batch->ring->inline_read_max);
+    }
+    if (result == -EAGAIN) {
+        return false;
+    }
+    batch->inline_bytes += PATH_COST_BYTES + (result > 0 ? (uint64_t)result : 0);
+    finish_inline(batch, request, result);
+    return true;
+}
+
 /*
  * Execute the request here if it needs no I/O, or is a read from or a write to the page cache (RWF_NOWAIT). False: a worker
  * has to.
@@ -272,6 +292,9 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     if (aiod_io_is_empty(record)) {
         finish_inline(batch, request, 0);
         return true;
+    }
+    if (io->path != NULL) {
+        return execute_on_path(batch, request);
     }
     if (aiod_inline_write_may_try(record, io->handle, batch->ring->inline_read_max)) {
         return write_inline(batch, request);

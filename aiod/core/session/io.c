@@ -198,20 +198,58 @@ static int64_t explain_path(struct aiod_io *io, int64_t result)
     return result;
 }
 
-static int64_t run_on_path(struct aiod_io *io)
+static struct aiod_whole_file whole_file(const struct aiod_io *io)
 {
     const struct aiod_names *names = &io->handle->use.names;
-    struct aiod_whole_file file = {.root = names->root, .path = io->path, .no_links = names->no_links};
+
+    return (struct aiod_whole_file){
+        .root = names->root,
+        .path = io->path,
+        .no_links = names->no_links,
+        .local_device = __atomic_load_n(&io->handle->local_device, __ATOMIC_RELAXED),
+        .creation = &names->creation,
+    };
+}
+
+static int64_t run_query_on_path(struct aiod_io *io)
+{
+    struct aiod_whole_file file = whole_file(io);
+    uint64_t known = file.local_device;
+    int64_t result = io->op == AIOD_READ_FILE ? aiod_whole_file_read(&file, io->data, io->length)
+                                              : aiod_whole_file_stat(&file, io->data, io->length);
+
+    if (file.local_device != known) {
+        __atomic_store_n(&io->handle->local_device, file.local_device, __ATOMIC_RELAXED);
+    }
+    return explain_path(io, result);
+}
+
+int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max)
+{
+    struct aiod_whole_file file = whole_file(io);
 
     switch (io->op) {
     case AIOD_READ_FILE:
-        return explain_path(io, aiod_whole_file_read(&file, io->data, io->length));
+        return explain_path(
+            io, aiod_whole_file_read_nowait(&file, io->data, io->length, bytes_max, &io->handle->never_nowait));
     case AIOD_STAT_NAME:
-        return explain_path(io, aiod_whole_file_stat(&file, io->data, io->length));
+        return aiod_whole_file_stat_nowait(&file, io->data, io->length);
+    default:
+        return -EAGAIN;
+    }
+}
+
+static int64_t run_on_path(struct aiod_io *io)
+{
+    struct aiod_whole_file file = whole_file(io);
+
+    switch (io->op) {
+    case AIOD_READ_FILE:
+    case AIOD_STAT_NAME:
+        return run_query_on_path(io);
     default:
         file.durable = (io->flags & AIOD_FUA) != 0;
         file.exclusive = (io->flags & AIOD_EXCLUSIVE) != 0;
-        file.creation = &names->creation;
         return explain_path(io, aiod_whole_file_write(&file, io->one_iov.iov_base, io->length));
     }
 }

@@ -102,6 +102,12 @@ int64_t aiod_io_run(struct aiod_request *request);
 /* aiod_request.run of an aiod_control. */
 int64_t aiod_control_run(struct aiod_request *request);
 
+/*
+ * Carry out an operation on a path without blocking, where it was submitted; files of up to `bytes_max` are read. -EAGAIN:
+ * a worker has to do it.
+ */
+int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max);
+
 /* Free the path; no effect without one. */
 void aiod_io_release_path(struct aiod_io *io);
 

@@ -86,7 +86,8 @@ struct aiod_handle {
     struct aiod_handle_use use;
     bool never_nowait; /* the file does not support RWF_NOWAIT; accessed by atomic operations */
     struct aiod_buffered_writes writes;
-    bool revoked; /* a NAMES handle that serves no more requests; accessed by atomic operations */
+    uint64_t local_device; /* of a NAMES handle: a device that is known to be local; accessed by atomic operations */
+    bool revoked;          /* a NAMES handle that serves no more requests; accessed by atomic operations */
     struct aiod_uring_backoff uring_reads, uring_writes;
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
