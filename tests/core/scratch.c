@@ -90,11 +90,14 @@ void check_bytes(int fd, const char *wanted, uint64_t length, uint64_t offset)
 
     CHECK(data != NULL);
     CHECK(aiod_io_read(buffered, data, length, offset, 0) == (int64_t)length);
-    for (uint64_t i = 0; i < length; i++) {
-        if (data[i] != wanted[i]) {
-            fprintf(stderr, "byte %llu is %d, not %d\n", (unsigned long long)(offset + i), data[i], wanted[i]);
-            abort();
+    if (memcmp(data, wanted, length) != 0) {
+        uint64_t i = 0;
+
+        while (data[i] == wanted[i]) {
+            i++;
         }
+        fprintf(stderr, "byte %llu is %d, not %d\n", (unsigned long long)(offset + i), data[i], wanted[i]);
+        abort();
     }
     close(buffered);
     free(data);

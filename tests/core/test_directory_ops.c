@@ -8,7 +8,7 @@
 
 #include "path/directory_ops.h"
 
-#define SWAPS 2000u
+#define SWAPS rounds(200)
 #define MANY 5000u
 #define NAME_BYTES_MAX 255u
 

@@ -61,9 +61,10 @@ static struct aiod_direct open_file(int flags)
         .fd = scratch_file(0), .buffers = &buffers, .range_locks = &range_locks, .alignment = {1, 1}};
     struct iovec part = {.iov_base = content, .iov_len = SIZE};
 
-    for (size_t i = 0; i < sizeof(content); i++) {
-        content[i] = i < SIZE ? pattern(i) : 0;
+    for (size_t i = 0; i < SIZE; i++) {
+        content[i] = pattern(i);
     }
+    memset(content + SIZE, 0, sizeof(content) - SIZE);
     CHECK(aiod_io_write(file.fd, &part, 1, 0, 0, &written) == SIZE);
     if ((flags & O_DIRECT) != 0) {
         int direct = open_again(file.fd, O_DIRECT);

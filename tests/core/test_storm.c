@@ -199,7 +199,7 @@ int main(int argc, char **argv)
         storm(strtoull(argv[1], NULL, 0));
         return 0;
     }
-    for (uint64_t round = 0; round < ROUNDS; round++) {
+    for (uint64_t round = 0; round < rounds(ROUNDS); round++) {
         storm(seed + round * UINT64_C(0x9e3779b97f4a7c15));
     }
     return 0;

@@ -16,12 +16,13 @@ import aiod_client
 from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import MessageType
+from tests.patience import rounds
 from tests.service.zmtp import zmtp_connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-MANY = 10_000
+MANY = rounds(2000)
 
 
 def resident_bytes(pid: int) -> int:
@@ -182,7 +183,7 @@ def random_messages() -> st.SearchStrategy[list[bytes]]:
     return st.builds(lambda head, payloads: [head, *payloads], header, st.lists(st.binary(max_size=64), max_size=3))
 
 
-def test_the_engine_survives_ten_thousand_random_messages(
+def test_the_engine_survives_random_messages(
     connect: Callable[[str], Any], engine_endpoint: str, other: Callable[[], None], shared_daemon: Any
 ) -> None:
     """Half of them belong to a session, which is begun again after each end."""
