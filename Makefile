@@ -208,13 +208,14 @@ bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots o
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts
-bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, rings, fairness, rates
+bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, rings, files, fairness, rates
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
 	@$(BIN)/python -m benchmarks.durable
 	@$(BIN)/python -m benchmarks.ring
 	@$(BIN)/python -m benchmarks.rings
+	@$(BIN)/python -m benchmarks.files
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
 
