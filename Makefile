@@ -131,7 +131,7 @@ $(foreach variant,$(VARIANTS),$(eval $(call VARIANT_RULES,$(variant))))
 LIBAIOD_CFLAGS := -std=c11 -D_GNU_SOURCE -O2 -g -pthread -fPIC -Iclients/c/include $(WARNINGS)
 
 .PHONY: libaiod
-libaiod: build/libaiod.a build/aiod-bench  ## libaiod.a for C programs, and aiod-bench, its load generator
+libaiod: build/libaiod.a build/libaiod.so build/aiod-bench  ## libaiod for C programs, and aiod-bench, its load generator
 
 build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h protocol/*.def protocol/*.h) Makefile | core-compiler
 	@mkdir -p $(@D)
@@ -140,6 +140,28 @@ build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h 
 build/libaiod.a: $(patsubst clients/c/%.c,build/libaiod/%.o,$(LIBAIOD_SOURCES))
 	@rm -f $@
 	@ar rcs $@ $^
+
+# The version of the binary interface: a new number for each change that breaks programs.
+LIBAIOD_SONAME := libaiod.so.0
+
+build/$(LIBAIOD_SONAME): $(patsubst clients/c/%.c,build/libaiod/%.o,$(LIBAIOD_SOURCES)) clients/c/libaiod.map
+	@$(CC) -shared -pthread -Wl,-soname,$(LIBAIOD_SONAME) -Wl,--version-script=clients/c/libaiod.map -Wl,-z,defs \
+	    $(filter %.o,$^) -o $@
+
+build/libaiod.so: build/$(LIBAIOD_SONAME)
+	@ln -sf $(LIBAIOD_SONAME) $@
+
+# For programs in C alone: no Python is needed.
+.PHONY: install-libaiod
+install-libaiod: libaiod  ## headers, libaiod static and shared, aiod.pc, libaiod(3), aiod-bench (PREFIX, DESTDIR)
+	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -m 755 -D -t $(DESTDIR)$(PREFIX)/bin build/aiod-bench
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/include clients/c/include/aiod.h clients/c/include/aiod_ring.h
+	install -m 644 build/libaiod.a build/$(LIBAIOD_SONAME) $(DESTDIR)$(PREFIX)/lib
+	ln -sf $(LIBAIOD_SONAME) $(DESTDIR)$(PREFIX)/lib/libaiod.so
+	sed "s|@PREFIX@|$(PREFIX)|; s|@VERSION@|$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)|" \
+	    clients/c/aiod.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/aiod.pc
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man3 docs/man/libaiod.3
 
 build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
 	@$(CC) -pthread $^ -o $@
@@ -230,14 +252,11 @@ FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
 
 # The units need EXTRAS=...,systemd: their type is notify.
 .PHONY: install
-install: libaiod  ## commands, libaiod, units, man pages, monitoring (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
+install: install-libaiod  ## commands, libaiod, units, man pages, monitoring (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
 	@scripts/prerequisites.sh build
 	scripts/install-venv.sh '$(DESTDIR)' '$(LIB)' '$(EXTRAS)'
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(SYSCONFDIR)/aiod $(DESTDIR)$(COMPLETIONS)
 	ln -sf ../lib/aiod/bin/aiod ../lib/aiod/bin/aiodctl $(DESTDIR)$(PREFIX)/bin
-	install -m 755 build/aiod-bench $(DESTDIR)$(PREFIX)/bin
-	install -m 644 -D -t $(DESTDIR)$(PREFIX)/include clients/c/include/aiod.h clients/c/include/aiod_ring.h
-	install -m 644 build/libaiod.a $(DESTDIR)$(PREFIX)/lib
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
 	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(UNITS:systemd/%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 	install -m 644 -D systemd/aiod.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/aiod.conf

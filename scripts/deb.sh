@@ -31,6 +31,7 @@ printf 'aiod (%s) unstable; urgency=medium\n\n  * CHANGELOG.md, beside this file
 find "$stage/usr/share/man" -type f ! -name '*.gz' -exec gzip -9n {} +
 strip "$stage/usr/bin/aiod-bench"
 strip --strip-debug "$stage/usr/lib/libaiod.a"
+rm -f "$stage"/usr/lib/libaiod.so* # Debian wants a package of its own for a shared library
 chmod -R u+rwX,go+rX,go-w "$stage"
 
 rm -rf "$stage/DEBIAN"
