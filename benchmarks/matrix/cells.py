@@ -167,6 +167,12 @@ def selected(selection: str) -> tuple[list[Cell], dict[str, list[Cell]]]:
     return list(dict.fromkeys([*cells, *points])), {title: ones for title, ones in curves.items() if ones}
 
 
+def containing(text: str) -> list[Cell]:
+    """Every known cell, also of the curves, whose key contains `text`."""
+    cells, _ = selected("all")
+    return [cell for cell in cells if text in cell.key]
+
+
 def as_json(cell: Cell) -> dict[str, Any]:
     """The fields of a cell, for the document."""
     return cell._asdict()

@@ -27,14 +27,18 @@ CDF_SHARES: Final = (0.01, 0.05, *(tenth / 10 for tenth in range(1, 10)), 0.95, 
 
 
 class Run:
-    """The turns of a selection: "few", "some" or "all"."""
+    """The turns of a selection: "few", "some" or "all"; or of the cells whose key contains a text."""
 
-    def __init__(self, selection: str, *, rounds: int, seconds: float, directory: Path) -> None:
-        """`directory` is on a real file system."""
+    def __init__(
+        self, selection: str, *, rounds: int, seconds: float, directory: Path, only: tuple[str, ...] = ()
+    ) -> None:
+        """`directory` is on a real file system. `only`: texts of which a cell's key contains one."""
         self.selection = selection
         self.rounds = rounds
         self.seconds = seconds
         self.cells, self.curves = cells.selected(selection)
+        if only:
+            self.cells, self.curves = list(dict.fromkeys(cell for text in only for cell in cells.containing(text))), {}
         self._directory = directory
         self._turns = Turns([], lambda _: None)
         self._began_s = 0.0
