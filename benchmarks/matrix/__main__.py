@@ -34,15 +34,13 @@ console = Console(width=None if sys.stdout.isatty() else 150)
     "--only",
     multiple=True,
     metavar="TEXT",
-    help="Measure the cells whose title contains TEXT instead, as in 'asyncio, 4 KiB random writes, cached, depth 32, 1'.",
+    help="Measure the cells whose title contains TEXT instead, as 'asyncio, 4 KiB random writes, cached, depth 32'.",
 )
 @click.option("--rounds", default=ROUNDS, show_default=True, help="Rounds; contenders take turns in each.")
 @click.option("--seconds", type=float, help="Length of one turn; default: 0.2 of few, else 0.3.")
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made; not a tmpfs.")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, help="JSON of the figures.")
-def main(
-    cells: str, only: tuple[str, ...], rounds: int, seconds: float | None, directory: str, output: Path
-) -> None:
+def main(cells: str, only: tuple[str, ...], rounds: int, seconds: float | None, directory: str, output: Path) -> None:
     """Measure aiod beside its peers, cell by cell, in one run."""
     run = Run(cells, rounds=rounds, seconds=seconds or SECONDS[cells], directory=Path(directory), only=only)
     if not run.cells:

@@ -266,6 +266,26 @@ int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks
     return 0;
 }
 
+bool aiod_look(const struct aiod_client *client, unsigned looks)
+{
+    enum aiod_polling_way way = aiod_forked(client) ? AIOD_POLL_NOT : aiod_polling_way(client);
+    uint32_t seen = __atomic_load_n(&client->queue.cq_head, __ATOMIC_RELAXED);
+
+    if (way == AIOD_POLL_NOT || looks == 0) {
+        return false;
+    }
+    if (way == AIOD_POLL_YIELDING) {
+        sched_yield();
+        looks = 1;
+    }
+    return look_at_memory(client, seen, looks);
+}
+
+bool aiod_engine_sleeps(const struct aiod_client *client)
+{
+    return aiod_forked(client) || !engine_is_awake(client);
+}
+
 /* ---- room -------------------------------------------------------------------------------------------------------- */
 
 uint64_t aiod_room_count(const struct aiod_client *client)

@@ -306,6 +306,26 @@ static void awaited_requests_are_not_reaped(uint64_t inline_read_max)
     end();
 }
 
+static void a_look_finds_a_completion_that_nobody_has_taken(void)
+{
+    struct aiod_op op;
+    struct aiod_op *one = &op;
+
+    begin_with(65536, 50000, 1, NULL);
+    op = read_of(0, 4096);
+    CHECK(!aiod_look(client, 100)); /* nothing is in flight */
+    CHECK(aiod_submit(client, &one, 1) == 1);
+    while (!aiod_look(client, 100)) {
+    }
+    CHECK(!aiod_look(client, 0));
+    CHECK(aiod_reap(client, &one, 1) == 1 && one == &op && op.result == 4096);
+    CHECK(!aiod_look(client, 100));       /* it is taken */
+    while (!aiod_engine_sleeps(client)) { /* polling ends where there is nothing to do */
+    }
+    aiod_free(client, op.buffer);
+    end();
+}
+
 /* ---- ends -------------------------------------------------------------------------------------------------------------- */
 
 /* The only worker waits at the gate, so that all other requests stay queued. */
@@ -527,6 +547,7 @@ int main(void)
     threads_share_a_client_without_mixing_data(0);
     awaited_requests_are_not_reaped(65536);
     awaited_requests_are_not_reaped(0);
+    a_look_finds_a_completion_that_nobody_has_taken();
     cancelled_and_expired_requests_are_not_executed();
     abandoned_requests_are_freed_and_not_reaped();
     a_client_that_disconnects_leaves_nothing_in_the_engine();

@@ -21,7 +21,7 @@ MADE: Final = ("build/", "dist/", ".venv/", "benchmarks/results/")
 """Beginnings of paths that make creates."""
 
 SOURCES: Final = ("aiod", "benchmarks", "clients", "conf", "protocol", "tests")
-SOURCE_SUFFIXES: Final = {".c", ".cpp", ".def", ".h", ".pml", ".py", ".pyi", ".toml"}
+SOURCE_SUFFIXES: Final = {".c", ".cpp", ".def", ".h", ".hpp", ".pml", ".py", ".pyi", ".toml"}
 
 _NAME: Final = re.compile(r"\b(?:aiod|AIOD)_\w*\w")
 _DIAGRAM: Final = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -30,7 +30,7 @@ _FENCE: Final = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 _PATH: Final = re.compile(r"[\w@.-]+(/[\w@.-]+)*/?")
-_SUFFIX: Final = re.compile(r"\.(c|h|cpp|def|pml|py|pyi|md|sh|toml|service|png)$")
+_SUFFIX: Final = re.compile(r"\.(c|h|hpp|cpp|def|pml|py|pyi|md|sh|toml|service|png)$")
 _FILE_NAMES: Final = {
     path.name
     for folder in ("aiod", "clients", "conf", "docs", "tests", "scripts", "benchmarks", "systemd", "protocol")

@@ -293,6 +293,18 @@ int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_n
 int aiod_look_for(struct aiod_client *client, struct aiod_op *op, unsigned looks);
 
 /*
+ * Poll up to `looks` times for any completion, whether or not the engine sleeps. The function never sleeps, and does not
+ * look at all where that keeps the engine from running. Returns whether a completion has arrived that no function has taken.
+ */
+bool aiod_look(const struct aiod_client *client, unsigned looks);
+
+/*
+ * Does a submission wake the engine now, by a system call? A hint: it may change at any moment. A caller with more
+ * requests to come may collect them for one aiod_submit().
+ */
+bool aiod_engine_sleeps(const struct aiod_client *client);
+
+/*
  * Wait until `op` is done; aiod_reap() does not return it. One thread at a time may wait for a request.
  *
  * Returns 0 when the request is done, failed or not: see its `result`. Errors: -ETIMEDOUT: it is still in flight;

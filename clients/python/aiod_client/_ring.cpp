@@ -33,7 +33,9 @@ constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many polls that found nothing a thread polls once ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
 constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
-constexpr unsigned LOOKS = 256;     /* with the GIL held: a few times what a cached read takes */
+constexpr unsigned LOOKS = 256; /* with the GIL held: a few times what a cached read takes */
+constexpr uint64_t OFFSET_MAX = INT64_MAX;
+constexpr uint64_t LOOK_BYTES_MAX = 131072; /* of a longer read only the copy would take as long */
 
 /*
  * Releases the GIL while a thread waits. When a daemon thread returns while the interpreter ends, PyEval_RestoreThread() ends
@@ -158,6 +160,17 @@ struct View {
     bool held = false;
 };
 
+/* What a request has while a future waits for it (awaited.hpp): it is in the Ring's list then. */
+struct Awaited {
+    nb::object future; /* invalid: no future waits for it */
+    nb::object data;   /* the caller's: the bytes of a write, the destination of a read; the epoch of a flush */
+    nb::object file;   /* of a write: its session/open_files.OpenFile */
+    double timeout_s = 0;
+    double due_s = 0;
+    Flight *next = nullptr;
+    Flight *previous = nullptr;
+};
+
 /* A request, and the objects that it keeps. */
 struct Flight {
     Flight() = default;
@@ -171,6 +184,7 @@ struct Flight {
     bool in_place = false; /* the buffer is the caller's, in the pool */
     bool submitted = false;
     bool orphan = false;
+    Awaited awaited;
 };
 
 Client::~Client()
@@ -185,6 +199,31 @@ Client::~Client()
     }
 }
 
+/* Nobody wants the request's result. */
+void drop_flight(Client &client, std::unique_ptr<Flight> flight)
+{
+    if (flight == nullptr || aiod_forked(client.client)) {
+        (void)flight.release(); /* after a fork it belongs to the parent */
+        return;
+    }
+    if (flight->op == nullptr) {
+        return;
+    }
+    if (flight->submitted && flight->in_place) {
+        flight->orphan = true; /* the engine may still use the buffer: it stays until the request is done */
+        flight->owner = nb::none();
+        flight->awaited = Awaited();
+        client.orphans.push_back(flight.release());
+    } else if (flight->submitted) {
+        aiod_abandon(client.client, flight->op);
+    } else {
+        if (!flight->in_place) {
+            aiod_free(client.client, flight->op->buffer);
+        }
+        free(flight->op);
+    }
+}
+
 /* The Python object of a request. When it is dropped before the request is done, the request is abandoned. */
 struct Pending {
     explicit Pending(ClientRef its) : client(std::move(its)), flight(new Flight)
@@ -196,29 +235,14 @@ struct Pending {
         flight->op = op;
         flight->submitted = true;
     }
+    Pending(ClientRef its, std::unique_ptr<Flight> taken) : client(std::move(its)), flight(std::move(taken))
+    {
+    }
     Pending(const Pending &) = delete;
     Pending &operator=(const Pending &) = delete;
     ~Pending()
     {
-        if (flight == nullptr || aiod_forked(client->client)) {
-            (void)flight.release(); /* after a fork it belongs to the parent */
-            return;
-        }
-        if (flight->op == nullptr) {
-            return;
-        }
-        if (flight->submitted && flight->in_place) {
-            flight->orphan = true; /* the engine may still use the buffer: it stays until the request is done */
-            flight->owner = nb::none();
-            client->orphans.push_back(flight.release());
-        } else if (flight->submitted) {
-            aiod_abandon(client->client, flight->op);
-        } else {
-            if (!flight->in_place) {
-                aiod_free(client->client, flight->op->buffer);
-            }
-            free(flight->op);
-        }
+        drop_flight(*client, std::move(flight));
     }
 
     ClientRef client;
@@ -308,9 +332,8 @@ uint64_t failed_bytes(const aiod_op &op)
 }
 
 /* Give the request its buffer: the caller's own in the pool, or a new one. False: the pool has no room, or cannot have. */
-bool give_buffer(Pending &pending, nb::handle data)
+bool give_buffer(Client &client, Flight &flight, nb::handle data)
 {
-    Flight &flight = *pending.flight;
     aiod_op &op = *flight.op;
     bool reads = is_read(op);
 
@@ -319,7 +342,7 @@ bool give_buffer(Pending &pending, nb::handle data)
             return false;
         }
         op.length = static_cast<uint64_t>(flight.view.view.len);
-        if (aiod_in_area(pending.client->client, flight.view.view.buf, op.length)) {
+        if (aiod_in_area(client.client, flight.view.view.buf, op.length)) {
             op.buffer = flight.view.view.buf;
             flight.in_place = true;
             return true;
@@ -328,7 +351,7 @@ bool give_buffer(Pending &pending, nb::handle data)
     if (op.length == 0 || (data.is_none() && !reads)) {
         return true;
     }
-    op.buffer = aiod_alloc(pending.client->client, op.length);
+    op.buffer = aiod_alloc(client.client, op.length);
     if (op.buffer == nullptr) {
         return false;
     }
@@ -385,6 +408,41 @@ uint32_t milliseconds(double seconds)
 
 /* ---- Ring ----------------------------------------------------------------------------------------------------------------- */
 
+/* How often polling has found nothing, of one kind of requests. */
+struct Looks {
+    /* Does it pay to poll? */
+    bool pay()
+    {
+        return misses < MISSES_MAX || ++skipped % LOOK_AGAIN == 0;
+    }
+    void count(bool found)
+    {
+        misses = found ? 0 : misses + 1;
+    }
+
+    unsigned misses = 0;
+    unsigned skipped = 0;
+};
+
+/* The requests of one Ring that futures wait for, and their event loop (awaited.hpp). */
+struct Awaiting {
+    nb::object create_future; /* of the loop */
+    nb::object wake;          /* called when there is something to reap at the end of the loop's turn */
+    nb::object set_timer;     /* called with the time at which a request is overdue */
+    double timer_s = INFINITY;
+    Flight *first = nullptr;
+    unsigned count = 0;
+    std::vector<Flight *> staged; /* of these: not submitted yet */
+    unsigned started = 0;         /* in this turn of the loop */
+    unsigned at_once = 0;         /* writes and flushes that were polled for */
+    bool alone = false;           /* the loop has one request at a time */
+    bool turn_due = false;
+    unsigned resolved = 0; /* futures, by the last reap */
+    bool held = false;     /* older requests wait for room in the ring */
+    Looks looks;           /* of writes and flushes */
+    Looks turn_looks;      /* at the end of the loop's turn */
+};
+
 struct Ring {
     explicit Ring(ClientRef taken) : client(std::move(taken))
     {
@@ -400,7 +458,9 @@ struct Ring {
     ~Ring()
     {
         drop_spare();
+        drop_awaited();
     }
+    void drop_awaited(); /* awaited.hpp */
     void drop_spare()
     {
         if (spare != nullptr && usable()) {
@@ -411,8 +471,8 @@ struct Ring {
     }
 
     ClientRef client;
-    unsigned misses = 0;
-    unsigned skipped = 0;
+    Looks looks;
+    Awaiting awaiting;
     aiod_op *spare = nullptr; /* of the last read, with its buffer: the next read is mostly alike */
     uint64_t spare_bytes = 0;
 };
@@ -515,22 +575,15 @@ nb::object finish(Pending &pending)
     return result;
 }
 
-/* Does it pay to poll for it at once? The engine's poller answers a cached read in a microsecond. */
-bool look_for(Ring &ring, aiod_op *op)
+/* Poll for a request that was submitted with `awaited` set. The engine answers a cached read in a microsecond. */
+bool poll_for(Ring &ring, aiod_op *op, Looks &looks)
 {
-    if (ring.misses >= MISSES_MAX && ++ring.skipped % LOOK_AGAIN != 0) {
-        return false;
+    int found = aiod_look_for(ring.client->client, op, LOOKS);
+
+    if (found >= 0) {
+        looks.count(found == 1);
     }
-    switch (aiod_look_for(ring.client->client, op, LOOKS)) {
-    case 1:
-        ring.misses = 0;
-        return true;
-    case 0:
-        ring.misses++;
-        return false;
-    default:
-        return false;
-    }
+    return found == 1;
 }
 
 /* A number of Python; false if it is none, negative or too large: the session raises the error. */
@@ -547,6 +600,12 @@ bool number(nb::handle value, uint64_t &result)
     return overflow == 0 && taken >= 0;
 }
 
+/* Does the range end within the largest possible file? If not, the session raises the error. */
+bool in_range(uint64_t at, uint64_t bytes)
+{
+    return at <= OFFSET_MAX && bytes <= OFFSET_MAX - at;
+}
+
 constexpr double GRACE_S = 0.1; /* as in requests/pending.py: the engine may still report the outcome */
 
 /* A request of one thread that waits for it. None: no room, or invalid arguments: the session has to do it. */
@@ -555,7 +614,8 @@ nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data
     if (!ring.client->orphans.empty()) {
         bury(*ring.client);
     }
-    if (!give_buffer(*pending, data) || pending->flight->op->length > aiod_request_bytes_max(ring.client->client)) {
+    if (!give_buffer(*pending->client, *pending->flight, data) ||
+        pending->flight->op->length > aiod_request_bytes_max(ring.client->client)) {
         return nb::none();
     }
     pending->flight->op->deadline_ms = milliseconds(timeout_s);
@@ -563,7 +623,8 @@ nb::object perform(Ring &ring, std::unique_ptr<Pending> pending, nb::handle data
     if (!submit(*pending)) {
         return nb::none();
     }
-    return look_for(ring, pending->flight->op) || wait_for(*pending, timeout_s + GRACE_S)
+    return (ring.looks.pay() && poll_for(ring, pending->flight->op, ring.looks)) ||
+                   wait_for(*pending, timeout_s + GRACE_S)
                ? finish(*pending)
                : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
@@ -609,11 +670,11 @@ void keep_read(Ring &ring, aiod_op *op)
 }
 
 /*
- * Submit a read, and poll for its completion. Its result; or nothing, and its Pending in `pending`; None: no room, or invalid
+ * Submit a read, and poll for its completion. Its result; or nothing, and its op in `left`; None: no room, or invalid
  * arguments.
  */
 nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s,
-                        std::unique_ptr<Pending> &pending)
+                        aiod_op *&left)
 {
     uint64_t bytes;
     uint64_t at;
@@ -621,7 +682,7 @@ nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::hand
     PyObject *data;
     nb::object result;
 
-    if (!ring.usable() || !number(length, bytes) || !number(offset, at) ||
+    if (!ring.usable() || !number(length, bytes) || !number(offset, at) || !in_range(at, bytes) ||
         bytes > aiod_request_bytes_max(ring.client->client)) {
         return nb::none();
     }
@@ -633,13 +694,18 @@ nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::hand
         keep_read(ring, op);
         return nb::none();
     }
+    if (bytes > LOOK_BYTES_MAX || !ring.looks.pay()) {
+        left = op;
+        return result;
+    }
     data = PyBytes_FromStringAndSize(nullptr, static_cast<Py_ssize_t>(bytes)); /* while the engine is at work */
-    if (data == nullptr || !look_for(ring, op)) {
-        Py_XDECREF(data);
-        pending = std::make_unique<Pending>(ring.client, op);
-        if (data == nullptr) {
-            throw nb::python_error();
-        }
+    if (data == nullptr) {
+        aiod_abandon(ring.client->client, op);
+        throw nb::python_error();
+    }
+    if (!poll_for(ring, op, ring.looks)) {
+        Py_DECREF(data);
+        left = op;
         return result;
     }
     if (op->result < 0) {
@@ -660,13 +726,15 @@ nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::hand
 
 nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
 {
-    std::unique_ptr<Pending> pending;
-    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, pending);
+    aiod_op *left = nullptr;
+    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, left);
 
-    if (pending == nullptr) {
+    if (left == nullptr) {
         return result;
     }
-    return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
+    Pending pending(ring.client, left);
+
+    return wait_for(pending, timeout_s + GRACE_S) ? finish(pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
 nb::object ring_read_into(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, double timeout_s)
@@ -690,19 +758,6 @@ nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle o
     pending = make_pending(ring, AIOD_RING_WRITE, handle, at, 0);
     pending->flight->op->flags = static_cast<uint16_t>(flags);
     return perform(ring, std::move(pending), data, timeout_s);
-}
-
-/* As ring_read(), but a read that does not complete at once is returned as a Pending, to be reaped. */
-nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
-{
-    std::unique_ptr<Pending> pending;
-    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, pending);
-
-    if (pending == nullptr) {
-        return result;
-    }
-    aiod_await_no_more(ring.client->client, pending->flight->op);
-    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
 /* The op of a request on a path, with the path, and the data after it, in its buffer; nullptr: no room. */
@@ -761,7 +816,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
-    if (!look_for(ring, taken)) {
+    if (!ring.looks.pay() || !poll_for(ring, taken, ring.looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         return result;
     }
@@ -820,42 +875,40 @@ nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, 
     pending->flight->op->source_offset = source_offset;
     pending->flight->op->deadline_ms = milliseconds(timeout_s);
     pending->flight->owner = owner;
-    if (!give_buffer(*pending, data) || !submit(*pending)) {
+    if (!give_buffer(*pending->client, *pending->flight, data) || !submit(*pending)) {
         return nb::none();
     }
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
-/* [(owner, result, written, reason, data)] of the requests that are done. */
-nb::list ring_reap(Ring &ring)
+} // namespace
+
+#include "_awaited.hpp"
+
+namespace
 {
-    aiod_op *done[REAP_MAX];
+
+/*
+ * [(owner, result, written, reason, data)] of the requests that are done. Those that a future waits for get their results
+ * here; of them only the failed ones are in the list, with their Awaiteds as owners.
+ */
+nb::list ring_reap(Ring &ring, bool look)
+{
+    std::vector<FlightOwner> awaited;
     nb::list reaped;
-    unsigned count;
 
     if (!ring.usable()) {
         return reaped;
     }
-    do {
-        count = aiod_reap(ring.client->client, done, REAP_MAX);
-        for (unsigned i = 0; i < count; i++) {
-            Flight &flight = *static_cast<Flight *>(done[i]->user);
-            nb::object data;
-
-            if (flight.orphan) {
-                flight.submitted = false; /* bury() frees it */
-                continue;
-            }
-            flight.submitted = false;
-            data = take_data(flight);
-            if (flight.owner.is_valid()) { /* else the garbage collector has cleared it */
-                reaped.append(
-                    nb::make_tuple(flight.owner, done[i]->result, failed_bytes(*done[i]), done[i]->reason, data));
-            }
-            flight.owner.reset();
-            release(*ring.client, flight);
-        }
-    } while (count == REAP_MAX);
+    begin_turn(ring);
+    take_done(ring, reaped, awaited);
+    if (look && awaited.empty() && is_worth_another_take(ring)) {
+        take_done(ring, reaped, awaited);
+    }
+    ring.awaiting.resolved = static_cast<unsigned>(awaited.size());
+    for (FlightOwner &flight : awaited) {
+        settle(ring, std::move(flight), reaped);
+    }
     if (!ring.client->orphans.empty()) {
         bury(*ring.client);
     }
@@ -942,13 +995,27 @@ NB_MODULE(_ring, m)
             nb::arg("owner").none())
         .def("cancel", pending_cancel, nb::arg("timeout_s"));
 
-    nb::class_<Ring>(m, "Ring")
+    nb::class_<Ring>(m, "Ring", nb::type_slots(ring_slots))
         .def("read", ring_read, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
         .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset"),
              nb::arg("timeout_s"))
         .def("write", ring_write, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset"), nb::arg("flags"),
              nb::arg("timeout_s"))
+        .def("attend", ring_attend, nb::arg("loop"), nb::arg("wake"), nb::arg("set_timer"))
         .def("read_soon", ring_read_soon, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
+        .def("read_into_soon", ring_read_into_soon, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset"),
+             nb::arg("timeout_s"))
+        .def("write_soon", ring_write_soon, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset"),
+             nb::arg("flags"), nb::arg("timeout_s"), nb::arg("file").none())
+        .def("flush_soon", ring_flush_soon, nb::arg("handle"), nb::arg("timeout_s"), nb::arg("covers"))
+        .def("adopt", ring_adopt, nb::arg("future"))
+        .def("adopt_all", ring_adopt_all, nb::arg("handle").none())
+        .def("overdue", ring_overdue, nb::arg("now_s"))
+        .def_prop_ro("awaited", [](const Ring &ring) { return ring.awaiting.count; })
+        .def_prop_ro("resolved", [](const Ring &ring) { return ring.awaiting.resolved; })
+        .def_prop_rw(
+            "held", [](const Ring &ring) { return ring.awaiting.held; },
+            [](Ring &ring, bool held) { ring.awaiting.held = held; })
         .def("start", ring_start, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("offset"),
              nb::arg("length"), nb::arg("source"), nb::arg("source_offset"), nb::arg("timeout_s"),
              nb::arg("data").none(), nb::arg("owner").none())
@@ -956,7 +1023,7 @@ NB_MODULE(_ring, m)
              nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
         .def("on_path_soon", ring_on_path_soon, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
              nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
-        .def("reap", ring_reap)
+        .def("reap", ring_reap, nb::arg("look") = false)
         .def("wait", ring_wait, nb::arg("seen"), nb::arg("timeout_s"))
         .def_prop_ro("done_count", [](const Ring &ring) { return aiod_done_count(ring.client->client); })
         .def("buffer", ring_buffer, nb::arg("nbytes"))

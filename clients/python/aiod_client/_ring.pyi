@@ -4,6 +4,8 @@ A failure is (result, written, reason): -errno, bytes known to be done, and a re
 timeout).
 """
 
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
 from typing import Any
 
 class Buffer:
@@ -23,6 +25,12 @@ class Pending:
 
 Failure = tuple[int, int, int]
 
+Awaited = tuple[Future[Any], int, int, int, int, int, Any, bool, float, float]
+"""A request that a future waits for, to be adopted by the session: (future, op, flags, handle, offset, length, data,
+submitted, deadline on the monotonic clock, timeout). `data` is what was given to read_into_soon or write_soon, or the
+`covers` of flush_soon.
+"""
+
 class Ring:
     """The ring. None as a result: no room now, or arguments that the ring cannot take: the session has to do it."""
 
@@ -35,8 +43,54 @@ class Ring:
     def write(self, handle: int, data: Any, offset: Any, flags: int, timeout_s: float) -> int | Failure | None:
         """Write `data`, without a copy if it is the ring's; its length."""
 
-    def read_soon(self, handle: int, length: Any, offset: Any, timeout_s: float) -> bytes | Failure | Pending | None:
-        """Read; a read that does not complete within microseconds is a Pending, whose owner has to be set."""
+    def attend(self, loop: AbstractEventLoop, wake: Callable[[], None], set_timer: Callable[[float], None]) -> None:
+        """Allow the methods below, in the thread of `loop`.
+
+        They call `wake` where reap() is to follow at the end of this turn of the loop, and `set_timer` with the time
+        (monotonic) at which overdue() has something to return.
+        """
+
+    def read_soon(
+        self, handle: int, length: Any, offset: Any, timeout_s: float
+    ) -> bytes | Failure | Future[bytes] | None:
+        """Read; the future of a read that does not complete within microseconds. reap() sets its result."""
+
+    def read_into_soon(
+        self, handle: int, buffer: Any, offset: Any, timeout_s: float
+    ) -> int | Failure | Future[int] | None:
+        """As read_into(): the result if it is there at once, else a future."""
+
+    def write_soon(
+        self, handle: int, data: Any, offset: Any, flags: int, timeout_s: float, file: Any
+    ) -> int | Failure | Future[int] | None:
+        """As write(): the result if it is there at once, else a future.
+
+        `file` is the open_files.OpenFile in which a completed write is noted as a change; None: it needs no note.
+        """
+
+    def flush_soon(self, handle: int, timeout_s: float, covers: int) -> int | Failure | Future[int] | None:
+        """Flush: 0, or a future of that. `covers` is kept for adopt()."""
+
+    def adopt(self, future: Any) -> tuple[Pending, Awaited] | None:
+        """The request that `future` waits for, which from now on is one as of start(), whose owner has to be set.
+
+        None: it is done.
+        """
+
+    def adopt_all(self, handle: int | None) -> list[tuple[Pending, Awaited]]:
+        """As adopt(), for all requests of `handle`; None: of all handles."""
+
+    def overdue(self, now_s: float) -> tuple[list[Future[Any]], float]:
+        """The futures whose requests' time is up, and when to ask next."""
+
+    @property
+    def awaited(self) -> int:
+        """The number of futures that wait."""
+    @property
+    def resolved(self) -> int:
+        """The number of futures with a result by the last reap()."""
+    held: bool
+    """Whether requests wait for room in the ring: new ones queue behind them, and the methods above return None."""
 
     def on_path(
         self, op: int, flags: int, handle: int, path: str, data: Any, length: int, timeout_s: float
@@ -67,8 +121,12 @@ class Ring:
     ) -> Pending | None:
         """Submit any request; `data` is the bytes of a write, or the destination of a read (None: new bytes)."""
 
-    def reap(self) -> list[tuple[Any, int, int, int, bytes | None]]:
-        """(owner, result, written, reason, a read's new bytes) of the started requests that are done. Never waits."""
+    def reap(self, look: bool = False) -> list[tuple[Any, int, int, int, bytes | None]]:
+        """(owner, result, written, reason, a read's new bytes) of the started requests that are done. Never waits.
+
+        It sets the results of futures; of their requests only failed ones are in the list, each with its Awaited as the
+        owner. `look`: if nothing is done and futures wait, poll for some microseconds, as long as that pays.
+        """
 
     def wait(self, seen: int, timeout_s: float) -> bool:
         """Wait until done_count is not `seen`; False: it still is. Signal handlers run meanwhile."""

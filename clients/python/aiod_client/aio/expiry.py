@@ -29,13 +29,16 @@ class Expiries:
         self._timer: asyncio.TimerHandle | None = None
         self._armed_s = 0.0
 
-    def add(self, pending: Request | Call, timeout_s: float, what: str) -> None:
-        """Expire `pending` in `timeout_s` seconds, unless it is done; `what` names it in the error message."""
+    def add(self, pending: Request | Call, timeout_s: float, what: str, elapsed_s: float = 0.0) -> None:
+        """Expire `pending` `timeout_s` seconds after it began, `elapsed_s` ago, unless it is done.
+
+        `what` names it in the error message.
+        """
         if len(self._heap) > self._prune_at:
             self._heap = [entry for entry in self._heap if not entry[2].done]
             heapq.heapify(self._heap)
             self._prune_at = max(_KEPT, 2 * len(self._heap))
-        due_s = self._loop.time() + timeout_s
+        due_s = self._loop.time() + timeout_s - elapsed_s
         heapq.heappush(self._heap, (due_s, next(self._numbers), pending, timeout_s, what))
         if self._timer is None or due_s < self._armed_s:
             self._arm()

@@ -6,27 +6,38 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import operations
 from aiod_client.aio.link import cancel, perform
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
-from aiod_protocol.operations import Op
+from aiod_protocol.operations import Op, OpFlag, changes_file
 from aiod_protocol.wire import EXTENTS_MAX, MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from aiod_client._ring import Failure, Ring
     from aiod_client.aio.link import Link
     from aiod_client.base_client import BaseClient
     from aiod_client.records import Extent, FileStat
 
 
 AT_ONCE_MAX: Final = 64
-"""After so many reads that completed at once, other tasks get a turn of the loop."""
+"""After so many requests that completed at once, other tasks get a turn of the loop."""
+
+_FUA: Final = int(OpFlag.FUA)
+
+T = TypeVar("T")
+
+
+async def turn_of_the_loop(result: T) -> T:
+    """Let other tasks run; returns `result`."""
+    await asyncio.sleep(0)
+    return result
 
 
 class RequestFuture(asyncio.Future[Any]):
@@ -82,38 +93,46 @@ class File:
         self._link = link
         self._handle = handle
         self._rings: RingHolder = link  # until the file is closed; a ring that has ended fails by itself
-        self._at_once = 0  # reads that completed at once
+        self._opened = link.opened(handle)
+        self._at_once = 0  # requests that completed at once
         link.name_handle(handle, name)
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Read up to `length` bytes at `offset`; the result is shorter only at the end of the file."""
         ring = self._rings.ring
-        if ring is None:
-            result: bytes = await self._perform(operations.read_request(self._handle, length, offset), timeout)
-            return result
         timeout_s = self._client.timeout_s if timeout is None else timeout
-        found = ring.read_soon(self._handle, length, offset, timeout_s)
+        found = None if ring is None else ring.read_soon(self._handle, length, offset, timeout_s)
         if type(found) is bytes:
             self._at_once += 1
-            if self._at_once % AT_ONCE_MAX == 0:
-                await asyncio.sleep(0)
-            return found
-        request = operations.read_request(self._handle, length, offset)
-        if type(found) is tuple:
-            request.sent = may_be_done(ring, found)
-            if not is_lost(found) or not self._link.continues_without_ring():
-                link = self._link
-                raise failed(found, request, self.name, timeout_s, link.ended, link.why_lost(request))
-            found = None
-        self._check()
-        read: bytes = await perform(self._link, request, timeout_s, self.name, found)  # type: ignore[arg-type]
-        return read
+            return found if self._at_once % AT_ONCE_MAX else await turn_of_the_loop(found)
+        if found is None or type(found) is tuple:
+            request = operations.read_request(self._handle, length, offset)
+            return bytes(await self._by_session(ring, found, request, timeout_s))
+        try:
+            result: bytes = await found  # type: ignore[misc]
+        except asyncio.CancelledError:
+            self._link.abandon_awaited(found)  # type: ignore[arg-type]
+            raise
+        return result
 
     async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.
         """
-        result: int = await self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
+        ring = self._rings.ring
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        found = None if ring is None else ring.read_into_soon(self._handle, buffer, offset, timeout_s)
+        if type(found) is int:
+            self._at_once += 1
+            return found if self._at_once % AT_ONCE_MAX else await turn_of_the_loop(found)
+        if found is None or type(found) is tuple:
+            request = operations.read_into_request(self._handle, buffer, offset)
+            return int(await self._by_session(ring, found, request, timeout_s))
+        try:
+            result: int = await found  # type: ignore[misc]
+        except asyncio.CancelledError:
+            self._link.abandon_awaited(found)  # type: ignore[arg-type]
+            raise
         return result
 
     async def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
@@ -127,7 +146,23 @@ class File:
         The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
         how many bytes, from the beginning, are known to be written.
         """
-        result: int = await self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
+        ring = self._rings.ring
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        found = None
+        if ring is not None:
+            opened = None if fua else self._opened
+            found = ring.write_soon(self._handle, data, offset, _FUA if fua else 0, timeout_s, opened)
+        if type(found) is int:
+            self._at_once += 1
+            return found if self._at_once % AT_ONCE_MAX else await turn_of_the_loop(found)
+        if found is None or type(found) is tuple:
+            request = operations.write_request(self._handle, data, offset, fua)
+            return int(await self._by_session(ring, found, request, timeout_s))
+        try:
+            result: int = await found  # type: ignore[misc]
+        except asyncio.CancelledError:
+            self._link.abandon_awaited(found)  # type: ignore[arg-type]
+            raise
         return result
 
     async def pwritev(
@@ -151,7 +186,27 @@ class File:
 
         After a failed flush data may be lost, and every flush of the file fails (EIO) until all its handles are closed.
         """
-        await self._perform(operations.whole_request(Op.FLUSH, self._handle), timeout)
+        ring = self._rings.ring
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        opened = self._opened
+        covers, opened.epoch = opened.epoch, opened.epoch + 1
+        found = None if ring is None else ring.flush_soon(self._handle, timeout_s, covers)
+        if type(found) is int:
+            self._at_once += 1
+            if self._at_once % AT_ONCE_MAX == 0:
+                await turn_of_the_loop(found)
+        elif found is None or type(found) is tuple:
+            request = operations.whole_request(Op.FLUSH, self._handle)
+            request.covers = covers
+            await self._by_session(ring, found, request, timeout_s)
+            return
+        else:
+            try:
+                await found  # type: ignore[misc]
+            except asyncio.CancelledError:
+                self._link.abandon_awaited(found)  # type: ignore[arg-type]
+                raise
+        opened.flushed(covers)
 
     async def size(self, *, timeout: float | None = None) -> int:
         """The file's size in bytes."""
@@ -307,6 +362,18 @@ class File:
 
     def _timeout_s(self, timeout: float | None) -> float:
         return self._client.timeout_s if timeout is None else timeout
+
+    async def _by_session(self, ring: Ring | None, failure: Failure | None, request: Request, timeout_s: float) -> Any:
+        """Have the session do what `ring` has no room for (`failure`: None), or has ended as its engine was going."""
+        if ring is not None and failure is not None:
+            request.sent = may_be_done(ring, failure)
+            if not is_lost(failure) or not self._link.continues_without_ring():
+                link = self._link
+                raise failed(failure, request, self.name, timeout_s, link.ended, link.why_lost(request))
+            if request.sent and changes_file(request.op):
+                request.flags |= OpFlag.REPEAT
+        self._check()
+        return await perform(self._link, request, timeout_s, self.name)
 
     async def _perform(self, request: Request, timeout: float | None) -> Any:
         self._check()

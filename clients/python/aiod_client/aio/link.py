@@ -73,8 +73,11 @@ class Link(RoutedSession):
         self.disposed: asyncio.Future[None] | None = None
         """Done when the socket of a closed link is closed; None: it was closed at once, or has not ended."""
         self._watch()
+        self._adopted: dict[asyncio.Future[Any], Request] = {}
+        """The requests that the session has adopted from the native ring, by the futures that wait for them."""
+        self._ring_timer: asyncio.TimerHandle | None = None
         if ring is not None:
-            self.loop.add_reader(ring.fd, self._ring_rings)
+            self._attend(ring)
         self._timer = self.loop.call_later(welcome.heartbeat_s, self._tick)
         self.expiries = Expiries(self.loop, self._give_up_late)
 
@@ -135,6 +138,14 @@ class Link(RoutedSession):
         self.transport.follow(in_ring, request)
         self._reap_soon()
 
+    def abandon_awaited(self, future: asyncio.Future[Any]) -> None:
+        """Give up the request of the native ring that `future` waited for; the await was cancelled."""
+        request = self._adopted.get(future)
+        if request is None and self.transport is not None:
+            request = self.transport.adopt(future)
+        if request is not None:
+            self.abandon(request, asyncio.CancelledError())
+
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Give `pending` up; returns whether it had been sent."""
         if self._busy:
@@ -186,6 +197,39 @@ class Link(RoutedSession):
 
     # ---- the ring ---------------------------------------------------------------------------------------------------
 
+    def _attend(self, ring: Ring) -> None:
+        """Use `ring`, which is that of the transport."""
+        assert self.transport is not None  # noqa: S101 - a mistake of ours
+        self.transport.adopted = self._note_adopted
+        ring.attend(self.loop, self._reap_soon, self._set_ring_timer)
+        self.loop.add_reader(ring.fd, self._ring_rings)
+
+    def _note_adopted(self, request: Request, timeout_s: float) -> None:
+        self._adopted[request.waiter] = request
+        request.waiter.add_done_callback(self._adopted.pop)
+        if timeout_s != math.inf and self.transport is not None:
+            name = self.transport.names.get(request.handle, "a closed file")
+            elapsed_s = time.monotonic() - request.deadline_s + timeout_s
+            self.expiries.add(request, timeout_s, name, elapsed_s)
+
+    def _set_ring_timer(self, due_s: float) -> None:
+        if self._ring_timer is not None:
+            self._ring_timer.cancel()
+        in_s = max(0.0, due_s - time.monotonic())
+        self._ring_timer = self.loop.call_at(self.loop.time() + in_s, self._adopt_overdue, due_s)
+
+    def _adopt_overdue(self, due_s: float) -> None:
+        """Adopt what the native ring has in flight beyond its time: `expiries` gives it up."""
+        self._ring_timer = None
+        transport = self.transport
+        if transport is None or not self._open:
+            return
+        overdue, next_s = transport.ring.overdue(max(due_s, time.monotonic()))
+        for future in overdue:
+            transport.adopt(future)
+        if next_s != math.inf and self._ring_timer is None:
+            self._set_ring_timer(next_s)
+
     def _reap_soon(self) -> None:
         if not self._reaping and self._open:
             self._reaping = True
@@ -204,8 +248,8 @@ class Link(RoutedSession):
                 self._pump_soon()
             if transport.ended is not None or transport.ring.ended:
                 self._interrupted(self.lose_ring())
-            elif transport.pending and not transport.ring.arm():
-                self._reap_soon()
+            elif transport.pending and (transport.ring.resolved or not transport.ring.arm()):
+                self._reap_soon()  # the tasks that go on now mostly ask for more
         finally:
             self._busy = False
 
@@ -257,7 +301,7 @@ class Link(RoutedSession):
             else:
                 self._pump_soon()
             if self._next_ring is not None and (ring := self.use_next_ring()) is not None:
-                self.loop.add_reader(ring.fd, self._ring_rings)
+                self._attend(ring)
             if session.held_until_s != math.inf and not self._holding:
                 self._holding = True
                 self.loop.call_later(HOLD_S, self._hold_no_more)
@@ -382,6 +426,8 @@ class Link(RoutedSession):
         if not said_goodbye:
             log.warning("session with %s: %s", self._dealer.endpoint, self.session.ended)
         self._timer.cancel()
+        if self._ring_timer is not None:
+            self._ring_timer.cancel()
         self.expiries.stop()
         if self._is_down:
             return  # the thread that looks for another engine closes the connection

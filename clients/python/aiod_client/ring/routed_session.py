@@ -97,8 +97,9 @@ class RoutedSession:
         """Have `close` called when the ring has nothing in flight on `handle`; False: it has nothing now."""
         if self.transport is None:
             return False
+        waits = self.transport.after(handle, close)
         self.transport.names.pop(handle, None)
-        return self.transport.after(handle, close)
+        return waits
 
     def in_ring(self, request: Request) -> RingPending | None:
         """What the ring has in flight of `request`."""

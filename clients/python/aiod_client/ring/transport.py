@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import errno
 import math
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.errors import NOT_EXECUTED, NOT_SENT, UNKNOWN, Failure, deadline_passed
+from aiod_client.operations import read_into_request, read_request, whole_request, write_request
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import GRACE_S, Pending, Request
 from aiod_client.requests.split import Split, part_bytes_max
@@ -31,15 +33,18 @@ from aiod_protocol.reasons import Reason, parse_reason
 from aiod_protocol.ring_wire import RingShutdownNotice
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Callable
 
+    from aiod_client._ring import Awaited, Ring
     from aiod_client._ring import Pending as RingPending
-    from aiod_client._ring import Ring
     from aiod_client.session.session import Session
 
 _READ: Final = int(Op.READ)
 _APPEND: Final = int(Op.APPEND)
 _FLUSH: Final = int(Op.FLUSH)
+_WRITE: Final = int(Op.WRITE)
+_FUA: Final = int(OpFlag.FUA)
 _REPEAT: Final = int(OpFlag.REPEAT)
 _CARRIED: Final = operations_with(OpProperty.RING) - operations_with(OpProperty.PATH)
 _ON_PATH: Final = operations_with(OpProperty.PATH)
@@ -47,6 +52,7 @@ _ON_PATH: Final = operations_with(OpProperty.PATH)
 
 _Part = tuple[Request, int, int]
 """A request, and (start, length) of one of its parts."""
+_PART_FIELDS: Final = 3
 
 
 class RingTransport:
@@ -57,6 +63,8 @@ class RingTransport:
         self._session = session
         self._files = session.files
         self._resumable = session.resumable
+        self.adopted: Callable[[Request, float], None] = lambda _request, _timeout_s: None
+        """Called with each request that the transport adopts, and its timeout."""
         self.names: dict[int, str] = {}
         """Handle to "EXPORT/PATH", the file's name in error messages."""
         self.ended: OSError | None = None
@@ -70,7 +78,7 @@ class RingTransport:
     @property
     def pending(self) -> int:
         """Requests not done."""
-        return len(self._inflight) + len(self._backlog)
+        return len(self._inflight) + len(self._backlog) + self.ring.awaited
 
     @property
     def shutdown_notice(self) -> ShutdownNotice:
@@ -109,6 +117,38 @@ class RingTransport:
         self._of_handle[request.handle] = self._of_handle.get(request.handle, 0) + 1
         self._inflight[request] = [pending]
 
+    def adopt(self, future: Future[Any]) -> Request | None:
+        """The request of the native ring that `future` waits for, from now on one as by add(); None: it is done."""
+        found = self.ring.adopt(future)
+        if found is None:
+            return None
+        request = self._take_over(*found)
+        if not request.sent:
+            self._submit(time.monotonic())
+        return request
+
+    def adopt_all(self, handle: int | None = None) -> None:
+        """Adopt all requests of the native ring that futures wait for, or those of `handle`."""
+        for in_ring, awaited in self.ring.adopt_all(handle):
+            self._take_over(in_ring, awaited)
+
+    def _take_over(self, in_ring: RingPending | None, awaited: Awaited) -> Request:
+        future, op, flags, handle, offset, length, data, sent, deadline_s, timeout_s = awaited
+        request = _request_of(op, flags, handle, offset, length, data)
+        request.waiter = future
+        request.deadline_s = deadline_s
+        request.by_ring, request.sent = True, sent
+        self._of_handle[handle] = self._of_handle.get(handle, 0) + 1
+        if not sent:
+            self._backlog.append(request)
+        elif in_ring is None:
+            self._inflight[request] = []
+        else:
+            in_ring.owner = (request, 0, request.length)
+            self._inflight[request] = [in_ring]
+        self.adopted(request, timeout_s)
+        return request
+
     def take_overflow(self) -> list[Request]:
         """The requests that have to go by message; the transport forgets them."""
         overflow, self._overflow = self._overflow, []
@@ -116,6 +156,7 @@ class RingTransport:
 
     def after(self, handle: int, call: Callable[[], None]) -> bool:
         """Call `call` once all requests of `handle` are done; False: there are none."""
+        self.adopt_all(handle)
         if handle not in self._of_handle:
             return False
         self._afterwards.setdefault(handle, []).append(call)
@@ -131,6 +172,7 @@ class RingTransport:
                 backlog.popleft()
             elif not self._submit_one(request, now_s):
                 break
+        self.ring.held = bool(backlog)
 
     def _submit_one(self, request: Request, now_s: float) -> bool:
         """Submit the request, or its next part. False: the ring has no room."""
@@ -153,7 +195,7 @@ class RingTransport:
         )
         if pending is None:
             request.sent = before
-            if not self._inflight and not self.ring.ended:
+            if not self._inflight and not self.ring.awaited and not self.ring.ended:
                 self._overflow.append(self._backlog.popleft())
                 request.by_ring, request.split = False, None
                 self._forget(request)
@@ -171,18 +213,22 @@ class RingTransport:
 
     def reap(self, now_s: float) -> list[Pending]:
         """Take what is done, and submit what there is room for then. Returns the requests that are done, in order."""
-        finished = self._take_done()
+        finished = self._take_done(look=True)
         if self._backlog:
             self._submit(now_s)
         if self.ring.ended and self.ended is None and not self._resumable:
             finished += self.lose(LOST)
         return finished
 
-    def _take_done(self) -> list[Pending]:
+    def _take_done(self, *, look: bool = False) -> list[Pending]:
         finished: list[Pending] = []
-        for (request, start, length), result, written, reason, data in self.ring.reap():
-            if request in self._inflight:  # else it was abandoned
-                self._complete((request, start, length), result, written, reason, data, finished)
+        for owner, result, written, reason, data in self.ring.reap(look):
+            part = owner
+            if len(owner) != _PART_FIELDS:  # a failed request that a future waits for
+                request = self._take_over(None, owner)
+                part = request, 0, request.length
+            if part[0] in self._inflight:  # else it was abandoned
+                self._complete(part, result, written, reason, data, finished)
         return finished
 
     def _complete(
@@ -276,6 +322,7 @@ class RingTransport:
         if self.ended is not None:
             return [], []
         finished = self._take_done()
+        self.adopt_all()
         self.ended = LOST
         unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
         drained = self.shutdown_notice.drained
@@ -294,6 +341,7 @@ class RingTransport:
         if self.ended is not None:
             return []
         finished = self._take_done()  # the engine may have done much before it ended the session
+        self.adopt_all()
         self.ended = why
         unfinished = list(dict.fromkeys([*self._inflight, *self._backlog, *self._overflow]))
         drained = self.shutdown_notice.drained
@@ -314,6 +362,17 @@ class RingTransport:
         for calls in waiting.values():
             for call in calls:
                 call()
+
+
+def _request_of(op: int, flags: int, handle: int, offset: int, length: int, data: Any) -> Request:
+    """The request of an Awaited."""
+    if op == _READ:
+        return read_request(handle, length, offset) if data is None else read_into_request(handle, data, offset)
+    if op == _WRITE:
+        return write_request(handle, data, offset, bool(flags & _FUA))
+    request = whole_request(Op.FLUSH, handle)
+    request.covers = data
+    return request
 
 
 def _data_of(request: Request, start: int, length: int) -> Any:

@@ -38,6 +38,10 @@ class OpenFile:
     settled: bool = False
     """Whether the engine's shutdown notice says that all acknowledged changes are on disk."""
 
+    def flushed(self, covers: int) -> None:
+        """Note that the flush that covers the changes up to epoch `covers` was acknowledged."""
+        self.dirty.difference_update([epoch for epoch in self.dirty.copy() if epoch <= covers])
+
     @property
     def changed(self) -> bool:
         """Whether there are acknowledged changes that no flush is known to cover."""
@@ -100,7 +104,7 @@ class OpenFiles(dict[int, OpenFile]):
             if request.error is not None or not request.flags & _FUA:
                 file.dirty.add(file.epoch)
         elif request.op == _FLUSH and request.error is None:
-            file.dirty.difference_update([epoch for epoch in file.dirty.copy() if epoch <= request.covers])
+            file.flushed(request.covers)
 
     def may_repeat(self, request: Request) -> bool:
         """Whether a request that may have been executed may be sent again."""
