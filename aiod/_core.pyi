@@ -58,6 +58,12 @@ class Buffer:
 def may_set_ioprio() -> bool:
     """Whether this process may set the I/O priority of its threads. A unit's SystemCallFilter= can forbid it."""
 
+def keep_open_in_urings(fd: int) -> None:
+    """Keep the file open until all requests that io_uring has started have ended, also if the process is killed.
+
+    Once, before the first Core and probe_uring().
+    """
+
 def probe_uring() -> int:
     """Test io_uring, with everything that the pool needs of it, in this process: 0, or a negative errno. Any thread."""
 

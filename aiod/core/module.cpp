@@ -750,6 +750,7 @@ NB_MODULE(_core, m)
     });
 
     m.def("may_set_ioprio", aiod_ioprio_allowed);
+    m.def("keep_open_in_urings", aiod_uring_keep_open, nb::arg("fd"));
     m.def("probe_uring", aiod_uring_probe);
     m.def("probe_open_beneath", aiod_probe_open_beneath);
 

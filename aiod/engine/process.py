@@ -62,7 +62,8 @@ class Engine:
 def _take_lock(settings: EngineSettings) -> None:
     """Take the engine's lock and never release it: the kernel does, when the last worker has left its last system call.
 
-    Neither the return of main() nor SIGKILL ends a pwrite that is under way.
+    Neither the return of main() nor SIGKILL ends a pwrite that is under way. A write by io_uring does not even keep the
+    process: the io_uring itself holds the lock.
     """
     fd = os.open(settings.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -72,6 +73,7 @@ def _take_lock(settings: EngineSettings) -> None:
         sys.exit(EXIT_LOCKED)
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
+    _core.keep_open_in_urings(fd)
 
 
 async def _serve(

@@ -280,6 +280,13 @@ static int faulty_munmap(void *address, size_t length)
     return munmap(address, length);
 }
 
+static int faulty_uring_result(int result)
+{
+    int instead = atomic_exchange(&faults.uring_result, 0);
+
+    return instead != 0 ? instead : result;
+}
+
 static int faulty_add_seals(int fd, unsigned seals)
 {
     return faults.unsealed ? 0 : aiod_os_real.add_seals(fd, seals);
@@ -297,6 +304,7 @@ void faults_install(void)
     faulty_os.fallocate = faulty_fallocate;
     faulty_os.munmap = faulty_munmap;
     faulty_os.add_seals = faulty_add_seals;
+    faulty_os.uring_result = faulty_uring_result;
     aiod_os = &faulty_os;
     faults_reset();
 }
@@ -322,6 +330,7 @@ void faults_reset(void)
     memset(allocators, 0, sizeof(allocators));
     pthread_mutex_unlock(&allocators_lock);
     faults.flush_error = 0;
+    faults.uring_result = 0;
     pthread_mutex_lock(&creators_lock);
     creators_count = 0;
     failed_count = 0;

@@ -63,6 +63,7 @@ struct faults {
     _Atomic size_t nowait_write_max;       /* bytes that one with RWF_NOWAIT transfers; 0: EAGAIN; NOWAIT_BY_KERNEL */
     _Atomic bool unsealed;                 /* add_seals() does nothing, and returns success */
     _Atomic int flush_error;               /* the errno of the next flush; then 0 again */
+    _Atomic int uring_result; /* of the next request that io_uring has started; then 0 again: the kernel's */
 };
 
 extern struct faults faults;

@@ -117,12 +117,13 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
                                   .writable = (flags & 2) != 0,
                                   .append = (flags & 32) != 0,
                                   .direct = alignment != 0,
+                                  .uring = engine.config.uring,
                                   .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
 
     if (flags == AIOD_OPEN_NAMES) {
         use.writable = true;
-        use.names = (struct aiod_names){
-            .root = engine.config.root, .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
+        use.names = (struct aiod_names){.root = engine.config.root,
+                                        .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
         return aiod_core_add_names(engine.core, session, &use);
     }
     for (unsigned i = 0; i < engine.file_count; i++) {
@@ -133,7 +134,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
         if (strcmp(engine.names[i], path) != 0) {
             continue;
         }
-        fd = open_again(engine.fds[i], O_RDWR);
+        fd = open_again(engine.fds[i], O_RDWR | (engine.config.uring ? O_DIRECT : 0));
         CHECK(fd >= 0 && fstat(fd, &status) == 0);
         handle = aiod_core_add_handle(engine.core, session, fd, -1, status.st_dev, status.st_ino, &use, NULL);
         if (handle < 0) {
@@ -400,6 +401,14 @@ static void count_taken(struct aiod_core *core, void *argument)
 static void get_pool_stats(struct aiod_core *core, void *argument)
 {
     aiod_pool_get_stats(core->pool, argument);
+}
+
+struct aiod_pool_stats engine_pool_stats(void)
+{
+    struct aiod_pool_stats stats;
+
+    engine_run(get_pool_stats, &stats);
+    return stats;
 }
 
 void engine_wait_idle(unsigned count)

@@ -18,6 +18,7 @@ struct engine_config {
     unsigned max_threads;
     uint32_t handles_max;
     uint32_t alignment; /* of all files, as if opened with O_DIRECT; 0: without */
+    bool uring;         /* O_DIRECT, and requests may be started by io_uring */
     const char *root;   /* of an OPEN with NAMES */
 };
 
@@ -35,6 +36,9 @@ void engine_wait_taken(uint32_t count);
 
 /* Wait until at least `count` workers are idle, and none is active. */
 void engine_wait_idle(unsigned count);
+
+/* The statistics of its pool. */
+struct aiod_pool_stats engine_pool_stats(void);
 
 /* Refuse new requests. */
 void engine_drain(void);

@@ -31,6 +31,8 @@ struct ended {
     unsigned count;
 };
 
+static int kept_fd = -1; /* constant after aiod_uring_keep_open() */
+
 static _Thread_local struct uring *mine;
 static _Thread_local bool tried; /* to create it */
 
@@ -73,6 +75,9 @@ static int init(struct io_uring *io, int event_fd)
         return error;
     }
     error = io_uring_register_eventfd(io, event_fd);
+    if (error == 0 && kept_fd >= 0) {
+        error = io_uring_register_files(io, &kept_fd, 1);
+    }
     if (error < 0) {
         io_uring_queue_exit(io);
         return error;
@@ -151,6 +156,11 @@ void aiod_uring_destroy_slots(struct aiod_pool *pool)
 void aiod_uring_want(struct aiod_pool *pool)
 {
     atomic_store_explicit(&pool->uring_wanted, true, memory_order_relaxed);
+}
+
+void aiod_uring_keep_open(int fd)
+{
+    kept_fd = fd;
 }
 
 int aiod_uring_probe(void)
@@ -337,7 +347,7 @@ static bool take_completions(struct ended *ended)
     count = io_uring_peek_batch_cqe(&mine->io, cqes, REAPED_AT_ONCE);
     for (unsigned i = 0; i < count; i++) {
         struct aiod_request *request = io_uring_cqe_get_data(cqes[i]);
-        int64_t result = request->uring->ended(request, cqes[i]->res);
+        int64_t result = request->uring->ended(request, aiod_os->uring_result(cqes[i]->res));
 
         if (result == AIOD_URING_AGAIN) {
             append_taken(request);

@@ -21,6 +21,10 @@
  *   would fill the disk's queue before another flow arrives. Slow ones do not count, as replaced stuck workers do not.
  *   An io_uring has never more requests than entries, so its completion queue cannot overflow.
  *
+ * - The death of the process does not wait for started reads and writes: a thread that is killed leaves them to the
+ *   io_uring, which the kernel frees when the last one has ended. So the next engine must not rely on the end of the
+ *   process. The engine's lock is a registered file of each io_uring, and stays locked until that is freed.
+ *
  * All functions concern the io_uring of the calling thread, and do nothing on threads that have none.
  */
 #ifndef AIOD_URING_H
@@ -32,6 +36,12 @@
 
 /* Have polling workers create io_urings from now on. Any thread. */
 void aiod_uring_want(struct aiod_pool *pool);
+
+/*
+ * Keep the file `fd` open in every io_uring, until its requests have ended: the engine's lock. Before the first pool, and
+ * before aiod_uring_probe().
+ */
+void aiod_uring_keep_open(int fd);
 
 /* Is an io_uring with everything that this file needs available to this process? 0, or -errno. Any thread. */
 int aiod_uring_probe(void);

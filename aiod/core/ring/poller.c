@@ -307,8 +307,8 @@ static bool lead_rings(struct aiod_poller *poller)
             follow_recall(poller);
             return true;
         }
-        found = take_all(poller);
-        found = aiod_uring_turn(poller->pool) || found; /* starts what was taken */
+        found = aiod_uring_turn(poller->pool); /* starts what was taken */
+        found = take_all(poller) || found;
         if (!found && !look_again(poller)) {
             return false;
         }

@@ -16,6 +16,11 @@ static int ioctl_pointer(int fd, unsigned long request, void *argument)
     return ioctl(fd, request, argument);
 }
 
+static int uring_result(int result)
+{
+    return result;
+}
+
 static int add_seals(int fd, unsigned seals)
 {
     return fcntl(fd, F_ADD_SEALS, seals);
@@ -37,6 +42,7 @@ const struct aiod_os aiod_os_real = {
     .ioctl = ioctl_pointer,
     .munmap = munmap,
     .add_seals = add_seals,
+    .uring_result = uring_result,
     .renameat2 = renameat2,
 };
 

@@ -30,6 +30,7 @@ struct aiod_os {
     int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*munmap)(void *address, size_t length);
     int (*add_seals)(int fd, unsigned seals);
+    int (*uring_result)(int result); /* what io_uring says of a request: the same */
     int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 };
 

@@ -1,0 +1,287 @@
+/*
+ * Reads and writes that polling workers start by io_uring, and those that return to workers. The kernel's results can be
+ * replaced (faults.uring_result).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../../clients/c/client.h"
+#include "check.h"
+#include "pool/uring.h"
+#include "ring_engine.h"
+#include "scratch.h"
+
+enum {
+    BLOCK = 4096,
+    BLOCKS = 256,
+    DEPTH = 64,
+};
+
+static struct aiod_client *client;
+static uint32_t handle;
+static int file;
+static char contents[BLOCKS * BLOCK];
+static char *area; /* DEPTH blocks of the ring's */
+
+static void begin(unsigned max_threads)
+{
+    const char *path;
+    int64_t opened;
+
+    faults_reset();
+    path = engine_start(&(struct engine_config){
+        .max_threads = max_threads, .handles_max = 16, .alignment = BLOCK, .uring = true, .poll_max_ns = 100000});
+    file = scratch_file(O_RDWR);
+    for (size_t i = 0; i < sizeof(contents); i++) {
+        contents[i] = pattern(i);
+    }
+    CHECK(pwrite(file, contents, sizeof(contents), 0) == sizeof(contents) && fsync(file) == 0);
+    engine_add_file("file", file);
+    CHECK(aiod_attach(&client, path, NULL) == 0);
+    opened = aiod_open(client, "x/file", AIOD_OPEN_READ | AIOD_OPEN_WRITE, 0);
+    CHECK(opened > 0);
+    handle = (uint32_t)opened;
+    area = aiod_alloc(client, DEPTH * BLOCK);
+    CHECK(area != NULL);
+}
+
+static void end(void)
+{
+    struct aiod_pool_stats stats;
+
+    engine_wait_idle(1);
+    stats = engine_pool_stats();
+    CHECK(stats.uring_inflight == 0 && stats.uring_failures == 0 && stats.lost_wakeups == 0);
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+static struct aiod_op block_op(uint16_t op, unsigned number, char *buffer)
+{
+    return (struct aiod_op){.op = op,
+                            .handle = handle,
+                            .offset = (uint64_t)number * BLOCK,
+                            .length = BLOCK,
+                            .buffer = buffer,
+                            .awaited = true};
+}
+
+static int64_t carry_out(struct aiod_op op)
+{
+    struct aiod_op *ops[] = {&op};
+
+    CHECK(aiod_submit(client, ops, 1) == 1);
+    CHECK(aiod_wait(client, &op, AIOD_NO_TIMEOUT) == 0);
+    return op.result;
+}
+
+static int64_t read_block(unsigned number)
+{
+    memset(area, 0, BLOCK);
+    return carry_out(block_op(AIOD_RING_READ, number, area));
+}
+
+static void check_block(unsigned number)
+{
+    CHECK(read_block(number) == BLOCK);
+    CHECK(memcmp(area, contents + (size_t)number * BLOCK, BLOCK) == 0);
+}
+
+/* The leader creates its io_uring at its next turn after the handle was opened: until then, workers run the requests. */
+static void wait_for_uring(void)
+{
+    while (engine_pool_stats().uring_requests == 0) {
+        check_block(0);
+    }
+}
+
+static void batches_are_read_and_written(void)
+{
+    begin(64);
+    wait_for_uring();
+    for (unsigned round = 0; round < BLOCKS / DEPTH; round++) {
+        struct aiod_op ops[DEPTH];
+        struct aiod_op *batch[DEPTH];
+
+        for (unsigned i = 0; i < DEPTH; i++) {
+            bool writes = i % 3 == 0;
+            unsigned number = round * DEPTH + i;
+            char *block = area + (size_t)i * BLOCK;
+
+            ops[i] = block_op(writes ? AIOD_RING_WRITE : AIOD_RING_READ, number, block);
+            memset(block, 'a' + (int)round, BLOCK);
+            if (writes) {
+                memset(contents + (size_t)number * BLOCK, 'a' + (int)round, BLOCK);
+            }
+            batch[i] = &ops[i];
+        }
+        CHECK(aiod_submit(client, batch, DEPTH) == DEPTH);
+        for (unsigned i = 0; i < DEPTH; i++) {
+            CHECK(aiod_wait(client, &ops[i], AIOD_NO_TIMEOUT) == 0);
+            CHECK(ops[i].result == BLOCK);
+            CHECK(memcmp(ops[i].buffer, contents + ops[i].offset, BLOCK) == 0);
+        }
+    }
+    CHECK(aiod_flush(client, handle, AIOD_NO_TIMEOUT) == 0);
+    check_bytes(file, contents, sizeof(contents), 0);
+    CHECK(engine_pool_stats().uring_requests > 1);
+    end();
+}
+
+static void a_read_at_the_end_of_the_file_is_short(void)
+{
+    begin(4);
+    CHECK(ftruncate(file, BLOCK + 100) == 0);
+    wait_for_uring();
+    CHECK(read_block(1) == 100);
+    CHECK(memcmp(area, contents + BLOCK, 100) == 0);
+    CHECK(read_block(2) == 0);
+    end();
+}
+
+static void misaligned_requests_are_left_to_workers(void)
+{
+    struct aiod_op op;
+    uint64_t before;
+
+    begin(4);
+    wait_for_uring();
+    before = engine_pool_stats().uring_requests;
+    op = block_op(AIOD_RING_READ, 0, area);
+    op.offset = 1;
+    CHECK(carry_out(op) == BLOCK);
+    CHECK(memcmp(area, contents + 1, BLOCK) == 0);
+    CHECK(engine_pool_stats().uring_requests == before);
+    end();
+}
+
+/* Each result that needs an explanation is the worker's: here the request succeeds. */
+static void what_the_kernel_does_not_start_is_run_by_a_worker(void)
+{
+    static const int results[] = {-EAGAIN, -EINTR, -EINVAL, -EOPNOTSUPP, -ECANCELED};
+
+    begin(4);
+    wait_for_uring();
+    for (size_t i = 0; i < sizeof(results) / sizeof(results[0]); i++) {
+        uint64_t returned = engine_pool_stats().uring_returned;
+
+        faults.uring_result = results[i];
+        while (faults.uring_result != 0) { /* after a failure, some requests are not tried */
+            check_block(3);
+        }
+        CHECK(engine_pool_stats().uring_returned > returned);
+    }
+    end();
+}
+
+static void errors_are_reported(void)
+{
+    int64_t result = BLOCK;
+
+    begin(4);
+    wait_for_uring();
+    faults.uring_result = -EIO;
+    while (faults.uring_result != 0) {
+        result = read_block(3);
+    }
+    CHECK(result == -EIO);
+    check_block(3);
+    end();
+}
+
+static void short_transfers_are_continued(void)
+{
+    struct aiod_op op;
+
+    begin(4);
+    wait_for_uring();
+    op = block_op(AIOD_RING_READ, 0, area);
+    op.length = 4 * BLOCK;
+    faults.uring_result = BLOCK;
+    while (faults.uring_result != 0) {
+        memset(area, 0, 4 * BLOCK);
+        CHECK(carry_out(op) == 4 * BLOCK);
+        CHECK(memcmp(area, contents, 4 * BLOCK) == 0);
+    }
+    op.op = AIOD_RING_WRITE;
+    memset(area, 'x', 4 * BLOCK);
+    memset(contents, 'x', 4 * BLOCK);
+    faults.uring_result = BLOCK;
+    while (faults.uring_result != 0) {
+        CHECK(carry_out(op) == 4 * BLOCK);
+    }
+    check_bytes(file, contents, sizeof(contents), 0);
+    end();
+}
+
+/* The file grows: most file systems have to block for that. */
+static void appended_blocks_are_written(void)
+{
+    begin(4);
+    CHECK(ftruncate(file, 0) == 0);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        memcpy(area, contents + (size_t)i * BLOCK, BLOCK);
+        CHECK(carry_out(block_op(AIOD_RING_WRITE, i, area)) == BLOCK);
+    }
+    check_bytes(file, contents, sizeof(contents), 0);
+    end();
+}
+
+/* A worker that is bound is not recalled: other requests find another one, although only one may be active. */
+static void other_requests_do_not_wait_for_a_bound_worker(void)
+{
+    begin(1);
+    wait_for_uring();
+    for (unsigned i = 0; i < 200; i++) {
+        struct aiod_op one = block_op(AIOD_RING_READ, i % BLOCKS, area);
+        struct aiod_op other = {.op = AIOD_RING_SIZE, .handle = handle, .awaited = true};
+        struct aiod_op *ops[] = {&one, &other};
+
+        CHECK(aiod_submit(client, ops, 2) == 2);
+        CHECK(aiod_wait(client, &other, AIOD_NO_TIMEOUT) == 0 && other.result == sizeof(contents));
+        CHECK(aiod_wait(client, &one, AIOD_NO_TIMEOUT) == 0 && one.result == BLOCK);
+    }
+    end();
+}
+
+/* The engine stops while requests are in flight: they end before the worker exits. */
+static void requests_in_flight_end_before_the_engine_stops(void)
+{
+    struct aiod_op ops[DEPTH];
+    struct aiod_op *batch[DEPTH];
+
+    begin(64);
+    wait_for_uring();
+    for (unsigned i = 0; i < DEPTH; i++) {
+        ops[i] = block_op(AIOD_RING_READ, i, area + (size_t)i * BLOCK);
+        batch[i] = &ops[i];
+    }
+    CHECK(aiod_submit(client, batch, DEPTH) == DEPTH);
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+int main(void)
+{
+    int error = aiod_uring_probe();
+
+    if (error < 0) {
+        printf("io_uring is not available: %s\n", strerror(-error));
+        return STATUS_SKIPPED;
+    }
+    faults_install();
+    batches_are_read_and_written();
+    a_read_at_the_end_of_the_file_is_short();
+    misaligned_requests_are_left_to_workers();
+    what_the_kernel_does_not_start_is_run_by_a_worker();
+    errors_are_reported();
+    short_transfers_are_continued();
+    appended_blocks_are_written();
+    other_requests_do_not_wait_for_a_bound_worker();
+    requests_in_flight_end_before_the_engine_stops();
+    return 0;
+}
