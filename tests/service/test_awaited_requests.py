@@ -109,8 +109,8 @@ def test_more_tasks_than_the_ring_holds_are_all_served(run: Any, shared_daemon: 
     run(main())
 
 
-def test_the_ring_is_woken_once_for_the_requests_of_a_turn(run: Any, daemon: Any, stopped: Callable[[], int]) -> None:
-    """The engine sleeps: the second to the eighth request wait for the end of the turn, and are submitted together."""
+def test_requests_of_a_turn_of_the_loop_are_all_submitted(run: Any, daemon: Any, stopped: Callable[[], int]) -> None:
+    """An engine that slept when it was stopped hears of the first one; the others wait for the end of the turn."""
 
     async def main() -> None:
         async with opened(daemon) as file:
