@@ -405,6 +405,12 @@ class Core:
         created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
         spawn_latency_ns (a histogram as in stats(): from the decision to create a worker until it runs)."""
 
+    def trace_begin(self) -> None:
+        """Begin to record completed requests, up to 65536. Forgets an earlier trace. Raises OSError ENOMEM."""
+
+    def trace_end(self) -> tuple[bytes, int]:
+        """End the trace: return its records (engine_api/trace_records.py), and the number of requests without room."""
+
     def worker_tids(self) -> list[int]:
         """Return the kernel thread ids of the living workers."""
 

@@ -15,6 +15,7 @@
 #include "pool/request_list.h"
 #include "session/io_prepare.h"
 #include "session/operations.h"
+#include "session/trace.h"
 #include "util/os.h"
 #include "util/probes.h"
 
@@ -139,6 +140,7 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
     aiod_stats_record(&batch->core->stats, record->op, record->length, false, &timing);
     aiod_stats_record(&batch->session->stats, record->op, record->length, false, &timing);
     aiod_session_complete(batch->session, record->length);
+    aiod_trace_done(NULL, &timing, batch->session->client, record->cookie, record->op, record->length, 0);
     AIOD_PROBE6(request_done, NULL, batch->session->client, record->cookie, (int)record->op, (uint64_t)record->length,
                 0);
 }

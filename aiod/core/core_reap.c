@@ -7,6 +7,7 @@
 
 #include "ring/ring.h"
 #include "session/operations.h"
+#include "session/trace.h"
 #include "util/probes.h"
 
 static bool has_payload(const struct aiod_message_io *message)
@@ -111,6 +112,8 @@ static void finish_io(struct aiod_core *core, struct aiod_message_io *message, s
     aiod_stats_record(&core->stats, message->io.op, bytes, result < 0, &timing);
     aiod_stats_record(&session->stats, message->io.op, bytes, result < 0, &timing);
     aiod_session_complete(session, message->charged);
+    aiod_trace_done(&message->io.task.request, &timing, session->client, message->cookie, message->io.op, bytes,
+                    result < 0 ? (int)-result : 0);
     AIOD_PROBE6(request_done, &message->io.task.request, session->client, message->cookie, (int)message->io.op, bytes,
                 result < 0 ? (int)-result : 0);
     if (!session->ended) {

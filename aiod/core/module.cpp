@@ -21,6 +21,7 @@ extern "C" {
 #include "path/confined.h"
 #include "ring/poller.h"
 #include "pool/uring.h"
+#include "session/trace.h"
 #include "util/ioprio.h"
 }
 
@@ -637,6 +638,29 @@ void core_flush_handle(Core &core, uint64_t tag, Session &session, uint32_t hand
     Core::check(aiod_core_flush_handle(core.core, tag, session.session, handle));
 }
 
+void core_trace_begin(Core &)
+{
+    if (int error = aiod_trace_begin(); error < 0) {
+        raise_os_error(-error);
+    }
+}
+
+nb::tuple core_trace_end(Core &)
+{
+    std::string records;
+    uint64_t dropped = 0;
+
+    aiod_trace_end(
+        [](const aiod_trace_event *events, size_t count, void *argument) {
+            auto *bytes = static_cast<std::string *>(argument);
+            if (count > 0) {
+                bytes->assign(reinterpret_cast<const char *>(events), count * sizeof(*events));
+            }
+        },
+        &records, &dropped);
+    return nb::make_tuple(nb::bytes(records.data(), records.size()), dropped);
+}
+
 nb::dict core_pool_stats(Core &core)
 {
     aiod_pool_stats stats;
@@ -876,6 +900,8 @@ NB_MODULE(_core, m)
                      [](const Core &self) { return aiod_open_as_client_threads_waiting(&self.core->open_as_client); })
         .def("pool_stats", core_pool_stats)
         .def("worker_tids", core_worker_tids)
+        .def("trace_begin", core_trace_begin)
+        .def("trace_end", core_trace_end)
         .def("follow",
              [](Core &self) {
                  int moved = aiod_core_follow_affinity(self.core);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from aiod import __version__
 from aiod.ctl import status as judgement
 from aiod.ctl import tables
 from aiod.ctl import top as live
+from aiod.ctl import trace as tracing
 from aiod.ctl.bench_run import KINDS, run_bench
 from aiod.ctl.completion import engine_names, export_names
 from aiod.ctl.daemon import Address, ask, ask_until
@@ -228,6 +230,26 @@ def metrics(options: Options, /, **given: Any) -> None:
     Into a file for the textfile collector of node_exporter, where no port is to be open.
     """
     options.answer(Given.taken(given), tables.metrics, lambda: ask(options.address, "metrics", options.timeout_s))
+
+
+@main.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--seconds", type=Seconds(0, 60, min_open=True), default=2.0, show_default=True, metavar="S", help="Duration."
+)
+@json_option
+@click.pass_obj
+def trace(options: Options, /, file: Path, seconds: float, **given: Any) -> None:
+    """Record the requests of some seconds into FILE: how long each was queued, in service, and by which thread.
+
+    FILE has Chrome's JSON format, for https://ui.perfetto.dev or chrome://tracing. Each engine records up to 65536
+    requests. Requires control privileges.
+    """
+    options.answer(
+        Given.taken(given),
+        tracing.show,
+        lambda: tracing.write(ask(options.address, "trace", options.timeout_s + seconds, seconds=seconds), file),
+    )
 
 
 main.add_command(keygen)

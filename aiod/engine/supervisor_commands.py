@@ -38,6 +38,8 @@ class SupervisorCommands:
             "clients": self._clients,
             "handles": self._handles,
             "requests": self._requests,
+            "trace_begin": self._trace_begin,
+            "trace_end": self._trace_end,
             "resize": self._resize,
             "reload": self._reload,
             "kick": self._kick,
@@ -133,6 +135,13 @@ class SupervisorCommands:
 
     async def _requests(self) -> dict[str, Any]:
         return self._stages.slow_requests.requests()
+
+    async def _trace_begin(self) -> None:
+        self._stages.core.trace_begin()
+
+    async def _trace_end(self) -> dict[str, Any]:
+        records, dropped = self._stages.core.trace_end()
+        return {"records": records, "dropped": dropped}
 
     # ---- changes
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod import __version__
 from aiod.config import ConfigError
 from aiod.config.engines import check_threads
+from aiod.engine_api import trace_records
 from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
 from aiod.supervisor.kernel_check import ways_off
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _REQUESTS_MAX: Final = 1000
+_TRACE_MAX_S: Final = 60.0
 
 
 class RefusedError(Exception):
@@ -79,7 +81,9 @@ class ControlVerbs:
             "reload": self._reload,
             "kick": self._kick,
             "drain": self._drain,
+            "trace": self._trace,
         }
+        self._tracing = asyncio.Lock()
 
     def apply(self, config: Config) -> None:
         """Use `config` from now on."""
@@ -154,6 +158,30 @@ class ControlVerbs:
             for name, answer in there.items()
         ]
         return {"engines": engines, "requests": requests[:_REQUESTS_MAX]}
+
+    async def _trace(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Record the requests of `seconds` in every engine. Privileged, since it names the clients of all users."""
+        seconds = arguments.get("seconds", 2.0)
+        if not isinstance(seconds, int | float) or not 0 < seconds <= _TRACE_MAX_S:
+            text = f"seconds: above 0, at most {_TRACE_MAX_S:g} (EINVAL)"
+            raise RefusedError(errno.EINVAL, text, Reason.BAD_ENTRY)
+        if self._tracing.locked():
+            raise RefusedError(errno.EBUSY, "another trace is being recorded; try again later (EBUSY)", Reason.LIMIT)
+        async with self._tracing:
+            await self._ask_all("trace_begin")
+            await asyncio.sleep(seconds)
+            answers = await self._ask_all("trace_end")
+        engines = [
+            {
+                "name": name,
+                "pid": engine.pid,
+                "dropped": answers[name]["dropped"],
+                "requests": trace_records.unpack(answers[name]["records"]),
+            }
+            for name, engine in self._engines.items()
+            if answers.get(name) is not None
+        ]
+        return {"version": __version__, "seconds": seconds, "engines": engines}
 
     # ---- queries
 

@@ -54,6 +54,7 @@ void aiod_active_requests_assign(struct aiod_request *request)
 {
     request->worker = calling_worker;
     request->turn = calling_worker != NULL ? calling_worker->turn : 0;
+    request->tid = calling_worker != NULL ? calling_worker->tid : 0;
 }
 
 void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *request)
@@ -69,6 +70,7 @@ void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *reque
     }
     pool->active_last = request;
     aiod_active_requests_assign(request);
+    AIOD_PROBE3(request_start, request, pool->name, request->begun_ns - request->queued_ns);
 }
 
 void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request)

@@ -87,6 +87,7 @@ struct aiod_request {
     struct aiod_request *active_previous;
     const struct aiod_worker *worker; /* the worker that works on it, if the worker's turn still equals `turn` */
     uint64_t turn;
+    int32_t tid;       /* the thread of that worker; 0: none. Constant when done */
     uint64_t begun_ns; /* when a worker took it (started_ns may be changed by the worker) */
     bool slow;         /* was found to be slow */
     bool started;      /* by io_uring: no worker waits for it */

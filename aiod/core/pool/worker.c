@@ -199,7 +199,6 @@ static struct aiod_request *take_request(struct aiod_pool *pool)
     request->started_ns = request->begun_ns = pool->last_taken_ns;
     aiod_active_requests_next_turn(pool, pool->last_taken_ns);
     aiod_active_requests_add(pool, request);
-    AIOD_PROBE3(request_start, request, pool->name, now_ns - request->queued_ns);
     return request;
 }
 

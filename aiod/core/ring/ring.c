@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "session/operations.h"
+#include "session/trace.h"
 #include "util/os.h"
 #include "util/probes.h"
 
@@ -334,6 +335,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
         reported.result = -ESHUTDOWN;
         reported.reason = AIOD_REASON_STOPPING;
     }
+    aiod_trace_done(&request->io.task.request, timing, ring->session->client, end->cookie, op, bytes,
+                    reported.result < 0 ? (int)-reported.result : 0);
     AIOD_PROBE6(request_done, &request->io.task.request, ring->session->client, end->cookie, (int)op, bytes,
                 reported.result < 0 ? (int)-reported.result : 0);
     aiod_io_release_path(&request->io);

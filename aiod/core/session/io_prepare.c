@@ -32,6 +32,7 @@ static void prepare_request(struct aiod_request *request, const struct aiod_io_d
     request->reason = AIOD_REASON_BY_KERNEL;
     request->queued_ns = description->arrived_ns;
     request->started_ns = 0;
+    request->tid = 0;
 }
 
 void aiod_io_prepare(struct aiod_io *io, const struct aiod_io_description *description)
