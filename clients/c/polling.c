@@ -21,7 +21,8 @@
 #define SKIP_SHIFT_MAX 10u
 #define CACHE_NS UINT64_C(500000000) /* how long an affinity and a scheduling policy are taken to be unchanged */
 #define SWITCH_NS UINT64_C(1000)     /* a sched_yield() that takes longer has let other threads run */
-#define CROWDED_NS UINT64_C(2000000)  /* among threads that keep the CPU for so long it is better to sleep and be woken */
+#define CROWDED_NS UINT64_C(2000000) /* among threads that keep the CPU for so long it is better to sleep and be woken */
+#define CROWDED_PAUSE 64u            /* no poll by yielding for so many times as long */
 #define TURNS_MAX 16u
 
 /* ---- whether: a property of the thread --------------------------------------------------------------------------- */
@@ -90,29 +91,37 @@ enum aiod_polling_way aiod_polling_way(const struct aiod_client *client)
 bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns)
 {
     bool switched = yield_ns > SWITCH_NS;
-    uint64_t spent_ns = switched ? own_ns : own_ns + yield_ns;
 
-    poll->left_ns -= spent_ns < poll->left_ns ? spent_ns : poll->left_ns;
+    poll->own_ns += switched ? own_ns : own_ns + yield_ns;
     poll->turns += switched;
-    poll->crowded = yield_ns > CROWDED_NS;
+    poll->crowded_ns = yield_ns > CROWDED_NS ? yield_ns : 0;
     if (!switched && poll->way == AIOD_POLL_YIELDING) {
         return false; /* no other thread can run on the only CPU: the engine does not answer soon */
     }
-    return poll->left_ns > 0 && poll->turns < TURNS_MAX && !poll->crowded;
+    return poll->own_ns < poll->limit_ns && poll->turns < TURNS_MAX && poll->crowded_ns == 0;
 }
 
 /* ---- how long: a property of the client -------------------------------------------------------------------------- */
 
-uint64_t aiod_polling_begin(struct aiod_polling *polling)
+static uint64_t limit_of(struct aiod_polling *polling)
 {
+    uint64_t least_ns = polling->max_ns < MIN_NS ? polling->max_ns : MIN_NS;
+
     if (polling->skip > 0) {
         polling->skip--;
         return 0;
     }
-    if (polling->max_ns < MIN_NS) {
-        return polling->max_ns;
+    return polling->now_ns > least_ns ? polling->now_ns : least_ns;
+}
+
+struct aiod_poll aiod_polling_begin(struct aiod_polling *polling, enum aiod_polling_way way, uint64_t now_ns)
+{
+    struct aiod_poll poll = {.way = way};
+
+    if (way == AIOD_POLL_SPINNING || (way == AIOD_POLL_YIELDING && now_ns >= polling->yields_from_ns)) {
+        poll.limit_ns = limit_of(polling);
     }
-    return polling->now_ns > MIN_NS ? polling->now_ns : MIN_NS;
+    return poll;
 }
 
 static void count(struct aiod_polling *polling, bool found)
@@ -145,10 +154,16 @@ static void adapt(struct aiod_polling *polling, uint64_t waited_ns)
     }
 }
 
-void aiod_polling_end(struct aiod_polling *polling, uint64_t polled_ns, bool found, uint64_t waited_ns)
+void aiod_polling_end(struct aiod_polling *polling, const struct aiod_poll *poll, bool found, uint64_t waited_ns,
+                      uint64_t now_ns)
 {
-    if (polled_ns > 0) {
-        count(polling, found);
+    if (poll->limit_ns > 0) {
+        count(polling, found && poll->crowded_ns == 0);
     }
-    adapt(polling, waited_ns);
+    if (poll->turns == 0) { /* else other threads had the CPU: how long it took says nothing */
+        adapt(polling, waited_ns);
+    }
+    if (poll->crowded_ns > 0) {
+        polling->yields_from_ns = now_ns + CROWDED_PAUSE * poll->crowded_ns;
+    }
 }

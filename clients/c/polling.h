@@ -15,6 +15,7 @@ struct aiod_polling {
     uint64_t now_ns;
     unsigned failed; /* polls in a row that found nothing */
     unsigned skip;   /* how many more times to sleep without polling */
+    uint64_t yields_from_ns; /* no poll by yielding before then: a thread that computes shares the only CPU */
 };
 
 /* How the calling thread may poll. */
@@ -26,27 +27,29 @@ enum aiod_polling_way {
 
 enum aiod_polling_way aiod_polling_way(const struct aiod_client *client);
 
-/* Returns how long to poll before sleeping, in CPU time of the thread; 0: sleep at once. */
-uint64_t aiod_polling_begin(struct aiod_polling *polling);
-
-/*
- * Adapt to the outcome: the thread polled for `polled_ns` at most, `found` a completion while it polled, and waited
- * for `waited_ns` in all, polling and sleeping, other threads' turns not counted.
- */
-void aiod_polling_end(struct aiod_polling *polling, uint64_t polled_ns, bool found, uint64_t waited_ns);
-
 /* One poll. */
 struct aiod_poll {
     enum aiod_polling_way way;
-    uint64_t left_ns; /* from aiod_polling_begin() */
-    unsigned turns;   /* of other threads meanwhile */
-    bool crowded;     /* another thread has kept the CPU for long */
+    uint64_t limit_ns;   /* of the thread's own CPU time; 0: sleep at once */
+    uint64_t own_ns;     /* so far */
+    unsigned turns;      /* of other threads meanwhile */
+    uint64_t crowded_ns; /* for so long another thread has kept the CPU, too long */
 };
+
+/* Begin a poll, now. */
+struct aiod_poll aiod_polling_begin(struct aiod_polling *polling, enum aiod_polling_way way, uint64_t now_ns);
 
 /*
  * The thread has looked for `own_ns`, found nothing, and called sched_yield(), which took `yield_ns`. False: the poll
  * is over.
  */
 bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns);
+
+/*
+ * Adapt to the outcome, now: the thread `found` a completion while it polled, or not, and waited for `waited_ns` in all,
+ * polling and sleeping.
+ */
+void aiod_polling_end(struct aiod_polling *polling, const struct aiod_poll *poll, bool found, uint64_t waited_ns,
+                      uint64_t now_ns);
 
 #endif

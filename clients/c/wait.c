@@ -56,20 +56,19 @@ static bool look_at_memory(const struct aiod_client *client, uint32_t seen, unsi
     return true;
 }
 
-/* The same, with yields between the looks. */
-static bool poll_memory(const struct aiod_client *client, uint32_t seen, struct aiod_poll *poll)
+/* Look again and again, with yields in between. True: cq_tail is not `seen` any more. */
+static bool poll_memory(const struct aiod_client *client, uint32_t seen, struct aiod_poll *poll, uint64_t began_ns)
 {
     unsigned looks = poll->way == AIOD_POLL_YIELDING ? 1 : LOOKS_PER_YIELD;
-    uint64_t began_ns = aiod_clock_ns();
-    bool goes_on = true;
+    bool goes_on = poll->limit_ns > 0;
 
     while (goes_on && !look_at_memory(client, seen, looks)) {
-        uint64_t yields_ns = aiod_clock_ns();
-        uint64_t own_ns = yields_ns - began_ns;
+        uint64_t looked_ns = aiod_clock_ns();
+        uint64_t own_ns = looked_ns - began_ns;
 
         sched_yield();
         began_ns = aiod_clock_ns();
-        goes_on = aiod_poll_goes_on(poll, own_ns, began_ns - yields_ns);
+        goes_on = aiod_poll_goes_on(poll, own_ns, began_ns - looked_ns);
         looks = poll->turns > 0 ? 1 : looks; /* time passes without spinning */
     }
     return cq_tail_of(client) != seen;
@@ -89,41 +88,31 @@ static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t 
     return cq_tail_of(client) == seen;
 }
 
-/* How the calling thread may poll now. */
-static struct aiod_poll begin_to_poll(struct aiod_client *client)
-{
-    struct aiod_poll poll = {.way = engine_is_awake(client) ? aiod_polling_way(client) : AIOD_POLL_NOT};
-
-    poll.left_ns = poll.way == AIOD_POLL_NOT ? 0 : aiod_polling_begin(&client->polling);
-    return poll;
-}
-
 /* Wait for a completion, at most until `deadline_ns`. The lock is held on entry and return, not meanwhile. */
 static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->queue.cq_head;
     uint32_t wake_ups = client->waiters.wake_ups;
-    struct aiod_poll poll = begin_to_poll(client);
-    uint64_t poll_ns = poll.left_ns;
-    uint64_t started_ns;
-    bool found = false;
+    enum aiod_polling_way way = engine_is_awake(client) ? aiod_polling_way(client) : AIOD_POLL_NOT;
+    uint64_t started_ns = aiod_clock_ns();
+    struct aiod_poll poll = aiod_polling_begin(&client->polling, way, started_ns);
+    uint64_t ended_ns;
     bool nothing = false;
+    bool found;
 
     aiod_waiters_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
-    started_ns = aiod_clock_ns();
-    found = poll_ns > 0 && poll_memory(client, seen, &poll);
+    found = poll_memory(client, seen, &poll, started_ns);
     if (!found) {
-        uint64_t now_ns = poll_ns > 0 ? aiod_clock_ns() : started_ns;
+        uint64_t now_ns = aiod_clock_ns();
         uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
 
         nothing = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
     }
     pthread_mutex_lock(&client->lock);
     aiod_waiters_end_leading(client);
-    /* while other threads have the CPU, the time that passes is not the engine's */
-    aiod_polling_end(&client->polling, poll_ns, found && !poll.crowded,
-                     poll.turns > 0 ? 0 : aiod_clock_ns() - started_ns);
+    ended_ns = aiod_clock_ns();
+    aiod_polling_end(&client->polling, &poll, found, ended_ns - started_ns, ended_ns);
     if (nothing) {
         aiod_receive(client);
     }

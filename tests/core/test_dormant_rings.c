@@ -1,5 +1,5 @@
 /*
- * The poller serves the rings in use. The clients of the other rings know that the engine sleeps, ring the doorbell,
+ * The leader serves the rings in use. The clients of the other rings are told that the engine sleeps, ring the doorbell,
  * and are served at once.
  */
 #include <fcntl.h>
@@ -83,26 +83,88 @@ static void a_dormant_ring_is_served_when_it_rings(void)
     }
 }
 
+/* The leader polls all the time, and does not sleep: a ring that is not used becomes dormant nevertheless. */
+static void an_unused_ring_becomes_dormant_beside_a_busy_one(void)
+{
+    uint64_t end_ns = aiod_now_ns() + WAIT_MS * UINT64_C(1000000);
+
+    for (unsigned i = 1; i < RINGS; i++) {
+        while (!engine_sleeps(&rings[i])) {
+            CHECK(aiod_now_ns() < end_ns);
+            submit(0);
+            finish(0);
+        }
+    }
+}
+
+static void attach(const char *path, unsigned number)
+{
+    raw_attach(&rings[number], path, 16, 4096, "file");
+    tails[number] = 0;
+    submit(number);
+    finish(number);
+}
+
+/* A ring that comes later gets the slot of one that has gone. */
+static void a_slot_is_used_again(const char *path)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        unsigned number = 1 + round % (RINGS - 1);
+
+        raw_detach(&rings[number]);
+        submit(0);
+        finish(0);
+        attach(path, number);
+    }
+}
+
+static int begin(const char **path, uint64_t poll_max_ns)
+{
+    int file;
+
+    faults_reset();
+    *path = engine_start(&(struct engine_config){
+        .inline_read_max = 4096, .poll_max_ns = poll_max_ns, .max_threads = 1, .handles_max = 16});
+    file = scratch_file(O_RDWR);
+    engine_add_file("file", file);
+    attach(*path, 0);
+    return file;
+}
+
+static void end(int file)
+{
+    for (unsigned i = 0; i < RINGS; i++) {
+        raw_detach(&rings[i]);
+    }
+    engine_stop();
+    close(file);
+}
+
 int main(void)
 {
     const char *path;
     int file;
 
     faults_install();
-    path = engine_start(&(struct engine_config){.inline_read_max = 4096, .max_threads = 1, .handles_max = 16});
-    file = scratch_file(O_RDWR);
-    engine_add_file("file", file);
-    for (unsigned i = 0; i < RINGS; i++) {
-        raw_attach(&rings[i], path, 16, 4096, "file");
-        submit(i);
-        finish(i);
+    file = begin(&path, 0);
+    for (unsigned i = 1; i < RINGS; i++) {
+        attach(path, i);
     }
     dormant_rings_are_not_touched();
     a_dormant_ring_is_served_when_it_rings();
-    for (unsigned i = 0; i < RINGS; i++) {
-        raw_detach(&rings[i]);
+    a_slot_is_used_again(path);
+    end(file);
+
+    file = begin(&path, UINT64_C(1) << 60);
+    for (unsigned i = 0; i < ROUNDS; i++) { /* the polling time grows with each one that it was too short for */
+        submit(0);
+        finish(0);
     }
-    engine_stop();
-    close(file);
+    for (unsigned i = 1; i < RINGS; i++) {
+        attach(path, i);
+    }
+    an_unused_ring_becomes_dormant_beside_a_busy_one();
+    a_dormant_ring_is_served_when_it_rings();
+    end(file);
     return 0;
 }

@@ -1,6 +1,6 @@
 /*
- * A poller that shares its only CPU with all its clients sleeps at once when it has nothing to do, whatever
- * ring_poll_max_us allows: here a poll would not end within the test.
+ * A leader that shares its only CPU with all its clients yields while it has nothing to do, and sleeps when that lets no
+ * client run, whatever ring_poll_max_us allows: here a poll by the clock would not end within the test.
  */
 #include <fcntl.h>
 #include <sched.h>

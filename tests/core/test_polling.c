@@ -12,11 +12,10 @@
 /* Wait once for a completion that comes after `after_ns`. Returns how long the thread may poll. */
 static uint64_t idle(struct aiod_polling *polling, uint64_t after_ns)
 {
-    uint64_t poll_ns = aiod_polling_begin(polling);
-    bool found = poll_ns >= after_ns;
+    struct aiod_poll poll = aiod_polling_begin(polling, AIOD_POLL_SPINNING, 0);
 
-    aiod_polling_end(polling, poll_ns, poll_ns > 0 && found, after_ns);
-    return poll_ns;
+    aiod_polling_end(polling, &poll, poll.limit_ns >= after_ns, after_ns, 0);
+    return poll.limit_ns;
 }
 
 static void it_polls_for_completions_that_come_soon(void)
@@ -62,10 +61,10 @@ static void it_stops_polling_that_keeps_the_engine_away(void)
     unsigned polls = 0;
 
     for (unsigned i = 0; i < 10000; i++) {
-        uint64_t poll_ns = aiod_polling_begin(&polling);
+        struct aiod_poll poll = aiod_polling_begin(&polling, AIOD_POLL_SPINNING, 0);
 
-        polls += poll_ns > 0;
-        aiod_polling_end(&polling, poll_ns, false, poll_ns + 7 * US);
+        polls += poll.limit_ns > 0;
+        aiod_polling_end(&polling, &poll, false, poll.limit_ns + 7 * US, 0);
     }
     CHECK(polls < 30);
 
@@ -85,24 +84,25 @@ static void it_polls_on_among_many_clients(void)
     struct aiod_polling polling = {.max_ns = MAX_NS};
 
     for (unsigned i = 0; i < 1000; i++) {
-        uint64_t poll_ns = aiod_polling_begin(&polling);
+        struct aiod_poll poll = aiod_polling_begin(&polling, AIOD_POLL_SPINNING, 0);
 
-        CHECK(poll_ns > 0);
-        aiod_polling_end(&polling, poll_ns, true, 0);
+        CHECK(poll.limit_ns > 0);
+        CHECK(aiod_poll_goes_on(&poll, US / 2, 900 * US));
+        aiod_polling_end(&polling, &poll, true, 900 * US, 0);
     }
 }
 
 /* A poll ends when it has taken the thread's own time, however long other threads have had the CPU. */
 static void a_poll_is_limited_by_its_own_time(void)
 {
-    struct aiod_poll poll = {.way = AIOD_POLL_SPINNING, .left_ns = 10 * US};
+    struct aiod_poll poll = {.way = AIOD_POLL_SPINNING, .limit_ns = 10 * US};
 
     for (unsigned i = 0; i < 9; i++) {
         CHECK(aiod_poll_goes_on(&poll, 1 * US, 100 * US));
     }
     CHECK(poll.turns == 9 && !aiod_poll_goes_on(&poll, 1 * US, 100 * US));
 
-    poll = (struct aiod_poll){.way = AIOD_POLL_SPINNING, .left_ns = 10 * US};
+    poll = (struct aiod_poll){.way = AIOD_POLL_SPINNING, .limit_ns = 10 * US};
     CHECK(aiod_poll_goes_on(&poll, 4 * US, US / 2) && aiod_poll_goes_on(&poll, 4 * US, US / 2));
     CHECK(!aiod_poll_goes_on(&poll, 1 * US, US / 2) && poll.turns == 0);
 }
@@ -110,20 +110,39 @@ static void a_poll_is_limited_by_its_own_time(void)
 /* The other threads have run many times, or one for long, and the engine has not answered. */
 static void a_poll_is_limited_by_the_turns_of_others(void)
 {
-    struct aiod_poll poll = {.way = AIOD_POLL_SPINNING, .left_ns = MAX_NS};
+    struct aiod_poll poll = {.way = AIOD_POLL_SPINNING, .limit_ns = MAX_NS};
     unsigned turns = 1;
 
     while (aiod_poll_goes_on(&poll, 0, 100 * US)) {
         CHECK(++turns < 100);
     }
-    poll = (struct aiod_poll){.way = AIOD_POLL_SPINNING, .left_ns = MAX_NS};
-    CHECK(!aiod_poll_goes_on(&poll, 0, 4000 * US) && poll.crowded);
+    poll = (struct aiod_poll){.way = AIOD_POLL_SPINNING, .limit_ns = MAX_NS};
+    CHECK(!aiod_poll_goes_on(&poll, 0, 4000 * US) && poll.crowded_ns == 4000 * US);
+}
+
+/* A thread that computes has the only CPU: there are no polls for a while. Where there are more CPUs, polls go on. */
+static void it_does_not_yield_again_and_again_to_a_thread_that_computes(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+    uint64_t now_ns = 1000000 * US;
+    struct aiod_poll poll = aiod_polling_begin(&polling, AIOD_POLL_YIELDING, now_ns);
+
+    CHECK(poll.limit_ns > 0 && !aiod_poll_goes_on(&poll, 0, 4000 * US));
+    aiod_polling_end(&polling, &poll, true, 4000 * US, now_ns);
+    now_ns += 100000 * US;
+    poll = aiod_polling_begin(&polling, AIOD_POLL_YIELDING, now_ns);
+    CHECK(poll.limit_ns == 0);
+    poll = aiod_polling_begin(&polling, AIOD_POLL_SPINNING, now_ns);
+    CHECK(poll.limit_ns > 0);
+    now_ns += 1000000 * US;
+    poll = aiod_polling_begin(&polling, AIOD_POLL_YIELDING, now_ns);
+    CHECK(poll.limit_ns > 0);
 }
 
 /* On the only CPU, a sched_yield() that returns at once says that the engine sleeps. */
 static void a_poll_on_the_only_cpu_ends_when_no_thread_runs_meanwhile(void)
 {
-    struct aiod_poll poll = {.way = AIOD_POLL_YIELDING, .left_ns = MAX_NS};
+    struct aiod_poll poll = {.way = AIOD_POLL_YIELDING, .limit_ns = MAX_NS};
 
     CHECK(aiod_poll_goes_on(&poll, US / 10, 5 * US));
     CHECK(!aiod_poll_goes_on(&poll, US / 10, US / 5));
@@ -218,6 +237,7 @@ int main(void)
     a_poll_is_limited_by_its_own_time();
     a_poll_is_limited_by_the_turns_of_others();
     a_poll_on_the_only_cpu_ends_when_no_thread_runs_meanwhile();
+    it_does_not_yield_again_and_again_to_a_thread_that_computes();
     it_never_polls_with_max_ns_0();
     return 0;
 }

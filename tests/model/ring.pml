@@ -2,12 +2,12 @@
  * ring.pml - a model of sleeping and waking at a shared-memory ring (clients/c/include/aiod_ring.h), which spin
  * searches exhaustively.
  *
- * One client thread, the poller, two workers. One step of the model is an access to the shared memory, or a system
+ * One client thread, the leader, two workers. One step of the model is an access to the shared memory, or a system
  * call. All accesses are sequentially consistent, as in the code. Entries have no contents: the queues are their
  * indices. Whether a request is executed by the thread that takes it or by a worker is left open.
  *
  * Checked properties (test_ring_model.py runs the search): a run ends only when the client has all completions, no
- * queue contains anything, and the poller waits for its doorbell. MISTAKE is a deliberate mistake, which spin must
+ * queue contains anything, and the leader waits for its doorbell. MISTAKE is a deliberate mistake, which spin must
  * find.
  */
 
@@ -21,12 +21,12 @@
 #define none 0
 #define client_sleeps_on_cq_tail 1      /* the client waits on cq_tail, as in the first version */
 #define client_does_not_check_again 2
-#define poller_does_not_check_again 3
+#define leader_does_not_check_again 3
 #define client_rings_no_doorbell 4
 #define engine_does_not_wake 5
 #define engine_reads_before_it_stores 6 /* reads client_waits before it stores cq_tail */
 #define client_reads_before_it_stores 7 /* reads engine_sleeps before it stores sq_tail */
-#define poller_sleeps_while_a_worker_takes 8        /* although there are entries: another thread takes them */
+#define leader_sleeps_while_a_worker_takes 8        /* although there are entries: another thread takes them */
 
 #ifndef MISTAKE
 #define MISTAKE none
@@ -34,7 +34,7 @@
 
 byte sq_tail, sq_head, cq_tail, cq_head;
 bool engine_sleeps, client_waits;
-bool doorbell;        /* an edge that the poller has not consumed */
+bool doorbell;        /* an edge that the leader has not consumed */
 bool client_sleeping; /* in FUTEX_WAIT */
 bool taking;          /* aiod_ring.taking */
 byte queued;          /* requests in the pool */
@@ -135,7 +135,7 @@ active proctype client()
     client_done = true
 }
 
-active proctype poller()
+active proctype leader()
 {
     byte tail;
     bool got, waits, old;
@@ -147,8 +147,8 @@ active proctype poller()
         :: else ->
             engine_sleeps = true;
             if
-            :: sq_tail == sq_head || MISTAKE == poller_does_not_check_again ||
-                (MISTAKE == poller_sleeps_while_a_worker_takes && taking) ->
+            :: sq_tail == sq_head || MISTAKE == leader_does_not_check_again ||
+                (MISTAKE == leader_sleeps_while_a_worker_takes && taking) ->
 end_asleep:     atomic { doorbell -> doorbell = false }
             :: else
             fi;

@@ -13,12 +13,12 @@ MODEL = Path(__file__).with_name("ring.pml")
 MISTAKES = [
     "client_sleeps_on_cq_tail",
     "client_does_not_check_again",
-    "poller_does_not_check_again",
+    "leader_does_not_check_again",
     "client_rings_no_doorbell",
     "engine_does_not_wake",
     "engine_reads_before_it_stores",
     "client_reads_before_it_stores",
-    "poller_sleeps_while_a_worker_takes",
+    "leader_sleeps_while_a_worker_takes",
 ]
 
 

@@ -1,34 +1,52 @@
 /*
- * poller.c - polling the rings: awake and dormant rings, leading and following.
- *
- * The main loop changes `wanted` under the lock and increments `changes`; the leader copies it to `rings`, which the
- * leader alone uses.
+ * poller.c - polling the rings: leading and following. rings.h has the rings.
  *
  * Leading ends before a worker takes a request or sleeps, in this order: it tells the clients of the awake rings that the
  * engine sleeps (so that they ring the doorbell), checks the rings once more, and gives `lead` up. A follower that a doorbell
  * wakes in between cannot lead yet: it leaves a mark, and the former leader wakes a polling worker again. (With the mark in a
  * variable of its own, two workers could wake each other for ever: tests/model/polling.pml.)
+ *
+ * A dormant ring's doorbell rings while the leader is awake. The thread that waits in the epoll set consumes the edge, and
+ * notes the ring before it tries to lead: so the leader finds the note, or the mark, or the thread leads itself. While no
+ * thread waits, the leader looks at the epoll set itself, now and then.
  */
 #include "ring/poller.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include "pool/uring.h"
 #include "ring/halt_poll.h"
 #include "ring/ring.h"
+#include "ring/rings.h"
 #include "util/os.h"
 
-#define POLLS_PER_CLOCK 16 /* reading the clock costs as much as looking at several rings */
-/* every so many passes over the awake rings, one pass includes the dormant rings */
-#define PASSES_PER_FULL 16u
+#define POLLS_PER_CLOCK 16u /* reading the clock costs as much as looking at several rings */
+/* every so many passes over the awake rings, the leader looks for dormant rings that ring, and at the clock */
+#define PASSES_PER_LOOK 16u
+#define RETIRE_NS UINT64_C(10000000)      /* a ring that was not used for this time becomes dormant */
 #define CPUS_KNOWN_NS UINT64_C(500000000) /* affinities are read again after this time */
+#define EVENTS_MAX 16
+
+/*
+ * sched_yield(): one that takes longer has let other threads run; one that takes much longer, a thread that computes. A thread
+ * that sleeps gets the CPU back from that sooner than one that yields. So there is none for CROWDED_PAUSE times as long.
+ */
+#define SWITCH_NS UINT64_C(1000)
+#define CROWDED_NS UINT64_C(2000000)
+#define CROWDED_PAUSE 64u
+#define TURNS_MAX 16u
+/*
+ * A pass with entries of so many rings yields: there are more clients than CPUs, and those on the leader's CPU cannot submit
+ * while it finds entries of the others. (In a run with 64 clients they had a sixth of the others' rate.)
+ */
+#define RINGS_PER_YIELD 24u
+
+/* epoll data: 0 is the bell, up to rings_max one more than the slot of a ring; else of aiod_idle_polling.watch(). */
+#define BELL UINT64_C(0)
 
 /* Whether a polling worker leads. */
 enum lead {
@@ -41,106 +59,116 @@ struct aiod_poller {
     /* Constant after creation. */
     struct aiod_idle_polling polling; /* first */
     struct aiod_pool *pool;
-    unsigned rings_max;
     int epoll_fd;
     int bell_fd;
 
-    atomic_uint changes; /* of `wanted`; counts */
     _Atomic(enum lead) lead;
-
-    pthread_mutex_t lock;
-    struct aiod_ring **wanted; /* protected by lock; one reference each */
-    unsigned wanted_count;
+    atomic_uint waiting; /* threads that wait in the epoll set, or are about to */
+    struct aiod_rings rings;
 
     /* The leader's. */
-    struct aiod_ring **rings; /* one reference each; awake rings first */
-    unsigned ring_count;
-    unsigned awake;  /* the rings behind them are dormant: their clients ring the doorbell */
-    unsigned passes; /* until the next pass that includes dormant rings */
-    unsigned changes_seen;
+    unsigned passes; /* until it looks at the epoll set and at the clock */
+    uint64_t yields_from_ns;
+    uint64_t retire_ns; /* when it looks for unused rings */
     struct aiod_halt_poll poll;
     uint64_t polled_ns;       /* how long the last leader polled before it slept */
     uint64_t polled_since_ns; /* since when; 0: it did not poll, or does not sleep */
-    bool one_cpu;             /* the leader and all clients are confined to the same CPU */
+    bool one_cpu;             /* the leader and the clients of all awake rings are confined to the same CPU */
     uint64_t cpus_known_ns;   /* valid until then */
 };
 
+/* ---- doorbells --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Consume the edges of the epoll set. Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read
+ * would block.
+ */
+static void take_edges(struct aiod_poller *poller, int timeout_ms)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int count = epoll_wait(poller->epoll_fd, events, EVENTS_MAX, timeout_ms);
+
+    for (int i = 0; i < count; i++) {
+        uint64_t data = events[i].data.u64;
+
+        if (data > poller->rings.slot_count) {
+            aiod_uring_pass_on(events[i].data.ptr);
+        } else if (data != BELL) {
+            aiod_rings_rung(&poller->rings, (unsigned)(data - 1));
+        }
+    }
+}
+
+/* A recall that this worker cannot answer has woken it. */
+static void pass_recall_on(struct aiod_poller *poller)
+{
+    if (aiod_pool_passes_recall(poller->pool)) {
+        aiod_eventfd_ring(poller->bell_fd);
+    }
+}
+
+/* The leader is awake, and dormant rings may ring. A thread that waits notes them; without one the leader does. */
+static void look_for_edges(struct aiod_poller *poller)
+{
+    if (atomic_load(&poller->waiting) == 0) {
+        take_edges(poller, 0);
+        pass_recall_on(poller);
+    }
+}
+
 /* ---- the leader -------------------------------------------------------------------------------------------------- */
 
-static void release_rings(struct aiod_poller *poller)
+/* Let the clients on this CPU run. How long they ran; 0: the leader does not yield to threads that compute. */
+static uint64_t yield(struct aiod_poller *poller)
 {
-    for (unsigned i = 0; i < poller->ring_count; i++) {
-        aiod_ring_put(poller->rings[i]);
+    uint64_t since_ns = aiod_now_ns();
+    uint64_t took_ns;
+
+    if (since_ns < poller->yields_from_ns) {
+        return 0;
     }
-    poller->ring_count = 0;
+    sched_yield();
+    took_ns = aiod_now_ns() - since_ns;
+    if (took_ns > CROWDED_NS) {
+        poller->yields_from_ns = since_ns + took_ns + CROWDED_PAUSE * took_ns;
+    }
+    return took_ns;
 }
 
-static void follow_changes(struct aiod_poller *poller)
+static void look_around(struct aiod_poller *poller)
 {
-    unsigned changes = atomic_load_explicit(&poller->changes, memory_order_acquire);
+    uint64_t now_ns = aiod_now_ns();
 
-    if (changes == poller->changes_seen) {
-        return;
-    }
-    poller->changes_seen = changes;
-    poller->cpus_known_ns = 0;
-    release_rings(poller);
-    pthread_mutex_lock(&poller->lock);
-    memcpy(poller->rings, poller->wanted, poller->wanted_count * sizeof(poller->rings[0]));
-    poller->ring_count = poller->awake = poller->wanted_count;
-    for (unsigned i = 0; i < poller->ring_count; i++) {
-        aiod_ring_get(poller->rings[i]);
-    }
-    pthread_mutex_unlock(&poller->lock);
-}
-
-static void swap_rings(struct aiod_poller *poller, unsigned one, unsigned other)
-{
-    struct aiod_ring *ring = poller->rings[one];
-
-    poller->rings[one] = poller->rings[other];
-    poller->rings[other] = ring;
-}
-
-/* Look at the dormant rings, without a system call. */
-static void wake_dormant(struct aiod_poller *poller)
-{
-    for (unsigned i = poller->awake; i < poller->ring_count; i++) {
-        if (aiod_ring_has_entries(poller->rings[i])) {
-            aiod_ring_set_sleeping(poller->rings[i], false);
-            swap_rings(poller, i, poller->awake++);
-        }
+    poller->passes = PASSES_PER_LOOK;
+    look_for_edges(poller);
+    if (now_ns >= poller->retire_ns) {
+        poller->retire_ns = now_ns + RETIRE_NS;
+        aiod_rings_retire(&poller->rings, false);
     }
 }
 
 static bool take_all(struct aiod_poller *poller)
 {
-    unsigned taken = 0;
+    struct aiod_rings *rings = &poller->rings;
+    unsigned found = 0;
 
     if (poller->passes-- == 0) {
-        poller->passes = PASSES_PER_FULL;
-        wake_dormant(poller);
+        look_around(poller);
     }
-    for (unsigned i = 0; i < poller->awake; i++) {
-        taken += aiod_ring_take(poller->rings[i]);
+    aiod_rings_update(rings);
+    for (unsigned i = 0; i < rings->awake_count; i++) {
+        found += aiod_ring_take(rings->awake[i]) > 0;
     }
-    return taken > 0;
-}
-
-static bool has_entries(const struct aiod_poller *poller)
-{
-    for (unsigned i = 0; i < poller->awake; i++) {
-        if (aiod_ring_has_entries(poller->rings[i])) {
-            return true;
-        }
+    if (found >= RINGS_PER_YIELD) {
+        yield(poller);
     }
-    return false;
+    return found > 0;
 }
 
 static bool has_work(const struct aiod_poller *poller)
 {
-    return has_entries(poller) || aiod_pool_recalls(poller->pool) ||
-           atomic_load_explicit(&poller->changes, memory_order_acquire) != poller->changes_seen || aiod_uring_ready();
+    return aiod_rings_has_entries(&poller->rings) || aiod_pool_recalls(poller->pool) ||
+           aiod_rings_has_news(&poller->rings) || aiod_uring_ready();
 }
 
 static void pause_cpu(void)
@@ -153,10 +181,10 @@ static void pause_cpu(void)
 }
 
 /* Poll until `until_ns`. True: there is work. */
-static bool poll_rings(struct aiod_poller *poller, uint64_t until_ns)
+static bool poll_by_spinning(struct aiod_poller *poller, uint64_t until_ns)
 {
     do {
-        wake_dormant(poller);
+        look_for_edges(poller);
         for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
             if (has_work(poller)) {
                 return true;
@@ -168,44 +196,37 @@ static bool poll_rings(struct aiod_poller *poller, uint64_t until_ns)
     return false;
 }
 
-static void set_sleeping(struct aiod_poller *poller, bool sleeping)
-{
-    for (unsigned i = 0; i < poller->awake; i++) {
-        aiod_ring_set_sleeping(poller->rings[i], sleeping);
-    }
-}
-
 /*
- * A ring becomes dormant if no entry was taken between two sleeps and nothing is in flight: many idle rings cost
- * nothing while a few are in use. Their clients know already that the engine sleeps.
+ * The same where the clients run only while the leader yields. A yield that returns at once says that no client can run:
+ * none will submit.
  */
-static void make_idle_rings_dormant(struct aiod_poller *poller)
+static bool poll_by_yielding(struct aiod_poller *poller)
 {
-    for (unsigned i = 0; i < poller->awake;) {
-        struct aiod_ring *ring = poller->rings[i];
-        uint32_t head = aiod_ring_taken(ring);
+    uint64_t took_ns = CROWDED_NS;
 
-        if (head == ring->slept_head && aiod_ring_inflight(ring) == 0) {
-            swap_rings(poller, i, --poller->awake);
-        } else {
-            ring->slept_head = head;
-            i++;
+    for (unsigned turns = 0; turns < TURNS_MAX && took_ns > SWITCH_NS && took_ns <= CROWDED_NS; turns++) {
+        took_ns = yield(poller);
+        look_for_edges(poller);
+        if (has_work(poller)) {
+            return true;
         }
     }
+    return false;
 }
 
 /*
- * Are the leader and all clients confined to the same CPU? A client whose affinity cannot be read may have other CPUs.
+ * Are the leader and the clients of all awake rings confined to the same CPU? A client whose affinity cannot be read may have
+ * other CPUs.
  */
-static bool share_one_cpu(const struct aiod_poller *poller)
+static bool share_one_cpu(const struct aiod_rings *rings)
 {
     cpu_set_t all, theirs;
 
     if (sched_getaffinity(0, sizeof(all), &all) < 0 || CPU_COUNT(&all) != 1) {
         return false;
     }
-    for (unsigned i = 0; i < poller->ring_count; i++) {
-        pid_t client = poller->rings[i]->client_pid;
+    for (unsigned i = 0; i < rings->awake_count; i++) {
+        pid_t client = rings->awake[i]->client_pid;
 
         if (client == 0 || sched_getaffinity(client, sizeof(theirs), &theirs) < 0 || !CPU_EQUAL(&all, &theirs)) {
             return false;
@@ -215,38 +236,35 @@ static bool share_one_cpu(const struct aiod_poller *poller)
 }
 
 /* Affinities change rarely, and each one takes a system call to read. */
-static bool may_poll(struct aiod_poller *poller, uint64_t now_ns)
+static bool has_one_cpu(struct aiod_poller *poller, uint64_t now_ns)
 {
-    if (poller->poll.max_ns == 0) {
-        return false;
-    }
     if (now_ns >= poller->cpus_known_ns) {
-        poller->one_cpu = share_one_cpu(poller);
+        poller->one_cpu = share_one_cpu(&poller->rings);
         poller->cpus_known_ns = now_ns + CPUS_KNOWN_NS;
     }
-    return !poller->one_cpu;
+    return poller->one_cpu;
+}
+
+static bool poll_rings(struct aiod_poller *poller, uint64_t since_ns, uint64_t poll_ns)
+{
+    return has_one_cpu(poller, since_ns) ? poll_by_yielding(poller) : poll_by_spinning(poller, since_ns + poll_ns);
 }
 
 /*
  * Polling takes CPU time from other threads. While workers have requests, the CPU is left to them, and a worker that
  * completes a request looks at its ring as well.
  */
-static bool has_inflight(const struct aiod_poller *poller)
+static bool may_poll(const struct aiod_poller *poller)
 {
-    for (unsigned i = 0; i < poller->awake; i++) {
-        if (!aiod_ring_seems_idle(poller->rings[i])) {
-            return true;
-        }
-    }
-    return false;
+    return poller->poll.max_ns > 0 && !aiod_rings_has_inflight(&poller->rings);
 }
 
 /* Tell the clients that the engine sleeps. False: there is work meanwhile, and the engine does not sleep. */
 static bool fall_asleep(struct aiod_poller *poller)
 {
-    set_sleeping(poller, true);
+    aiod_rings_sleeping(&poller->rings, true);
     if (has_work(poller)) {
-        set_sleeping(poller, false);
+        aiod_rings_sleeping(&poller->rings, false);
         return false;
     }
     return true;
@@ -256,15 +274,15 @@ static bool fall_asleep(struct aiod_poller *poller)
 static bool look_again(struct aiod_poller *poller)
 {
     uint64_t since_ns = aiod_now_ns();
-    bool polls = !has_inflight(poller) && may_poll(poller, since_ns);
+    bool polls = may_poll(poller);
     uint64_t poll_ns = polls ? aiod_halt_poll_begin(&poller->poll) : 0;
-    bool found = poll_ns > 0 && poll_rings(poller, since_ns + poll_ns);
+    bool found = poll_ns > 0 && poll_rings(poller, since_ns, poll_ns);
     bool asleep = !found && fall_asleep(poller);
 
     if (asleep) {
         poller->polled_ns = poll_ns;
         poller->polled_since_ns = polls ? since_ns : 0;
-        make_idle_rings_dormant(poller);
+        aiod_rings_retire(&poller->rings, true);
     } else if (polls) {
         aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
     }
@@ -287,8 +305,8 @@ static bool take_kept(struct aiod_poller *poller)
 /* The leader is recalled: the follower leads, at once if there are entries. */
 static void follow_recall(struct aiod_poller *poller)
 {
-    set_sleeping(poller, true);
-    if (has_entries(poller)) {
+    aiod_rings_sleeping(&poller->rings, true);
+    if (aiod_rings_has_entries(&poller->rings) || aiod_rings_has_news(&poller->rings)) {
         aiod_eventfd_ring(poller->bell_fd);
     }
 }
@@ -302,7 +320,6 @@ static bool lead_rings(struct aiod_poller *poller)
         if (aiod_pool_keeps_one() && take_kept(poller)) {
             return true;
         }
-        follow_changes(poller);
         if (aiod_pool_recalls(poller->pool)) {
             follow_recall(poller);
             return true;
@@ -320,7 +337,7 @@ static bool lead_rings(struct aiod_poller *poller)
 static void begin_to_lead(struct aiod_poller *poller)
 {
     poller->passes = 0;
-    set_sleeping(poller, false);
+    aiod_rings_sleeping(&poller->rings, false);
     if (poller->polled_since_ns != 0) {
         uint64_t idle_ns = aiod_now_ns() - poller->polled_since_ns;
 
@@ -353,25 +370,17 @@ static bool lead(struct aiod_idle_polling *polling)
     return try_to_lead((struct aiod_poller *)polling);
 }
 
-/*
- * Sleep until a descriptor is signalled, or a request of this thread's io_uring has completed.
- *
- * Doorbells are edge-triggered and never read: a client may clear O_NONBLOCK, and a read would block. The kernel wakes one
- * of the threads that wait.
- */
+/* Sleep until a descriptor is signalled, or a request of this thread's io_uring has completed. */
 static void wait_for_work(struct aiod_poller *poller)
 {
-    struct epoll_event event = {.data.ptr = NULL};
-
+    atomic_fetch_add(&poller->waiting, 1);
     aiod_uring_set_sleeping(true);
     if (!aiod_uring_ready()) {
-        epoll_wait(poller->epoll_fd, &event, 1, -1);
+        take_edges(poller, -1);
     }
     aiod_uring_set_sleeping(false);
-    aiod_uring_pass_on(event.data.ptr);
-    if (aiod_pool_passes_recall(poller->pool)) {
-        aiod_eventfd_ring(poller->bell_fd);
-    }
+    atomic_fetch_sub(&poller->waiting, 1);
+    pass_recall_on(poller);
 }
 
 static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
@@ -395,11 +404,16 @@ static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
     }
 }
 
+static int add_descriptor(const struct aiod_poller *poller, int fd, epoll_data_t data)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data = data};
+
+    return epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
 static int watch(struct aiod_idle_polling *polling, int fd, void *data)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = data};
-
-    return epoll_ctl(((struct aiod_poller *)polling)->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+    return add_descriptor((struct aiod_poller *)polling, fd, (epoll_data_t){.ptr = data});
 }
 
 static void wake(struct aiod_idle_polling *polling)
@@ -412,7 +426,6 @@ static void wake(struct aiod_idle_polling *polling)
 int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint64_t poll_max_ns, unsigned rings_max)
 {
     struct aiod_poller *poller = calloc(1, sizeof(*poller));
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
 
     if (poller == NULL) {
         return -ENOMEM;
@@ -420,14 +433,10 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake};
     poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
-    poller->rings_max = rings_max;
-    pthread_mutex_init(&poller->lock, NULL);
-    poller->wanted = calloc(rings_max, sizeof(struct aiod_ring *));
-    poller->rings = calloc(rings_max, sizeof(struct aiod_ring *));
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     poller->bell_fd = aiod_eventfd_create();
-    if (poller->wanted == NULL || poller->rings == NULL || poller->epoll_fd < 0 || poller->bell_fd < 0 ||
-        epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, poller->bell_fd, &event) < 0) {
+    if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 ||
+        add_descriptor(poller, poller->bell_fd, (epoll_data_t){.u64 = BELL}) < 0) {
         aiod_poller_destroy(poller);
         return -EMFILE;
     }
@@ -436,52 +445,37 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     return 0;
 }
 
-static void notify_changed(struct aiod_poller *poller)
+/* The client holds the doorbell too, so closing the engine's descriptor would not remove it from the epoll set. */
+static void ignore(const struct aiod_poller *poller, const struct aiod_ring *ring)
 {
-    atomic_fetch_add_explicit(&poller->changes, 1, memory_order_release);
-    aiod_eventfd_ring(poller->bell_fd);
+    epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
 }
 
 int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
-    int error = aiod_pool_start_polling(poller->pool);
+    int slot = aiod_pool_start_polling(poller->pool);
+    int error;
 
+    if (slot == 0) {
+        slot = aiod_rings_add(&poller->rings, ring);
+    }
+    if (slot < 0) {
+        return slot;
+    }
+    error = add_descriptor(poller, ring->doorbell_fd, (epoll_data_t){.u64 = (uint64_t)slot + 1});
     if (error < 0) {
-        return error;
+        aiod_rings_remove(&poller->rings, ring);
+        aiod_ring_put(ring);
     }
-    pthread_mutex_lock(&poller->lock);
-    error = poller->wanted_count == poller->rings_max ? -EAGAIN : 0;
-    if (error == 0 && epoll_ctl(poller->epoll_fd, EPOLL_CTL_ADD, ring->doorbell_fd, &event) < 0) {
-        error = -errno;
-    }
-    if (error == 0) {
-        aiod_ring_get(ring);
-        poller->wanted[poller->wanted_count++] = ring;
-    }
-    pthread_mutex_unlock(&poller->lock);
-    if (error == 0) {
-        notify_changed(poller);
-    }
+    aiod_eventfd_ring(poller->bell_fd);
     return error;
 }
 
 void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
 {
-    bool found = false;
-
-    pthread_mutex_lock(&poller->lock);
-    for (unsigned i = 0; i < poller->wanted_count && !found; i++) {
-        if (poller->wanted[i] == ring) {
-            poller->wanted[i] = poller->wanted[--poller->wanted_count];
-            found = true;
-        }
-    }
-    pthread_mutex_unlock(&poller->lock);
-    if (found) {
-        /* The client holds this descriptor too, so closing ours would not remove it from the epoll set. */
-        epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
-        notify_changed(poller);
+    if (aiod_rings_remove(&poller->rings, ring)) {
+        ignore(poller, ring);
+        aiod_eventfd_ring(poller->bell_fd);
         aiod_ring_put(ring);
     }
 }
@@ -489,23 +483,17 @@ void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
 void aiod_poller_stop(struct aiod_poller *poller)
 {
     aiod_pool_stop_polling(poller->pool);
-    release_rings(poller);
-    for (unsigned i = 0; i < poller->wanted_count; i++) {
-        aiod_ring_put(poller->wanted[i]);
-    }
-    poller->wanted_count = 0;
+    aiod_rings_clear(&poller->rings);
 }
 
 void aiod_poller_destroy(struct aiod_poller *poller)
 {
-    free(poller->wanted);
-    free(poller->rings);
+    aiod_rings_destroy(&poller->rings);
     if (poller->epoll_fd >= 0) {
         close(poller->epoll_fd);
     }
     if (poller->bell_fd >= 0) {
         close(poller->bell_fd);
     }
-    pthread_mutex_destroy(&poller->lock);
     free(poller);
 }

@@ -79,7 +79,10 @@ struct aiod_ring {
     pthread_mutex_t taking; /* held by the thread that takes submissions; only tried, never waited for */
     uint32_t sq_head;       /* written by the thread that takes, by atomic operations */
 
-    uint32_t slept_head; /* the leader's: sq_head when the engine last went to sleep */
+    /* The leader's (rings.c). */
+    unsigned awake_at;    /* one more than its index in the list of awake rings; 0: dormant */
+    uint32_t retire_head; /* sq_head when the leader last looked for unused rings */
+    struct aiod_ring *next_removed;
 
     atomic_uint refs;
     atomic_bool ended; /* no entry is taken any more */
