@@ -453,9 +453,9 @@ def cancel():
         futures = file.submit([("read", 4096, 0)] * 8 + [("size",)] * 4)
         for future in futures:
             future.cancel()
-        concurrent.futures.wait(futures, timeout=scaled(20))
+        concurrent.futures.wait(futures, timeout=60)
         for future in futures:
-            future.cancelled() or future.result(timeout=scaled(20))
+            future.cancelled() or future.result(timeout=60)
 threads = [threading.Thread(target=cancel) for _ in range(6)]
 for thread in threads:
     thread.start()
