@@ -82,7 +82,7 @@ class Admission:
         mode = mode if settings.create_mode < 0 else settings.create_mode
         return OpenRequest(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
 
-    def admit_names(self, session: Session, export: str, path: str, mode: int) -> ExportSettings:
+    def admit_names(self, session: Session, export: str, path: str) -> ExportSettings:
         """Check an OPEN with NAMES. Raises OSError: EOPNOTSUPP where files are opened in another way than by a ring."""
         what = f"open {_object_name(export, path)}"
         if self._draining:
@@ -90,8 +90,8 @@ class Admission:
         if session.core.names >= len(self._settings.exports):
             raise refused(errno.EMFILE, f"{what}: the session has a handle for names of each export", Reason.LIMIT)
         settings = self._find_export(session, what, export)
-        if path or mode:
-            raise refused(errno.EINVAL, f"{what}: a handle for names has neither path nor mode", Reason.BAD_ENTRY)
+        if path:
+            raise refused(errno.EINVAL, f"{what}: a handle for names is one of the export alone", Reason.BAD_ENTRY)
         if settings.as_client or settings.direct:
             why = "opens files as the client" if settings.as_client else "opens files with O_DIRECT"
             raise refused(errno.EOPNOTSUPP, f"{what}: the export {export} {why}: open each file", Reason.NOT_ALLOWED)

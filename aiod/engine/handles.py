@@ -50,7 +50,7 @@ class AdmitOpen(Protocol):
 class AdmitNames(Protocol):
     """Checks an OPEN with NAMES (admission.py)."""
 
-    def __call__(self, session: Session, export: str, path: str, mode: int) -> ExportSettings:
+    def __call__(self, session: Session, export: str, path: str) -> ExportSettings:
         """The settings of the export. Raises OSError."""
 
 
@@ -133,7 +133,7 @@ class Handles:
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """Give an OPEN to a worker, or refuse it."""
         if flags == OpenFlag.NAMES:
-            self.open_names(session, cookie, export, path, mode)
+            self.open_names(session, cookie, export, path)
             return
         descriptors = self._core.descriptors + self._opening
         try:
@@ -143,10 +143,10 @@ class Handles:
             return
         self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
 
-    def open_names(self, session: Session, cookie: int, export: str, path: str, mode: int) -> None:
+    def open_names(self, session: Session, cookie: int, export: str, path: str) -> None:
         """OPEN with NAMES: touches no file, so it is answered here."""
         try:
-            settings = self._admit_names(session, export, path, mode)
+            settings = self._admit_names(session, export, path)
             handle = self._core.add_names(
                 session.core,
                 root=settings.path,

@@ -63,11 +63,13 @@ static int reopen(struct aiod_client *client, int socket, struct aiod_open_file 
     uint64_t cookie = aiod_next_cookie(client);
     size_t length = aiod_put_open(&message, file->path, file->flags, 0, cookie);
     int64_t result = call_alone(socket, &message, length, cookie, &now, deadline_ns);
+    bool same; /* handles for names are of an export, not of a file */
 
     if (result < 0 && is_transient((int)result)) {
         return (int)result;
     }
-    file->next_lost = result < 0 ? (int)result : is_same(&now, &file->identity) ? 0 : -ESTALE;
+    same = file->flags == AIOD_OPEN_NAMES || is_same(&now, &file->identity);
+    file->next_lost = result < 0 ? (int)result : same ? 0 : -ESTALE;
     file->next_handle = file->next_lost == 0 ? (uint32_t)result : 0;
     if (result >= 0 && file->next_lost != 0) {
         struct aiod_ring_close close_it = {

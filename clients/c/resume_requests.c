@@ -28,9 +28,33 @@ static bool changes(const struct aiod_op *op)
     }
 }
 
-static bool has_payload(const struct aiod_op *op)
+/* Does the path of a file come with it, in its buffer? */
+static bool is_on_path(const struct aiod_op *op)
 {
-    return (op->op == AIOD_RING_WRITE || op->op == AIOD_RING_APPEND) && op->buffer != NULL;
+    return op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME || op->op == AIOD_RING_WRITE_FILE;
+}
+
+/* The bytes that the request brings along in its buffer. */
+static uint64_t payload_bytes(const struct aiod_op *op)
+{
+    uint64_t path_bytes = is_on_path(op) ? op->source : 0;
+    bool writes = op->op == AIOD_RING_WRITE || op->op == AIOD_RING_APPEND || op->op == AIOD_RING_WRITE_FILE;
+
+    return op->buffer == NULL ? 0 : path_bytes + (writes ? op->length : 0);
+}
+
+/* The bytes of the result in its buffer. */
+static uint64_t result_bytes(const struct aiod_op *op)
+{
+    bool reads = op->op == AIOD_RING_READ || op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME;
+
+    if (op->buffer == NULL || !reads) {
+        return 0;
+    }
+    if (op->op == AIOD_RING_READ_FILE && op->result == -EFBIG) {
+        return sizeof(struct aiod_ring_stat);
+    }
+    return op->result > 0 ? (uint64_t)op->result : 0;
 }
 
 /* ---- submission -------------------------------------------------------------------------------------------------- */
@@ -42,10 +66,12 @@ void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, s
     const struct aiod_open_file *source = aiod_open_files_find(&resume->files, op->source);
 
     sqe->handle = file != NULL ? file->engine_handle : 0;
-    sqe->source = source != NULL ? source->engine_handle : op->source & 0xffff0000; /* no handle, unless it is 0 */
+    if (!is_on_path(op)) {
+        sqe->source = source != NULL ? source->engine_handle : op->source & 0xffff0000; /* no handle, unless it is 0 */
+    }
     resume->flush_covers[(uint32_t)op->cookie] = file != NULL ? file->changes : 0;
-    if (has_payload(op) && aiod_areas_is_old(&client->areas, op->buffer)) {
-        aiod_areas_copy_in(&client->areas, op->buffer, op->length);
+    if (payload_bytes(op) > 0 && aiod_areas_is_old(&client->areas, op->buffer)) {
+        aiod_areas_copy_in(&client->areas, op->buffer, payload_bytes(op));
     }
 }
 
@@ -55,7 +81,8 @@ void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, s
 static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
 {
     const struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
-    const struct aiod_open_file *source = aiod_open_files_find(&resume->files, op->source);
+    const struct aiod_open_file *source =
+        is_on_path(op) ? NULL : aiod_open_files_find(&resume->files, op->source);
     int lost = file != NULL && file->lost != 0 ? file->lost : source != NULL ? source->lost : 0;
 
     if (lost != 0) {
@@ -102,9 +129,8 @@ bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op)
     if (op->result == -EBADF && op->reason == AIOD_RING_NO_HANDLE) {
         explain_lost(resume, op);
     }
-    if (op->op == AIOD_RING_READ && op->result > 0 && op->buffer != NULL &&
-        aiod_areas_is_old(&client->areas, op->buffer)) {
-        aiod_areas_copy_out(&client->areas, op->buffer, (uint64_t)op->result);
+    if (result_bytes(op) > 0 && aiod_areas_is_old(&client->areas, op->buffer)) {
+        aiod_areas_copy_out(&client->areas, op->buffer, result_bytes(op));
     }
     if (file != NULL && op->op == AIOD_RING_FLUSH && op->result >= 0) {
         count_flush(resume, file, op);
@@ -116,9 +142,10 @@ bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op)
 
 /* ---- the engine has gone ----------------------------------------------------------------------------------------- */
 
+/* The result of one on a path may have been written over the path: it cannot be submitted again. */
 static void sort(struct aiod_client *client, struct aiod_op *op, bool drained)
 {
-    if (!op->sent || drained || !changes(op)) {
+    if (!op->sent || drained || (!changes(op) && !is_on_path(op))) {
         op->sent = false;
         return;
     }

@@ -300,6 +300,19 @@ static void execute(const char *word, const char *name, uint64_t one, uint64_t t
         if (result > 0 && !all_are(data, (uint64_t)result, name[0])) {
             die("read");
         }
+    } else if (strcmp(word, "write-file") == 0) {
+        memset(data, name[0], sizeof(data));
+        result = aiod_write_file(client, handle, name, data, two, 0, AIOD_NO_TIMEOUT);
+    } else if (strcmp(word, "read-file") == 0) {
+        result = aiod_read_file(client, handle, name, data, sizeof(data) - 4096, NULL, AIOD_NO_TIMEOUT);
+        if (result > 0 && !all_are(data, (uint64_t)result, name[0])) {
+            die("read-file");
+        }
+    } else if (strcmp(word, "stat-name") == 0) {
+        struct aiod_ring_stat stat = {0};
+
+        result = aiod_stat_name(client, handle, name, &stat, AIOD_NO_TIMEOUT);
+        result = result < 0 ? result : (int64_t)stat.size;
     } else if (strcmp(word, "flush") == 0) {
         result = aiod_flush(client, handle, AIOD_NO_TIMEOUT);
     } else if (strcmp(word, "begin-write") == 0) {

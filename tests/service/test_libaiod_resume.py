@@ -32,6 +32,7 @@ WORK_S = 0.5
 UNKNOWN = 100
 """AIOD_RING_UNKNOWN"""
 READ, WRITE, CREATE = 1, 2, 4
+NAMES = 128
 RDWR = READ | WRITE | CREATE
 
 
@@ -137,6 +138,24 @@ def test_load_loses_nothing_when_the_daemon_stops_in_order(daemon: Any, run: Cal
     counted = program.finish()
     assert (counted["unknowns"], counted["restarted"]) == (0, 0)
     assert daemon.engine["ops"]["write"]["count"] > 0
+
+
+def test_paths_are_served_by_the_next_engine(daemon: Any, run: Callable[..., Program]) -> None:
+    """The length of a path is not taken for a handle, and the export's handle is another one there."""
+    program = run(RECONNECT_MS)
+    file = program.say("open", "scratch/first", RDWR)
+    names = program.say("open", "scratch", NAMES)
+    assert program.say("write-file", "file", names, 5000) == 5000
+    for restart in (lambda: kill_engine(daemon), lambda: (daemon.stop(), daemon.start())):
+        restart()
+        assert program.say("stat-name", "file", names) == 5000
+        assert program.say("read-file", "file", names) == 5000
+        assert program.say("write-file", "file", names, 6000) == 6000
+        assert program.say("read-file", "file", names) == 6000
+        assert program.say("write-file", "file", names, 5000) == 5000
+    assert program.say("read-file", "missing", names) == -errno.ENOENT
+    assert program.say("close", "x", names) == program.say("close", "x", file) == 0
+    assert (daemon.path / "file").read_bytes() == b"f" * 5000
 
 
 def test_the_session_ends_with_its_engine_without_reconnect_timeout(daemon: Any, run: Callable[..., Program]) -> None:

@@ -22,7 +22,7 @@ _ORDER: Final = (
     *("open_files", "calls"),
     "session_end",
     *("reopen", "reattach", "resume_requests", "resume"),
-    *("wait", "requests", "files", "events", "session", "blocking"),
+    *("wait", "requests", "files", "events", "session", "blocking", "paths"),
 )
 """From the bottom up, as clients/c/client.h has it: a file calls only files that stand before it."""
 

@@ -387,6 +387,29 @@ int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *dat
 int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns);
 
 /*
+ * Read, examine or write a whole file by one request (docs/operations.md, Whole files). `names` is a handle of
+ * aiod_open(client, "EXPORT", AIOD_OPEN_NAMES, 0); `path` is relative to the export. A reload of the daemon's configuration
+ * ends such a handle: -EBADF, and another one has to be opened.
+ *
+ * aiod_read_file() returns the number of bytes, and sets *stat unless that is NULL. aiod_stat_name() returns 0.
+ * aiod_write_file() returns `length`; its flags are AIOD_RING_FUA (durable) and AIOD_RING_EXCLUSIVE. Errors: those of the
+ * request, and
+ *
+ *     -EFBIG         aiod_read_file(): the file has more than `length` bytes; *stat is set
+ *     -EMSGSIZE      the path has AIOD_RING_PATH_MAX bytes or more, or `length` is too long for one request
+ *     -ENOBUFS       no free block of the buffer area is large enough
+ *     -EAGAIN        `entries` requests are in flight
+ *     -ETIMEDOUT     not done in time; unknown whether it will be
+ *     -EIO           see RECONNECTING: the engine has gone, and the request had been sent
+ */
+int64_t aiod_read_file(struct aiod_client *client, uint32_t names, const char *path, void *data, uint64_t length,
+                       struct aiod_ring_stat *stat, int64_t timeout_ns);
+int64_t aiod_stat_name(struct aiod_client *client, uint32_t names, const char *path, struct aiod_ring_stat *stat,
+                       int64_t timeout_ns);
+int64_t aiod_write_file(struct aiod_client *client, uint32_t names, const char *path, const void *data, uint64_t length,
+                        unsigned flags, int64_t timeout_ns);
+
+/*
  * After a failed aiod_pwrite() of the calling thread: how many bytes, from the beginning on, are known to be
  * written.
  */
