@@ -174,7 +174,7 @@ class EngineSettings:
     """Most active requests of one session; 0: no limit."""
     active_bytes_max: int
     inline_read_max: int
-    """Largest read, or write by ring, (bytes) tried inline with RWF_NOWAIT."""
+    """Largest read (bytes) tried inline with RWF_NOWAIT."""
     buffer_cache_max: int
     """Most bytes of free buffers that are kept for reuse."""
     bytes_inflight_max: int

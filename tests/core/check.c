@@ -188,38 +188,11 @@ static ssize_t faulty_preadv2(int fd, const struct iovec *iov, int count, off_t 
     return faulty_transfer(preadv2, fd, iov, count, offset, flags);
 }
 
-static ssize_t limited_write(int fd, const struct iovec *iov, int count, off_t offset, int flags)
-{
-    struct iovec cut[IOV_MAX];
-    size_t bytes = 0;
-
-    for (int i = 0; i < count; i++) {
-        bytes += iov[i].iov_len;
-    }
-    bytes = bytes < faults.nowait_write_max ? bytes : faults.nowait_write_max;
-    return pwritev2(fd, cut, cut_parts(cut, iov, bytes), offset, flags);
-}
-
-/* A write without blocking, as if the file system could. */
-static ssize_t nowait_write(int fd, const struct iovec *iov, int count, off_t offset)
-{
-    if (faults.nowait_write_max == 0) {
-        errno = EAGAIN;
-        return -1;
-    }
-    return faulty_transfer(limited_write, fd, iov, count, offset, 0);
-}
-
 static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
     if (atomic_load(&faults.empty_writes) > 0) {
         atomic_fetch_sub(&faults.empty_writes, 1);
         return 0;
-    }
-    faults.nowait_writes += (flags & RWF_NOWAIT) != 0;
-    faults.blocking_writes += (flags & RWF_NOWAIT) == 0;
-    if ((flags & RWF_NOWAIT) != 0 && faults.nowait_write_max != NOWAIT_BY_KERNEL) {
-        return nowait_write(fd, iov, count, offset);
     }
     return faulty_transfer(pwritev2, fd, iov, count, offset, flags);
 }
@@ -320,9 +293,6 @@ void faults_reset(void)
     faults.error_after = 0;
     faults.error = 0;
     faults.nowait_reads = 0;
-    faults.nowait_writes = 0;
-    faults.blocking_writes = 0;
-    faults.nowait_write_max = NOWAIT_BY_KERNEL;
     faults.unsealed = false;
     faults.allocations_gate = NULL;
     faults.allocation_error = 0;

@@ -44,8 +44,6 @@ void gate_wait_for(struct gate *gate, unsigned count);
 
 /* ---- faults: system calls that fail, after cowsql/raft's test/lib/fault.h ---------------------------------------- */
 
-#define NOWAIT_BY_KERNEL (SIZE_MAX - 1) /* faults.nowait_write_max: the file system decides */
-
 struct faults {
     _Atomic int creations_good;            /* this many creations of threads succeed, ... */
     _Atomic int creations_bad;             /* ... then this many fail with EAGAIN */
@@ -58,9 +56,6 @@ struct faults {
     _Atomic size_t error_after;            /* with `error`: transfers fail after this many bytes */
     _Atomic int error;                     /* errno; 0: none */
     _Atomic unsigned nowait_reads;         /* the number of reads with RWF_NOWAIT */
-    _Atomic unsigned nowait_writes;        /* the number of writes with RWF_NOWAIT */
-    _Atomic unsigned blocking_writes;      /* and without */
-    _Atomic size_t nowait_write_max;       /* bytes that one with RWF_NOWAIT transfers; 0: EAGAIN; NOWAIT_BY_KERNEL */
     _Atomic bool unsealed;                 /* add_seals() does nothing, and returns success */
     _Atomic int flush_error;               /* the errno of the next flush; then 0 again */
     _Atomic int uring_result; /* of the next request that io_uring has started; then 0 again: the kernel's */

@@ -60,16 +60,6 @@ uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offse
     return got > 0 ? (uint64_t)got : 0;
 }
 
-uint64_t aiod_io_write_nowait(int fd, const struct iovec *iov, size_t count, uint64_t offset, bool *never)
-{
-    ssize_t put = aiod_os->pwritev2(fd, iov, (int)count, (off_t)offset, RWF_NOWAIT);
-
-    if (put < 0 && errno == EOPNOTSUPP) {
-        __atomic_store_n(never, true, __ATOMIC_RELAXED);
-    }
-    return put > 0 ? (uint64_t)put : 0;
-}
-
 /* One pwritev2() of the rest, with EINTR retried. The number of bytes, which are dropped from `left`, or -errno. */
 static int64_t write_some(int fd, struct aiod_iov *left, off_t offset, int flags)
 {

@@ -34,13 +34,6 @@ int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never);
 
 /*
- * Write the `count` parts of `iov`, at most IOV_MAX, to the page cache without blocking (RWF_NOWAIT). Any thread. The number
- * of bytes; 0 also for an error, which a blocking write reports. Sets *never, atomically, if the file system does not
- * support such writes (ext4, tmpfs).
- */
-uint64_t aiod_io_write_nowait(int fd, const struct iovec *iov, size_t count, uint64_t offset, bool *never);
-
-/*
  * Write the `count` parts of `iov`, which are consumed, at `offset`, with the flags of pwritev2() (RWF_DSYNC). The
  * number of bytes, or -errno; `*written` bytes were written in both cases.
  */

@@ -1,12 +1,9 @@
 /* filesystem.c - statfs(). */
 #include "path/filesystem.h"
 
-#include <linux/fs.h>
 #include <linux/magic.h>
 #include <stddef.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <sys/vfs.h>
 
 #define FUSE_MAGIC 0x65735546
@@ -35,15 +32,4 @@ bool aiod_excludes_writes(int fd)
         }
     }
     return false;
-}
-
-bool aiod_syncs_writes(int fd)
-{
-    struct statvfs mounted;
-    int attributes = 0;
-
-    if (fstatvfs(fd, &mounted) < 0 || (mounted.f_flag & ST_SYNCHRONOUS) != 0) {
-        return true;
-    }
-    return ioctl(fd, FS_IOC_GETFLAGS, &attributes) == 0 && (attributes & FS_SYNC_FL) != 0;
 }

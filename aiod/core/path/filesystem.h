@@ -19,10 +19,4 @@ bool aiod_is_on_fuse(int fd);
  */
 bool aiod_excludes_writes(int fd);
 
-/*
- * Does the kernel sync each write to this file before it returns? The file system is mounted so, or the file has that
- * attribute (chattr +S). May block. Thread-safe.
- */
-bool aiod_syncs_writes(int fd);
-
 #endif

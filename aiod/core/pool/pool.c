@@ -341,7 +341,7 @@ bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request)
 
     pthread_mutex_lock(&pool->lock);
     /* Queued and active change under the lock. Done is set without it, and means the same as active here. */
-    queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED && !request->begun;
+    queued = __atomic_load_n(&request->state, __ATOMIC_RELAXED) == AIOD_QUEUED;
     if (queued) {
         unlink_unstarted(pool, request);
         request->next = NULL;

@@ -147,10 +147,7 @@ void aiod_pool_submit(struct aiod_pool *pool, struct aiod_request *first, size_t
  */
 void aiod_pool_submit_beside_main_loop(struct aiod_pool *pool, struct aiod_request *first, size_t count);
 
-/*
- * End a queued request with -ECANCELED; aiod_pool_reap() returns it. False: it was not queued any more, or was begun by its
- * submitter.
- */
+/* End a queued request with -ECANCELED; aiod_pool_reap() returns it. False: it was not queued any more. */
 bool aiod_pool_cancel(struct aiod_pool *pool, struct aiod_request *request);
 
 /*

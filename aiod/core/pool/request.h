@@ -68,8 +68,6 @@ struct aiod_request {
     struct aiod_flow *flow;                    /* the flow it counts for (fair_queue.h); NULL: none */
     uint64_t cost;                             /* bytes that the request moves */
 
-    bool begun; /* the submitter has carried out a part of it: it cannot be cancelled any more */
-
     /* the lane whose turn it needs (lane.h); the pool sets it to NULL when the request passes the turn on; NULL: none */
     struct aiod_lane *lane;
 

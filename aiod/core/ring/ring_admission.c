@@ -11,14 +11,13 @@
 
 #include "ops/worker_io.h"
 #include "pool/request_list.h"
-#include "session/inline_write.h"
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
 #include "util/probes.h"
 #include "util/utf8.h"
 
-#define PATH_BYTES_MAX 4096u /* of a path with a final zero */
+#define PATH_BYTES_MAX 4096u  /* of a path with a final zero */
 #define PATH_COST_BYTES 8192u /* what opening a cached path takes as long as to read */
 
 /* Entries taken in one call. */
@@ -225,10 +224,14 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                   });
 }
 
-/* The request was executed here; batch->now_ns is the time of its end. */
-static void finish_timed(struct batch *batch, struct aiod_ring_request *request, int64_t result, uint64_t started_ns)
+/* The request was executed here. */
+static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
 {
-    struct aiod_timing timing = {
+    uint64_t started_ns = batch->now_ns;
+    struct aiod_timing timing;
+
+    batch->now_ns = aiod_now_ns();
+    timing = (struct aiod_timing){
         .latency_ns = batch->now_ns - started_ns,
         .service_ns = batch->now_ns - started_ns,
         .started = true,
@@ -236,33 +239,9 @@ static void finish_timed(struct batch *batch, struct aiod_ring_request *request,
     };
 
     aiod_ring_finish(request,
-                     &(struct aiod_ring_completion){.cookie = request->cookie.value,
-                                                    .result = result,
-                                                    .reason = request->io.task.request.reason},
+                     &(struct aiod_ring_completion){
+                         .cookie = request->cookie.value, .result = result, .reason = request->io.task.request.reason},
                      &timing);
-}
-
-static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
-{
-    uint64_t started_ns = batch->now_ns;
-
-    batch->now_ns = aiod_now_ns();
-    finish_timed(batch, request, result, started_ns);
-}
-
-/* False: a worker has to write the rest. */
-static bool write_inline(struct batch *batch, struct aiod_ring_request *request)
-{
-    uint64_t started_ns = batch->now_ns;
-    bool complete = aiod_inline_write_try(&request->io);
-
-    batch->inline_bytes += request->io.have;
-    if (complete) {
-        batch->now_ns = aiod_now_ns();
-        aiod_buffered_writes_took(&request->io.handle->writes, batch->now_ns - started_ns);
-        finish_timed(batch, request, (int64_t)request->io.length, started_ns); /* the handle may be closed then */
-    }
-    return complete;
 }
 
 /* Carry it out here if its path and its file are cached. False: a worker has to. */
@@ -282,8 +261,7 @@ static bool execute_on_path(struct batch *batch, struct aiod_ring_request *reque
 }
 
 /*
- * Execute the request here if it needs no I/O, or is a read from or a write to the page cache (RWF_NOWAIT). False: a worker
- * has to.
+ * Execute the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to.
  */
 static bool execute_inline(struct batch *batch, struct aiod_ring_request *request, const struct aiod_submission *record)
 {
@@ -295,9 +273,6 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     }
     if (io->path != NULL) {
         return execute_on_path(batch, request);
-    }
-    if (aiod_inline_write_may_try(record, io->handle, batch->ring->inline_read_max)) {
-        return write_inline(batch, request);
     }
     if (!aiod_io_may_read_inline(record, io->handle, batch->ring->inline_read_max)) {
         return false;

@@ -62,25 +62,13 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
-/* Write the bytes that were not written where the request was taken (inline_write.h). */
-static int64_t write_rest(struct aiod_io *io, const struct aiod_direct *file)
-{
-    struct aiod_iov rest = {.entries = io->iov, .count = io->iov_count};
-    int64_t result;
-
-    aiod_iov_consume(&rest, io->have);
-    result = aiod_direct_write(file, rest.entries, rest.count, io->offset + io->have, 0, &io->written);
-    io->written += io->have;
-    return result < 0 ? result : (int64_t)io->length;
-}
-
 static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
 {
     if ((io->flags & AIOD_FUA) != 0) {
         return run_durable_write(io, file);
     }
     aiod_buffered_writes_learn(&io->handle->writes, file->fd);
-    return mark_changed(io, write_rest(io, file));
+    return mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
 }
 
 static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)

@@ -44,7 +44,7 @@ struct aiod_io {
     char *path; /* of an operation on a path; aiod_io_release_path() frees it */
 
     char *data;        /* memory for the result's payload */
-    uint64_t have;     /* READ, WRITE: bytes that were moved where the request was submitted */
+    uint64_t have;     /* READ: bytes that `data` holds already */
     struct iovec *iov; /* the request's payload; a single piece needs no allocation */
     size_t iov_count;
     struct iovec one_iov;

@@ -23,7 +23,6 @@ static void prepare_request(struct aiod_request *request, const struct aiod_io_d
 
     request->run = aiod_io_run;
     request->complete = description->complete;
-    request->begun = false;
     request->deadline_ns = record->deadline_ms != 0 ? description->arrived_ns + record->deadline_ms * NS_PER_MS : 0;
     request->group = aiod_flush_group(record->op, description->handle);
     request->flow = description->handle->flow;
