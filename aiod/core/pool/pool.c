@@ -677,17 +677,22 @@ int aiod_pool_create(struct aiod_pool **result, const struct aiod_pool_config *c
 }
 
 /* Wait until the last worker has exited. Lock held. */
+bool aiod_pool_all_left(const struct aiod_pool *pool)
+{
+    return pool->cur_threads == 0 && pool->leaving_threads == 0;
+}
+
 static bool wait_all_left(struct aiod_pool *pool, uint64_t timeout_ns)
 {
     uint64_t until_ns = aiod_now_ns() + timeout_ns;
     struct timespec until = {.tv_sec = (time_t)(until_ns / 1000000000u), .tv_nsec = (long)(until_ns % 1000000000u)};
 
-    while (pool->cur_threads > 0) {
+    while (!aiod_pool_all_left(pool)) {
         if (pthread_cond_clockwait(&pool->all_left, &pool->lock, CLOCK_MONOTONIC, &until) == ETIMEDOUT) {
             break;
         }
     }
-    return pool->cur_threads == 0;
+    return aiod_pool_all_left(pool);
 }
 
 /* End the queued requests. Workers take no requests any more. */

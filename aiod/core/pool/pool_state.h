@@ -98,6 +98,7 @@ struct aiod_pool {
     unsigned active_threads;
     unsigned new_threads;
     unsigned pending_threads;
+    unsigned leaving_threads; /* not in cur_threads any more: they use the pool for the last time */
     struct aiod_worker *sleepers;
     pthread_cond_t all_left;
 
@@ -282,6 +283,9 @@ void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, 
 
 /* worker.c: the life of a worker, called by the spawner's start routine. */
 void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker);
+
+/* pool.c: no worker uses the pool any more. Lock held. */
+bool aiod_pool_all_left(const struct aiod_pool *pool);
 
 /* worker.c: the calling worker exits. Lock held on entry, dropped on return; the pool may be freed afterwards. */
 void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker);

@@ -47,6 +47,7 @@ struct aiod_worker *aiod_pool_choose_sleeper(struct aiod_pool *pool)
     remove_sleeper(pool, worker);
     worker->chosen = true;
     pool->waking_threads++;
+    AIOD_PROBE3(thread_wake, pool->name, (int)worker->tid, (int)(worker - pool->workers));
     return worker;
 }
 
@@ -65,7 +66,6 @@ void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, 
 {
     for (unsigned i = 0; i < count; i++) {
         if (chosen[i] != NULL) {
-            AIOD_PROBE3(thread_wake, pool->name, (int)chosen[i]->tid, (int)(chosen[i] - pool->workers));
             sem_post(&chosen[i]->wake);
         } else {
             pool->polling->wake(pool->polling);
@@ -233,21 +233,27 @@ void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker)
     aiod_affinity_wait_settled(pool, worker);
     pool->active_threads--;
     pool->cur_threads--;
+    pool->leaving_threads++;
     aiod_worker_slots_release(pool, worker);
     /* A worker that exits because max_threads shrank may have been woken for a request: wake another one. */
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
     ring = aiod_spawner_add_backlog(pool);
-    if (pool->stopping && pool->cur_threads == 0) {
-        /* With the lock held, against the rule: once it is dropped, the stopping thread may free the pool. */
-        pthread_cond_broadcast(&pool->all_left);
-    }
     pthread_mutex_unlock(&pool->lock);
     aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {
         aiod_eventfd_ring(pool->doorbell_fd);
     }
+    aiod_uring_exit(pool);
+
+    pthread_mutex_lock(&pool->lock);
+    pool->leaving_threads--;
+    if (pool->stopping && aiod_pool_all_left(pool)) {
+        /* With the lock held, against the rule: once it is dropped, the stopping thread may free the pool. */
+        pthread_cond_broadcast(&pool->all_left);
+    }
+    pthread_mutex_unlock(&pool->lock);
 }
 
 /* A flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock held. */
@@ -313,8 +319,5 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
         aiod_active_requests_next_turn(pool, 0);
         aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
     }
-    pthread_mutex_unlock(&pool->lock);
-    aiod_uring_exit(pool);
-    pthread_mutex_lock(&pool->lock);
     aiod_pool_exit_worker(pool, worker);
 }
