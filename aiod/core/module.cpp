@@ -572,7 +572,7 @@ void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int ve
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
                          bool append, bool on_fuse, const nb::object &alignment, const nb::sequence &ioctls,
                          uint64_t size_max, const std::string &name, uint32_t wanted, bool suspect, bool poisoned,
-                         int flush_fd, const Rate *rate, int ioprio, bool uring)
+                         int flush_fd, const Rate *rate, int ioprio, bool uring, bool uring_alone)
 {
     const aiod_resumed resumed = {wanted, suspect, poisoned};
     std::vector<aiod_ioctl> allowed;
@@ -596,6 +596,7 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     use.rate = rate_of(rate);
     use.ioprio = ioprio;
     use.uring = use.direct && uring;
+    use.uring_alone = uring_alone;
     use.name = name.c_str();
     number = aiod_core_add_handle(core.core, session.session, fd, flush_fd, dev, ino, &use, &resumed);
     Core::check(number);
@@ -823,7 +824,8 @@ NB_MODULE(_core, m)
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
              nb::arg("wanted") = 0, nb::arg("suspect") = false, nb::arg("poisoned") = false, nb::arg("flush_fd") = -1,
-             nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0, nb::arg("uring") = false)
+             nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0, nb::arg("uring") = false,
+             nb::arg("uring_alone") = false)
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
              nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
              nb::arg("uid"), nb::arg("gid"), nb::arg("rate").none(), nb::arg("ioprio"))

@@ -313,6 +313,7 @@ class Handles:
                 rate=self._rate_of(opening.export_name),
                 ioprio=opening.export.ioprio,
                 uring=self._uring.carries(opening.export),
+                uring_alone=opening.export.io == "uring",
                 wanted=reopen.handle if reopen is not None else 0,
                 poisoned=reopen is not None and reopen.from_fd_store and self._fd_store.is_poisoned(dev, ino),
                 suspect=reopen is not None and reopen.opened.changed and not reopen.from_fd_store,

@@ -118,6 +118,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
                                   .append = (flags & 32) != 0,
                                   .direct = alignment != 0,
                                   .uring = engine.config.uring,
+                                  .uring_alone = engine.config.uring && !engine.config.uring_in_company,
                                   .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
 
     if (flags == AIOD_OPEN_NAMES) {

@@ -25,14 +25,18 @@ static int file;
 static char contents[BLOCKS * BLOCK];
 static char *area; /* DEPTH blocks of the ring's */
 
-static void begin(unsigned max_threads)
+static void begin_with(unsigned max_threads, bool in_company)
 {
     const char *path;
     int64_t opened;
 
     faults_reset();
-    path = engine_start(&(struct engine_config){
-        .max_threads = max_threads, .handles_max = 16, .alignment = BLOCK, .uring = true, .poll_max_ns = 100000});
+    path = engine_start(&(struct engine_config){.max_threads = max_threads,
+                                                .handles_max = 16,
+                                                .alignment = BLOCK,
+                                                .uring = true,
+                                                .uring_in_company = in_company,
+                                                .poll_max_ns = 100000});
     file = scratch_file(O_RDWR);
     for (size_t i = 0; i < sizeof(contents); i++) {
         contents[i] = pattern(i);
@@ -45,6 +49,11 @@ static void begin(unsigned max_threads)
     handle = (uint32_t)opened;
     area = aiod_alloc(client, DEPTH * BLOCK);
     CHECK(area != NULL);
+}
+
+static void begin(unsigned max_threads)
+{
+    begin_with(max_threads, false);
 }
 
 static void end(void)
@@ -217,6 +226,18 @@ static void short_transfers_are_continued(void)
     end();
 }
 
+static void a_request_that_comes_alone_is_kept_by_the_leader(void)
+{
+    begin_with(4, true);
+    engine_wait_idle(1); /* and the one that is not counted: the leader and the follower */
+    for (unsigned i = 0; i < 20; i++) {
+        check_block(i);
+        engine_wait_idle(1);
+    }
+    CHECK(engine_pool_stats().uring_requests == 0);
+    end();
+}
+
 /* The file grows: most file systems have to block for that. */
 static void appended_blocks_are_written(void)
 {
@@ -280,6 +301,7 @@ int main(void)
     what_the_kernel_does_not_start_is_run_by_a_worker();
     errors_are_reported();
     short_transfers_are_continued();
+    a_request_that_comes_alone_is_kept_by_the_leader();
     appended_blocks_are_written();
     other_requests_do_not_wait_for_a_bound_worker();
     requests_in_flight_end_before_the_engine_stops();

@@ -38,6 +38,7 @@ struct aiod_uring_operations {
     bool (*start)(struct aiod_request *request, struct io_uring_sqe *sqe);
     /* The kernel's result: the request's result, AIOD_URING_AGAIN or AIOD_URING_RUN. */
     int64_t (*ended)(struct aiod_request *request, int result);
+    bool also_alone; /* else a polling worker that finds the request alone runs it, which takes less time */
 };
 
 #define AIOD_URING_AGAIN (INT64_MIN + 1) /* a part has been transferred: start() the rest */

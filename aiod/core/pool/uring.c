@@ -9,6 +9,7 @@
 
 #include "pool/pool_state.h"
 #include "util/os.h"
+#include "util/probes.h"
 
 #define ENTRIES 256u /* of one io_uring */
 #define REAPED_AT_ONCE 64u
@@ -234,16 +235,25 @@ static void take(struct aiod_pool *pool, struct aiod_request *request, uint64_t 
     request->shared = pool->fair_queue.shared;
     request->started_ns = request->begun_ns = pool->last_taken_ns = now_ns;
     aiod_active_requests_add_started(pool, request);
+    AIOD_PROBE3(request_start, request, pool->name, now_ns - request->queued_ns);
     pool->bound_threads += mine->inflight == 0;
     mine->inflight++;
     append_taken(request);
+}
+
+/* Is the only request one that the calling worker should keep and run? */
+static bool is_to_be_kept(const struct aiod_pool *pool)
+{
+    return mine->inflight == 0 && pool->queued == 1 && pool->active_threads == 0 && pool->polling_threads > 1 &&
+           !pool->queue_first->uring->also_alone;
 }
 
 void aiod_uring_take(struct aiod_pool *pool)
 {
     uint64_t now_ns;
 
-    if (mine == NULL || pool->startable == 0 || !aiod_polling_may_bind(pool, mine->inflight > 0)) {
+    if (mine == NULL || pool->startable == 0 || !aiod_polling_may_bind(pool, mine->inflight > 0) ||
+        is_to_be_kept(pool)) {
         return;
     }
     now_ns = aiod_now_ns();

@@ -286,7 +286,7 @@ static bool look_again(struct aiod_poller *poller)
     } else if (polls) {
         aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
     }
-    if (!asleep && !found) {
+    if (!asleep && !found && !aiod_uring_ready()) {
         sched_yield(); /* a worker may be taking the entries */
     }
     return !asleep;

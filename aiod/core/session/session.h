@@ -48,9 +48,10 @@ struct aiod_names {
 struct aiod_handle_use {
     bool readable;
     bool writable;
-    bool append; /* writable by APPEND only */
-    bool direct; /* opened with O_DIRECT; `alignment` applies */
-    bool uring;  /* `direct`, and requests may be started by io_uring (uring_io.h) */
+    bool append;      /* writable by APPEND only */
+    bool direct;      /* opened with O_DIRECT; `alignment` applies */
+    bool uring;       /* `direct`, and requests may be started by io_uring (uring_io.h) */
+    bool uring_alone; /* also those that come alone */
     bool on_fuse;
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;

@@ -139,7 +139,8 @@ static int64_t ended(struct aiod_request *request, int result)
 
 /* ---- the thread that prepares the request ------------------------------------------------------------------------ */
 
-static const struct aiod_uring_operations operations = {.start = start, .ended = ended};
+static const struct aiod_uring_operations in_company = {.start = start, .ended = ended};
+static const struct aiod_uring_operations always = {.start = start, .ended = ended, .also_alone = true};
 
 static bool is_whole_blocks(const struct aiod_io *io, const char *data)
 {
@@ -149,16 +150,22 @@ static bool is_whole_blocks(const struct aiod_io *io, const char *data)
            aiod_is_aligned((uintptr_t)data, alignment->memory);
 }
 
-const struct aiod_uring_operations *aiod_uring_io_operations(const struct aiod_io *io)
+static bool is_startable(const struct aiod_io *io)
 {
     if (!io->handle->use.uring || io->length == 0 || io->length > LENGTH_MAX) {
-        return NULL;
+        return false;
     }
     if (io->op == AIOD_READ) {
-        return is_whole_blocks(io, io->data) && is_due(backoff_of(io)) ? &operations : NULL;
+        return is_whole_blocks(io, io->data);
     }
     return io->op == AIOD_WRITE && io->iov_count == 1 && (io->flags & AIOD_FUA) == 0 &&
-                   is_whole_blocks(io, io->one_iov.iov_base) && is_due(backoff_of(io))
-               ? &operations
-               : NULL;
+           is_whole_blocks(io, io->one_iov.iov_base);
+}
+
+const struct aiod_uring_operations *aiod_uring_io_operations(const struct aiod_io *io)
+{
+    if (!is_startable(io) || !is_due(backoff_of(io))) {
+        return NULL;
+    }
+    return io->handle->use.uring_alone ? &always : &in_company;
 }
