@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from aiod_protocol.operations import Op, OpFlag
+from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty
 from aiod_protocol.wire import RANGE_BYTES_MAX, OpenFlag
 from tests.service.records import record
 
+PATH_OPS = [op for op in Op if OpProperty.PATH in PROPERTIES[op]]
 OPEN_FLAGS = int(OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE)
 PAYLOAD_OPS = (Op.WRITE, Op.APPEND)
 RANGE_OPS = (Op.DISCARD, Op.WRITE_ZEROES, Op.ALLOCATE, Op.EXTENTS, Op.COPY_RANGE, Op.PREFETCH, Op.READ)
@@ -27,7 +28,7 @@ def result(raw: Any, *arguments: int, payloads: tuple[bytes, ...] = (), **fields
     return int(done[1][0])
 
 
-@pytest.mark.parametrize("op", [op for op in Op if op is not Op.IOCTL], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [op for op in Op if op is not Op.IOCTL and op not in PATH_OPS], ids=lambda op: op.name)
 def test_flags_of_other_operations_are_refused(raw: Any, op: Op) -> None:
     handle, source = raw.handle("flags", OPEN_FLAGS), raw.handle("flags source", OPEN_FLAGS)
     fields = {"frame": source} if op is Op.COPY_RANGE else {}
@@ -39,6 +40,22 @@ def test_flags_of_other_operations_are_refused(raw: Any, op: Op) -> None:
             assert answer == -errno.EINVAL, flags
         else:
             assert answer >= 0, flags
+
+
+@pytest.mark.parametrize("op", PATH_OPS, ids=lambda op: op.name)
+def test_operations_on_paths_are_refused_by_message(raw: Any, op: Op) -> None:
+    """Only a ring has room for the path."""
+    names = raw.open("", flags=int(OpenFlag.NAMES))[0]
+    assert names > 0
+    payloads = (b"x",) if op is Op.WRITE_FILE else ()
+    for handle in (names, raw.handle("paths", OPEN_FLAGS)):
+        assert result(raw, op, handle, 0, 1, payloads=payloads) == -errno.EINVAL
+
+
+@pytest.mark.parametrize("flags", [OpenFlag.NAMES | OpenFlag.READ, OpenFlag.NAMES | OpenFlag.CREATE | OpenFlag.WRITE])
+def test_a_handle_for_names_is_opened_by_its_flag_alone(raw: Any, flags: OpenFlag) -> None:
+    assert raw.open("", flags=int(flags))[0] == -errno.EINVAL
+    assert raw.open("file", flags=int(OpenFlag.NAMES))[0] == -errno.EINVAL
 
 
 @pytest.mark.parametrize("op", RANGE_OPS, ids=lambda op: op.name)
