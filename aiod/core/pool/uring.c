@@ -13,6 +13,7 @@
 
 #define ENTRIES 256u /* of one io_uring */
 #define REAPED_AT_ONCE 64u
+#define ALONE_MIN 32u /* requests in succession that came alone, before others like them are kept */
 #define SETUP_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
 
 /* The io_uring of a worker. Only that worker uses it. */
@@ -20,6 +21,7 @@ struct uring {
     struct io_uring io;
     struct aiod_uring_slot *slot;
     unsigned inflight; /* taken, and not ended */
+    unsigned alone;    /* requests in succession that came alone; at most ALONE_MIN */
     /* taken, and not yet started: linked by `next`, oldest first */
     struct aiod_request *taken;
     struct aiod_request **taken_tail;
@@ -241,11 +243,22 @@ static void take(struct aiod_pool *pool, struct aiod_request *request, uint64_t 
     append_taken(request);
 }
 
-/* Is the only request one that the calling worker should keep and run? */
+/*
+ * Is the only request one that the calling worker should keep and run? Not if there were more a short time ago: with two in
+ * flight many come alone, and changing between both ways costs more than either.
+ */
 static bool is_to_be_kept(const struct aiod_pool *pool)
 {
-    return mine->inflight == 0 && pool->queued == 1 && pool->active_threads == 0 && pool->polling_threads > 1 &&
-           !pool->queue_first->uring->also_alone;
+    bool keeps = mine->alone == ALONE_MIN;
+    bool alone = mine->inflight == 0 && pool->queued == 1 && pool->active_threads == 0 && pool->polling_threads > 1 &&
+                 !pool->queue_first->uring->also_alone;
+
+    if (!alone) {
+        mine->alone = 0;
+    } else if (!keeps) {
+        mine->alone++;
+    }
+    return alone && keeps;
 }
 
 void aiod_uring_take(struct aiod_pool *pool)
