@@ -88,8 +88,7 @@ static void read_block(struct reader *reader)
 
 static void attach(struct reader *reader, const char *endpoint, const char *path)
 {
-    struct aiod_options options = {
-        .endpoint = endpoint, .entries = 1, .area_bytes = BLOCK_BYTES, .software = "fleet"};
+    struct aiod_options options = {.endpoint = endpoint, .entries = 1, .area_bytes = BLOCK_BYTES, .software = "fleet"};
     char name[256];
     int64_t handle;
 

@@ -21,8 +21,9 @@
 #define SKIP_SHIFT_MAX 10u
 #define CACHE_NS UINT64_C(500000000) /* how long an affinity and a scheduling policy are taken to be unchanged */
 #define SWITCH_NS UINT64_C(1000)     /* a sched_yield() that takes longer has let other threads run */
-#define CROWDED_NS UINT64_C(2000000) /* among threads that keep the CPU for so long it is better to sleep and be woken */
-#define CROWDED_PAUSE 64u            /* no poll by yielding for so many times as long */
+#define CROWDED_NS                                                                                                     \
+    UINT64_C(2000000)     /* among threads that keep the CPU for so long it is better to sleep and be woken */
+#define CROWDED_PAUSE 64u /* no poll by yielding for so many times as long */
 #define TURNS_MAX 16u
 
 /* ---- whether: a property of the thread --------------------------------------------------------------------------- */

@@ -13,8 +13,8 @@ struct aiod_client;
 struct aiod_polling {
     uint64_t max_ns; /* 0: never poll */
     uint64_t now_ns;
-    unsigned failed; /* polls in a row that found nothing */
-    unsigned skip;   /* how many more times to sleep without polling */
+    unsigned failed;         /* polls in a row that found nothing */
+    unsigned skip;           /* how many more times to sleep without polling */
     uint64_t yields_from_ns; /* no poll by yielding before then: a thread that computes shares the only CPU */
 };
 

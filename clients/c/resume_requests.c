@@ -81,8 +81,7 @@ void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, s
 static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
 {
     const struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
-    const struct aiod_open_file *source =
-        is_on_path(op) ? NULL : aiod_open_files_find(&resume->files, op->source);
+    const struct aiod_open_file *source = is_on_path(op) ? NULL : aiod_open_files_find(&resume->files, op->source);
     int lost = file != NULL && file->lost != 0 ? file->lost : source != NULL ? source->lost : 0;
 
     if (lost != 0) {

@@ -60,8 +60,8 @@ int main(void)
     CPU_ZERO(&one);
     CPU_SET((size_t)sched_getcpu(), &one);
     CHECK(sched_setaffinity(0, sizeof(one), &one) == 0); /* inherited by the engine's threads */
-    path = engine_start(&(struct engine_config){
-        .inline_read_max = 4096, .poll_max_ns = 200000, .max_threads = 2, .handles_max = 16});
+    path = engine_start(
+        &(struct engine_config){.inline_read_max = 4096, .poll_max_ns = 200000, .max_threads = 2, .handles_max = 16});
     file = scratch_file(O_RDWR);
     CHECK(ftruncate(file, 4096) == 0);
     engine_add_file("file", file);

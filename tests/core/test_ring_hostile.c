@@ -62,7 +62,7 @@ static void make_strange_path(struct aiod_ring_sqe *entry, uint32_t names, uint6
 /* Entries that are almost valid get furthest. */
 static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t names, uint64_t *state)
 {
-    static const uint16_t ops[] = {1, 1, 1, 2,  2,  3,  4,  5,  6,  7,  8,  9,   10,
+    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,   9, 10,
                                    11, 12, 13, 14, 15, 16, 17, 15, 16, 17, 255, 77};
     static const uint64_t numbers[] = {
         0, 1, 511, 4096, 65536, AREA_BYTES, AREA_BYTES - 4096, INT64_MAX, UINT64_MAX, UINT32_MAX, 1u << 20, 12345};
@@ -293,8 +293,8 @@ int main(void)
 
     faults_install();
     printf("AIOD_FUZZ_SEED=%lu\n", (unsigned long)first);
-    path = engine_start(
-        &(struct engine_config){.inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export()});
+    path = engine_start(&(struct engine_config){
+        .inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export()});
     file = scratch_file(O_RDWR);
     prey = scratch_file(O_RDWR);
     for (size_t i = 0; i < FILE_BYTES; i++) {

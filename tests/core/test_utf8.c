@@ -24,8 +24,22 @@ static void zero_bytes_are_not(void)
 static void malformed_text_is_not(void)
 {
     static const char *const malformed[] = {
-        "\x80", "\xbf", "\xc0\xaf", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x9f\xbf", "\xe2\x82", "\xe2\x28\xa1",
-        "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf0\x90\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xfe",
+        "\x80",
+        "\xbf",
+        "\xc0\xaf",
+        "\xc1\xbf",
+        "\xc3",
+        "\xc3(",
+        "\xe0\x9f\xbf",
+        "\xe2\x82",
+        "\xe2\x28\xa1",
+        "\xed\xa0\x80",
+        "\xf0\x8f\xbf\xbf",
+        "\xf0\x90\x80",
+        "\xf4\x90\x80\x80",
+        "\xf5\x80\x80\x80",
+        "\xff",
+        "a\xfe",
     };
 
     for (size_t i = 0; i < sizeof(malformed) / sizeof(malformed[0]); i++) {

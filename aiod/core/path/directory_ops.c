@@ -198,7 +198,8 @@ static int explain_invalid(const struct aiod_target *from, const struct aiod_tar
     return is_same_or_beneath(to->directory_fd, &moved) ? -EINVAL : -EOPNOTSUPP;
 }
 
-static int move(const struct aiod_directory_op *directory_op, const struct aiod_target *from, const struct aiod_target *to)
+static int move(const struct aiod_directory_op *directory_op, const struct aiod_target *from,
+                const struct aiod_target *to)
 {
     unsigned flags = directory_op->replace ? 0 : RENAME_NOREPLACE;
 

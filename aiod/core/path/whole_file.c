@@ -143,8 +143,8 @@ static int64_t read_cached(int path_fd, char *data, uint64_t bytes, bool *never)
 }
 
 /* Of a local file the size is true, also if it is 0. */
-static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *room, uint64_t length, uint64_t bytes_max,
-                              bool *never)
+static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *room, uint64_t length,
+                              uint64_t bytes_max, bool *never)
 {
     int64_t result = 0;
 

@@ -22,11 +22,11 @@ struct aiod_ring;
 struct aiod_rings {
     unsigned slot_count; /* constant */
 
-    atomic_uint changes;     /* of `wanted`; counts */
-    atomic_bool any_rung;    /* stored after a bit of `rung` */
+    atomic_uint changes;    /* of `wanted`; counts */
+    atomic_bool any_rung;   /* stored after a bit of `rung` */
     _Atomic uint64_t *rung; /* a bit for each slot: the doorbell of its ring has rung */
 
-    pthread_mutex_t lock; /* taken last */
+    pthread_mutex_t lock;      /* taken last */
     struct aiod_ring **wanted; /* by slot, one reference each; NULL: unused; protected by lock */
 
     /* The leader's. */

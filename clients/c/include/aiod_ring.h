@@ -70,10 +70,10 @@ enum aiod_ring_op {
     AIOD_RING_COPY_RANGE = 10,  /* offset, length, source, source_offset */
     AIOD_RING_PREFETCH = 11,    /* offset, length */
     AIOD_RING_APPEND = 14,      /* length, buffer; result: the offset of the data */
-    AIOD_RING_READ_FILE = 15,   /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
-    AIOD_RING_STAT_NAME = 16,   /* length, buffer, source; result: bytes of struct aiod_ring_stat */
-    AIOD_RING_WRITE_FILE = 17,  /* length, buffer, source; FUA, EXCLUSIVE */
-    AIOD_RING_CANCEL = 255,     /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
+    AIOD_RING_READ_FILE = 15, /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
+    AIOD_RING_STAT_NAME = 16, /* length, buffer, source; result: bytes of struct aiod_ring_stat */
+    AIOD_RING_WRITE_FILE = 17, /* length, buffer, source; FUA, EXCLUSIVE */
+    AIOD_RING_CANCEL = 255,    /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
 /* Bits of a submission's flags. */
