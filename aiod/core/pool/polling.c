@@ -44,12 +44,12 @@ bool aiod_pool_has_idle(const struct aiod_pool *pool)
 }
 
 /*
- * Of the polling workers, B are bound, R are recalled, K keep a request, and P are none of the latter two (polling_threads).
- * A recall must find a worker that answers it: R of the P + R workers that keep no request must be unbound, so B <= P.
+ * One worker is bound at a time: the others can be recalled, and the spawner counts on that. (The last polling worker is never
+ * recalled, bound or not.)
  */
 bool aiod_polling_may_bind(const struct aiod_pool *pool, bool bound)
 {
-    return polls && !keeps_one && (bound || pool->polling_threads > pool->bound_threads);
+    return polls && !keeps_one && (bound || pool->bound_threads == 0);
 }
 
 unsigned aiod_polling_recallable(const struct aiod_pool *pool)

@@ -14,7 +14,7 @@
  *   eventfd would then be signalled by a thread that is awake, and would wake another polling worker for nothing.
  * - A worker with requests in its io_uring is bound: it polls, and takes no request that may block, because completions
  *   would wait for that one. It cannot be recalled (polling.c), and it does not exit, because the kernel cancels the
- *   requests of a thread that exits. One polling worker always stays unbound, so that recalls are answered.
+ *   requests of a thread that exits. One worker is bound at a time, so that the other one answers recalls.
  * - Requests are submitted with RWF_NOWAIT. Otherwise the kernel passes those that would block to threads of its own,
  *   which have neither the daemon's affinity nor the pool's limits, and which the detection of stuck workers cannot see.
  * - Started requests count against max_threads as active workers do (aiod_pool_takeable()): otherwise a flow that is alone
