@@ -21,6 +21,9 @@ SEPARATE: Final = (
 )
 """Files whose tests share nothing, so that different processes may run them."""
 
+TOGETHER: Final = "tests/systemd/"
+"""Files that need the same installation: two processes would build it in the same place at once."""
+
 
 def place(item: pytest.Item) -> int:
     """The position of the test's folder."""
@@ -29,7 +32,9 @@ def place(item: pytest.Item) -> int:
 
 
 class Schedule(LoadFileScheduling):  # type: ignore[misc]  # pytest-xdist has no types
-    """Each file is run by one process, since its tests may share a daemon; files without shared parts are split."""
+    """Each file is run by one process, since its tests may share a daemon; some files are split, some are grouped."""
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(TOGETHER):
+            return TOGETHER
         return nodeid if nodeid.startswith(SEPARATE) else str(super()._split_scope(nodeid))

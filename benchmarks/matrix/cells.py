@@ -138,6 +138,7 @@ SOME: Final = (
     Cell(C, "flush", "cached", 8),
     Cell(C, "flush", "cached", 1, 4),
     Cell(C, "randread", "direct", 8, 4),
+    Cell(BLOCKING, "randwrite", "cached", 1),
     *(Cell(BLOCKING, work, "cached", 32) for work in ("randread", "randwrite")),
     Cell(BLOCKING, "read", "cached", 8),
     *(Cell(ASYNCIO, work, "cached", 32) for work in ("randwrite", "mix")),

@@ -143,10 +143,10 @@ records = wire.SUBMISSION.pack(1, 1, 0, int(sys.argv[3]), 0, 1, 0, 0, 0, 0)
 for message in ([MessageType.SUBMIT, token, 0, records], [MessageType.CLOSE, token, 1, int(sys.argv[3])],
                 [MessageType.GOODBYE, token, 2]):
     dealer.send(wire.pack(*message))
-    assert dealer.poll(scaled(10_000))
+    assert dealer.poll(int(sys.argv[4]))
     print(wire.unpack(dealer.recv())[:2])
 """
-        said = run_as(program, endpoint, token.hex(), str(mine._handle), uid=MALLORY)
+        said = run_as(program, endpoint, token.hex(), str(mine._handle), str(int(scaled(10_000))), uid=MALLORY)
         assert said.splitlines() == [str([int(MessageType.REFUSAL), errno.ENOTCONN])] * 3
         assert mine.pread(1, 0) == b"x"
     assert re.search(rf"its token was used by pid \d+, uid {MALLORY}", daemon.log)

@@ -124,6 +124,6 @@ def test_a_hanging_engine_is_shown_beside_the_others(new_daemon: Callable[..., A
 
 
 def test_a_healthy_daemon_is_ok(shared_daemon: Any) -> None:
-    body = shared_daemon.json("status")
+    body = json.loads(shared_daemon.ctl("--json", "status").stdout)
     assert (body["state"], body["engines_serving"]) == ("ok", 1)
     assert ": ok\n" in shared_daemon.ctl("status", "--check").stdout

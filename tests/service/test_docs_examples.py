@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/python.md"])
-def test_the_programs_of_the_page_run(daemon: Daemon, page: str) -> None:
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/python.md", 3)])
+def test_the_programs_of_the_page_run(daemon: Daemon, page: str, count: int) -> None:
     programs = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    assert len(programs) == 2
+    assert len(programs) == count
     for program in programs:
         done = subprocess.run(
             [sys.executable, "-c", f"import aiod_client\n{program}"],

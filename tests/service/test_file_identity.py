@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 RECONNECT_S = scaled(30.0)
 ATTEMPTS = 32
+MOUNTS_MAX = 8  # another process may mount something meanwhile, and take the device number
 """Number of files to create until one gets the inode number of the removed one, if the file system reuses them."""
 
 
@@ -125,28 +126,32 @@ def test_on_fuse_a_file_of_another_mount_is_not_reopened(
 ) -> None:
     """The second mount has the device number and the inode numbers of the first."""
     current = disk_path / "current"
-    first, second = disk_path / "first", disk_path / "second"
-    first.mkdir()
-    second.mkdir()
     daemon = new_daemon(**{"exports.disk": {"path": str(current / "nbd")}})
-    with faulty_disk(first) as disk:
-        current.symlink_to(disk.point)
-        before = disk.path.stat()
-        daemon.start()
-        client = aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S)
-        file = client.open("disk", "r+")
-        file.pwrite(b"data", 0)
-        file.flush()
-        kill_all(daemon)
-    with faulty_disk(second) as disk, client:
+    for attempt in range(MOUNTS_MAX):
+        first, second = disk_path / f"first{attempt}", disk_path / f"second{attempt}"
+        first.mkdir()
+        second.mkdir()
+        with faulty_disk(first) as disk:
+            current.symlink_to(disk.point)
+            before = disk.path.stat()
+            daemon.start()
+            client = aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S)
+            file = client.open("disk", "r+")
+            file.pwrite(b"data", 0)
+            file.flush()
+            kill_all(daemon)
         current.unlink()
-        current.symlink_to(disk.point)
-        now = disk.path.stat()
-        assert (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
-        daemon.start()
-        with pytest.raises(OSError, match="another file has this name now") as caught:
-            file.pread(4, 0)
-        assert caught.value.errno == errno.ESTALE
-        file.close()
-        client.close()
-        daemon.stop()
+        with faulty_disk(second) as disk, client:
+            current.symlink_to(disk.point)
+            now = disk.path.stat()
+            daemon.start()
+            with pytest.raises(OSError, match="another file has this name now") as caught:
+                file.pread(4, 0)
+            assert caught.value.errno == errno.ESTALE
+            file.close()
+            client.close()
+            daemon.stop()
+        current.unlink()
+        if (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino):
+            return
+    pytest.fail("other processes took the device number each time")
