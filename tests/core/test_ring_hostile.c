@@ -5,7 +5,6 @@
  * The engine must survive (under the sanitizers), end the sessions that break a rule, answer the other client correctly
  * all the time, and release everything. Nothing beside the export's directory changes.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -15,6 +14,7 @@
 
 #include "aiod.h"
 #include "check.h"
+#include "count_names.h"
 #include "raw_ring.h"
 #include "ring_engine.h"
 #include "scratch.h"
@@ -252,19 +252,6 @@ static const char *make_export(void)
     CHECK(fd >= 0 && write(fd, "12345", 5) == 5 && close(fd) == 0);
     snprintf(root, sizeof(root), "%s/root", base);
     return root;
-}
-
-static unsigned count_names(const char *directory)
-{
-    DIR *stream = opendir(directory);
-    unsigned count = 0;
-
-    CHECK(stream != NULL);
-    while (readdir(stream) != NULL) {
-        count++;
-    }
-    closedir(stream);
-    return count - 2;
 }
 
 static void check_nothing_outside(void)

@@ -1,5 +1,6 @@
 /* Whole files: what is read of files of each kind, and that a name has the former or the new file at any moment. */
 #include "check.h"
+#include "count_names.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -79,19 +80,6 @@ static bool has(const char *name, const char *text)
     int64_t length = (int64_t)strlen(text);
 
     return read_file(name) == STAT_BYTES + length && memcmp(room + STAT_BYTES, text, (size_t)length) == 0;
-}
-
-static unsigned count_names(const char *directory)
-{
-    DIR *stream = opendir(directory);
-    unsigned count = 0;
-
-    CHECK(stream != NULL);
-    while (readdir(stream) != NULL) {
-        count++;
-    }
-    closedir(stream);
-    return count - 2;
 }
 
 static void regular_files_are_read(void)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import zmq
 import aiod_client
 from aiod_protocol import wire
 from aiod_protocol.wire import MessageType
-from tests.conftest import Daemon
+from tests.conftest import Daemon, freeze
 from tests.patience import scaled
 from tests.service import file_systems
 from tests.service.frozen import Frozen
@@ -144,6 +145,20 @@ def raw(connect: Callable[[str], Raw], engine_endpoint: str) -> Raw:
 
 
 # ---- file systems ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="stopped")
+def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
+    """A function that stops the engine, and returns its pid."""
+    pid = daemon.engine["pid"]
+
+    def stop() -> int:
+        freeze(pid)
+        return int(pid)
+
+    yield stop
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,9 @@ import uvloop
 import aiod_client
 from aiod_client import aio
 from aiod_client.aio import file as aio_file
-from tests.conftest import freeze
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
 BLOCK = 4096
 
@@ -58,20 +57,6 @@ def ring_of(file: aio.File) -> Any:
 def changes(file: aio.File) -> set[int]:
     """Epochs of the changes that no flush is known to cover."""
     return file._link.opened(file._handle).dirty
-
-
-@pytest.fixture(name="stopped")
-def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
-    """A function that stops the engine, and returns its pid."""
-    pid = daemon.engine["pid"]
-
-    def stop() -> int:
-        freeze(pid)
-        return int(pid)
-
-    yield stop
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_many_tasks_read_what_they_wrote(run: Any, shared_daemon: Any) -> None:

@@ -19,7 +19,6 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
-from tests.conftest import freeze
 from tests.patience import scaled
 from tests.service.faulty_disk import faulty_disk
 
@@ -338,20 +337,6 @@ def test_a_finalizer_of_a_buffer_may_read(shared_daemon: Any) -> None:
     command = [sys.executable, "-W", "ignore", "-c", READS_IN_A_FINALIZER, shared_daemon.endpoint]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
-
-
-@pytest.fixture(name="stopped")
-def stopped_fixture(daemon: Any) -> Iterator[Callable[[], int]]:
-    """A function that stops the engine, and returns its pid."""
-    pid = daemon.engine["pid"]
-
-    def stop() -> int:
-        freeze(pid)
-        return int(pid)
-
-    yield stop
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
 
 
 def test_a_request_with_an_expired_timeout_is_not_executed(daemon: Any, stopped: Callable[[], int]) -> None:
