@@ -14,6 +14,7 @@ import pytest
 from aiod_protocol import wire
 from aiod_protocol.operations import Op
 from aiod_protocol.wire import MessageType
+from tests.conftest import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -359,4 +360,5 @@ def test_a_session_may_end_before_its_answer(connect: Any, engine_endpoint: str,
         hasty.send(MessageType.GOODBYE, hasty.token, 9)
         while hasty.answer()[1] != 9:
             pass
-    assert {str(number) for number in range(50)} <= entries(raw, tree.name).keys()
+    names = {str(number) for number in range(50)}
+    wait_until(lambda: names <= entries(raw, tree.name).keys(), "the directories of the sessions that ended")
