@@ -56,7 +56,7 @@ def test_tarfile_writes_and_reads_an_archive(
         tarfile.open(fileobj=file, mode=f"w:{compression}") as tar,  # type: ignore[call-overload]
     ):
         tar.add(tree, arcname=".")
-    with fileobj.open(client, "scratch/backup.tar", direct=direct) as file, tarfile.open(fileobj=file) as tar:
+    with fileobj.open(client, "scratch/backup.tar", direct=direct) as back, tarfile.open(fileobj=back) as tar:
         files = {os.path.normpath(member.name): tar.extractfile(member) for member in tar if member.isfile()}
         assert {name: file.read() for name, file in files.items() if file is not None} == contents(tree)
 
@@ -69,7 +69,7 @@ def test_zipfile_writes_and_reads_an_archive(client: aiod_client.Client, tree: P
                 archive.writestr(name, data)
         with zipfile.ZipFile(file, "a") as archive:  # reads the directory at its end, and writes over it
             archive.writestr("more", b"more")
-    with fileobj.open(client, "scratch/backup.zip") as file, zipfile.ZipFile(file) as archive:
+    with fileobj.open(client, "scratch/backup.zip") as back, zipfile.ZipFile(back) as archive:
         assert archive.testzip() is None
         assert {name: archive.read(name) for name in archive.namelist()} == wanted | {"more": b"more"}
 
@@ -103,8 +103,84 @@ def test_mode_and_buffering_decide_the_class_of_the_file(client: aiod_client.Cli
 def test_a_text_wrapper_reads_and_writes_lines(client: aiod_client.Client) -> None:
     with fileobj.open(client, "scratch/text", "w") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
         text.writelines(f"Zeile {number} ü\n" for number in range(10_000))
-    with fileobj.open(client, "scratch/text") as file, io.TextIOWrapper(file, encoding="utf-8") as text:
+    with fileobj.open(client, "scratch/text") as back, io.TextIOWrapper(back, encoding="utf-8") as text:
         assert list(text)[9_999] == "Zeile 9999 ü\n"
+
+
+def test_text_mode_has_the_arguments_of_the_builtin_open(client: aiod_client.Client, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for newline, data in (
+        (None, "a\nb\r\nc\rd"),
+        ("", "a\nb\r\nc\rd"),
+        ("\r\n", "a\nb\n"),
+    ):
+        arguments: dict[str, Any] = {"encoding": "utf-16", "errors": "strict", "newline": newline}
+        with own.open("w", **arguments) as theirs, fileobj.open(client, "scratch/t", "wt", **arguments) as ours:
+            assert ours.write(data) == theirs.write(data)
+            assert (ours.mode, ours.encoding, ours.name) == ("wt", "utf-16", "scratch/t")
+        assert client.read_file("scratch/t") == own.read_bytes()
+        with own.open("r+", **arguments) as theirs, fileobj.open(client, "scratch/t", "r+t", **arguments) as ours:
+            assert ours.readlines() == theirs.readlines()
+            assert ours.seek(ours.tell()) == theirs.seek(theirs.tell())
+            assert ours.write("end") == theirs.write("end")
+        assert client.read_file("scratch/t") == own.read_bytes()
+
+
+def test_line_buffered_text_is_written_line_by_line(client: aiod_client.Client) -> None:
+    with fileobj.open(client, "scratch/lines", "wt", 1, encoding="utf-8") as text:
+        text.write("one\ntw")
+        text.write("o\n")
+        assert client.read_file("scratch/lines") == b"one\ntwo\n"
+        text.write("three")
+        assert client.read_file("scratch/lines") == b"one\ntwo\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "buffering", "arguments"),
+    [
+        ("w", -1, {"encoding": "utf-8"}),
+        ("w", -1, {"errors": "strict"}),
+        ("wb", -1, {"newline": "\n"}),
+        ("wbt", -1, {}),
+        ("wtt", -1, {}),
+        ("wt", 0, {}),
+        ("wt", -1, {"newline": "x"}),
+        ("wt", -1, {"encoding": "none-such"}),
+    ],
+)
+def test_arguments_that_do_not_fit_leave_the_file_as_it_is(
+    client: aiod_client.Client, mode: str, buffering: int, arguments: dict[str, str]
+) -> None:
+    client.write_file("scratch/stays", b"data")
+    with pytest.raises((ValueError, LookupError)):
+        fileobj.open(client, "scratch/stays", mode, buffering, **arguments)  # type: ignore[call-overload]
+    assert client.read_file("scratch/stays") == b"data"
+
+
+@pytest.mark.parametrize("mode", ["w+", "a+"])
+def test_the_timeout_of_a_file_is_that_of_its_requests(
+    client: aiod_client.Client, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    with fileobj.open(client, "scratch/late", mode, 0, timeout=60.0) as raw:
+        seen: list[float | None] = []
+        for name in ("pread", "pread_into", "pwrite", "flush", "size", "truncate", "close"):
+            usual = getattr(raw._file, name)
+
+            def call(*positional: Any, timeout: float | None = None, usual: Any = usual) -> Any:
+                seen.append(timeout)
+                return usual(*positional, timeout=timeout)
+
+            monkeypatch.setattr(raw._file, name, call)
+        raw.write(b"data")
+        raw.seek(0, os.SEEK_END)
+        raw.seek(0)
+        raw.readinto(bytearray(2))
+        assert raw.readall() == b"ta"
+        if mode == "w+":  # a file opened to append is written by appends only
+            raw.truncate(0)
+        raw.sync()
+    assert seen == [60.0] * len(seen)
+    assert len(seen) >= 6
 
 
 def test_positions_move_as_those_of_pythons_own_files(client: aiod_client.Client, tmp_path: Path) -> None:

@@ -31,13 +31,13 @@ class AppendableFile(Protocol):
     @property
     def request_bytes_max(self) -> int: ...  # noqa: D102 - documented at File
 
-    def pread(self, length: int, offset: int) -> bytes: ...  # noqa: D102
-    def pread_into(self, buffer: Any, offset: int) -> int: ...  # noqa: D102
-    def pwrite(self, data: Any, offset: int) -> int: ...  # noqa: D102
-    def flush(self) -> None: ...  # noqa: D102
-    def size(self) -> int: ...  # noqa: D102
-    def truncate(self, size: int) -> None: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
+    def pread(self, length: int, offset: int, *, timeout: float = ...) -> bytes: ...  # noqa: D102
+    def pread_into(self, buffer: Any, offset: int, *, timeout: float = ...) -> int: ...  # noqa: D102
+    def pwrite(self, data: Any, offset: int, *, timeout: float = ...) -> int: ...  # noqa: D102
+    def flush(self, *, timeout: float = ...) -> None: ...  # noqa: D102
+    def size(self, *, timeout: float = ...) -> int: ...  # noqa: D102
+    def truncate(self, size: int, *, timeout: float = ...) -> None: ...  # noqa: D102
+    def close(self, *, timeout: float = ...) -> None: ...  # noqa: D102
     def _perform(self, request: Request, timeout: float | None) -> Any: ...
 
 
@@ -56,13 +56,18 @@ class _Append:
 class RawFile(io.RawIOBase):
     """An open File with a position. Any thread may use it: each operation and its move of the position are atomic."""
 
-    def __init__(self, file: AppendableFile) -> None:
-        """Made by File.raw or open(). Closing it closes `file`. The position is 0, in append mode the file's size."""
+    def __init__(self, file: AppendableFile, timeout: float | None = None) -> None:
+        """Made by File.raw or open(). Closing it closes `file`. The position is 0, in append mode the file's size.
+
+        `timeout` (seconds) is that of each request; None: the client's.
+        """
         super().__init__()
         self._file = file
+        self._timeout_s = timeout
+        self._options: dict[str, float] = {} if timeout is None else {"timeout": timeout}
         self._lock = threading.RLock()  # of the position; reentrant, so that a signal handler gets EDEADLK and no hang
         self._appends = "a" in file.mode
-        self._position = file.size() if self._appends else 0
+        self._position = file.size(**self._options) if self._appends else 0
         self._failure: OSError | None = None  # the error of a short write; raised once
         self._doubt = ""  # the error of an append that may or may not have been executed
         self._readable = "r" in file.mode or "+" in file.mode
@@ -94,7 +99,7 @@ class RawFile(io.RawIOBase):
         """Fill `buffer` from the position on; returns the bytes read, fewer only at the end of the file."""
         self._check("read", allowed=self._readable)
         with self._lock:
-            count = self._file.pread_into(buffer, self._position)
+            count = self._file.pread_into(buffer, self._position, **self._options)
             self._position += count
         return count
 
@@ -103,12 +108,12 @@ class RawFile(io.RawIOBase):
         self._check("read", allowed=self._readable)
         pieces: list[bytes] = []
         with self._lock:
-            left = self._file.size() - self._position
+            left = self._file.size(**self._options) - self._position
             # One byte more than the size: a short read is the end of the file. But files of size 0 may have contents
             # (/proc), and files grow: then more is asked for each time, as by io.FileIO.readall().
             asked = left + 1 if left > 0 else UNKNOWN_BYTES
             while True:
-                pieces.append(self._file.pread(asked, self._position))
+                pieces.append(self._file.pread(asked, self._position, **self._options))
                 self._position += len(pieces[-1])
                 if len(pieces[-1]) < asked:
                     return b"".join(pieces)
@@ -144,7 +149,7 @@ class RawFile(io.RawIOBase):
 
     def _write(self, payload: bytes) -> int:
         try:
-            count = self._file.pwrite(payload, self._position)
+            count = self._file.pwrite(payload, self._position, **self._options)
         except OSError as error:
             count = getattr(error, "written", 0)
             if not count:
@@ -163,7 +168,10 @@ class RawFile(io.RawIOBase):
             piece = payload[start : start + step]
             append.request = operations.append_request(self._file._handle, piece)  # noqa: SLF001
             try:
-                self._position = self._file._perform(append.request, None) + len(piece)  # noqa: SLF001
+                self._position = (
+                    self._file._perform(append.request, self._timeout_s)  # noqa: SLF001
+                    + len(piece)
+                )
                 append.done += len(piece)
             except OSError as error:
                 if append.request.sent and not is_refusal(error):
@@ -197,7 +205,7 @@ class RawFile(io.RawIOBase):
             if whence == os.SEEK_CUR:
                 offset += self._position
             elif whence == os.SEEK_END:
-                offset += self._file.size()
+                offset += self._file.size(**self._options)
             elif whence != os.SEEK_SET:
                 raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
             if offset < 0:
@@ -216,14 +224,14 @@ class RawFile(io.RawIOBase):
         with self._lock:
             self._raise_failure()
             size = self._position if size is None else operator.index(size)
-            self._file.truncate(size)
+            self._file.truncate(size, **self._options)
             return size
 
     def sync(self) -> None:
         """Make what was written durable. It replaces os.fsync(), which needs a file descriptor."""
         self._check()
         self.flush()
-        self._file.flush()
+        self._file.flush(**self._options)
 
     def close(self) -> None:
         """Close the file, then raise the error of a short write, if it has not been raised yet. Idempotent."""
@@ -232,7 +240,7 @@ class RawFile(io.RawIOBase):
         try:
             super().close()  # flushes
         finally:
-            self._file.close()
+            self._file.close(**self._options)
 
     def __repr__(self) -> str:
         """The name, the mode, and whether the file is closed."""
