@@ -17,11 +17,10 @@ Result of an open or adopt: the descriptor or -errno; of a close: 0 or -errno. r
 the file, opened once more for the descriptor store and for flushes; -1: none. The alignments are in bytes, with DIRECT.
 """
 
-Listing = tuple[list[tuple[str | bytes, str, int]], int | None]
-"""A page of a directory: (entries, cursor of the next page or None). Less than 48 KiB as msgpack.
+Listing = tuple[bytes, bytes, int | None]
+"""A page of a directory: (names, records of STAT, cursor of the next page or None). Less than 64 KiB as msgpack.
 
-Each of up to 512 entries is (name, kind, size in bytes). The name is bytes if it is not UTF-8; the kind is "file",
-"dir", "link", "block" or "other".
+Each of up to 512 names ends with a zero byte, and has a record. The record is zeroes if the name cannot be examined.
 """
 
 DirectoryResult = tuple[int, int, int, bool, Listing | bytes | None]

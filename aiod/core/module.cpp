@@ -343,33 +343,11 @@ nb::object core_submit(nb::handle self, Session &session, uint64_t received, con
     return reply ? nb::object(completions_tuple(reply.get(), self)) : nb::none();
 }
 
-/* A str if the name is UTF-8, else bytes: as msgpack sends it. */
-nb::object entry_name(const char *name, size_t length)
-{
-    nb::object text = nb::steal(PyUnicode_DecodeUTF8(name, static_cast<Py_ssize_t>(length), "strict"));
-
-    if (!text.is_valid()) {
-        if (!PyErr_ExceptionMatches(PyExc_UnicodeDecodeError)) {
-            throw nb::python_error();
-        }
-        PyErr_Clear();
-        return nb::bytes(name, length);
-    }
-    return text;
-}
-
 nb::tuple listing_tuple(const aiod_listing &listing)
 {
-    static const char *const kinds[] = {"file", "dir", "link", "block", "other"};
-    nb::list entries;
-
-    for (uint32_t i = 0; i < listing.entry_count; i++) {
-        const aiod_entry &entry = listing.entries[i];
-
-        entries.append(nb::make_tuple(entry_name(listing.names + entry.name_offset, entry.name_length),
-                                      kinds[entry.kind], entry.size));
-    }
-    return nb::make_tuple(entries, listing.more ? nb::object(nb::int_(listing.next)) : nb::none());
+    return nb::make_tuple(nb::bytes(listing.names, listing.name_bytes),
+                          nb::bytes(listing.stats, listing.entry_count * sizeof(aiod_stat)),
+                          listing.more ? nb::object(nb::int_(listing.next)) : nb::none());
 }
 
 nb::tuple directory_tuple(const aiod_control &control)

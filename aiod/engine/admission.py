@@ -135,6 +135,7 @@ class Admission:
             cursor=_check_cursor(what, arguments.get("cursor", 0)),
             mode=_check_permissions(what, arguments.get("mode", 0)),
             replace=arguments.get("replace", False),
+            with_stats=arguments.get("stat", False),
             what=what,
         )
 

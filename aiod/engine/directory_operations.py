@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod import _core
 from aiod.engine.errors import refused
+from aiod_protocol.listings import page_entries
 from aiod_protocol.messages import name_message
 from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod._core import Core, DirectoryResult, Rate
+    from aiod._core import Core, DirectoryResult, Listing, Rate
     from aiod.engine.file_requests import DirectoryRequest, Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
@@ -145,7 +146,7 @@ class DirectoryOperations:
             number, text = _explain(waiting.request, -result, outside=outside)
             self._reply(session, cookie, -number, text, reason=Reason.OUTSIDE if outside else reason)
         else:
-            self._reply(session, cookie, result, None, _body(found))
+            self._reply(session, cookie, result, None, _body(waiting.request, found))
 
 
 def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[int, str]:
@@ -155,11 +156,13 @@ def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[
     return number, name_message(request.what, number, _ADVICE_FOR_VERB.get((request.verb, number), ""))
 
 
-def _body(found: tuple[list[Any], int | None] | bytes | None) -> dict[str, Any] | None:
+def _body(request: DirectoryRequest, found: Listing | bytes | None) -> dict[str, Any] | None:
     """The body of REPLY."""
     if found is None:
         return None
     if isinstance(found, bytes):
         return {"stat": found}
-    entries, following = found
-    return {"entries": entries, "next": following}
+    names, stats, following = found
+    if request.with_stats:
+        return {"names": names, "stats": stats, "next": following}
+    return {"entries": page_entries(names, stats), "next": following}

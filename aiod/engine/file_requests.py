@@ -63,6 +63,8 @@ class DirectoryRequest:
     cursor: int
     mode: int
     replace: bool
+    with_stats: bool
+    """list: with a record of STAT for each name."""
     what: str
     """"rename export/path to export/to", shortened for messages."""
 

@@ -176,6 +176,8 @@ class MessageRouter:
     def _name(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         cookie, verb, export, path, given = message[2:7]
         arguments = {key: _argument(given, key, wanted) for key, wanted in _NAME_ARGUMENTS.get(verb, {}).items()}
+        options = _NAME_OPTIONS.get(verb, {})
+        arguments |= {key: _argument(given, key, wanted) for key, wanted in options.items() if key in given}
         self._handlers.name(session, cookie, verb, export, path, arguments)
 
     def _submit(self, session: Session, message: list[Any], frames: list[zmq.Frame]) -> None:
@@ -214,6 +216,8 @@ _NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
     "rename": {"to": str, "replace": bool},
     "mkdir": {"mode": int},
 }
+# Those that older clients do not send.
+_NAME_OPTIONS: Final[dict[str, dict[str, type]]] = {"list": {"stat": bool}}
 
 _FORMS = {
     int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), MessageRouter._open),  # noqa: SLF001

@@ -9,6 +9,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
+from aiod_protocol import wire
 from aiod_protocol.wire import MessageType
 from tests.patience import scaled
 
@@ -26,6 +27,16 @@ LISTS: list[Any] = [
     {"entries": []},
 ]
 LISTS += [{"entries": [[5, "file", 0]], "next": None}]
+LISTS += [
+    {"names": b"a\0", "stats": bytes(79), "next": None},
+    {"names": b"a\0b\0", "stats": bytes(80), "next": None},
+    {"names": b"", "stats": bytes(80), "next": None},
+    {"names": b"a\0b", "stats": bytes(80), "next": None},
+    {"names": "a\0", "stats": bytes(80), "next": None},
+    {"names": b"a\0", "stats": None, "next": None},
+    {"names": b"a\0", "next": None},
+    {"names": b"a\0", "stats": bytes(80)},
+]
 STATS: list[Any] = [None, {}, {"stat": None}, {"stat": bytes(79)}, {"stat": "text"}]
 
 
@@ -56,3 +67,15 @@ def test_list_asks_for_pages_until_there_is_no_next_page(peer: Peer) -> None:
     ]  # fmt: skip
     with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
         assert client.list("scratch") == [("a", "file", 1), ("\udcff", "link", 2), ("b", "dir", 3)]
+        assert [entry.stat for entry in client.list("scratch")] == [None] * 3  # an older daemon sends no records
+
+
+def test_entries_have_the_records_of_a_page_with_stats(peer: Peer) -> None:
+    record = (5, 4096, 1, 12, 1, 2, 3, 0o120777, 1, 0, 0, 1, 4096)
+    page = {"names": b"a\0\xff\0", "stats": wire.STAT.pack(*record) + bytes(wire.STAT.size), "next": None}
+    peer.answers[MessageType.NAME] = lambda message: [MessageType.REPLY, message[2], 0, None, page]
+    with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
+        known, unknown = client.list("scratch")
+    assert (known, unknown) == (("a", "link", 5), ("\udcff", "other", 0))
+    assert (known.stat, known.mtime_ns) == (record, 2)
+    assert (unknown.stat, unknown.mtime_ns) == (None, None)

@@ -348,28 +348,38 @@ static void a_directory_replaced_by_a_link_stays_confined(void)
 
 /* ---- listing ----------------------------------------------------------------------------------------------------- */
 
-static const struct aiod_entry *find_entry(const char *name)
+static const struct aiod_stat *find_entry(const char *name)
 {
-    for (uint32_t i = 0; i < last->listing->entry_count; i++) {
-        const struct aiod_entry *entry = &last->listing->entries[i];
+    const char *found = last->listing->names;
 
-        if (entry->name_length == strlen(name) &&
-            memcmp(last->listing->names + entry->name_offset, name, entry->name_length) == 0) {
-            return entry;
+    for (uint32_t i = 0; i < last->listing->entry_count; i++) {
+        if (strcmp(found, name) == 0) {
+            return &last->listing->stats[i];
         }
+        found += strlen(found) + 1;
     }
     return NULL;
 }
 
-static void a_listing_has_kinds_and_sizes(void)
+static bool is_stat_of(const struct aiod_stat *stat, const char *path)
+{
+    struct stat status;
+
+    CHECK(lstat(in_base(path), &status) == 0);
+    return stat->inode == status.st_ino && stat->device == status.st_dev && stat->mode == status.st_mode &&
+           stat->size == (uint64_t)status.st_size && stat->links == status.st_nlink && stat->uid == status.st_uid &&
+           stat->mtime_ns == status.st_mtim.tv_sec * INT64_C(1000000000) + status.st_mtim.tv_nsec;
+}
+
+static void a_listing_has_the_stat_of_each_name(void)
 {
     CHECK(mkfifo(in_base("root/fifo"), 0644) == 0);
     put("root/\xff\xfe.bytes");
     CHECK(try (AIOD_VERB_LIST, "") == 0 && !last->listing->more);
-    CHECK(find_entry("file")->kind == AIOD_KIND_FILE && find_entry("file")->size == 5);
-    CHECK(find_entry("dir")->kind == AIOD_KIND_DIRECTORY);
-    CHECK(find_entry("leaving")->kind == AIOD_KIND_LINK && find_entry("leaving")->size == strlen("../out"));
-    CHECK(find_entry("fifo")->kind == AIOD_KIND_OTHER);
+    CHECK(is_stat_of(find_entry("file"), "root/file") && find_entry("file")->size == 5);
+    CHECK(is_stat_of(find_entry("dir"), "root/dir") && S_ISDIR(find_entry("dir")->mode));
+    CHECK(is_stat_of(find_entry("leaving"), "root/leaving") && S_ISLNK(find_entry("leaving")->mode));
+    CHECK(is_stat_of(find_entry("fifo"), "root/fifo"));
     CHECK(find_entry("\xff\xfe.bytes")->size == 5);
     CHECK(find_entry(".") == NULL && find_entry("..") == NULL);
     CHECK(try (AIOD_VERB_LIST, "dir/") == 0 && last->listing->entry_count == 1 && find_entry("staying") != NULL);
@@ -403,16 +413,16 @@ static void make_many(bool short_ones)
 static void count_page(unsigned char *seen, bool short_ones)
 {
     const struct aiod_listing *page = last->listing;
+    const char *name = page->names;
 
     CHECK(page->entry_count <= AIOD_LISTING_ENTRIES_MAX && page->name_bytes <= AIOD_LISTING_BYTES_MAX);
     CHECK(page->entry_count > 0 || !page->more);
-    for (uint32_t i = 0; i < page->entry_count; i++) {
-        const char *name = page->names + page->entries[i].name_offset;
+    for (uint32_t i = 0; i < page->entry_count; i++, name += strlen(name) + 1) {
         unsigned number;
 
         CHECK(sscanf(name, "%4u", &number) == 1);
         if (number < MANY) {
-            CHECK(page->entries[i].name_length == strlen(many_name(number, short_ones)) - 5);
+            CHECK(strlen(name) == strlen(many_name(number, short_ones)) - 5);
             CHECK(seen[number]++ == 0);
         }
     }
@@ -516,7 +526,7 @@ int main(void)
     the_root_itself_cannot_be_changed();
     a_root_that_is_a_file_is_refused();
     a_directory_replaced_by_a_link_stays_confined();
-    a_listing_has_kinds_and_sizes();
+    a_listing_has_the_stat_of_each_name();
     pages_contain_each_name_once();
     an_invalid_cursor_is_refused();
     CHECK(next_fd() == free_fd); /* no failure has leaked a descriptor */

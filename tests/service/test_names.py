@@ -88,6 +88,19 @@ def test_list_returns_kinds_and_sizes(raw: Any, tree: Path, shared_daemon: Any) 
     assert (tree.name, "dir") in {(name, kind) for page in pages(raw, "") for name, kind, _ in page}
 
 
+def test_list_with_stat_returns_the_record_of_each_name_itself(raw: Any, tree: Path) -> None:
+    (tree / os.fsdecode(b"\xff\xfe")).write_bytes(b"1")
+    (tree / "new\nline").touch()
+    body = do(raw, "list", tree.name, stat=True)
+    names = [os.fsdecode(name) for name in body["names"].split(b"\0")[:-1]]
+    assert sorted(names) == sorted(path.name for path in tree.iterdir())
+    for name, record in zip(names, wire.STAT.iter_unpack(body["stats"]), strict=True):
+        real = (tree / name).lstat()
+        assert record[:4] == (real.st_size, real.st_blocks * 512, real.st_dev, real.st_ino)
+        assert record[4:8] == (real.st_atime_ns, real.st_mtime_ns, real.st_ctime_ns, real.st_mode)
+    assert body["next"] is None
+
+
 def test_list_reports_block_devices(new_daemon: Callable[..., Any], connect: Any, locate: Any) -> None:
     devices = [path for path in Path("/dev").iterdir() if path.is_block_device() and not path.is_symlink()]
     if not devices:
@@ -115,6 +128,15 @@ def test_list_returns_large_directories_in_pages(raw: Any, tree: Path) -> None:
     assert len(told) > MANY // 512
     assert sorted(os.fsencode(name) for page in told for name, _, _ in page) == sorted(map(os.fsencode, names))
     assert {kind for page in told for _, kind, _ in page} == {"file"}
+    with_stat = []
+    cursor: int | None = 0
+    while cursor is not None:
+        body = do(raw, "list", f"{tree.name}/many", cursor=cursor, stat=True)
+        assert len(wire.pack(MessageType.REPLY, 2**64 - 1, 0, None, body)) < wire.HEADER_BYTES_MAX
+        with_stat += body["names"].split(b"\0")[:-1]
+        assert len(body["stats"]) == wire.STAT.size * body["names"].count(b"\0")
+        cursor = body["next"]
+    assert sorted(with_stat) == sorted(map(os.fsencode, names))
 
 
 def test_stat_returns_the_kernels_record(raw: Any, tree: Path) -> None:

@@ -32,6 +32,25 @@ static void fill_device(int fd, struct aiod_stat *stat)
     }
 }
 
+void aiod_query_fill_stat(struct aiod_stat *stat, const struct stat *status, const struct aiod_alignment *alignment)
+{
+    *stat = (struct aiod_stat){
+        .size = (uint64_t)status->st_size,
+        .allocated = (uint64_t)status->st_blocks * 512, /* in units of 512 bytes on every file system: stat(2) */
+        .device = status->st_dev,
+        .inode = status->st_ino,
+        .atime_ns = nanoseconds(status->st_atim),
+        .mtime_ns = nanoseconds(status->st_mtim),
+        .ctime_ns = nanoseconds(status->st_ctim),
+        .mode = status->st_mode,
+        .links = (uint32_t)status->st_nlink,
+        .uid = status->st_uid,
+        .gid = status->st_gid,
+        .block_size = alignment->offset,
+        .io_size = (uint32_t)status->st_blksize,
+    };
+}
+
 int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct aiod_stat *stat)
 {
     struct stat status;
@@ -39,21 +58,7 @@ int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct a
     if (aiod_os->fstat(fd, &status) < 0) {
         return -errno;
     }
-    *stat = (struct aiod_stat){
-        .size = (uint64_t)status.st_size,
-        .allocated = (uint64_t)status.st_blocks * 512, /* in units of 512 bytes on every file system: stat(2) */
-        .device = status.st_dev,
-        .inode = status.st_ino,
-        .atime_ns = nanoseconds(status.st_atim),
-        .mtime_ns = nanoseconds(status.st_mtim),
-        .ctime_ns = nanoseconds(status.st_ctim),
-        .mode = status.st_mode,
-        .links = (uint32_t)status.st_nlink,
-        .uid = status.st_uid,
-        .gid = status.st_gid,
-        .block_size = alignment->offset,
-        .io_size = (uint32_t)status.st_blksize,
-    };
+    aiod_query_fill_stat(stat, &status, alignment);
     if (S_ISBLK(status.st_mode)) {
         fill_device(fd, stat);
     }

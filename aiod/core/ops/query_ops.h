@@ -10,6 +10,11 @@
 #include "ops/alignment.h"
 #include "protocol/records.h"
 
+struct stat;
+
+/* Fill `stat` from what the kernel says of a file; a block device has size 0. */
+void aiod_query_fill_stat(struct aiod_stat *stat, const struct stat *status, const struct aiod_alignment *alignment);
+
 /*
  * Fill `stat`. `block_size` comes from the file's alignment, else from the device, else it is 1. 0, or -errno. Also
  * works with an O_PATH descriptor; then a block device has size 0 and block_size 1.

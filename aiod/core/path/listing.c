@@ -10,42 +10,28 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ops/query_ops.h"
+
 #define CHUNK_BYTES 8192u /* of one getdents64(); on a worker's stack */
 
 static_assert(AIOD_LISTING_BYTES_MAX >= sizeof(((struct dirent64 *)NULL)->d_name), "a page has room for any name");
 
-static enum aiod_kind kind_of(mode_t mode)
-{
-    switch (mode & S_IFMT) {
-    case S_IFREG:
-        return AIOD_KIND_FILE;
-    case S_IFDIR:
-        return AIOD_KIND_DIRECTORY;
-    case S_IFLNK:
-        return AIOD_KIND_LINK;
-    case S_IFBLK:
-        return AIOD_KIND_BLOCK;
-    default:
-        return AIOD_KIND_OTHER;
-    }
-}
+static const struct aiod_alignment no_alignment = {.memory = 1, .offset = 1};
 
-static void add(struct aiod_listing *listing, int fd, const char *name, uint32_t length)
+static void add(struct aiod_listing *listing, int fd, const char *name, uint32_t bytes)
 {
-    struct aiod_entry *entry = &listing->entries[listing->entry_count];
-    struct stat status = {0};
+    struct aiod_stat *stat = &listing->stats[listing->entry_count];
+    struct stat status;
 
-    if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0 && errno == ENOENT) {
+    if (fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) == 0) {
+        aiod_query_fill_stat(stat, &status, &no_alignment);
+    } else if (errno == ENOENT) {
         return;
+    } else {
+        *stat = (struct aiod_stat){0};
     }
-    *entry = (struct aiod_entry){
-        .size = (uint64_t)status.st_size,
-        .kind = kind_of(status.st_mode),
-        .name_offset = listing->name_bytes,
-        .name_length = length,
-    };
-    memcpy(listing->names + listing->name_bytes, name, length);
-    listing->name_bytes += length;
+    memcpy(listing->names + listing->name_bytes, name, bytes);
+    listing->name_bytes += bytes;
     listing->entry_count++;
 }
 
@@ -57,13 +43,13 @@ static bool is_dot(const char *name)
 /* Add an entry. False: the page is full, and the entry belongs to the next one. */
 static bool add_if_room(struct aiod_listing *listing, int fd, const struct dirent64 *dirent)
 {
-    uint32_t length = (uint32_t)strlen(dirent->d_name);
+    uint32_t bytes = (uint32_t)strlen(dirent->d_name) + 1;
 
-    if (listing->entry_count == AIOD_LISTING_ENTRIES_MAX || listing->name_bytes + length > AIOD_LISTING_BYTES_MAX) {
+    if (listing->entry_count == AIOD_LISTING_ENTRIES_MAX || listing->name_bytes + bytes > AIOD_LISTING_BYTES_MAX) {
         return false;
     }
     if (!is_dot(dirent->d_name)) {
-        add(listing, fd, dirent->d_name, length);
+        add(listing, fd, dirent->d_name, bytes);
     }
     listing->next = dirent->d_off;
     return true;

@@ -5,10 +5,17 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiod_client.errors import ProtocolError
 from aiod_protocol import wire
+from aiod_protocol.listings import kind_of, split_page
+
+_STAT_BYTES: Final = wire.STAT.size
+_SIZE_AND_MODE: Final = struct.Struct("<Q48xI20x")
+"""Of the record of STAT."""
+_NOT_EXAMINED: Final = bytes(_STAT_BYTES)
+"""The record of a name that the daemon could not examine."""
 
 
 class FileStat(NamedTuple):
@@ -41,14 +48,34 @@ class Extent(NamedTuple):
     hole: bool
 
 
-class Entry(NamedTuple):
-    """One name of a directory."""
-
+class _NameKindSize(NamedTuple):
     name: str
-    """One that is not UTF-8 comes as os.fsdecode() has it; no request can name it."""
     kind: str
-    """"file", "dir", "link", "block" or "other"."""
     size: int
+
+
+class Entry(_NameKindSize):
+    """One name of a directory: a tuple (name, kind, size), with the properties of the name besides.
+
+    A `name` that is not UTF-8 comes as os.fsdecode() has it; no request can name it. `kind` is "file", "dir", "link",
+    "block" or "other".
+    """
+
+    _record: bytes | None = None
+
+    @property
+    def stat(self) -> FileStat | None:
+        """The properties of the name itself, also of a symbolic link. None: it could not be examined, or
+        the daemon is an older one that sends none.
+        """
+        record = self._record
+        return None if record is None or record == _NOT_EXAMINED else FileStat._make(wire.STAT.unpack(record))
+
+    @property
+    def mtime_ns(self) -> int | None:
+        """When the content has changed last (ns since 1970); None as `stat`."""
+        found = self.stat
+        return None if found is None else found.mtime_ns
 
 
 def parse_stat(data: bytes | memoryview) -> FileStat:
@@ -70,9 +97,22 @@ def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
 def parse_page(body: Any) -> tuple[list[Entry], int | None]:
     """One page of `list`: its entries, and the cursor of the next. Raises ProtocolError."""
     try:
+        if "names" in body:
+            return _entries(body["names"], body["stats"]), body["next"]
         return [Entry(os.fsdecode(name), kind, size) for name, kind, size in body["entries"]], body["next"]
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, struct.error) as error:
         raise _broken("list", error) from error
+
+
+def _entries(column: bytes, stats: bytes) -> list[Entry]:
+    entries = []
+    for number, name in enumerate(split_page(column, stats)):
+        record = stats[number * _STAT_BYTES : (number + 1) * _STAT_BYTES]
+        size, mode = _SIZE_AND_MODE.unpack(record)
+        entry = Entry(name, kind_of(mode), size)
+        entry._record = record  # noqa: SLF001 - one module
+        entries.append(entry)
+    return entries
 
 
 def parse_stat_body(body: Any) -> FileStat:

@@ -203,11 +203,14 @@ class Client(BaseClient):
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
     async def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
-        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory."""
+        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory.
+
+        Each is a tuple (name, kind, size), and has the properties of the name in `stat`.
+        """
         entries: Entries = []
         cursor: int | None = 0
         while cursor is not None:
-            page = await self._name("list", path, timeout, cursor=cursor)
+            page = await self._name("list", path, timeout, cursor=cursor, stat=True)
             more, cursor = parse_page(page)
             entries += more
         return entries

@@ -204,11 +204,14 @@ class Client(BaseClient):
     # ---- names (docs/operations.md) ---------------------------------------------------------------------------------
 
     def list(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> Entries:
-        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory."""
+        """The entries of the directory "EXPORT/PATH", in no order; "EXPORT" is the export's own directory.
+
+        Each is a tuple (name, kind, size), and has the properties of the name in `stat`.
+        """
         entries: Entries = []
         cursor: int | None = 0
         while cursor is not None:
-            page = self._name("list", path, timeout, cursor=cursor)
+            page = self._name("list", path, timeout, cursor=cursor, stat=True)
             more, cursor = parse_page(page)
             entries += more
         return entries
