@@ -20,8 +20,9 @@ from aiod_client.aio import whole_files
 from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
 from aiod_client.aio.link import Link, perform
+from aiod_client.aio.loops import check_loop, running_loop
+from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries, check_transport
-from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.reconnect import is_away
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
 from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
@@ -115,9 +116,18 @@ class Client(BaseClient):
     ) -> None:
         """See connect()."""
         super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that used it first
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
+
+    def _check(self) -> None:
+        """Raise AiodError (EBADF) as the blocking client, and on any loop but that of the first use."""
+        super()._check()
+        if self._loop is None:
+            self._loop = running_loop()
+        elif self._loop is not running_loop():
+            check_loop(self._loop, "this client")
 
     async def _greet(self) -> None:
         await self._ask(greet_front(), self.timeout_s)
@@ -290,17 +300,25 @@ class Client(BaseClient):
     async def close(self) -> None:
         """Close every session; the daemon closes their files. Idempotent.
 
-        Requests in flight fail with AiodError (ESHUTDOWN).
+        Requests in flight fail with AiodError (ESHUTDOWN). Another loop may close the client once its own has ended.
         """
         if self._is_forked():
             return
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and self._loop is not None and self._loop.is_running():
+            check_loop(self._loop, "this client")
         self.closed = True
         links = list(self._links_at.values())
         self._links.clear()
         self._links_at.clear()
+        disposed = []
         for link in links:
-            link.close()
-        await asyncio.gather(*(link.disposed for link in links if link.disposed is not None))
+            if link.loop is loop:
+                link.close()
+                disposed.append(link.disposed)
+            elif (dealer := link.close_without_loop()) is not None:
+                disposed.append(close_in_thread(loop, dealer))
+        await asyncio.gather(*(future for future in disposed if future is not None))
 
     async def __aenter__(self) -> Self:
         """The client; it is closed at the end."""
@@ -326,21 +344,22 @@ class Client(BaseClient):
                 link.loop.call_soon_threadsafe(link.close)
 
     async def _connect_engine(self, endpoint: str, export: str) -> Link:
+        loop = asyncio.get_running_loop()
         token, transport = b"", self._transport
         while True:
             dealer, (welcome, _) = await converse(endpoint, self._keys, resume_session(token, {}))
             try:
                 ring = None
                 if transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
-                    ring = await asyncio.get_running_loop().run_in_executor(None, attach, welcome, transport, endpoint)
+                    ring = await in_thread(loop, functools.partial(attach, welcome, transport, endpoint))
                 return Link(dealer, welcome, ring, self._reconnect(export))
             except SpoiltSessionError:
-                # As connect_engine(), and below: in a thread, as it may wait for a daemon that does not read.
-                asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
+                # As connect_engine().
+                close_in_thread(loop, dealer)
                 token, transport = welcome.token, "zmq"
             except BaseException:
                 dealer.send(goodbye(welcome))
-                asyncio.get_running_loop().run_in_executor(None, dealer.close, LINGER_MS)
+                close_in_thread(loop, dealer)
                 raise
 
     async def _link(self, export: str, timeout_s: float) -> Link:

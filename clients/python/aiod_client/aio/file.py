@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from aiod_client import operations
 from aiod_client.aio.link import cancel, perform
+from aiod_client.aio.loops import check_loop
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
@@ -91,6 +92,7 @@ class File:
         self.closed = False
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
+        self._loop = link.loop
         self._handle = handle
         self._rings: RingHolder = link  # until the file is closed; a ring that has ended fails by itself
         self._opened = link.opened(handle)
@@ -99,6 +101,8 @@ class File:
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Read up to `length` bytes at `offset`; the result is shorter only at the end of the file."""
+        if self._loop.is_closed():
+            self._check()
         ring = self._rings.ring
         timeout_s = self._client.timeout_s if timeout is None else timeout
         found = None if ring is None else ring.read_soon(self._handle, length, offset, timeout_s)
@@ -119,6 +123,8 @@ class File:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.
         """
+        if self._loop.is_closed():
+            self._check()
         ring = self._rings.ring
         timeout_s = self._client.timeout_s if timeout is None else timeout
         found = None if ring is None else ring.read_into_soon(self._handle, buffer, offset, timeout_s)
@@ -146,6 +152,8 @@ class File:
         The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
         how many bytes, from the beginning, are known to be written.
         """
+        if self._loop.is_closed():
+            self._check()
         ring = self._rings.ring
         timeout_s = self._client.timeout_s if timeout is None else timeout
         found = None
@@ -186,6 +194,8 @@ class File:
 
         After a failed flush data may be lost, and every flush of the file fails (EIO) until all its handles are closed.
         """
+        if self._loop.is_closed():
+            self._check()
         ring = self._rings.ring
         timeout_s = self._client.timeout_s if timeout is None else timeout
         opened = self._opened
@@ -325,9 +335,12 @@ class File:
         """
         if self.closed:
             return
+        if not self._loop.is_closed():
+            check_loop(self._loop, f"file {self.name}")
         self.closed = True
         self._rings = NO_RING
-        if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
+        # When the loop has ended the end of the session closes the file.
+        if self._client._is_forked() or self._link.ended is not None or self._loop.is_closed():  # noqa: SLF001
             return
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
         await perform(self._link, call, self._timeout_s(timeout), self.name)
@@ -358,6 +371,7 @@ class File:
     def _check(self) -> None:
         if self.closed:
             raise closed(f"file {self.name}")
+        check_loop(self._loop, f"file {self.name}")
         self._client._check()  # noqa: SLF001
 
     def _timeout_s(self, timeout: float | None) -> float:

@@ -20,6 +20,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiod_client.aio.expiry import Expiries
+from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.aio.turns import Turns
 from aiod_client.connection.dealer import LINGER_MS, Dealer
 from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
@@ -385,7 +386,7 @@ class Link(RoutedSession):
             return
         if session.ended is not None:
             found.dealer.send(goodbye(found.welcome))
-            self.loop.run_in_executor(None, found.dealer.close, LINGER_MS)
+            close_in_thread(self.loop, found.dealer)
             return
         self._dealer = found.dealer
         self._is_down = False
@@ -414,6 +415,27 @@ class Link(RoutedSession):
         finally:
             self._busy = False
 
+    def close_without_loop(self) -> Dealer | None:
+        """As close(), when the loop does not run any more; returns what its caller has to close, if anything.
+
+        No task can take an outcome: what is not done stays so.
+        """
+        if self.session.ended is not None:
+            return None
+        self._open = False
+        if not self._is_down:
+            self._unsent += self.session.goodbye(time.monotonic())
+            self._send()
+        self.session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN)
+        if self.transport is not None:
+            self.transport.ring.close()
+        if not self.loop.is_closed():
+            if self.ring is not None:
+                self.loop.remove_reader(self.ring.fd)
+            if not self._is_down:
+                self._unwatch()
+        return None if self._is_down else self._dealer
+
     def _end(self, finished: list[Pending], *, said_goodbye: bool = False) -> None:
         """The session has ended: settle what that has done, and release the socket."""
         self._settle(finished)
@@ -435,8 +457,7 @@ class Link(RoutedSession):
         if self._dealer.has_ended():
             self._dealer.close()
         else:
-            # In a thread: it waits for a daemon that does not read, and the loop must not.
-            self.disposed = self.loop.run_in_executor(None, self._dealer.close, LINGER_MS)
+            self.disposed = close_in_thread(self.loop, self._dealer)
 
 
 async def perform(
@@ -473,7 +494,7 @@ async def cancel(link: Link, request: Request, future: asyncio.Future[Any], time
     request.cancelling = True
     in_ring = link.in_ring(request)
     if in_ring is not None:
-        if await link.loop.run_in_executor(None, in_ring.cancel, timeout_s) == 1:
+        if await in_thread(link.loop, lambda: in_ring.cancel(timeout_s)) == 1:
             await asyncio.wait([future], timeout=timeout_s if timeout_s != math.inf else None)
         return future.cancelled()
     try:

@@ -64,8 +64,8 @@ class RequestFuture(concurrent.futures.Future[Any]):
         """End the request before it is started. True: it was not, and never will be, executed.
 
         False: it is being executed or has ended, and is not affected; or the daemon gave no answer within the client's
-        timeout. Asks the daemon (a round trip). In a finalizer or signal handler that interrupts the client's work it
-        returns False, and the maintenance thread asks the daemon soon.
+        timeout. Asks the daemon (a round trip). In a finalizer or signal handler that interrupts the client's work, and
+        in a thread that runs an event loop, it waits for nothing: it returns False, and the daemon is asked.
         """
         if self._state != "PENDING":
             return self._state == "CANCELLED_AND_NOTIFIED"

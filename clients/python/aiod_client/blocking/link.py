@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from aiod_client.blocking.maintenance import Maintenance
 from aiod_client.blocking.shared_session import SharedSession
-from aiod_client.errors import cancelled, forked, reentered, timed_out
+from aiod_client.errors import forked, reentered, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Pending, Request
 from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.wire import MessageType
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from aiod_client.connection.dealer import Dealer
     from aiod_client.connection.reconnect import Reconnect
     from aiod_client.session.handshake import Welcome
+
+
+def runs_event_loop() -> bool:
+    """Whether the calling thread runs an asyncio event loop. It does not import asyncio, which costs megabytes."""
+    events = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None  # noqa: SLF001
 
 
 class Link(SharedSession):
@@ -116,7 +123,7 @@ class Link(SharedSession):
                         return True
                     if not request.by_ring or ring is None:  # the ring had no room for it, or has gone
                         self.wait_locked(request, deadline_s)
-                        return request.done
+                        return request.cancelled
                 except BaseException as error:
                     self.repair(error)
                     raise
@@ -178,7 +185,8 @@ class Link(SharedSession):
         """Have `request` ended if it has not been started: True, it will never be executed. Its waiter is settled then.
 
         The daemon is asked about a request that was sent, for at most `timeout_s`. In a finalizer or signal handler
-        that has interrupted this thread's use of the link: False, and the daemon is asked nevertheless, soon.
+        that has interrupted this thread's use of the link, and in a thread that runs an event loop (asyncio.wrap_future
+        cancels there), this does not wait: False, and the daemon is asked nevertheless.
         """
         self.check_process()
         if self.is_locked() or self.leading.is_leader():
@@ -188,13 +196,13 @@ class Link(SharedSession):
             if request.done or (request.split is not None and request.sent):
                 return False
             request.cancelling = True
-            if not request.sent:
+            if not request.sent or runs_event_loop():
                 try:
-                    self.abandon_locked(request, cancelled(str(request)))
+                    self.send_cancel(request)
                 except BaseException as error:
                     self.repair(error)
                     raise
-                return True
+                return request.cancelled
             in_ring = self.in_ring(request)
         if in_ring is not None:
             return in_ring.cancel(timeout_s) == 1 and self.wait(request, timeout_s) and request.cancelled
