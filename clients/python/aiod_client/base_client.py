@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client import endpoint as endpoints
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
@@ -36,10 +36,21 @@ def check_transport(transport: str) -> None:
         raise ValueError(f"unknown transport {transport!r}: auto, zmq or ring")
 
 
+def restore(kind: type[BaseClient], *configuration: Any) -> BaseClient:
+    """A client of `kind` that has been unpickled or copied. It connects when it is used.
+
+    It may be closed, and needs not be: dropped unclosed it ends its sessions without a warning.
+    """
+    client = kind.__new__(kind)
+    client._set_up(*configuration)  # noqa: SLF001 - a constructor
+    client._restored, client.closed = True, False  # noqa: SLF001
+    return client
+
+
 class BaseClient:
     """The settings of a Client. Only `closed` changes."""
 
-    def __init__(
+    def _set_up(
         self,
         endpoint: str,
         timeout: float | None,
@@ -48,6 +59,7 @@ class BaseClient:
         server_key: StrPath | None,
         reconnect_timeout: float | None,
     ) -> None:
+        """Make all attributes; connect nothing."""
         self.closed = True
         """Whether the client is closed, or not connected yet: __del__() does nothing then."""
         check_transport(transport)
@@ -60,6 +72,16 @@ class BaseClient:
         self._transport: Transport = transport
         self._reconnect_s = reconnect_time(reconnect_timeout)
         self._pid = os.getpid()
+        self._key_files = key, server_key
+        self._restored = False  # by restore(): nobody is expected to close it
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the client as its configuration: restore() makes another client of it.
+
+        The keys are pickled as connect() was given them: the secret one as the name of its file.
+        """
+        configuration = (self.endpoint, self.timeout_s, self._transport, *self._key_files, self._reconnect_s)
+        return restore, (type(self), *configuration)
 
     def _is_forked(self) -> bool:
         """Whether this process is a child of the one that created the client."""

@@ -115,7 +115,18 @@ class Client(BaseClient):
         reconnect_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+
+    def _set_up(
+        self,
+        endpoint: str,
+        timeout: float | None,
+        transport: Transport,
+        key: StrPath | None,
+        server_key: StrPath | None,
+        reconnect_timeout: float | None,
+    ) -> None:
+        super()._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that used it first
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export
@@ -338,7 +349,8 @@ class Client(BaseClient):
         """Warn about a client that was not closed; its sessions are closed soon, if its loop still runs."""
         if self.closed or self._is_forked():
             return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        if not self._restored:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         for link in self._links_at.values():
             if not link.loop.is_closed():
                 link.loop.call_soon_threadsafe(link.close)

@@ -345,6 +345,10 @@ class File:
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
         await perform(self._link, call, self._timeout_s(timeout), self.name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Raise TypeError: it would have to be opened again, and pickle cannot await that."""
+        raise TypeError(f"cannot pickle {self!r}: pickle its client and its path, and open it again")
+
     async def __aenter__(self) -> Self:
         """The file; it is closed at the end."""
         return self

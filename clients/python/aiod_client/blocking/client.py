@@ -90,7 +90,24 @@ class Client(BaseClient):
         reconnect_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        super().__init__(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self.closed = False
+        try:
+            self._ask(greet_front(), time.monotonic() + self.timeout_s)
+        except BaseException:
+            self.closed = True
+            raise
+
+    def _set_up(
+        self,
+        endpoint: str,
+        timeout: float | None,
+        transport: Transport,
+        key: StrPath | None,
+        server_key: StrPath | None,
+        reconnect_timeout: float | None,
+    ) -> None:
+        super()._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
         self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
         self._guard = (
@@ -98,12 +115,6 @@ class Client(BaseClient):
         )  # of the following and the turns; held for moments; finalizers may take it again
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
-        self.closed = False
-        try:
-            self._ask(greet_front(), time.monotonic() + self.timeout_s)
-        except BaseException:
-            self.closed = True
-            raise
 
     def open(
         self,
@@ -127,7 +138,9 @@ class Client(BaseClient):
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=os.fspath(path))
         try:
-            return File(self, self._perform(call, export, timeout), call, mode)
+            file = File(self, self._perform(call, export, timeout), call, mode)
+            file._direct = direct  # noqa: SLF001 - set once
+            return file  # noqa: TRY300 - a signal's handler may raise until here
         except BaseException:
             # A signal's handler has raised after the answer: nothing else knows the handle.
             link = self._links.get(export)
@@ -315,7 +328,8 @@ class Client(BaseClient):
         """Warn about a client that was not closed; its sessions are closed soon."""
         if self.closed or self._is_forked():
             return
-        warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        if not self._restored:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         for link in self._links_at.values():
             link.close_later()
 

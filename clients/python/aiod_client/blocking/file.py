@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from aiod_client.records import Extent, FileStat
 
 
+def open_again(client: Any, path: str, mode: str, direct: bool) -> File:  # noqa: FBT001 - as pickle passes it
+    """A file that has been unpickled or copied."""
+    file: File = client.open(path, mode, direct=direct)
+    return file
+
+
 class File:
     """An open file of an export. Made by Client.open(); close it, or use it in a `with` statement.
 
@@ -34,6 +40,9 @@ class File:
     Every method but close() raises OSError with the kernel's errno, TimeoutError, SessionLostError, and AiodError
     (EBADF) once the file is closed.
     """
+
+    _direct = False
+    """Whether it was opened with O_DIRECT."""
 
     def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
         """For Client.open(), of an OPEN that was answered."""
@@ -261,6 +270,16 @@ class File:
         if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
             return
         self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the file as its client, path and mode: it is opened again."""
+        if self.closed:
+            raise TypeError(f"cannot pickle {self!r}")
+        if set(self.mode) & {"w", "x"}:
+            raise TypeError(
+                f"cannot pickle {self!r}: opening it again would truncate or refuse it; use mode r+, r, a or a+"
+            )
+        return open_again, (self._client, self.name, self.mode, self._direct)
 
     def __enter__(self) -> Self:
         """The file; it is closed at the end."""

@@ -12,6 +12,8 @@ from aiod_client import operations
 from aiod_client.errors import append_in_doubt, is_refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiod_client.requests.pending import Request
 
 UNKNOWN_BYTES: Final = 64 * 1024
@@ -39,6 +41,7 @@ class AppendableFile(Protocol):
     def truncate(self, size: int, *, timeout: float = ...) -> None: ...  # noqa: D102
     def close(self, *, timeout: float = ...) -> None: ...  # noqa: D102
     def _perform(self, request: Request, timeout: float | None) -> Any: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
 
 
 class _Append:
@@ -51,6 +54,15 @@ class _Append:
         """Bytes known to be appended."""
         self.request: Request | None = None
         """The piece in flight; None: there is none, or its outcome is known."""
+
+
+def raw_file_at(
+    open_again: Callable[..., AppendableFile], arguments: tuple[Any, ...], timeout: float | None, position: int
+) -> RawFile:
+    """A RawFile that has been unpickled or copied."""
+    raw = RawFile(open_again(*arguments), timeout)
+    raw.seek(position)
+    return raw
 
 
 class RawFile(io.RawIOBase):
@@ -241,6 +253,13 @@ class RawFile(io.RawIOBase):
             super().close()  # flushes
         finally:
             self._file.close(**self._options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy the file as its File, with the position."""
+        if self.closed:
+            raise TypeError(f"cannot pickle {self!r}")
+        open_again, arguments = self._file.__reduce__()
+        return raw_file_at, (open_again, arguments, self._timeout_s, self._position)
 
     def __repr__(self) -> str:
         """The name, the mode, and whether the file is closed."""
