@@ -13,6 +13,8 @@ DESTDIR ?=
 EXTRAS ?= daemon,metrics,systemd
 
 export PYTHON CC
+# With it in the environment, every daemon that a test starts would compile aiod again.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -53,16 +55,27 @@ endef
 
 $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 	@scripts/prerequisites.sh build
-	$(call pip_install_extras,build daemon metrics systemd)
+	$(call pip_install_extras,build)
+
+$(VENV)/.daemon: $(VENV)/.requirements pyproject.toml
+	$(call pip_install_extras,daemon)
+
+$(VENV)/.optional: $(VENV)/.daemon pyproject.toml
+	$(call pip_install_extras,metrics systemd)
 
 # Without isolation, with the build requirements in .venv, so that a rebuild takes seconds. The editable install maps every
 # module by name, so a new file in a directory needs a new install.
-$(VENV)/.installed: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init__.py $(NATIVE_SOURCES) $(PACKAGES)
+$(VENV)/.native: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init__.py $(NATIVE_SOURCES) $(PACKAGES)
 	@echo "building and installing aiod into $(VENV)"
-	@$(PIP) install --quiet --no-build-isolation --editable '.[daemon,metrics,systemd]'
+	@$(PIP) install --quiet --no-build-isolation --no-deps --editable .
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.installed pyproject.toml
+# The compiler runs while pip installs what the daemon imports.
+$(VENV)/.installed: $(VENV)/.requirements $(NATIVE_SOURCES) $(PACKAGES) pyproject.toml CMakeLists.txt aiod/__init__.py
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.native $(VENV)/.daemon
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed $(VENV)/.optional pyproject.toml
 	$(call pip_install_extras,dev)
 
 # atheris has wheels for some Pythons only, and builds with clang alone. tests/fuzz is skipped without it.
@@ -211,7 +224,7 @@ $(VENV)/.bench: $(VENV)/.installed pyproject.toml
 .PHONY: soak
 SECONDS_OF_SOAK ?= 300
 # The tests that use rounds() of tests/patience.
-STORMS := test_directory_ops or test_storm or test_stress or random_messages
+STORMS := test_directory_ops or test_ring_waiters or test_storm or test_stress or random_messages
 soak: setup  ## long storms; verifying clients, while engines, daemons and clients are killed (SECONDS_OF_SOAK=300)
 	@AIOD_TEST_ROUNDS=10 AIOD_TEST_TIMEOUT_FACTOR=10 $(BIN)/python -m pytest --numprocesses 2 tests/core/test_programs.py \
 	    tests/service/test_malformed_messages.py -k '$(STORMS)'

@@ -157,6 +157,14 @@ class Daemon:
         self.process.send_signal(signal_number)
         return self.process.wait(STOP_TIMEOUT_S)
 
+    def renew(self) -> None:
+        """As after its start, but for its log: it runs, has no session, and its export is empty."""
+        if self.process is None or self.process.poll() is not None:
+            self.start()
+        wait_until(lambda: self.engine["state"] == "serving" and not self.engine["sessions"], "sessions have ended")
+        for path in self.path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def destroy(self) -> None:
         """Kill all its processes, and remove its directories."""
         if self.process is not None and self.process.poll() is None:
@@ -200,6 +208,25 @@ def daemon(new_daemon: Callable[..., Daemon]) -> Daemon:
     made = new_daemon()
     made.start()
     return made
+
+
+@pytest.fixture(scope="module", name="_module_daemon")
+def module_daemon_fixture() -> Iterator[Daemon]:
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
+    made = Daemon(base)
+    yield made
+    made.destroy()
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def renewed_daemon(_module_daemon: Daemon) -> Daemon:
+    """A running daemon that the tests of a file share: it serves one of them after the other, as if it were new.
+
+    A start takes half a second of CPU time. A test may kill its engine, and stop it.
+    """
+    _module_daemon.renew()
+    return _module_daemon
 
 
 @pytest.fixture

@@ -15,9 +15,7 @@ ORDER: Final = ("systemd", "soak", "core", "model", "service", "client", "fuzz",
 SEPARATE: Final = (
     "tests/core/",
     "tests/model/",
-    "tests/service/test_appends_by_fileobj.py",
     "tests/service/test_engine_deaths.py",
-    "tests/service/test_file_identity.py",
 )
 """Files whose tests share nothing, so that different processes may run them."""
 

@@ -13,7 +13,7 @@
 
 #define FILE_BYTES (1u << 20)
 #define BYTES 4096u
-#define LOOP_READS 3000u
+#define LOOP_READS rounds(1000)
 #define LOOP_DEPTH_MAX 3u
 #define THREADS 2u
 #define CALLERS 2u

@@ -20,10 +20,18 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.conftest import Daemon
+
 KIB = 1024
 LIMIT = 100 * KIB + 7
 DATA = bytes(range(1, 252)) * (300 * KIB // 251)
 RECORD = b"one record\n"
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 @pytest.fixture(params=["zmq", "ring"])
@@ -45,6 +53,7 @@ def client(daemon: Any, transport: Any) -> Iterator[aiod_client.Client]:
         client.open("scratch/file", "w").close()
         limit(daemon, LIMIT)
         yield client
+    limit(daemon, resource.RLIM_INFINITY)
 
 
 def limit(daemon: Any, file_bytes: int) -> None:

@@ -20,7 +20,15 @@ from aiod_client.aio import file as aio_file
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
+    from tests.conftest import Daemon
+
 BLOCK = 4096
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import signal
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pytest
 
 import aiod_client
-from tests.conftest import freeze, wait_until
+from tests.conftest import Daemon, freeze, wait_until
 from tests.patience import scaled
 from tests.service.faulty_disk import faulty_disk
 from tests.service.file_systems import NAMES, mounted, overlay_over
@@ -19,30 +23,15 @@ from tests.service.file_systems import NAMES, mounted, overlay_over
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RECONNECT_S = scaled(30.0)
+RECONNECT_S = scaled(60.0)
+TRANSPORTS: Final[tuple[Literal["zmq", "ring"], ...]] = ("zmq", "ring")
+DIRECTORIES = ("plain", "overlay")
 ATTEMPTS = 32
-MOUNTS_MAX = 8  # another process may mount something meanwhile, and take the device number
 """Number of files to create until one gets the inode number of the removed one, if the file system reuses them."""
+MOUNTS_MAX = 8  # another process may mount something meanwhile, and take the device number
 
 
-@pytest.fixture(params=NAMES)
-def file_system(request: pytest.FixtureRequest, disk_path: Path) -> Iterator[Path]:
-    """The root of a file system of each kind."""
-    with mounted(request.param, disk_path) as made:
-        yield made.path
-
-
-@pytest.fixture(params=["plain", "overlay"])
-def directory(request: pytest.FixtureRequest, file_system: Path) -> Iterator[Path]:
-    """A directory on it, and one on an overlayfs above it."""
-    if request.param == "plain":
-        yield file_system
-        return
-    with overlay_over(file_system) as merged:
-        yield merged
-
-
-@pytest.fixture(params=["zmq", "ring"])
+@pytest.fixture(params=TRANSPORTS)
 def transport(request: pytest.FixtureRequest) -> Any:
     return request.param
 
@@ -64,44 +53,83 @@ def replace(path: Path) -> None:
         path.write_bytes(b"another")
         if path.stat().st_ino == number:
             return
-        path.rename(path.with_name(f"not{attempt}"))
+        path.rename(path.with_name(f"{path.name}-not{attempt}"))
     path.write_bytes(b"another")
 
 
-def test_the_same_file_is_reopened_by_name(directory: Path, transport: Any, new_daemon: Callable[..., Any]) -> None:
-    daemon = new_daemon(**{"exports.here": {"path": str(directory)}})
-    daemon.start()
-    with (
-        aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client,
-        client.open("here/file", "w+") as file,
-    ):
-        file.pwrite(b"data", 0)
-        file.flush()
-        kill_all(daemon)
-        daemon.start()
-        assert file.pread(4, 0) == b"data"
-        assert file.pwrite(b"more", 4) == 4
-        file.flush()
-    assert (directory / "file").read_bytes() == b"datamore"
+@dataclass(frozen=True)
+class Case:
+    """Two files of a client whose daemon was killed and started again."""
+
+    directory: Path
+    same: aiod_client.File
+    replaced: aiod_client.File
+    """Its name and, if possible, its inode number belong to another file now."""
 
 
-def test_another_file_with_its_name_and_inode_number_is_refused(
-    directory: Path, transport: Any, new_daemon: Callable[..., Any]
-) -> None:
-    daemon = new_daemon(**{"exports.here": {"path": str(directory)}})
-    daemon.start()
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S) as client:
-        file = client.open("here/file", "w+")
-        file.pwrite(b"data", 0)
-        file.flush()
-        kill_all(daemon)
-        replace(directory / "file")
+@pytest.fixture(scope="module", params=NAMES)
+def cases(request: pytest.FixtureRequest) -> Iterator[dict[str, dict[str, Case]]]:
+    """By directory and transport: on a file system of each kind, and on an overlayfs above it.
+
+    One crash serves all of them.
+    """
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        plain = stack.enter_context(mounted(request.param, base)).path
+        overlay = stack.enter_context(overlay_over(plain))
+        directories = {"plain": plain, "overlay": overlay}
+        daemon = Daemon(base, **{f"exports.{name}": {"path": str(path)} for name, path in directories.items()})
+        stack.callback(daemon.destroy)
         daemon.start()
-        with pytest.raises(OSError, match="another file has this name now") as caught:
-            file.pwrite(b"wrong", 0)
-        assert caught.value.errno == errno.ESTALE
-        file.close()
-    assert (directory / "file").read_bytes() == b"another"
+        made = {name: open_files(stack, daemon, name, path) for name, path in directories.items()}
+        kill_all(daemon)
+        for name, path in directories.items():
+            for transport in made[name]:
+                replace(path / f"replaced-{transport}")
+        daemon.start()
+        yield made
+
+
+def open_files(stack: contextlib.ExitStack, daemon: Daemon, name: str, directory: Path) -> dict[str, Case]:
+    """Files with flushed data in an export, by transport."""
+    made: dict[str, Case] = {}
+    for transport in TRANSPORTS:
+        client = stack.enter_context(
+            aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=RECONNECT_S)
+        )
+        files = [client.open(f"{name}/{kind}-{transport}", "w+") for kind in ("same", "replaced")]
+        for file in files:
+            file.pwrite(b"data", 0)
+            file.flush()
+        made[transport] = Case(directory, *files)
+    return made
+
+
+@pytest.fixture
+def case(cases: dict[str, dict[str, Case]], directory: str, transport: str) -> Case:
+    """One of them."""
+    return cases[directory][transport]
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES)
+def test_the_same_file_is_reopened_by_name(case: Case, transport: str) -> None:
+    file = case.same
+    assert file.pread(4, 0) == b"data"
+    assert file.pwrite(b"more", 4) == 4
+    file.flush()
+    file.close()
+    assert (case.directory / f"same-{transport}").read_bytes() == b"datamore"
+
+
+@pytest.mark.parametrize("directory", DIRECTORIES)
+def test_another_file_with_its_name_and_inode_number_is_refused(case: Case, transport: str) -> None:
+    file = case.replaced
+    with pytest.raises(OSError, match="another file has this name now") as caught:
+        file.pwrite(b"wrong", 0)
+    assert caught.value.errno == errno.ESTALE
+    file.close()
+    assert (case.directory / f"replaced-{transport}").read_bytes() == b"another"
 
 
 def test_on_fuse_a_file_of_the_same_mount_is_reopened(

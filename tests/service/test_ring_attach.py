@@ -18,12 +18,21 @@ from aiod_client.connection.converse import converse
 from aiod_client.session import handshake
 from aiod_protocol import ring_wire
 from aiod_protocol.ring_wire import RingMessage
+from tests.conftest import wait_until
 from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import Daemon
+
 MIB = 2**20
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 def use(daemon: Any, transport: Any) -> bool:
@@ -33,6 +42,7 @@ def use(daemon: Any, transport: Any) -> bool:
             assert file.pwrite(b"data", 0) == 4
             file.flush()
             assert file.pread(10, 0) == b"data"
+        wait_until(lambda: len(daemon.json("clients")["clients"]) == 1, "earlier sessions have ended")
         (shown,) = daemon.json("clients")["clients"]
         return bool(shown["ring"])
 
@@ -61,7 +71,7 @@ def refusal_of(daemon: Any, message: bytes) -> tuple[int, str]:
     return -result, answer[ring_wire.REPLY.size :].decode()
 
 
-def test_a_local_client_uses_a_ring_by_default(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_local_client_uses_a_ring_by_default(daemon: Any) -> None:
     assert use(daemon, "auto")
     assert use(daemon, "ring")
     assert not use(daemon, "zmq")
@@ -83,7 +93,7 @@ def test_a_client_works_without_a_ring(new_daemon: Callable[..., Any], trouble: 
         client.open("scratch/used", "r")
 
 
-def test_rings_above_rings_max_are_refused(new_daemon: Callable[..., Any], wait_until: Callable[..., None]) -> None:
+def test_rings_above_rings_max_are_refused(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{"engine.main": {"rings_max": 1}})
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as first, first.open("scratch/x", "w"):
@@ -135,7 +145,7 @@ def test_malformed_first_messages_end_the_connection(daemon: Any, message: bytes
     assert daemon.engine["sessions"] == 0
 
 
-def test_malformed_messages_after_attach_end_the_session(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_malformed_messages_after_attach_end_the_session(daemon: Any) -> None:
     with raw_socket(daemon) as connection:
         connection.send(attach_message())
         message, fds, _, _ = socket.recv_fds(connection, 8192, 2)
@@ -158,7 +168,9 @@ def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
     return dealer, welcome
 
 
-def test_a_ticket_is_valid_once(daemon: Any) -> None:
+def test_a_ticket_is_valid_once(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon()  # the session stays in it
+    daemon.start()
     dealer, welcome = welcome_of(daemon)
     offer = welcome.ring
     assert offer is not None
@@ -171,7 +183,9 @@ def test_a_ticket_is_valid_once(daemon: Any) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="another uid needs root")
-def test_a_ticket_is_valid_for_its_uid_only(daemon: Any) -> None:
+def test_a_ticket_is_valid_for_its_uid_only(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon()  # the session stays in it
+    daemon.start()
     dealer, welcome = welcome_of(daemon)
     offer = welcome.ring
     assert offer is not None
@@ -193,7 +207,7 @@ def test_a_ticket_is_valid_for_its_uid_only(daemon: Any) -> None:
     dealer.close()
 
 
-def test_everything_of_a_killed_client_is_released(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_everything_of_a_killed_client_is_released(daemon: Any) -> None:
     program = (
         "import sys, aiod_client\n"
         "client = aiod_client.connect(sys.argv[1], transport='ring')\n"
@@ -213,7 +227,7 @@ def test_everything_of_a_killed_client_is_released(daemon: Any, wait_until: Call
     assert (daemon.engine["ring_bytes"], daemon.engine["sessions"], daemon.engine["inflight"]) == (0, 0, 0)
 
 
-def test_many_ring_sessions_leave_no_descriptors(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_many_ring_sessions_leave_no_descriptors(daemon: Any) -> None:
     def descriptors(pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
@@ -256,7 +270,7 @@ def test_messages_sent_before_the_ring_is_made_are_answered_after_it(daemon: Any
         assert handle > 0
 
 
-def test_a_client_may_leave_before_its_ring_is_made(daemon: Any, wait_until: Callable[..., None]) -> None:
+def test_a_client_may_leave_before_its_ring_is_made(daemon: Any) -> None:
     for area_bytes in (MIB, LARGE) * 4:
         with raw_socket(daemon) as connection:
             connection.send(attach_message(area_bytes=area_bytes))

@@ -25,10 +25,18 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conftest import Daemon
+
 pytestmark = pytest.mark.usefixtures("_no_descriptor_is_left")
 
 ROUNDS = 10
 BLOCK = bytes(range(256)) * 64
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 @pytest.fixture(params=["zmq", "auto"])

@@ -43,12 +43,16 @@ class Source(NamedTuple):
     size: int
 
 
+LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test", "tests"}
+"""Directories that are no part of the library, or most of its size."""
+
+
 def sources() -> list[Source]:
-    """All regular files of the standard library."""
+    """All regular files of the standard library, its tests excepted."""
     root = Path(sysconfig.get_path("stdlib"))
     found = []
     for directory, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in {"site-packages", "dist-packages"}]
+        names[:] = [name for name in names if name not in LEFT_OUT and not name.startswith("config-")]
         for name in files:
             path = Path(directory) / name
             if path.is_file() and not path.is_symlink():
