@@ -24,7 +24,7 @@ NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/ \
               protocol/aiod_protocol/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/*.h tests/core/*.[ch] tests/service/*.c \
-           clients/c/*.[ch] clients/c/include/*.h \
+           clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c \
            clients/python/aiod_client/*.[ch]pp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c)
 
@@ -179,6 +179,26 @@ install-libaiod: libaiod  ## headers, libaiod static and shared, aiod.pc, libaio
 build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
 	@$(CC) -pthread $^ -o $@
 
+# ---- the plugin of nbdkit ----------------------------------------------------------------------------------------------
+
+AIOD_VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)
+
+.PHONY: nbdkit-plugin
+nbdkit-plugin: build/nbdkit-aiod-plugin.so  ## NBD exports of an aiod daemon: nbdkit-aiod-plugin(1)
+
+build/nbdkit-aiod-plugin.so: clients/nbdkit/plugin.c clients/nbdkit/plugin.map build/libaiod.a Makefile
+	@scripts/prerequisites.sh nbdkit
+	@$(CC) $(LIBAIOD_CFLAGS) -DAIOD_VERSION='"$(AIOD_VERSION)"' -shared -Wl,--version-script=clients/nbdkit/plugin.map \
+	    $(filter %.c %.a,$^) -o $@ # nbdkit defines the functions of its own
+
+# nbdkit looks for plugins in the folder that it was built with.
+NBDKIT_PLUGIN_DIR = $(shell pkg-config --variable=plugindir nbdkit)
+
+.PHONY: install-nbdkit-plugin
+install-nbdkit-plugin: nbdkit-plugin  ## the plugin and its man page (NBDKIT_PLUGIN_DIR, PREFIX, DESTDIR)
+	install -m 755 -D -t $(DESTDIR)$(NBDKIT_PLUGIN_DIR) build/nbdkit-aiod-plugin.so
+	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/nbdkit-aiod-plugin.1
+
 .PHONY: core-compiler
 core-compiler:
 	@scripts/prerequisites.sh core
@@ -204,6 +224,8 @@ core-lint: core-compiler
 	@for source in $(CORE_SOURCES) $(LIBAIOD_SOURCES) clients/c/aiod-bench.c $(CORE_TESTS) $(CORE_TEST_HELPERS) \
 	        $(SERVICE_C_SOURCES) $(BENCH_SOURCES); do \
 	    $(CC) $(CORE_CFLAGS) -Werror -Ibenchmarks/spawner -O2 -c $$source -o /dev/null; done
+	@scripts/prerequisites.sh nbdkit
+	@$(CC) $(LIBAIOD_CFLAGS) -DAIOD_VERSION='""' -Werror -c clients/nbdkit/plugin.c -o /dev/null
 
 .PHONY: format
 format: setup  ## format Python and C code

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.fio import Figures, fio, job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 _START_TIMEOUT_S = 10.0
+_PLUGIN = Path(__file__).parents[1] / "build" / "nbdkit-aiod-plugin.so"
 
 
 @contextmanager
@@ -31,6 +32,14 @@ def qemu_nbd(file: Path, socket: Path, *, cache: str = "writeback") -> Iterator[
 def nbdkit(file: Path, socket: Path) -> Iterator[str]:
     """Nbdkit's file plugin serving `file`; its NBD URI."""
     with _server(["nbdkit", "-f", "-U", str(socket), "file", str(file)], socket):
+        yield f"nbd+unix:///?socket={socket}"
+
+
+@contextmanager
+def nbdkit_aiod(endpoint: str, path: str, socket: Path, *, direct: bool = False) -> Iterator[str]:
+    """nbdkit-aiod-plugin serving `path` of the daemon at `endpoint`; its NBD URI."""
+    arguments = [path, f"endpoint={endpoint}", f"direct={str(direct).lower()}"]
+    with _server(["nbdkit", "-f", "-U", str(socket), str(_PLUGIN), *arguments], socket):
         yield f"nbd+unix:///?socket={socket}"
 
 

@@ -4,9 +4,10 @@
 #   WHAT   build   a C and C++ compiler; a Python (env PYTHON) with venv and headers; systemd's and liburing's
 #                  headers, and <sys/sdt.h>
 #          core    a C compiler; liburing's headers
+#          nbdkit  a C compiler; nbdkit's headers
 #          deb     Debian's own Python as PYTHON, and what makes a package
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
-#                  that fail and that log; prometheus, which scrapes; systemd-nspawn
+#                  that fail and that log; fio, and nbdkit's headers; prometheus, which scrapes; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
 # If something is missing, root on a system with apt-get installs it. Otherwise the exit status is 1, and the command is
@@ -69,6 +70,10 @@ check() { # WHAT: add the packages that are missing for it
         pkg-config --exists libsystemd 2>/dev/null || add libsystemd-dev # for systemd-python
         ;;
     core) need_compiler "${CC:-cc}" gcc; need_liburing ;;
+    nbdkit)
+        need_compiler "${CC:-cc}" gcc; need pkg-config pkg-config
+        pkg-config --exists nbdkit 2>/dev/null || add nbdkit-plugin-dev
+        ;;
     deb)
         need_python "$DEB_PYTHON"
         need dpkg dpkg-deb; need gzip gzip; need binutils strip
@@ -77,7 +82,8 @@ check() { # WHAT: add the packages that are missing for it
         need spin spin; need mandoc mandoc
         need e2fsprogs mkfs.ext4; need xfsprogs mkfs.xfs; need btrfs-progs mkfs.btrfs
         need prometheus prometheus
-        need nbdkit nbdkit; need libnbd-bin nbdfuse; need qemu-utils qemu-nbd
+        need nbdkit nbdkit; need libnbd-bin nbdfuse; need qemu-utils qemu-nbd; need fio fio
+        check nbdkit
         # Only root can boot a systemd beside the machine's own.
         [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
         ;;
@@ -85,7 +91,7 @@ check() { # WHAT: add the packages that are missing for it
         need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse; need nbd-server nbd-server
         "$DEB_PYTHON" -c 'import nbd' >/dev/null 2>&1 || add python3-libnbd # of the system's Python only
         ;;
-    *) echo "usage: $0 build|core|deb|test|bench" >&2; exit 2 ;;
+    *) echo "usage: $0 build|core|nbdkit|deb|test|bench" >&2; exit 2 ;;
     esac
 }
 
@@ -110,7 +116,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
     exit 1
 fi
 if [ "$(id -u)" != 0 ]; then
-    for each in build core deb test; do check "$each"; done
+    for each in build core nbdkit deb test; do check "$each"; done
     echo "Missing packages. This installs them for all targets of make; then run make again:" >&2
     echo "    sudo apt-get install --yes$missing" >&2
     exit 1

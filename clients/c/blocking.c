@@ -27,6 +27,7 @@ struct transfer {
     const char *in;
     char *out;
     uint64_t length;
+    bool whole;     /* in one part only */
     uint64_t asked; /* bytes in parts that were submitted */
     uint64_t done;  /* bytes from the beginning on, without a gap */
     bool begun;     /* a part was submitted, possibly one without bytes */
@@ -47,12 +48,14 @@ static int64_t left_ns(uint64_t deadline_ns)
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-/* Get a buffer of *bytes, or a smaller one and its size if no block is so large. NULL: there is no room now. */
+/*
+ * Get a buffer of *bytes, or for a part a smaller one and its size if no block is so large. NULL: there is no room now.
+ */
 static void *borrow(const struct transfer *transfer, uint64_t *bytes)
 {
     void *buffer = aiod_borrow_buffer(transfer->client, *bytes);
 
-    while (buffer == NULL && transfer->count == 0 && *bytes > AIOD_POOL_PAGE_BYTES) {
+    while (buffer == NULL && !transfer->whole && transfer->count == 0 && *bytes > AIOD_POOL_PAGE_BYTES) {
         *bytes = *bytes / 2 > AIOD_POOL_PAGE_BYTES ? *bytes / 2 : AIOD_POOL_PAGE_BYTES;
         buffer = aiod_borrow_buffer(transfer->client, *bytes);
     }
@@ -100,6 +103,29 @@ static int submit_part(struct transfer *transfer, uint64_t bytes, void *buffer)
     return 1;
 }
 
+/* The size of the buffer that a request in one part needs. */
+static uint64_t whole_bytes(const struct transfer *transfer)
+{
+    switch (transfer->request.op) {
+    case AIOD_RING_APPEND:
+        return transfer->length;
+    case AIOD_RING_STAT:
+        return sizeof(struct aiod_ring_stat);
+    case AIOD_RING_EXTENTS:
+        return AIOD_RING_EXTENTS_MAX * sizeof(struct aiod_ring_extent);
+    default:
+        return 0;
+    }
+}
+
+static int ask_whole(struct transfer *transfer)
+{
+    uint64_t bytes = whole_bytes(transfer);
+    void *buffer = bytes > 0 ? borrow(transfer, &bytes) : NULL;
+
+    return bytes > 0 && buffer == NULL ? 0 : submit_part(transfer, transfer->length, buffer);
+}
+
 /* Returns as submit_part() does. */
 static int ask_part(struct transfer *transfer)
 {
@@ -133,10 +159,11 @@ static void take_result(struct transfer *transfer, const struct aiod_op *op)
     }
     if (op->result < 0) {
         transfer->done += op->written;
-        fail(transfer, aiod_fail((int)op->result, "%s (%s)", strerror((int)-op->result), aiod_reason_text(op->reason)));
+        fail(transfer, aiod_fail_because(op->reason, (int)op->result, "%s (%s)", strerror((int)-op->result),
+                                         aiod_reason_text(op->reason)));
         return;
     }
-    if (transfer->out != NULL && op->result > 0) {
+    if (transfer->out != NULL && op->result > 0) { /* what the request returns lies in a buffer of at least that size */
         memcpy(transfer->out + transfer->done, op->buffer, (size_t)op->result);
     }
     transfer->done += (uint64_t)op->result;
@@ -163,7 +190,7 @@ static void finish_oldest(struct transfer *transfer)
 static void advance(struct transfer *transfer)
 {
     uint64_t room = aiod_room_count(transfer->client); /* counted before ask_part(), which may find no room */
-    int asked = transfer->count < PARTS_MAX ? ask_part(transfer) : 0;
+    int asked = transfer->count == PARTS_MAX ? 0 : transfer->whole ? ask_whole(transfer) : ask_part(transfer);
 
     if (asked == 0 && transfer->count > 0) {
         finish_oldest(transfer);
@@ -183,17 +210,57 @@ static int64_t perform(struct transfer *transfer, int64_t timeout_ns)
         return aiod_fail_forked();
     }
     transfer->deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_deadline((uint64_t)timeout_ns);
-    while (!transfer->ended && (transfer->asked < transfer->length || !transfer->begun)) {
+    while (!transfer->ended && !(transfer->whole && transfer->begun) &&
+           (transfer->asked < transfer->length || !transfer->begun)) {
         advance(transfer);
     }
     while (transfer->count > 0) {
         finish_oldest(transfer);
     }
     if (transfer->error < 0) {
-        written = transfer->in != NULL ? transfer->done : 0;
+        written = transfer->out == NULL ? transfer->done : 0;
         return transfer->error;
     }
     return (int64_t)transfer->done;
+}
+
+int64_t aiod_perform(struct aiod_client *client, const struct aiod_op *request, void *data, int64_t timeout_ns)
+{
+    struct transfer transfer = {.client = client,
+                                .request = {.op = request->op,
+                                            .flags = request->flags,
+                                            .handle = request->handle,
+                                            .offset = request->offset,
+                                            .source = request->source,
+                                            .source_offset = request->source_offset,
+                                            .deadline_ms = request->deadline_ms},
+                                .length = request->length};
+
+    switch (request->op) {
+    case AIOD_RING_READ:
+        transfer.out = data;
+        break;
+    case AIOD_RING_STAT:
+    case AIOD_RING_EXTENTS:
+        transfer.out = data;
+        transfer.whole = true;
+        break;
+    case AIOD_RING_WRITE:
+        transfer.in = data;
+        break;
+    case AIOD_RING_APPEND:
+        transfer.in = data;
+        transfer.whole = true;
+        break;
+    case AIOD_RING_READ_FILE:
+    case AIOD_RING_STAT_NAME:
+    case AIOD_RING_WRITE_FILE:
+    case AIOD_RING_CANCEL:
+        return aiod_fail(-EINVAL, "operation %u has a call of its own", request->op);
+    default:
+        transfer.whole = true;
+    }
+    return perform(&transfer, timeout_ns);
 }
 
 int64_t aiod_pread(struct aiod_client *client, uint32_t handle, void *data, uint64_t length, uint64_t offset,

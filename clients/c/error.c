@@ -1,5 +1,5 @@
 /*
- * error.c - error messages: the calling thread's last one, and the texts of reasons.
+ * error.c - the calling thread's last error, and the texts of reasons.
  */
 #include "error.h"
 
@@ -10,6 +10,7 @@
 #include "aiod.h"
 
 static _Thread_local char message[AIOD_RING_ERROR_MESSAGE_MAX + 256];
+static _Thread_local uint32_t last_reason;
 
 int aiod_fail(int error, const char *format, ...)
 {
@@ -18,7 +19,24 @@ int aiod_fail(int error, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(message, sizeof(message), format, arguments);
     va_end(arguments);
+    last_reason = AIOD_RING_BY_KERNEL;
     return error;
+}
+
+int aiod_fail_because(uint32_t reason, int error, const char *format, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(message, sizeof(message), format, arguments);
+    va_end(arguments);
+    last_reason = reason;
+    return error;
+}
+
+uint32_t aiod_reason(void)
+{
+    return last_reason;
 }
 
 const char *aiod_error(void)

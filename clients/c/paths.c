@@ -46,8 +46,8 @@ static void release(struct aiod_client *client, struct aiod_op *op)
 
 static int64_t refused(const struct aiod_op *op, const char *what, const char *path)
 {
-    return aiod_fail((int)op->result, "%s %s: %s (%s)", what, path, strerror((int)-op->result),
-                     aiod_reason_text(op->reason));
+    return aiod_fail_because(op->reason, (int)op->result, "%s %s: %s (%s)", what, path, strerror((int)-op->result),
+                             aiod_reason_text(op->reason));
 }
 
 /* Submit and wait. 0: it is done, with a result or an error; else -errno, and the request belongs to the library. */

@@ -43,12 +43,23 @@ static uint64_t payload_bytes(const struct aiod_op *op)
     return op->buffer == NULL ? 0 : path_bytes + (writes ? op->length : 0);
 }
 
+/* Does its result lie in its buffer? */
+static bool replies(const struct aiod_op *op)
+{
+    switch (op->op) {
+#define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties)                                          \
+    case number:                                                                                                       \
+        return ((properties) & OP_REPLIES) != 0;
+#include "../../protocol/operations.def"
+    default:
+        return false;
+    }
+}
+
 /* The bytes of the result in its buffer. */
 static uint64_t result_bytes(const struct aiod_op *op)
 {
-    bool reads = op->op == AIOD_RING_READ || op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME;
-
-    if (op->buffer == NULL || !reads) {
+    if (op->buffer == NULL || !replies(op)) {
         return 0;
     }
     if (op->op == AIOD_RING_READ_FILE && op->result == -EFBIG) {

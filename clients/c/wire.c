@@ -160,6 +160,6 @@ int aiod_fail_refused(const union aiod_answer *answer, size_t length)
     if (length < sizeof(answer->reply) || answer->reply.type != AIOD_RING_REPLY || answer->reply.result >= 0) {
         return aiod_fail(-EPROTO, "unexpected answer from the engine: its version may differ");
     }
-    return aiod_fail((int)answer->reply.result, "%.*s", (int)(length - sizeof(answer->reply)),
-                     answer->bytes + sizeof(answer->reply));
+    return aiod_fail_because(answer->reply.reason, (int)answer->reply.result, "%.*s",
+                             (int)(length - sizeof(answer->reply)), answer->bytes + sizeof(answer->reply));
 }

@@ -60,28 +60,37 @@ static void past_the_end(const struct aiod_direct *device)
     CHECK(aiod_direct_write(device, &part, 1, DEVICE - 100, 0, &written) == -ENOSPC && written == 100);
     part = (struct iovec){.iov_base = wanted, .iov_len = 200};
     CHECK(aiod_direct_write(device, &part, 1, DEVICE + 50, 0, &written) == -ENOSPC && written == 0);
-    CHECK(aiod_range_write_zeroes(device, DEVICE - 100, 200, false, &written) == -ENOSPC && written == 100);
+    CHECK(aiod_range_write_zeroes(device, DEVICE - 100, 200, 0, &written) == -ENOSPC && written == 100);
     memset(wanted + DEVICE - 100, 0, 100);
-    CHECK(aiod_range_write_zeroes(device, DEVICE - 2 * SECTOR, 3 * SECTOR, false, &written) == -ENOSPC);
+    CHECK(aiod_range_write_zeroes(device, DEVICE - 2 * SECTOR, 3 * SECTOR, 0, &written) == -ENOSPC);
     CHECK(written == 2 * SECTOR);
     memset(wanted + DEVICE - 2 * SECTOR, 0, 2 * SECTOR);
-    CHECK(aiod_range_write_zeroes(device, DEVICE + 5, 10, true, &written) == -ENOSPC && written == 0);
+    CHECK(aiod_range_write_zeroes(device, DEVICE + 5, 10, AIOD_UNMAP, &written) == -ENOSPC && written == 0);
     CHECK(write_at(device, 0, 2 * SECTOR) == 2 * SECTOR);
     check_device(device);
 }
 
-static void zeroed(const struct aiod_direct *device, bool unmap)
+static void zeroed(const struct aiod_direct *device, unsigned flags)
 {
     const uint64_t spans[][2] = {
         {0, SECTOR},       {SECTOR + 5, 10}, {3 * SECTOR - 1, 5 * SECTOR}, {50 * SECTOR, DEVICE / 2},
         {77, SECTOR - 77}, {DEVICE - 3, 3}};
 
     for (size_t i = 0; i < sizeof(spans) / sizeof(*spans); i++) {
-        CHECK(aiod_range_write_zeroes(device, spans[i][0], spans[i][1], unmap, &written) == 0);
+        CHECK(aiod_range_write_zeroes(device, spans[i][0], spans[i][1], flags, &written) == 0);
         CHECK(written == spans[i][1]);
         memset(wanted + spans[i][0], 0, spans[i][1]);
         check_device(device);
     }
+}
+
+/* BLKZEROOUT does not tell whether it would write. */
+static void never_fast_without_unmap(const struct aiod_direct *device)
+{
+    CHECK(aiod_range_write_zeroes(device, 8 * SECTOR, 100 * SECTOR, AIOD_FAST, &written) == -EOPNOTSUPP);
+    CHECK(written == 0);
+    check_device(device);
+    zeroed(device, AIOD_UNMAP | AIOD_FAST);
 }
 
 static void discarded(const struct aiod_direct *device)
@@ -134,9 +143,10 @@ static void every_operation_works(const struct aiod_direct *device)
 {
     written_and_read(device);
     past_the_end(device);
-    zeroed(device, false);
+    zeroed(device, 0);
     CHECK(write_at(device, 0, DEVICE) == DEVICE);
-    zeroed(device, true);
+    zeroed(device, AIOD_UNMAP);
+    never_fast_without_unmap(device);
     CHECK(write_at(device, 0, DEVICE) == DEVICE);
     discarded(device);
     what_is_no_file(device);

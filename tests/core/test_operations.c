@@ -112,7 +112,8 @@ static void ring_operations_are_marked(void)
     CHECK(aiod_op_by_ring(AIOD_READ) && aiod_op_uses_area(AIOD_READ));
     CHECK(aiod_op_by_ring(AIOD_APPEND) && aiod_op_uses_area(AIOD_APPEND));
     CHECK(aiod_op_by_ring(AIOD_DISCARD) && !aiod_op_uses_area(AIOD_DISCARD));
-    CHECK(!aiod_op_by_ring(AIOD_STAT) && !aiod_op_uses_area(AIOD_STAT) && !aiod_op_by_ring(99));
+    CHECK(aiod_op_by_ring(AIOD_STAT) && aiod_op_uses_area(AIOD_STAT));
+    CHECK(!aiod_op_by_ring(AIOD_IOCTL) && !aiod_op_uses_area(AIOD_IOCTL) && !aiod_op_by_ring(99));
 }
 
 static void fields_out_of_range_are_refused(void)

@@ -97,7 +97,7 @@ static void check_zeroed(const struct aiod_direct *file, uint64_t offset, uint64
 /* ---- zeroes ------------------------------------------------------------------------------------------------------ */
 
 /* Inside the file, across its end, right behind it, far behind it; small and large. */
-static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
+static void zeroes_everywhere(int flags, unsigned how, int modes, int error)
 {
     const uint64_t spans[][2] = {{0, 4096},        {5000, 1},         {4095, 50000},          {SIZE - 10, 10},
                                  {SIZE - 10, 20},  {SIZE, 5000},      {SIZE + 70000, 3},      {8192, LARGE},
@@ -109,7 +109,7 @@ static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
 
         lacking(modes, error);
         interruptions = 2;
-        CHECK(aiod_range_write_zeroes(&file, offset, length, unmap, &written) == 0 && written == length);
+        CHECK(aiod_range_write_zeroes(&file, offset, length, how, &written) == 0 && written == length);
         check_zeroed(&file, offset, length);
         close(file.fd);
     }
@@ -117,12 +117,25 @@ static void zeroes_everywhere(int flags, bool unmap, int modes, int error)
 
 static void every_way_writes_zeroes(int flags)
 {
-    for (int unmap = 0; unmap < 2; unmap++) {
-        zeroes_everywhere(flags, unmap, 0, 0);
-        zeroes_everywhere(flags, unmap, FALLOC_FL_PUNCH_HOLE, EOPNOTSUPP);
-        zeroes_everywhere(flags, unmap, FALLOC_FL_ZERO_RANGE, EOPNOTSUPP);
-        zeroes_everywhere(flags, unmap, -1, ENOSYS);
+    for (unsigned how = 0; how <= AIOD_UNMAP; how += AIOD_UNMAP) {
+        zeroes_everywhere(flags, how, 0, 0);
+        zeroes_everywhere(flags, how, FALLOC_FL_PUNCH_HOLE, EOPNOTSUPP);
+        zeroes_everywhere(flags, how, FALLOC_FL_ZERO_RANGE, EOPNOTSUPP);
+        zeroes_everywhere(flags, how, -1, ENOSYS);
     }
+    zeroes_everywhere(flags, AIOD_FAST, 0, 0);
+    zeroes_everywhere(flags, AIOD_FAST | AIOD_UNMAP, FALLOC_FL_PUNCH_HOLE, EOPNOTSUPP);
+}
+
+static void fast_never_writes(void)
+{
+    struct aiod_direct file = open_file(0);
+
+    lacking(-1, EOPNOTSUPP);
+    CHECK(aiod_range_write_zeroes(&file, 100, LARGE, AIOD_FAST | AIOD_UNMAP, &written) == -EOPNOTSUPP && written == 0);
+    check_size(file.fd, SIZE);
+    check_bytes(file.fd, content, SIZE, 0);
+    close(file.fd);
 }
 
 static void unmap_frees_space_and_write_zeroes_keeps_it(void)
@@ -131,13 +144,13 @@ static void unmap_frees_space_and_write_zeroes_keeps_it(void)
     int64_t before = allocated(file.fd);
 
     lacking(0, 0);
-    CHECK(aiod_range_write_zeroes(&file, 0, 65536, false, &written) == 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 65536, 0, &written) == 0);
     CHECK(allocated(file.fd) == before && strcmp(modes_used, "z") == 0);
     lacking(0, 0);
-    CHECK(aiod_range_write_zeroes(&file, 0, 65536, true, &written) == 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 65536, AIOD_UNMAP, &written) == 0);
     CHECK(allocated(file.fd) == before - 65536 && strcmp(modes_used, "p") == 0);
     lacking(0, 0);
-    CHECK(aiod_range_write_zeroes(&file, 65536, LARGE, true, &written) == 0);
+    CHECK(aiod_range_write_zeroes(&file, 65536, LARGE, AIOD_UNMAP, &written) == 0);
     CHECK(allocated(file.fd) < before && strcmp(modes_used, "pg") == 0);
     close(file.fd);
 }
@@ -161,7 +174,7 @@ static void appends_of_others_survive_write_zeroes(int modes)
     lacking(modes, EOPNOTSUPP);
     other_fd = file.fd;
     os.fstat = late_fstat;
-    CHECK(aiod_range_write_zeroes(&file, SIZE - 100, 10000, true, &written) == 0);
+    CHECK(aiod_range_write_zeroes(&file, SIZE - 100, 10000, AIOD_UNMAP, &written) == 0);
     os.fstat = fstat;
     check_size(file.fd, SIZE + 50003);
     memset(content + SIZE - 100, 0, 100);
@@ -195,11 +208,11 @@ static void a_full_disk_reports_the_bytes_zeroed(void)
     os.pwritev2 = full_pwritev2;
     lacking(-1, EOPNOTSUPP);
     room = 70000;
-    CHECK(aiod_range_write_zeroes(&file, 50000, LARGE, false, &written) == -ENOSPC && written == 70000);
+    CHECK(aiod_range_write_zeroes(&file, 50000, LARGE, 0, &written) == -ENOSPC && written == 70000);
     check_zeroed(&file, 50000, 70000);
     os.pwritev2 = pwritev2;
     lacking(-1, ENOSPC);
-    CHECK(aiod_range_write_zeroes(&file, 0, 50000, false, &written) == -ENOSPC && written == 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 50000, 0, &written) == -ENOSPC && written == 0);
     CHECK(aiod_range_allocate(&file, 0, 50000, false) == -ENOSPC);
     close(file.fd);
 }
@@ -219,7 +232,7 @@ static void unsupported_operations_are_refused(void)
     CHECK(aiod_range_discard(&file, 0, 0) == 0);
     file.fd = -1;
     CHECK(aiod_range_discard(&file, 0, 1) == -EBADF);
-    CHECK(aiod_range_write_zeroes(&file, 0, 1, false, &written) == -EBADF && written == 0);
+    CHECK(aiod_range_write_zeroes(&file, 0, 1, 0, &written) == -EBADF && written == 0);
     CHECK(aiod_range_truncate(&file, 0) == -EBADF);
     CHECK(aiod_range_allocate(&file, 0, 1, true) == -EBADF);
     CHECK(range_locks.first == NULL); /* all range locks are released */
@@ -299,6 +312,7 @@ int main(void)
     every_way_writes_zeroes(0);
     every_way_writes_zeroes(O_DIRECT);
     unmap_frees_space_and_write_zeroes_keeps_it();
+    fast_never_writes();
     appends_of_others_survive_write_zeroes(0);
     appends_of_others_survive_write_zeroes(FALLOC_FL_PUNCH_HOLE);
     a_full_disk_reports_the_bytes_zeroed();

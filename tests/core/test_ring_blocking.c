@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "aiod.h"
 #include "check.h"
@@ -140,9 +141,77 @@ static void a_failed_write_reports_the_bytes_written(void)
     end();
 }
 
+/* ---- aiod_perform() ---------------------------------------------------------------------------------------------- */
+
+static int64_t carry_out(unsigned op, unsigned flags, uint64_t offset, uint64_t length, void *data)
+{
+    return aiod_perform(client,
+                        &(struct aiod_op){.op = (uint16_t)op,
+                                          .flags = (uint16_t)flags,
+                                          .handle = handle,
+                                          .offset = offset,
+                                          .length = length,
+                                          .source = op == AIOD_RING_COPY_RANGE ? handle : 0,
+                                          .source_offset = op == AIOD_RING_COPY_RANGE ? 2 * BYTES : 0},
+                        data, AIOD_NO_TIMEOUT);
+}
+
+static void every_request_can_be_performed(void)
+{
+    struct aiod_ring_extent extents[AIOD_RING_EXTENTS_MAX];
+    struct aiod_ring_stat status;
+    char *data = block(3);
+    char *back = malloc(BYTES);
+
+    CHECK(back != NULL);
+    begin(2, NULL);
+    CHECK(carry_out(AIOD_RING_WRITE, AIOD_RING_FUA, 0, BYTES, data) == BYTES);
+    CHECK(carry_out(AIOD_RING_READ, 0, 5, BYTES, back) == BYTES - 5 && memcmp(back, data + 5, BYTES - 5) == 0);
+    CHECK(carry_out(AIOD_RING_APPEND, 0, 0, 5000, data) == BYTES);
+    CHECK(carry_out(AIOD_RING_SIZE, 0, 0, 0, NULL) == BYTES + 5000);
+    CHECK(carry_out(AIOD_RING_TRUNCATE, 0, 0, 3 * BYTES, NULL) == 0);
+    CHECK(carry_out(AIOD_RING_COPY_RANGE, 0, 0, 8192, NULL) == 8192);
+    CHECK(carry_out(AIOD_RING_WRITE_ZEROES, AIOD_RING_UNMAP, 4096, 1 << 20, NULL) == 0);
+    CHECK(carry_out(AIOD_RING_FLUSH, 0, 0, 0, NULL) == 0);
+    memset(data, 0, 4096 + (1 << 20));
+    check_bytes(file, data, BYTES, 0);
+
+    CHECK(carry_out(AIOD_RING_STAT, 0, 0, 0, &status) == sizeof(status));
+    CHECK(status.size == 3 * BYTES && S_ISREG(status.mode));
+    CHECK(carry_out(AIOD_RING_EXTENTS, 0, 4096, 2 << 20, extents) % (int64_t)sizeof(*extents) == 0);
+    CHECK(extents[0].length == 1 << 20 && extents[0].flags == AIOD_RING_HOLE && extents[1].flags == 0);
+
+    CHECK(carry_out(AIOD_RING_CANCEL, 0, 0, 0, NULL) == -EINVAL && carry_out(99, 0, 0, 0, NULL) == -EINVAL);
+    CHECK(carry_out(AIOD_RING_READ_FILE, 0, 0, 4096, back) == -EINVAL);
+    CHECK(aiod_reason() == AIOD_RING_BY_KERNEL);
+    CHECK(carry_out(AIOD_RING_DISCARD, AIOD_RING_FUA, 0, 0, NULL) == -EINVAL && aiod_reason() == AIOD_RING_BAD_ENTRY);
+    CHECK(carry_out(AIOD_RING_WRITE_ZEROES, 0, 0, UINT64_C(2) << 30, NULL) == -EMSGSIZE);
+    free(data);
+    free(back);
+    end();
+}
+
+/* The records of STAT and EXTENTS need room in the area, which the engine checks. */
+static void a_request_waits_for_the_room_of_its_result(void)
+{
+    struct aiod_ring_extent extents[AIOD_RING_EXTENTS_MAX];
+    void *most;
+
+    begin(2, &(struct aiod_options){.area_bytes = 16384});
+    CHECK(carry_out(AIOD_RING_EXTENTS, 0, 0, 4096, extents) == 0);
+    most = aiod_alloc(client, 4096);
+    CHECK(most != NULL && carry_out(AIOD_RING_EXTENTS, 0, 0, 4096, extents) == -ENOBUFS);
+    CHECK(aiod_perform(client, &(struct aiod_op){.op = AIOD_RING_STAT, .handle = handle},
+                       &(struct aiod_ring_stat){.size = 1}, AIOD_NO_TIMEOUT) == sizeof(struct aiod_ring_stat));
+    aiod_free(client, most);
+    end();
+}
+
 int main(void)
 {
     faults_install();
+    every_request_can_be_performed();
+    a_request_waits_for_the_room_of_its_result();
     threads_wait_for_room_and_finish(NULL);
     threads_wait_for_room_and_finish(&(struct aiod_options){.entries = 4, .never_spin = true});
     threads_wait_for_room_and_finish(&(struct aiod_options){.area_bytes = 256 << 10});

@@ -105,33 +105,34 @@ static int64_t grow(const struct aiod_direct *file, uint64_t end)
     return result == -EOPNOTSUPP ? write_zeroes(file, end - 1, 1, &written) : result;
 }
 
-static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64_t length, unsigned flags,
                          uint64_t *written)
 {
-    int64_t result = unmap ? punch(file->fd, offset, length) : -EOPNOTSUPP;
+    int64_t result = (flags & AIOD_UNMAP) != 0 ? punch(file->fd, offset, length) : -EOPNOTSUPP;
 
     if (result == 0) {
         result = grow(file, offset + length);
     } else if (result == -EOPNOTSUPP) {
         result = call_fallocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
     }
-    if (result == -EOPNOTSUPP) {
+    if (result == -EOPNOTSUPP && (flags & AIOD_FAST) == 0) {
         return write_zeroes(file, offset, length, written);
     }
     *written = result == 0 ? length : 0;
     return result;
 }
 
-/* `offset` and `length` are multiples of the sector size, and within the device. */
-static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+/* `offset` and `length` are multiples of the sector size, and within the device. BLKZEROOUT may write the zeroes. */
+static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uint64_t length, unsigned flags,
                             uint64_t *written)
 {
-    int64_t result = unmap ? punch(file->fd, offset, length) : -EOPNOTSUPP;
+    int64_t result = (flags & AIOD_UNMAP) != 0 ? punch(file->fd, offset, length) : -EOPNOTSUPP;
+    bool fast = (flags & AIOD_FAST) != 0;
 
-    if (result == -EOPNOTSUPP) {
+    if (result == -EOPNOTSUPP && !fast) {
         result = call_ioctl(file->fd, BLKZEROOUT, offset, length);
     }
-    if (result == -EOPNOTSUPP) {
+    if (result == -EOPNOTSUPP && !fast) {
         return write_zeroes(file, offset, length, written);
     }
     *written = result == 0 ? length : 0;
@@ -139,7 +140,7 @@ static int64_t zero_sectors(const struct aiod_direct *file, uint64_t offset, uin
 }
 
 /* Partial sectors, and the range behind the end of the device, are written: that fails in the same way as a write. */
-static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint64_t length, unsigned flags,
                            uint64_t *written)
 {
     uint64_t end = offset + length;
@@ -158,7 +159,7 @@ static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint
     }
     result = write_zeroes(file, offset, first - offset, written);
     if (result == 0) {
-        result = zero_sectors(file, first, behind - first, unmap, &part);
+        result = zero_sectors(file, first, behind - first, flags, &part);
         *written += part;
     }
     if (result == 0) {
@@ -168,7 +169,7 @@ static int64_t zero_device(const struct aiod_direct *file, uint64_t offset, uint
     return result;
 }
 
-int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, unsigned flags,
                                 uint64_t *written)
 {
     struct aiod_range_lock range = aiod_direct_range_lock(file, offset, length);
@@ -180,7 +181,7 @@ int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset,
         return device < 0 ? device : 0;
     }
     aiod_range_lock_acquire(file->range_locks, &range);
-    result = (device ? zero_device : zero_file)(file, offset, length, unmap, written);
+    result = (device ? zero_device : zero_file)(file, offset, length, flags, written);
     aiod_range_lock_release(file->range_locks, &range);
     return result;
 }

@@ -12,16 +12,18 @@
 #include <stdint.h>
 
 #include "ops/direct.h"
+#include "protocol/records.h" /* the flags */
 
 /* Free the space, by punching a hole or by BLKDISCARD. -EOPNOTSUPP if that is not supported. */
 int64_t aiod_range_discard(const struct aiod_direct *file, uint64_t offset, uint64_t length);
 
 /*
- * Make the range read as zeroes; a regular file grows as by a write. With `unmap` the space may be freed. Writes zeroes
- * if there is no faster way. -ENOSPC past the end of a block device. The first `*written` bytes are known to be zeroes:
- * all of them on success.
+ * Make the range read as zeroes; a regular file grows as by a write. `flags` are of enum aiod_op_flag; others than these two
+ * have no effect. With AIOD_UNMAP the space may be freed. Writes zeroes if there is no faster way; with AIOD_FAST it is
+ * -EOPNOTSUPP then, and only the sectors at the edges may have been written. -ENOSPC past the end of a block device. The
+ * first `*written` bytes are known to be zeroes: all of them on success.
  */
-int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, bool unmap,
+int64_t aiod_range_write_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length, unsigned flags,
                                 uint64_t *written);
 
 int64_t aiod_range_truncate(const struct aiod_direct *file, uint64_t size);

@@ -31,6 +31,7 @@ enum aiod_op_flag {
     AIOD_UNMAP = 2,
     AIOD_KEEP_SIZE = 4,
     AIOD_EXCLUSIVE = 8,
+    AIOD_FAST = 16,
     AIOD_REPEAT = 0x8000, /* sent again to a new engine; may have been executed before */
 };
 

@@ -96,6 +96,8 @@ static bool path_is_right(const struct aiod_ring *ring, const struct aiod_ring_s
 /* Is the operation ring-capable and its buffer in bounds? */
 static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
 {
+    uint64_t bytes = aiod_op_has_payload(entry->op) ? entry->length : aiod_op_result_bytes(entry->op, entry->length);
+
     if (aiod_op_has_path(entry->op)) {
         return entry->reserved == 0 && path_is_right(ring, entry);
     }
@@ -106,8 +108,8 @@ static bool form_is_right(const struct aiod_ring *ring, const struct aiod_ring_s
     if (!aiod_op_uses_area(entry->op)) {
         return entry->buffer == 0;
     }
-    return entry->length > ring->request_bytes_max || /* too long: refused later, with an errno of its own */
-           (entry->buffer <= ring->memory.area_bytes && entry->length <= ring->memory.area_bytes - entry->buffer);
+    return (aiod_op_charged(entry->op) && entry->length > ring->request_bytes_max) || /* refused later, by its errno */
+           (entry->buffer <= ring->memory.area_bytes && bytes <= ring->memory.area_bytes - entry->buffer);
 }
 
 /* ---- lock held --------------------------------------------------------------------------------------------------- */

@@ -73,8 +73,7 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
 
 static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)
 {
-    bool unmap = (io->flags & AIOD_UNMAP) != 0;
-    int64_t result = mark_changed(io, aiod_range_write_zeroes(file, io->offset, io->length, unmap, &io->written));
+    int64_t result = mark_changed(io, aiod_range_write_zeroes(file, io->offset, io->length, io->flags, &io->written));
 
     if (result < 0 || (io->flags & AIOD_FUA) == 0) {
         return result;

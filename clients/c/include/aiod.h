@@ -232,6 +232,12 @@ int aiod_close(struct aiod_client *client, uint32_t handle);
 /* Returns the message of the calling thread's last failure. It is valid until the thread's next failure. */
 const char *aiod_error(void);
 
+/*
+ * Returns the reason (enum aiod_ring_reason) of the calling thread's last failure, where the engine has given one:
+ * of a call on a file or a path. Else AIOD_RING_BY_KERNEL.
+ */
+uint32_t aiod_reason(void);
+
 /* Returns a constant text for a request's `reason`. */
 const char *aiod_reason_text(uint32_t reason);
 
@@ -387,6 +393,22 @@ int64_t aiod_pwrite(struct aiod_client *client, uint32_t handle, const void *dat
 int64_t aiod_flush(struct aiod_client *client, uint32_t handle, int64_t timeout_ns);
 
 /*
+ * Carry out any other request, and wait for its result. Of `request` the members above `buffer`, `source`,
+ * `source_offset` and `deadline_ms` count. `data` has the bytes of a WRITE or APPEND, or room for the result:
+ *
+ *     READ        `length` bytes, at most
+ *     STAT        struct aiod_ring_stat
+ *     EXTENTS     AIOD_RING_EXTENTS_MAX structs aiod_ring_extent
+ *     others      NULL
+ *
+ * READ and WRITE take any length, as above; with AIOD_RING_FUA each part of a long WRITE is durable by itself. The rest
+ * goes in one request. Returns its result (enum aiod_ring_op). Errors: as above, and
+ *
+ *     -EINVAL        a CANCEL, or an operation on a path: they have calls of their own
+ */
+int64_t aiod_perform(struct aiod_client *client, const struct aiod_op *request, void *data, int64_t timeout_ns);
+
+/*
  * Read, examine or write a whole file by one request (docs/operations.md, Whole files). `names` is a handle of
  * aiod_open(client, "EXPORT", AIOD_OPEN_NAMES, 0); `path` is relative to the export. A reload of the daemon's configuration
  * ends such a handle: -EBADF, and another one has to be opened.
@@ -410,7 +432,7 @@ int64_t aiod_write_file(struct aiod_client *client, uint32_t names, const char *
                         unsigned flags, int64_t timeout_ns);
 
 /*
- * After a failed aiod_pwrite() of the calling thread: how many bytes, from the beginning on, are known to be
+ * After a failed aiod_pwrite() or aiod_perform() of the calling thread: how many bytes, from the beginning on, are known to be
  * written.
  */
 uint64_t aiod_written(void);

@@ -64,11 +64,14 @@ enum aiod_ring_op {
     AIOD_RING_FLUSH = 3,        /* none */
     AIOD_RING_SIZE = 4,         /* none; result: the size of the file in bytes */
     AIOD_RING_DISCARD = 5,      /* offset, length */
-    AIOD_RING_WRITE_ZEROES = 6, /* offset, length; FUA, UNMAP */
+    AIOD_RING_WRITE_ZEROES = 6, /* offset, length; FUA, UNMAP, FAST */
     AIOD_RING_TRUNCATE = 7,     /* length: the new size */
     AIOD_RING_ALLOCATE = 8,     /* offset, length; KEEP_SIZE */
+    AIOD_RING_EXTENTS = 9,      /* offset, length, buffer; result: bytes of at most AIOD_RING_EXTENTS_MAX structs
+                                 * aiod_ring_extent. The buffer has room for that many */
     AIOD_RING_COPY_RANGE = 10,  /* offset, length, source, source_offset */
     AIOD_RING_PREFETCH = 11,    /* offset, length */
+    AIOD_RING_STAT = 12,        /* buffer; result: bytes of struct aiod_ring_stat */
     AIOD_RING_APPEND = 14,      /* length, buffer; result: the offset of the data */
     AIOD_RING_READ_FILE = 15, /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
     AIOD_RING_STAT_NAME = 16, /* length, buffer, source; result: bytes of struct aiod_ring_stat */
@@ -81,6 +84,7 @@ enum aiod_ring_op {
 #define AIOD_RING_UNMAP 2u
 #define AIOD_RING_KEEP_SIZE 4u
 #define AIOD_RING_EXCLUSIVE 8u
+#define AIOD_RING_FAST 16u /* EOPNOTSUPP rather than write zeroes: BY_KERNEL */
 
 /* A submission. Members that an operation does not use are 0. */
 struct aiod_ring_sqe {
@@ -117,6 +121,15 @@ struct aiod_ring_stat {
     uint32_t gid;
     uint32_t block_size; /* bytes */
     uint32_t io_size;    /* bytes */
+};
+
+#define AIOD_RING_EXTENTS_MAX 1024u
+#define AIOD_RING_HOLE 1u
+
+/* A piece of a file, data or a hole. The pieces of EXTENTS follow one another from its offset on. */
+struct aiod_ring_extent {
+    uint64_t length; /* bytes */
+    uint64_t flags;  /* AIOD_RING_HOLE: it reads as zeroes */
 };
 
 /* A completion. */

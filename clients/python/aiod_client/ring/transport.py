@@ -46,9 +46,10 @@ _FLUSH: Final = int(Op.FLUSH)
 _WRITE: Final = int(Op.WRITE)
 _FUA: Final = int(OpFlag.FUA)
 _REPEAT: Final = int(OpFlag.REPEAT)
-_CARRIED: Final = operations_with(OpProperty.RING) - operations_with(OpProperty.PATH)
 _ON_PATH: Final = operations_with(OpProperty.PATH)
 """Submitted by their callers (follow()), and never sent by message: they end with their ring."""
+_CARRIED: Final = operations_with(OpProperty.RING) - _ON_PATH - {Op.STAT, Op.EXTENTS}
+"""The results of STAT and EXTENTS are records in the buffer area, which only C programs read there."""
 
 _Part = tuple[Request, int, int]
 """A request, and (start, length) of one of its parts."""
