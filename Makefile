@@ -12,7 +12,10 @@ SYSCONFDIR ?= /etc
 DESTDIR ?=
 EXTRAS ?= daemon,metrics,systemd
 
-export PYTHON CC
+# Here an error of the native build ends it; pip alone continues without native modules (pyproject.toml).
+AIOD_NATIVE := 1
+
+export PYTHON CC AIOD_NATIVE
 # With it in the environment, every daemon that a test starts would compile aiod again.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -10,9 +10,14 @@ import sys
 
 def main() -> None:
     """Run the daemon in the foreground."""
-    from aiod.command import command  # noqa: PLC0415 - see above
+    try:
+        from aiod.command import command  # noqa: PLC0415 - see above
 
-    sys.exit(command.main(prog_name="aiod"))
+        sys.exit(command.main(prog_name="aiod"))
+    except ImportError as error:
+        from aiod.installation import lacking  # noqa: PLC0415
+
+        sys.exit(f"aiod: {lacking(error)}")
 
 
 if __name__ == "__main__":

@@ -7,12 +7,18 @@ SIGINT, which ends the process, stays until they are done.
 from __future__ import annotations
 
 import signal
+import sys
 
 
 def main() -> None:
     """Run the command line; does not return."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from aiod.ctl.verbs import main as verbs  # noqa: PLC0415 - see above
+    try:
+        from aiod.ctl.verbs import main as verbs  # noqa: PLC0415 - see above
+    except ImportError as error:
+        from aiod.installation import lacking  # noqa: PLC0415
+
+        sys.exit(f"aiodctl: {lacking(error)}")
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
     verbs(prog_name="aiodctl")

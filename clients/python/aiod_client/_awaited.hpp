@@ -208,7 +208,7 @@ void resolve(nb::handle future, PyObject *method, nb::handle value)
         return;
     }
     nb::python_error error;
-    nb::object is_done = nb::steal(PyObject_CallMethodNoArgs(future.ptr(), names().done));
+    nb::object is_done = nb::steal(PyObject_CallMethodObjArgs(future.ptr(), names().done, nullptr));
 
     if (!is_done.is_valid() || !is_done.is(nb::bool_(true))) {
         PyErr_Clear();

@@ -712,13 +712,12 @@ nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::hand
         Py_DECREF(data);
         result = nb::make_tuple(op->result, op->written, op->reason);
     } else {
-        if (op->result > 0) {
-            memcpy(PyBytes_AS_STRING(data), op->buffer, static_cast<size_t>(op->result));
-        }
-        if (static_cast<uint64_t>(op->result) < bytes) {
-            _PyBytes_Resize(&data, static_cast<Py_ssize_t>(op->result));
-        }
         result = nb::steal(data);
+        if (static_cast<uint64_t>(op->result) < bytes) { /* the stable ABI resizes no bytes */
+            result = nb::steal(PyBytes_FromStringAndSize(static_cast<const char *>(op->buffer), op->result));
+        } else if (op->result > 0) {
+            memcpy(PyBytes_AsString(data), op->buffer, static_cast<size_t>(op->result));
+        }
     }
     keep_read(ring, op);
     return result;

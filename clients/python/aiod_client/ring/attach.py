@@ -7,13 +7,14 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, Literal
 
-from aiod_client import _ring
 from aiod_client.endpoint import DefaultEndpoint, check_server
 from aiod_client.errors import AiodError, SpoiltSessionError
+from aiod_client.ring import native
 from aiod_client.session.handshake import software
 from aiod_protocol import ring_wire
 
 if TYPE_CHECKING:
+    from aiod_client._ring import Ring
     from aiod_client.session.handshake import Welcome
 
 log = logging.getLogger("aiod_client")
@@ -38,7 +39,7 @@ _REFUSALS: Final = frozenset(
 """Errnos after which the session is as before: the engine was not asked, or has refused."""
 
 
-def attach(welcome: Welcome, transport: Transport, endpoint: str) -> _ring.Ring | None:
+def attach(welcome: Welcome, transport: Transport, endpoint: str) -> Ring | None:
     """The session's ring; None: it uses none. Raises AiodError if `transport` is "ring" and there is none.
 
     `endpoint` is the engine's: if it is a DefaultEndpoint, the owner of the ring's socket is checked
@@ -52,13 +53,15 @@ def attach(welcome: Welcome, transport: Transport, endpoint: str) -> _ring.Ring 
     except OSError as error:
         if transport == "ring":
             raise AiodError(error.errno or errno.EIO, f"transport ring: {error.strerror}") from error
+        if native.ring is None and welcome.ring is not None:
+            native.warn_that_it_is_lacking()
         log.debug("engine %s: no ring (%s): continuing by ZeroMQ", welcome.engine, error.strerror)
         if error.errno not in _REFUSALS:
             raise SpoiltSessionError(error.errno or errno.EIO, str(error.strerror)) from error
         return None
 
 
-def _attach(welcome: Welcome, endpoint: str) -> _ring.Ring:
+def _attach(welcome: Welcome, endpoint: str) -> Ring:
     offer = welcome.ring
     if offer is None:
         raise OSError(
@@ -67,7 +70,12 @@ def _attach(welcome: Welcome, endpoint: str) -> _ring.Ring:
     if offer.version != ring_wire.VERSION:
         message = f"the engine's rings are of version {offer.version}, this client's of {ring_wire.VERSION}"
         raise OSError(errno.EPROTONOSUPPORT, message)
+    if native.ring is None:
+        raise OSError(errno.EOPNOTSUPP, native.lacking)
     if isinstance(endpoint, DefaultEndpoint):
         check_server(offer.path, socket.SOCK_SEQPACKET)
     entries = min(ENTRIES, 1 << (welcome.depth_max.bit_length() - 1))
-    return _ring.attach(offer.path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES)
+    ring: Ring = native.ring.attach(
+        offer.path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES
+    )
+    return ring
