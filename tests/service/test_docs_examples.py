@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/python.md", 3)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/python.md", 4)])
 def test_the_programs_of_the_page_run(daemon: Daemon, page: str, count: int) -> None:
     programs = re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert len(programs) == count
