@@ -26,7 +26,8 @@ Each of up to 512 names ends with a zero byte, and has a record. The record is z
 DirectoryResult = tuple[int, int, int, bool, Listing | bytes | None]
 """The result of a directory operation: (tag, 0 or -errno, a Reason, outside, found).
 
-outside: -EXDEV means that a path leaves the root. found: the result of "list" or "stat", else None.
+1 instead of 0: an rmtree that has to be continued. outside: -EXDEV means that a path leaves the root. found: the page
+of a list, the bytes that a query has found, else None.
 """
 
 AttachResult = tuple[Session, int, int, int]
@@ -39,6 +40,20 @@ VERB_RMDIR: int
 VERB_RENAME: int
 VERB_MKDIR: int
 VERB_SYNC: int
+VERB_LSTAT: int
+VERB_READLINK: int
+VERB_SYMLINK: int
+VERB_LINK: int
+VERB_UTIME: int
+VERB_CHMOD: int
+VERB_GETXATTR: int
+VERB_SETXATTR: int
+VERB_LISTXATTR: int
+VERB_REMOVEXATTR: int
+VERB_RMTREE: int
+
+XATTR_BYTES_MAX: int
+"""Longest value of an extended attribute, and most bytes of their names."""
 
 def keep_large_blocks() -> None:
     """Configure malloc to keep up to 64 MiB of freed memory.
@@ -222,13 +237,20 @@ class Core:
         mode: int,
         replace: bool,
         links: bool,
+        times: tuple[int, int] | None = None,
+        value: bytes = b"",
+        xattr_flags: int = 0,
+        follow: bool = True,
         as_client: tuple[int, int, Sequence[int]] | None,
         timeout_ms: int,
     ) -> None:
         """Run a directory operation beneath the directory `root` on a worker (docs/operations.md).
 
-        verb: one of VERB_*. `to` and `replace` belong to rename, `cursor` to list, `mode` to mkdir. `links`: follow
-        symbolic links within `root`. `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as a
+        verb: one of VERB_*. `replace` belongs to rename, `cursor` to list, `mode` to mkdir and chmod, `times` (of
+        access, and of the content's change; ns; None: now) to utime, `value` and `xattr_flags` to setxattr. `to` is the
+        new path of a rename or link, the target of a symlink, the name of an extended attribute. `links`: follow
+        symbolic links within `root`; `follow`: also one that is the last part of the path of a utime, chmod, or of an
+        extended attribute. `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as a
         DirectoryResult.
         """
 

@@ -44,6 +44,10 @@ class ExportConfig(Section):
     create_owner: Owner = Field(default="", description='"" for the daemon\'s own, or "USER:GROUP", "USER", ":GROUP"')
     max_file_bytes: int = Field(default=0, ge=0, le=2**63 - 1, description="integer from 0 (no limit) (bytes)")
     symlinks: bool = Field(default=True, description="true or false: symbolic links are followed within it")
+    links: bool = Field(default=False, description="true or false: symbolic and hard links may be made in it")
+    attributes: bool = Field(
+        default=False, description="true or false: permission bits and extended attributes may be changed"
+    )
     users: list[User] = Field(default=[], description="a list of names or uids of this host's users")
     groups: list[Group] = Field(default=[], description="a list of names or gids of this host's groups")
     keys: list[Name] = Field(default=[], description="a list of NAMEs of [keys.NAME] sections")
@@ -102,6 +106,8 @@ class ExportConfig(Section):
             create_gid=gid,
             max_file_bytes=self.max_file_bytes,
             symlinks=self.symlinks,
+            links=self.links,
+            attributes=self.attributes,
             uids=frozenset(map(uid_of, self.users)),
             gids=frozenset(map(gid_of, self.groups)),
             keys=frozenset(self.keys),

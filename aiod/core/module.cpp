@@ -5,12 +5,15 @@
  * thread with the GIL held, because the buffer cache has a lock of its own.
  */
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
 #include <malloc.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -18,6 +21,7 @@
 
 extern "C" {
 #include "core.h"
+#include "path/attributes.h"
 #include "path/confined.h"
 #include "ring/poller.h"
 #include "pool/uring.h"
@@ -356,10 +360,14 @@ nb::tuple directory_tuple(const aiod_control &control)
     const int64_t result = control.task.request.result;
     nb::object found = nb::none();
 
-    if (result == 0 && directory_op.verb == AIOD_VERB_LIST) {
+    if (result < 0) {
+        found = nb::none();
+    } else if (directory_op.verb == AIOD_VERB_LIST) {
         found = listing_tuple(*directory_op.listing);
-    } else if (result == 0 && directory_op.verb == AIOD_VERB_STAT) {
+    } else if (directory_op.verb == AIOD_VERB_STAT || directory_op.verb == AIOD_VERB_LSTAT) {
         found = nb::bytes(&directory_op.stat, sizeof(directory_op.stat));
+    } else if (directory_op.text != nullptr) {
+        found = nb::bytes(directory_op.text, directory_op.text_bytes);
     }
     return nb::make_tuple(control.tag, result, static_cast<int>(control.task.request.reason), directory_op.outside,
                           found);
@@ -528,23 +536,67 @@ void core_open(Core &core, uint64_t tag, const Rate *rate, const std::string &ro
                                timeout_ms * 1000000));
 }
 
+struct DirectoryOpDeleter {
+    void operator()(aiod_directory_op *directory_op) const { aiod_directory_op_destroy(directory_op); }
+};
+using DirectoryOp = std::unique_ptr<aiod_directory_op, DirectoryOpDeleter>;
+
+timespec time_of(int64_t ns)
+{
+    const int64_t second = 1000000000;
+    const int64_t rest = (ns % second + second) % second;
+
+    return {.tv_sec = (ns - rest) / second, .tv_nsec = rest};
+}
+
+/* None: now. */
+void set_times(timespec (&to)[2], const nb::object &times)
+{
+    if (times.is_none()) {
+        to[0].tv_nsec = to[1].tv_nsec = UTIME_NOW;
+        return;
+    }
+    const auto [access_ns, change_ns] = nb::cast<std::pair<int64_t, int64_t>>(times);
+
+    to[0] = time_of(access_ns);
+    to[1] = time_of(change_ns);
+}
+
+void set_value(aiod_directory_op &directory_op, const nb::bytes &value)
+{
+    if (value.size() == 0) {
+        return;
+    }
+    directory_op.value = malloc(value.size());
+    if (directory_op.value == nullptr) {
+        throw std::bad_alloc();
+    }
+    memcpy(directory_op.value, value.c_str(), value.size());
+    directory_op.value_bytes = value.size();
+}
+
 void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int verb, const std::string &root,
                               const std::string &path, const std::string &to, int64_t cursor, unsigned mode,
-                              bool replace, bool links, const nb::object &as, uint64_t timeout_ms)
+                              bool replace, bool links, const nb::object &times, const nb::bytes &value, int xattr_flags,
+                              bool follow, const nb::object &as, uint64_t timeout_ms)
 {
     Identity identity = identity_of(as);
-    aiod_directory_op *directory_op =
-        aiod_directory_op_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to));
+    DirectoryOp directory_op(
+        aiod_directory_op_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to)));
 
     if (directory_op == nullptr) {
         throw std::bad_alloc();
     }
+    set_times(directory_op->times, times);
+    set_value(*directory_op, value);
+    directory_op->xattr_flags = xattr_flags;
+    directory_op->itself = !follow;
     directory_op->cursor = cursor;
     directory_op->mode = mode;
     directory_op->replace = replace;
     directory_op->no_links = !links;
-    Core::check(
-        aiod_core_directory_op(core.core, tag, rate_of(rate), directory_op, identity.release(), timeout_ms * 1000000));
+    Core::check(aiod_core_directory_op(core.core, tag, rate_of(rate), directory_op.release(), identity.release(),
+                                       timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -742,6 +794,18 @@ NB_MODULE(_core, m)
     m.attr("VERB_RENAME") = static_cast<int>(AIOD_VERB_RENAME);
     m.attr("VERB_MKDIR") = static_cast<int>(AIOD_VERB_MKDIR);
     m.attr("VERB_SYNC") = static_cast<int>(AIOD_VERB_SYNC);
+    m.attr("VERB_LSTAT") = static_cast<int>(AIOD_VERB_LSTAT);
+    m.attr("VERB_READLINK") = static_cast<int>(AIOD_VERB_READLINK);
+    m.attr("VERB_SYMLINK") = static_cast<int>(AIOD_VERB_SYMLINK);
+    m.attr("VERB_LINK") = static_cast<int>(AIOD_VERB_LINK);
+    m.attr("VERB_UTIME") = static_cast<int>(AIOD_VERB_UTIME);
+    m.attr("VERB_CHMOD") = static_cast<int>(AIOD_VERB_CHMOD);
+    m.attr("VERB_GETXATTR") = static_cast<int>(AIOD_VERB_GETXATTR);
+    m.attr("VERB_SETXATTR") = static_cast<int>(AIOD_VERB_SETXATTR);
+    m.attr("VERB_LISTXATTR") = static_cast<int>(AIOD_VERB_LISTXATTR);
+    m.attr("VERB_REMOVEXATTR") = static_cast<int>(AIOD_VERB_REMOVEXATTR);
+    m.attr("VERB_RMTREE") = static_cast<int>(AIOD_VERB_RMTREE);
+    m.attr("XATTR_BYTES_MAX") = static_cast<int>(AIOD_XATTR_BYTES_MAX);
 
     m.def("keep_large_blocks", [] {
         mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024);
@@ -797,7 +861,8 @@ NB_MODULE(_core, m)
              nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("directory_operation", core_directory_operation, nb::arg("tag"), nb::arg("rate").none(), nb::arg("verb"),
              nb::arg("root"), nb::arg("path"), nb::kw_only(), nb::arg("to"), nb::arg("cursor"), nb::arg("mode"),
-             nb::arg("replace"), nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
+             nb::arg("replace"), nb::arg("links"), nb::arg("times") = nb::none(), nb::arg("value") = nb::bytes("", 0),
+             nb::arg("xattr_flags") = 0, nb::arg("follow") = true, nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),

@@ -6,35 +6,30 @@ The records of a SUBMIT are admitted one by one in the core (core/admission.c), 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from aiod import _core
 from aiod.engine.errors import refused
 from aiod.engine.file_requests import DirectoryRequest, OpenRequest
+from aiod.engine.name_admission import (
+    check_attribute,
+    check_cursor,
+    check_path,
+    check_permissions,
+    parse_times,
+)
+from aiod.engine.name_verbs import NAME_VERBS
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from aiod.engine.file_requests import Identity
+    from aiod.engine.name_verbs import NameVerb
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings, ExportSettings
 
-PATH_BYTES_MAX = 4096
 _PERMISSIONS = 0o777
 _ALL_FLAGS = ~OpenFlag(0)
 _NEEDS_WRITE = OpenFlag.CREATE | OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE | OpenFlag.APPEND
-
-_CURSOR_MAX: Final = 2**63 - 1
-_VERBS: Final = {
-    "list": _core.VERB_LIST,
-    "stat": _core.VERB_STAT,
-    "remove": _core.VERB_REMOVE,
-    "rmdir": _core.VERB_RMDIR,
-    "rename": _core.VERB_RENAME,
-    "mkdir": _core.VERB_MKDIR,
-    "sync": _core.VERB_SYNC,
-}
-_CHANGES_NOTHING: Final = frozenset({"list", "stat", "sync"})
 
 
 class Admission:
@@ -65,7 +60,7 @@ class Admission:
         self._check_room(session, name, descriptors)
         settings = self._find_export(session, f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
-        _check_path(f"open {name}", path)
+        check_path(f"open {name}", path)
         if settings.read_only and wanted & OpenFlag.WRITE:
             raise refused(
                 errno.EROFS, f"open {name}: the export {export} is read-only; open it for reading", Reason.NOT_ALLOWED
@@ -105,37 +100,33 @@ class Admission:
         Raises OSError with errno and message when it is refused.
         """
         to = arguments.get("to", "")
-        what = f"{verb[:64]} {_object_name(export, path)}" + (
-            f" to {_object_name(export, to)}" if verb == "rename" else ""
-        )
+        what = f"{verb[:64]} {_object_name(export, path)}" + (f" to {_object_name(export, to)}" if to else "")
         self._check_directory_requests(session, what)
-        if verb not in _VERBS:
-            raise refused(
-                errno.EINVAL, f"{what!r}: there is no such verb; the verbs are: {', '.join(_VERBS)}", Reason.BAD_ENTRY
-            )
+        known = NAME_VERBS.get(verb)
+        if known is None:
+            text = f"{what!r}: there is no such verb; the verbs are: {', '.join(NAME_VERBS)}"
+            raise refused(errno.EINVAL, text, Reason.BAD_ENTRY)
         settings = self._find_export(session, what, export)
-        _check_path(what, path)
-        _check_path(what, to)
-        if settings.read_only and verb not in _CHANGES_NOTHING:
-            raise refused(
-                errno.EROFS,
-                f"{what}: the export {export} is read-only; its names cannot be changed",
-                Reason.NOT_ALLOWED,
-            )
-        if verb == "mkdir" and not settings.create:
-            raise refused(errno.EACCES, f"{what}: {_no_creation(export)}", Reason.NOT_ALLOWED)
+        target = arguments.get("target", "")
+        for each in (path, to, target):
+            check_path(what, each)
+        _check_allowed(what, export, settings, known)
         return DirectoryRequest(
-            verb=_VERBS[verb],
+            verb=known,
             export_name=export,
             root=settings.path,
             links=settings.symlinks,
             as_client=_identity(what, session, settings),
             path=path,
-            to=to,
-            cursor=_check_cursor(what, arguments.get("cursor", 0)),
-            mode=_check_permissions(what, arguments.get("mode", 0)),
+            to=to or target or check_attribute(what, arguments),
+            cursor=check_cursor(what, arguments.get("cursor", 0)),
+            mode=check_permissions(what, arguments.get("mode", 0)),
             replace=arguments.get("replace", False),
             with_stats=arguments.get("stat", False),
+            times=parse_times(what, arguments.get("times", b"")),
+            value=arguments.get("value", b""),
+            xattr_flags=arguments.get("flags", 0),
+            follow=arguments.get("follow", True),
             what=what,
         )
 
@@ -222,27 +213,16 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
     return wanted
 
 
-def _check_path(what: str, path: str) -> None:
-    if "\0" in path:
-        raise refused(errno.EINVAL, f"{what!r}: a path must not contain zero bytes", Reason.BAD_ENTRY)
-    if len(path.encode("utf-8", "surrogatepass")) >= PATH_BYTES_MAX:
-        raise refused(errno.ENAMETOOLONG, f"{what}: a path is at most {PATH_BYTES_MAX - 1} bytes", Reason.TOO_LONG)
-
-
-def _check_cursor(what: str, cursor: int) -> int:
-    if cursor > _CURSOR_MAX:
-        raise refused(errno.EINVAL, f"{what}: no page returned the cursor {cursor}; start with 0", Reason.BAD_ENTRY)
-    return cursor
-
-
-def _check_permissions(what: str, mode: int) -> int:
-    if mode & ~_PERMISSIONS:
-        raise refused(
-            errno.EINVAL,
-            f"{what}: the mode {mode:#o} has more than permission bits ({_PERMISSIONS:#o})",
-            Reason.BAD_ENTRY,
-        )
-    return mode
+def _check_allowed(what: str, export: str, settings: ExportSettings, verb: NameVerb) -> None:
+    """Raise OSError if the export does not allow `verb`."""
+    if settings.read_only and verb.changes:
+        text = f"{what}: the export {export} is read-only; its names cannot be changed"
+        raise refused(errno.EROFS, text, Reason.NOT_ALLOWED)
+    if verb.creates and not settings.create:
+        raise refused(errno.EACCES, f"{what}: {_no_creation(export)}", Reason.NOT_ALLOWED)
+    if verb.needs and not getattr(settings, verb.needs):
+        text = f"{what}: the export {export} does not allow it; its option {verb.needs} does"
+        raise refused(errno.EPERM, text, Reason.NOT_ALLOWED)
 
 
 def _object_name(export: str, path: str, chars_max: int = 120) -> str:

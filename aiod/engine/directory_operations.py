@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
+_ATTRIBUTE_VERBS: Final = (
+    _core.VERB_GETXATTR,
+    _core.VERB_SETXATTR,
+    _core.VERB_LISTXATTR,
+    _core.VERB_REMOVEXATTR,
+)
 _ADVICE_FOR_VERB: Final = {
     (_core.VERB_REMOVE, errno.EISDIR): "it is a directory: use rmdir",
     (_core.VERB_LIST, errno.EINVAL): "no page of this directory returned this cursor; start with 0",
@@ -38,6 +44,15 @@ _ADVICE_FOR_VERB: Final = {
     (_core.VERB_RENAME, errno.EINVAL): "a directory cannot be moved into itself",
     (_core.VERB_RENAME, errno.EXDEV): "the names are on different file systems; copy the file, and remove the old one",
     (_core.VERB_RENAME, errno.EOPNOTSUPP): "the file system cannot rename without replacing; ask to replace",
+    (_core.VERB_READLINK, errno.EINVAL): "it is not a symbolic link",
+    (_core.VERB_LINK, errno.EXDEV): "the names are on different file systems; copy the file",
+    (_core.VERB_LINK, errno.EPERM): "only files have further names, and the kernel allows them for own files only",
+    (_core.VERB_CHMOD, errno.EOPNOTSUPP): "symbolic links have no permission bits of their own",
+    (_core.VERB_SETXATTR, errno.EEXIST): "the attribute exists already",
+    (_core.VERB_RMTREE, errno.ENOTDIR): "it is not a directory, or a symbolic link to one: use remove",
+    **{(verb, errno.ENODATA): "there is no such attribute" for verb in _ATTRIBUTE_VERBS},
+    **{(verb, errno.EOPNOTSUPP): "the file system has no such attributes" for verb in _ATTRIBUTE_VERBS},
+    **{(verb, errno.E2BIG): f"aiod carries {_core.XATTR_BYTES_MAX} bytes at most" for verb in _ATTRIBUTE_VERBS},
 }
 
 
@@ -104,7 +119,7 @@ class DirectoryOperations:
         self._core.directory_operation(
             tag,
             self._rate_of(request.export_name),
-            request.verb,
+            request.verb.number,
             request.root,
             request.path,
             to=request.to,
@@ -112,6 +127,10 @@ class DirectoryOperations:
             mode=request.mode,
             replace=request.replace,
             links=request.links,
+            times=request.times,
+            value=request.value,
+            xattr_flags=request.xattr_flags,
+            follow=request.follow,
             as_client=request.as_client,
             timeout_ms=self._settings.open_timeout_ms,
         )
@@ -153,7 +172,7 @@ def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[
     """The errno for the client, and the error message."""
     if outside:
         return errno.EACCES, name_message(request.what, errno.EACCES, outside=True)
-    return number, name_message(request.what, number, _ADVICE_FOR_VERB.get((request.verb, number), ""))
+    return number, name_message(request.what, number, _ADVICE_FOR_VERB.get((request.verb.number, number), ""))
 
 
 def _body(request: DirectoryRequest, found: Listing | bytes | None) -> dict[str, Any] | None:
@@ -161,7 +180,7 @@ def _body(request: DirectoryRequest, found: Listing | bytes | None) -> dict[str,
     if found is None:
         return None
     if isinstance(found, bytes):
-        return {"stat": found}
+        return {request.verb.body: found}
     names, stats, following = found
     if request.with_stats:
         return {"names": names, "stats": stats, "next": following}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
+    from aiod.engine.name_verbs import NameVerb
     from aiod.engine.session import Session
     from aiod.engine_api.settings import ExportSettings
     from aiod_protocol import wire
@@ -50,8 +51,7 @@ class ReopenRequest:
 class DirectoryRequest:
     """A NAME that admission has accepted."""
 
-    verb: int
-    """One of _core.VERB_*."""
+    verb: NameVerb
     export_name: str
     root: str
     links: bool
@@ -60,11 +60,18 @@ class DirectoryRequest:
     """Identity that the kernel checks; None: the daemon's."""
     path: str
     to: str
+    """The new path, a symbolic link's target, or an attribute's name."""
     cursor: int
     mode: int
     replace: bool
     with_stats: bool
     """list: with a record of STAT for each name."""
+    times: tuple[int, int] | None
+    """Of access and change (ns); None: now."""
+    value: bytes
+    xattr_flags: int
+    follow: bool
+    """Whether a symbolic link that is the last part of the path is followed."""
     what: str
     """"rename export/path to export/to", shortened for messages."""
 

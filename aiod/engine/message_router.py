@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.engine.file_requests import ReopenRequest
+from aiod.engine.name_verbs import NAME_VERBS
 from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import MessageType
@@ -175,9 +176,12 @@ class MessageRouter:
 
     def _name(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         cookie, verb, export, path, given = message[2:7]
-        arguments = {key: _argument(given, key, wanted) for key, wanted in _NAME_ARGUMENTS.get(verb, {}).items()}
-        options = _NAME_OPTIONS.get(verb, {})
-        arguments |= {key: _argument(given, key, wanted) for key, wanted in options.items() if key in given}
+        known = NAME_VERBS.get(verb)  # admission refuses an unknown one
+        arguments = {}
+        if known is not None:
+            arguments = {key: _argument(given, key, wanted) for key, wanted in known.arguments.items()}
+            options = known.options.items()
+            arguments |= {key: _argument(given, key, wanted) for key, wanted in options if key in given}
         self._handlers.name(session, cookie, verb, export, path, arguments)
 
     def _submit(self, session: Session, message: list[Any], frames: list[zmq.Frame]) -> None:
@@ -209,15 +213,6 @@ class MessageRouter:
 
 _FILE_NUMBERS: Final = 3
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
-
-# Arguments of NAME's verbs. An unknown verb has none here: admission refuses it.
-_NAME_ARGUMENTS: Final[dict[str, dict[str, type]]] = {
-    "list": {"cursor": int},
-    "rename": {"to": str, "replace": bool},
-    "mkdir": {"mode": int},
-}
-# Those that older clients do not send.
-_NAME_OPTIONS: Final[dict[str, dict[str, type]]] = {"list": {"stat": bool}}
 
 _FORMS = {
     int(MessageType.OPEN): _Form((bytes, int, str, str, int, int), MessageRouter._open),  # noqa: SLF001

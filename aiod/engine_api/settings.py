@@ -44,6 +44,10 @@ class ExportSettings(NamedTuple):
     """0: no limit."""
     symlinks: bool
     """Whether symbolic links are followed, within the export."""
+    links: bool
+    """Whether clients may make symbolic and hard links."""
+    attributes: bool
+    """Whether clients may change permission bits and extended attributes."""
     uids: frozenset[int]
     """Users that may use it. If `gids` and `keys` are empty as well, everyone may."""
     gids: frozenset[int]

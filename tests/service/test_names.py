@@ -225,7 +225,7 @@ TOO_LONG = "x/" * 3000
         ("sync", "out", errno.EACCES, "leaves the export"),
         ("stat", "nul\0byte", errno.EINVAL, "zero bytes"),
         ("stat", TOO_LONG, errno.ENAMETOOLONG, "4095 bytes"),
-        ("chmod", "file", errno.EINVAL, "list, stat, remove, rmdir, rename, mkdir, sync"),
+        ("mend", "file", errno.EINVAL, "list, stat, remove, rmdir, rename, mkdir, sync"),
     ],
 )
 def test_a_refused_operation_gets_errno_and_advice_and_changes_nothing(

@@ -1,8 +1,9 @@
-/* directory_ops.c - list, stat, remove, rmdir, rename, mkdir and sync beneath a root. */
+/* directory_ops.c - finds the file or the directory of a path beneath a root, and carries out the operation there. */
 #include "path/directory_ops.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,9 @@
 #include <unistd.h>
 
 #include "ops/query_ops.h"
+#include "path/attributes.h"
 #include "path/confined.h"
+#include "path/remove_tree.h"
 #include "util/os.h"
 
 struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const char *root, const char *path,
@@ -40,7 +43,9 @@ void aiod_directory_op_destroy(struct aiod_directory_op *directory_op)
     free(directory_op->root);
     free(directory_op->path);
     free(directory_op->to);
+    free(directory_op->value);
     free(directory_op->listing);
+    free(directory_op->text);
     free(directory_op);
 }
 
@@ -76,9 +81,71 @@ static int sync_directory(struct aiod_directory_op *directory_op, int fd)
     return 0;
 }
 
-/* Open the path with `flags`, and call `query` with the descriptor. */
-static int query_path(struct aiod_directory_op *directory_op, int root_fd, uint64_t flags,
-                      int (*query)(struct aiod_directory_op *directory_op, int fd))
+/* Allocate the text of the result. 0, or -errno. */
+static int make_text(struct aiod_directory_op *directory_op, size_t bytes)
+{
+    directory_op->text = malloc(bytes);
+    return directory_op->text == NULL ? -ENOMEM : 0;
+}
+
+static int keep_text(struct aiod_directory_op *directory_op, int64_t bytes)
+{
+    directory_op->text_bytes = bytes < 0 ? 0 : (size_t)bytes;
+    return bytes < 0 ? (int)bytes : 0;
+}
+
+static int read_link(struct aiod_directory_op *directory_op, int fd)
+{
+    int error = make_text(directory_op, PATH_MAX);
+    ssize_t length = 0;
+
+    if (error < 0) {
+        return error;
+    }
+    length = readlinkat(fd, "", directory_op->text, PATH_MAX);
+    if (length < 0) {
+        return errno == ENOENT ? -EINVAL : -errno; /* ENOENT: it is no symbolic link */
+    }
+    return keep_text(directory_op, length);
+}
+
+static int get_attribute(struct aiod_directory_op *directory_op, int fd)
+{
+    int error = make_text(directory_op, AIOD_XATTR_BYTES_MAX);
+
+    return error < 0 ? error
+                     : keep_text(directory_op, aiod_attributes_get(fd, directory_op->to, directory_op->text));
+}
+
+static int list_attributes(struct aiod_directory_op *directory_op, int fd)
+{
+    int error = make_text(directory_op, AIOD_XATTR_BYTES_MAX);
+
+    return error < 0 ? error : keep_text(directory_op, aiod_attributes_list(fd, directory_op->text));
+}
+
+/* ---- changes of a file's attributes ------------------------------------------------------------------------------ */
+
+static int change_attributes(struct aiod_directory_op *directory_op, int fd)
+{
+    switch (directory_op->verb) {
+    case AIOD_VERB_UTIME:
+        return aiod_attributes_set_times(fd, directory_op->times);
+    case AIOD_VERB_CHMOD:
+        return aiod_attributes_chmod(fd, directory_op->mode & 0777);
+    case AIOD_VERB_SETXATTR:
+        return aiod_attributes_set(fd, directory_op->to, directory_op->value, directory_op->value_bytes,
+                                   directory_op->xattr_flags);
+    case AIOD_VERB_REMOVEXATTR:
+        return aiod_attributes_remove(fd, directory_op->to);
+    default:
+        return -EINVAL;
+    }
+}
+
+/* Open the path with `flags`, and call `use` with the descriptor. */
+static int use_path(struct aiod_directory_op *directory_op, int root_fd, uint64_t flags,
+                    int (*use)(struct aiod_directory_op *directory_op, int fd))
 {
     int fd = open_path(directory_op, root_fd, directory_op->path, flags);
     int error;
@@ -86,7 +153,7 @@ static int query_path(struct aiod_directory_op *directory_op, int root_fd, uint6
     if (fd < 0) {
         return fd;
     }
-    error = query(directory_op, fd);
+    error = use(directory_op, fd);
     close(fd);
     return error;
 }
@@ -130,14 +197,39 @@ static int find_target(struct aiod_directory_op *directory_op, int root_fd, char
     return error;
 }
 
+/* Remove the directory itself, never that to which a link leads: the kernel would follow "link/". */
+static int remove_tree(const struct aiod_target *target)
+{
+    char name[NAME_MAX + 1];
+    size_t length = strcspn(target->name, "/");
+
+    if (length > NAME_MAX) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(name, target->name, length);
+    name[length] = '\0';
+    return aiod_remove_tree(target->directory_fd, name, AIOD_REMOVE_TREE_NAMES_MAX);
+}
+
 static int change_target(const struct aiod_directory_op *directory_op, const struct aiod_target *target)
 {
+    int fd = target->directory_fd;
     int failed;
 
-    if (directory_op->verb == AIOD_VERB_MKDIR) {
-        failed = mkdirat(target->directory_fd, target->name, directory_op->mode & 0777);
-    } else {
-        failed = unlinkat(target->directory_fd, target->name, directory_op->verb == AIOD_VERB_RMDIR ? AT_REMOVEDIR : 0);
+    switch (directory_op->verb) {
+    case AIOD_VERB_MKDIR:
+        failed = mkdirat(fd, target->name, directory_op->mode & 0777);
+        break;
+    case AIOD_VERB_RMDIR:
+        failed = unlinkat(fd, target->name, AT_REMOVEDIR);
+        break;
+    case AIOD_VERB_SYMLINK:
+        failed = symlinkat(directory_op->to, fd, target->name);
+        break;
+    case AIOD_VERB_RMTREE:
+        return remove_tree(target);
+    default:
+        failed = unlinkat(fd, target->name, 0);
     }
     return failed < 0 ? -errno : 0;
 }
@@ -155,7 +247,7 @@ static int change(struct aiod_directory_op *directory_op, int root_fd)
     return error;
 }
 
-/* ---- rename ------------------------------------------------------------------------------------------------------ */
+/* ---- rename, link ------------------------------------------------------------------------------------------------ */
 
 static bool is_same(const struct stat *one, const struct stat *other)
 {
@@ -209,7 +301,21 @@ static int move(const struct aiod_directory_op *directory_op, const struct aiod_
     return errno == EINVAL && !directory_op->replace ? explain_invalid(from, to) : -errno;
 }
 
-static int rename_path(struct aiod_directory_op *directory_op, int root_fd)
+/* The kernel would follow a symbolic link of the name "link/", wherever it leads. */
+static int add_link(const struct aiod_directory_op *directory_op, const struct aiod_target *from,
+                    const struct aiod_target *to)
+{
+    (void)directory_op;
+    if (strchr(from->name, '/') != NULL) {
+        return -ENOTDIR;
+    }
+    return linkat(from->directory_fd, from->name, to->directory_fd, to->name, 0) < 0 ? -errno : 0;
+}
+
+/* Find both paths, and call `use` with them. */
+static int use_two(struct aiod_directory_op *directory_op, int root_fd,
+                   int (*use)(const struct aiod_directory_op *directory_op, const struct aiod_target *from,
+                              const struct aiod_target *to))
 {
     struct aiod_target from;
     struct aiod_target to;
@@ -220,7 +326,7 @@ static int rename_path(struct aiod_directory_op *directory_op, int root_fd)
     }
     error = find_target(directory_op, root_fd, directory_op->to, &to);
     if (error == 0) {
-        error = move(directory_op, &from, &to);
+        error = use(directory_op, &from, &to);
         close(to.directory_fd);
     }
     close(from.directory_fd);
@@ -231,19 +337,38 @@ static int rename_path(struct aiod_directory_op *directory_op, int root_fd)
 
 static int run_verb(struct aiod_directory_op *directory_op, int root_fd)
 {
+    uint64_t examine = O_PATH | (directory_op->itself ? O_NOFOLLOW : 0);
+
     switch (directory_op->verb) {
     case AIOD_VERB_LIST:
-        return query_path(directory_op, root_fd, O_RDONLY | O_DIRECTORY, list);
+        return use_path(directory_op, root_fd, O_RDONLY | O_DIRECTORY, list);
     case AIOD_VERB_STAT:
-        return query_path(directory_op, root_fd, O_PATH, stat_path);
+        return use_path(directory_op, root_fd, O_PATH, stat_path);
     case AIOD_VERB_SYNC:
-        return query_path(directory_op, root_fd, O_RDONLY | O_DIRECTORY, sync_directory);
+        return use_path(directory_op, root_fd, O_RDONLY | O_DIRECTORY, sync_directory);
+    case AIOD_VERB_LSTAT:
+        return use_path(directory_op, root_fd, O_PATH | O_NOFOLLOW, stat_path);
+    case AIOD_VERB_READLINK:
+        return use_path(directory_op, root_fd, O_PATH | O_NOFOLLOW, read_link);
+    case AIOD_VERB_GETXATTR:
+        return use_path(directory_op, root_fd, examine, get_attribute);
+    case AIOD_VERB_LISTXATTR:
+        return use_path(directory_op, root_fd, examine, list_attributes);
+    case AIOD_VERB_UTIME:
+    case AIOD_VERB_CHMOD:
+    case AIOD_VERB_SETXATTR:
+    case AIOD_VERB_REMOVEXATTR:
+        return use_path(directory_op, root_fd, examine, change_attributes);
     case AIOD_VERB_REMOVE:
     case AIOD_VERB_RMDIR:
     case AIOD_VERB_MKDIR:
+    case AIOD_VERB_SYMLINK:
+    case AIOD_VERB_RMTREE:
         return change(directory_op, root_fd);
     case AIOD_VERB_RENAME:
-        return rename_path(directory_op, root_fd);
+        return use_two(directory_op, root_fd, move);
+    case AIOD_VERB_LINK:
+        return use_two(directory_op, root_fd, add_link);
     }
     return -EINVAL;
 }

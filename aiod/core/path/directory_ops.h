@@ -1,6 +1,6 @@
 /*
- * directory_ops.h - operations on the names beneath an export's root: list, stat, remove, rmdir, rename, mkdir, sync
- * (docs/operations.md).
+ * directory_ops.h - operations on the names beneath an export's root (docs/operations.md): of list, stat, remove and so
+ * on, one at a time, for requests by message and by ring.
  *
  * The kernel confines the directory of a path (confined.h). The last component is changed by one system call relative
  * to the descriptor of that directory, which follows no link. If another process replaces a part of the path by a link
@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #include "path/listing.h"
 #include "protocol/records.h"
@@ -29,6 +30,17 @@ enum aiod_verb {
     AIOD_VERB_RENAME,
     AIOD_VERB_MKDIR,
     AIOD_VERB_SYNC,
+    AIOD_VERB_LSTAT,
+    AIOD_VERB_READLINK,
+    AIOD_VERB_SYMLINK,
+    AIOD_VERB_LINK,
+    AIOD_VERB_UTIME,
+    AIOD_VERB_CHMOD,
+    AIOD_VERB_GETXATTR,
+    AIOD_VERB_SETXATTR,
+    AIOD_VERB_LISTXATTR,
+    AIOD_VERB_REMOVEXATTR,
+    AIOD_VERB_RMTREE,
 };
 
 struct aiod_directory_op {
@@ -36,16 +48,27 @@ struct aiod_directory_op {
     enum aiod_verb verb;
     char *root; /* a directory */
     char *path; /* changed by aiod_directory_op_run() */
-    char *to;   /* rename: the new path; changed as well */
+    /*
+     * rename, link: the new path; changed as well. symlink: the target, which may be any text. xattrs: the name of the
+     * attribute, which begins with "user.": the submitter checks that.
+     */
+    char *to;
     int64_t cursor;
-    mode_t mode; /* mkdir: permission bits, to which the umask applies */
+    mode_t mode; /* mkdir: permission bits, to which the umask applies; chmod: without the umask */
     bool replace;
-    bool no_links; /* do not follow symbolic links, not even within the root */
+    bool no_links;            /* do not follow symbolic links, not even within the root */
+    bool itself;              /* utime, chmod, xattrs: do not follow a symbolic link that is the last component */
+    struct timespec times[2]; /* utime: of access, and of the content's change; tv_nsec may be UTIME_NOW */
+    void *value;              /* setxattr: from malloc() */
+    size_t value_bytes;
+    int xattr_flags; /* setxattr: XATTR_CREATE, XATTR_REPLACE or 0 */
 
     /* Filled by aiod_directory_op_run(). */
     bool outside; /* -EXDEV means that a path leaves the root, not that a rename crosses file systems */
     struct aiod_stat stat;
     struct aiod_listing *listing; /* list: the result; NULL: none */
+    char *text;                   /* readlink: the target; getxattr, listxattr: attributes.h; NULL: none */
+    size_t text_bytes;
 };
 
 /* The entry of a directory that an operation changes. */
@@ -66,9 +89,9 @@ struct aiod_directory_op *aiod_directory_op_create(enum aiod_verb verb, const ch
 void aiod_directory_op_destroy(struct aiod_directory_op *directory_op); /* NULL is ignored */
 
 /*
- * Run the operation. 0, or the kernel's -errno. ENOTDIR can mean that the root is not a directory. EOPNOTSUPP: the file
- * system cannot rename without replacing; a check before the rename would be no substitute. EINVAL of a rename: into
- * its own subdirectory.
+ * Run the operation. 0, or the kernel's -errno; 1 for a rmtree that is to be continued by another one of the same path.
+ * ENOTDIR can mean that the root is not a directory. EOPNOTSUPP: the file system cannot rename without replacing; a check
+ * before the rename would be no substitute. EINVAL of a rename: into its own subdirectory.
  */
 int aiod_directory_op_run(struct aiod_directory_op *directory_op);
 

@@ -188,7 +188,7 @@ HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)
 """The operations whose result is the size of the payload of the completion."""
 
 
-_ASKS: Final = frozenset({"list", "stat", "sync"})
+_ASKS: Final = frozenset({"list", "stat", "sync", "lstat", "readlink", "getxattr", "listxattr"})
 """Directory operations that change nothing."""
 
 
