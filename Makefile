@@ -89,6 +89,14 @@ $(VENV)/.fuzz: $(VENV)/.dev pyproject.toml
 	    echo "atheris is not available for $$($(BIN)/python -V): tests/fuzz will be skipped"
 	@touch $@
 
+# Without wheels for this Python the tests with these libraries are skipped.
+$(VENV)/.peers: $(VENV)/.dev pyproject.toml
+	@echo "installing the packages of peers into $(VENV)"
+	@$(PIP) install --quiet --only-binary=:all: --requirement <($(BIN)/python -c 'import tomllib; \
+	    print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["peers"], sep="\n")') || \
+	    echo "a package of peers is not available for $$($(BIN)/python -V): tests with it will be skipped"
+	@touch $@
+
 # ---- tests ----------------------------------------------------------------------------------------------------------
 
 JOBS ?= $(shell nproc)
@@ -98,7 +106,7 @@ PYTEST ?=
 
 # The core's C tests are tests of pytest, too (tests/core/test_programs.py); all three variants run beside the rest.
 .PHONY: test
-test: setup $(VENV)/.fuzz  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
+test: setup $(VENV)/.fuzz $(VENV)/.peers  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
 	@scripts/prerequisites.sh test
 	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) core-build)
 	@$(BIN)/python -m pytest $(if $(findstring -n,$(PYTEST)),,--numprocesses $(WORKERS) --dist loadfile) $(PYTEST)
