@@ -123,7 +123,7 @@ class Link(SharedSession):
                         return True
                     if not request.by_ring or ring is None:  # the ring had no room for it, or has gone
                         self.wait_locked(request, deadline_s)
-                        return request.cancelled
+                        return request.done
                 except BaseException as error:
                     self.repair(error)
                     raise
