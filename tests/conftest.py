@@ -151,6 +151,10 @@ class Daemon:
         """Its log so far."""
         return self.log_path.read_text(errors="replace")
 
+    def wait_logged(self, text: str) -> None:
+        """Wait until the log contains `text`: another process may be about to write it."""
+        wait_until(lambda: text in self.log, f"the log says: {text}")
+
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         """Signal it and wait; its exit status."""
         assert self.process is not None

@@ -218,7 +218,10 @@ def test_a_close_given_up_in_the_backlog_is_sent_nevertheless(run: Any, new_peer
 
 def test_a_timeout_error_says_whether_the_request_was_sent(run: Any, new_peer: Callable[..., Peer]) -> None:
     async def main(peer: Peer) -> None:
-        async with aio.connect(peer.endpoint, timeout=0.1) as client, await client.open("scratch/file") as file:
+        async with (
+            aio.connect(peer.endpoint, timeout=0.1) as client,
+            await client.open("scratch/file", timeout=PATIENCE_S) as file,
+        ):
             peer.hold = True
             first = asyncio.create_task(file.pread(1, 0))
             with pytest.raises(TimeoutError, match=r"scratch/file: size: .*not sent"):
@@ -256,7 +259,7 @@ def test_requests_fail_when_the_daemon_dies_or_falls_silent(run: Any, new_peer: 
                 await file.pread(1, 0)
 
     for main in (dies, falls_silent):
-        with new_peer(heartbeat_s=0.05, session_timeout_s=0.3) as peer:
+        with new_peer(heartbeat_s=0.05, session_timeout_s=1.5) as peer:
             peer.files["file"] = bytearray(100)
             run(main(peer))
 

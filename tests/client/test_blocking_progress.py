@@ -150,7 +150,10 @@ def test_the_functions_of_concurrent_futures_work(file: aiod_client.File) -> Non
 def test_a_timeout_error_says_whether_the_request_was_sent(new_peer: Callable[..., Peer]) -> None:
     with new_peer(depth_max=2) as peer:
         peer.files["file"] = bytearray(100)
-        with aiod_client.connect(peer.endpoint, timeout=0.1) as client, client.open("scratch/file") as file:
+        with (
+            aiod_client.connect(peer.endpoint, timeout=0.1) as client,
+            client.open("scratch/file", timeout=scaled(20)) as file,
+        ):
             peer.hold = True
             futures = file.submit([("read", 1, 0)] * 3)
             with pytest.raises(TimeoutError, match=r"scratch/file: read of 1 bytes at 0: .*unknown whether done"):

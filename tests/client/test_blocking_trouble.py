@@ -105,7 +105,7 @@ def test_after_a_lost_session_open_finds_the_new_daemon_and_old_files_stay_lost(
 
 
 def test_a_session_with_a_silent_daemon_ends_although_no_call_has_a_timeout(new_peer: Callable[..., Peer]) -> None:
-    with new_peer(heartbeat_s=0.05, session_timeout_s=0.3) as peer:
+    with new_peer(heartbeat_s=0.05, session_timeout_s=1.5) as peer:
         peer.files["file"] = bytearray(100)
         with aiod_client.connect(peer.endpoint, timeout=None) as client, client.open("scratch/file") as file:
             peer.wait_seen(MessageType.HEARTBEAT, 3)

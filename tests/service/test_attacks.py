@@ -26,6 +26,7 @@ from aiod_protocol import ring_wire, wire
 from aiod_protocol.operations import Op
 from aiod_protocol.ring_wire import RingMessage
 from aiod_protocol.wire import MessageType
+from tests.conftest import wait_until
 from tests.patience import scaled
 from tests.service.access import open_to_all, run_as
 
@@ -319,4 +320,4 @@ def test_a_ring_that_loses_pages_ends_only_its_session(new_daemon: Callable[...,
             ring.ring()
             ring.wait_ended()
             ring.close()
-    assert daemon.log.count("a page of its ring's memory was gone") == LOST_RINGS
+    wait_until(lambda: daemon.log.count("a page of its ring's memory was gone") == LOST_RINGS, "each is logged")

@@ -38,7 +38,7 @@ def test_a_peer_that_chose_its_routing_id_is_shut_down(
                 send_frame(connection, HELLO)
                 wait_for_end(connection)
         assert file.pwrite(b"x", 0) == 1
-    assert "chose its own routing id" in shared_daemon.log
+    shared_daemon.wait_logged("chose its own routing id")
 
 
 def test_a_peer_with_an_assigned_routing_id_is_answered(shared_daemon: Any, locate: Callable[[str], str]) -> None:
@@ -57,7 +57,7 @@ def test_a_silent_connection_is_shut_down(shared_daemon: Any, locate: Callable[[
             silent.connect(endpoint.removeprefix("ipc://"))
             wait_for_end(mute)
             wait_for_end(silent)
-    assert "had sent nothing" in shared_daemon.log
+    shared_daemon.wait_logged("had sent nothing")
 
 
 def test_failed_handshakes_are_counted_once(
@@ -92,7 +92,7 @@ def test_connections_above_the_limit_are_refused(
         wait_until(lambda: daemon.ctl("ping", check=False).returncode == 0, "the front endpoint answers again")
         assert file.pread(1, 0) == b"x"
     assert daemon.engine["pid"] == pid
-    assert "connections above 1024" in daemon.log
+    daemon.wait_logged("connections above 1024")
 
 
 @contextmanager
@@ -169,7 +169,7 @@ def test_an_engine_that_cannot_rebind_is_restarted(
     Path(endpoint.removeprefix("ipc://").replace(".sock", ".1.sock")).mkdir()  # where it would go next
     flood(endpoint, 1500)
     wait_until(lambda: daemon.engine["state"] == "serving" and daemon.engine["pid"] != pid, "another engine serves")
-    assert "cannot serve any more" in daemon.log
+    daemon.wait_logged("cannot serve any more")
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/after", "w+") as file:
         assert file.pwrite(b"x", 0) == 1
 

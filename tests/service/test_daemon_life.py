@@ -93,7 +93,7 @@ def test_the_drain_timeout_bounds_the_stop(new_daemon: Callable[..., Any]) -> No
     pid = engine_pid(daemon)
     freeze(pid)
     assert daemon.stop() == 1
-    assert "killing it" in daemon.log
+    daemon.wait_logged("killing it")
     assert not alive(pid)
 
 
@@ -118,7 +118,7 @@ def test_an_engine_that_dies_is_replaced(daemon: Any, wait_until: Callable[..., 
     second = daemon.engine
     assert second["pid"] != first["pid"]
     assert second["incarnation"] > first["incarnation"]
-    assert f"engine main (pid {first['pid']}) was killed by SIGKILL" in daemon.log
+    daemon.wait_logged(f"engine main (pid {first['pid']}) was killed by SIGKILL")
 
 
 def test_opens_fail_with_the_reason_while_an_engine_is_missing(daemon: Any, wait_until: Callable[..., None]) -> None:
@@ -153,7 +153,7 @@ def test_engines_end_with_their_supervisor(daemon: Any, wait_until: Callable[...
     daemon.process.kill()
     daemon.process.wait()
     wait_until(lambda: not alive(pid), "the engine has ended by itself")
-    assert "the supervisor is gone" in daemon.log
+    daemon.wait_logged("the supervisor is gone")
 
 
 def test_a_stale_socket_does_not_prevent_the_start(daemon: Any) -> None:
@@ -251,22 +251,22 @@ def test_the_handles_of_a_dead_client_are_closed(daemon: Any, wait_until: Callab
     child.kill()
     child.communicate()
     wait_until(lambda: daemon.engine["files"] == 0, "its file is closed")
-    assert daemon.json("clients")["clients"] == []
-    assert "its process has exited" in daemon.log
+    wait_until(lambda: daemon.json("clients")["clients"] == [], "its session has ended")
+    daemon.wait_logged("its process has exited")
 
 
 def test_the_session_of_a_silent_client_is_ended(
     new_daemon: Callable[..., Any], connect: Callable[[str], Any], locate: Callable[[str], str],
     wait_until: Callable[..., None],
 ) -> None:  # fmt: skip
-    daemon = new_daemon(sessions={"heartbeat_s": 0.1, "session_timeout_s": 0.4})
+    daemon = new_daemon(sessions={"heartbeat_s": 0.2, "session_timeout_s": 2.0})
     daemon.start()
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/lively", "w+") as file:
         raw = connect(locate(daemon.endpoint))
         raw.hello()
         raw.handle("silent")
         wait_until(lambda: daemon.engine["files"] == 1, "the silent one's file is closed")
-        assert "no message for 0.4 s" in daemon.log
+        daemon.wait_logged("no message for 2 s")
         # The library has sent heartbeats by itself all the time.
         assert file.pwrite(b"x", 0) == 1
 

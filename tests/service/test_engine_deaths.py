@@ -401,6 +401,7 @@ def test_files_beyond_the_descriptor_stores_limit_are_reopened_by_name(
         for number, file in enumerate(files):
             file.pwrite(bytes([number]), 0)
             file.flush()
+        daemon.wait_logged("descriptor limit reached: ")
         assert daemon.log.count("descriptor limit reached: ") == 1
         os.kill(next(each["pid"] for each in daemon.json("stats")["engines"] if each["name"] == "main"), signal.SIGKILL)
         assert [file.pread(1, 0)[0] for file in files] == [*range(60)]

@@ -217,7 +217,7 @@ def test_an_unknown_user_is_a_configuration_error(new_daemon: Callable[..., Any]
     daemon = new_daemon(**{SCRATCH: {"users": ["no-such-user"], "create_mode": "644"}})
     daemon.start(wait=False)
     assert daemon.process.wait(scaled(20)) == 1
-    assert "exports.scratch.users.0: this host has no user 'no-such-user'" in daemon.log
+    daemon.wait_logged("exports.scratch.users.0: this host has no user 'no-such-user'")
     assert re.search("exports.scratch.create_mode: .*four octal digits", daemon.log)
 
 

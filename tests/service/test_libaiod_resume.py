@@ -27,7 +27,7 @@ LIBRARY = Path(__file__).parents[2] / "clients" / "c"
 SOURCE = Path(__file__).with_name("resuming.c")
 RECONNECT_MS = 30_000
 KILLS = 3
-WORK_S = 0.5
+WORK = 20
 
 UNKNOWN = 100
 """AIOD_RING_UNKNOWN"""
@@ -105,6 +105,15 @@ def run_fixture(build: Callable[[str], Path], daemon: Any) -> Iterator[Callable[
         program.process.communicate()
 
 
+def wait_for_work(daemon: Any) -> None:
+    """Wait until the engine has done some of the program's load."""
+
+    def done(name: str) -> int:
+        return int(daemon.engine["ops"].get(name, {}).get("count", 0))
+
+    wait_until(lambda: min(done("read"), done("write")) > WORK, "it does its work", scaled(60))
+
+
 def kill_engine(daemon: Any) -> None:
     """Kill the engine, and wait for the next one to serve."""
     pid = daemon.engine["pid"]
@@ -117,9 +126,9 @@ def kill_engine(daemon: Any) -> None:
 def test_load_survives_engines_that_die(daemon: Any, run: Callable[..., Program], how: str, sanitizer: str) -> None:
     program = run(RECONNECT_MS, how, sanitizer=sanitizer)
     for _ in range(KILLS):
-        time.sleep(WORK_S)
+        wait_for_work(daemon)
         kill_engine(daemon)
-    time.sleep(WORK_S)
+    wait_for_work(daemon)
     counted = program.finish()
     assert counted["restarted"] > 0, "a flush has reported the restart"
     assert counted["unknowns"] < counted["writes"] / 2
@@ -131,10 +140,10 @@ def test_load_survives_engines_that_die(daemon: Any, run: Callable[..., Program]
 def test_load_loses_nothing_when_the_daemon_stops_in_order(daemon: Any, run: Callable[..., Program], how: str) -> None:
     program = run(RECONNECT_MS, how)
     for _ in range(KILLS):
-        time.sleep(WORK_S)
+        wait_for_work(daemon)
         assert daemon.stop() == 0
         daemon.start()
-    time.sleep(WORK_S)
+    wait_for_work(daemon)
     counted = program.finish()
     assert (counted["unknowns"], counted["restarted"]) == (0, 0)
     assert daemon.engine["ops"]["write"]["count"] > 0
@@ -164,7 +173,7 @@ def test_the_session_ends_with_its_engine_without_reconnect_timeout(daemon: Any,
     os.kill(daemon.engine["pid"], signal.SIGKILL)
     began_s = time.monotonic()
     assert program.say("read", "x", handle, 1) == -errno.ECONNRESET
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < RECONNECT_MS / 1000
     assert program.say("ended") == errno.ECONNRESET
 
 
@@ -174,9 +183,8 @@ def test_the_session_ends_when_no_engine_comes_in_time(daemon: Any, run: Callabl
     daemon.stop(signal.SIGTERM)
     began_s = time.monotonic()
     assert program.say("wait", "-", 1_000_000) == -errno.ETIMEDOUT, "a wait keeps its timeout while there is no engine"
-    assert time.monotonic() - began_s < 0.4
     assert program.say("read", "x", handle, 1) == -errno.ECONNRESET
-    assert 0.3 < time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s > 0.3
     program.send("write", "x", handle, 1)
     said = program.answer()
     assert said.startswith(f"{-errno.ECONNRESET} ")
@@ -193,7 +201,7 @@ def test_a_kicked_session_does_not_reconnect(daemon: Any, run: Callable[..., Pro
     began_s = time.monotonic()
     program.send("read", "x", handle, 1)
     assert program.answer().startswith(f"{-errno.ECONNRESET} ")
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < RECONNECT_MS / 1000
 
 
 def test_reconnecting_waits_for_the_grace_period(daemon: Any, run: Callable[..., Program]) -> None:
@@ -204,7 +212,7 @@ def test_reconnecting_waits_for_the_grace_period(daemon: Any, run: Callable[...,
         client.open("scratch/file")
         kill_engine(daemon)
         assert program.say("read", "x", handle, 5) == 3
-        assert "1 sessions did not reconnect" in daemon.log, "the grace period of the ZeroMQ client was over"
+        daemon.wait_logged("1 sessions did not reconnect")
 
 
 def test_the_first_flush_after_a_crash_reports_unflushed_changes(daemon: Any, run: Callable[..., Program]) -> None:

@@ -38,7 +38,7 @@ def test_text_lines_name_their_engine(new_daemon: Callable[..., Any]) -> None:
 def test_levels_by_the_environment(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon()
     daemon.start(env=os.environ | {"AIOD_LOG": "error,aiod.supervisor.service=info"})
-    assert "serves ipc://" in daemon.log
+    daemon.wait_logged("serves ipc://")
     assert "serving at" not in daemon.log
 
 

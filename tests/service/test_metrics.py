@@ -168,7 +168,7 @@ def test_a_port_in_use_is_reported(new_daemon: Callable[..., Any]) -> None:
         daemon = new_daemon(metrics={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
         daemon.start(wait=False)
         assert daemon.process.wait(60) == 1
-    assert "metrics.listen: 127.0.0.1:" in daemon.log
+    daemon.wait_logged("metrics.listen: 127.0.0.1:")
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_systemd_is_not_notified_of_readiness_while_an_engine_is_missing(
         daemon.start(wait=False, env=os.environ | manager.environment)
         for _ in range(3):
             manager.hears("^WATCHDOG=1$")
-        assert "engine-main.lock" in daemon.log
+        daemon.wait_logged("engine-main.lock")
         assert not [message for message in manager.heard if message.startswith("READY")]
     manager.hears("^READY=1$")
 
@@ -133,5 +133,5 @@ def test_without_systemd_python_the_daemon_runs_and_logs_a_warning(
     (path / "systemd" / "__init__.py").write_text("raise ImportError\n")
     environment = os.environ | manager.environment | {"PYTHONPATH": str(path)}
     daemon.start(env=environment)
-    assert "install systemd-python" in daemon.log
+    daemon.wait_logged("install systemd-python")
     assert daemon.stop() == 0

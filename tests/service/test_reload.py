@@ -129,7 +129,7 @@ def test_a_reload_of_a_wrong_file_changes_nothing_and_reports_the_error(daemon: 
     assert "engine.main.max_threads" in done.stderr
     assert "integer from 1 to 4096" in done.stderr
     assert [export["name"] for export in daemon.json("exports")["exports"]] == ["scratch"]
-    assert "reload: nothing was changed" in daemon.log
+    daemon.wait_logged("reload: nothing was changed")
 
 
 def test_a_reload_names_keys_that_need_a_restart_and_keeps_their_values(daemon: Any) -> None:

@@ -47,6 +47,12 @@ def use(daemon: Any, transport: Any) -> bool:
         return bool(shown["ring"])
 
 
+def has_nothing(daemon: Any, *counts: str) -> bool:
+    """Whether these counts of the engine are 0."""
+    engine = daemon.engine
+    return not any(engine[name] for name in counts)
+
+
 def raw_socket(daemon: Any) -> socket.socket:
     """A connection to the ring socket, by the export's link."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -75,8 +81,7 @@ def test_a_local_client_uses_a_ring_by_default(daemon: Any) -> None:
     assert use(daemon, "auto")
     assert use(daemon, "ring")
     assert not use(daemon, "zmq")
-    wait_until(lambda: daemon.engine["rings"] == 0, "its memory is released")
-    assert daemon.engine["ring_bytes"] == 0
+    wait_until(lambda: daemon.engine["rings"] == daemon.engine["ring_bytes"] == 0, "its memory is released")
 
 
 @pytest.mark.parametrize("trouble", ["no rings", "no socket"])
@@ -156,7 +161,7 @@ def test_malformed_messages_after_attach_end_the_session(daemon: Any) -> None:
         connection.send(attach_message())
         assert connection.recv(8192) == b""
     wait_until(lambda: daemon.engine["rings"] == 0, "its memory is released")
-    assert "does not belong there" in daemon.log
+    daemon.wait_logged("does not belong there")
 
 
 def welcome_of(daemon: Any) -> tuple[Any, handshake.Welcome]:
@@ -203,7 +208,7 @@ def test_a_ticket_is_valid_for_its_uid_only(new_daemon: Callable[..., Any]) -> N
     command = [sys.executable, "-c", program, offer.path, message]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "the session belongs to uid 0, the ring's client to uid 65534" in done.stdout
-    assert "its ring's ticket was used by uid 65534" in daemon.log
+    daemon.wait_logged("its ring's ticket was used by uid 65534")
     dealer.close()
 
 
@@ -223,8 +228,8 @@ def test_everything_of_a_killed_client_is_released(daemon: Any) -> None:
     assert daemon.engine["rings"] == 1
     child.kill()
     child.communicate()
-    wait_until(lambda: (daemon.engine["rings"], daemon.engine["files"]) == (0, 0), "it has gone")
-    assert (daemon.engine["ring_bytes"], daemon.engine["sessions"], daemon.engine["inflight"]) == (0, 0, 0)
+    counts = ("rings", "files", "ring_bytes", "sessions", "inflight")
+    wait_until(lambda: has_nothing(daemon, *counts), "it has gone")
 
 
 def test_many_ring_sessions_leave_no_descriptors(daemon: Any) -> None:
@@ -274,8 +279,8 @@ def test_a_client_may_leave_before_its_ring_is_made(daemon: Any) -> None:
     for area_bytes in (MIB, LARGE) * 4:
         with raw_socket(daemon) as connection:
             connection.send(attach_message(area_bytes=area_bytes))
-    wait_until(lambda: (daemon.engine["rings"], daemon.engine["sessions"]) == (0, 0), "everything is released")
-    assert daemon.engine["ring_bytes"] == 0
+    counts = ("rings", "sessions", "ring_bytes")
+    wait_until(lambda: has_nothing(daemon, *counts), "everything is released")
     assert use(daemon, "ring")
 
 

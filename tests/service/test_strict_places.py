@@ -68,7 +68,7 @@ def test_without_memfd_create_the_daemon_serves_by_zeromq_and_says_so(
     with pytest.raises(OSError, match=os.strerror(number)):
         writes_and_reads(daemon.endpoint, "ring")
     sentence = f"rings are off, clients use ZeroMQ: memfd_create(2) cannot be used here: {os.strerror(number)}"
-    assert sentence in daemon.log
+    daemon.wait_logged(sentence)
     assert sentence in daemon.ctl("status").stdout
     assert [way["text"] for way in daemon.json("stats")["ways_off"]] == [sentence]
 

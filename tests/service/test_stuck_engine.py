@@ -33,7 +33,7 @@ def test_a_stuck_engine_is_replaced(new_daemon: Callable[..., Any], wait_until: 
     pid = daemon.engine["pid"]
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: daemon.engine["restarts"] == 1 and daemon.engine["state"] == "serving", "a new engine")
-    assert f"engine main (pid {pid}) has not answered for 1 s: killing it" in daemon.log
+    daemon.wait_logged(f"engine main (pid {pid}) has not answered for 1 s: killing it")
     with aiod_client.connect(daemon.endpoint) as client:
         assert client.open("scratch/new", "w+").pwrite(b"x", 0) == 1
 
@@ -49,15 +49,15 @@ def test_a_stuck_engine_is_not_killed_without_a_watchdog(
     daemon.write_config(SOON)
     daemon.ctl("reload")
     wait_until(lambda: daemon.engine["restarts"] == 1, "a new engine, now that the watchdog is on")
-    assert "killing it" in daemon.log
+    daemon.wait_logged("killing it")
 
 
 def test_a_supervisor_that_was_stopped_itself_kills_no_engine(new_daemon: Callable[..., Any]) -> None:
-    patience_s = 0.3
+    patience_s = 1.0
     daemon = new_daemon(**{"": {"watchdog_s": patience_s}})
     daemon.start()
     pid = daemon.engine["pid"]
-    for _ in range(5):
+    for _ in range(3):
         os.kill(daemon.pid, signal.SIGSTOP)
         time.sleep(2 * patience_s)  # not to wait for anything: it is stopped for longer than an engine may be silent
         os.kill(daemon.pid, signal.SIGCONT)

@@ -270,7 +270,7 @@ def test_a_port_in_use_fails_the_start(new_daemon: Callable[..., Any]) -> None:
         daemon = new_daemon(tcp={"listen": f"127.0.0.1:{port}", "insecure_tcp": True})
         daemon.start(wait=False)
         assert daemon.process.wait(PATIENCE_S) == 1
-    assert f"cannot listen on tcp 127.0.0.1:{port}: Address already in use" in daemon.log
+    daemon.wait_logged(f"cannot listen on tcp 127.0.0.1:{port}: Address already in use")
 
 
 def test_listening_on_all_addresses_accepts_ipv6_and_ipv4(new_daemon: Callable[..., Any]) -> None:

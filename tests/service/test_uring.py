@@ -128,4 +128,4 @@ def test_an_engine_without_io_uring_uses_threads_and_says_why(new_daemon: Callab
     assert (export["io"], export["io_in_use"]) == ("uring", "threads")
     assert export["io_reason"].startswith("io_uring is not available: ")
     assert export["io_reason"] in daemon.ctl("exports").stdout
-    assert "io of scratch has no effect" in daemon.log
+    daemon.wait_logged("io of scratch has no effect")
