@@ -84,7 +84,7 @@ def test_a_thread_opens_another_engines_file_while_one_engine_hangs(peer: Peer, 
     ) as file:  # the engine is known, but not yet as the engine of this export
         assert file.size() == 100
     with pytest.raises(TimeoutError, match="another thread's open"):
-        client.open("hung/file", timeout=0.0)
+        client.open("hung/file", timeout=0.001)
     assert thread.is_alive()
     client.close()
     thread.join(PATIENCE_S)

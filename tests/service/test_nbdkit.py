@@ -139,7 +139,15 @@ def test_qemu_io_patterns(shared_daemon: Any, image: Path, direct: str) -> None:
 
 
 def test_fio_verifies(uri: str) -> None:
-    job = ("--ioengine=nbd", f"--uri={uri}", "--rw=randrw", "--bsrange=512-64k", "--iodepth=16", "--size=8m")
+    job = (
+        "--ioengine=nbd",
+        f"--uri={uri}",
+        "--verify_state_save=0",
+        "--rw=randrw",
+        "--bsrange=512-64k",
+        "--iodepth=16",
+        "--size=8m",
+    )
     done = run("fio", "--name=verify", *job, "--verify=crc32c", "--fsync=32", "--output-format=json")
     (result,) = json.loads(done.stdout[done.stdout.index("{") :])["jobs"]
     assert result["error"] == 0
@@ -210,7 +218,15 @@ def test_writes_go_on_after_the_death_of_an_engine(daemon: Any, wait_until: Any)
     with image.open("wb") as file:
         file.truncate(SIZE_BYTES)
     with nbd_server(daemon.endpoint, "scratch/image") as uri:
-        job = ("--ioengine=nbd", f"--uri={uri}", "--rw=randwrite", "--bs=4k", "--iodepth=16", "--size=16m")
+        job = (
+            "--ioengine=nbd",
+            f"--uri={uri}",
+            "--verify_state_save=0",
+            "--rw=randwrite",
+            "--bs=4k",
+            "--iodepth=16",
+            "--size=16m",
+        )
         loops = ("--loops=4", "--verify=crc32c", "--verify_backlog=512", "--output-format=json")
         with subprocess.Popen(["fio", "--name=death", *job, *loops], stdout=subprocess.PIPE, text=True) as fio:
             try:

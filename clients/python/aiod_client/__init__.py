@@ -20,7 +20,7 @@ from aiod_client import fileobj
 from aiod_client.blocking.client import Client, connect
 from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
-from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError
+from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError, written
 from aiod_client.records import Entry, Extent, FileStat
 from aiod_client.requests.whole_files import FileContent
 from aiod_protocol.reasons import Reason
@@ -44,6 +44,7 @@ __all__ = [
     "aio",
     "connect",
     "fileobj",
+    "written",
 ]
 
 

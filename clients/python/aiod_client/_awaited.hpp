@@ -352,12 +352,13 @@ nb::object stage_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle
     return await_flight(ring, std::move(flight), timeout_s);
 }
 
-nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
+nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, nb::handle timeout)
 {
     aiod_op *left = nullptr;
     nb::object result;
+    double timeout_s;
 
-    if (!may_start(ring)) {
+    if (!may_start(ring) || !seconds(timeout, timeout_s)) {
         return nb::none();
     }
     if (is_to_be_staged(ring)) {
@@ -422,22 +423,25 @@ FlightOwner make_flight(uint16_t op, uint32_t handle, uint64_t offset, nb::handl
     return flight;
 }
 
-nb::object ring_read_into_soon(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, double timeout_s)
+nb::object ring_read_into_soon(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, nb::handle timeout)
 {
     uint64_t at;
+    double timeout_s;
 
-    if (!may_start(ring) || !number(offset, at) || !PyObject_CheckBuffer(buffer.ptr())) {
+    if (!may_start(ring) || !number(offset, at) || !seconds(timeout, timeout_s) ||
+        !PyObject_CheckBuffer(buffer.ptr())) {
         return nb::none();
     }
     return start_soon(ring, make_flight(AIOD_RING_READ, handle, at, buffer), buffer, timeout_s);
 }
 
 nb::object ring_write_soon(Ring &ring, uint32_t handle, nb::handle data, nb::handle offset, unsigned flags,
-                           double timeout_s, nb::handle file)
+                           nb::handle timeout, nb::handle file)
 {
     uint64_t at;
+    double timeout_s;
 
-    if (!may_start(ring) || !number(offset, at) || !PyObject_CheckBuffer(data.ptr())) {
+    if (!may_start(ring) || !number(offset, at) || !seconds(timeout, timeout_s) || !PyObject_CheckBuffer(data.ptr())) {
         return nb::none();
     }
     FlightOwner flight = make_flight(AIOD_RING_WRITE, handle, at, data);
@@ -447,10 +451,14 @@ nb::object ring_write_soon(Ring &ring, uint32_t handle, nb::handle data, nb::han
     return start_soon(ring, std::move(flight), data, timeout_s);
 }
 
-nb::object ring_flush_soon(Ring &ring, uint32_t handle, double timeout_s, nb::handle covers)
+nb::object ring_flush_soon(Ring &ring, uint32_t handle, nb::handle timeout, nb::handle covers)
 {
-    return may_start(ring) ? start_soon(ring, make_flight(AIOD_RING_FLUSH, handle, 0, covers), nb::none(), timeout_s)
-                           : nb::object(nb::none());
+    double timeout_s;
+
+    if (!may_start(ring) || !seconds(timeout, timeout_s)) {
+        return nb::none();
+    }
+    return start_soon(ring, make_flight(AIOD_RING_FLUSH, handle, 0, covers), nb::none(), timeout_s);
 }
 
 /* Off the list: (Pending, Awaited). */

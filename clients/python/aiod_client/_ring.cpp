@@ -600,6 +600,24 @@ bool number(nb::handle value, uint64_t &result)
     return overflow == 0 && taken >= 0;
 }
 
+/* Seconds that have not passed; false if the value is anything else: the session raises the error. */
+bool seconds(nb::handle value, double &result)
+{
+    if (PyFloat_Check(value.ptr())) {
+        result = PyFloat_AsDouble(value.ptr());
+        return result > 0;
+    }
+    if (!PyLong_CheckExact(value.ptr())) {
+        return false;
+    }
+    result = PyLong_AsDouble(value.ptr());
+    if (PyErr_Occurred() != nullptr) {
+        PyErr_Clear();
+        return false;
+    }
+    return result > 0;
+}
+
 /* Does the range end within the largest possible file? If not, the session raises the error. */
 bool in_range(uint64_t at, uint64_t bytes)
 {
@@ -723,11 +741,16 @@ nb::object read_at_once(Ring &ring, uint32_t handle, nb::handle length, nb::hand
     return result;
 }
 
-nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
+nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, nb::handle timeout)
 {
     aiod_op *left = nullptr;
-    nb::object result = read_at_once(ring, handle, length, offset, timeout_s, left);
+    double timeout_s;
+    nb::object result;
 
+    if (!seconds(timeout, timeout_s)) {
+        return nb::none();
+    }
+    result = read_at_once(ring, handle, length, offset, timeout_s, left);
     if (left == nullptr) {
         return result;
     }
@@ -736,22 +759,25 @@ nb::object ring_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle 
     return wait_for(pending, timeout_s + GRACE_S) ? finish(pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
-nb::object ring_read_into(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, double timeout_s)
+nb::object ring_read_into(Ring &ring, uint32_t handle, nb::handle buffer, nb::handle offset, nb::handle timeout)
 {
     uint64_t at;
+    double timeout_s;
 
-    if (!ring.usable() || !number(offset, at) || !PyObject_CheckBuffer(buffer.ptr())) {
+    if (!ring.usable() || !number(offset, at) || !seconds(timeout, timeout_s) || !PyObject_CheckBuffer(buffer.ptr())) {
         return nb::none();
     }
     return perform(ring, make_pending(ring, AIOD_RING_READ, handle, at, 0), buffer, timeout_s);
 }
 
-nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle offset, unsigned flags, double timeout_s)
+nb::object ring_write(Ring &ring, uint32_t handle, nb::handle data, nb::handle offset, unsigned flags,
+                      nb::handle timeout)
 {
     std::unique_ptr<Pending> pending;
     uint64_t at;
+    double timeout_s;
 
-    if (!ring.usable() || !number(offset, at) || !PyObject_CheckBuffer(data.ptr())) {
+    if (!ring.usable() || !number(offset, at) || !seconds(timeout, timeout_s) || !PyObject_CheckBuffer(data.ptr())) {
         return nb::none();
     }
     pending = make_pending(ring, AIOD_RING_WRITE, handle, at, 0);
@@ -995,18 +1021,20 @@ NB_MODULE(_ring, m)
         .def("cancel", pending_cancel, nb::arg("timeout_s"));
 
     nb::class_<Ring>(m, "Ring", nb::type_slots(ring_slots))
-        .def("read", ring_read, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
-        .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset"),
-             nb::arg("timeout_s"))
-        .def("write", ring_write, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset"), nb::arg("flags"),
-             nb::arg("timeout_s"))
+        .def("read", ring_read, nb::arg("handle"), nb::arg("length").none(), nb::arg("offset").none(),
+             nb::arg("timeout_s").none())
+        .def("read_into", ring_read_into, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset").none(),
+             nb::arg("timeout_s").none())
+        .def("write", ring_write, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset").none(), nb::arg("flags"),
+             nb::arg("timeout_s").none())
         .def("attend", ring_attend, nb::arg("loop"), nb::arg("wake"), nb::arg("set_timer"))
-        .def("read_soon", ring_read_soon, nb::arg("handle"), nb::arg("length"), nb::arg("offset"), nb::arg("timeout_s"))
-        .def("read_into_soon", ring_read_into_soon, nb::arg("handle"), nb::arg("buffer").none(), nb::arg("offset"),
-             nb::arg("timeout_s"))
-        .def("write_soon", ring_write_soon, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset"),
-             nb::arg("flags"), nb::arg("timeout_s"), nb::arg("file").none())
-        .def("flush_soon", ring_flush_soon, nb::arg("handle"), nb::arg("timeout_s"), nb::arg("covers"))
+        .def("read_soon", ring_read_soon, nb::arg("handle"), nb::arg("length").none(), nb::arg("offset").none(),
+             nb::arg("timeout_s").none())
+        .def("read_into_soon", ring_read_into_soon, nb::arg("handle"), nb::arg("buffer").none(),
+             nb::arg("offset").none(), nb::arg("timeout_s").none())
+        .def("write_soon", ring_write_soon, nb::arg("handle"), nb::arg("data").none(), nb::arg("offset").none(),
+             nb::arg("flags"), nb::arg("timeout_s").none(), nb::arg("file").none())
+        .def("flush_soon", ring_flush_soon, nb::arg("handle"), nb::arg("timeout_s").none(), nb::arg("covers"))
         .def("adopt", ring_adopt, nb::arg("future"))
         .def("adopt_all", ring_adopt_all, nb::arg("handle").none())
         .def("overdue", ring_overdue, nb::arg("now_s"))

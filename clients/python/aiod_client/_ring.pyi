@@ -34,13 +34,13 @@ submitted, deadline on the monotonic clock, timeout). `data` is what was given t
 class Ring:
     """The ring. None as a result: no room now, or arguments that the ring cannot take: the session has to do it."""
 
-    def read(self, handle: int, length: Any, offset: Any, timeout_s: float) -> bytes | Failure | None:
+    def read(self, handle: int, length: Any, offset: Any, timeout_s: Any) -> bytes | Failure | None:
         """Read, and wait for it."""
 
-    def read_into(self, handle: int, buffer: Any, offset: Any, timeout_s: float) -> int | Failure | None:
+    def read_into(self, handle: int, buffer: Any, offset: Any, timeout_s: Any) -> int | Failure | None:
         """Read into `buffer`, without a copy if it is the ring's; the bytes read."""
 
-    def write(self, handle: int, data: Any, offset: Any, flags: int, timeout_s: float) -> int | Failure | None:
+    def write(self, handle: int, data: Any, offset: Any, flags: int, timeout_s: Any) -> int | Failure | None:
         """Write `data`, without a copy if it is the ring's; its length."""
 
     def attend(self, loop: AbstractEventLoop, wake: Callable[[], None], set_timer: Callable[[float], None]) -> None:
@@ -51,24 +51,24 @@ class Ring:
         """
 
     def read_soon(
-        self, handle: int, length: Any, offset: Any, timeout_s: float
+        self, handle: int, length: Any, offset: Any, timeout_s: Any
     ) -> bytes | Failure | Future[bytes] | None:
         """Read; the future of a read that does not complete within microseconds. reap() sets its result."""
 
     def read_into_soon(
-        self, handle: int, buffer: Any, offset: Any, timeout_s: float
+        self, handle: int, buffer: Any, offset: Any, timeout_s: Any
     ) -> int | Failure | Future[int] | None:
         """As read_into(): the result if it is there at once, else a future."""
 
     def write_soon(
-        self, handle: int, data: Any, offset: Any, flags: int, timeout_s: float, file: Any
+        self, handle: int, data: Any, offset: Any, flags: int, timeout_s: Any, file: Any
     ) -> int | Failure | Future[int] | None:
         """As write(): the result if it is there at once, else a future.
 
         `file` is the open_files.OpenFile in which a completed write is noted as a change; None: it needs no note.
         """
 
-    def flush_soon(self, handle: int, timeout_s: float, covers: int) -> int | Failure | Future[int] | None:
+    def flush_soon(self, handle: int, timeout_s: Any, covers: int) -> int | Failure | Future[int] | None:
         """Flush: 0, or a future of that. `covers` is kept for adopt()."""
 
     def adopt(self, future: Any) -> tuple[Pending, Awaited] | None:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client import endpoint as endpoints
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
-from aiod_client.errors import closed, forked
+from aiod_client.errors import closed, deadline_passed, forked
 from aiod_client.keys import find_keys
 from aiod_client.records import Entry
+from aiod_client.requests.timeouts import seconds
 
 if TYPE_CHECKING:
     from aiod_client.ring.attach import Transport
@@ -66,7 +67,7 @@ class BaseClient:
         endpoints.check(endpoint)
         self.endpoint = endpoint
         """The daemon's front endpoint."""
-        self.timeout_s = math.inf if timeout is None else timeout
+        self.timeout_s = math.inf if timeout is None else seconds(timeout)
         """The timeout of every operation that is given none (seconds)."""
         self._keys = find_keys(endpoint, key, server_key)
         self._transport: Transport = transport
@@ -74,6 +75,13 @@ class BaseClient:
         self._pid = os.getpid()
         self._key_files = key, server_key
         self._restored = False  # by restore(): nobody is expected to close it
+
+    def _seconds(self, timeout: float | None, what: str) -> float:
+        """A method's `timeout`, or the client's own. Raises TimeoutError if it has passed: `what` is not begun."""
+        timeout_s = self.timeout_s if timeout is None else seconds(timeout)
+        if timeout_s <= 0:
+            raise deadline_passed(what, sent=False)
+        return timeout_s
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the client as its configuration: restore() makes another client of it.

@@ -124,6 +124,20 @@ def mark_not_sent(error: OSError) -> OSError:
     return error
 
 
+def refused_here(number: int, message: str, *filename: str) -> OSError:
+    """The exception for what the client itself refuses: nothing was sent."""
+    return Failure(number, message).error(*filename)
+
+
+def written(error: OSError) -> int:
+    """The bytes of the failed request, from its beginning on, that are known to be done.
+
+    0 for an error that is not one of a request.
+    """
+    count: int = getattr(error, "written", 0)
+    return count
+
+
 def refused(code: int, message: str | None, reason: int) -> AiodError:
     """The exception for a REFUSAL."""
     if code > _ERRNO_MAX:
@@ -179,27 +193,31 @@ def no_handshake(endpoint: str, *, with_keys: bool) -> AiodError:
 
 def cancelled(what: str) -> OSError:
     """The exception for a request that was cancelled before it was sent."""
-    return OSError(errno.ECANCELED, f"{what}: cancelled ({NOT_SENT})")
+    return refused_here(errno.ECANCELED, f"{what}: cancelled ({NOT_SENT})")
 
 
 def other_session(source: str) -> OSError:
     """The exception for a copy_range between files of two sessions."""
-    return OSError(errno.EXDEV, f"copy_range from {source}: the file is of another client, or another engine serves it")
+    return refused_here(
+        errno.EXDEV, f"copy_range from {source}: the file is of another client, or another engine serves it"
+    )
 
 
 def other_export(path: str, new_path: str) -> OSError:
     """The exception for a rename between exports."""
-    return OSError(errno.EXDEV, f"rename {path} to {new_path}: these are two exports; copy the file instead")
+    return refused_here(errno.EXDEV, f"rename {path} to {new_path}: these are two exports; copy the file instead")
 
 
 def deadline_passed(what: str, *, sent: bool) -> TimeoutError:
     """The exception for a request whose deadline has passed."""
-    return TimeoutError(errno.ETIMEDOUT, f"{what}: its deadline has passed ({UNKNOWN if sent else NOT_SENT})")
+    error = TimeoutError(errno.ETIMEDOUT, f"{what}: its deadline has passed ({UNKNOWN if sent else NOT_SENT})")
+    set_written(error, 0)
+    return error
 
 
 def too_long(what: str, bytes_max: int) -> OSError:
     """The exception for a request that is too long and cannot be split."""
-    return OSError(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes are allowed, as it cannot be split")
+    return refused_here(errno.EMSGSIZE, f"{what}: at most {bytes_max} bytes are allowed, as it cannot be split")
 
 
 def timed_out(what: str, timeout_s: float, *, sent: bool, written: int = 0) -> TimeoutError:

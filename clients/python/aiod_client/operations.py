@@ -12,8 +12,10 @@ import operator
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from aiod_client.errors import refused_here
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import Request
+from aiod_client.requests.timeouts import seconds
 from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty, op_name
 from aiod_protocol.wire import RANGE_BYTES_MAX
 
@@ -129,7 +131,7 @@ def copy_range_request(handle: int, source: int, source_offset: int, offset: int
     # The daemon checks this, too; but it sees only the parts of a long copy, which may not overlap.
     overlap = abs(request.source_offset - request.offset) < request.length
     if source == handle and overlap and request.length > RANGE_BYTES_MAX:
-        raise OSError(errno.EINVAL, f"{request} from {request.source_offset} of the same file: the ranges overlap")
+        raise refused_here(errno.EINVAL, f"{request} from {request.source_offset} of the same file: the ranges overlap")
     return request
 
 
@@ -142,7 +144,7 @@ def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
     """An ioctl that the export lists; its result is the return value, and the argument as the kernel has left it."""
     payload, number = _bytes_of(argument), operator.index(number)
     if not 0 <= number < 1 << 32:
-        raise OSError(errno.EINVAL, f"ioctl {number:#x}: the number must fit 32 bits")
+        raise refused_here(errno.EINVAL, f"ioctl {number:#x}: the number must fit 32 bits")
     return Request(Op.IOCTL, handle, number, len(payload), payload, len(payload))
 
 
@@ -185,7 +187,7 @@ def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float |
     """The requests of a whole batch, with a deadline if `timeout_s` is given. Raises as from_tuple()."""
     requests = [from_tuple(handle, item, link) for item in batch]
     if timeout_s is not None:
-        deadline_s = time.monotonic() + timeout_s
+        deadline_s = time.monotonic() + seconds(timeout_s)
         for request in requests:
             request.deadline_s = deadline_s
     return requests
@@ -203,8 +205,18 @@ def _writable(buffer: Any) -> memoryview:
     return into
 
 
+def _view_of(data: Any) -> memoryview:
+    """Numpy cannot describe a datetime64 in the buffer protocol, but has a view of its bytes."""
+    try:
+        return memoryview(data)
+    except ValueError:
+        if not hasattr(data, "view"):
+            raise
+        return memoryview(data.view("u1"))
+
+
 def _bytes_of(data: Any) -> memoryview:
-    view = memoryview(data)
+    view = _view_of(data)
     if view.nbytes == 0:
         return memoryview(b"" if view.readonly else bytearray())  # cast() refuses a shape with zeros in it
     if not view.c_contiguous:
@@ -214,7 +226,7 @@ def _bytes_of(data: Any) -> memoryview:
 
 
 def _bad_range(operation: str, length: int, offset: int) -> OSError:
-    return OSError(
+    return refused_here(
         errno.EINVAL,
         f"{operation} of {length} bytes at {offset}: neither may be negative, and their sum must not exceed 2**63 - 1",
     )

@@ -190,7 +190,7 @@ class Client(BaseClient):
         than `max_bytes`, and for anything but a regular file (EINVAL, EISDIR).
         """
         self._check()
-        return await whole_files.read_file(self, path, max_bytes, self.timeout_s if timeout is None else timeout)
+        return await whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
 
     async def write_file(
         self,
@@ -209,7 +209,7 @@ class Client(BaseClient):
         symbolic link is replaced, not followed. A file that is larger than one request is written by several.
         """
         self._check()
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, f"write {path}")
         await whole_files.write_file(self, path, data, timeout_s, durable=durable, exclusive=exclusive)
 
     def read_files(
@@ -239,7 +239,7 @@ class Client(BaseClient):
     async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         self._check()
-        record = await whole_files.stat(self, path, self.timeout_s if timeout is None else timeout)
+        record = await whole_files.stat(self, path, self._seconds(timeout, f"stat {path}"))
         return parse_stat(record) if record is not None else parse_stat_body(await self._name("stat", path, timeout))
 
     async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -288,7 +288,7 @@ class Client(BaseClient):
         self._check()
         name = os.fspath(path)
         export, _ = parse_path(path)
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, name)
         deadline_s = time.monotonic() + timeout_s
         link = await self._link(export, timeout_s)
         call = Call(kind, *arguments, filename=name)
@@ -306,7 +306,7 @@ class Client(BaseClient):
     ) -> Any:
         """Ask the supervisor what aiodctl asks ("stats", "threads", ...); returns the body of its reply."""
         self._check()
-        return await self._ask(control(verb, arguments or {}), self.timeout_s if timeout is None else timeout)
+        return await self._ask(control(verb, arguments or {}), self._seconds(timeout, verb))
 
     async def close(self) -> None:
         """Close every session; the daemon closes their files. Idempotent.

@@ -24,8 +24,9 @@ from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.aio.turns import Turns
 from aiod_client.connection.dealer import LINGER_MS, Dealer
 from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
-from aiod_client.errors import AiodError, closed, timed_out
+from aiod_client.errors import AiodError, closed, deadline_passed, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Request
+from aiod_client.requests.timeouts import seconds
 from aiod_client.ring.routed_session import RoutedSession
 from aiod_client.session.handshake import goodbye
 from aiod_client.session.reconnection import Reconnection
@@ -468,6 +469,9 @@ async def perform(
     `in_ring` is the native request of one that was submitted to the ring already. After a timeout or a cancelled await
     the request is given up, and cancelled if it was sent.
     """
+    timeout_s = seconds(timeout_s)
+    if timeout_s <= 0 and isinstance(pending, Request):
+        raise deadline_passed(f"{what}: {pending}", sent=pending.sent)
     future = pending.waiter = link.loop.create_future()
     if isinstance(pending, Request):
         pending.deadline_s = time.monotonic() + timeout_s

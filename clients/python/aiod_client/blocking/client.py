@@ -23,7 +23,7 @@ from aiod_client.blocking.link import Link
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.reconnect import connect_engine, is_away
-from aiod_client.errors import NOT_SENT, closed, other_export, reentered
+from aiod_client.errors import NOT_SENT, closed, other_export, reentered, refused_here
 from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
@@ -179,7 +179,7 @@ class Client(BaseClient):
         than `max_bytes`, and for anything but a regular file (EINVAL, EISDIR).
         """
         self._check()
-        return whole_files.read_file(self, path, max_bytes, self.timeout_s if timeout is None else timeout)
+        return whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
 
     def write_file(
         self,
@@ -198,7 +198,7 @@ class Client(BaseClient):
         symbolic link is replaced, not followed. A file that is larger than one request is written by several.
         """
         self._check()
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, f"write {path}")
         whole_files.write_file(self, path, data, timeout_s, durable=durable, exclusive=exclusive)
 
     def read_files(
@@ -232,7 +232,7 @@ class Client(BaseClient):
     def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         self._check()
-        record = whole_files.stat(self, path, self.timeout_s if timeout is None else timeout)
+        record = whole_files.stat(self, path, self._seconds(timeout, f"stat {path}"))
         return parse_stat(record) if record is not None else parse_stat_body(self._name("stat", path, timeout))
 
     def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -278,7 +278,7 @@ class Client(BaseClient):
     def _perform(self, call: Call, export: str, timeout: float | None) -> Link:
         """Ask the engine that serves `export`; returns the session. `call` has the answer."""
         self._check()
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, call.filename or export)
         deadline_s = time.monotonic() + timeout_s
         link = self._link(export, deadline_s)
         link.perform(call, max(0.0, deadline_s - time.monotonic()), call.filename or export)
@@ -287,7 +287,7 @@ class Client(BaseClient):
     def control(self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None) -> Any:
         """Ask the supervisor what aiodctl asks ("stats", "threads", ...); returns the body of its reply."""
         self._check()
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, verb)
         return self._ask(control(verb, arguments or {}), time.monotonic() + timeout_s)
 
     def close(self) -> None:
@@ -416,7 +416,7 @@ def _within(turn: threading.RLock, deadline_s: float) -> Iterator[None]:
     """
     _refuse_reentry(turn)
     if not turn.acquire(timeout=min(max(0.0, deadline_s - time.monotonic()), threading.TIMEOUT_MAX)):
-        raise TimeoutError(errno.ETIMEDOUT, f"another thread's open() is still in progress ({NOT_SENT})")
+        raise refused_here(errno.ETIMEDOUT, f"another thread's open() is still in progress ({NOT_SENT})")
     try:
         yield
     finally:

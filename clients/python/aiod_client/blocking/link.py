@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiod_client.blocking.maintenance import Maintenance
 from aiod_client.blocking.shared_session import SharedSession
-from aiod_client.errors import forked, reentered, timed_out
+from aiod_client.errors import deadline_passed, forked, reentered, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Pending, Request
+from aiod_client.requests.timeouts import seconds
 from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.wire import MessageType
 
@@ -70,8 +71,11 @@ class Link(SharedSession):
             self.mailbox.orphans.append(pending.handle)
             self.mailbox.ring()
             return None
+        timeout_s = seconds(timeout_s)
         deadline_s = time.monotonic() + timeout_s
         if isinstance(pending, Request):
+            if timeout_s <= 0:
+                raise deadline_passed(f"{what}: {pending}", sent=pending.sent)
             pending.deadline_s = deadline_s
             if self.transport is not None and self.transport.carries(pending):
                 return self._perform_by_ring(pending, timeout_s, what)

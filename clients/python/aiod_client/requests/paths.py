@@ -7,6 +7,7 @@ import operator
 import os
 from typing import Final
 
+from aiod_client.errors import refused_here
 from aiod_protocol.wire import OpenFlag
 
 PATH_BYTES_MAX: Final = 4096
@@ -33,9 +34,11 @@ def parse_path(path: str | os.PathLike[str]) -> tuple[str, str]:
     try:
         length = len(text.encode())
     except UnicodeEncodeError as error:
-        raise OSError(errno.EINVAL, "the path is not valid Unicode; paths of aiod are UTF-8", text) from error
+        raise refused_here(errno.EINVAL, "the path is not valid Unicode; paths of aiod are UTF-8", text) from error
     if length > PATH_BYTES_MAX:
-        raise OSError(errno.ENAMETOOLONG, f"the path has {length} bytes; at most {PATH_BYTES_MAX} are allowed", text)
+        raise refused_here(
+            errno.ENAMETOOLONG, f"the path has {length} bytes; at most {PATH_BYTES_MAX} are allowed", text
+        )
     export, _, inside = text.partition("/")
     return export, inside
 

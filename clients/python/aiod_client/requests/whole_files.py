@@ -6,6 +6,8 @@ import errno
 import secrets
 from typing import Final, NamedTuple
 
+from aiod_client.errors import refused_here
+
 FILE_BYTES_MAX: Final = 1 << 30
 """The default of read_file()'s `max_bytes`."""
 UNKNOWN_SIZE_PART: Final = 128 * 1024
@@ -33,7 +35,7 @@ class FileContent(NamedTuple):
 def too_large(path: str, size: int, max_bytes: int) -> OSError:
     """The exception for a file that has more than `max_bytes`."""
     what = f"read {path}: the file has {size} bytes or more, and max_bytes is {max_bytes}"
-    return OSError(errno.EFBIG, what, path)
+    return refused_here(errno.EFBIG, what, path)
 
 
 def temporary_name(path: str) -> str:
