@@ -119,6 +119,8 @@ def check(endpoint: str) -> None:
 def of_engine(front: str, engine: str) -> str:
     """The endpoint for `engine`, the answer to LOCATE at `front`: "*" in it stands for the host of `front`.
 
+    A socket is the one beside() `front`.
+
     Raises ProtocolError for another transport: a daemon on another host must not name local sockets.
     """
     transport = _IPC if front.startswith(_IPC) else _TCP
@@ -126,7 +128,20 @@ def of_engine(front: str, engine: str) -> str:
         raise ProtocolError(errno.EPROTO, f"the daemon at {front} names an engine at {engine!r}")
     if transport == _TCP and engine.startswith(_ANY_HOST):
         return front.rpartition(":")[0] + engine.removeprefix(_ANY_HOST)
+    if transport == _IPC:
+        engine = _IPC + beside(front, engine.removeprefix(_IPC))
     return DefaultEndpoint(engine) if isinstance(front, DefaultEndpoint) else engine
+
+
+def beside(endpoint: str, path: str) -> str:
+    """`path`, of a socket of the daemon at `endpoint`, as this process sees it.
+
+    In a container the daemon's directory may be mounted in another place than that of which the daemon knows.
+    """
+    if not endpoint.startswith(f"{_IPC}/") or not path.startswith("/"):
+        return path
+    sibling = Path(endpoint.removeprefix(_IPC)).with_name(Path(path).name)
+    return str(sibling) if _may_exist(str(sibling)) else path
 
 
 def probe(endpoint: str) -> None:

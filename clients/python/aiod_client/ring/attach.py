@@ -7,7 +7,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final, Literal
 
-from aiod_client.endpoint import DefaultEndpoint, check_server
+from aiod_client.endpoint import DefaultEndpoint, beside, check_server
 from aiod_client.errors import AiodError, SpoiltSessionError
 from aiod_client.ring import native
 from aiod_client.session.handshake import software
@@ -72,10 +72,9 @@ def _attach(welcome: Welcome, endpoint: str) -> Ring:
         raise OSError(errno.EPROTONOSUPPORT, message)
     if native.ring is None:
         raise OSError(errno.EOPNOTSUPP, native.lacking)
+    path = beside(endpoint, offer.path)
     if isinstance(endpoint, DefaultEndpoint):
-        check_server(offer.path, socket.SOCK_SEQPACKET)
+        check_server(path, socket.SOCK_SEQPACKET)
     entries = min(ENTRIES, 1 << (welcome.depth_max.bit_length() - 1))
-    ring: Ring = native.ring.attach(
-        offer.path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES
-    )
+    ring: Ring = native.ring.attach(path, offer.ticket, software=software(), entries=entries, area_bytes=AREA_BYTES)
     return ring
