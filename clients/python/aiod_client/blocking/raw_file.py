@@ -110,26 +110,39 @@ class RawFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` from the position on; returns the bytes read, fewer only at the end of the file."""
         self._check("read", allowed=self._readable)
-        with self._lock:
-            count = self._file.pread_into(buffer, self._position, **self._options)
-            self._position += count
+        before = self._position
+        try:
+            with self._lock:
+                count = self._file.pread_into(buffer, self._position, **self._options)
+                self._position += count
+        except BaseException:
+            self._position = before  # a signal handler has raised: the buffer above gets no count
+            raise
         return count
 
     def readall(self) -> bytes:
         """Read from the position to the end of the file. Unlike io's own, it does not ask for 8 KiB at a time."""
         self._check("read", allowed=self._readable)
+        before = self._position
+        try:
+            with self._lock:
+                return self._read_rest()
+        except BaseException:
+            self._position = before
+            raise
+
+    def _read_rest(self) -> bytes:
         pieces: list[bytes] = []
-        with self._lock:
-            left = self._file.size(**self._options) - self._position
-            # One byte more than the size: a short read is the end of the file. But files of size 0 may have contents
-            # (/proc), and files grow: then more is asked for each time, as by io.FileIO.readall().
-            asked = left + 1 if left > 0 else UNKNOWN_BYTES
-            while True:
-                pieces.append(self._file.pread(asked, self._position, **self._options))
-                self._position += len(pieces[-1])
-                if len(pieces[-1]) < asked:
-                    return b"".join(pieces)
-                asked = min(max(2 * asked, UNKNOWN_BYTES), GROWTH_BYTES_MAX)
+        left = self._file.size(**self._options) - self._position
+        # One byte more than the size: a short read is the end of the file. But files of size 0 may have contents
+        # (/proc), and files grow: then more is asked for each time, as by io.FileIO.readall().
+        asked = left + 1 if left > 0 else UNKNOWN_BYTES
+        while True:
+            pieces.append(self._file.pread(asked, self._position, **self._options))
+            self._position += len(pieces[-1])
+            if len(pieces[-1]) < asked:
+                return b"".join(pieces)
+            asked = min(max(2 * asked, UNKNOWN_BYTES), GROWTH_BYTES_MAX)
 
     def write(self, data: Any) -> int:
         """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
@@ -142,9 +155,15 @@ class RawFile(io.RawIOBase):
         # timeout, when the write may still be in flight.
         payload = data if type(data) is bytes else memoryview(data).tobytes()
         if not self._appends:
-            with self._lock:
-                self._raise_failure()
-                return self._write(payload)
+            before = self._position
+            try:
+                with self._lock:
+                    self._raise_failure()
+                    count = self._write(payload)
+            except BaseException:
+                self._position = before  # as in readinto(): the buffer writes all of it again
+                raise
+            return count
         append = _Append()
         try:
             with self._lock:
@@ -213,17 +232,26 @@ class RawFile(io.RawIOBase):
         """Move the position; returns it. Raises ValueError if it would be negative."""
         self._check()
         offset = operator.index(offset)
-        with self._lock:
-            if whence == os.SEEK_CUR:
-                offset += self._position
-            elif whence == os.SEEK_END:
-                offset += self._file.size(**self._options)
-            elif whence != os.SEEK_SET:
-                raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
-            if offset < 0:
-                raise ValueError(f"negative seek position {offset}")
-            self._position = offset
-            return offset
+        before = self._position
+        try:
+            with self._lock:
+                offset += self._origin(whence)
+                if offset < 0:
+                    raise ValueError(f"negative seek position {offset}")  # noqa: TRY301
+                self._position = offset
+        except BaseException:
+            self._position = before  # as in readinto(): the buffer may seek relatively
+            raise
+        return offset
+
+    def _origin(self, whence: int) -> int:
+        if whence == os.SEEK_SET:
+            return 0
+        if whence == os.SEEK_CUR:
+            return self._position
+        if whence == os.SEEK_END:
+            return self._file.size(**self._options)
+        raise ValueError(f"invalid whence ({whence}, should be 0, 1 or 2)")
 
     def tell(self) -> int:
         """The position."""

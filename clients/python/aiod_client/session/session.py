@@ -304,9 +304,10 @@ class Session:
         if request.op != _READ:
             self.files.completed(request)
         if not request.done:  # else abandoned
-            request.buffer = None
             finished.append(request)
+            # A signal's handler may raise before this line: the request is sent again then, with its buffer.
             request.done = True
+            request.buffer = None
 
     def put_off(self, request: Request) -> None:
         """Postpone `request`, which a stopping daemon has refused, until the next engine."""

@@ -1,0 +1,169 @@
+"""Ctrl-C anywhere loses no session: KeyboardInterrupt is raised at each place where a signal's handler can run.
+
+CPython looks for signals after a call, at the beginning of a function and at the end of a turn of a loop. The tests
+raise at the first such place of an operation within the client, then at the second, until the operation ends without.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import itertools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pytest
+
+import aiod_client
+from aiod_client import fileobj
+from tests.patience import scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import CodeType, FrameType
+
+    from tests.conftest import Daemon
+
+PATIENCE_S = scaled(60.0)
+CLIENT: Final = str(Path(aiod_client.__file__).parent)
+LOOKS: Final = frozenset(
+    number for name, number in dis.opmap.items() if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
+)
+
+
+class Interruption:
+    """Raises KeyboardInterrupt at one place of the client in this thread."""
+
+    def __init__(self, place: int) -> None:
+        self._left = place
+        self.where = ""
+
+    def __enter__(self) -> Self:
+        """Count the places from here on."""
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Count no more."""
+        sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        if not frame.f_code.co_filename.startswith(CLIENT):
+            return None
+        if event == "call":
+            frame.f_trace_opcodes = True
+            return self._trace
+        if event != "opcode" or self.where:
+            return self._trace
+        if frame.f_lasti in _places(frame.f_code):
+            self._left -= 1
+            if self._left < 0:
+                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+                raise KeyboardInterrupt
+        return self._trace
+
+
+@functools.cache
+def _places(code: CodeType) -> frozenset[int]:
+    """The offsets of instructions before which a handler may have run.
+
+    The exception of a handler is one of the instruction before. Where that has another `except` or `finally` than the
+    next, this trace would raise it in the wrong one: such places are left out.
+    """
+    handlers = dis._parse_exception_table(code)  # type: ignore[attr-defined]
+
+    def handler(offset: int) -> Any:
+        return next((each.target for each in handlers if each.start <= offset < each.end), None)
+
+    instructions = list(dis.get_instructions(code))
+    return frozenset(
+        this.offset
+        for last, this in itertools.pairwise(instructions)
+        if last.opcode in LOOKS and handler(last.offset) == handler(this.offset)
+    )
+
+
+@pytest.fixture(params=["zmq", "ring"], scope="module")
+def client(request: pytest.FixtureRequest, shared_daemon: Daemon) -> Iterator[aiod_client.Client]:
+    """A client whose sessions continue when their connection is given up."""
+    connecting = aiod_client.connect(
+        shared_daemon.endpoint, transport=request.param, timeout=PATIENCE_S, reconnect_timeout=PATIENCE_S
+    )
+    with connecting as client:
+        client.write_file("scratch/file", b"0123456789" * 10)
+        yield client
+
+
+def read_and_write(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del client
+    file.pread(10, 0)
+    file.pwrite(b"0123456789", 0)
+
+
+def flush(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del client
+    file.flush()
+    file.size()
+
+
+def submit(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del client
+    for future in file.submit([("read", 10, 0), ("write", b"0123456789", 0)]):
+        future.result(PATIENCE_S)
+
+
+def open_and_close(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del file
+    client.open("scratch/file").close()
+
+
+def whole_files(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del file
+    client.read_file("scratch/file")
+    client.stat("scratch/file")
+
+
+def directory(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del file
+    client.list("scratch")
+
+
+def buffered(client: aiod_client.Client, file: aiod_client.File) -> None:
+    del file
+    with fileobj.open(client, "scratch/file", "r+", 16) as opened:
+        opened.read(3)
+        opened.seek(0)
+        opened.write(b"0123456789" * 3)
+
+
+LONG = (whole_files, buffered)
+"""They mostly have the places of the others."""
+
+USES = [read_and_write, flush, submit, open_and_close, whole_files, directory, buffered]
+
+
+@pytest.mark.parametrize("use", USES, ids=lambda use: str(use.__name__))
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_session_continues_after_an_interruption_anywhere(
+    client: aiod_client.Client, use: Callable[[aiod_client.Client, aiod_client.File], None]
+) -> None:
+    with client.open("scratch/file", "r+") as file:
+        link = file._link
+        use(client, file)
+        place = 0
+        while True:
+            interruption = Interruption(place)
+            try:
+                with interruption:
+                    use(client, file)
+            except KeyboardInterrupt:
+                assert interruption.where
+            if not interruption.where:
+                break
+            assert file.pread(100, 0) == b"0123456789" * 10, interruption.where
+            assert file._link is link, interruption.where
+            assert link.ended is None, interruption.where
+            assert client._links_at[link.endpoint] is link, interruption.where
+            place += 2 if use in LONG else 1
+        assert place > 5
