@@ -20,6 +20,7 @@ from aiod_client import fileobj
 from aiod_client.blocking.client import Client, connect
 from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
+from aiod_client.blocking.names import DirEntry
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError, written
 from aiod_client.records import Entry, Extent, FileStat
 from aiod_client.requests.whole_files import FileContent
@@ -32,6 +33,7 @@ __all__ = [
     "AiodError",
     "Client",
     "DaemonUnreachableError",
+    "DirEntry",
     "Entry",
     "Extent",
     "File",

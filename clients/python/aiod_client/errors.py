@@ -203,9 +203,9 @@ def other_session(source: str) -> OSError:
     )
 
 
-def other_export(path: str, new_path: str) -> OSError:
-    """The exception for a rename between exports."""
-    return refused_here(errno.EXDEV, f"rename {path} to {new_path}: these are two exports; copy the file instead")
+def other_export(path: str, new_path: str, verb: str = "rename") -> OSError:
+    """The exception for a rename or link between exports."""
+    return refused_here(errno.EXDEV, f"{verb} {path} to {new_path}: these are two exports; copy the file instead")
 
 
 def deadline_passed(what: str, *, sent: bool) -> TimeoutError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from aiod_client.errors import ProtocolError
 from aiod_protocol import wire
@@ -38,6 +39,11 @@ class FileStat(NamedTuple):
     """What offsets and lengths should be multiples of: a device's logical block, what O_DIRECT wants, else 1."""
     io_size: int
     """Preferred size of one read or write."""
+
+    @property
+    def kind(self) -> str:
+        """As Entry.kind."""
+        return kind_of(self.mode)
 
 
 class Extent(NamedTuple):
@@ -78,6 +84,75 @@ class Entry(_NameKindSize):
         return None if found is None else found.mtime_ns
 
 
+class BaseDirEntry:
+    """One name of a directory, as scandir() of either client gives it; the properties come with the listing."""
+
+    __slots__ = ("_at", "_client", "_directory", "_records", "_timeout", "kind", "name", "size")
+
+    def __init__(
+        self,
+        client: Any,
+        timeout: float | None,
+        directory: str,
+        name: str,
+        kind: str,
+        size: int,
+        records: bytes,
+        at: int,
+    ) -> None:
+        """`at`: where the record of the name is in `records`; there is none in those of an older daemon."""
+        self._client = client
+        self._timeout = timeout
+        self._directory = directory
+        self._records = records
+        self._at = at
+        self.name = name
+        """One that is not UTF-8 comes as os.fsdecode() has it; no request can name it."""
+        self.kind = kind
+        """As Entry.kind: that of a symbolic link is "link"."""
+        self.size = size
+        """Bytes; of a symbolic link those of its target's name."""
+
+    @property
+    def path(self) -> str:
+        """The name after the path that was given to scandir()."""
+        return posixpath.join(self._directory, self.name)
+
+    def __fspath__(self) -> str:
+        """The path."""
+        return self.path
+
+    def __repr__(self) -> str:
+        """The name and the kind."""
+        return f"<aiod_client.DirEntry {self.name!r} {self.kind}>"
+
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.kind == "link"
+
+    @property
+    def mtime_ns(self) -> int | None:
+        """When the content has changed last (ns since 1970); None as Entry.stat."""
+        found = self._own_stat()
+        return None if found is None else found.mtime_ns
+
+    def _own_stat(self) -> FileStat | None:
+        """The properties of the name itself; None: the daemon could not examine it, or is older."""
+        record = self._records[self._at : self._at + _STAT_BYTES]
+        return None if record in (b"", _NOT_EXAMINED) else FileStat._make(wire.STAT.unpack(record))
+
+
+EntryType = TypeVar("EntryType", bound=BaseDirEntry)
+
+
+class Page(NamedTuple, Generic[EntryType]):
+    """A part of a directory."""
+
+    entries: list[EntryType]
+    following: int | None
+    """The cursor of the next page."""
+
+
 def parse_stat(data: bytes | memoryview) -> FileStat:
     """Parse the payload of STAT. Raises struct.error."""
     return FileStat(*wire.STAT.unpack(data))
@@ -100,6 +175,30 @@ def parse_page(body: Any) -> tuple[list[Entry], int | None]:
         if "names" in body:
             return _entries(body["names"], body["stats"]), body["next"]
         return [Entry(os.fsdecode(name), kind, size) for name, kind, size in body["entries"]], body["next"]
+    except (LookupError, TypeError, ValueError, struct.error) as error:
+        raise _broken("list", error) from error
+
+
+def parse_dir_entries(
+    kind: type[EntryType], client: Any, timeout: float | None, directory: str, body: Any
+) -> Page[EntryType]:
+    """One page of `list` as entries of `kind`. Raises ProtocolError."""
+    try:
+        following: int | None = body["next"]
+        if "names" not in body:
+            old = [
+                kind(client, timeout, directory, os.fsdecode(name), what, size, b"", 0)
+                for name, what, size in body["entries"]
+            ]
+            return Page(old, following)
+        names, records = split_page(body["names"], body["stats"]), body["stats"]
+        found = [
+            kind(client, timeout, directory, name, kind_of(mode), size, records, at)
+            for name, at, (size, mode) in zip(
+                names, range(0, len(records), _STAT_BYTES), _SIZE_AND_MODE.iter_unpack(records), strict=True
+            )
+        ]
+        return Page(found, following)
     except (LookupError, TypeError, ValueError, struct.error) as error:
         raise _broken("list", error) from error
 

@@ -11,5 +11,6 @@ client's; math.inf: no limit.
 
 from aiod_client.aio.client import Client, Connecting, connect
 from aiod_client.aio.file import File, RequestFuture
+from aiod_client.aio.names import DirEntry
 
-__all__ = ["Client", "Connecting", "File", "RequestFuture", "connect"]
+__all__ = ["Client", "Connecting", "DirEntry", "File", "RequestFuture", "connect"]

@@ -21,8 +21,9 @@ from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
 from aiod_client.aio.link import Link, perform
 from aiod_client.aio.loops import check_loop, running_loop
+from aiod_client.aio.names import Names
 from aiod_client.aio.threads import close_in_thread, in_thread
-from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries, check_transport
+from aiod_client.base_client import TIMEOUT_S, Entries, check_transport
 from aiod_client.connection.reconnect import is_away
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
 from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
@@ -99,7 +100,7 @@ class Connecting:
         return client
 
 
-class Client(BaseClient):
+class Client(Names):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
     Any task of its event loop may use it. Close it, or use it in `async with`. A forked child must not use it.

@@ -16,10 +16,11 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.base_client import TIMEOUT_S, BaseClient, Entries
+from aiod_client.base_client import TIMEOUT_S, Entries
 from aiod_client.blocking import whole_files
 from aiod_client.blocking.file import File
 from aiod_client.blocking.link import Link
+from aiod_client.blocking.names import Names
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.reconnect import connect_engine, is_away
@@ -73,7 +74,7 @@ def connect(
     return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
 
 
-class Client(BaseClient):
+class Client(Names):
     """A connection to one daemon. Sessions with its engines are opened as files need them.
 
     Any thread may use it at any time. Close it, or use it in a `with` statement. A forked child must not use it, and
