@@ -1,6 +1,6 @@
 """The Python interface of the native core (aiod/core/module.cpp). Main loop's thread only, unless stated otherwise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Failure = tuple[int, int, int, int, int, int, int]
@@ -95,6 +95,7 @@ class Session:
         tag: object,
         *,
         client: str,
+        transport: str,
         depth_max: int,
         bytes_max: int,
         request_bytes_max: int,
@@ -102,7 +103,10 @@ class Session:
         handles_max: int,
         rate: Rate | None,
     ) -> None:
-        """`client`: the client's name in messages, at most 8 characters. `rate`: that of its user."""
+        """`client`: the client's name in messages, at most 8 characters. `rate`: that of its user.
+
+        `transport`: of its messages, "ipc", "tcp" or "socket" (the ring's); for the statistics.
+        """
     tag: Any
     """Set by the caller, to find its own session object."""
     @property
@@ -201,6 +205,7 @@ class Core:
     def open(
         self,
         tag: int,
+        transport: str,
         rate: Rate | None,
         root: str,
         path: str,
@@ -221,12 +226,13 @@ class Core:
         follow symbolic links within `root`. `as_client`: the identity (uid, gid, groups) for the kernel's checks, on a
         thread of the export; None: the daemon's. An open that has not started after `timeout_ms` (0: no limit) ends
         with ETIMEDOUT, Reason.DEADLINE. `rate`: that of the export (None: none), which is not charged; while requests
-        of the export hang, the open waits.
+        of the export hang, the open waits. `transport`: as for Session.
         """
 
     def directory_operation(
         self,
         tag: int,
+        transport: str,
         rate: Rate | None,
         verb: int,
         root: str,
@@ -250,8 +256,8 @@ class Core:
         access, and of the content's change; ns; None: now) to utime, `value` and `xattr_flags` to setxattr. `to` is the
         new path of a rename or link, the target of a symlink, the name of an extended attribute. `links`: follow
         symbolic links within `root`; `follow`: also one that is the last part of the path of a utime, chmod, or of an
-        extended attribute. `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as a
-        DirectoryResult.
+        extended attribute. `transport`, `rate`, `as_client`, `timeout_ms`: as for open(). reap() returns the result as
+        a DirectoryResult.
         """
 
     def add_names(
@@ -426,7 +432,8 @@ class Core:
         uring_inflight (requests started by io_uring), uring_requests (that have ended), uring_returned (of these: left
         to workers), uring_failures (io_urings that could not be created),
         created_for {"burst": n, "min": n, "retry": n}, longest_chain (creations in a row from the main loop),
-        spawn_latency_ns (a histogram as in stats(): from the decision to create a worker until it runs)."""
+        spawn_latency_ns, spawn_latency_sum_ns (a histogram as in stats(): from the decision to create a worker until
+        it runs)."""
 
     def trace_begin(self) -> None:
         """Begin to record completed requests, up to 65536. Forgets an earlier trace. Raises OSError ENOMEM."""
@@ -446,8 +453,25 @@ class Core:
     def stats(self) -> dict[str, Any]:
         """Per operation ("read", "write", ... as wire.Op, and "open", "close", "name"):
         {"count": n, "bytes": n, "errors": n, "inline": n,
-         "latency_ns": [[value, count], ...], "queue_ns": ..., "service_ns": ...}
-        Each histogram is sparse: `value` is the highest value of the bucket (ns), `count` > 0."""
+         "latency_ns": [[value, count], ...], "queue_ns": ..., "service_ns": ...,
+         "latency_sum_ns": n, "queue_sum_ns": n, "service_sum_ns": n}
+        Each histogram is sparse: `value` is the highest value of the bucket (ns), `count` > 0. The sums are exact."""
+
+    def snapshot(self, rates: Mapping[str, Rate]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """stats(), and the same requests by export. `rates`: that of each export, by its name.
+
+        Of each export that has had requests: {"ops": {"read": {"count": n, "bytes": n, "errors": n,
+        "transports": {"ring": n, ...}, "errnos": [[errno, n], ...]}, ...}, the histograms and sums of stats() over all
+        operations, and throttling()}. Transports are "ring", "socket", "ipc", "tcp" and "daemon" (the daemon's own
+        requests). Export "" has the requests that name no open file; without throttling()."""
+
+    def throttling(self, rate: Rate) -> dict[str, Any]:
+        """How `rate` holds requests back: "waiting" (sessions that wait for it now, once for each export), and
+        "throttled_s" (the time in which at least one has waited)."""
+
+    def flush_groups(self) -> dict[str, Any]:
+        """How many flushes share one fdatasync(): {"counts": [of 1, of 2, up to 4, ... 2048, above], "requests": n},
+        `requests` in all groups."""
 
     def drain(self) -> None:
         """Refuse new requests from now on (ESHUTDOWN); queued and active ones continue."""

@@ -18,7 +18,7 @@ from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.user_database import gid_of, uid_of
 from aiod.config.users import UserConfig
-from aiod.engine_api.settings import EngineSettings, TcpSettings
+from aiod.engine_api.settings import OTHER_USERS, EngineSettings, TcpSettings
 from aiod_protocol.locations import front_endpoint
 
 _EACH_OTHER: Final = "*"
@@ -65,6 +65,10 @@ class Config(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def user_names(self) -> dict[int, str]:
+        """The NAMEs of [users.NAME] by their uids, "*" by OTHER_USERS. Asks the user database."""
+        return {OTHER_USERS if user == _EACH_OTHER else uid_of(user): user for user in (_EACH_OTHER, *self.users)}
 
     @property
     def engines(self) -> dict[str, EngineConfig]:

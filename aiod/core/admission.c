@@ -119,8 +119,11 @@ static void refuse(struct batch *batch, const struct aiod_submission *record, ui
     };
 
     if (aiod_op_known(record->op)) {
-        aiod_stats_refuse(&batch->core->stats, failure.op);
-        aiod_stats_refuse(&batch->session->stats, failure.op);
+        struct aiod_session *session = batch->session;
+        const struct aiod_handle *handle = aiod_handle_find(session, record->handle);
+
+        aiod_stats_refuse(aiod_core_stats_of(batch->core, handle), session->transport, failure.op, error);
+        aiod_stats_refuse(&session->stats, session->transport, failure.op, error);
     }
     aiod_session_complete(batch->session, charged);
     aiod_reply_add(batch->reply, record->cookie, -error, 0);
@@ -128,8 +131,10 @@ static void refuse(struct batch *batch, const struct aiod_submission *record, ui
 }
 
 /* Complete a record that needed no worker. */
-static void complete_inline(struct batch *batch, const struct aiod_submission *record, uint64_t started_ns)
+static void complete_inline(struct batch *batch, const struct aiod_submission *record, const struct aiod_handle *handle,
+                            uint64_t started_ns)
 {
+    struct aiod_session *session = batch->session;
     struct aiod_timing timing = {
         .latency_ns = batch->now_ns - batch->arrived_ns,
         .service_ns = batch->now_ns - started_ns,
@@ -137,12 +142,12 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
         .inlined = true,
     };
 
-    aiod_stats_record(&batch->core->stats, record->op, record->length, false, &timing);
-    aiod_stats_record(&batch->session->stats, record->op, record->length, false, &timing);
-    aiod_session_complete(batch->session, record->length);
-    aiod_trace_done(NULL, &timing, batch->session->client, record->cookie, record->op, record->length, 0);
-    AIOD_PROBE6(request_done, NULL, batch->session->client, record->cookie, (int)record->op, (uint64_t)record->length,
-                0);
+    aiod_stats_record(aiod_core_stats_of(batch->core, handle), session->transport, record->op, record->length, 0,
+                      &timing);
+    aiod_stats_record(&session->stats, session->transport, record->op, record->length, 0, &timing);
+    aiod_session_complete(session, record->length);
+    aiod_trace_done(NULL, &timing, session->client, record->cookie, record->op, record->length, 0);
+    AIOD_PROBE6(request_done, NULL, session->client, record->cookie, (int)record->op, (uint64_t)record->length, 0);
 }
 
 /* Account for the request, and queue it for the pool. */
@@ -233,7 +238,7 @@ static bool read_inline(struct batch *batch, const struct aiod_submission *recor
         *have = *buffer != NULL ? got : 0;
         return false;
     }
-    complete_inline(batch, record, started_ns);
+    complete_inline(batch, record, handle, started_ns);
     batch->inline_bytes += got;
     if (small) {
         aiod_reply_add_shared(batch->reply, record->cookie, (int64_t)got);
@@ -265,7 +270,7 @@ static int execute_or_queue(struct batch *batch, const struct aiod_submission *r
     struct aiod_message_io *message;
 
     if (aiod_io_is_empty(record)) {
-        complete_inline(batch, record, batch->now_ns);
+        complete_inline(batch, record, handle, batch->now_ns);
         aiod_reply_add(batch->reply, record->cookie, 0, 0);
         return 0;
     }

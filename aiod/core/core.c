@@ -90,6 +90,7 @@ void aiod_core_destroy(struct aiod_core *core)
     aiod_open_as_client_threads_destroy(&core->open_as_client);
     aiod_pool_destroy(core->pool);
     aiod_stats_destroy(&core->stats);
+    aiod_export_stats_destroy(core->exports);
     aiod_buffers_destroy(&core->buffers);
     free(core);
 }
@@ -180,12 +181,24 @@ uint32_t aiod_core_session_inflight(const struct aiod_session *session)
     return session->inflight_count + (session->ring != NULL ? aiod_ring_inflight(session->ring) : 0);
 }
 
-void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats)
+void aiod_core_snapshot_stats(struct aiod_core *core, struct aiod_stats *stats, struct aiod_stats *unnamed)
 {
-    aiod_stats_add(stats, &core->stats);
+    aiod_export_stats_begin(core->exports);
+    aiod_stats_add(unnamed, &core->stats);
     for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
-        aiod_ring_add_stats(ring, stats);
+        aiod_ring_show_stats(ring, unnamed);
     }
+    aiod_stats_add(stats, unnamed);
+    for (struct aiod_export_stats *entry = core->exports; entry != NULL; entry = entry->next) {
+        aiod_stats_add(stats, &entry->shown);
+    }
+}
+
+struct aiod_stats *aiod_core_stats_of(struct aiod_core *core, const struct aiod_handle *handle)
+{
+    struct aiod_export_stats *entry = handle != NULL ? aiod_handle_flow(handle)->exported : NULL;
+
+    return entry != NULL ? &entry->stats : &core->stats;
 }
 
 void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats)

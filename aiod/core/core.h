@@ -40,7 +40,8 @@ struct aiod_core {
     struct aiod_pool *pool;
     struct aiod_buffers buffers;
     struct aiod_files files;
-    struct aiod_stats stats; /* without the counts of existing rings */
+    struct aiod_export_stats *exports;
+    struct aiod_stats stats; /* requests that belong to no export; without those of existing rings */
     uint64_t inline_read_max;
     uint64_t slow_ns;   /* 0: no request is slow */
     bool takes_repeats; /* accept requests with AIOD_REPEAT: during the grace period (engine/grace_period.py) */
@@ -100,13 +101,14 @@ size_t aiod_core_cancel(struct aiod_core *core, struct aiod_session *session, ui
  * `as` in any case. 0, or -errno.
  *
  * `rate`, here and below, is that of the export; NULL: none. While requests of the export hang, its opens wait as well
- * (pool/fair_queue.h). They are not charged to the rate.
+ * (pool/fair_queue.h). They are not charged to the rate. `transport` is how the client's message came.
  */
-int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
-                   unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns);
+int aiod_core_open(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
+                   const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
+                   struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Run a directory operation in the same way. Takes over `directory_op` and `as` in any case. 0, or -errno. */
-int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
+int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
                            struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns);
 
 /* Describe a descriptor that an earlier engine had open (aiod_confined_adopt()), in the same way. 0, or -ENOMEM. */
@@ -180,8 +182,16 @@ uint32_t aiod_core_inflight(struct aiod_core *core);
 uint64_t aiod_core_bytes_inflight(struct aiod_core *core);
 uint32_t aiod_core_session_inflight(const struct aiod_session *session);
 
-/* Add all counts to `stats`, including those of rings. */
-void aiod_core_add_stats(struct aiod_core *core, struct aiod_stats *stats);
+/*
+ * Take a snapshot of all counts, including those of rings: each export's are in aiod_export_stats.shown until
+ * aiod_export_stats_end(), those that belong to no export are added to `unnamed`, and all together to `stats`.
+ */
+void aiod_core_snapshot_stats(struct aiod_core *core, struct aiod_stats *stats, struct aiod_stats *unnamed);
+
+/* The counts of the handle's export, or of the requests without one; `handle` may be NULL. */
+struct aiod_stats *aiod_core_stats_of(struct aiod_core *core, const struct aiod_handle *handle);
+
+/* Add the counts of the session to `stats`, including those of its ring. */
 void aiod_core_add_session_stats(const struct aiod_session *session, struct aiod_stats *stats);
 
 /*

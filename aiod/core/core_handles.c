@@ -29,6 +29,7 @@ static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct
     }
     control->task.kind = AIOD_TASK_CONTROL;
     control->task.request.run = aiod_control_run;
+    control->task.request.cookie = tag;
     control->op = op;
     control->tag = tag;
     if (rate != NULL) {
@@ -71,8 +72,9 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
     return 0;
 }
 
-int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, const char *root, const char *path,
-                   unsigned flags, const struct aiod_creation *creation, struct aiod_identity *as, uint64_t timeout_ns)
+int aiod_core_open(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
+                   const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
+                   struct aiod_identity *as, uint64_t timeout_ns)
 {
     struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
 
@@ -80,6 +82,7 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
         free(as);
         return -ENOMEM;
     }
+    control->transport = transport;
     control->as = as;
     control->root = strdup(root);
     control->path = strdup(path);
@@ -105,18 +108,26 @@ int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate
     return 0;
 }
 
-void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
+/* Close a descriptor on a worker, for a message that came by `transport`. */
+static void submit_close(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
+                         int fd)
 {
     struct aiod_control *control = create_control(AIOD_CLOSE, tag, rate);
 
     if (control == NULL) {
         abort(); /* a descriptor must not be lost, and closing it here could block the main loop for seconds */
     }
+    control->transport = transport;
     control->fd = fd;
     submit_control(core, control);
 }
 
-int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate,
+void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
+{
+    submit_close(core, tag, AIOD_BY_DAEMON, rate, fd);
+}
+
+int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
                            struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns)
 {
     struct aiod_control *control = create_control(AIOD_NAME, tag, rate);
@@ -126,6 +137,7 @@ int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, struct aiod_rat
         free(as);
         return -ENOMEM;
     }
+    control->transport = transport;
     control->as = as;
     control->directory_op = directory_op;
     return submit_control_as(core, control, timeout_ns);
@@ -146,6 +158,12 @@ static void add_handle_to_file(struct aiod_handle *handle, enum aiod_handle_orig
     if (handle->use.on_fuse && handle->use.writable) {
         aiod_flush_writer_add(&handle->writer, handle->fd);
     }
+}
+
+/* The handle's requests count for its export from now on. */
+static void count_for_export(struct aiod_core *core, const struct aiod_handle *handle)
+{
+    aiod_handle_flow(handle)->exported = aiod_export_stats_get(&core->exports, handle->use.rate);
 }
 
 /* A NAMES handle has no file and no descriptor. */
@@ -185,6 +203,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
             aiod_core_close_fd(core, 0, use->rate, unused[1]);
         }
     } else {
+        count_for_export(core, aiod_handle_find(session, (uint32_t)number));
         add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
         count_handle(core, use, 1, has_flush_fd ? 2 : 1);
         if (use->uring) {
@@ -223,6 +242,7 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
         return -ENOMEM;
     }
     control->handle = handle;
+    control->transport = tag != 0 ? handle->session->transport : AIOD_BY_DAEMON;
     control->task.request.group = &handle->file->flushes;
     handle->inflight++;
     submit_control(core, control);
@@ -252,7 +272,7 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     aiod_flush_writer_remove(&handle->file->flushes.writers, &handle->writer);
     count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
-    aiod_core_close_fd(core, tag, rate, unneeded[0]);
+    submit_close(core, tag, tag != 0 ? handle->session->transport : AIOD_BY_DAEMON, rate, unneeded[0]);
     if (count == 2) {
         aiod_core_close_fd(core, 0, rate, unneeded[1]);
     }

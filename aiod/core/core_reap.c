@@ -108,14 +108,15 @@ static void finish_io(struct aiod_core *core, struct aiod_message_io *message, s
     int64_t result = message->io.task.request.result;
     uint64_t bytes = aiod_op_moved_bytes(message->io.op, message->io.length, result);
     struct aiod_timing timing = aiod_timing_of(&message->io.task.request);
+    int error = result < 0 ? (int)-result : 0;
 
-    aiod_stats_record(&core->stats, message->io.op, bytes, result < 0, &timing);
-    aiod_stats_record(&session->stats, message->io.op, bytes, result < 0, &timing);
+    aiod_stats_record(aiod_core_stats_of(core, message->io.handle), session->transport, message->io.op, bytes, error,
+                      &timing);
+    aiod_stats_record(&session->stats, session->transport, message->io.op, bytes, error, &timing);
     aiod_session_complete(session, message->charged);
-    aiod_trace_done(&message->io.task.request, &timing, session->client, message->cookie, message->io.op, bytes,
-                    result < 0 ? (int)-result : 0);
+    aiod_trace_done(&message->io.task.request, &timing, session->client, message->cookie, message->io.op, bytes, error);
     AIOD_PROBE6(request_done, &message->io.task.request, session->client, message->cookie, (int)message->io.op, bytes,
-                result < 0 ? (int)-result : 0);
+                error);
     if (!session->ended) {
         add_completion(reply_of(core, session, tail), message);
     }
@@ -125,12 +126,15 @@ static void finish_io(struct aiod_core *core, struct aiod_message_io *message, s
 static void finish_control(struct aiod_core *core, struct aiod_control *control, struct aiod_control ***tail)
 {
     struct aiod_timing timing = aiod_timing_of(&control->task.request);
+    struct aiod_export_stats *entry = aiod_export_stats_get(&core->exports, control->rate);
+    int64_t result = control->task.request.result;
 
     core->inflight--;
     if (control->handle != NULL) {
         aiod_core_release_handle(core, control->handle);
     }
-    aiod_stats_record(&core->stats, control->op, 0, control->task.request.result < 0, &timing);
+    aiod_stats_record(entry != NULL ? &entry->stats : &core->stats, control->transport, control->op, 0,
+                      result < 0 ? (int)-result : 0, &timing);
     if (control->tag == 0) {
         aiod_control_destroy(control);
         return;

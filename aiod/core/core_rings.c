@@ -80,6 +80,7 @@ static int attach_ring(struct aiod_core *core, struct aiod_session *session, str
     error = aiod_poller_add(core->poller, ring);
     if (error == 0) {
         session->ring = ring;
+        ring->attached = true;
     }
     return error;
 }

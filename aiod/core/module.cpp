@@ -11,6 +11,7 @@
 #include <malloc.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -153,15 +154,85 @@ const char *const op_names[AIOD_OPS] = {
 /* RAII snapshot of the counters. */
 struct StatsSnapshot {
     StatsSnapshot() = default;
+    explicit StatsSnapshot(aiod_core *core) : exports(core->exports)
+    {
+        aiod_core_snapshot_stats(core, &stats, &unnamed);
+    }
     StatsSnapshot(const StatsSnapshot &) = delete;
     StatsSnapshot &operator=(const StatsSnapshot &) = delete;
     ~StatsSnapshot()
     {
+        aiod_export_stats_end(exports);
         aiod_stats_destroy(&stats);
+        aiod_stats_destroy(&unnamed);
     }
 
     aiod_stats stats = {};
+    aiod_stats unnamed = {}; /* of them, those that belong to no export */
+    aiod_export_stats *exports = nullptr;
 };
+
+/* The durations, each with its exact sum. */
+void add_histograms(nb::dict &entry, const aiod_op_stats &counted)
+{
+    entry["latency_ns"] = histogram_list(counted.latency);
+    entry["queue_ns"] = histogram_list(counted.queue);
+    entry["service_ns"] = histogram_list(counted.service);
+    entry["latency_sum_ns"] = counted.latency.sum;
+    entry["queue_sum_ns"] = counted.queue.sum;
+    entry["service_sum_ns"] = counted.service.sum;
+}
+
+const char *const transport_names[AIOD_TRANSPORTS] = {"daemon", "ring", "socket", "ipc", "tcp"};
+
+/* What is counted of an operation by transport and by errno; only what has been counted. */
+nb::dict causes_dict(const aiod_op_stats &counted)
+{
+    nb::dict transports;
+    nb::list errnos;
+    nb::dict entry;
+
+    for (size_t i = 0; i < AIOD_TRANSPORTS; i++) {
+        if (counted.by_transport[i] != 0) {
+            transports[transport_names[i]] = counted.by_transport[i];
+        }
+    }
+    for (size_t i = 0; i < AIOD_ERRNOS; i++) {
+        if (counted.by_errno[i] != 0) {
+            nb::list pair;
+
+            pair.append(i);
+            pair.append(counted.by_errno[i]);
+            errnos.append(pair);
+        }
+    }
+    entry["count"] = counted.count;
+    entry["bytes"] = counted.bytes;
+    entry["errors"] = counted.errors;
+    entry["transports"] = transports;
+    entry["errnos"] = errnos;
+    return entry;
+}
+
+/* The requests of one export: counts of each operation that was used, durations over all of them. */
+nb::dict export_dict(const aiod_stats &stats)
+{
+    auto all = std::make_unique<aiod_op_stats>();
+    nb::dict ops;
+    nb::dict result;
+
+    for (size_t op = 1; op < AIOD_OPS; op++) {
+        if (const aiod_op_stats *counted = stats.ops[op]; counted != nullptr) {
+            ops[op_names[op]] = causes_dict(*counted);
+            aiod_histogram_add(&all->latency, &counted->latency);
+            aiod_histogram_add(&all->queue, &counted->queue);
+            aiod_histogram_add(&all->service, &counted->service);
+        }
+    }
+    result["ops"] = ops;
+    add_histograms(result, *all);
+    return result;
+}
 
 nb::dict stats_dict(const aiod_stats &stats)
 {
@@ -176,9 +247,7 @@ nb::dict stats_dict(const aiod_stats &stats)
         entry["bytes"] = counted.bytes;
         entry["errors"] = counted.errors;
         entry["inline"] = counted.inlined;
-        entry["latency_ns"] = histogram_list(counted.latency);
-        entry["queue_ns"] = histogram_list(counted.queue);
-        entry["service_ns"] = histogram_list(counted.service);
+        add_histograms(entry, counted);
         ops[op_names[op]] = entry;
     }
     return ops;
@@ -203,12 +272,24 @@ struct Rate {
     aiod_rate *rate;
 };
 
+/* Raises ValueError. */
+aiod_transport transport_of(const std::string &name)
+{
+    for (size_t i = 0; i < AIOD_TRANSPORTS; i++) {
+        if (name == transport_names[i]) {
+            return static_cast<aiod_transport>(i);
+        }
+    }
+    throw nb::value_error("unknown transport");
+}
+
 struct Session {
-    Session(nb::object tag_, const std::string &client, uint32_t depth_max, uint64_t bytes_max,
-            uint64_t request_bytes_max, uint32_t batch_max, uint32_t handles_max, const Rate *rate)
+    Session(nb::object tag_, const std::string &client, const std::string &transport, uint32_t depth_max,
+            uint64_t bytes_max, uint64_t request_bytes_max, uint32_t batch_max, uint32_t handles_max, const Rate *rate)
         : tag(std::move(tag_))
     {
         const aiod_limits limits = {depth_max, batch_max, handles_max, bytes_max, request_bytes_max};
+        const aiod_transport sent_by = transport_of(transport);
 
         if (depth_max < 1 || depth_max > 65536 || batch_max < 1 || batch_max > AIOD_REPLY_RECORDS_MAX ||
             handles_max > AIOD_HANDLES_MAX || request_bytes_max < 1 || request_bytes_max > bytes_max) {
@@ -219,6 +300,7 @@ struct Session {
             throw std::bad_alloc();
         }
         session->owner = this;
+        session->transport = sent_by;
         snprintf(session->client, sizeof(session->client), "%s", client.c_str());
     }
     Session(const Session &) = delete;
@@ -464,10 +546,69 @@ uint64_t core_attach(Core &core, Session &session, int wake_fd, uint32_t entries
 
 nb::dict core_stats(Core &core)
 {
-    StatsSnapshot snapshot;
+    StatsSnapshot snapshot(core.core);
 
-    aiod_core_add_stats(core.core, &snapshot.stats);
     return stats_dict(snapshot.stats);
+}
+
+/* What the rate of an export or user has held back; adds to `entry`. */
+void add_throttling(nb::dict &entry, Core &core, const aiod_rate *rate)
+{
+    const aiod_throttling throttling = aiod_pool_get_throttling(core.core->pool, rate);
+
+    entry["waiting"] = throttling.waiting;
+    entry["throttled_s"] = static_cast<double>(throttling.throttled_ns) / 1e9;
+}
+
+nb::dict core_throttling(Core &core, const Rate &rate)
+{
+    nb::dict entry;
+
+    add_throttling(entry, core, rate.rate);
+    return entry;
+}
+
+bool no_requests(const aiod_stats &stats)
+{
+    return std::all_of(std::begin(stats.ops), std::end(stats.ops), [](const auto *op) { return op == nullptr; });
+}
+
+/* The counts of all requests, and those of each export; "" are requests that belong to none. */
+nb::tuple core_snapshot(Core &core, const nb::dict &rates)
+{
+    StatsSnapshot snapshot(core.core);
+    nb::dict exports;
+
+    for (auto [name, rate] : rates) {
+        const aiod_rate *wanted = nb::cast<Rate &>(rate).rate;
+
+        for (const aiod_export_stats *entry = core.core->exports; entry != nullptr; entry = entry->next) {
+            if (entry->rate == wanted) {
+                nb::dict shown = export_dict(entry->shown);
+
+                add_throttling(shown, core, wanted);
+                exports[name] = shown;
+            }
+        }
+    }
+    if (!no_requests(snapshot.unnamed)) {
+        exports[""] = export_dict(snapshot.unnamed);
+    }
+    return nb::make_tuple(stats_dict(snapshot.stats), exports);
+}
+
+nb::dict core_flush_groups(Core &core)
+{
+    const aiod_flush_groups &groups = core.core->files.groups;
+    nb::list counts;
+    nb::dict result;
+
+    for (const uint64_t &count : groups.counts) {
+        counts.append(__atomic_load_n(&count, __ATOMIC_RELAXED));
+    }
+    result["counts"] = counts;
+    result["requests"] = __atomic_load_n(&groups.requests, __ATOMIC_RELAXED);
+    return result;
 }
 
 nb::dict session_stats(const Session &self)
@@ -521,9 +662,9 @@ aiod_rate *rate_of(const Rate *rate)
     return rate != nullptr ? rate->rate : nullptr;
 }
 
-void core_open(Core &core, uint64_t tag, const Rate *rate, const std::string &root, const std::string &path,
-               unsigned flags, unsigned mode, bool exact_mode, int64_t uid, int64_t gid, bool links,
-               const nb::object &as, uint64_t timeout_ms)
+void core_open(Core &core, uint64_t tag, const std::string &transport, const Rate *rate, const std::string &root,
+               const std::string &path, unsigned flags, unsigned mode, bool exact_mode, int64_t uid, int64_t gid,
+               bool links, const nb::object &as, uint64_t timeout_ms)
 {
     const aiod_creation creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
 
@@ -532,12 +673,15 @@ void core_open(Core &core, uint64_t tag, const Rate *rate, const std::string &ro
     Identity identity = identity_of(as);
 
     flags = (flags & ~AIOD_OPEN_NO_LINKS) | (links ? 0u : AIOD_OPEN_NO_LINKS);
-    Core::check(aiod_core_open(core.core, tag, rate_of(rate), c_root, c_name, flags, &creation, identity.release(),
-                               timeout_ms * 1000000));
+    Core::check(aiod_core_open(core.core, tag, transport_of(transport), rate_of(rate), c_root, c_name, flags, &creation,
+                               identity.release(), timeout_ms * 1000000));
 }
 
 struct DirectoryOpDeleter {
-    void operator()(aiod_directory_op *directory_op) const { aiod_directory_op_destroy(directory_op); }
+    void operator()(aiod_directory_op *directory_op) const
+    {
+        aiod_directory_op_destroy(directory_op);
+    }
 };
 using DirectoryOp = std::unique_ptr<aiod_directory_op, DirectoryOpDeleter>;
 
@@ -575,11 +719,12 @@ void set_value(aiod_directory_op &directory_op, const nb::bytes &value)
     directory_op.value_bytes = value.size();
 }
 
-void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int verb, const std::string &root,
-                              const std::string &path, const std::string &to, int64_t cursor, unsigned mode,
-                              bool replace, bool links, const nb::object &times, const nb::bytes &value, int xattr_flags,
-                              bool follow, const nb::object &as, uint64_t timeout_ms)
+void core_directory_operation(Core &core, uint64_t tag, const std::string &transport, const Rate *rate, int verb,
+                              const std::string &root, const std::string &path, const std::string &to, int64_t cursor,
+                              unsigned mode, bool replace, bool links, const nb::object &times, const nb::bytes &value,
+                              int xattr_flags, bool follow, const nb::object &as, uint64_t timeout_ms)
 {
+    const aiod_transport sent_by = transport_of(transport);
     Identity identity = identity_of(as);
     DirectoryOp directory_op(
         aiod_directory_op_create(static_cast<aiod_verb>(verb), c_path(root), c_path(path), c_path(to)));
@@ -595,8 +740,8 @@ void core_directory_operation(Core &core, uint64_t tag, const Rate *rate, int ve
     directory_op->mode = mode;
     directory_op->replace = replace;
     directory_op->no_links = !links;
-    Core::check(aiod_core_directory_op(core.core, tag, rate_of(rate), directory_op.release(), identity.release(),
-                                       timeout_ms * 1000000));
+    Core::check(aiod_core_directory_op(core.core, tag, sent_by, rate_of(rate), directory_op.release(),
+                                       identity.release(), timeout_ms * 1000000));
 }
 
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
@@ -718,6 +863,7 @@ nb::dict core_pool_stats(Core &core)
     result["created_for"] = created_for;
     result["longest_chain"] = stats.longest_chain;
     result["spawn_latency_ns"] = histogram_list(*latency);
+    result["spawn_latency_sum_ns"] = latency->sum;
     result["spawn_failures"] = stats.spawn_failures;
     result["uring_inflight"] = stats.uring_inflight;
     result["uring_requests"] = stats.uring_requests;
@@ -824,10 +970,11 @@ NB_MODULE(_core, m)
     nb::class_<Rate>(m, "Rate").def(nb::init<>());
 
     nb::class_<Session>(m, "Session")
-        .def(
-            nb::init<nb::object, const std::string &, uint32_t, uint64_t, uint64_t, uint32_t, uint32_t, const Rate *>(),
-            nb::arg("tag").none(), nb::kw_only(), nb::arg("client"), nb::arg("depth_max"), nb::arg("bytes_max"),
-            nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"), nb::arg("rate").none())
+        .def(nb::init<nb::object, const std::string &, const std::string &, uint32_t, uint64_t, uint64_t, uint32_t,
+                      uint32_t, const Rate *>(),
+             nb::arg("tag").none(), nb::kw_only(), nb::arg("client"), nb::arg("transport"), nb::arg("depth_max"),
+             nb::arg("bytes_max"), nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"),
+             nb::arg("rate").none())
         .def_rw("tag", &Session::tag, nb::arg("value").none())
         .def_prop_ro("handles",
                      [](const Session &self) { return self.session->handle_count - self.session->names_count; })
@@ -856,13 +1003,14 @@ NB_MODULE(_core, m)
         .def("submit", core_submit, nb::arg("session"), nb::arg("received"), nb::arg("records"), nb::arg("frames"))
         .def("reap", core_reap)
         .def("cancel", core_cancel, nb::arg("session"), nb::arg("cookies"))
-        .def("open", core_open, nb::arg("tag"), nb::arg("rate").none(), nb::arg("root"), nb::arg("path"),
-             nb::arg("flags"), nb::arg("mode"), nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"),
-             nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
-        .def("directory_operation", core_directory_operation, nb::arg("tag"), nb::arg("rate").none(), nb::arg("verb"),
-             nb::arg("root"), nb::arg("path"), nb::kw_only(), nb::arg("to"), nb::arg("cursor"), nb::arg("mode"),
-             nb::arg("replace"), nb::arg("links"), nb::arg("times") = nb::none(), nb::arg("value") = nb::bytes("", 0),
-             nb::arg("xattr_flags") = 0, nb::arg("follow") = true, nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("open", core_open, nb::arg("tag"), nb::arg("transport"), nb::arg("rate").none(), nb::arg("root"),
+             nb::arg("path"), nb::arg("flags"), nb::arg("mode"), nb::kw_only(), nb::arg("exact_mode"), nb::arg("uid"),
+             nb::arg("gid"), nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("directory_operation", core_directory_operation, nb::arg("tag"), nb::arg("transport"),
+             nb::arg("rate").none(), nb::arg("verb"), nb::arg("root"), nb::arg("path"), nb::kw_only(), nb::arg("to"),
+             nb::arg("cursor"), nb::arg("mode"), nb::arg("replace"), nb::arg("links"), nb::arg("times") = nb::none(),
+             nb::arg("value") = nb::bytes("", 0), nb::arg("xattr_flags") = 0, nb::arg("follow") = true,
+             nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("add_handle", core_add_handle, nb::arg("session"), nb::arg("fd"), nb::arg("dev"), nb::arg("ino"),
              nb::kw_only(), nb::arg("readable"), nb::arg("writable"), nb::arg("append"), nb::arg("on_fuse") = false,
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
@@ -955,6 +1103,9 @@ NB_MODULE(_core, m)
                  return moved;
              })
         .def("stats", core_stats)
+        .def("snapshot", core_snapshot, nb::arg("rates"))
+        .def("throttling", core_throttling, nb::arg("rate"))
+        .def("flush_groups", core_flush_groups)
         .def("drain", [](Core &self) { aiod_core_drain(self.core); })
         .def("stop", core_stop, nb::arg("timeout_ms"));
 }

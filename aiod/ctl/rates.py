@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1 << 20
 _PARTS: Final = ("latency", "queue", "service")
-_NOTHING: Final[dict[str, Any]] = {"count": 0, "bytes": 0, "errors": 0, **{f"{part}_ns": [] for part in _PARTS}}
+_COUNTERS: Final = ("count", "bytes", "errors")
+_NOTHING: Final[dict[str, Any]] = dict.fromkeys(_COUNTERS, 0) | {f"{part}_ns": [] for part in _PARTS}
+_NO_REQUESTS: Final[dict[str, Any]] = {"ops": {}, "throttled_s": 0.0, **{f"{part}_ns": [] for part in _PARTS}}
 
 
 def between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
@@ -30,6 +32,7 @@ def between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
             | {"pool": _pool(engine.get("pool"))}
             | _rates(ops.values(), seconds)
             | {"ops": {name: _rates([op], seconds) for name, op in ops.items() if op["count"]}}
+            | {"exports": _exports(then.get("exports", {}), engine.get("exports", {}), seconds)}
         )
     return {"version": after["version"], "pid": after["pid"], "seconds": seconds, "engines": engines}
 
@@ -42,7 +45,27 @@ def clients_between(before: dict[str, Any], after: dict[str, Any]) -> list[dict[
     for client in after["clients"]:
         ops = _new(earlier.get((client["engine"], client["id"]), {}), client["ops"])
         known = {key: client[key] for key in ("engine", "id", "pid", "uid", "software", "handles", "inflight")}
-        result.append(known | _rates(ops.values(), seconds))
+        each = {name: _rates([op], seconds) for name, op in ops.items() if op["count"]}
+        result.append(known | _rates(ops.values(), seconds) | {"ops": each})
+    return result
+
+
+def _exports(before: dict[str, Any], after: dict[str, Any], seconds: float) -> dict[str, dict[str, Any]]:
+    """Figures of each export. `throttled`: the share of the interval in which a client waited for its rate."""
+    result = {}
+    for name, export in after.items():
+        then = before.get(name, _NO_REQUESTS)
+        counts = {
+            op: {key: counted[key] - then["ops"].get(op, _NOTHING)[key] for key in _COUNTERS}
+            for op, counted in export["ops"].items()
+        }
+        totals = {key: sum(op[key] for op in counts.values()) for key in _COUNTERS}
+        durations = {f"{part}_ns": counted_since(then[f"{part}_ns"], export[f"{part}_ns"]) for part in _PARTS}
+        result[name] = _rates([totals | durations], seconds) | {
+            "throttled": (export.get("throttled_s", 0.0) - then.get("throttled_s", 0.0)) / seconds,
+            "waiting": export.get("waiting", 0),
+            "ops": {op: _counter_rates(each, seconds) for op, each in counts.items() if each["count"]},
+        }
     return result
 
 
@@ -58,7 +81,7 @@ def _new(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, A
     result = {}
     for name, op in after.items():
         then = before.get(name, _NOTHING)
-        result[name] = {key: op[key] - then[key] for key in ("count", "bytes", "errors")} | {
+        result[name] = {key: op[key] - then[key] for key in _COUNTERS} | {
             f"{part}_ns": counted_since(then[f"{part}_ns"], op[f"{part}_ns"]) for part in _PARTS
         }
     return result
@@ -66,9 +89,15 @@ def _new(before: dict[str, Any], after: dict[str, Any]) -> dict[str, dict[str, A
 
 def _rates(ops: Iterable[dict[str, Any]], seconds: float) -> dict[str, Any]:
     several = list(ops)
+    totals = {key: sum(op[key] for op in several) for key in _COUNTERS}
+    return _counter_rates(totals, seconds) | {
+        f"{part}_us": percentiles_us(merge_histograms(op[f"{part}_ns"] for op in several)) for part in _PARTS
+    }
+
+
+def _counter_rates(counts: dict[str, int], seconds: float) -> dict[str, Any]:
     return {
-        "requests_per_second": sum(op["count"] for op in several) / seconds,
-        "mib_per_second": sum(op["bytes"] for op in several) / seconds / _MIB,
-        "errors_per_second": sum(op["errors"] for op in several) / seconds,
-        **{f"{part}_us": percentiles_us(merge_histograms(op[f"{part}_ns"] for op in several)) for part in _PARTS},
+        "requests_per_second": counts["count"] / seconds,
+        "mib_per_second": counts["bytes"] / seconds / _MIB,
+        "errors_per_second": counts["errors"] / seconds,
     }

@@ -78,10 +78,23 @@ def _problems(engine: dict[str, Any], requests: list[dict[str, Any]]) -> Iterato
         yield _problem(name, 2, f"{failures} creations of workers have failed", remedy)
     if failed := ops.get("flush", {}).get("errors", 0):
         yield _problem(name, 2, f"{failed} flushes have failed", f"journalctl -u aiod ENGINE={name} names the files")
+    yield from _held_back(engine)
     if restarts := engine["restarts"]:
         yield _problem(name, 3, f"was replaced {restarts} times", f"journalctl -u aiod ENGINE={name} says why")
     if lost := pool.get("lost_wakeups", 0):
         yield _problem(name, 3, f"{lost} lost wake-ups were recovered", "a bug of aiod: please report it")
+
+
+def _held_back(engine: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Exports and users whose clients ask for more than their rates allow."""
+    held = [(f"export {name}", f"exports.{name}", export) for name, export in engine.get("exports", {}).items()]
+    held += [(f"user {user['user']}", f"users.{user['user']}", user) for user in engine.get("throttled_users", ())]
+    for what, section, figures in held:
+        if waiting := figures.get("waiting"):
+            since = duration(figures["throttled_s"])
+            text = f"{what} is above its rate: {waiting} sessions wait for it (for {since} since the start)"
+            remedy = f"raise {section}.iops_max or bytes_per_second_max, or have its clients ask for less"
+            yield _problem(engine["name"], 3, text, remedy)
 
 
 def show(body: dict[str, Any]) -> Iterator[Any]:

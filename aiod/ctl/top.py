@@ -66,9 +66,9 @@ class Sampler:
         return Interval(rates.between(before, after), shown)
 
 
-def print_once(sampler: Sampler, interval_s: float, *, clients: bool) -> None:
+def print_once(sampler: Sampler, interval_s: float, view: View) -> None:
     """Print one interval as text."""
-    view = View(name="clients" if clients else "operations")
+    clients = view.name == "clients"
     sampler.next(clients=clients)
     time.sleep(interval_s)
     interval = sampler.next(clients=clients)
@@ -150,9 +150,11 @@ class Screen:
             case "p" | " ":
                 view.paused = not view.paused
             case "o":
-                view.name = "operations"
+                view.name, view.chosen = "operations", ""
+            case "x":
+                self._show("exports")
             case "c":
-                view.name = "clients"
+                self._show("clients")
             case "s":
                 view.sort = _after(list(SORTS), view.sort)
             case "e":
@@ -162,6 +164,17 @@ class Screen:
             case _:
                 return False
         return True
+
+    def _show(self, name: str) -> None:
+        """Change to that view; within it, choose the next export or client."""
+        view = self._view
+        if view.name != name:
+            view.name, view.chosen = name, ""
+            return
+        with self._lock:
+            interval = self._interval
+        if interval is not None:
+            view.chosen = _after(top_screen.choices(interval.figures, interval.clients, view), view.chosen)
 
     def _draw(self) -> None:
         columns, rows = _size()

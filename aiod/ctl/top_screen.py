@@ -12,11 +12,11 @@ from aiod.ctl.report import Column, Table, as_text
 from aiod.util.printable import printable_body
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-VIEWS: Final = ("operations", "clients")
+VIEWS: Final = ("operations", "exports", "clients")
 SORTS: Final[dict[str, str]] = {"rate": "requests_per_second", "MiB/s": "mib_per_second", "p99": "p99"}
-KEYS: Final = "q quit  p pause  s sort  e engine  o operations  c clients"
+KEYS: Final = "q quit  p pause  s sort  e engine  o operations  x exports  c clients"
 _METER_WIDTH: Final = 10
 
 
@@ -28,6 +28,8 @@ class View:
     sort: str = "rate"
     engine: str = ""
     """Only this engine; "": all."""
+    chosen: str = ""
+    """The export or client whose operations are shown; "": all of them, without their operations."""
     paused: bool = False
 
 
@@ -37,12 +39,34 @@ def lines(figures: dict[str, Any], clients: list[dict[str, Any]] | None, view: V
     engines = [engine for engine in figures["engines"] if view.engine in {"", engine["name"]}]
     result = [_headline(figures, engines, view)]
     result += as_text(_engines(engines), columns)
-    result.append("")
-    if view.name == "clients":
-        result += as_text(_clients(clients or [], view), columns)
-    else:
-        result += as_text(_operations(engines, view), columns)
+    result.append(f"{view.name.removesuffix('s')} {view.chosen}" if view.chosen else "")
+    for table in _tables(engines, clients or [], view):
+        result += as_text(table, columns)
     return result
+
+
+def choices(figures: dict[str, Any], clients: list[dict[str, Any]] | None, view: View) -> list[str]:
+    """What the view's key goes through: "" (all), and the name of each export or client."""
+    if view.name == "exports":
+        return ["", *(name for engine in figures["engines"] for name in engine["exports"] if name)]
+    return ["", *(client["id"] for client in clients or [])]
+
+
+def _tables(engines: list[dict[str, Any]], clients: list[dict[str, Any]], view: View) -> Iterator[Table]:
+    if view.name == "exports":
+        exports = [(name, export) for engine in engines for name, export in engine["exports"].items()]
+        shown = [(name, export) for name, export in exports if view.chosen in {"", name}]
+        yield _exports(shown, view)
+        if view.chosen:
+            yield _counts([row for _, export in shown for row in export["ops"].items()], view)
+    elif view.name == "clients":
+        found = [client for client in clients if view.engine in {"", client["engine"]}]
+        found = [client for client in found if view.chosen in {"", client["id"]}]
+        yield _clients(found, view)
+        if view.chosen:
+            yield _operations(({"name": client["engine"], "ops": client["ops"]} for client in found), view)
+    else:
+        yield _operations(engines, view)
 
 
 def fitted(content: list[str], columns: int, rows: int) -> list[str]:
@@ -100,7 +124,32 @@ def _meter(pool: dict[str, Any]) -> str:
     return drawn + "·" * (_METER_WIDTH - len(drawn))
 
 
-def _operations(engines: list[dict[str, Any]], view: View) -> Table:
+def _exports(exports: list[tuple[str, dict[str, Any]]], view: View) -> Table:
+    """`held`: the share of the time in which a client waited for the rate of the export."""
+    columns = [
+        Column("export", "export", left=True), _figure("rate", "req/s"), _figure("mib", "MiB/s"),
+        _figure("errors", "err/s"), *_times(), Column("throttled", "held", "{:.0%}".format),
+    ]  # fmt: skip
+    table = Table("", columns)
+    for name, export in sorted(exports, key=lambda row: -_sort_value(row[1], view)):
+        table.add(name or "(none)", *_rates(export), *_cells(export), export["throttled"])
+    return table
+
+
+def _counts(ops: list[tuple[str, dict[str, Any]]], view: View) -> Table:
+    """The operations of one export: their durations are counted over all of them."""
+    columns = [
+        Column("operation", "operation", left=True), _figure("rate", "req/s"), _figure("mib", "MiB/s"),
+        _figure("errors", "err/s"),
+    ]  # fmt: skip
+    table = Table("", columns)
+    key = SORTS[view.sort] if view.sort != "p99" else SORTS["rate"]
+    for name, op in sorted(ops, key=lambda row: -row[1][key]):
+        table.add(name, *_rates(op))
+    return table
+
+
+def _operations(engines: Iterable[dict[str, Any]], view: View) -> Table:
     columns = [
         Column("engine", "engine", left=True), Column("operation", "operation", left=True), _figure("rate", "req/s"),
         _figure("mib", "MiB/s"), _figure("errors", "err/s"), *_times(),
@@ -119,8 +168,7 @@ def _clients(clients: list[dict[str, Any]], view: View) -> Table:
         Column("software", "software", left=True),
     ]  # fmt: skip
     table = Table("", columns)
-    shown = [client for client in clients if view.engine in {"", client["engine"]}]
-    for client in sorted(shown, key=lambda client: -_sort_value(client, view)):
+    for client in sorted(clients, key=lambda client: -_sort_value(client, view)):
         table.add(client["id"], client["engine"], client["pid"], *_rates(client), *_cells(client), client["software"])
     return table
 

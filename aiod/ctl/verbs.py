@@ -22,6 +22,7 @@ from aiod.ctl.options import Given, Options, Seconds, Size, json_option, output_
 from aiod.ctl.output import Output, is_terminal
 from aiod.ctl.program import EXIT_REFUSED, Failure, Program
 from aiod.ctl.refusals import asking
+from aiod.ctl.top_screen import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,6 +102,7 @@ def status(options: Options, /, *, check: bool, **given: Any) -> None:
 @click.option("--json-lines", is_flag=True, help="Print each interval as one line of JSON.")
 @click.option("--count", type=click.IntRange(min=0), default=0, metavar="N", help="With --json-lines: N intervals.")
 @click.option("--clients", is_flag=True, help="With --once: show clients instead of operations.")
+@click.option("--exports", is_flag=True, help="With --once: show exports instead of operations.")
 @click.option(
     "--interval",
     "interval_s",
@@ -111,16 +113,18 @@ def status(options: Options, /, *, check: bool, **given: Any) -> None:
     help="Length of an interval.",
 )
 @click.pass_obj
-def top(options: Options, /, interval_s: float, count: int, *, once: bool, json_lines: bool, clients: bool) -> None:
+def top(options: Options, /, interval_s: float, count: int, **chosen: bool) -> None:
     """Show rates, latencies and workers live, of each interval alone.
 
-    Keys: q quits, p pauses, s sorts by rate, MiB/s or p99, e chooses an engine, o shows operations, c clients.
+    Keys: q quits, p pauses, s sorts by rate, MiB/s or p99, e chooses an engine; o shows operations, x exports, c
+    clients. x and c once more choose an export or a client, and show its operations.
     """
+    view = View("clients" if chosen["clients"] else "exports" if chosen["exports"] else "operations")
     sampler = live.Sampler(options.address, options.timeout_s)
     with asking(options.address):
-        if once:
-            live.print_once(sampler, interval_s, clients=clients)
-        elif json_lines:
+        if chosen["once"]:
+            live.print_once(sampler, interval_s, view)
+        elif chosen["json_lines"]:
             live.print_json_lines(sampler, interval_s, count)
         elif not (is_terminal() and sys.stdin is not None and sys.stdin.isatty()):
             raise click.UsageError("no terminal: give --once or --json-lines")

@@ -118,6 +118,7 @@ class DirectoryOperations:
         session.directory_requests_inflight += 1
         self._core.directory_operation(
             tag,
+            session.peer.transport_name,
             self._rate_of(request.export_name),
             request.verb.number,
             request.root,

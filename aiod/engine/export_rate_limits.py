@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from aiod._core import Rate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiod._core import Core
     from aiod.engine_api.settings import EngineSettings, RateLimits
 
@@ -32,6 +34,11 @@ class ExportRateLimits:
             if self._limits.get(name) != export.rate:
                 self._limits[name] = export.rate
                 set_rate(self._core, self.of(name), export.rate)
+
+    @property
+    def rates(self) -> Mapping[str, Rate]:
+        """The rate of each export, also of those that a reload has removed."""
+        return self._rates
 
     def of(self, export: str) -> Rate:
         """The rate of an export."""

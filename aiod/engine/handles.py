@@ -141,7 +141,8 @@ class Handles:
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
-        self._open(self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic())), opening)
+        tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic()))
+        self._open(tag, opening, session.peer.transport_name)
 
     def open_names(self, session: Session, cookie: int, export: str, path: str) -> None:
         """OPEN with NAMES: touches no file, so it is answered here."""
@@ -188,7 +189,7 @@ class Handles:
             return
         if stored is not None:
             self._core.close_fd(0, self._rate_of(stored.export), stored.fd)
-        self._open(tag, opening)
+        self._open(tag, opening, session.peer.transport_name)
 
     def _wait(self, waiting: _Waiting) -> int:
         """Register an open that begins; its tag."""
@@ -198,10 +199,11 @@ class Handles:
         self._opening += 1
         return tag
 
-    def _open(self, tag: int, opening: OpenRequest) -> None:
+    def _open(self, tag: int, opening: OpenRequest, transport: str) -> None:
         settings = opening.export
         self._core.open(
             tag,
+            transport,
             self._rate_of(opening.export_name),
             settings.path,
             opening.path,

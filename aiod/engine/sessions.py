@@ -20,7 +20,8 @@ from aiod._core import Session as CoreSession
 from aiod.engine.errors import refused
 from aiod.engine.export_rate_limits import set_rate
 from aiod.engine.session import TOKEN_BYTES, Session, short_id_of
-from aiod.engine.user_quotas import UserQuota
+from aiod.engine.user_quotas import ThrottledUsers, UserQuota
+from aiod.engine_api.settings import OTHER_USERS
 from aiod_protocol import ring_wire, wire
 from aiod_protocol.reasons import Reason, reason_of
 from aiod_protocol.wire import MessageType
@@ -57,6 +58,7 @@ class Sessions:
         self._by_connection: dict[Connection, Session] = {}  # that its HELLO came by: one session per connection
         self._timer: asyncio.TimerHandle | None = None
         self._quotas: dict[str, UserQuota] = {}  # by Peer.principal
+        self._throttled = ThrottledUsers(core)
         self._refusal = ""  # of every new session
 
     def __len__(self) -> int:
@@ -156,6 +158,7 @@ class Sessions:
         core = CoreSession(
             None,
             client=short_id_of(token),
+            transport=peer.transport_name,
             depth_max=depth_max,
             bytes_max=bytes_max,
             request_bytes_max=request_bytes_max,
@@ -188,7 +191,7 @@ class Sessions:
 
     def _open_quota(self, peer: Peer) -> UserQuota:
         limits = self._settings.limits_of(peer.uid)
-        quota = UserQuota(peer.principal, limits)
+        quota = UserQuota(peer.principal, limits, peer.uid if peer.uid in self._settings.users else OTHER_USERS)
         set_rate(self._core, quota.rate, limits.rate)
         return quota
 
@@ -271,6 +274,7 @@ class Sessions:
         session.quota.sessions.discard(session)
         if not session.quota.sessions:
             self._quotas.pop(session.quota.principal, None)
+            self._throttled.end(session.quota)
         if self._by_connection.get(session.hello_connection) is session:
             del self._by_connection[session.hello_connection]
         if session.pidfd >= 0:
@@ -319,6 +323,10 @@ class Sessions:
             for session in self
             for handle in session.core.describe_handles()
         ]
+
+    def throttled_users(self) -> list[dict[str, Any]]:
+        """How the rates of users hold their requests back."""
+        return self._throttled.shown(self._quotas.values())
 
     def clients(self) -> list[dict[str, Any]]:
         """The sessions, for `aiodctl clients`."""

@@ -58,9 +58,9 @@ class Stages:
         self.core = core = _make_core(settings)
         self._share_workers()
         self.replies = Replies(self._end_session)
-        self._rate_limits = ExportRateLimits(core)
-        self._rate_limits.apply(settings)
-        self.fd_store = FdStoreClient(core, fd_store_end, inherited, self._rate_limits.of)
+        self.rate_limits = ExportRateLimits(core)
+        self.rate_limits.apply(settings)
+        self.fd_store = FdStoreClient(core, fd_store_end, inherited, self.rate_limits.of)
         self.grace_period = GracePeriod(core, self.fd_store.clients, self._grace_period_over, unclean=settings.unclean)
         self.sessions = Sessions(settings, core, lambda: self.transports.paused, self._session_ended)
         self.uring = Uring()
@@ -72,11 +72,11 @@ class Stages:
             self.admission.admit_names,
             self.replies.reply,
             self.fd_store,
-            self._rate_limits.of,
+            self.rate_limits.of,
             self.uring,
         )
         self.directory_operations = DirectoryOperations(
-            settings, core, self.admission.admit_directory_request, self.replies.reply, self._rate_limits.of
+            settings, core, self.admission.admit_directory_request, self.replies.reply, self.rate_limits.of
         )
         self.slow_requests = SlowRequestWatch(settings, core, self._describers(), self._time_out)
         self.pool_maintenance = PoolMaintenance(settings, core)
@@ -150,7 +150,7 @@ class Stages:
         logs.set_level(settings.log_level)
         self.core.resize(settings.max_threads, settings.min_threads)
         self._share_workers()
-        self._rate_limits.apply(settings)
+        self.rate_limits.apply(settings)
         self.sessions.apply(settings)
         self.transports.apply(settings)
         self.admission.apply(settings)

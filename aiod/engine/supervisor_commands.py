@@ -110,9 +110,13 @@ class SupervisorCommands:
 
     async def _stats(self) -> dict[str, Any]:
         stages, core = self._stages, self._stages.core
+        ops, exports = core.snapshot(stages.rate_limits.rates)
         return {
             "pool": core.pool_stats(),
-            "ops": core.stats(),
+            "ops": ops,
+            "exports": exports,
+            "throttled_users": stages.sessions.throttled_users(),
+            "flush_groups": core.flush_groups(),
             "sessions": len(stages.sessions),
             "inflight": core.inflight,
             "oldest_request_age_s": next((each["age_s"] for each in core.active_requests(1)), 0.0),

@@ -1,6 +1,6 @@
 """Limits of one user over all its sessions in this engine ([users.NAME]). Main loop thread only.
 
-There are no counters here: usage is summed over the sessions, so the end of a session cannot leave a wrong count.
+There are no counters of usage here: it is summed over the sessions, so the end of a session cannot leave a wrong count.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import errno
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod._core import Rate
 from aiod.engine.errors import refused
+from aiod.engine_api.settings import OTHER_USERS, UserLimits
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiod._core import Core
     from aiod._core import Session as CoreSession
-    from aiod.engine_api.settings import UserLimits
 
 _BYTES_MIN: Final = 64 * 1024
 """The least credit that a session is granted."""
@@ -57,6 +60,8 @@ class UserQuota:
     principal: str
     """Peer.principal of its sessions."""
     limits: UserLimits
+    shown_uid: int = OTHER_USERS
+    """Of a user that the configuration names."""
     sessions: set[SessionUsage] = field(default_factory=set)
     rate: Rate = field(default_factory=Rate)
     """Rate of all its requests; limited by limits.rate."""
@@ -117,6 +122,31 @@ class UserQuota:
         self._messages_left = min(limit, self._messages_left + (now_s - self._counted_s) * limit) - 1
         self._counted_s = now_s
         return self._messages_left < 0
+
+
+class ThrottledUsers:
+    """How long the rates of users have held requests back, by the uids that the configuration names."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._ended_s: dict[int, float] = {}  # of quotas that ended, with the last session of their user
+
+    def end(self, quota: UserQuota) -> None:
+        """Keep the time of a quota that ends."""
+        throttled_s = self._core.throttling(quota.rate)["throttled_s"]
+        if throttled_s:
+            self._ended_s[quota.shown_uid] = self._ended_s.get(quota.shown_uid, 0.0) + throttled_s
+
+    def shown(self, quotas: Iterable[UserQuota]) -> list[dict[str, Any]]:
+        """For each uid (OTHER_USERS: the sum of all others): throttled_s, and waiting (sessions that wait now)."""
+        result = {uid: {"uid": uid, "throttled_s": seconds, "waiting": 0} for uid, seconds in self._ended_s.items()}
+        for quota in quotas:
+            now = self._core.throttling(quota.rate)
+            if now["throttled_s"]:
+                shown = result.setdefault(quota.shown_uid, {"uid": quota.shown_uid, "throttled_s": 0.0, "waiting": 0})
+                shown["throttled_s"] += now["throttled_s"]
+                shown["waiting"] += now["waiting"]
+        return list(result.values())
 
 
 def _left(what: str, wanted: int, limit: int, granted: int, least: int) -> int:

@@ -123,6 +123,10 @@ class TcpSettings(NamedTuple):
         return f"TcpSettings({self.host}:{self.port}, {len(self.owners)} keys)"
 
 
+OTHER_USERS: Final = -1
+"""In statistics of users, instead of a uid: all users that the configuration does not name."""
+
+
 class UserLimits(NamedTuple):
     """Limits of one user over all its sessions in an engine; 0: no limit."""
 

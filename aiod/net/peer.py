@@ -57,6 +57,13 @@ class Peer(NamedTuple):
             return f"uid {self.uid}"
         return f"key {self.owner.name}" if self.owner is not None else "a client without a key"
 
+    @property
+    def transport_name(self) -> str:
+        """How its messages come, for the statistics."""
+        if self.transport is None:
+            return "socket"
+        return "ipc" if self.is_local else "tcp"
+
     def groups(self) -> frozenset[int]:
         """The gids of its groups. Any thread."""
         if self.owner is not None:

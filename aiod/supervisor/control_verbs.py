@@ -59,6 +59,7 @@ class ControlVerbs:
         """`reload` reads the configuration again, `stop` begins to stop the daemon."""
         self._snapshots = snapshots
         self._config = config
+        self._user_names = config.user_names()
         self._engines = engines
         self._reload_config = reload
         self._begin_stop = stop
@@ -88,6 +89,7 @@ class ControlVerbs:
     def apply(self, config: Config) -> None:
         """Use `config` from now on."""
         self._config = config
+        self._user_names = config.user_names()
 
     # ---- privileged verbs
 
@@ -247,14 +249,20 @@ class ControlVerbs:
         from aiod.supervisor import metrics  # noqa: PLC0415 - of an extra, and few daemons serve metrics
 
         answers = await self._snapshots.stats()
-        return metrics.encode(metrics.families(dict(self._engines), answers), accept)
+        return metrics.encode(metrics.families(dict(self._engines), answers, self._user_names), accept)
 
     def _show_engine(self, engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:
         known = self._known(engine, answer)
         if answer is None:
             pool = stats.NO_POOL | {"max_threads": engine.max_threads, "min_threads": engine.min_threads}
-            return known | {"pool": pool, "ops": {}}
-        return known | answer | {"pool": stats.show_pool(answer["pool"]), "ops": stats.show_ops(answer["ops"])}
+            return known | {"pool": pool, "ops": {}, "exports": {}, "throttled_users": []}
+        shown = {
+            "pool": stats.show_pool(answer["pool"]),
+            "ops": stats.show_ops(answer["ops"]),
+            "exports": stats.show_exports(answer["exports"]),
+            "throttled_users": stats.show_users(answer["throttled_users"], self._user_names),
+        }
+        return known | answer | shown
 
     @staticmethod
     def _known(engine: Engine, answer: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The engines' snapshots as metric families of Prometheus. Loaded only where they are asked for.
 
 Histograms have the core's own counts, without sampling: each border `le` is the highest value of one of its buckets,
-one border for each power of two from 1 µs to 10 s. A sum is computed from the buckets' middles: exact to 1.6 %.
-Labels are names of the configuration and of operations only: no client, pid or path, so their number is bounded.
+one border for each power of two from 1 µs to 10 s; their sums are exact. Labels are names of the configuration, and of
+operations, transports and errnos only: no client, pid or path, so their number is bounded.
 """
 
 from __future__ import annotations
 
+import errno
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
@@ -27,17 +29,18 @@ if TYPE_CHECKING:
     from aiod.supervisor.engine import Engine
     from aiod.util.histograms import Histogram
 
-_SUB_BITS: Final = 5  # of the core's buckets: 32 in each power of two (util/histogram.h)
 _FIRST_BIT: Final = 10
 _LAST_BIT: Final = 34
 BORDERS_NS: Final = tuple((1 << bit) - 1 for bit in range(_FIRST_BIT, _LAST_BIT + 1))
 """Highest values of core buckets: 1.023 µs, 2.047 µs, ... 17.2 s; the last one is the first above 10 s."""
 _NS: Final = 1e9
+_ALWAYS_SHOWN: Final = errno.EIO
+"""Counted from 0 on: an error is an increase, also the first one."""
 
 _DURATIONS: Final = {
-    "latency_ns": ("aiod_request_duration_seconds", "Time of requests from admission to completion."),
-    "queue_ns": ("aiod_queue_duration_seconds", "Time that requests waited for a worker."),
-    "service_ns": ("aiod_syscall_duration_seconds", "Time of requests in their system calls."),
+    "latency": ("aiod_request_duration_seconds", "Time of requests from admission to completion."),
+    "queue": ("aiod_queue_duration_seconds", "Time that requests waited for a worker."),
+    "service": ("aiod_syscall_duration_seconds", "Time of requests in their system calls."),
 }
 _GAUGES: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
     "aiod_requests_in_flight": ("Requests admitted and not completed.", lambda a: a["inflight"]),
@@ -60,11 +63,10 @@ _COUNTERS: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
     "aiod_spawn_failures_total": ("Failed creations of workers.", lambda a: a["pool"]["spawn_failures"]),
     "aiod_lost_wakeups_total": ("Recoveries of lost wake-ups; expected 0.", lambda a: a["pool"]["lost_wakeups"]),
     "aiod_slow_requests_total": ("Requests that became slow (slow_request_ms).", lambda a: a["slow_requests"]),
-    "aiod_read_bytes_total": ("Bytes that clients have read.", lambda a: _bytes(a, "read", "read_file")),
-    "aiod_written_bytes_total": (
-        "Bytes that clients have written.",
-        lambda a: _bytes(a, "write", "append", "write_file"),
-    ),
+}
+_PAYLOADS: Final = {
+    "aiod_read_bytes_total": ("Bytes that clients have read.", ("read", "read_file")),
+    "aiod_written_bytes_total": ("Bytes that clients have written.", ("write", "append", "write_file")),
 }
 
 
@@ -84,14 +86,22 @@ class _Collected(Collector):
         return self._families
 
 
-def families(engines: Mapping[str, Engine], answers: Mapping[str, Any]) -> Iterator[Metric]:
-    """The metrics of the daemon. `answers`: a snapshot of each engine by its name, None where it did not answer."""
+def families(
+    engines: Mapping[str, Engine], answers: Mapping[str, Any], user_names: Mapping[int, str]
+) -> Iterator[Metric]:
+    """The metrics of the daemon. `answers`: a snapshot of each engine by its name, None where it did not answer.
+
+    `user_names`: of the uids in them, as the configuration has them.
+    """
     build = GaugeMetricFamily("aiod_build_info", "Version of the daemon, as a label; always 1.", labels=["version"])
     build.add_metric([__version__], 1)
     yield build
     yield from _supervised(engines, answers)
     known = {name: answer for name, answer in answers.items() if answer is not None}
+    yield from _exports(known)
     yield from _operations(known)
+    yield _throttled(known, user_names)
+    yield _flush_groups(known)
     yield from _pools(known)
     for name, (text, value) in _GAUGES.items():
         yield _by_engine(GaugeMetricFamily(name, text, labels=["engine"]), known, value)
@@ -132,22 +142,60 @@ def _cpu_seconds(pid: int) -> float | None:
     return float(times.user + times.system)
 
 
+def _exports(answers: Mapping[str, Any]) -> Iterator[Metric]:
+    """Counters of each export; export "" has the requests that name no open file."""
+    labels = ["engine", "export", "op"]
+    total = CounterMetricFamily("aiod_requests_total", "Completed requests.", labels=[*labels, "transport"])
+    errors = CounterMetricFamily("aiod_request_errors_total", "Requests that failed.", labels=[*labels, "errno"])
+    payloads = {name: CounterMetricFamily(name, text, labels=labels[:2]) for name, (text, _) in _PAYLOADS.items()}
+    for engine, answer in answers.items():
+        for export, figures in answer["exports"].items():
+            for op, counted in figures["ops"].items():
+                for transport, count in counted["transports"].items():
+                    total.add_metric([engine, export, op, transport], count)
+                for number, count in ({_ALWAYS_SHOWN: 0} | dict(counted["errnos"])).items():
+                    errors.add_metric([engine, export, op, errno.errorcode.get(number, "other")], count)
+            for name, (_, ops) in _PAYLOADS.items():
+                payloads[name].add_metric([engine, export], _bytes(figures["ops"], ops))
+    yield from (total, errors, *payloads.values())
+
+
+def _throttled(answers: Mapping[str, Any], user_names: Mapping[int, str]) -> Metric:
+    name = "aiod_throttled_seconds_total"
+    family = CounterMetricFamily(name, "Time in which requests have waited for the rate of an export or of a user.")
+    for engine, answer in answers.items():
+        for export, figures in answer["exports"].items():
+            if "throttled_s" in figures:
+                family.add_sample(name, {"engine": engine, "export": export}, figures["throttled_s"])
+        for user in answer["throttled_users"]:
+            shown = user_names.get(user["uid"], str(user["uid"]))
+            family.add_sample(name, {"engine": engine, "user": shown}, user["throttled_s"])
+    return family
+
+
+def _flush_groups(answers: Mapping[str, Any]) -> Metric:
+    text = "Flushes that shared one fdatasync()."
+    family = HistogramMetricFamily("aiod_flush_group_size", text, labels=["engine"])
+    for engine, answer in answers.items():
+        groups = answer["flush_groups"]
+        seen = list(itertools.accumulate(groups["counts"]))
+        borders = [*(str(float(1 << power)) for power in range(len(seen) - 1)), "+Inf"]
+        family.add_metric([engine], list(zip(borders, seen, strict=True)), groups["requests"])
+    return family
+
+
 def _operations(answers: Mapping[str, Any]) -> Iterator[Metric]:
     labels = ["engine", "op"]
-    total = CounterMetricFamily("aiod_requests_total", "Completed requests.", labels=labels)
-    errors = CounterMetricFamily("aiod_request_errors_total", "Requests that failed.", labels=labels)
     inline = CounterMetricFamily("aiod_requests_inline_total", "Reads served without a worker.", labels=labels)
     durations = {part: HistogramMetricFamily(*named, labels=labels) for part, named in _DURATIONS.items()}
     for engine, answer in answers.items():
         for name, op in answer["ops"].items():
             if not op["count"]:
                 continue
-            total.add_metric([engine, name], op["count"])
-            errors.add_metric([engine, name], op["errors"])
             inline.add_metric([engine, name], op["inline"])
             for part, family in durations.items():
-                _add_histogram(family, [engine, name], op[part])
-    yield from (total, errors, inline, *durations.values())
+                _add_histogram(family, [engine, name], op, part)
+    yield from (inline, *durations.values())
 
 
 def _pools(answers: Mapping[str, Any]) -> Iterator[Metric]:
@@ -171,16 +219,16 @@ def _pools(answers: Mapping[str, Any]) -> Iterator[Metric]:
             threads.add_metric([engine, state], count)
         for cause, count in pool["created_for"].items():
             created.add_metric([engine, cause], count)
-        _add_histogram(spawned, [engine], pool["spawn_latency_ns"])
+        _add_histogram(spawned, [engine], pool, "spawn_latency")
     yield from (threads, created, spawned)
 
 
-def _bytes(answer: Any, *names: str) -> int:
-    return sum(answer["ops"][name]["bytes"] for name in names if name in answer["ops"])
+def _bytes(ops: Mapping[str, Any], names: Iterable[str]) -> int:
+    return sum(ops[name]["bytes"] for name in names if name in ops)
 
 
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
-    family.add_metric(labels, buckets(histogram), sum(_middle(value) * count for value, count in histogram) / _NS)
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], counted: Mapping[str, Any], part: str) -> None:
+    family.add_metric(labels, buckets(counted[f"{part}_ns"]), counted[f"{part}_sum_ns"] / _NS)
 
 
 def buckets(histogram: Histogram) -> list[tuple[str, float]]:
@@ -195,9 +243,3 @@ def buckets(histogram: Histogram) -> list[tuple[str, float]]:
         result.append((repr(border / _NS), seen))
     result.append(("+Inf", seen + sum(count for _, count in ordered[index:])))
     return result
-
-
-def _middle(highest_ns: int) -> float:
-    """The middle of the core's bucket with that highest value."""
-    width = 1 << max(0, highest_ns.bit_length() - 1 - _SUB_BITS)
-    return highest_ns - (width - 1) / 2

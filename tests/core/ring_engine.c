@@ -16,6 +16,7 @@
 
 #define CLIENTS_MAX 64
 #define FILES_MAX 8
+#define LOOKS_A_SNAPSHOT 64 /* more often than any scraper asks */
 
 struct served {
     int socket; /* negative: unused */
@@ -25,6 +26,8 @@ struct served {
 
 static struct {
     struct aiod_core *core;
+    struct aiod_rate *exported; /* the rate of the only export */
+    unsigned looks;
     struct engine_config config;
     char path[64];
     int listener;
@@ -117,6 +120,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
                                   .writable = (flags & 2) != 0,
                                   .append = (flags & 32) != 0,
                                   .direct = alignment != 0,
+                                  .rate = engine.exported,
                                   .uring = engine.config.uring,
                                   .uring_alone = engine.config.uring && !engine.config.uring_in_company,
                                   .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
@@ -213,6 +217,32 @@ static void accept_client(void)
     CHECK(!"room for a client");
 }
 
+/* The parts of a counter make up the whole, whatever other threads count meanwhile. */
+static void check_stats(void)
+{
+    struct aiod_stats all = {0};
+    struct aiod_stats unnamed = {0};
+
+    aiod_core_snapshot_stats(engine.core, &all, &unnamed);
+    for (size_t op = 1; op < AIOD_OPS; op++) {
+        const struct aiod_op_stats *counted = all.ops[op];
+        uint64_t sum = 0;
+
+        for (size_t i = 0; counted != NULL && i < AIOD_TRANSPORTS; i++) {
+            sum += counted->by_transport[i];
+        }
+        CHECK(counted == NULL || sum == counted->count);
+        sum = 0;
+        for (size_t i = 0; counted != NULL && i < AIOD_ERRNOS; i++) {
+            sum += counted->by_errno[i];
+        }
+        CHECK(counted == NULL || sum == counted->errors);
+    }
+    aiod_export_stats_end(engine.core->exports);
+    aiod_stats_destroy(&all);
+    aiod_stats_destroy(&unnamed);
+}
+
 /* Requests start and end while the main loop inspects them, as in the engine. */
 static void look(void)
 {
@@ -223,6 +253,9 @@ static void look(void)
     for (size_t i = 0; i < count; i++) {
         CHECK(views[i].op > 0 && views[i].op < AIOD_OPS);
         CHECK(views[i].handle == NULL || views[i].handle->session->client[0] == '\0');
+    }
+    if (engine.looks++ % LOOKS_A_SNAPSHOT == 0) {
+        check_stats();
     }
 }
 
@@ -331,6 +364,7 @@ const char *engine_start(const struct engine_config *config)
         engine.clients[i].socket = -1;
     }
     CHECK(aiod_core_create(&engine.core, &core_config) == 0);
+    engine.exported = aiod_rate_create();
     aiod_core_set_slow_limits(engine.core, 1, 0);
     engine.bell = aiod_eventfd_create();
     snprintf(engine.path, sizeof(engine.path), "/tmp/aiod-ring-test-%d.sock", (int)getpid());
@@ -497,6 +531,7 @@ void engine_stop(void)
     CHECK(aiod_core_stop(engine.core, WAIT_MS * UINT64_C(1000000)));
     CHECK(engine.core->ring_bytes == 0);
     aiod_core_destroy(engine.core);
+    aiod_rate_unref(engine.exported);
     close(engine.listener);
     close(engine.bell);
     unlink(engine.path);

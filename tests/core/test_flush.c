@@ -12,10 +12,12 @@ enum {
     FLUSHERS = 8,
     SUCCESS = 4096,
     FD = 7,
+    SIZE_OF_CROWD = 3, /* FLUSHERS - 1 requests: more than 4, at most 8 */
 };
 
 static struct aiod_pool *pool;
 static struct aiod_flushes flushes;
+static struct aiod_flush_groups groups;
 static struct job jobs[FLUSHERS];
 
 /* ---- a disk that answers when the test permits it ---------------------------------------------------------------- */
@@ -83,6 +85,8 @@ static void crowd(int64_t (*run)(struct aiod_request *), unsigned failing)
 {
     pool = make_pool(4, 0, 10000);
     aiod_flushes_init(&flushes, pool, FD);
+    groups = (struct aiod_flush_groups){0};
+    flushes.groups = &groups;
     gate_init(&disk, false);
     syncs = 0;
     failing_sync = failing;
@@ -132,6 +136,7 @@ static void waiting_flushes_share_one(void)
     CHECK(syncs == 2); /* a second sync, because they arrived after the first one had started */
     flush_once_more(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 3);
+    CHECK(groups.counts[0] == 2 && groups.counts[SIZE_OF_CROWD] == 1 && groups.requests == FLUSHERS + 1);
     end();
 }
 

@@ -35,6 +35,8 @@ int main(void)
     }
     aiod_histogram_record(&histogram, 1000);
     aiod_histogram_record(&histogram, 1000);
-    CHECK(histogram.counts[aiod_histogram_index(1000)] == 2);
+    CHECK(histogram.counts[aiod_histogram_index(1000)] == 2 && histogram.sum == 2000);
+    aiod_histogram_add(&histogram, &histogram);
+    CHECK(histogram.counts[aiod_histogram_index(1000)] == 4 && histogram.sum == 4000);
     return 0;
 }

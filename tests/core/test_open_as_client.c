@@ -84,7 +84,7 @@ static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *a
 {
     int64_t result;
 
-    CHECK(aiod_core_open(core, 1, NULL, base, path, flags, &plain, as, 0) == 0);
+    CHECK(aiod_core_open(core, 1, AIOD_BY_IPC, NULL, base, path, flags, &plain, as, 0) == 0);
     result = result_of(1);
     if (result >= 0) {
         close((int)result);
@@ -98,7 +98,7 @@ static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity 
 
     CHECK(directory_op != NULL);
     directory_op->mode = 0755;
-    CHECK(aiod_core_directory_op(core, 2, NULL, directory_op, as, 0) == 0);
+    CHECK(aiod_core_directory_op(core, 2, AIOD_BY_IPC, NULL, directory_op, as, 0) == 0);
     return result_of(2);
 }
 
@@ -226,8 +226,9 @@ static void no_other_thread_changes_its_identity(void)
         for (unsigned i = 0; i < 8; i++) {
             uid_t uid = i % 2 == 0 ? ALICE : BOB;
 
-            CHECK(aiod_core_open(core, 100 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(uid), 0) == 0);
-            CHECK(aiod_core_open(core, 200 + i, NULL, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) ==
+            CHECK(aiod_core_open(core, 100 + i, AIOD_BY_IPC, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(uid),
+                                 0) == 0);
+            CHECK(aiod_core_open(core, 200 + i, AIOD_BY_IPC, NULL, base, "roots", AIOD_OPEN_READ, &plain, NULL, 0) ==
                   0); /* on workers */
         }
         check_threads();
@@ -251,8 +252,8 @@ static void late_requests_are_not_executed(void)
     size_t before = result_count;
 
     for (unsigned i = 0; i < 64; i++) {
-        CHECK(aiod_core_open(core, 300 + i, NULL, base, "late", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &plain, user(ALICE),
-                             1) == 0);
+        CHECK(aiod_core_open(core, 300 + i, AIOD_BY_IPC, NULL, base, "late", AIOD_OPEN_WRITE | AIOD_OPEN_CREATE, &plain,
+                             user(ALICE), 1) == 0);
     }
     while (result_count < before + 64) {
         reap();
@@ -269,7 +270,8 @@ static void a_stop_cancels_waiting_requests(void)
     size_t before = result_count;
 
     for (unsigned i = 0; i < 64; i++) {
-        CHECK(aiod_core_open(core, 300 + i, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE), 0) == 0);
+        CHECK(aiod_core_open(core, 300 + i, AIOD_BY_IPC, NULL, base, "alices", AIOD_OPEN_READ, &plain, user(ALICE),
+                             0) == 0);
     }
     CHECK(aiod_core_stop(core, WAIT_MS * UINT64_C(1000000)));
     while (result_count < before + 64) {

@@ -116,6 +116,7 @@ static void a_waiting_flow_delays_no_other(void)
     CHECK(next(&flows, START) == &mine[0]);
     CHECK(next(&flows, START) == NULL);
     CHECK(limited.waits_for == rate && flows.held == 1 && flows.fresh == 0);
+    CHECK(rate->waiting_flows == 1 && rate->throttled_ns == 0);
     CHECK(aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
     for (int i = 0; i < 2; i++) {
         add(&flows, &others[i], &other);
@@ -125,6 +126,7 @@ static void a_waiting_flow_delays_no_other(void)
     aiod_fair_queue_release_ready(&flows, START + SECOND / 2);
     CHECK(limited.waits_for == rate && aiod_fair_queue_next_release_ns(&flows) == START + SECOND - MS);
     aiod_fair_queue_release_ready(&flows, START + SECOND);
+    CHECK(rate->waiting_flows == 0 && rate->throttled_ns > 0);
     CHECK(limited.waits_for == NULL && flows.held == 0 && aiod_fair_queue_next_release_ns(&flows) == UINT64_MAX);
     CHECK(next(&flows, START + SECOND) == &mine[1]);
     aiod_rate_unref(rate);

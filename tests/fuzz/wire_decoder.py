@@ -95,7 +95,7 @@ class Engine:
 
     def begin(self) -> Session:
         """A session with one file, which is handle 1 of it."""
-        core = _core.Session(None, client="", rate=None, **_LIMITS)
+        core = _core.Session(None, client="", transport="ipc", rate=None, **_LIMITS)
         session = Session(
             token=b"",
             peer=self.peer,

@@ -8,19 +8,23 @@ import os
 import pty
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import termios
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import aiod_client
+from aiod_protocol.key_files import load_public
 from tests.conftest import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 WAIT_S = 60.0
 
@@ -40,9 +44,11 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read until `text` has been shown since the last call."""
+        end_s = time.monotonic() + WAIT_S
         while text not in self.shown:
             ready, _, _ = select.select([self._master], [], [], WAIT_S)
             assert ready, self.shown
+            assert time.monotonic() < end_s, self.shown
             self.shown += os.read(self._master, 65536).decode()
         self.shown = self.shown.partition(text)[2]
 
@@ -64,15 +70,17 @@ def terminal(shared_daemon: Any) -> Iterator[Terminal]:
     made.close()
 
 
-def test_the_screen_follows_the_keys(terminal: Terminal) -> None:
-    terminal.wait_for("\x1b[?1049h")
-    terminal.wait_for("by rate")
-    terminal.press("s")
-    terminal.wait_for("by MiB/s")
-    terminal.press("e")
-    terminal.wait_for("engine main")
-    terminal.press("p")
-    terminal.wait_for("PAUSED")
+def test_the_screen_follows_the_keys(shared_daemon: Any, terminal: Terminal) -> None:
+    with aiod_client.connect(shared_daemon.endpoint) as client, client.open("scratch/keys", "w") as file:
+        file.pwrite(b"x", 0)  # so that its export is known
+        terminal.wait_for("\x1b[?1049h")
+        terminal.wait_for("by rate")
+        for key, shown in (
+            ("s", "by MiB/s"), ("e", "engine main"), ("x", "held"), ("x", "export scratch"), ("c", "software"),
+            ("c", "client "), ("p", "PAUSED"),
+        ):  # fmt: skip
+            terminal.press(key)
+            terminal.wait_for(shown)
     terminal.press("q")
     terminal.wait_for("\x1b[?1049l")
     assert terminal.process.wait(WAIT_S) == 0
@@ -90,6 +98,7 @@ def test_scripts_get_one_interval_or_json_lines(shared_daemon: Any) -> None:
         file.pwrite(b"x", 0)
         assert "requests/s" in shared_daemon.ctl("top", "--once", "--interval", "0.1").stdout
         assert "aiod_client/" in shared_daemon.ctl("top", "--once", "--clients", "--interval", "0.1").stdout
+        assert "scratch " in shared_daemon.ctl("top", "--once", "--exports", "--interval", "0.1").stdout
         lines = shared_daemon.ctl("top", "--json-lines", "--count", "2", "--interval", "0.1").stdout.splitlines()
     figures = [json.loads(line) for line in lines]
     assert len(figures) == 2
@@ -97,6 +106,7 @@ def test_scripts_get_one_interval_or_json_lines(shared_daemon: Any) -> None:
         assert each["engines"][0]["name"] == "main"
         assert each["clients"][0]["pid"] == os.getpid()
         assert each["seconds"] > 0
+        assert each["engines"][0]["exports"]["scratch"]["throttled"] == 0
     assert shared_daemon.ctl("top", check=False).returncode == 2  # no terminal
 
 
@@ -127,3 +137,67 @@ def test_a_healthy_daemon_is_ok(shared_daemon: Any) -> None:
     body = json.loads(shared_daemon.ctl("--json", "status").stdout)
     assert (body["state"], body["engines_serving"]) == ("ok", 1)
     assert ": ok\n" in shared_daemon.ctl("status", "--check").stdout
+
+
+def test_what_rates_hold_back_is_told(
+    new_daemon: Callable[..., Any], tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    (tmp_path / "slow").mkdir()
+    daemon = new_daemon(
+        **{
+            "exports.slow": {"path": str(tmp_path / "slow"), "iops_max": 1, "burst_s": 0.001},
+            'users."*"': {"iops_max": 20, "burst_s": 0.001},
+        }
+    )
+    daemon.start()
+
+    def waiting() -> bool:
+        (engine,) = daemon.json("stats")["engines"]
+        users = engine["throttled_users"]
+        return bool(engine["exports"].get("slow", {}).get("waiting") and users and users[0]["waiting"])
+
+    with aiod_client.connect(daemon.endpoint) as client:
+        slow, other = client.open("slow/x", "w"), client.open("scratch/x", "w")
+        slow.submit([("write", b"x", 0)] * 60)
+        other.submit([("write", b"x", 0)] * 200)
+        wait_until(waiting, "requests wait for both rates")
+        told = daemon.ctl("status").stdout
+        shown = daemon.ctl("top", "--once", "--exports", "--interval", "0.3").stdout
+        scraped = daemon.ctl("metrics").stdout
+    assert "! main: export slow is above its rate: 1 sessions wait for it" in told
+    assert "exports.slow.iops_max" in told
+    assert "user * is above its rate" in told
+    (row,) = [line for line in shown.splitlines() if line.startswith("slow ")]
+    assert row.endswith("%")
+    assert 'aiod_throttled_seconds_total{engine="main",export="slow"} ' in scraped
+    assert 'aiod_throttled_seconds_total{engine="main",user="*"} ' in scraped
+
+
+@pytest.fixture
+def remote(new_daemon: Callable[..., Any], tmp_path: Path) -> list[str]:
+    """The options by which aiodctl reaches a daemon over tcp."""
+    for name in ("server", "admin"):
+        command = [sys.executable, "-m", "aiod.ctl", "keygen", name, "--directory", str(tmp_path)]
+        subprocess.run(command, check=True, capture_output=True)
+    public = {name: load_public(tmp_path / f"{name}.key").decode() for name in ("server", "admin")}
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    daemon = new_daemon(
+        **{
+            "tcp": {"listen": address, "secret_key": str(tmp_path / "server.key_secret")},
+            "keys.admin": {"public_key": public["admin"]},
+        }
+    )
+    daemon.start()
+    key = str(tmp_path / "admin.key_secret")
+    return ["--endpoint", f"tcp://{address}", "--key", key, "--server-key", public["server"]]
+
+
+def test_top_works_over_tcp(remote: list[str]) -> None:
+    for view, head in (("--exports", "held"), ("--clients", "software"), (None, "operation")):
+        command = [sys.executable, "-m", "aiod.ctl", *remote, "top", "--once", "--interval", "0.2"]
+        command += [view] if view is not None else []
+        done = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "serving" in done.stdout
+        assert head in done.stdout or "none" in done.stdout

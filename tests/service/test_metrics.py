@@ -60,23 +60,50 @@ def value(text: str, sample: str) -> float:
     return float(found)
 
 
+WRITES = 'aiod_requests_total{engine="main",export="scratch",op="write",transport="ring"}'
+
+
 def test_requests_are_counted(served: Any, port: int) -> None:
-    with aiod_client.connect(served.endpoint) as client, client.open("scratch/x", "w+") as file:
+    with (
+        aiod_client.connect(served.endpoint, transport="ring") as client,
+        client.open("scratch/x", "w+") as file,
+    ):
         for number in range(10):
             file.pwrite(b"0123456789", 10 * number)
         file.flush()
         status, kind, text = scrape(port)
         assert (status, kind.partition(";")[0]) == (200, "text/plain")
-        assert value(text, 'aiod_requests_total{engine="main",op="write"}') == 10
-        assert value(text, 'aiod_written_bytes_total{engine="main"}') == 100
+        assert value(text, WRITES) == 10
+        assert value(text, 'aiod_written_bytes_total{engine="main",export="scratch"}') == 100
+        assert value(text, 'aiod_flush_group_size_count{engine="main"}') == 1
+        assert value(text, 'aiod_request_duration_seconds_sum{engine="main",op="write"}') > 0
         assert value(text, 'aiod_request_duration_seconds_bucket{engine="main",le="+Inf",op="write"}') == 10
         assert value(text, 'aiod_open_files{engine="main"}') == 1
         assert value(text, 'aiod_engine_up{engine="main"}') == 1
         assert "process_resident_memory_bytes" in text
         assert scrape(port, OPENMETRICS)[2].endswith("# EOF\n")
         printed = served.ctl("metrics").stdout
-        assert value(printed, 'aiod_requests_total{engine="main",op="write"}') == 10
+        assert value(printed, WRITES) == 10
     assert str(os.getpid()) not in {word for line in text.splitlines() if "{" in line for word in line.split('"')}
+
+
+def test_exports_errnos_and_transports_are_told_apart(daemon: Any) -> None:
+    for transport in ("zmq", "ring"):
+        with (
+            aiod_client.connect(daemon.endpoint, transport=transport) as client,
+            client.open("scratch/x", "w") as file,
+        ):
+            file.pwrite(b"x", 0)
+            with pytest.raises(FileNotFoundError):
+                client.open("scratch/missing", "r")
+    text = daemon.ctl("metrics").stdout
+    opens = 'engine="main",export="scratch",op="open"'
+    assert value(text, f'aiod_requests_total{{{opens},transport="ipc"}}') == 4
+    assert value(text, 'aiod_request_errors_total{engine="main",errno="ENOENT",export="scratch",op="open"}') == 2
+    assert value(text, 'aiod_request_errors_total{engine="main",errno="EIO",export="scratch",op="open"}') == 0
+    writes = 'engine="main",export="scratch",op="write"'
+    for transport in ("ipc", "ring"):
+        assert value(text, f'aiod_requests_total{{{writes},transport="{transport}"}}') == 1
 
 
 def test_other_paths_and_methods_are_refused(served: Any, port: int) -> None:
@@ -202,12 +229,24 @@ def query(prometheus: str, expression: str) -> list[dict[str, Any]]:
 
 
 def test_a_real_prometheus_scrapes_it(served: Any, prometheus: str, wait_until: Callable[..., None]) -> None:
-    with aiod_client.connect(served.endpoint) as client, client.open("scratch/x", "w+") as file:
+    with (
+        aiod_client.connect(served.endpoint, transport="ring") as client,
+        client.open("scratch/x", "w+") as file,
+    ):
         file.pwrite(b"x", 0)
-        wait_until(lambda: query(prometheus, 'aiod_requests_total{op="write"}'), "a scrape", timeout_s=60)
+        file.flush()
+        wait_until(lambda: query(prometheus, 'aiod_requests_total{op="flush"}'), "a scrape", timeout_s=60)
     (up,) = query(prometheus, 'up{job="aiod"}')
     assert up["value"][1] == "1"
     (written,) = query(prometheus, 'aiod_requests_total{op="write"}')
-    assert (written["metric"]["engine"], written["value"][1]) == ("main", "1")
+    assert (written["metric"]["export"], written["metric"]["transport"], written["value"][1]) == (
+        "scratch",
+        "ring",
+        "1",
+    )
+    (groups,) = query(prometheus, "aiod_flush_group_size_count")
+    assert groups["value"][1] == "1"
+    (failed,) = query(prometheus, 'sum(aiod_request_errors_total{export="scratch",errno="EIO"})')
+    assert failed["value"][1] == "0"
     (buckets,) = query(prometheus, 'count(aiod_request_duration_seconds_bucket{op="write"})')
     assert buckets["value"][1] == "26"

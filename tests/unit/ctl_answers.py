@@ -24,7 +24,7 @@ def answers(name: str) -> dict[str, dict[str, Any]]:
             "max_threads": 64, "stuck_threads": 1, "min_threads": 2, "cur_threads": 17, "idle_threads": 3,
             "new_threads": 0, "pending_threads": 0, "queued": 123456, "threads_created": 98765, "spawn_failures": 3,
             "threads_peak": 64, "created_for": {"burst": 98000, "min": 700, "retry": 65}, "longest_chain": 12,
-            "spawn_latency_ns": LATENCIES_NS,
+            "spawn_latency_ns": LATENCIES_NS, "spawn_latency_sum_ns": 1,
         }
     )  # fmt: skip
     engine = {

@@ -26,7 +26,7 @@ def session() -> Session:
         token=b"token",
         peer=peer,
         software="test",
-        core=CoreSession(None, client="", rate=None, **limits),
+        core=CoreSession(None, client="", transport="ipc", rate=None, **limits),
         depth_max=4,
         bytes_max=4096,
         request_bytes_max=4096,

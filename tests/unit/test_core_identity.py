@@ -34,6 +34,7 @@ def refuse_open(core: Any) -> None:
     with pytest.raises(ValueError, match="zero byte"):
         core.open(
             1,
+            "ipc",
             None,
             "/",
             "a\0b",
@@ -52,6 +53,7 @@ def refuse_name(core: Any) -> None:
     with pytest.raises(ValueError, match="zero byte"):
         core.directory_operation(
             1,
+            "ipc",
             None,
             _core.VERB_STAT,
             "/",

@@ -47,6 +47,16 @@ def test_a_healthy_daemon_is_ok() -> None:
         ),
         ({"pool": {"spawn_failures": 3}}, "3 creations of workers have failed", "TasksMax="),
         ({"restarts": 2}, "was replaced 2 times", "journalctl"),
+        (
+            {"exports": {"disk": {"waiting": 3, "throttled_s": 90.0}}},
+            "export disk is above its rate: 3 sessions wait for it (for 1.5 min",
+            "raise exports.disk.iops_max",
+        ),
+        (
+            {"throttled_users": [{"user": "alice", "waiting": 1, "throttled_s": 2.0}]},
+            "user alice is above its rate",
+            "raise users.alice.iops_max",
+        ),
         ({"ops": NO_ERRORS | {"flush": ops()["read"]}}, "12 flushes have failed", "names the files"),
         ({"pool": {"lost_wakeups": 1}}, "1 lost wake-ups", "report"),
         ({"astray": True}, "1 workers have other CPUs", "aiodctl threads"),
@@ -65,6 +75,10 @@ def test_the_file_of_the_oldest_request_is_named() -> None:
     requests = answers("main")["requests"]["requests"]
     body = judged(requests, pool={"stuck_threads": 1})
     assert "the oldest write on main" in body["problems"][0]["text"]
+
+
+def test_a_rate_that_holds_nothing_back_now_is_no_problem() -> None:
+    assert judged(exports={"disk": {"waiting": 0, "throttled_s": 90.0}, "": {}})["problems"] == []
 
 
 def test_busy_workers_with_a_queue_are_no_problem_below_the_limit() -> None:

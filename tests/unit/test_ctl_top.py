@@ -70,6 +70,54 @@ def test_clients_have_rates_of_the_interval() -> None:
     assert new["requests_per_second"] == 151
 
 
+def exported(count: int, histogram: list[list[int]], throttled_s: float) -> dict[str, Any]:
+    counted = op(count, histogram)
+    ops = {"write": {key: counted[key] for key in ("count", "bytes", "errors")}}
+    durations = {key: value for key, value in counted.items() if key.endswith("_ns")}
+    return {"ops": ops, "throttled_s": throttled_s, "waiting": 1} | durations
+
+
+def sample_of_exports(at_s: float, count: int, histogram: list[list[int]], throttled_s: float) -> dict[str, Any]:
+    made = sample(at_s, {})
+    made["engines"][0]["exports"] = {"disk": exported(count, histogram, throttled_s), "": exported(1, [], 0.0)}
+    return made
+
+
+def test_exports_have_rates_latencies_and_what_their_rate_held_back() -> None:
+    figures = rates.between(sample_of_exports(10.0, 101, BEFORE_NS, 5.0), sample_of_exports(12.0, 151, AFTER_NS, 6.5))
+    export = figures["engines"][0]["exports"]["disk"]
+    assert (export["requests_per_second"], export["mib_per_second"], export["throttled"]) == (25.0, 25.0, 0.75)
+    assert export["latency_us"]["p99"] == 2.047
+    assert export["ops"]["write"]["requests_per_second"] == 25.0
+    shown = top_screen.lines(figures, None, View(name="exports"), 80)
+    assert shown[4].split() == ["export", "req/s", "MiB/s", "err/s", "p50", "p99", "queue99", "serv99", "held"]
+    assert shown[5].split()[0] == "disk"
+    assert shown[5].split()[-1] == "75%"
+    assert shown[6].split()[0] == "(none)"
+    chosen = top_screen.lines(figures, None, View(name="exports", chosen="disk"), 80)
+    assert chosen[3] == "export disk"
+    assert [line.split()[0] for line in chosen[4:]] == ["export", "disk", "operation", "write"]
+
+
+def test_the_key_goes_through_exports_and_clients() -> None:
+    figures = rates.between(sample_of_exports(1.0, 1, [], 0.0), sample_of_exports(2.0, 1, [], 0.0))
+    assert top_screen.choices(figures, None, View(name="exports")) == ["", "disk"]
+    assert top_screen.choices(figures, [{"id": "ab"}], View(name="clients")) == ["", "ab"]
+
+
+def test_a_chosen_client_has_its_operations() -> None:
+    client = {
+        "engine": "main", "id": "ab", "pid": 1, "uid": 0, "software": "x", "handles": 1, "inflight": 2,
+        "ops": {"read": op(101, BEFORE_NS)},
+    }  # fmt: skip
+    clients = rates.clients_between(
+        {"at_s": 1.0, "clients": []}, {"at_s": 2.0, "clients": [client, client | {"id": "cd"}]}
+    )
+    shown = top_screen.lines(figures_of(), clients, View(name="clients", chosen="ab"), None)
+    assert [line.split()[0] for line in shown[4:]] == ["client", "ab", "engine", "main"]
+    assert shown[7].split()[1] == "read"
+
+
 def figures_of(name: str = "main", engines: int = 1) -> dict[str, Any]:
     figures = rates.between(
         sample(1.0, {}, name=name),
@@ -78,7 +126,9 @@ def figures_of(name: str = "main", engines: int = 1) -> dict[str, Any]:
     return figures | {"engines": figures["engines"] * engines}
 
 
-@pytest.mark.parametrize("view", [View(), View(name="clients"), View(sort="p99"), View(engine="other", paused=True)])
+@pytest.mark.parametrize(
+    "view", [View(), View(name="clients"), View(name="exports"), View(sort="p99"), View(engine="other", paused=True)]
+)
 @pytest.mark.parametrize("engines", [1, 30])
 def test_the_screen_is_filled_exactly(view: View, engines: int) -> None:
     client = {

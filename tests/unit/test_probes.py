@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "monitoring" / "bpftrace").iterdir())
 ARGUMENTS = {
-    "request_submit": 5, "request_start": 3, "request_done": 6, "thread_spawn": 4, "thread_wake": 3, "flush_group": 4,
+    "request_submit": 5, "request_start": 4, "request_done": 6, "thread_spawn": 4, "thread_wake": 3, "flush_group": 4,
     "poison": 3, "stuck": 3,
 }  # fmt: skip
 

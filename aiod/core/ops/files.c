@@ -51,6 +51,7 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         if (file == NULL) {
             return NULL;
         }
+        file->flushes.groups = &files->groups;
         file->owns_flush_fd = *flush_fd >= 0;
         file->flushes.shares_description = *flush_fd < 0 && writable;
         file->flushes.by_writers = on_fuse;

@@ -36,6 +36,7 @@ struct aiod_file {
 
 struct aiod_files {
     int notice_fd; /* a socket for the notice that a file is poisoned; -1: none */
+    struct aiod_flush_groups groups;
     struct aiod_file *chains[AIOD_FILE_CHAINS];
 };
 

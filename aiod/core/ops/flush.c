@@ -112,19 +112,26 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
     return result;
 }
 
-/* The result of a parked request holds the value that it returns if the flush succeeds. Returns their number. */
-static unsigned finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+static unsigned length_of(const struct aiod_request *list)
 {
     unsigned count = 0;
 
-    for (; list != NULL; count++) {
+    for (; list != NULL; list = list->next) {
+        count++;
+    }
+    return count;
+}
+
+/* The result of a parked request holds the value that it returns if the flush succeeds. */
+static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+{
+    while (list != NULL) {
         struct aiod_request *next = list->next;
 
         list->reason = reason;
         aiod_pool_finish(pool, list, result < 0 ? result : list->result);
         list = next;
     }
-    return count;
 }
 
 /* Take the parked requests. If there are none, end the turn. */
@@ -156,6 +163,17 @@ static struct aiod_request *add_queued(struct aiod_flushes *flushes, struct aiod
     return list;
 }
 
+static void count_group(struct aiod_flush_groups *groups, unsigned requests)
+{
+    unsigned size = requests > 1 ? 32 - (unsigned)__builtin_clz(requests - 1) : 0;
+
+    if (groups != NULL) {
+        size = size < AIOD_FLUSH_GROUP_SIZES ? size : AIOD_FLUSH_GROUP_SIZES - 1;
+        __atomic_fetch_add(&groups->counts[size], 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&groups->requests, requests, __ATOMIC_RELAXED);
+    }
+}
+
 /*
  * Carry out `list`, and the requests that are parked meanwhile, in batches. The next batch is taken before the last one
  * ends: its requests keep the file alive, which may otherwise be freed when the last batch has ended.
@@ -163,6 +181,7 @@ static struct aiod_request *add_queued(struct aiod_flushes *flushes, struct aiod
 static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *list)
 {
     struct aiod_pool *pool = flushes->pool;
+    struct aiod_flush_groups *groups = flushes->groups;
     uint64_t dev = flushes->dev; /* the last requests to end may free `flushes` */
     uint64_t ino = flushes->ino;
 
@@ -170,10 +189,11 @@ static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *lis
         struct aiod_request *all = add_queued(flushes, list);
         enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
         int64_t result = flush_once(flushes, &reason);
-        unsigned count;
+        unsigned count = length_of(all);
 
         list = take_parked(flushes);
-        count = finish_all(pool, all, result, reason);
+        count_group(groups, count); /* before any client sees the end */
+        finish_all(pool, all, result, reason);
         AIOD_PROBE4(flush_group, dev, ino, count, result < 0 ? (int)-result : 0);
     }
 }

@@ -34,8 +34,17 @@
 #include "ops/flush_writers.h"
 #include "pool/pool.h"
 
+#define AIOD_FLUSH_GROUP_SIZES 13u /* up to 1, 2, 4 ... 2048 requests, and more */
+
+/* How many requests each fdatasync() has ended. Accessed by atomic operations. */
+struct aiod_flush_groups {
+    uint64_t counts[AIOD_FLUSH_GROUP_SIZES];
+    uint64_t requests; /* in all groups */
+};
+
 struct aiod_flushes {
     struct aiod_pool *pool;
+    struct aiod_flush_groups *groups; /* of the table of files; NULL: nothing counts */
     int fd;
     /* on FUSE: a flush syncs every descriptor that was written through, and no write syncs by itself */
     bool by_writers;

@@ -70,7 +70,7 @@ void aiod_active_requests_add(struct aiod_pool *pool, struct aiod_request *reque
     }
     pool->active_last = request;
     aiod_active_requests_assign(request);
-    AIOD_PROBE3(request_start, request, pool->name, request->begun_ns - request->queued_ns);
+    AIOD_PROBE4(request_start, request, pool->name, request->begun_ns - request->queued_ns, request->cookie);
 }
 
 void aiod_active_requests_remove(struct aiod_pool *pool, struct aiod_request *request)

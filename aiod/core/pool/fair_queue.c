@@ -6,6 +6,8 @@
 
 #include <stddef.h>
 
+#include "util/os.h"
+
 #define QUANTUM (UINT64_C(64) * 1024) /* bytes that a flow may take per turn */
 #define OVERHEAD UINT64_C(4096)       /* bytes added to the cost of each request */
 #define SHARED_NS UINT64_C(100000000) /* the workers are shared if two flows submitted within this time */
@@ -282,6 +284,9 @@ static void stop_waiting(struct aiod_fair_queue *queue, struct aiod_flow *flow)
     leave_sums(queue, flow);
     aiod_heap_remove(&rate->waiting, &flow->wait_node);
     flow->waits_for = NULL;
+    if (--rate->waiting_flows == 0) {
+        rate->throttled_ns += aiod_now_ns() - rate->throttled_since_ns;
+    }
     enter_sums(queue, flow);
     if (rate->waiting.root == NULL) {
         aiod_heap_remove(&queue->rates, &rate->ready);
@@ -342,6 +347,9 @@ static void wait_for(struct aiod_fair_queue *queue, struct aiod_flow *flow, stru
         aiod_heap_insert(&queue->rates, &rate->ready, ready_ns);
     }
     aiod_heap_insert(&rate->waiting, &flow->wait_node, flow->ticket);
+    if (rate->waiting_flows++ == 0) {
+        rate->throttled_since_ns = aiod_now_ns();
+    }
 }
 
 /* The time when a request of `flow` may pass `rate` (NULL: no rate): not before flows with older tickets. 0: now. */

@@ -569,6 +569,19 @@ void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats)
     pthread_mutex_unlock(&pool->lock);
 }
 
+struct aiod_throttling aiod_pool_get_throttling(struct aiod_pool *pool, const struct aiod_rate *rate)
+{
+    struct aiod_throttling throttling;
+
+    pthread_mutex_lock(&pool->lock);
+    throttling = (struct aiod_throttling){.waiting = rate->waiting_flows, .throttled_ns = rate->throttled_ns};
+    if (rate->waiting_flows > 0) {
+        throttling.throttled_ns += aiod_now_ns() - rate->throttled_since_ns;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return throttling;
+}
+
 void aiod_pool_get_spawn_latency(struct aiod_pool *pool, struct aiod_histogram *histogram)
 {
     pthread_mutex_lock(&pool->lock);

@@ -235,6 +235,14 @@ void aiod_pool_find_slow(struct aiod_pool *pool,
 
 void aiod_pool_get_stats(struct aiod_pool *pool, struct aiod_pool_stats *stats);
 
+/* How a rate limits requests. */
+struct aiod_throttling {
+    unsigned waiting;      /* flows that wait for the rate now: of an export, the sessions that wait */
+    uint64_t throttled_ns; /* the time in which at least one has waited */
+};
+
+struct aiod_throttling aiod_pool_get_throttling(struct aiod_pool *pool, const struct aiod_rate *rate);
+
 /* Durations in ns from the decision to create a worker until it runs. */
 void aiod_pool_get_spawn_latency(struct aiod_pool *pool, struct aiod_histogram *histogram);
 

@@ -30,6 +30,9 @@ struct aiod_rate {
     uint64_t bytes_until_ns;
 
     /* Used by fair_queue.c. */
+    unsigned waiting_flows;      /* flows that wait for the rate */
+    uint64_t throttled_since_ns; /* when the first of them began to wait */
+    uint64_t throttled_ns;       /* the time in which flows have waited, until the last one was released */
     unsigned slow;               /* slow requests of the rate's export */
     struct aiod_flow control;    /* opens, names and closes of the rate's export */
     struct aiod_heap waiting;    /* flows, by ticket: the oldest is next */

@@ -68,6 +68,7 @@ struct aiod_request {
     const struct aiod_uring_operations *uring; /* NULL: only run() */
     struct aiod_flow *flow;                    /* the flow it counts for (fair_queue.h); NULL: none */
     uint64_t cost;                             /* bytes that the request moves */
+    uint64_t cookie;                           /* of the client; only a probe uses it */
 
     /* the lane whose turn it needs (lane.h); the pool sets it to NULL when the request passes the turn on; NULL: none */
     struct aiod_lane *lane;

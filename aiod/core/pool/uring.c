@@ -237,7 +237,7 @@ static void take(struct aiod_pool *pool, struct aiod_request *request, uint64_t 
     request->shared = pool->fair_queue.shared;
     request->started_ns = request->begun_ns = pool->last_taken_ns = now_ns;
     aiod_active_requests_add_started(pool, request);
-    AIOD_PROBE3(request_start, request, pool->name, now_ns - request->queued_ns);
+    AIOD_PROBE4(request_start, request, pool->name, now_ns - request->queued_ns, request->cookie);
     pool->bound_threads += mine->inflight == 0;
     mine->inflight++;
     append_taken(request);

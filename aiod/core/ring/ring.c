@@ -192,11 +192,30 @@ void aiod_ring_end(struct aiod_ring *ring)
     aiod_ring_put(ring);
 }
 
+/* The flows that the ring's requests count in: a ring that could not be attached has none. */
+static struct aiod_session_flow *first_flow(const struct aiod_ring *ring)
+{
+    return ring->attached ? ring->session->flows : NULL;
+}
+
+/* Keep the counts of a ring that ends. */
+static void end_stats(struct aiod_ring *ring, struct aiod_stats *stats)
+{
+    struct aiod_session *session = ring->session;
+
+    for (struct aiod_session_flow *flow = first_flow(ring); flow != NULL; flow = flow->next) {
+        aiod_stats_add(flow->exported != NULL ? &flow->exported->stats : stats, &flow->ring_stats);
+        aiod_stats_add(&session->stats, &flow->ring_stats);
+        aiod_stats_destroy(&flow->ring_stats);
+    }
+    aiod_stats_add(stats, &ring->stats);
+    aiod_stats_add(&session->stats, &ring->stats);
+    aiod_stats_destroy(&ring->stats);
+}
+
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
 {
-    aiod_stats_add(stats, &ring->stats);
-    aiod_stats_add(&ring->session->stats, &ring->stats);
-    aiod_stats_destroy(&ring->stats);
+    end_stats(ring, stats);
     aiod_session_unref(ring->session);
     pthread_mutex_destroy(&ring->lock);
     pthread_mutex_destroy(&ring->taking);
@@ -342,7 +361,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     aiod_io_release_path(&request->io);
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &reported);
-    aiod_stats_record(&ring->stats, op, bytes, end->result < 0, timing);
+    aiod_stats_record(&aiod_handle_flow(handle)->ring_stats, AIOD_BY_RING, op, bytes,
+                      reported.result < 0 ? (int)-reported.result : 0, timing);
     handle_idle = release_handle(handle);
     source_idle = release_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
@@ -400,5 +420,18 @@ void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats)
 {
     pthread_mutex_lock(&ring->lock);
     aiod_stats_add(stats, &ring->stats);
+    for (struct aiod_session_flow *flow = first_flow(ring); flow != NULL; flow = flow->next) {
+        aiod_stats_add(stats, &flow->ring_stats);
+    }
+    pthread_mutex_unlock(&ring->lock);
+}
+
+void aiod_ring_show_stats(struct aiod_ring *ring, struct aiod_stats *stats)
+{
+    pthread_mutex_lock(&ring->lock);
+    aiod_stats_add(stats, &ring->stats);
+    for (struct aiod_session_flow *flow = first_flow(ring); flow != NULL; flow = flow->next) {
+        aiod_stats_add(flow->exported != NULL ? &flow->exported->shown : stats, &flow->ring_stats);
+    }
     pthread_mutex_unlock(&ring->lock);
 }

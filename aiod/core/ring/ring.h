@@ -73,7 +73,9 @@ struct aiod_ring {
     struct aiod_ring_job free_job;
     struct aiod_task allocated_notice;
 
-    struct aiod_ring *next; /* the main loop's list of rings */
+    /* The main loop's. */
+    bool attached;          /* the only ring of its session that has ever been: its requests count in the flows' sets */
+    struct aiod_ring *next; /* the list of rings */
     struct aiod_ring *previous;
 
     pthread_mutex_t taking; /* held by the thread that takes submissions; only tried, never waited for */
@@ -97,7 +99,7 @@ struct aiod_ring {
     struct aiod_handle **handles; /* by index, as the slots of the session */
     struct aiod_ring_request *free;
     struct aiod_cookies cookies; /* of the queued requests */
-    struct aiod_stats stats;
+    struct aiod_stats stats;     /* refused entries that name no handle; the others are in the flows of the session */
 
     /* Written once, before broken_notice is sent. */
     const char *broken;
@@ -150,8 +152,17 @@ void aiod_ring_end(struct aiod_ring *ring);
 /* Before aiod_ring_end(): tell the client about the shutdown (bits of enum aiod_ring_shutdown_notice). */
 void aiod_ring_set_shutdown_notice(struct aiod_ring *ring, uint32_t notice);
 
-/* After AIOD_TASK_RING_FREED, or for a ring without memory: free the rest, and add its counts to `stats`. */
+/*
+ * After AIOD_TASK_RING_FREED, or for a ring without memory: free the rest. Its counts are added to those of their exports
+ * and of the session, and to `stats` where they belong to no export.
+ */
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats);
+
+/* Add the ring's counts to `stats`, which the caller owns. */
+void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);
+
+/* Add them to aiod_export_stats.shown, and to `stats` where they belong to no export. */
+void aiod_ring_show_stats(struct aiod_ring *ring, struct aiod_stats *stats);
 
 /* ---- any thread -------------------------------------------------------------------------------------------------- */
 
@@ -172,9 +183,6 @@ uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring);
 
 /* The number of taken submissions, modulo 2^32. */
 uint32_t aiod_ring_taken(const struct aiod_ring *ring);
-
-/* Add the ring's counts to `stats`, which the caller owns. */
-void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats);
 
 /* ---- threads that take: the leader, and workers that completed a request (ring_admission.c) ---------------------- */
 

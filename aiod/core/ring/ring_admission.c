@@ -176,7 +176,10 @@ static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const 
 static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, int error, enum aiod_reason reason)
 {
     if (aiod_op_known(entry->op)) {
-        aiod_stats_refuse(&ring->stats, (enum aiod_op)entry->op);
+        const struct aiod_handle *handle = find_handle(ring, entry->handle);
+
+        aiod_stats_refuse(handle != NULL ? &aiod_handle_flow(handle)->ring_stats : &ring->stats, AIOD_BY_RING,
+                          (enum aiod_op)entry->op, error);
     }
     aiod_ring_publish(ring,
                       &(struct aiod_ring_completion){.cookie = entry->cookie, .result = -error, .reason = reason});

@@ -76,6 +76,7 @@ struct aiod_message_io {
 struct aiod_control {
     struct aiod_task task;
     enum aiod_op op;
+    enum aiod_transport transport;
     uint64_t tag; /* 0: the result is not reported */
 
     /* An open. */

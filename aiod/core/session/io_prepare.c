@@ -28,6 +28,7 @@ static void prepare_request(struct aiod_request *request, const struct aiod_io_d
     request->flow = description->handle->flow;
     request->lane = lane_of(record, description->handle);
     request->cost = aiod_op_cost(record->op, record->length);
+    request->cookie = record->cookie;
     request->reason = AIOD_REASON_BY_KERNEL;
     request->queued_ns = description->arrived_ns;
     request->started_ns = 0;

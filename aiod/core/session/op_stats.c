@@ -11,26 +11,34 @@ static struct aiod_op_stats *of_op(struct aiod_stats *stats, enum aiod_op op)
     return stats->ops[op];
 }
 
-void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op)
+static void count(struct aiod_op_stats *counted, enum aiod_transport transport, int error)
+{
+    counted->count++;
+    counted->by_transport[transport]++;
+    if (error != 0) {
+        counted->errors++;
+        counted->by_errno[error > 0 && (unsigned)error < AIOD_ERRNOS ? error : 0]++;
+    }
+}
+
+void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_transport transport, enum aiod_op op, int error)
 {
     struct aiod_op_stats *counted = of_op(stats, op);
 
     if (counted != NULL) {
-        counted->count++;
-        counted->errors++;
+        count(counted, transport, error);
     }
 }
 
-void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
-                       const struct aiod_timing *timing)
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_transport transport, enum aiod_op op, uint64_t bytes,
+                       int error, const struct aiod_timing *timing)
 {
     struct aiod_op_stats *counted = of_op(stats, op);
 
     if (counted == NULL) {
         return;
     }
-    counted->count++;
-    counted->errors += failed;
+    count(counted, transport, error);
     counted->inlined += timing->inlined;
     counted->bytes += bytes;
     aiod_histogram_record(&counted->latency, timing->latency_ns);
@@ -52,6 +60,13 @@ struct aiod_timing aiod_timing_of(const struct aiod_request *request)
     };
 }
 
+static void add(uint64_t *counts, const uint64_t *from, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        counts[i] += from[i];
+    }
+}
+
 void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from)
 {
     for (size_t op = 0; op < AIOD_OPS; op++) {
@@ -65,6 +80,8 @@ void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from)
         counted->bytes += other->bytes;
         counted->errors += other->errors;
         counted->inlined += other->inlined;
+        add(counted->by_transport, other->by_transport, AIOD_TRANSPORTS);
+        add(counted->by_errno, other->by_errno, AIOD_ERRNOS);
         aiod_histogram_add(&counted->latency, &other->latency);
         aiod_histogram_add(&counted->queue, &other->queue);
         aiod_histogram_add(&counted->service, &other->service);

@@ -1,5 +1,8 @@
 /*
  * op_stats.h - counters and latency histograms per operation. There is no lock: the owner of a set serialises access.
+ *
+ * The sets of an engine (export_stats.h): each export has one of the main loop, and one in each ring. A request is counted
+ * in the set of its export, and a request by message in its session's set as well.
  */
 #ifndef AIOD_OP_STATS_H
 #define AIOD_OP_STATS_H
@@ -11,14 +14,28 @@
 #include "protocol/records.h"
 #include "util/histogram.h"
 
+/* How a request came. */
+enum aiod_transport {
+    AIOD_BY_DAEMON, /* the daemon's own: it closes the files of a session that ended, for example */
+    AIOD_BY_RING,
+    AIOD_BY_SOCKET, /* the socket of a ring, as a message */
+    AIOD_BY_IPC,    /* ZeroMQ */
+    AIOD_BY_TCP,    /* ZeroMQ */
+    AIOD_TRANSPORTS,
+};
+
+#define AIOD_ERRNOS 134u /* one more than Linux's highest errno */
+
 struct aiod_op_stats {
     uint64_t count;
+    uint64_t by_transport[AIOD_TRANSPORTS]; /* their sum is `count` */
     uint64_t bytes;
     uint64_t errors;
-    uint64_t inlined;              /* executed inline, where it was submitted */
-    struct aiod_histogram latency; /* ns from admission to completion */
-    struct aiod_histogram queue;   /* ns until a worker started it */
-    struct aiod_histogram service; /* ns of execution */
+    uint64_t inlined;               /* executed inline, where it was submitted */
+    struct aiod_histogram latency;  /* ns from admission to completion */
+    struct aiod_histogram queue;    /* ns until a worker started it */
+    struct aiod_histogram service;  /* ns of execution */
+    uint64_t by_errno[AIOD_ERRNOS]; /* their sum is `errors`; [0]: other numbers */
 };
 
 /* One entry per operation, allocated at its first use: the set of a client that only reads has one. */
@@ -35,12 +52,15 @@ struct aiod_timing {
     bool inlined;
 };
 
-/* Count a request that moved `bytes` bytes or `failed`. Does nothing if there is no memory for a new entry. */
-void aiod_stats_record(struct aiod_stats *stats, enum aiod_op op, uint64_t bytes, bool failed,
-                       const struct aiod_timing *timing);
+/*
+ * Count a request that moved `bytes` bytes, or failed with the errno `error` (0: success). Does nothing if there is no
+ * memory for a new entry.
+ */
+void aiod_stats_record(struct aiod_stats *stats, enum aiod_transport transport, enum aiod_op op, uint64_t bytes,
+                       int error, const struct aiod_timing *timing);
 
-/* Count a request that was refused at admission. */
-void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_op op);
+/* Count a request that was refused at admission, with the errno `error`. */
+void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_transport transport, enum aiod_op op, int error);
 
 /* The durations of a completed request. */
 struct aiod_timing aiod_timing_of(const struct aiod_request *request);

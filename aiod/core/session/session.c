@@ -42,6 +42,7 @@ void aiod_session_unref(struct aiod_session *session)
         struct aiod_session_flow *next = session->flows->next;
 
         aiod_rate_unref(session->flows->flow.rates[0]);
+        aiod_stats_destroy(&session->flows->ring_stats);
         free(session->flows);
         session->flows = next;
     }
@@ -238,6 +239,11 @@ void aiod_handle_retire(struct aiod_session *session, uint32_t number)
     if (index >= 0) {
         session->slots[index].generation++;
     }
+}
+
+struct aiod_session_flow *aiod_handle_flow(const struct aiod_handle *handle)
+{
+    return (struct aiod_session_flow *)handle->flow; /* the first member */
 }
 
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number)

@@ -21,6 +21,7 @@
 #include "pool/fair_queue.h"
 #include "pool/task.h"
 #include "session/buffered_writes.h"
+#include "session/export_stats.h"
 #include "session/op_stats.h"
 
 #define AIOD_HANDLES_MAX 65535u /* a handle's number contains a 16-bit index, and 0 is not a handle */
@@ -73,7 +74,9 @@ struct aiod_uring_backoff {
 
 /* The flow of a session's requests to one export (flow.h). */
 struct aiod_session_flow {
-    struct aiod_flow flow; /* its first rate is that of the export */
+    struct aiod_flow flow;              /* its first rate is that of the export; first */
+    struct aiod_export_stats *exported; /* NULL: the export has no counts of its own */
+    struct aiod_stats ring_stats;       /* of requests by ring; protected by the ring's lock */
     struct aiod_session_flow *next;
 };
 
@@ -117,10 +120,11 @@ struct aiod_handle_slot {
 
 struct aiod_session {
     struct aiod_limits limits;
-    unsigned refs;  /* references: one of the owner, one per request in flight, one per handle */
-    char client[9]; /* the client's name in messages; "": none */
-    void *owner;    /* set by the owner for its own use; NULL: the owner is gone */
-    bool ended;     /* completions are dropped */
+    unsigned refs;                 /* references: one of the owner, one per request in flight, one per handle */
+    char client[9];                /* the client's name in messages; "": none */
+    enum aiod_transport transport; /* of its messages */
+    void *owner;                   /* set by the owner for its own use; NULL: the owner is gone */
+    bool ended;                    /* completions are dropped */
 
     /* Credit. Records that the client regards as unanswered: submitted - acknowledged. */
     uint64_t submitted;
@@ -152,7 +156,7 @@ struct aiod_session {
     const char *broken; /* the rule that the client broke on its ring, for the message */
     struct aiod_session *next_broken;
 
-    struct aiod_stats stats;
+    struct aiod_stats stats; /* without the counts of its ring */
 };
 
 /* Create a session with one reference. `rate` (NULL: none) is that of the user. NULL if there is no memory. */
@@ -182,6 +186,9 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
 
 /* Reserve the number of an earlier engine's handle that is not open here, or not yet: no new handle gets it. */
 void aiod_handle_retire(struct aiod_session *session, uint32_t number);
+
+/* The flow of the handle's session to its export. */
+struct aiod_session_flow *aiod_handle_flow(const struct aiod_handle *handle);
 
 /* The open handle with that number, or NULL. */
 struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_t number);

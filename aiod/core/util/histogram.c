@@ -35,6 +35,7 @@ uint64_t aiod_histogram_upper(size_t index)
 void aiod_histogram_record(struct aiod_histogram *histogram, uint64_t value)
 {
     histogram->counts[aiod_histogram_index(value)]++;
+    histogram->sum += value;
 }
 
 void aiod_histogram_add(struct aiod_histogram *histogram, const struct aiod_histogram *from)
@@ -42,4 +43,5 @@ void aiod_histogram_add(struct aiod_histogram *histogram, const struct aiod_hist
     for (size_t i = 0; i < AIOD_HISTOGRAM_BUCKETS; i++) {
         histogram->counts[i] += from->counts[i];
     }
+    histogram->sum += from->sum;
 }

@@ -16,6 +16,7 @@
 
 struct aiod_histogram {
     uint64_t counts[AIOD_HISTOGRAM_BUCKETS];
+    uint64_t sum; /* of the values themselves, exact */
 };
 
 /* Count one value, in nanoseconds. */
