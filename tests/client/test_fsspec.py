@@ -212,6 +212,23 @@ def test_directories_are_made_for_files_unless_this_is_unwanted(shared_daemon: D
         strict.open(f"{at}/f/g", "wb")
 
 
+def test_an_export_cannot_be_made(fs: AiodFileSystem) -> None:
+    fs.makedirs("scratch", exist_ok=True)
+    with pytest.raises(FileExistsError):
+        fs.makedirs("scratch")
+    with pytest.raises(FileNotFoundError):
+        fs.makedirs("no such export", exist_ok=True)
+
+
+def test_hundreds_of_files_at_once_stay_below_what_an_engine_lets_wait(fs: AiodFileSystem, at: str) -> None:
+    fs.pipe({f"{at}/many/{number}": b"1" for number in range(600)})
+    fs.copy(f"{at}/many", f"{at}/copy", recursive=True)
+    assert len(fs.cat(f"{at}/copy/*")) == 600
+    fs.rm([f"{at}/many/{number}" for number in range(300)])
+    fs.rm([f"{at}/many", f"{at}/copy"], recursive=True)
+    assert fs.ls(at) == []
+
+
 def test_moving_renames_files_and_directories(fs: AiodFileSystem, at: str, local: Path) -> None:
     fs.pipe_file(f"{at}/a/x", b"1")
     inode = (local / "a/x").stat().st_ino
@@ -286,10 +303,13 @@ def test_an_open_file_has_what_fsspec_promises(fs: AiodFileSystem, at: str) -> N
         assert f.readline() == "line 3\n"
 
 
-def test_touch_empties_a_file_or_leaves_it(fs: AiodFileSystem, at: str) -> None:
+def test_touch_empties_a_file_or_sets_its_time(fs: AiodFileSystem, at: str, local: Path) -> None:
     fs.pipe_file(f"{at}/x", b"1")
     fs.touch(f"{at}/x", truncate=False)
     assert fs.size(f"{at}/x") == 1
+    os.utime(local / "x", (1, 1))
+    fs.touch(f"{at}/x", truncate=False)
+    assert fs.info(f"{at}/x")["mtime"] > 1
     fs.touch(f"{at}/x")
     assert fs.size(f"{at}/x") == 0
 
@@ -365,6 +385,17 @@ def test_an_upload_that_fails_leaves_the_former_file(
         fs.put_file(str(tmp_path / "up"), f"{at}/x")
     assert (local / "x").read_bytes() == b"before"
     assert [path.name for path in local.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("mode", ["overwrite", "create"])
+def test_whole_files_by_o_direct(shared_daemon: Daemon, at: str, local: Path, mode: str) -> None:
+    fs = AiodFileSystem(shared_daemon.endpoint, direct=True)
+    fs.pipe_file(f"{at}/new/x", b"odd", mode=mode)
+    assert (local / "new/x").read_bytes() == b"odd"
+    assert fs.cat([f"{at}/new/x"]) == {f"{at}/new/x": b"odd"}
+    if mode == "create":
+        with pytest.raises(FileExistsError):
+            fs.pipe_file(f"{at}/new/x", b"again", mode=mode)
 
 
 @pytest.mark.parametrize("transport", ["ring", "zmq"])

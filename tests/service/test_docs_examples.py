@@ -48,10 +48,10 @@ def test_the_programs_of_the_page_run(daemon: Daemon, page: str, count: int) -> 
         run(daemon, program)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", range(7))
 def test_the_programs_with_data_libraries_run(shared_daemon: Daemon, number: int) -> None:
     programs = programs_of("docs/data.md")
-    assert len(programs) == 6
+    assert len(programs) == 7
     for name in re.findall(r"^(?:import|from) (\w+)", programs[number], re.MULTILINE):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed: too large to be installed for one example")

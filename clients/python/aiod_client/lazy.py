@@ -12,7 +12,7 @@ import atexit
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from aiod_client import aio
 from aiod_client.base_client import TIMEOUT_S, check_transport
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from aiod_client.ring.attach import Transport
+
+T = TypeVar("T")
 
 _CLOSE_S: Final = 5.0
 """How long the end of the process waits for a loop of another thread to close its client."""
@@ -61,7 +63,9 @@ class _Clients:
         self.blocking: dict[Settings, Client] = {}
         self.awaited: dict[asyncio.AbstractEventLoop, dict[Settings, asyncio.Task[aio.Client]]] = {}
         self.lock = threading.Lock()
-        """Of `awaited`; held for moments."""
+        """Of `awaited` and `loop`; held for moments."""
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """Of in_background()."""
         self.turns: dict[Settings, threading.Lock] = {}
         """Each held while the blocking client of these settings connects."""
 
@@ -111,6 +115,18 @@ async def awaited_client(wanted: Settings) -> aio.Client:
             with contextlib.suppress(OSError):
                 await client.close()
     return await asyncio.shield(task)
+
+
+def in_background(awaited: Coroutine[Any, Any, T]) -> T:
+    """Await in the process's own event loop, in another thread, and return the result."""
+    loop = _clients.loop
+    if loop is None:
+        with _clients.lock:
+            loop = _clients.loop
+            if loop is None:
+                loop = _clients.loop = asyncio.new_event_loop()
+                threading.Thread(target=loop.run_forever, name="aiod-loop", daemon=True).start()
+    return asyncio.run_coroutine_threadsafe(awaited, loop).result()
 
 
 def _has_failed(task: asyncio.Task[aio.Client]) -> bool:

@@ -224,7 +224,7 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
         try:
             await client.remove(path)
         except IsADirectoryError:
-            await _remove_tree(client, path)
+            await client.rmtree(path)
         except (FileNotFoundError, NotADirectoryError):
             return
         await self._prune(client, path)
@@ -236,7 +236,7 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
         try:
             client.remove(path)
         except IsADirectoryError:
-            _remove_tree_sync(client, path)
+            client.rmtree(path)
         except (FileNotFoundError, NotADirectoryError):
             return
         with contextlib.suppress(OSError):  # not empty, or gone
@@ -247,16 +247,18 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
         """Delete all below a prefix. Raises ValueError if it is a value's key."""
         self._check_writable()
         client, path = await self._opened(), self._path(prefix)
+        if path == self.root:
+            await _empty(client, path)
+            return
         try:
-            await _remove_tree(client, path, keep=path == self.root)
+            await client.rmtree(path)
         except FileNotFoundError:
             return
         except NotADirectoryError as error:
             if await self.exists(prefix):
                 raise ValueError(f"delete_dir: {prefix!r} is the key of a value") from error
             return
-        if path != self.root:
-            await self._prune(client, path)
+        await self._prune(client, path)
 
     async def _prune(self, client: aio.Client, path: str) -> None:
         """Remove the directories above `path` that have become empty."""
@@ -324,53 +326,22 @@ async def _creating(client: aio.Client, path: str, create: Callable[[], Awaitabl
 
 
 async def _make_directories(client: aio.Client, path: str) -> None:
-    """Make a directory and those above it; others may do the same, or the reverse, at the same time."""
-    if "/" not in path:
-        await client.stat(path)  # the export's own
-        return
-    try:
-        await client.mkdir(path)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        await _make_directories(client, directory_of(path))
-        with contextlib.suppress(FileExistsError):
-            await client.mkdir(path)
+    """Make a directory and those above it, where they are missing."""
+    if "/" in path:
+        await client.makedirs(path, exist_ok=True)
+    else:
+        await client.stat(path)  # an export
 
 
 def _make_directories_sync(client: Client, path: str) -> None:
-    if "/" not in path:
+    if "/" in path:
+        client.makedirs(path, exist_ok=True)
+    else:
         client.stat(path)
-        return
-    try:
-        client.mkdir(path)
-    except FileExistsError:
-        return
-    except FileNotFoundError:
-        _make_directories_sync(client, directory_of(path))
-        with contextlib.suppress(FileExistsError):
-            client.mkdir(path)
 
 
-async def _remove_tree(client: aio.Client, path: str, *, keep: bool = False) -> None:
-    """Remove a directory and all below it; `keep`: all below it."""
+async def _empty(client: aio.Client, path: str) -> None:
+    """Remove all below a directory, which others may do, too."""
     for entry in await client.list(path):
-        name = f"{path}/{entry.name}"
         with contextlib.suppress(FileNotFoundError):
-            if entry.kind == "dir":
-                await _remove_tree(client, name)
-            else:
-                await client.remove(name)
-    if not keep:
-        await client.rmdir(path)
-
-
-def _remove_tree_sync(client: Client, path: str) -> None:
-    for entry in client.list(path):
-        name = f"{path}/{entry.name}"
-        with contextlib.suppress(FileNotFoundError):
-            if entry.kind == "dir":
-                _remove_tree_sync(client, name)
-            else:
-                client.remove(name)
-    client.rmdir(path)
+            await (client.rmtree if entry.kind == "dir" else client.remove)(f"{path}/{entry.name}")

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fsspec.asyn import AsyncFileSystem, get_loop, sync_wrapper
+from fsspec.asyn import AsyncFileSystem, get_loop, sync, sync_wrapper
 from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.utils import isfilelike, stringify_path, tokenize
 
@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 
 _CREATES: Final = frozenset("wxa")
 T = TypeVar("T")
+
+_TOGETHER_MAX: Final = 64
+"""How many files fsspec's own loops have under way at once: an engine lets 256 messages about names wait."""
+_STREAMS_MAX: Final = 8
+"""How many of them are streams, which have parts in memory."""
 
 
 class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no types
@@ -66,6 +71,7 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
         `direct` bypasses the page cache (O_DIRECT). With `auto_mkdir` a file that is created in a directory that does
         not exist creates that, as in an object store. `options` are fsspec's.
         """
+        options["batch_size"] = options.get("batch_size") or _TOGETHER_MAX
         super().__init__(**options)
         self.direct = direct
         self.auto_mkdir = auto_mkdir
@@ -155,17 +161,12 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
 
     async def _makedirs(self, path: str, exist_ok: bool = False) -> None:  # noqa: FBT001, FBT002
         path = self._strip_protocol(path)
-        client = await self._client()
-        try:
-            await client.mkdir(path)
-        except FileExistsError:
-            if not exist_ok or not await self._isdir(path):
-                raise
-        except FileNotFoundError:
-            if "/" not in path:
-                raise
-            await self._makedirs(directory_of(path), exist_ok=True)
-            await self._makedirs(path, exist_ok=exist_ok)
+        if "/" in path:
+            await (await self._client()).makedirs(path, exist_ok=exist_ok)
+        elif not await self._isdir(path):
+            raise infos.missing(path)  # only the daemon's configuration makes exports
+        elif not exist_ok:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
     async def _rmdir(self, path: str) -> None:
         await (await self._client()).rmdir(self._strip_protocol(path))
@@ -188,21 +189,9 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
             if not await self._isdir(each):
                 await client.remove(each)
             elif recursive:
-                await self._rmtree(client, each)
+                await client.rmtree(each)
             else:
                 raise IsADirectoryError(f"{each} is a directory: give recursive=True to remove it with its files")
-
-    async def _rmtree(self, client: aio.Client, path: str) -> None:
-        entries = await client.list(path)
-        await asyncio.gather(
-            *(
-                self._rmtree(client, f"{path}/{entry.name}")
-                if entry.kind == "dir"
-                else client.remove(f"{path}/{entry.name}")
-                for entry in entries
-            )
-        )
-        await client.rmdir(path)
 
     async def _mv(self, path1: str, path2: str, recursive: bool = True, maxdepth: int | None = None, **_: Any) -> None:  # noqa: FBT001, FBT002
         old, new = self._strip_protocol(path1), self._strip_protocol(path2)
@@ -284,6 +273,23 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
             return
         await self._creating(path, lambda: client.write_file(path, value, exclusive=mode == "create"))
 
+    def pipe_file(self, path: str, value: Any, mode: str = "overwrite", **_: Any) -> None:
+        """Replace a file; with the mode "create" there must be none."""
+        path = self._strip_protocol(path)
+        exclusive = mode == "create"
+        if self.direct:
+            sync(self.loop, self._pipe_file, path, value, mode)
+            return
+        try:
+            self.client.write_file(path, value, exclusive=exclusive)
+        except FileNotFoundError:
+            if not self._may_create(path, "w"):
+                raise
+        else:
+            return
+        self.client.makedirs(directory_of(path), exist_ok=True)
+        self.client.write_file(path, value, exclusive=exclusive)
+
     async def _cp_file(self, path1: str, path2: str, **_: Any) -> None:
         old, new = self._strip_protocol(path1), self._strip_protocol(path2)
         client = await self._client()
@@ -300,6 +306,12 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
                 await transfers.relay(source, target)
 
     # ---- local files ------------------------------------------------------------------------------------------------
+
+    async def _put(self, *arguments: Any, batch_size: int | None = None, **named: Any) -> Any:
+        return await super()._put(*arguments, batch_size=batch_size or _STREAMS_MAX, **named)
+
+    async def _get(self, *arguments: Any, batch_size: int | None = None, **named: Any) -> Any:
+        return await super()._get(*arguments, batch_size=batch_size or _STREAMS_MAX, **named)
 
     async def _put_file(
         self, lpath: str, rpath: str, callback: Any = DEFAULT_CALLBACK, mode: str = "overwrite", **_: Any
@@ -360,8 +372,12 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
         return StreamedFile(self, path, mode, file, await file.size())
 
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:  # noqa: FBT001, FBT002
-        """Create an empty file; one that exists is emptied, or with `truncate=False` left as it is."""
-        with self._open(self._strip_protocol(path), "wb" if truncate else "ab"):
+        """Create an empty file; one that exists is emptied, or with `truncate=False` gets the time of now."""
+        path = self._strip_protocol(path)
+        if not truncate and self.client.exists(path):
+            self.client.touch(path)
+            return
+        with self._open(path, "wb"):
             pass
 
     # ---- directories on demand, and names at the end ----------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 if TYPE_CHECKING:
     from aiod_client import aio
 
-PART_BYTES: Final = 4 << 20
+PART_BYTES: Final = 2 << 20
 
 
 async def upload(source: BinaryIO, file: aio.File, callback: Any) -> None:
