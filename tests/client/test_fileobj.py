@@ -343,7 +343,7 @@ def test_writing_an_object_that_is_no_buffer_raises(client: aiod_client.Client) 
     with fileobj.open(client, "scratch/typed", "w", 0) as raw:
         for data in (5, "text", None):
             with pytest.raises(TypeError):
-                raw.write(data)
+                raw.write(data)  # type: ignore[arg-type]
         assert raw.write(array.array("I", [1, 2])) == 8
 
 

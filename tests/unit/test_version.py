@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import aiod
+import aiod_client
 from aiod_client.session import handshake
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,10 @@ def test_the_installed_distribution_has_the_version_of_the_package() -> None:
 
 def test_the_client_names_the_version_in_hello() -> None:
     assert handshake.software() == f"aiod_client/{aiod.__version__} (Python)"
+
+
+def test_the_client_has_the_version() -> None:
+    assert aiod_client.__version__ == aiod.__version__
 
 
 @pytest.mark.parametrize("place", MADE_FROM_IT)

@@ -24,10 +24,14 @@ from aiod_client.blocking.names import DirEntry
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError, written
 from aiod_client.records import Entry, Extent, FileStat
 from aiod_client.requests.whole_files import FileContent
+from aiod_client.ring.attach import Transport
+from aiod_client.session.handshake import version
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
     from aiod_client import aio
+
+    __version__: str
 
 __all__ = [
     "AiodError",
@@ -43,6 +47,8 @@ __all__ = [
     "Reason",
     "RequestFuture",
     "SessionLostError",
+    "Transport",
+    "__version__",
     "aio",
     "connect",
     "fileobj",
@@ -55,4 +61,6 @@ if not TYPE_CHECKING:  # a type checker would take every name for there
     def __getattr__(name: str) -> Any:
         if name == "aio":  # asyncio costs megabytes and milliseconds: only for programs that await
             return importlib.import_module("aiod_client.aio")
+        if name == "__version__":
+            return version()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,11 +50,11 @@ class AiodError(OSError):
     """The reason, where the errno alone does not say it (aiod_protocol.reasons); BY_KERNEL: the errno says all."""
 
 
-class DaemonUnreachableError(AiodError, ConnectionError):
+class DaemonUnreachableError(AiodError, ConnectionRefusedError):
     """No daemon listens at the endpoint (ECONNREFUSED). Nothing was sent."""
 
 
-class SessionLostError(AiodError, ConnectionError):
+class SessionLostError(AiodError, ConnectionResetError):
     """The session ended with requests in flight (ECONNRESET); the message says whether the request had been sent."""
 
 

@@ -9,8 +9,9 @@ nevertheless, and its buffer must not be changed until the daemon has answered. 
 client's; math.inf: no limit.
 """
 
+from aiod_client.aio import files
 from aiod_client.aio.client import Client, Connecting, connect
 from aiod_client.aio.file import File, RequestFuture
 from aiod_client.aio.names import DirEntry
 
-__all__ = ["Client", "Connecting", "DirEntry", "File", "RequestFuture", "connect"]
+__all__ = ["Client", "Connecting", "DirEntry", "File", "RequestFuture", "connect", "files"]

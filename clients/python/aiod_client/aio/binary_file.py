@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import operator
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiod_client.aio.lines import Lines
 from aiod_client.aio.write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
     from aiod_client.aio.file import File, RequestFuture
 
@@ -98,7 +100,7 @@ class BinaryFile(Lines[bytes]):
         """Read all that is left."""
         return await self.read()
 
-    async def readinto(self, buffer: Any) -> int:
+    async def readinto(self, buffer: Buffer) -> int:
         """Fill `buffer`; returns the bytes read, fewer only at the end of the file."""
         self._check(reads=True)
         view = memoryview(buffer).cast("B")
@@ -231,7 +233,7 @@ class BinaryFile(Lines[bytes]):
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    async def write(self, data: Any) -> int:
+    async def write(self, data: Buffer) -> int:
         """Write all of `data` (bytes-like) at the position, in append mode at the end; returns its length in bytes."""
         self._check(writes=True)
         payload = data if type(data) is bytes else memoryview(data).tobytes()

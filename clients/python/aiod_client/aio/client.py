@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterable, Mapping
     from types import TracebackType
 
+    from typing_extensions import Buffer
+
     from aiod_client.ring.attach import Transport
     from aiod_protocol.key_files import StrPath
 
@@ -196,7 +198,7 @@ class Client(Names):
     async def write_file(
         self,
         path: str | os.PathLike[str],
-        data: Any,
+        data: Buffer,
         *,
         durable: bool = False,
         exclusive: bool = False,

@@ -13,6 +13,7 @@ from aiod_client.aio.link import cancel, perform
 from aiod_client.aio.loops import check_loop
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
+from aiod_client.requests.result_type import Result
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_protocol.operations import Op, OpFlag, changes_file
 from aiod_protocol.wire import EXTENTS_MAX, MessageType
@@ -20,6 +21,8 @@ from aiod_protocol.wire import EXTENTS_MAX, MessageType
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
+
+    from typing_extensions import Buffer
 
     from aiod_client._ring import Failure, Ring
     from aiod_client.aio.link import Link
@@ -41,7 +44,7 @@ async def turn_of_the_loop(result: T) -> T:
     return result
 
 
-class RequestFuture(asyncio.Future[Any]):
+class RequestFuture(asyncio.Future[Result]):
     """The outcome of one submitted request. It belongs to the event loop.
 
     cancel() is immediate, as asyncio requires: it gives the request up and cancels it at the daemon, but a request that
@@ -119,7 +122,7 @@ class File:
             raise
         return result
 
-    async def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
+    async def pread_into(self, buffer: Buffer, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.
         """
@@ -141,12 +144,12 @@ class File:
             raise
         return result
 
-    async def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
+    async def preadv(self, buffers: Iterable[Buffer], offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffers`, one after the other, from `offset` on; returns the bytes, fewer only at the file's end."""
         result: int = await self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
         return result
 
-    async def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+    async def pwrite(self, data: Buffer, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
         """Write all of `data` (bytes-like, C-contiguous) at `offset`; returns its length in bytes.
 
         The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
@@ -174,13 +177,13 @@ class File:
         return result
 
     async def pwritev(
-        self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None
+        self, buffers: Iterable[Buffer], offset: int, *, fua: bool = False, timeout: float | None = None
     ) -> int:
         """Write all of `buffers`, one after the other, at `offset`; returns the bytes. Durable as after pwrite()."""
         result: int = await self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
         return result
 
-    async def append(self, data: Any, *, timeout: float | None = None) -> int:
+    async def append(self, data: Buffer, *, timeout: float | None = None) -> int:
         """Write all of `data` at the end of the file, in one piece; returns the offset of its first byte.
 
         An append is never split and never executed twice. Raises OSError (EMSGSIZE) for more than `request_bytes_max`
@@ -290,7 +293,7 @@ class File:
         length = operations.OFFSET_MAX - offset if length is None else length
         await self._perform(operations.range_request(Op.PREFETCH, self._handle, offset, length), timeout)
 
-    async def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
+    async def ioctl(self, number: int, argument: Buffer = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
         """Send an ioctl; returns its return value, and `argument` as the kernel has left it.
 
         Raises OSError (EPERM) unless the export's configuration lists `number` with the size of `argument`.
@@ -300,11 +303,11 @@ class File:
         )
         return result
 
-    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
+    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture[Any]]:
         """Start a batch, as the blocking File.submit(); returns one asyncio future for each operation, in order."""
         self._check()
         requests = operations.from_tuples(self._handle, batch, self._link, timeout)
-        futures = [RequestFuture(self, request) for request in requests]
+        futures: list[RequestFuture[Any]] = [RequestFuture(self, request) for request in requests]
         for request in requests:
             self._link.add(request)
             if timeout is not None:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
+    from typing_extensions import Buffer
+
     from aiod_client.ring.attach import Transport
     from aiod_protocol.key_files import StrPath
 
@@ -185,7 +187,7 @@ class Client(Names):
     def write_file(
         self,
         path: str | os.PathLike[str],
-        data: Any,
+        data: Buffer,
         *,
         durable: bool = False,
         exclusive: bool = False,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from typing_extensions import Buffer
+
     from aiod_client._ring import Failure, Ring
     from aiod_client.base_client import BaseClient
     from aiod_client.blocking.link import Link
@@ -74,7 +76,7 @@ class File:
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
-    def pread_into(self, buffer: Any, offset: int, *, timeout: float | None = None) -> int:
+    def pread_into(self, buffer: Buffer, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.
         """
@@ -90,12 +92,12 @@ class File:
         result: int = self._perform(operations.read_into_request(self._handle, buffer, offset), timeout)
         return result
 
-    def preadv(self, buffers: Iterable[Any], offset: int, *, timeout: float | None = None) -> int:
+    def preadv(self, buffers: Iterable[Buffer], offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffers`, one after the other, from `offset` on; returns the bytes, fewer only at the file's end."""
         result: int = self._perform(operations.readv_request(self._handle, buffers, offset), timeout)
         return result
 
-    def pwrite(self, data: Any, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+    def pwrite(self, data: Buffer, offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
         """Write all of `data` (bytes-like, C-contiguous) at `offset`; returns its length in bytes.
 
         The data is on stable storage after the next flush(), or with `fua` when this returns. An error's `written` says
@@ -115,12 +117,14 @@ class File:
         result: int = self._perform(operations.write_request(self._handle, data, offset, fua), timeout)
         return result
 
-    def pwritev(self, buffers: Iterable[Any], offset: int, *, fua: bool = False, timeout: float | None = None) -> int:
+    def pwritev(
+        self, buffers: Iterable[Buffer], offset: int, *, fua: bool = False, timeout: float | None = None
+    ) -> int:
         """Write all of `buffers`, one after the other, at `offset`; returns the bytes. Durable as after pwrite()."""
         result: int = self._perform(operations.writev_request(self._handle, buffers, offset, fua), timeout)
         return result
 
-    def append(self, data: Any, *, timeout: float | None = None) -> int:
+    def append(self, data: Buffer, *, timeout: float | None = None) -> int:
         """Write all of `data` at the end of the file, in one piece; returns the offset of its first byte.
 
         An append is never split and never executed twice. Raises OSError (EMSGSIZE) for more than `request_bytes_max`
@@ -205,7 +209,7 @@ class File:
         length = operations.OFFSET_MAX - offset if length is None else length
         self._perform(operations.range_request(Op.PREFETCH, self._handle, offset, length), timeout)
 
-    def ioctl(self, number: int, argument: Any = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
+    def ioctl(self, number: int, argument: Buffer = b"", *, timeout: float | None = None) -> tuple[int, bytes]:
         """Send an ioctl; returns its return value, and `argument` as the kernel has left it.
 
         Raises OSError (EPERM) unless the export's configuration lists `number` with the size of `argument`.
@@ -213,7 +217,7 @@ class File:
         result: tuple[int, bytes] = self._perform(operations.ioctl_request(self._handle, number, argument), timeout)
         return result
 
-    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture]:
+    def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture[Any]]:
         """Start a batch; returns one future for each operation, in order, with the result of the method of that name.
 
         ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
@@ -232,7 +236,9 @@ class File:
         """
         self._check()
         requests = operations.from_tuples(self._handle, batch, self._link, timeout)
-        futures = [RequestFuture(self._link, request, self, self._client.timeout_s) for request in requests]
+        futures: list[RequestFuture[Any]] = [
+            RequestFuture(self._link, request, self, self._client.timeout_s) for request in requests
+        ]
         self._link.submit(requests)
         return futures
 

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiod_client.errors import timed_out
+from aiod_client.requests.result_type import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ class Named(Protocol):
     name: str
 
 
-class RequestFuture(concurrent.futures.Future[Any]):
+class RequestFuture(concurrent.futures.Future[Result]):
     """The outcome of one submitted request. Any thread may use it.
 
     result() and exception() drive the session themselves. Callbacks run in a thread of the client's, or at once if the
@@ -44,14 +45,15 @@ class RequestFuture(concurrent.futures.Future[Any]):
         self._request = request
         request.waiter = self
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | None = None) -> Result:
         """The request's result. Raises what the request failed with, CancelledError, or TimeoutError after `timeout`
         seconds (None: no limit).
         """
         if self._state == "PENDING":
             self._wait(timeout)
         if self._state == "FINISHED" and self._exception is None:
-            return self._result  # without the lock: a finished future does not change
+            result: Result = self._result  # without the lock: a finished future does not change
+            return result
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
@@ -71,7 +73,7 @@ class RequestFuture(concurrent.futures.Future[Any]):
             return self._state == "CANCELLED_AND_NOTIFIED"
         return self._link.cancel(self._request, self._cancel_timeout_s)
 
-    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Any]], object]) -> None:
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[Result]], object]) -> None:
         """Call `fn` with this future when it is done."""
         self._link.check_process()
         if self._state == "PENDING":

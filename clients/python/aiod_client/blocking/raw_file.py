@@ -14,6 +14,8 @@ from aiod_client.errors import append_in_doubt, is_refusal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from typing_extensions import Buffer
+
     from aiod_client.requests.pending import Request
 
 UNKNOWN_BYTES: Final = 64 * 1024
@@ -107,7 +109,7 @@ class RawFile(io.RawIOBase):
         """True."""
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Buffer) -> int:
         """Fill `buffer` from the position on; returns the bytes read, fewer only at the end of the file."""
         self._check("read", allowed=self._readable)
         before = self._position
@@ -144,7 +146,7 @@ class RawFile(io.RawIOBase):
                 return b"".join(pieces)
             asked = min(max(2 * asked, UNKNOWN_BYTES), GROWTH_BYTES_MAX)
 
-    def write(self, data: Any) -> int:
+    def write(self, data: Buffer) -> int:
         """Write `data` at the position, in append mode at the end of the file; returns the bytes written.
 
         A short count means that the rest has failed; the next call raises the error. In append mode data that is longer

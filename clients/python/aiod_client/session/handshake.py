@@ -68,15 +68,19 @@ class Location:
 
 
 @functools.cache
-def software() -> str:
-    """The name and version of this client in HELLO."""
+def version() -> str:
+    """The version of this client."""
     from importlib import metadata  # noqa: PLC0415 - megabytes that the daemon, which imports this too, does not need
 
     try:
-        version = metadata.version(DISTRIBUTION)
+        return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
-        version = "uninstalled"
-    return f"aiod_client/{version} (Python)"
+        return "uninstalled"
+
+
+def software() -> str:
+    """The name and version of this client in HELLO."""
+    return f"aiod_client/{version()} (Python)"
 
 
 def hello(resume: bytes = b"") -> Message:
