@@ -255,9 +255,17 @@ static int faulty_munmap(void *address, size_t length)
 
 static int faulty_uring_result(int result)
 {
-    int instead = atomic_exchange(&faults.uring_result, 0);
+    int instead = faults.uring_result;
 
-    return instead != 0 ? instead : result;
+    if (instead == 0) {
+        return result;
+    }
+    if (faults.uring_results_more > 0) {
+        faults.uring_results_more--;
+    } else {
+        faults.uring_result = 0;
+    }
+    return instead;
 }
 
 static int faulty_add_seals(int fd, unsigned seals)
@@ -301,6 +309,7 @@ void faults_reset(void)
     pthread_mutex_unlock(&allocators_lock);
     faults.flush_error = 0;
     faults.uring_result = 0;
+    faults.uring_results_more = 0;
     pthread_mutex_lock(&creators_lock);
     creators_count = 0;
     failed_count = 0;

@@ -58,7 +58,8 @@ struct faults {
     _Atomic unsigned nowait_reads;         /* the number of reads with RWF_NOWAIT */
     _Atomic bool unsealed;                 /* add_seals() does nothing, and returns success */
     _Atomic int flush_error;               /* the errno of the next flush; then 0 again */
-    _Atomic int uring_result; /* of the next request that io_uring has started; then 0 again: the kernel's */
+    _Atomic int uring_result;              /* of the next request that io_uring has started, ... */
+    _Atomic int uring_results_more;        /* ... and of this many more; then 0 again: the kernel's */
 };
 
 extern struct faults faults;

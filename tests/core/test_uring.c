@@ -186,6 +186,35 @@ static void what_the_kernel_does_not_start_is_run_by_a_worker(void)
     end();
 }
 
+/* A full queue of the disk, for example, is one obstacle for many: the requests after it are tried soon. */
+static void what_fails_together_is_one_failure(void)
+{
+    struct aiod_op ops[DEPTH];
+    struct aiod_op *batch[DEPTH];
+    uint64_t before;
+    unsigned tried_after = 0;
+
+    begin(DEPTH);
+    wait_for_uring();
+    for (unsigned i = 0; i < DEPTH; i++) {
+        ops[i] = block_op(AIOD_RING_READ, i, area + (size_t)i * BLOCK);
+        batch[i] = &ops[i];
+    }
+    faults.uring_results_more = DEPTH - 1;
+    faults.uring_result = -EAGAIN;
+    CHECK(aiod_submit(client, batch, DEPTH) == DEPTH);
+    for (unsigned i = 0; i < DEPTH; i++) {
+        CHECK(aiod_wait(client, &ops[i], AIOD_NO_TIMEOUT) == 0 && ops[i].result == BLOCK);
+    }
+    faults.uring_result = 0;
+    before = engine_pool_stats().uring_requests;
+    while (engine_pool_stats().uring_requests == before) {
+        check_block(tried_after++ % BLOCKS);
+    }
+    CHECK(tried_after < DEPTH);
+    end();
+}
+
 static void errors_are_reported(void)
 {
     int64_t result = BLOCK;
@@ -300,6 +329,7 @@ int main(void)
     a_read_at_the_end_of_the_file_is_short();
     misaligned_requests_are_left_to_workers();
     what_the_kernel_does_not_start_is_run_by_a_worker();
+    what_fails_together_is_one_failure();
     errors_are_reported();
     short_transfers_are_continued();
     requests_that_come_alone_are_kept_by_the_leader_in_the_end();

@@ -37,7 +37,8 @@ struct ended {
 static int kept_fd = -1; /* constant after aiod_uring_keep_open() */
 
 static _Thread_local struct uring *mine;
-static _Thread_local bool tried; /* to create it */
+static _Thread_local bool tried;          /* to create it */
+static _Thread_local bool left_startable; /* to workers: another one is bound */
 
 /* ---- creation ---------------------------------------------------------------------------------------------------- */
 
@@ -222,6 +223,34 @@ void aiod_uring_pass_on(const void *data)
     }
 }
 
+/* The eventfd of another worker that is bound and sleeps, if this one has left startable requests to workers; or -1. */
+static int bound_event_fd(const struct aiod_pool *pool)
+{
+    for (unsigned i = 0; left_startable && i < AIOD_URINGS_MAX; i++) {
+        const struct aiod_uring_slot *slot = &pool->uring_slots[i];
+
+        if (atomic_load(&slot->sleeps) && slot != mine->slot) {
+            return slot->event_fd;
+        }
+    }
+    return -1;
+}
+
+bool aiod_uring_is_elsewhere(const struct aiod_pool *pool)
+{
+    return bound_event_fd(pool) >= 0;
+}
+
+void aiod_uring_call_bound(const struct aiod_pool *pool)
+{
+    int event_fd = bound_event_fd(pool);
+
+    if (event_fd >= 0) {
+        aiod_eventfd_ring(event_fd);
+    }
+    left_startable = false;
+}
+
 /* ---- lock held --------------------------------------------------------------------------------------------------- */
 
 static void append_taken(struct aiod_request *request)
@@ -265,8 +294,14 @@ void aiod_uring_take(struct aiod_pool *pool)
 {
     uint64_t now_ns;
 
-    if (mine == NULL || pool->startable == 0 || !aiod_polling_may_bind(pool, mine->inflight > 0) ||
-        is_to_be_kept(pool)) {
+    if (mine == NULL || pool->startable == 0) {
+        return;
+    }
+    if (!aiod_polling_may_bind(pool, mine->inflight > 0)) {
+        left_startable = true;
+        return;
+    }
+    if (is_to_be_kept(pool)) {
         return;
     }
     now_ns = aiod_now_ns();

@@ -67,4 +67,13 @@ void aiod_uring_set_sleeping(bool sleeping);
  */
 void aiod_uring_pass_on(const void *data);
 
+/*
+ * Leader: has it left startable requests to workers, because another polling worker is bound, and does that one sleep? Then
+ * that one should lead: it would start them.
+ */
+bool aiod_uring_is_elsewhere(const struct aiod_pool *pool);
+
+/* Former leader: wake that worker, if there is one. */
+void aiod_uring_call_bound(const struct aiod_pool *pool);
+
 #endif

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "pool/uring.h"
+#include "ring/client_wakes.h"
 #include "ring/halt_poll.h"
 #include "ring/ring.h"
 #include "ring/rings.h"
@@ -28,6 +29,7 @@
 /* every so many passes over the awake rings, the leader looks for dormant rings that ring, and at the clock */
 #define PASSES_PER_LOOK 16u
 #define RETIRE_NS UINT64_C(10000000)      /* a ring that was not used for this time becomes dormant */
+#define ANSWER_NS UINT64_C(100000)        /* how long a client takes to submit after a completion, at most */
 #define CPUS_KNOWN_NS UINT64_C(500000000) /* affinities are read again after this time */
 #define EVENTS_MAX 16
 
@@ -70,11 +72,14 @@ struct aiod_poller {
     unsigned passes; /* until it looks at the epoll set and at the clock */
     uint64_t yields_from_ns;
     uint64_t retire_ns; /* when it looks for unused rings */
+    bool delivered;     /* completions of its io_uring, since it last polled */
     struct aiod_halt_poll poll;
-    uint64_t polled_ns;       /* how long the last leader polled before it slept */
-    uint64_t polled_since_ns; /* since when; 0: it did not poll, or does not sleep */
-    bool one_cpu;             /* the leader and the clients of all awake rings are confined to the same CPU */
-    uint64_t cpus_known_ns;   /* valid until then */
+    struct aiod_halt_poll poll_for_answers; /* to those completions, with others in flight */
+    struct aiod_halt_poll *polled; /* how the last leader polled before it slept; NULL: not at all, or it is awake */
+    uint64_t polled_ns;            /* how long */
+    uint64_t polled_since_ns;      /* since when */
+    bool one_cpu;                  /* the leader and the clients of all awake rings are confined to the same CPU */
+    uint64_t cpus_known_ns;        /* valid until then */
 };
 
 /* ---- doorbells --------------------------------------------------------------------------------------------------- */
@@ -145,6 +150,17 @@ static void look_around(struct aiod_poller *poller)
         poller->retire_ns = now_ns + RETIRE_NS;
         aiod_rings_retire(&poller->rings, false);
     }
+}
+
+/* Deliver what the worker's io_uring has completed, and start more. True: there was something. */
+static bool turn(struct aiod_poller *poller, bool *delivered)
+{
+    bool found;
+
+    aiod_client_wakes_begin();
+    found = aiod_uring_turn(poller->pool);
+    *delivered = aiod_client_wakes_end() || *delivered;
+    return found;
 }
 
 static bool take_all(struct aiod_poller *poller)
@@ -251,12 +267,22 @@ static bool poll_rings(struct aiod_poller *poller, uint64_t since_ns, uint64_t p
 }
 
 /*
- * Polling takes CPU time from other threads. While workers have requests, the CPU is left to them, and a worker that
- * completes a request looks at its ring as well.
+ * How long to poll; NULL: not at all. Polling takes CPU time from other threads. While requests are in flight, the CPU is left
+ * to those that carry them out, and a worker that completes one looks at its ring as well. But clients that the leader has
+ * just sent completions will submit soon.
  */
-static bool may_poll(const struct aiod_poller *poller)
+static struct aiod_halt_poll *find_poll(struct aiod_poller *poller)
 {
-    return poller->poll.max_ns > 0 && !aiod_rings_has_inflight(&poller->rings);
+    bool delivered = poller->delivered;
+
+    poller->delivered = false;
+    if (poller->poll.max_ns == 0) {
+        return NULL;
+    }
+    if (!aiod_rings_has_inflight(&poller->rings)) {
+        return &poller->poll;
+    }
+    return delivered && aiod_uring_inflight() > 0 ? &poller->poll_for_answers : NULL;
 }
 
 /* Tell the clients that the engine sleeps. False: there is work meanwhile, and the engine does not sleep. */
@@ -274,17 +300,18 @@ static bool fall_asleep(struct aiod_poller *poller)
 static bool look_again(struct aiod_poller *poller)
 {
     uint64_t since_ns = aiod_now_ns();
-    bool polls = may_poll(poller);
-    uint64_t poll_ns = polls ? aiod_halt_poll_begin(&poller->poll) : 0;
+    struct aiod_halt_poll *poll = find_poll(poller);
+    uint64_t poll_ns = poll != NULL ? aiod_halt_poll_begin(poll) : 0;
     bool found = poll_ns > 0 && poll_rings(poller, since_ns, poll_ns);
     bool asleep = !found && fall_asleep(poller);
 
     if (asleep) {
+        poller->polled = poll;
         poller->polled_ns = poll_ns;
-        poller->polled_since_ns = polls ? since_ns : 0;
+        poller->polled_since_ns = since_ns;
         aiod_rings_retire(&poller->rings, true);
-    } else if (polls) {
-        aiod_halt_poll_end(&poller->poll, poll_ns, found, aiod_now_ns() - since_ns);
+    } else if (poll != NULL) {
+        aiod_halt_poll_end(poll, poll_ns, found, aiod_now_ns() - since_ns);
     }
     if (!asleep && !found && !aiod_uring_ready()) {
         sched_yield(); /* a worker may be taking the entries */
@@ -302,8 +329,8 @@ static bool take_kept(struct aiod_poller *poller)
     return false;
 }
 
-/* The leader is recalled: the follower leads, at once if there are entries. */
-static void follow_recall(struct aiod_poller *poller)
+/* Another polling worker leads from now on, at once if there are entries. */
+static void leave_rings(struct aiod_poller *poller)
 {
     aiod_rings_sleeping(&poller->rings, true);
     if (aiod_rings_has_entries(&poller->rings) || aiod_rings_has_news(&poller->rings)) {
@@ -321,11 +348,15 @@ static bool lead_rings(struct aiod_poller *poller)
             return true;
         }
         if (aiod_pool_recalls(poller->pool)) {
-            follow_recall(poller);
+            leave_rings(poller);
             return true;
         }
-        found = aiod_uring_turn(poller->pool); /* starts what was taken */
+        found = turn(poller, &poller->delivered); /* starts what was taken */
         found = take_all(poller) || found;
+        if (aiod_uring_is_elsewhere(poller->pool) && !aiod_pool_keeps_one()) {
+            leave_rings(poller);
+            return false;
+        }
         if (!found && !look_again(poller)) {
             return false;
         }
@@ -338,11 +369,11 @@ static void begin_to_lead(struct aiod_poller *poller)
 {
     poller->passes = 0;
     aiod_rings_sleeping(&poller->rings, false);
-    if (poller->polled_since_ns != 0) {
+    if (poller->polled != NULL) {
         uint64_t idle_ns = aiod_now_ns() - poller->polled_since_ns;
 
-        aiod_halt_poll_end(&poller->poll, poller->polled_ns, false, idle_ns);
-        poller->polled_since_ns = 0;
+        aiod_halt_poll_end(poller->polled, poller->polled_ns, false, idle_ns);
+        poller->polled = NULL;
     }
 }
 
@@ -387,13 +418,15 @@ static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
 {
     struct aiod_poller *poller = (struct aiod_poller *)polling;
     bool stops = false;
+    bool delivered = false;
 
     while (!stops) {
         if (leads) {
             stops = lead_rings(poller);
             cease_to_lead(poller);
+            aiod_uring_call_bound(poller->pool);
         } else {
-            while (aiod_uring_turn(poller->pool)) {
+            while (turn(poller, &delivered)) {
             }
         }
         stops = stops || aiod_pool_keeps_one() || aiod_pool_recalls(poller->pool);
@@ -433,6 +466,7 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake};
     poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
+    poller->poll_for_answers.max_ns = poll_max_ns < ANSWER_NS ? poll_max_ns : ANSWER_NS;
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     poller->bell_fd = aiod_eventfd_create();
     if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 ||

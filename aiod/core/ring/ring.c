@@ -372,7 +372,6 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     drained = aiod_ring_add_inflight(ring, -1u) == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&ring->lock);
 
-    aiod_ring_wake_client(ring);
     /* checked here as well, because another thread may be taking entries and may have checked before */
     aiod_ring_is_lost(ring);
     if (handle_idle) {

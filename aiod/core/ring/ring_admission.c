@@ -11,6 +11,7 @@
 
 #include "ops/worker_io.h"
 #include "pool/request_list.h"
+#include "ring/client_wakes.h"
 #include "session/io_prepare.h"
 #include "session/operations.h"
 #include "util/os.h"
@@ -189,13 +190,15 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
 
 /*
  * Called by the thread that ends the request (aiod_request.complete). It takes new entries as well: it is awake, and
- * the client may have submitted more.
+ * the client may have submitted more. After a request that could have been started it leaves them to the polling workers,
+ * which start such requests (pool/uring.h): a worker would pass them to workers.
  */
 static void complete(struct aiod_request *done)
 {
     struct aiod_ring_request *request = (struct aiod_ring_request *)done;
     struct aiod_ring *ring = request->ring;
     struct aiod_timing timing = aiod_timing_of(done);
+    bool startable = done->uring != NULL;
 
     aiod_ring_finish(request,
                      &(struct aiod_ring_completion){.cookie = request->cookie.value,
@@ -203,7 +206,13 @@ static void complete(struct aiod_request *done)
                                                     .written = done->result < 0 ? request->io.written : 0,
                                                     .reason = done->reason},
                      &timing);
-    aiod_ring_take(ring);
+    if (aiod_client_wakes_note(ring)) {
+        return;
+    }
+    aiod_ring_wake_client(ring);
+    if (!startable) {
+        aiod_ring_take(ring);
+    }
     aiod_ring_put(ring);
 }
 
@@ -247,6 +256,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
                      &(struct aiod_ring_completion){
                          .cookie = request->cookie.value, .result = result, .reason = request->io.task.request.reason},
                      &timing);
+    aiod_ring_wake_client(batch->ring);
 }
 
 /* Carry it out here if its path and its file are cached. False: a worker has to. */
@@ -325,6 +335,7 @@ static void finish_refused(struct batch *batch, struct aiod_ring_request *reques
                          .reason = error == EINVAL ? AIOD_REASON_BAD_ENTRY : AIOD_REASON_BY_KERNEL,
                      },
                      &timing);
+    aiod_ring_wake_client(batch->ring);
 }
 
 static void queue(struct batch *batch, struct aiod_ring_request *request)

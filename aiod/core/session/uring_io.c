@@ -25,10 +25,14 @@ static bool is_due(struct aiod_uring_backoff *backoff)
     return skip == 0;
 }
 
+/* While requests are skipped, only those fail that were started before: they have met the same obstacle. */
 static void note_failure(struct aiod_uring_backoff *backoff)
 {
     unsigned wait = 2u * __atomic_load_n(&backoff->wait, __ATOMIC_RELAXED) + 1;
 
+    if (__atomic_load_n(&backoff->skip, __ATOMIC_RELAXED) > 0) {
+        return;
+    }
     wait = wait < WAIT_MAX ? wait : WAIT_MAX;
     __atomic_store_n(&backoff->wait, (uint16_t)wait, __ATOMIC_RELAXED);
     __atomic_store_n(&backoff->skip, (uint16_t)wait, __ATOMIC_RELAXED);

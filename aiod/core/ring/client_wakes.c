@@ -1,0 +1,57 @@
+/* client_wakes.c - a thread's list of rings whose clients it has to wake (client_wakes.h). */
+#include "ring/client_wakes.h"
+
+#include "ring/ring.h"
+
+#define NOTED_MAX 64u
+
+static _Thread_local struct {
+    bool noting;
+    unsigned count;
+    struct aiod_ring *rings[NOTED_MAX];
+} noted;
+
+static bool is_noted(const struct aiod_ring *ring)
+{
+    for (unsigned i = 0; i < noted.count; i++) {
+        if (noted.rings[i] == ring) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void aiod_client_wakes_begin(void)
+{
+    noted.noting = true;
+}
+
+bool aiod_client_wakes_note(struct aiod_ring *ring)
+{
+    if (!noted.noting) {
+        return false;
+    }
+    if (is_noted(ring)) {
+        aiod_ring_put(ring);
+        return true;
+    }
+    if (noted.count == NOTED_MAX) {
+        return false;
+    }
+    noted.rings[noted.count++] = ring;
+    return true;
+}
+
+bool aiod_client_wakes_end(void)
+{
+    bool any = noted.count > 0;
+
+    noted.noting = false;
+    while (noted.count > 0) {
+        struct aiod_ring *ring = noted.rings[--noted.count];
+
+        aiod_ring_wake_client(ring);
+        aiod_ring_put(ring);
+    }
+    return any;
+}

@@ -1,0 +1,29 @@
+/*
+ * client_wakes.h - wakes each client once for all completions that a thread delivers in one turn.
+ *
+ * A client that sleeps is woken by the first completion that it finds in its ring. While the thread delivers the others, the
+ * client would take them one by one, submit one request for each, and on few CPUs take the time that the thread needs. So a
+ * thread that is about to deliver several completions notes the rings, and wakes their clients after the last one.
+ *
+ * Every function concerns the calling thread alone.
+ */
+#ifndef AIOD_CLIENT_WAKES_H
+#define AIOD_CLIENT_WAKES_H
+
+#include <stdbool.h>
+
+struct aiod_ring;
+
+/* Note rings from now on. */
+void aiod_client_wakes_begin(void);
+
+/*
+ * Note the ring, and keep the caller's reference until its client has been woken. False: the caller wakes the client itself,
+ * because the thread does not note rings, or has noted too many.
+ */
+bool aiod_client_wakes_note(struct aiod_ring *ring);
+
+/* Wake the clients of the rings that were noted. True: there were any. */
+bool aiod_client_wakes_end(void);
+
+#endif
