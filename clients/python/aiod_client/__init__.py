@@ -22,7 +22,7 @@ from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.blocking.names import DirEntry
 from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError, written
-from aiod_client.records import Entry, Extent, FileStat
+from aiod_client.records import Counters, Entry, Extent, FileStat
 from aiod_client.requests.whole_files import FileContent
 from aiod_client.ring.attach import Transport
 from aiod_client.session.handshake import version
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AiodError",
     "Client",
+    "Counters",
     "DaemonUnreachableError",
     "DirEntry",
     "Entry",

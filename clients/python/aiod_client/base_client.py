@@ -10,6 +10,7 @@ those are what users and type checkers read; tests/client/test_same_names.py hol
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +19,14 @@ from aiod_client import endpoint as endpoints
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
 from aiod_client.errors import closed, deadline_passed, forked
 from aiod_client.keys import find_keys
-from aiod_client.records import Entry
+from aiod_client.records import Counters, Entry
 from aiod_client.requests.timeouts import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from aiod_client.ring.attach import Transport
+    from aiod_client.ring.routed_session import RoutedSession
     from aiod_protocol.key_files import StrPath
 
 TIMEOUT_S: Final = 30.0
@@ -74,6 +78,7 @@ class BaseClient:
         self._reconnect_s = reconnect_time(reconnect_timeout)
         self._pid = os.getpid()
         self._key_files = key, server_key
+        self._past = Counters()  # of sessions that have ended
         self._restored = False  # by restore(): nobody is expected to close it
 
     def _seconds(self, timeout: float | None, what: str) -> float:
@@ -82,6 +87,24 @@ class BaseClient:
         if timeout_s <= 0:
             raise deadline_passed(what, sent=False)
         return timeout_s
+
+    def _sessions(self) -> Sequence[RoutedSession]:
+        """The sessions that the client has now."""
+        raise NotImplementedError
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the client is open, and none of its sessions is lost or looks for another engine."""
+        return not self.closed and not self._is_forked() and all(each.is_connected for each in self._sessions())
+
+    @property
+    def counters(self) -> Counters:
+        """What the client has done so far, also in sessions that have ended."""
+        return functools.reduce(Counters.plus, (each.counters for each in self._sessions()), self._past)
+
+    def _retire(self, sessions: Iterable[RoutedSession]) -> None:
+        """Keep the counters of `sessions`, which the client forgets."""
+        self._past = functools.reduce(Counters.plus, (each.counters for each in sessions), self._past)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the client as its configuration: restore() makes another client of it.

@@ -224,3 +224,20 @@ def parse_stat_body(body: Any) -> FileStat:
 
 def _broken(verb: str, error: Exception) -> ProtocolError:
     return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: its answer to {verb}: {error!r}")
+
+
+class Counters(NamedTuple):
+    """What a client has done so far, over all its sessions."""
+
+    requests_by_ring: int = 0
+    """Requests done by rings."""
+    messages: int = 0
+    """Requests sent by message, each part and each OPEN, CLOSE or directory operation counted."""
+    retries: int = 0
+    """Requests that were sent again because their engine had gone without an answer."""
+    pauses: int = 0
+    """How often a session has lost its engine and looked for another."""
+
+    def plus(self, other: Counters) -> Counters:
+        """The sums."""
+        return Counters(*map(sum, zip(self, other, strict=True)))

@@ -36,12 +36,13 @@ from aiod_client.session.reconnection import RETRY_S
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Generator, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Buffer
 
     from aiod_client.ring.attach import Transport
+    from aiod_client.ring.routed_session import RoutedSession
     from aiod_protocol.key_files import StrPath
 
     FileContents = AsyncIterator[FileContent]
@@ -311,6 +312,13 @@ class Client(Names):
         self._check()
         return await self._ask(control(verb, arguments or {}), self._seconds(timeout, verb))
 
+    async def ping(self, *, timeout: float | None = None) -> float:
+        """Ask the daemon for an answer over a new connection; returns how long that took (seconds)."""
+        self._check()
+        began_s = time.monotonic()
+        await self._ask(greet_front(), self._seconds(timeout, "ping"))
+        return time.monotonic() - began_s
+
     async def close(self) -> None:
         """Close every session; the daemon closes their files. Idempotent.
 
@@ -323,6 +331,7 @@ class Client(Names):
             check_loop(self._loop, "this client")
         self.closed = True
         links = list(self._links_at.values())
+        self._retire(links)
         self._links.clear()
         self._links_at.clear()
         disposed = []
@@ -406,6 +415,9 @@ class Client(Names):
                     raise
             await asyncio.sleep(RETRY_S)
 
+    def _sessions(self) -> Sequence[RoutedSession]:
+        return tuple(self._links_at.values())
+
     def _link_at(self, endpoint: str) -> Link | None:
         links = [link for link in self._links_at.values() if link.ended is None]
         return next((link for link in links if link.endpoint == endpoint), None)
@@ -425,6 +437,7 @@ class Client(Names):
         if self.closed:
             link.close()
             raise closed("the client")
+        self._retire(other for other in self._links_at.values() if other.ended is not None)
         self._links_at = {at: other for at, other in self._links_at.items() if other.ended is None}
         self._links[export] = self._links_at[endpoint] = link
 

@@ -28,6 +28,7 @@ from aiod_client.errors import AiodError, closed, deadline_passed, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Request
 from aiod_client.requests.timeouts import seconds
 from aiod_client.ring.routed_session import RoutedSession
+from aiod_client.session.events import log_continuation, log_end, log_pause
 from aiod_client.session.handshake import goodbye
 from aiod_client.session.reconnection import Reconnection
 from aiod_client.session.session import HOLD_S
@@ -348,7 +349,7 @@ class Link(RoutedSession):
         if self._is_down or not self._open:
             return
         self._is_down = True
-        log.warning("session with %s: %s: looking for another engine", self.endpoint, self.session.suspended)
+        log_pause(self.endpoint, self.session.suspended)
         self._unsent.clear()
         self._unwatch()
         if self.ring is not None:
@@ -392,7 +393,7 @@ class Link(RoutedSession):
         self._dealer = found.dealer
         self._is_down = False
         self._settle(self.resume(found.welcome, found.ring, found.lost, time.monotonic()))
-        log.warning("session with %s: continues, %d files lost", self.endpoint, len(found.lost))
+        log_continuation(self.endpoint, found.lost)
         self._watch()
         self._pump()
         self._look()
@@ -447,7 +448,7 @@ class Link(RoutedSession):
             self.loop.remove_reader(self.transport.ring.fd)
             self._settle(self.transport.lose(self.session.ended or closed("the client")))
         if not said_goodbye:
-            log.warning("session with %s: %s", self._dealer.endpoint, self.session.ended)
+            log_end(self._dealer.endpoint, self.session.ended)
         self._timer.cancel()
         if self._ring_timer is not None:
             self._ring_timer.cancel()

@@ -34,12 +34,13 @@ from aiod_client.session.reconnection import RETRY_S
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from typing_extensions import Buffer
 
     from aiod_client.ring.attach import Transport
+    from aiod_client.ring.routed_session import RoutedSession
     from aiod_protocol.key_files import StrPath
 
     FileContents = Iterator[FileContent]
@@ -293,6 +294,13 @@ class Client(Names):
         timeout_s = self._seconds(timeout, verb)
         return self._ask(control(verb, arguments or {}), time.monotonic() + timeout_s)
 
+    def ping(self, *, timeout: float | None = None) -> float:
+        """Ask the daemon for an answer over a new connection; returns how long that took (seconds)."""
+        self._check()
+        began_s = time.monotonic()
+        self._ask(greet_front(), began_s + self._seconds(timeout, "ping"))
+        return time.monotonic() - began_s
+
     def close(self) -> None:
         """Close every session; the daemon closes their files. Idempotent.
 
@@ -310,8 +318,10 @@ class Client(Names):
             for link in links:
                 link.close_later()
             raise
-        self._links.clear()
-        self._links_at.clear()
+        with self._guard:
+            self._retire(self._links_at.values())
+            self._links.clear()
+            self._links_at.clear()
 
     def __enter__(self) -> Self:
         """The client; it is closed at the end."""
@@ -371,6 +381,9 @@ class Client(Names):
                     raise
             time.sleep(RETRY_S)
 
+    def _sessions(self) -> Sequence[RoutedSession]:
+        return tuple(self._links_at.values())
+
     def _link_at(self, endpoint: str) -> Link | None:
         with self._guard:
             links = [link for link in self._links_at.values() if link.ended is None]
@@ -393,6 +406,7 @@ class Client(Names):
         with self._guard:
             if self.closed:
                 return False
+            self._retire(other for other in self._links_at.values() if other.ended is not None)
             self._links_at = {at: other for at, other in self._links_at.items() if other.ended is None}
             self._links[export] = self._links_at[endpoint] = link
             return True

@@ -20,6 +20,7 @@ from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.polling import milliseconds, poll_of
 from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
 from aiod_client.requests.pending import Call
+from aiod_client.session.events import log_continuation, log_end, log_pause
 from aiod_client.session.handshake import ShutdownNotice, goodbye
 from aiod_client.session.reconnection import Reconnection
 from aiod_protocol.wire import MessageType
@@ -167,7 +168,7 @@ class Maintenance:
         """Reconnect the suspended session (session/reconnection.py); it ends if no engine is found in time."""
         assert self._reconnect is not None, "it is resumable"  # noqa: S101 - a mistake of ours
         shared, session = self._shared, self._shared.session
-        log.warning("session with %s: %s: looking for another engine", shared.endpoint, session.suspended)
+        log_pause(shared.endpoint, session.suspended)
         with shared.lock:
             self._leading.wait_until_left()
         # No thread polls the socket any more, and none uses it while the session is suspended.
@@ -214,7 +215,7 @@ class Maintenance:
             connection.dealer.close(LINGER_MS)
             return
         shared.go_up(connection)
-        log.warning("session with %s: continues, %d files lost", shared.endpoint, len(connection.lost))
+        log_continuation(shared.endpoint, connection.lost)
         shared.pump()
         shared.watch()
         shared.hand_over()
@@ -229,7 +230,7 @@ class Maintenance:
             self._mailbox.run_deferred()  # which fail, as every use from now on does
         # No other thread touches the socket any more: the session has ended and no thread polls.
         if not shared.said_goodbye:
-            log.warning("session with %s: %s", shared.endpoint, shared.session.ended)
+            log_end(shared.endpoint, shared.session.ended)
         shared.callbacks.end()
         shared.dealer.close(LINGER_MS)
         with shared.lock:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from aiod_client.records import Counters
 from aiod_client.requests.pending import Request
 from aiod_client.ring.direct import LOST, memory_of
 from aiod_client.ring.paths import RingPaths
@@ -47,6 +48,7 @@ class RoutedSession:
         """Requests on paths by that ring."""
         self._next_ring: Ring | None = None  # the new engine's ring, until that engine accepts new requests
         self._watches_deadlines = watches_deadlines
+        self._done_by_rings = 0  # by those of earlier engines
 
     @property
     def ended(self) -> OSError | None:
@@ -57,6 +59,18 @@ class RoutedSession:
     def pending(self) -> int:
         """Requests and calls not done, by whichever transport."""
         return self.session.pending + (0 if self.transport is None else self.transport.pending)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the session has not ended, and does not look for another engine."""
+        return self.session.ended is None and self.session.suspended is None
+
+    @property
+    def counters(self) -> Counters:
+        """What was done so far."""
+        ring, session = self.ring, self.session
+        done = self._done_by_rings + (ring.done_count if ring is not None else 0)
+        return Counters(done, session.in_flight.cookie, session.retries, session.pauses)
 
     @property
     def request_bytes_max(self) -> int:
@@ -125,6 +139,7 @@ class RoutedSession:
         self.paths = None
         if transport is None:
             return []
+        self._done_by_rings += transport.ring.done_count
         finished, requests = transport.give_back()
         return finished + self.session.take_back(requests)
 

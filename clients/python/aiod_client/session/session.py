@@ -87,6 +87,7 @@ class Session:
         self.resumable = False
         """Whether the loss of the connection suspends the session instead of ending it."""
         self.suspended: OSError | None = None
+        self.pauses = self.retries = 0  # Counters of records.py
         """Why the session is suspended; None: it is not."""
         self._drained = False  # the engine has executed none of the requests that it has not answered
         self.files = OpenFiles()
@@ -452,6 +453,7 @@ class Session:
         if self.ended is not None or self.suspended is not None:
             return []
         self.suspended = SessionLostError(errno.EIO, reason)
+        self.pauses += 1
         backlog = self.backlog
         unanswered = list(dict.fromkeys(self.in_flight.requests.values()))
         calls = list(self._calls.values())
@@ -474,6 +476,7 @@ class Session:
     def take_back(self, requests: list[Request]) -> list[Pending]:
         """Requests that the engine has not answered: to be sent again, if they may be. Returns those that fail."""
         assert self.suspended is not None, "suspend() comes first"  # noqa: S101 - a mistake of ours
+        self.retries += sum(request.sent and not request.done for request in requests)
         return self._replay.take_back(requests, self.suspended, self._fits, drained=self._drained)
 
     def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
