@@ -27,7 +27,7 @@ NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/ \
               protocol/aiod_protocol/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/*.h tests/core/*.[ch] tests/service/*.c \
-           clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c \
+           clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
            clients/python/aiod_client/*.[ch]pp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c)
 
@@ -210,6 +210,15 @@ install-nbdkit-plugin: nbdkit-plugin  ## the plugin and its man page (NBDKIT_PLU
 	install -m 755 -D -t $(DESTDIR)$(NBDKIT_PLUGIN_DIR) build/nbdkit-aiod-plugin.so
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/nbdkit-aiod-plugin.1
 
+# Without $(WARNINGS): the macros of fio cause them.
+.PHONY: fio-engine
+fio-engine: build/fio-aiod.so  ## build/fio-aiod.so, fio's engine for aiod, from the sources of the installed fio (FIO_SOURCE)
+
+build/fio-aiod.so: clients/fio/engine.c build/libaiod.a | core-compiler
+	@scripts/fio-source.sh build/fio
+	@$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -shared -pthread -Wall -Wextra -include build/fio/config-host.h \
+	    -isystem build/fio -Iclients/c/include $^ -Wl,--exclude-libs,ALL -o $@
+
 .PHONY: core-compiler
 core-compiler:
 	@scripts/prerequisites.sh core
@@ -269,6 +278,7 @@ CELLS ?= $(if $(QUICK),few,some)
 .PHONY: bench
 bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers (QUICK=1: in 3 minutes; CELLS=few|some|all)
 	@scripts/prerequisites.sh bench || echo "what is missing is left out"
+	@$(MAKE) --no-print-directory fio-engine || echo "fio's engine for aiod is left out"
 	@$(BIN)/python -m benchmarks.matrix --cells $(CELLS)
 
 .PHONY: bench-report

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from benchmarks.matrix.servers import Served
 
 AIOD_BENCH: Final = ROOT / "build" / "aiod-bench"
+FIO_ENGINE: Final = ROOT / "build" / "fio-aiod.so"
 _GRACE_S: Final = 60.0
 _SHARES: Final = (0.5, 0.99, 0.999)
 
@@ -55,14 +56,14 @@ class Done:
         )
 
 
-def by_fio(cell: Cell, served: Served, seconds: float, engine: str) -> Done:
-    """Clients by fio with that engine; each thread flushes its own writes, one after another."""
+def by_fio(cell: Cell, served: Served, seconds: float, engine: str, *more: str) -> Done:
+    """Clients by fio with that engine and `more` options; each thread flushes its own writes, one after another."""
     work = cell.what
     depth, jobs = cell.depth, cell.clients
     if engine == "psync" or work.flush:
         depth, jobs = 1, cell.workers or cell.depth * cell.clients
     (address,) = served.addresses
-    options = [f"--ioengine={engine}", f"--uri={address}" if engine == "nbd" else f"--filename={address}"]
+    options = [f"--ioengine={engine}", f"--uri={address}" if engine == "nbd" else f"--filename={address}", *more]
     if engine != "nbd":
         options.append(f"--direct={int(cell.cache == 'direct')}")
     if work.flush:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 AIOD: Final = "aiod, ring"
 """For each language, the contender that the others are compared with."""
 AIOD_ZMQ: Final = "aiod, ZeroMQ"
+AIOD_FIO: Final = "aiod, fio's engine"
 ECHO: Final = "pyzmq echo"
 LIMITS: Final = ("fio psync", "fio io_uring", "os.pread")
 """Contenders that make the system calls in the client's process, without a daemon."""
@@ -134,6 +135,11 @@ def _one_at_a_time(cell: Cell) -> bool:
     return _plain(cell) and (cell.depth == 1 or cell.language == THREADS)
 
 
+def _one_client_reads(cell: Cell) -> bool:
+    """A few cells: what fio itself costs shows in them."""
+    return _plain(cell) and cell.what.reads_percent == 100 and cell.clients == 1
+
+
 def _echo_can(cell: Cell) -> bool:
     return _through_the_cache(cell) and cell.what.reads_percent == 100 and cell.clients == 1
 
@@ -195,6 +201,11 @@ def _fio(engine: str) -> Callable[[Place, Cell, Served, float], Done]:
     return lambda _, cell, served, seconds: clients.by_fio(cell, served, seconds, engine)
 
 
+def _aiod_by_fio(place: Place, cell: Cell, served: Served, seconds: float) -> Done:
+    engine = f"external:{clients.FIO_ENGINE}"
+    return clients.by_fio(cell, served, seconds, engine, f"--endpoint={place.daemon.endpoint}")
+
+
 def _aiod_python(transport: str) -> Callable[[Place, Cell, Served, float], Done]:
     def drive(place: Place, cell: Cell, served: Served, seconds: float) -> Done:
         options = {"endpoint": place.daemon.endpoint, "transport": transport}
@@ -226,6 +237,7 @@ _PIP: Final = "pip install"
 
 PEERS: Final = (
     Peer(AIOD, (C,), "make build/aiod-bench", clients.AIOD_BENCH.exists, _anything, _aiod, _aiod_bench),
+    Peer(AIOD_FIO, (C,), "make fio-engine", clients.FIO_ENGINE.exists, _one_client_reads, _aiod, _aiod_by_fio),
     Peer("fio psync", (C,), "apt-get install fio", _command("fio"), _plain_or_workers, _nobody, _fio("psync")),
     Peer("fio io_uring", (C,), "apt-get install fio", _command("fio"), _plain, _nobody, _fio("io_uring")),
     Peer("nbdkit", (C,), "apt-get install nbdkit fio", _command("nbdkit"), _through_the_cache, _nbdkit, _fio("nbd")),

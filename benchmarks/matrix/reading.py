@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from benchmarks.matrix.peers import AIOD, ECHO
+from benchmarks.matrix.peers import AIOD, AIOD_FIO, ECHO
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _AHEAD_MIN: Final = 1.05
 """Smaller differences count as level: two runs of the same program differ by as much."""
-_NO_PEERS: Final = (AIOD, "aiod, ZeroMQ", ECHO)
+_NO_PEERS: Final = (AIOD, AIOD_FIO, "aiod, ZeroMQ", ECHO)
 """Contenders that are not compared: aiod itself, and the echo, which reads no file."""
 
 

@@ -92,7 +92,10 @@ class Raw:
         """Wait for `count` completions; a REPLY that comes between them is put into `replies`."""
         done: dict[int, tuple[int, str]] = {}
         while len(done) < count:
-            kind, packed, texts, *rest = self.answer()
+            kind, *elements = self.answer()
+            if kind == MessageType.GO:  # the end of the grace period, if the disk was slow
+                continue
+            packed, texts, *rest = elements
             if kind == MessageType.REPLY:
                 self.replies.append([packed, texts, *rest])
                 continue
