@@ -286,7 +286,7 @@ bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots o
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts
-bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire, spawner, flushes, ring, rings, files, fairness, rates
+bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench  ## each part by itself: wire, spawner, flushes, rings, files, arrays, ...
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
@@ -294,6 +294,7 @@ bench-parts: setup $(VENV)/.bench build/aiod-bench  ## each part by itself: wire
 	@$(BIN)/python -m benchmarks.ring
 	@$(BIN)/python -m benchmarks.rings
 	@$(BIN)/python -m benchmarks.files
+	@$(BIN)/python -m benchmarks.arrays
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
 

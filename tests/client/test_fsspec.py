@@ -23,6 +23,7 @@ from aiod_client.fsspec import AiodFileSystem, transfers
 from tests.patience import scaled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.client.conftest import Peer
@@ -49,6 +50,13 @@ def at(shared_daemon: Daemon) -> str:
 def local(shared_daemon: Daemon, at: str) -> Path:
     """The same directory in the machine."""
     return shared_daemon.base / at
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Streams in parts of 10 bytes."""
+    monkeypatch.setattr(transfers, "PART_BYTES", 10)
+    return 10
 
 
 # ---- how it is found, and what it costs to have one -----------------------------------------------------------------
@@ -238,6 +246,25 @@ def test_moving_renames_files_and_directories(fs: AiodFileSystem, at: str, local
     assert (local / "new/x").read_bytes() == b"1"
 
 
+def test_between_exports_of_two_engines_files_are_copied_through_the_client(
+    new_daemon: Callable[..., Daemon], disk_path: Path, small_parts: int
+) -> None:
+    (disk_path / "second").mkdir()
+    daemon = new_daemon(
+        **{"engine.second": {}, "exports.second": {"path": str(disk_path / "second"), "engine": "second"}}
+    )
+    daemon.start()
+    fs = AiodFileSystem(daemon.endpoint)
+    data = os.urandom(small_parts * 3 + 1)
+    fs.pipe({"scratch/a/x": data, "scratch/a/y": b""})
+    fs.copy("scratch/a/x", "second/x")
+    fs.mv("scratch/a", "second/b", recursive=True)
+    assert fs.cat("second/x") == data
+    assert fs.cat("second/b/*") == {"second/b/x": data, "second/b/y": b""}
+    assert not fs.exists("scratch/a")
+    fs.close()
+
+
 def test_removing_a_directory_needs_recursive(fs: AiodFileSystem, at: str, local: Path) -> None:
     fs.pipe_file(f"{at}/a/b/x", b"1")
     with pytest.raises(IsADirectoryError):
@@ -343,13 +370,6 @@ def test_a_file_is_awaited(shared_daemon: Daemon, at: str) -> None:
 
 
 # ---- local files ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Streams in parts of 10 bytes."""
-    monkeypatch.setattr(transfers, "PART_BYTES", 10)
-    return 10
 
 
 @pytest.mark.parametrize("size", [0, 10, 35])

@@ -1,0 +1,1 @@
+"""Zarr arrays in aiod's store, beside Zarr's LocalStore and fsspec's LocalFileSystem."""
