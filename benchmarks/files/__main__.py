@@ -117,11 +117,25 @@ def measure_blocking(figures: Figures, client: aiod_client.Client, root: Path, f
     pool.shutdown()
 
 
-def measure_lists(figures: Figures, client: aiod_client.Client, root: Path) -> None:
-    """A listing with kinds and sizes, beside os.scandir() with stats."""
-    for contender, call, path in (("aiod", client.list, "bench/4 KiB"), ("os", list_by_os, f"{root}/4 KiB")):
-        taken = microseconds(call, iter([path]), 1)
-        figures.setdefault("list", {}).setdefault(contender, []).append(taken)
+def measure_names(figures: Figures, client: aiod_client.Client, root: Path, count: int) -> None:
+    """Listings, beside os.scandir() with stats; and stats of names that are not there."""
+
+    def scan(path: str) -> None:
+        for entry in client.scandir(path):
+            entry.stat()
+
+    scenarios: dict[str, dict[str, Callable[[str], Any]]] = {
+        "list": {"aiod": client.list, "os": list_by_os},
+        "scandir + stat": {"aiod": scan, "os": list_by_os},
+    }
+    for scenario, contenders in scenarios.items():
+        for contender, call in contenders.items():
+            path = "bench/4 KiB" if contender == "aiod" else f"{root}/4 KiB"
+            figures.setdefault(scenario, {}).setdefault(contender, []).append(microseconds(call, iter([path]), 1))
+    for contender, exists in (("aiod", client.exists), ("os", os.path.exists)):
+        path = "bench/absent" if contender == "aiod" else f"{root}/absent"
+        taken = microseconds(exists, itertools.repeat(path), count)
+        figures.setdefault("exists, absent", {}).setdefault(contender, []).append(taken)
 
 
 async def measure_tasks(figures: Figures, endpoint: str, root: Path, files: int, count: int) -> None:
@@ -203,7 +217,7 @@ def main(files: int, count: int, rounds: int) -> None:
         with own_daemon(Path(runtime_dir), root) as daemon, aiod_client.connect(daemon.endpoint) as client:
             for _ in range(rounds):
                 measure_blocking(latencies, client, root, files, count)
-                measure_lists(latencies, client, root)
+                measure_names(latencies, client, root, count)
                 asyncio.run(measure_tasks(rates, daemon.endpoint, root, files, count))
     show("blocking, p50 of one call", "us", latencies)
     show("asyncio, one event loop", "1/s", rates)

@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from aiod_protocol.wire import STAT, WireError
 
+_KIND_BITS: Final = 0o170000
+"""As stat.S_IFMT(), which takes longer."""
 _KINDS: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "link", stat.S_IFBLK: "block"}
 
 
 def kind_of(mode: int) -> str:
     """The kind of a file of `mode`: "file", "dir", "link", "block" or "other", also if it could not be examined."""
-    return _KINDS.get(stat.S_IFMT(mode), "other")
+    return _KINDS.get(mode & _KIND_BITS, "other")
 
 
 def split_page(column: Any, stats: Any) -> list[str]:

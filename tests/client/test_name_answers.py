@@ -56,6 +56,41 @@ def test_an_invalid_reply_raises_protocol_error_and_the_session_continues(peer: 
     asyncio.run(asyncio.wait_for(awaited(), PATIENCE_S))
 
 
+@pytest.mark.parametrize("body", LISTS)
+def test_scandir_raises_protocol_error_for_an_invalid_page(peer: Peer, body: Any) -> None:
+    peer.answers[MessageType.NAME] = lambda message: [MessageType.REPLY, message[2], 0, None, body]
+    with (
+        aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client,
+        pytest.raises(aiod_client.ProtocolError, match="list"),
+    ):
+        client.scandir("scratch/x")
+
+
+@pytest.mark.parametrize("body", [None, {}, {"target": "text"}, {"value": None}, {"names": 5}])
+@pytest.mark.parametrize(("verb", "arguments"), [("readlink", ()), ("getxattr", ("user.a",)), ("listxattr", ())])
+def test_an_answer_without_bytes_raises_protocol_error(peer: Peer, verb: str, arguments: Any, body: Any) -> None:
+    peer.answers[MessageType.NAME] = lambda message: [MessageType.REPLY, message[2], 0, None, body]
+    with (
+        aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client,
+        pytest.raises(aiod_client.ProtocolError, match=verb),
+    ):
+        getattr(client, verb)("scratch/x", *arguments)
+
+
+def test_scandir_works_with_an_older_daemon_which_sends_no_records(peer: Peer) -> None:
+    """Its entries ask for the properties that the page has not."""
+    record = (5, 4096, 1, 12, 1, 2, 3, 0o100644, 1, 0, 0, 1, 4096)
+    entries = [["a", "file", 1], ["d", "dir", 0], [b"\xff", "link", 2]]
+    bodies = {"list": {"entries": entries, "next": None}, "stat": {"stat": wire.STAT.pack(*record)}}
+    peer.answers[MessageType.NAME] = lambda message: [MessageType.REPLY, message[2], 0, None, bodies[message[3]]]
+    with aiod_client.connect(peer.endpoint, timeout=PATIENCE_S) as client:
+        file, directory, link = client.scandir("scratch/x")
+        assert (file.name, file.kind, file.size, file.path) == ("a", "file", 1, "scratch/x/a")
+        assert (file.is_file(), directory.is_dir(), link.is_symlink()) == (True, True, True)
+        assert (file.mtime_ns, file.stat()) == (None, record)
+        assert link.name == "\udcff"
+
+
 def test_list_asks_for_pages_until_there_is_no_next_page(peer: Peer) -> None:
     pages: dict[int, Any] = {
         0: {"entries": [["a", "file", 1], [b"\xff", "link", 2]], "next": 7},

@@ -94,7 +94,7 @@ static int64_t attempt(const char *path, unsigned flags, struct aiod_identity *a
 
 static int64_t name(enum aiod_verb verb, const char *path, struct aiod_identity *as)
 {
-    struct aiod_directory_op *directory_op = aiod_directory_op_create(verb, base, path, "");
+    struct aiod_directory_op *directory_op = aiod_directory_op_create(verb, base, path, "target");
 
     CHECK(directory_op != NULL);
     directory_op->mode = 0755;
@@ -166,6 +166,22 @@ static void new_files_belong_to_the_client(void)
     CHECK(name(AIOD_VERB_REMOVE, "made", user(ALICE)) == -EACCES);
     CHECK(chmod(base, 0777) == 0);
     CHECK(name(AIOD_VERB_REMOVE, "made", user(ALICE)) == 0 && name(AIOD_VERB_RMDIR, "directory", user(BOB)) == 0);
+}
+
+static void attributes_are_changed_by_their_owner(void)
+{
+    struct stat status;
+
+    CHECK(name(AIOD_VERB_CHMOD, "alices", user(BOB)) == -EPERM && name(AIOD_VERB_UTIME, "alices", user(BOB)) == -EPERM);
+    CHECK(name(AIOD_VERB_CHMOD, "alices", user(0)) == -EPERM);
+    CHECK(name(AIOD_VERB_CHMOD, "alices", user(ALICE)) == 0 && name(AIOD_VERB_UTIME, "alices", user(ALICE)) == 0);
+    CHECK(stat(in_base("alices"), &status) == 0 && (status.st_mode & 07777) == 0755 && status.st_mtime == 0);
+    CHECK(name(AIOD_VERB_SYMLINK, "closed/link", user(ALICE)) == -EACCES);
+    CHECK(name(AIOD_VERB_SYMLINK, "link", user(ALICE)) == 0 && lstat(in_base("link"), &status) == 0);
+    CHECK(status.st_uid == ALICE && unlink(in_base("link")) == 0);
+    CHECK(name(AIOD_VERB_RMTREE, "closed", user(ALICE)) == -EACCES);
+    CHECK(name(AIOD_VERB_LSTAT, "closed/open", user(ALICE)) == -EACCES);
+    CHECK(chmod(in_base("alices"), 0600) == 0);
 }
 
 /* The line of the thread's `file` that begins with `head`. False: the thread has ended. */
@@ -312,6 +328,7 @@ int main(void)
     create_files();
     the_clients_permissions_apply();
     new_files_belong_to_the_client();
+    attributes_are_changed_by_their_owner();
     no_other_thread_changes_its_identity();
     late_requests_are_not_executed();
     a_stop_cancels_waiting_requests();

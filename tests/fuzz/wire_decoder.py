@@ -6,6 +6,7 @@ decoder raises only its documented exceptions, and the process goes on.
     engine   the message router, and admission in the native core: every message, with a session that has one file open
     client   a session with a read in flight, and a daemon that says anything
     hello    the answers to the handshake
+    names    the answers to directory operations
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from aiod.engine.session import Session
 from aiod.engine.user_quotas import UserQuota
 from aiod.engine_api.settings import RateLimits, UserLimits
 from aiod.net.peer import Peer
-from aiod_client.errors import AiodError
+from aiod_client import records
+from aiod_client.blocking.names import DirEntry
+from aiod_client.errors import AiodError, ProtocolError
 from aiod_client.operations import read_request
+from aiod_client.requests import names, split
 from aiod_client.requests import pending as requests
-from aiod_client.requests import split
 from aiod_client.session import handshake, session
-from aiod_protocol import wire
+from aiod_protocol import listings, wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -227,6 +230,21 @@ def to_greeting(frames: list[bytes]) -> None:
             conversation.send(frames)
 
 
+def to_names(frames: list[bytes]) -> None:
+    """The client reads the bodies of answers to directory operations."""
+    readers: list[Callable[[Any], Any]] = [
+        records.parse_page,
+        records.parse_stat_body,
+        lambda body: records.parse_dir_entries(DirEntry, None, None, "export", body),
+        lambda body: names.names_in("listxattr", body),
+    ]
+    with contextlib.suppress(wire.WireError):
+        for body in wire.unpack(frames[0])[1:]:
+            for read in readers:
+                with contextlib.suppress(ProtocolError):
+                    read(body)
+
+
 def frames_of(data: bytes) -> list[bytes]:
     """The frames of an input; at least one, as every message has."""
     frames: list[bytes] = []
@@ -251,10 +269,10 @@ def instrument(module: ModuleType) -> None:
 def main() -> None:
     """Fuzz."""
     logging.disable(logging.CRITICAL)
-    for module in (wire, handshake, session, split, requests, message_router, dispatch):
+    for module in (wire, listings, records, names, handshake, session, split, requests, message_router, dispatch):
         instrument(module)
     engine = Engine()
-    ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting]
+    ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting, to_names]
 
     def one_input(data: bytes) -> None:
         if data:

@@ -11,6 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pytest
 
 import aiod_client
 from aiod_client import aio
+from aiod_protocol.reasons import reason_of
 from tests.conftest import Daemon
 from tests.patience import scaled
 
@@ -202,6 +204,42 @@ def test_scandir_of_several_pages_can_be_left_early(client: Any, tree: Path, ser
         with blocking.scandir(at(tree)) as scan:
             next(scan)
         assert list(scan) == []
+
+
+def peak_bytes(pid: int) -> int:
+    """Highest RSS of a process so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_a_scan_holds_one_page_in_the_client_and_none_in_the_daemon(service: Daemon, tree: Path) -> None:
+    """6,000 names have 1.6 MB as entries; a million were scanned by hand (docs/operations.md)."""
+    for number in range(6000):
+        os.mknod(tree / f"{number:050}")
+    pid = service.engine["pid"]
+    with aiod_client.connect(service.endpoint, timeout=PATIENCE_S) as client:
+        assert len(client.list(at(tree))) == 6000  # what is needed once, on both sides
+        before = peak_bytes(pid)
+        tracemalloc.start()
+        try:
+            scanned = [sum(1 for entry in client.scandir(at(tree)) if entry.stat().mtime_ns > 0) for _ in range(4)]
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert scanned == [6000] * 4
+    assert peak < 800 * 1024
+    assert peak_bytes(pid) - before < 4 * 2**20
+
+
+def test_what_is_absent_is_said_in_the_same_words_by_ring_and_by_message(service: Daemon, tree: Path) -> None:
+    texts = set()
+    for transport in ("ring", "zmq"):
+        with aiod_client.connect(service.endpoint, transport=transport) as client:
+            with pytest.raises(FileNotFoundError) as absent:
+                client.stat(at(tree, "none"))
+            texts.add((str(absent.value), absent.value.filename, aiod_client.written(absent.value)))
+            assert reason_of(absent.value) == 0
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize("method", ["scandir", "list"])

@@ -17,6 +17,7 @@ _SIZE_AND_MODE: Final = struct.Struct("<Q48xI20x")
 """Of the record of STAT."""
 _NOT_EXAMINED: Final = bytes(_STAT_BYTES)
 """The record of a name that the daemon could not examine."""
+_UNPACK_STAT: Final = wire.STAT.unpack_from
 
 
 class FileStat(NamedTuple):
@@ -84,27 +85,24 @@ class Entry(_NameKindSize):
         return None if found is None else found.mtime_ns
 
 
+class Source(NamedTuple):
+    """Where the entries of a page come from."""
+
+    client: Any
+    timeout: float | None
+    directory: str
+    records: bytes
+    """Empty: an older daemon sends none."""
+
+
 class BaseDirEntry:
     """One name of a directory, as scandir() of either client gives it; the properties come with the listing."""
 
-    __slots__ = ("_at", "_client", "_directory", "_records", "_timeout", "kind", "name", "size")
+    __slots__ = ("_at", "_source", "kind", "name", "size")
 
-    def __init__(
-        self,
-        client: Any,
-        timeout: float | None,
-        directory: str,
-        name: str,
-        kind: str,
-        size: int,
-        records: bytes,
-        at: int,
-    ) -> None:
-        """`at`: where the record of the name is in `records`; there is none in those of an older daemon."""
-        self._client = client
-        self._timeout = timeout
-        self._directory = directory
-        self._records = records
+    def __init__(self, source: Source, name: str, kind: str, size: int, at: int) -> None:
+        """`at`: where the record of the name is."""
+        self._source = source
         self._at = at
         self.name = name
         """One that is not UTF-8 comes as os.fsdecode() has it; no request can name it."""
@@ -116,7 +114,7 @@ class BaseDirEntry:
     @property
     def path(self) -> str:
         """The name after the path that was given to scandir()."""
-        return posixpath.join(self._directory, self.name)
+        return posixpath.join(self._source.directory, self.name)
 
     def __fspath__(self) -> str:
         """The path."""
@@ -138,8 +136,11 @@ class BaseDirEntry:
 
     def _own_stat(self) -> FileStat | None:
         """The properties of the name itself; None: the daemon could not examine it, or is older."""
-        record = self._records[self._at : self._at + _STAT_BYTES]
-        return None if record in (b"", _NOT_EXAMINED) else FileStat._make(wire.STAT.unpack(record))
+        records = self._source.records
+        if not records:
+            return None
+        found = FileStat._make(_UNPACK_STAT(records, self._at))
+        return found if found.mode else None
 
 
 EntryType = TypeVar("EntryType", bound=BaseDirEntry)
@@ -186,19 +187,15 @@ def parse_dir_entries(
     try:
         following: int | None = body["next"]
         if "names" not in body:
-            old = [
-                kind(client, timeout, directory, os.fsdecode(name), what, size, b"", 0)
-                for name, what, size in body["entries"]
-            ]
-            return Page(old, following)
-        names, records = split_page(body["names"], body["stats"]), body["stats"]
-        found = [
-            kind(client, timeout, directory, name, kind_of(mode), size, records, at)
-            for name, at, (size, mode) in zip(
-                names, range(0, len(records), _STAT_BYTES), _SIZE_AND_MODE.iter_unpack(records), strict=True
+            old = Source(client, timeout, directory, b"")
+            return Page(
+                [kind(old, os.fsdecode(name), what, size, 0) for name, what, size in body["entries"]], following
             )
-        ]
-        return Page(found, following)
+        names, records = split_page(body["names"], body["stats"]), body["stats"]
+        source = Source(client, timeout, directory, records)
+        places = range(0, len(records), _STAT_BYTES)
+        columns = zip(names, places, _SIZE_AND_MODE.iter_unpack(records), strict=True)
+        return Page([kind(source, name, kind_of(mode), size, at) for name, at, (size, mode) in columns], following)
     except (LookupError, TypeError, ValueError, struct.error) as error:
         raise _broken("list", error) from error
 

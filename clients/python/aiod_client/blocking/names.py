@@ -37,13 +37,13 @@ class DirEntry(BaseDirEntry):
     def is_dir(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is a directory, or a symbolic link to one inside the export."""
         if self.kind == "link" and follow_symlinks:
-            return bool(self._client.is_dir(self.path, timeout=self._timeout))
+            return bool(self._source.client.is_dir(self.path, timeout=self._source.timeout))
         return self.kind == "dir"
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Whether it is a regular file, or a symbolic link to one inside the export."""
         if self.kind == "link" and follow_symlinks:
-            return bool(self._client.is_file(self.path, timeout=self._timeout))
+            return bool(self._source.client.is_file(self.path, timeout=self._source.timeout))
         return self.kind == "file"
 
     def stat(self, *, follow_symlinks: bool = True) -> FileStat:
@@ -51,8 +51,8 @@ class DirEntry(BaseDirEntry):
         follow = self.kind == "link" and follow_symlinks
         found = None if follow else self._own_stat()
         if found is None:
-            ask = self._client.stat if follow or self.kind in ("file", "dir") else self._client.lstat
-            found = ask(self.path, timeout=self._timeout)
+            ask = self._source.client.stat if follow or self.kind in ("file", "dir") else self._source.client.lstat
+            found = ask(self.path, timeout=self._source.timeout)
         return found
 
 
