@@ -305,12 +305,14 @@ class Core:
         ioprio: int = 0,
         uring: bool = False,
         uring_alone: bool = False,
+        faults: Sequence[tuple[int, int, int, int, int]] = (),
     ) -> int:
         """Make `fd` a handle of the session. Return its number, above 0. Raises OSError EMFILE at handles_max.
 
         `rate`: that of the export, the same object for all its handles. `ioprio`: the I/O priority of the workers that
         serve it (0: none). `uring`: reads and writes may be started by io_uring, if there is an `alignment`;
-        `uring_alone`: also those that come alone, which a worker would run in less time.
+        `uring_alone`: also those that come alone, which a worker would run in less time. `faults`: what is to go wrong,
+        at most 8 of (bits 1 << Op, every Nth, delay in ms, errno or 0, bytes written before an error).
 
         For a file of an earlier engine, `wanted` is its number there (EEXIST: in use). After a `suspect` one the first
         flush of each handle of the file fails.

@@ -6,6 +6,7 @@ Every field's description has the allowed values: errors quote it, and a test co
 from aiod.config.engines import EngineConfig
 from aiod.config.errors import ConfigError
 from aiod.config.exports import ExportConfig, IoctlConfig
+from aiod.config.faults import FaultConfig
 from aiod.config.load import default_config, load_config, make_config
 from aiod.config.metrics import MetricsConfig
 from aiod.config.root import Config
@@ -18,6 +19,7 @@ __all__ = [
     "ConfigError",
     "EngineConfig",
     "ExportConfig",
+    "FaultConfig",
     "IoctlConfig",
     "KeyConfig",
     "MetricsConfig",

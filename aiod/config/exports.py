@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from aiod.config.faults import FaultConfig  # noqa: TC001 - pydantic looks at it
 from aiod.config.fields import BYTES_LIMIT, KIB, Group, Name, Owner, Section, User, rate_of
 from aiod.config.user_database import gid_of, may_become_others, owner_of, uid_of
 from aiod.engine_api.settings import ExportSettings
@@ -66,6 +67,12 @@ class ExportConfig(Section):
     io: Literal["auto", "threads", "uring"] = Field(
         default="auto", description='"auto", "threads" or "uring": how reads and writes with O_DIRECT are carried out'
     )
+    faults: list[FaultConfig] = Field(
+        default=[],
+        max_length=8,
+        description="a list of at most 8 "
+        "{ operations = [...], every = N, delay_ms = MS, errno = NAME, after_bytes = N }",
+    )
     as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
@@ -114,6 +121,7 @@ class ExportConfig(Section):
             rate=rate_of(self),
             ioprio=_ioprio_of(self.ioprio),
             io=self.io,
+            faults=tuple(fault.settings() for fault in self.faults),
             as_client=self.as_client,
         )
 

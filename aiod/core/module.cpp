@@ -747,7 +747,8 @@ void core_directory_operation(Core &core, uint64_t tag, const std::string &trans
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
                          bool append, bool on_fuse, const nb::object &alignment, const nb::sequence &ioctls,
                          uint64_t size_max, const std::string &name, uint32_t wanted, bool suspect, bool poisoned,
-                         int flush_fd, const Rate *rate, int ioprio, bool uring, bool uring_alone)
+                         int flush_fd, const Rate *rate, int ioprio, bool uring, bool uring_alone,
+                         const nb::sequence &faults)
 {
     const aiod_resumed resumed = {wanted, suspect, poisoned};
     std::vector<aiod_ioctl> allowed;
@@ -773,6 +774,15 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
     use.uring = use.direct && uring;
     use.uring_alone = uring_alone;
     use.name = name.c_str();
+    for (nb::handle fault : faults) {
+        if (use.faults.count == AIOD_FAULTS_MAX) {
+            break;
+        }
+        use.faults.items[use.faults.count++] = {
+            nb::cast<uint32_t>(fault[0]), nb::cast<uint32_t>(fault[1]), nb::cast<uint32_t>(fault[2]),
+            nb::cast<int>(fault[3]),      nb::cast<uint64_t>(fault[4]),
+        };
+    }
     number = aiod_core_add_handle(core.core, session.session, fd, flush_fd, dev, ino, &use, &resumed);
     Core::check(number);
     return static_cast<uint32_t>(number);
@@ -1016,7 +1026,7 @@ NB_MODULE(_core, m)
              nb::arg("alignment").none(), nb::arg("ioctls"), nb::arg("size_max"), nb::arg("name"),
              nb::arg("wanted") = 0, nb::arg("suspect") = false, nb::arg("poisoned") = false, nb::arg("flush_fd") = -1,
              nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0, nb::arg("uring") = false,
-             nb::arg("uring_alone") = false)
+             nb::arg("uring_alone") = false, nb::arg("faults") = nb::make_tuple())
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
              nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
              nb::arg("uid"), nb::arg("gid"), nb::arg("rate").none(), nb::arg("ioprio"))

@@ -87,7 +87,7 @@ class Admission:
         settings = self._find_export(session, what, export)
         if path:
             raise refused(errno.EINVAL, f"{what}: a handle for names is one of the export alone", Reason.BAD_ENTRY)
-        if settings.as_client or settings.direct:
+        if settings.as_client or settings.direct or settings.faults:
             why = "opens files as the client" if settings.as_client else "opens files with O_DIRECT"
             raise refused(errno.EOPNOTSUPP, f"{what}: the export {export} {why}: open each file", Reason.NOT_ALLOWED)
         return settings

@@ -58,6 +58,8 @@ class ExportSettings(NamedTuple):
     """I/O priority, in the form of ioprio_set(2); 0: none."""
     io: str
     """How reads and writes with O_DIRECT are carried out: auto, threads or uring."""
+    faults: tuple[tuple[int, int, int, int, int], ...]
+    """What is to go wrong, for tests: (bits 1 << Op, every Nth, delay in ms, errno or 0, bytes written before it)."""
     as_client: bool
     """Whether the kernel checks the client's permissions at opens and directory operations."""
 
@@ -74,8 +76,9 @@ class ExportSettings(NamedTuple):
     def from_message(cls, message: dict[str, Any]) -> Self:
         """The settings in a message of `to_message`."""
         ioctls = tuple((number, size) for number, size in message["ioctls"])
+        faults = tuple((ops, every, delay, error, after) for ops, every, delay, error, after in message["faults"])
         sets = {name: frozenset(message[name]) for name in _SETS}
-        return cls(**message | {"ioctls": ioctls, "rate": RateLimits(*message["rate"])} | sets)
+        return cls(**message | {"ioctls": ioctls, "faults": faults, "rate": RateLimits(*message["rate"])} | sets)
 
 
 class KeyOwner(NamedTuple):

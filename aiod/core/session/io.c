@@ -250,6 +250,77 @@ static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
     return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->data);
 }
 
+static int64_t run_on_file(struct aiod_io *io, const struct aiod_direct *file)
+{
+    switch (io->op) {
+    case AIOD_READ:
+        return run_read(io, file);
+    case AIOD_WRITE:
+        return run_write(io, file);
+    case AIOD_FLUSH:
+        return run_flush(io);
+    case AIOD_SIZE:
+        return run_size(file);
+    case AIOD_DISCARD:
+        return mark_changed(io, aiod_range_discard(file, io->offset, io->length));
+    case AIOD_WRITE_ZEROES:
+        return run_write_zeroes(io, file);
+    case AIOD_TRUNCATE:
+        return mark_changed(io, aiod_range_truncate(file, io->length));
+    case AIOD_ALLOCATE:
+        return mark_changed(io, aiod_range_allocate(file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
+    case AIOD_EXTENTS:
+        return run_extents(io, file);
+    case AIOD_COPY_RANGE:
+        return mark_changed(io, run_copy_range(io, file));
+    case AIOD_PREFETCH:
+        return aiod_query_prefetch(file->fd, io->offset, io->length);
+    case AIOD_STAT:
+        return run_stat(io, file);
+    case AIOD_IOCTL:
+        return mark_changed(io, run_ioctl(io, file));
+    case AIOD_APPEND:
+        return mark_changed(io, run_append(io, file));
+    default:
+        return -EINVAL; /* refused by admission */
+    }
+}
+
+/* Cut the payload off behind `bytes` bytes. Returns how many are left. The pieces remain, for they are released later. */
+static uint64_t cut_payload(struct aiod_io *io, uint64_t bytes)
+{
+    uint64_t left = bytes;
+
+    for (size_t i = 0; i < io->iov_count; i++) {
+        io->iov[i].iov_len = io->iov[i].iov_len < left ? io->iov[i].iov_len : (size_t)left;
+        left -= io->iov[i].iov_len;
+    }
+    return bytes - left;
+}
+
+/* Fail as an export's faults ask (faults.h): a write or append after a part of it. */
+static int64_t run_with_faults(struct aiod_io *io, const struct aiod_direct *file)
+{
+    uint64_t after_bytes = 0;
+    int error = aiod_faults_apply(&io->handle->use.faults, io->op, &after_bytes);
+
+    if (error == 0) {
+        return run_on_file(io, file);
+    }
+    if ((io->op == AIOD_WRITE || io->op == AIOD_APPEND) && after_bytes > 0) {
+        uint64_t part = cut_payload(io, after_bytes);
+        int64_t result;
+
+        io->flags &= ~(unsigned)AIOD_FUA; /* a durable write could be parked, and end with success */
+        result = run_on_file(io, file);
+        if (result < 0) {
+            return result;
+        }
+        io->written = part;
+    }
+    return -error;
+}
+
 int64_t aiod_io_run(struct aiod_request *request)
 {
     struct aiod_io *io = (struct aiod_io *)request;
@@ -259,38 +330,7 @@ int64_t aiod_io_run(struct aiod_request *request)
     if (io->path != NULL) {
         return run_on_path(io);
     }
-    switch (io->op) {
-    case AIOD_READ:
-        return run_read(io, &file);
-    case AIOD_WRITE:
-        return run_write(io, &file);
-    case AIOD_FLUSH:
-        return run_flush(io);
-    case AIOD_SIZE:
-        return run_size(&file);
-    case AIOD_DISCARD:
-        return mark_changed(io, aiod_range_discard(&file, io->offset, io->length));
-    case AIOD_WRITE_ZEROES:
-        return run_write_zeroes(io, &file);
-    case AIOD_TRUNCATE:
-        return mark_changed(io, aiod_range_truncate(&file, io->length));
-    case AIOD_ALLOCATE:
-        return mark_changed(io, aiod_range_allocate(&file, io->offset, io->length, (io->flags & AIOD_KEEP_SIZE) != 0));
-    case AIOD_EXTENTS:
-        return run_extents(io, &file);
-    case AIOD_COPY_RANGE:
-        return mark_changed(io, run_copy_range(io, &file));
-    case AIOD_PREFETCH:
-        return aiod_query_prefetch(file.fd, io->offset, io->length);
-    case AIOD_STAT:
-        return run_stat(io, &file);
-    case AIOD_IOCTL:
-        return mark_changed(io, run_ioctl(io, &file));
-    case AIOD_APPEND:
-        return mark_changed(io, run_append(io, &file));
-    default:
-        return -EINVAL; /* refused by admission */
-    }
+    return io->handle->use.faults.count > 0 ? run_with_faults(io, &file) : run_on_file(io, &file);
 }
 
 static int64_t run_open(struct aiod_control *control)

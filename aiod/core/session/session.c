@@ -256,7 +256,7 @@ struct aiod_handle *aiod_handle_find(const struct aiod_session *session, uint32_
 
 bool aiod_handle_reads_inline(const struct aiod_handle *handle)
 {
-    return !handle->use.direct && !aiod_flow_limited(handle->flow) &&
+    return !handle->use.direct && handle->use.faults.count == 0 && !aiod_flow_limited(handle->flow) &&
            !__atomic_load_n(&handle->never_nowait, __ATOMIC_RELAXED);
 }
 

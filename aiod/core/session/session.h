@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "ops/alignment.h"
+#include "ops/faults.h"
 #include "ops/files.h"
 #include "ops/ioctls.h"
 #include "ops/write_loss.h"
@@ -60,6 +61,7 @@ struct aiod_handle_use {
     int ioprio;             /* of the workers that serve it (ioprio.h); 0: the thread's own */
     uint64_t size_max;      /* no byte may be written beyond it; 0: no limit */
     const char *name;       /* the file's name in messages; NULL: none */
+    struct aiod_faults faults;
     struct aiod_names names;
 };
 
