@@ -18,6 +18,8 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import Daemon
+
 CLIENT = Path(__file__).parents[2] / "clients" / "c"
 
 PROGRAM = r"""
@@ -68,6 +70,12 @@ int main(int argc, char **argv)
     return 0;
 }
 """
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 def build(directory: Path, name: str, source: Path) -> Path:
@@ -188,7 +196,9 @@ def test_a_32_bit_program_is_refused() -> None:
     assert b"for 64-bit programs" in done.stderr
 
 
-def test_aiod_bench_reports_what_the_engine_counted(daemon: Any, tmp_path: Path) -> None:
+def test_aiod_bench_reports_what_the_engine_counted(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
+    daemon = new_daemon()
+    daemon.start()
     program = build(tmp_path, "aiod-bench", CLIENT / "aiod-bench.c")
     (daemon.path / "load").write_bytes(bytes(1 << 20))
     done = run(program, daemon.endpoint, "--file", "scratch/load", "--depth", "4", "--seconds", "0.1", "--json")

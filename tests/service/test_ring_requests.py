@@ -25,7 +25,15 @@ from tests.service.faulty_disk import faulty_disk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conftest import Daemon
+
 MIB = 2**20
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
+    """The same one for all tests."""
+    return renewed_daemon
 
 
 @pytest.fixture(name="client")
