@@ -62,6 +62,7 @@ class _Clients:
     def __init__(self) -> None:
         self.blocking: dict[Settings, Client] = {}
         self.awaited: dict[asyncio.AbstractEventLoop, dict[Settings, asyncio.Task[aio.Client]]] = {}
+        self.closing: set[asyncio.Task[None]] = set()
         self.lock = threading.Lock()
         """Of `awaited` and `loop`; held for moments."""
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -158,7 +159,7 @@ def _take_orphans() -> list[aio.Client]:
 
 
 def close(wanted: Settings) -> None:
-    """Close this process's clients of these settings. The next use connects again. Not from a loop that has one."""
+    """Close this process's clients of these settings; that of the running loop soon. The next use connects again."""
     client = _clients.blocking.pop(wanted, None)
     if client is not None:
         client.close()
@@ -171,7 +172,11 @@ def close(wanted: Settings) -> None:
 
 def _close_awaited(client: aio.Client, loop: asyncio.AbstractEventLoop) -> None:
     with contextlib.suppress(TimeoutError, OSError):
-        if loop.is_running():
+        if loop is asyncio._get_running_loop():  # noqa: SLF001 - documented, and raises nothing
+            closing = loop.create_task(client.close())
+            _clients.closing.add(closing)
+            closing.add_done_callback(_clients.closing.discard)
+        elif loop.is_running():
             asyncio.run_coroutine_threadsafe(client.close(), loop).result(_CLOSE_S)
         else:
             _in_other_thread(client.close)
@@ -182,13 +187,6 @@ def _in_other_thread(close: Callable[[], Coroutine[Any, Any, None]]) -> None:
     thread = threading.Thread(target=lambda: asyncio.run(close()), name="aiod-close", daemon=True)
     thread.start()
     thread.join()
-
-
-async def close_in_loop(wanted: Settings) -> None:
-    """Close the running loop's client of these settings."""
-    task = _clients.awaited.get(asyncio.get_running_loop(), {}).pop(wanted, None)
-    if task is not None:
-        await (await asyncio.shield(task)).close()
 
 
 def _close_all() -> None:

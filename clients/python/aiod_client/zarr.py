@@ -179,7 +179,10 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
 
     async def getsize(self, key: str) -> int:
         """The bytes of a value. Raises FileNotFoundError."""
-        found = await (await self._opened()).stat(self._path(key))
+        try:
+            found = await (await self._opened()).stat(self._path(key))
+        except NotADirectoryError as error:
+            raise FileNotFoundError(key) from error
         if not stat.S_ISREG(found.mode):
             raise FileNotFoundError(key)
         return found.size

@@ -163,9 +163,7 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
         path = self._strip_protocol(path)
         if "/" in path:
             await (await self._client()).makedirs(path, exist_ok=exist_ok)
-        elif not await self._isdir(path):
-            raise infos.missing(path)  # only the daemon's configuration makes exports
-        elif not exist_ok:
+        elif await self._info(path) and not exist_ok:  # only the daemon's configuration makes exports
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
     async def _rmdir(self, path: str) -> None:
