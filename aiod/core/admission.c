@@ -138,6 +138,7 @@ static void complete_inline(struct batch *batch, const struct aiod_submission *r
     struct aiod_timing timing = {
         .latency_ns = batch->now_ns - batch->arrived_ns,
         .service_ns = batch->now_ns - started_ns,
+        .ended_ns = batch->now_ns,
         .started = true,
         .inlined = true,
     };

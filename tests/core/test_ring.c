@@ -158,7 +158,7 @@ static void invalid_requests_end_with_errno_and_reason(void)
     buffer = aiod_alloc(client, 4096);
     reader = open_handle(AIOD_OPEN_READ);
     CHECK(result_of((struct aiod_op){.op = 99, .handle = handle}, &reason) == -EINVAL && reason == AIOD_RING_BAD_ENTRY);
-    CHECK(result_of((struct aiod_op){.op = 9, .handle = handle, .length = 1}, &reason) == -EINVAL); /* EXTENTS */
+    CHECK(result_of((struct aiod_op){.op = 13, .handle = handle, .length = 1}, &reason) == -EINVAL); /* IOCTL */
     CHECK(result_of((struct aiod_op){.op = AIOD_RING_READ, .handle = 12345, .length = 1, .buffer = buffer}, &reason) ==
               -EBADF &&
           reason == AIOD_RING_NO_HANDLE);

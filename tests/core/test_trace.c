@@ -32,7 +32,8 @@ static void visit(const struct aiod_trace_event *events, size_t count, void *arg
 
 static void record(const struct aiod_request *request, uint64_t cookie, bool inlined)
 {
-    struct aiod_timing timing = {.latency_ns = 30, .service_ns = 20, .inlined = inlined, .started = true};
+    struct aiod_timing timing = {
+        .latency_ns = 30, .service_ns = 20, .ended_ns = inlined ? 1000 : 0, .inlined = inlined, .started = true};
 
     aiod_trace_done(request, &timing, "12345678", cookie, AIOD_WRITE, 4096, 5);
 }

@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import threading
+import urllib.parse
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,8 +23,8 @@ from tests.conftest import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
+MONITORING = Path(__file__).parents[2] / "monitoring"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
@@ -206,7 +208,10 @@ def prometheus(disk_path: Path, port: int) -> Iterator[str]:
         pytest.skip("no prometheus here")
     config = disk_path / "prometheus.json"  # YAML includes JSON
     job = {"job_name": "aiod", "scrape_interval": "1s", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-    config.write_text(json.dumps({"scrape_configs": [job]}))
+    rules = [str(MONITORING / "aiod.rules.yml")]
+    config.write_text(
+        json.dumps({"global": {"evaluation_interval": "1s"}, "rule_files": rules, "scrape_configs": [job]})
+    )
     address = f"127.0.0.1:{free_port()}"
     command = [
         program, f"--config.file={config}", f"--storage.tsdb.path={disk_path}/tsdb", f"--web.listen-address={address}",
@@ -218,14 +223,29 @@ def prometheus(disk_path: Path, port: int) -> Iterator[str]:
     process.wait(60)
 
 
+def get(prometheus: str, path: str) -> Any:
+    """The data of an answer; None while it starts."""
+    try:
+        with urllib.request.urlopen(f"{prometheus}/api/v1/{path}", timeout=30) as answer:  # noqa: S310
+            return json.load(answer)["data"]
+    except OSError:
+        return None
+
+
 def query(prometheus: str, expression: str) -> list[dict[str, Any]]:
     """Its present result; [] while it starts."""
-    try:
-        with urllib.request.urlopen(f"{prometheus}/api/v1/query?query={expression}", timeout=30) as answer:  # noqa: S310
-            result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
-            return result
-    except OSError:
-        return []
+    data = get(prometheus, "query?" + urllib.parse.urlencode({"query": expression}))
+    return data["result"] if data is not None else []
+
+
+def rules_are_evaluated(prometheus: str) -> bool:
+    rules = [rule for group in get(prometheus, "rules")["groups"] for rule in group["rules"]]
+    return len(rules) > 10 and all(rule["health"] == "ok" for rule in rules)
+
+
+def instant(expression: str) -> str:
+    """A query of the dashboard, with values in place of Grafana's variables."""
+    return expression.replace("$engine", ".*").replace("$export", ".*").replace("$__rate_interval", "30s")
 
 
 def test_a_real_prometheus_scrapes_it(served: Any, prometheus: str, wait_until: Callable[..., None]) -> None:
@@ -244,6 +264,16 @@ def test_a_real_prometheus_scrapes_it(served: Any, prometheus: str, wait_until: 
         "ring",
         "1",
     )
+    wait_until(lambda: rules_are_evaluated(prometheus), "the alert rules", timeout_s=60)
+    panels = json.loads((MONITORING / "grafana-dashboard.json").read_text())["panels"]
+    wait_until(lambda: query(prometheus, "rate(aiod_requests_total[30s])"), "two scrapes", timeout_s=60)
+    empty = {
+        target["expr"]
+        for panel in panels
+        for target in panel.get("targets", [])
+        if not query(prometheus, instant(target["expr"]))
+    }
+    assert all("> 0" in expression or "user!=" in expression for expression in empty)  # no errors, and no users' rates
     (groups,) = query(prometheus, "aiod_flush_group_size_count")
     assert groups["value"][1] == "1"
     (failed,) = query(prometheus, 'sum(aiod_request_errors_total{export="scratch",errno="EIO"})')

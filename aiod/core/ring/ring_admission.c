@@ -248,6 +248,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
     timing = (struct aiod_timing){
         .latency_ns = batch->now_ns - started_ns,
         .service_ns = batch->now_ns - started_ns,
+        .ended_ns = batch->now_ns,
         .started = true,
         .inlined = true,
     };
@@ -326,8 +327,10 @@ static char *copy_path(const struct aiod_ring *ring, const struct aiod_ring_sqe 
 /* An admitted request cannot be executed. */
 static void finish_refused(struct batch *batch, struct aiod_ring_request *request, int error)
 {
-    struct aiod_timing timing = {.latency_ns = aiod_now_ns() - batch->now_ns};
+    uint64_t now_ns = aiod_now_ns();
+    struct aiod_timing timing = {.latency_ns = now_ns - batch->now_ns};
 
+    request->io.task.request.done_ns = now_ns;
     aiod_ring_finish(request,
                      &(struct aiod_ring_completion){
                          .cookie = request->cookie.value,

@@ -48,6 +48,7 @@ struct aiod_timing {
     uint64_t latency_ns;
     uint64_t queue_ns;
     uint64_t service_ns; /* counted only when `started` */
+    uint64_t ended_ns;   /* of a request that was executed inline: when it was done */
     bool started;
     bool inlined;
 };
