@@ -6,82 +6,21 @@ raise at the first such place of an operation within the client, then at the sec
 
 from __future__ import annotations
 
-import dis
-import functools
-import itertools
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING
 
 import pytest
 
 import aiod_client
 from aiod_client import fileobj
+from tests.client.interruption import Interruption
 from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import CodeType, FrameType
 
     from tests.conftest import Daemon
 
 PATIENCE_S = scaled(60.0)
-CLIENT: Final = str(Path(aiod_client.__file__).parent)
-LOOKS: Final = frozenset(
-    number for name, number in dis.opmap.items() if name.startswith(("CALL", "RESUME", "JUMP_BACKWARD"))
-)
-
-
-class Interruption:
-    """Raises KeyboardInterrupt at one place of the client in this thread."""
-
-    def __init__(self, place: int) -> None:
-        self._left = place
-        self.where = ""
-
-    def __enter__(self) -> Self:
-        """Count the places from here on."""
-        sys.settrace(self._trace)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Count no more."""
-        sys.settrace(None)
-
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(CLIENT):
-            return None
-        if event == "call":
-            frame.f_trace_opcodes = True
-            return self._trace
-        if event != "opcode" or self.where:
-            return self._trace
-        if frame.f_lasti in _places(frame.f_code):
-            self._left -= 1
-            if self._left < 0:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-                raise KeyboardInterrupt
-        return self._trace
-
-
-@functools.cache
-def _places(code: CodeType) -> frozenset[int]:
-    """The offsets of instructions before which a handler may have run.
-
-    The exception of a handler is one of the instruction before. Where that has another `except` or `finally` than the
-    next, this trace would raise it in the wrong one: such places are left out.
-    """
-    handlers = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-
-    def handler(offset: int) -> Any:
-        return next((each.target for each in handlers if each.start <= offset < each.end), None)
-
-    instructions = list(dis.get_instructions(code))
-    return frozenset(
-        this.offset
-        for last, this in itertools.pairwise(instructions)
-        if last.opcode in LOOKS and handler(last.offset) == handler(this.offset)
-    )
 
 
 @pytest.fixture(params=["zmq", "ring"], scope="module")

@@ -5,7 +5,8 @@ for in one turn of the loop is sent together at the end of that turn.
 
 The garbage collector may run any __del__ in the midst of a method here, and that may use the link. While a method has
 the session or the socket `_busy` is set, and what finds it so (add, abandon, close) comes again in the next turn of the
-loop. What the loop calls never finds it set.
+loop. What the loop calls never finds it set. A KeyboardInterrupt in such a method leaves anything half done: the
+connection is given up then, and the session continues over another (_break_off).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from aiod_client.requests.pending import GRACE_S, Call, Request
 from aiod_client.requests.timeouts import seconds
 from aiod_client.ring.routed_session import RoutedSession
 from aiod_client.session.events import log_continuation, log_end, log_pause
-from aiod_client.session.handshake import goodbye
+from aiod_client.session.handshake import ShutdownNotice, goodbye
 from aiod_client.session.reconnection import Reconnection
 from aiod_client.session.session import HOLD_S
 from aiod_protocol.wire import MessageType
@@ -64,6 +65,7 @@ class Link(RoutedSession):
         self.loop = asyncio.get_running_loop()
         self._reconnect = reconnect
         self._is_down = False  # the session is suspended, and a thread looks for another engine
+        self._broken_off = False  # the connection was given up in mid-message, maybe
         self._reaping = False  # a _reap_ring() is due in this turn of the loop
         self._dealer = dealer
         self._unsent: deque[Message] = deque()  # what the dealer's full queue refused
@@ -114,6 +116,9 @@ class Link(RoutedSession):
                 self.session.add(pending)
             elif not self._close_waits(pending):
                 self.session.add(pending)
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
         self._pump_soon()
@@ -157,6 +162,9 @@ class Link(RoutedSession):
         self._busy = True
         try:
             sent = self.give_up(pending, error)
+        except BaseException as interruption:
+            self._break_off(interruption)
+            raise
         finally:
             self._busy = False
         pending.waiter = None
@@ -253,6 +261,9 @@ class Link(RoutedSession):
                 self._interrupted(self.lose_ring())
             elif transport.pending and (transport.ring.resolved or not transport.ring.arm()):
                 self._reap_soon()  # the tasks that go on now mostly ask for more
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
 
@@ -308,6 +319,9 @@ class Link(RoutedSession):
             if session.held_until_s != math.inf and not self._holding:
                 self._holding = True
                 self.loop.call_later(HOLD_S, self._hold_no_more)
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
 
@@ -323,14 +337,23 @@ class Link(RoutedSession):
                 while (frames := self._dealer.receive()) is not None:
                     self._settle(self.session.receive(frames))
                 self._interrupted(self.session.interrupt(f"the connection to {self._dealer.endpoint} has ended"))
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
 
     def _tick(self) -> None:
         self._pump()
+        if self.transport is not None and self.transport.pending:
+            self._reaping = False  # a signal's handler may have raised before _reap_ring()
+            self._reap_soon()
         self._busy = True
         try:
             self._settle(self.session.tick(time.monotonic()))
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
         self._pump()
@@ -358,13 +381,34 @@ class Link(RoutedSession):
         # A new daemon thread: the program may end before the search does.
         threading.Thread(target=self._find_next_engine, name="aiod-reconnect", daemon=True).start()
 
+    def _break_off(self, error: BaseException) -> None:
+        """Give the connection up if a signal's handler has raised `error` (Ctrl-C): anything may be half done.
+
+        As SharedSession.repair(): the session continues over another connection. Errors of the client's own are
+        Exceptions, and are raised where nothing is half done.
+        """
+        self._busy = False
+        session = self.session
+        if isinstance(error, Exception) or not self._open or session.ended is not None:
+            return
+        self._pumping = self._reaping = False
+        if session.suspended is None:
+            self._broken_off = True
+            self._interrupted(
+                [*session.finished, *session.take_failed(), *session.interrupt(f"interrupted by {error!r}")]
+            )
+        else:
+            self._interrupted([])
+
     def _find_next_engine(self) -> None:
         """Find another engine (session/reconnection.py), in a thread: the loop sends nothing of a suspended session."""
         assert self._reconnect is not None, "it is resumable"  # noqa: S101 - a mistake of ours
-        final, notice = read_shutdown_notice(self._dealer)
+        broken_off, self._broken_off = self._broken_off, False
+        final, notice = (None, ShutdownNotice()) if broken_off else read_shutdown_notice(self._dealer)
         self._dealer.close(LINGER_MS)
         self.session.take_notice(notice)
-        search = Reconnection(self.session, self._reconnect.timeout_s, time.monotonic())
+        abandoned = self.endpoint if broken_off else None
+        search = Reconnection(self.session, self._reconnect.timeout_s, time.monotonic(), abandoned)
         found, reason = None, ""
         if final is None:
             found = find_next_engine(search, self._reconnect, self._is_wanted, time.sleep)
@@ -414,6 +458,9 @@ class Link(RoutedSession):
                 self._send()
             finished = self.session.lose("the client was closed", kind=AiodError, code=errno.ESHUTDOWN)
             self._end(finished, said_goodbye=True)
+        except BaseException as error:
+            self._break_off(error)
+            raise
         finally:
             self._busy = False
 
