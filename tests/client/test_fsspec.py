@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import pickle
 import stat
+import zipfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -328,6 +329,19 @@ def test_an_open_file_has_what_fsspec_promises(fs: AiodFileSystem, at: str) -> N
         assert isinstance(f, io.BufferedReader)
     with fs.open(f"{at}/x", "r") as f:
         assert f.readline() == "line 3\n"
+
+
+@pytest.mark.parametrize("url", ["zip://in.txt::aiod://{}", "simplecache::aiod://{}", "filecache::aiod://{}"])
+def test_urls_may_be_chained(shared_daemon: Daemon, at: str, local: Path, tmp_path: Path, url: str) -> None:
+    with zipfile.ZipFile(local / "x.zip", "w") as archive:
+        archive.writestr("in.txt", "in the archive")
+    chained = fsspec.open(
+        url.format(f"{at}/x.zip"),
+        aiod={"endpoint": shared_daemon.endpoint},
+        **{name: {"cache_storage": str(tmp_path)} for name in ("simplecache", "filecache") if name in url},
+    )
+    with chained as f:
+        assert f.read() == (b"in the archive" if "zip://" in url else (local / "x.zip").read_bytes())
 
 
 def test_touch_empties_a_file_or_sets_its_time(fs: AiodFileSystem, at: str, local: Path) -> None:
