@@ -58,6 +58,15 @@ def test_a_file_is_written_and_read_whole(client: aiod_client.Client, place: Pat
     assert (place / "file").read_bytes() == data
     for _ in range(2):
         assert client.read_file(f"scratch/{place.name}/file") == data
+        read, found = client.read_file_and_stat(f"scratch/{place.name}/file")
+        real = (place / "file").stat()
+        assert read == data
+        assert (found.size, found.inode, found.mtime_ns, found.mode) == (
+            size,
+            real.st_ino,
+            real.st_mtime_ns,
+            real.st_mode,
+        )
     assert [path.name for path in place.iterdir()] == ["file"]
 
 
@@ -164,6 +173,8 @@ def test_tasks_read_more_at_once_than_the_ring_has_room_for(shared_daemon: Any, 
         assert (await client.stat(path)).size == 150_000
         await client.write_file(path + "-copy", texts[name])
         assert await client.read_file(path + "-copy") == texts[name]
+        read, found = await client.read_file_and_stat(path)
+        assert (read, found.size) == (texts[name], 150_000)
 
     async def main() -> None:
         async with aio.connect(shared_daemon.endpoint, transport=transport) as client:

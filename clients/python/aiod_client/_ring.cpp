@@ -182,6 +182,7 @@ struct Flight {
     nb::object owner;
     View view;             /* the destination of a read, or a buffer of the pool */
     bool in_place = false; /* the buffer is the caller's, in the pool */
+    bool with_stat = false; /* the data of a whole file are preceded by its stat */
     bool submitted = false;
     bool orphan = false;
     Awaited awaited;
@@ -310,10 +311,13 @@ bool is_read(const aiod_op &op)
     return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME;
 }
 
-/* The bytes of a successful read in its buffer: of a whole file those after its stat. */
-const char *read_bytes(const aiod_op &op, Py_ssize_t &count)
+/* Beside the flags of a ring, which have 16 bits: of on_path() alone. */
+const unsigned WITH_STAT = 1 << 16;
+
+/* The bytes of a successful read in its buffer: of a whole file those after its stat, unless that is wanted, too. */
+const char *read_bytes(const aiod_op &op, bool with_stat, Py_ssize_t &count)
 {
-    size_t skipped = op.op == AIOD_RING_READ_FILE ? sizeof(aiod_ring_stat) : 0;
+    size_t skipped = op.op == AIOD_RING_READ_FILE && !with_stat ? sizeof(aiod_ring_stat) : 0;
 
     count = static_cast<Py_ssize_t>(op.result - static_cast<int64_t>(skipped));
     return static_cast<const char *>(op.buffer) + skipped;
@@ -372,7 +376,7 @@ nb::object take_data(Flight &flight)
     }
     if (!flight.view.held) {
         Py_ssize_t count;
-        const char *data = read_bytes(op, count);
+        const char *data = read_bytes(op, flight.with_stat, count);
 
         return nb::bytes(data, static_cast<size_t>(count));
     }
@@ -843,13 +847,14 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     }
     if (!ring.looks.pay() || !poll_for(ring, taken, ring.looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
+        pending->flight->with_stat = (flags & WITH_STAT) != 0;
         return result;
     }
     if (taken->result < 0) {
         result = nb::make_tuple(taken->result, failed_bytes(*taken), taken->reason);
     } else if (is_read(*taken)) {
         Py_ssize_t count;
-        const char *found = read_bytes(*taken, count);
+        const char *found = read_bytes(*taken, (flags & WITH_STAT) != 0, count);
 
         result = nb::bytes(found, static_cast<size_t>(count));
     } else {

@@ -97,8 +97,8 @@ class Ring:
     ) -> bytes | int | Failure | None:
         """A request on a path in the export of `handle`, waited for. `length`: room for a result, without `data`.
 
-        READ_FILE: the file's bytes, without its stat; STAT_NAME: the stat. A failure with EFBIG has the file's size in
-        the place of `written`.
+        READ_FILE: the file's bytes, behind its stat if `flags` has WITH_STAT (ring/paths.py); STAT_NAME: the stat. A
+        failure with EFBIG has the file's size in the place of `written`.
         """
 
     def on_path_soon(

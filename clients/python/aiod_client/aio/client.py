@@ -196,6 +196,14 @@ class Client(Names):
         self._check()
         return await whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
 
+    async def read_file_and_stat(
+        self, path: str | os.PathLike[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
+    ) -> tuple[bytes, FileStat]:
+        """The same, and the properties that the file had when it was opened, by the same request."""
+        self._check()
+        timeout_s = self.timeout_s if timeout is None else timeout
+        return await whole_files.read_file_and_stat(self, path, max_bytes, timeout_s)
+
     async def write_file(
         self,
         path: str | os.PathLike[str],

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.aio.link import perform
 from aiod_client.errors import AiodError, SessionLostError
+from aiod_client.records import FileStat, parse_stat
 from aiod_client.requests.paths import parse_path
 from aiod_client.requests.pending import Call, Request
 from aiod_client.requests.whole_files import (
@@ -23,9 +24,9 @@ from aiod_client.requests.whole_files import (
     temporary_name,
     too_large,
 )
-from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, failed_on_path, goes_by_message, larger_room
+from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, WITH_STAT, failed_on_path, goes_by_message, larger_room
 from aiod_protocol.operations import Op, OpFlag
-from aiod_protocol.wire import MessageType, OpenFlag
+from aiod_protocol.wire import STAT, MessageType, OpenFlag
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -66,8 +67,8 @@ class Client(Protocol):
         """The session where `export` is served."""
 
 
-async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -> bytes:
-    """See Client.read_file()."""
+async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float, flags: int = 0) -> bytes:
+    """See Client.read_file(). With `flags` WITH_STAT the record of STAT comes before the bytes."""
     export, inside = parse_path(path)
     deadline_s = time.monotonic() + timeout_s
     room: int | None = None
@@ -76,10 +77,11 @@ async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: fl
         if paths is None:
             break
         room = room or paths.room
-        found = await _on_path(link, paths, (_READ_FILE, 0, handle, inside, None, room), path, deadline_s)
+        found = await _on_path(link, paths, (_READ_FILE, flags, handle, inside, None, room), path, deadline_s)
         if type(found) is bytes:
-            if len(found) > max_bytes:
-                raise too_large(os.fspath(path), len(found), max_bytes)
+            length = len(found) - (STAT_BYTES if flags else 0)
+            if length > max_bytes:
+                raise too_large(os.fspath(path), length, max_bytes)
             return found
         if type(found) is not tuple or _by_message(link, paths, export, handle, _READ_FILE, found):
             break
@@ -92,7 +94,15 @@ async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: fl
         if room is None:
             break
     async with await client.open(path, timeout=_left_s(deadline_s)) as file:
-        return await _read_opened(file, os.fspath(path), max_bytes, deadline_s)
+        record = STAT.pack(*(await file.stat(timeout=_left_s(deadline_s)))) if flags else b""
+        data = await _read_opened(file, os.fspath(path), max_bytes, deadline_s)
+        return record + data if flags else data
+
+
+async def read_file_and_stat(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -> tuple[bytes, FileStat]:
+    """See Client.read_file_and_stat()."""
+    found = await read_file(client, path, max_bytes, timeout_s, WITH_STAT)
+    return found[STAT_BYTES:], parse_stat(found[:STAT_BYTES])
 
 
 async def _read_opened(file: File, path: str, max_bytes: int, deadline_s: float) -> bytes:
@@ -208,7 +218,7 @@ async def _on_path(
             await link.turns.pause()
             return found  # type: ignore[return-value]
         op, flags, handle, _, _, length = request
-        pending = Request(op, handle, 0, length, None, 0, flags)
+        pending = Request(op, handle, 0, length, None, 0, flags & ~WITH_STAT)
         try:
             return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
         except SessionLostError as error:

@@ -185,6 +185,14 @@ class Client(Names):
         self._check()
         return whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
 
+    def read_file_and_stat(
+        self, path: str | os.PathLike[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
+    ) -> tuple[bytes, FileStat]:
+        """The same, and the properties that the file had when it was opened, by the same request."""
+        self._check()
+        timeout_s = self.timeout_s if timeout is None else timeout
+        return whole_files.read_file_and_stat(self, path, max_bytes, timeout_s)
+
     def write_file(
         self,
         path: str | os.PathLike[str],

@@ -7,12 +7,13 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from aiod_client.records import FileStat, parse_stat
 from aiod_client.requests.paths import parse_path
 from aiod_client.requests.pending import Call
 from aiod_client.requests.whole_files import UNKNOWN_SIZE_PART, directory_of, temporary_name, too_large
-from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, failed_on_path, goes_by_message, larger_room
+from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, WITH_STAT, failed_on_path, goes_by_message, larger_room
 from aiod_protocol.operations import Op, OpFlag
-from aiod_protocol.wire import MessageType, OpenFlag
+from aiod_protocol.wire import STAT, MessageType, OpenFlag
 
 if TYPE_CHECKING:
     from aiod_client.blocking.file import File
@@ -49,8 +50,8 @@ class Client(Protocol):
         """The session where `export` is served."""
 
 
-def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -> bytes:
-    """See Client.read_file()."""
+def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float, flags: int = 0) -> bytes:
+    """See Client.read_file(). With `flags` WITH_STAT the record of STAT comes before the bytes."""
     export, inside = parse_path(path)
     deadline_s = time.monotonic() + timeout_s
     room: int | None = None
@@ -59,10 +60,11 @@ def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -
         if paths is None:
             break
         room = room or paths.room
-        found = paths.ring.on_path(_READ_FILE, 0, handle, inside, None, room, _left_s(deadline_s))
+        found = paths.ring.on_path(_READ_FILE, flags, handle, inside, None, room, _left_s(deadline_s))
         if type(found) is bytes:
-            if len(found) > max_bytes:
-                raise too_large(os.fspath(path), len(found), max_bytes)
+            length = len(found) - (STAT_BYTES if flags else 0)
+            if length > max_bytes:
+                raise too_large(os.fspath(path), length, max_bytes)
             return found
         if type(found) is not tuple or _by_message(link, paths, export, handle, _READ_FILE, found):
             break
@@ -75,7 +77,15 @@ def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -
         if room is None:
             break
     with client.open(path, timeout=_left_s(deadline_s)) as file:
-        return _read_opened(file, os.fspath(path), max_bytes, deadline_s)
+        record = STAT.pack(*file.stat(timeout=_left_s(deadline_s))) if flags else b""
+        data = _read_opened(file, os.fspath(path), max_bytes, deadline_s)
+        return record + data if flags else data
+
+
+def read_file_and_stat(client: Client, path: StrPath, max_bytes: int, timeout_s: float) -> tuple[bytes, FileStat]:
+    """See Client.read_file_and_stat()."""
+    found = read_file(client, path, max_bytes, timeout_s, WITH_STAT)
+    return found[STAT_BYTES:], parse_stat(found[:STAT_BYTES])
 
 
 def _left_s(deadline_s: float) -> float:

@@ -33,6 +33,9 @@ _WITHOUT: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EMFILE})
 
 NO_NAMES: Final = 0
 
+WITH_STAT: Final = 1 << 16
+"""A flag of on_path() alone: the result of READ_FILE begins with the record of STAT."""
+
 
 class RingPaths:
     """The NAMES handles of one ring, and the room for files that they are read into. Any thread."""
