@@ -171,6 +171,11 @@ def test_what_rates_hold_back_is_told(
     assert row.endswith("%")
     assert 'aiod_throttled_seconds_total{engine="main",export="slow"} ' in scraped
     assert 'aiod_throttled_seconds_total{engine="main",user="*"} ' in scraped
+    # What a user has waited is not forgotten with the last session.
+    wait_until(lambda: daemon.engine["sessions"] == 0, "the end of the session")
+    (user,) = daemon.engine["throttled_users"]
+    assert (user["user"], user["waiting"]) == ("*", 0)
+    assert user["throttled_s"] > 0
 
 
 @pytest.fixture

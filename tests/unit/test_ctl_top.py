@@ -123,6 +123,9 @@ def figures_of(name: str = "main", engines: int = 1) -> dict[str, Any]:
         sample(1.0, {}, name=name),
         sample(2.0, {f"write_zeroes{number}": op(1000 + number, AFTER_NS) for number in range(20)}, name=name),
     )
+    exports = rates.between(sample_of_exports(1.0, 1, [], 0.0), sample_of_exports(2.0, 9_000_000, AFTER_NS, 1.0))
+    (export, _) = exports["engines"][0]["exports"].values()
+    figures["engines"][0]["exports"] = {f"export-with-a-name-{number}": export for number in range(30)}
     return figures | {"engines": figures["engines"] * engines}
 
 
