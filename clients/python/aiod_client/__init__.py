@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from aiod_client import fileobj
+from aiod_client import fileobj, ops
 from aiod_client.blocking.client import Client, connect
 from aiod_client.blocking.file import File
 from aiod_client.blocking.future import RequestFuture
@@ -53,6 +53,7 @@ __all__ = [
     "aio",
     "connect",
     "fileobj",
+    "ops",
     "written",
 ]
 

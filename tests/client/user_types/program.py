@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, assert_type
 
 import aiod_client
-from aiod_client import AiodError, Entry, Extent, FileStat, Transport, aio, fileobj
+from aiod_client import AiodError, Entry, Extent, FileStat, Transport, aio, fileobj, ops
 from aiod_client.aio import files
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ def blocking(client: aiod_client.Client) -> None:
         assert_type(f.ioctl(2, bytes(4)), tuple[int, bytes])
         futures = f.submit([("read", 4, 0)])
         assert_type(futures[0].result(), Any)
+        data, size, stat = f.submit_each(ops.read(4, 0), ops.size(), ops.stat())
+        assert_type(data.result(), bytes)
+        assert_type(size.result(), int)
+        assert_type(stat.result(), FileStat)
+        assert_type([each.result() for each in f.submit_each(*[ops.read(4, at) for at in range(9)])], list[bytes])
+        ops.read("4", 0)  # type: ignore[arg-type]
         named: aiod_client.RequestFuture = futures[0]
         assert_type(named.result(), Any)
         f.pwrite("text", 0)  # type: ignore[arg-type]
@@ -79,6 +85,8 @@ async def awaited() -> None:
         assert_type(await f.pread(4, 0), bytes)
         future = f.submit([("size",)])[0]
         assert_type(await future, Any)
+        (extents,) = f.submit_each(ops.extents(0, 4096))
+        assert_type(await extents, list[Extent])
         f.pread(4, 0)  # type: ignore[unused-coroutine]
         await f.pwrite("text", 0)  # type: ignore[arg-type]
     async with files.open("scratch/a") as text:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 from aiod_client import operations
 from aiod_client.aio.link import cancel, perform
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from aiod_client._ring import Failure, Ring
     from aiod_client.aio.link import Link
     from aiod_client.base_client import BaseClient
+    from aiod_client.ops import Operation
     from aiod_client.records import Extent, FileStat
+
+R1 = TypeVar("R1")
+R2 = TypeVar("R2")
+R3 = TypeVar("R3")
 
 
 AT_ONCE_MAX: Final = 64
@@ -313,6 +318,23 @@ class File:
             if timeout is not None:
                 self._link.expiries.add(request, timeout, self.name)
         return futures
+
+    @overload
+    def submit_each(self, first: Operation[R1], /, *, timeout: float | None = None) -> tuple[RequestFuture[R1]]: ...
+    @overload
+    def submit_each(
+        self, first: Operation[R1], second: Operation[R2], /, *, timeout: float | None = None
+    ) -> tuple[RequestFuture[R1], RequestFuture[R2]]: ...
+    @overload
+    def submit_each(
+        self, first: Operation[R1], second: Operation[R2], third: Operation[R3], /, *, timeout: float | None = None
+    ) -> tuple[RequestFuture[R1], RequestFuture[R2], RequestFuture[R3]]: ...
+    @overload
+    def submit_each(self, *batch: Operation[R1], timeout: float | None = None) -> tuple[RequestFuture[R1], ...]: ...
+
+    def submit_each(self, *batch: Operation[Any], timeout: float | None = None) -> tuple[RequestFuture[Any], ...]:
+        """Start a batch as submit() does, of operations made by aiod_client.ops: the futures have their types."""
+        return tuple(self.submit(batch, timeout=timeout))
 
     def buffer(self, nbytes: int) -> memoryview:
         """Memory that this file's engine reads into and writes from without a copy: see Client.buffer()."""

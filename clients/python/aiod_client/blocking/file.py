@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from aiod_client import operations
 from aiod_client.blocking.future import RequestFuture
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from aiod_client._ring import Failure, Ring
     from aiod_client.base_client import BaseClient
     from aiod_client.blocking.link import Link
+    from aiod_client.ops import Operation
     from aiod_client.records import Extent, FileStat
+
+R1 = TypeVar("R1")
+R2 = TypeVar("R2")
+R3 = TypeVar("R3")
 
 
 def open_again(client: Any, path: str, mode: str, direct: bool) -> File:  # noqa: FBT001 - as pickle passes it
@@ -241,6 +246,23 @@ class File:
         ]
         self._link.submit(requests)
         return futures
+
+    @overload
+    def submit_each(self, first: Operation[R1], /, *, timeout: float | None = None) -> tuple[RequestFuture[R1]]: ...
+    @overload
+    def submit_each(
+        self, first: Operation[R1], second: Operation[R2], /, *, timeout: float | None = None
+    ) -> tuple[RequestFuture[R1], RequestFuture[R2]]: ...
+    @overload
+    def submit_each(
+        self, first: Operation[R1], second: Operation[R2], third: Operation[R3], /, *, timeout: float | None = None
+    ) -> tuple[RequestFuture[R1], RequestFuture[R2], RequestFuture[R3]]: ...
+    @overload
+    def submit_each(self, *batch: Operation[R1], timeout: float | None = None) -> tuple[RequestFuture[R1], ...]: ...
+
+    def submit_each(self, *batch: Operation[Any], timeout: float | None = None) -> tuple[RequestFuture[Any], ...]:
+        """Start a batch as submit() does, of operations made by aiod_client.ops: the futures have their types."""
+        return tuple(self.submit(batch, timeout=timeout))
 
     def source_handle(self, link: Link) -> int:
         """The handle, for a copy_range in the session `link`. Raises OSError (EXDEV) for a file of another session."""
