@@ -145,8 +145,8 @@ def test_what_rates_hold_back_is_told(
     (tmp_path / "slow").mkdir()
     daemon = new_daemon(
         **{
-            "exports.slow": {"path": str(tmp_path / "slow"), "iops_max": 1, "burst_s": 0.001},
-            'users."*"': {"iops_max": 20, "burst_s": 0.001},
+            "exports.slow": {"path": str(tmp_path / "slow"), "bytes_per_second_max": 1024, "burst_s": 0.001},
+            'users."*"': {"iops_max": 2, "burst_s": 0.001},
         }
     )
     daemon.start()
@@ -158,8 +158,8 @@ def test_what_rates_hold_back_is_told(
 
     with aiod_client.connect(daemon.endpoint) as client:
         slow, other = client.open("slow/x", "w"), client.open("scratch/x", "w")
-        slow.submit([("write", b"x", 0)] * 60)
-        other.submit([("write", b"x", 0)] * 200)
+        slow.submit([("write", bytes(1 << 16), 0)] * 3)  # the second waits for a minute
+        other.submit([("write", b"x", 0)] * 200)  # 100 s
         wait_until(waiting, "requests wait for both rates")
         told = daemon.ctl("status").stdout
         shown = daemon.ctl("top", "--once", "--exports", "--interval", "0.3").stdout
