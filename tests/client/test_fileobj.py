@@ -382,3 +382,31 @@ def test_threads_that_share_a_file_each_read_different_bytes(client: aiod_client
         for thread in threads:
             thread.join()
         assert sorted(got) == list(range(4000))
+
+
+class InterruptedLock:
+    """A lock whose release is followed by a signal's handler that raises."""
+
+    def __enter__(self) -> None:
+        """Take it."""
+
+    def __exit__(self, *_: object) -> None:
+        """Release it, and be interrupted."""
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["write", "readinto", "readall", "seek"])
+def test_an_operation_whose_result_is_lost_to_a_signal_handler_moves_no_position(
+    client: aiod_client.Client, name: str
+) -> None:
+    """The buffer above gets no count, and does all of it again."""
+    arguments: dict[str, tuple[Any, ...]] = {"write": (b"ab",), "readinto": (bytearray(2),), "seek": (1, os.SEEK_CUR)}
+    with fileobj.open(client, "scratch/interrupted", "w+", 0) as raw:
+        raw.write(b"abcdef")
+        raw.seek(2)
+        usual = raw._lock
+        raw._lock = InterruptedLock()  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            getattr(raw, name)(*arguments.get(name, ()))
+        raw._lock = usual
+        assert raw.tell() == 2

@@ -353,3 +353,26 @@ def test_a_request_in_doubt_says_so_by_its_reason(session: Session) -> None:
     session.interrupt("gone")
     assert isinstance(request.error, AiodError)
     assert request.error.reason is Reason.UNKNOWN
+
+
+class Interrupted(list[Any]):
+    """A list whose append() is followed by a signal's handler that raises."""
+
+    def append(self, item: Any) -> None:
+        """Append, and be interrupted."""
+        super().append(item)
+        raise KeyboardInterrupt
+
+
+def test_a_write_whose_completion_was_interrupted_is_sent_again_with_its_data(session: Session) -> None:
+    request = write(0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    with pytest.raises(KeyboardInterrupt):
+        session._completed(request, request.cookie, 4, b"", None, Interrupted())
+    assert session.interrupt("interrupted") == []
+    assert not request.done
+    session.resume(welcome(), 1.0, {})
+    messages = session.messages_to_send(1.0)
+    assert records(messages) == [(Op.WRITE, REPEAT, 0)]
+    assert bytes(messages[-1][1]) == b"data"
