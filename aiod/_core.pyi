@@ -120,6 +120,18 @@ class Session:
     def revoke_names(self) -> None:
         """Have the session's NAMES handles serve no more requests (EBADF)."""
 
+    @property
+    def lent(self) -> int:
+        """The number of handles that are lent to the session's ring, or opened by it and not collected."""
+    def is_poisoned(self, number: int) -> bool:
+        """Whether a flush of the open file with this number has failed."""
+
+    def has_handle(self, number: int) -> bool:
+        """Whether it is the number of an open handle of the session's table."""
+    @property
+    def has_opened(self) -> bool:
+        """Whether the session's ring has opened or closed files since the last collect_opened()."""
+
     def retire_handle(self, number: int) -> None:
         """Reserve the number of an earlier engine's handle that is not open here: no new handle gets it."""
     @property
@@ -273,6 +285,7 @@ class Core:
         exact_mode: bool,
         uid: int,
         gid: int,
+        ioctls: Sequence[tuple[int, int]],
         rate: Rate | None,
         ioprio: int,
     ) -> int:
@@ -281,6 +294,28 @@ class Core:
         `mode`, `exact_mode`, `uid` and `gid` are of files that WRITE_FILE makes, as in `open`; without `writable` it
         makes none. Raises OSError EMFILE at handles_max.
         """
+
+    def lend_handles(self, session: Session, count: int) -> int:
+        """Lend the session's ring up to `count` handles for the files that it opens by itself; returns their number."""
+
+    def take_back_handles(self, session: Session) -> int:
+        """Take back the lent handles that the session's ring does not use; returns their number."""
+
+    def collect_opened(
+        self, session: Session, *, everything: bool, again: bool
+    ) -> list[tuple[int, bytes, int, int, int]]:
+        """Register the files that the session's ring has opened, or those that have been open for some time.
+
+        Each is (handle, "export/path", descriptor, device, inode). The descriptor, which the caller owns, is for the
+        descriptor store: the file opened once more, if `again` or if the ring has done so; else -1.
+        """
+
+    def sessions_to_collect(self) -> list[Any]:
+        """The tags of the sessions whose rings have something to collect. Call it when `collect_fd` is readable."""
+    collect_fd: int
+    """Readable when rings have opened or closed files some milliseconds ago."""
+    lent: int
+    """The number of handles that are lent to rings, or opened by them and not collected."""
 
     def add_handle(
         self,

@@ -18,6 +18,7 @@ enum aiod_op_property {
     OP_REPEATABLE = 1 << 8, /* it changes the file, and does the same when it is executed twice */
     OP_GROUPED = 1 << 9,    /* those of one file are executed once for all */
     OP_PATH = 1 << 10,      /* it brings a path along, at the beginning of its buffer: by ring only */
+    OP_RING_ONLY = 1 << 11, /* without a path, and by ring only */
 };
 
 #endif

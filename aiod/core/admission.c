@@ -300,11 +300,11 @@ static int check_repeat(const struct aiod_core *core, struct aiod_submission *re
     return EIO;
 }
 
-/* As aiod_op_check(); a path comes by ring only. */
+/* As aiod_op_check(), of a request by message. */
 static int check_record(const struct aiod_session *session, const struct aiod_submission *record,
                         const struct aiod_handle *handle, enum aiod_reason *reason)
 {
-    if (aiod_op_has_path(record->op)) {
+    if (aiod_op_by_ring_only(record->op)) {
         *reason = AIOD_REASON_BAD_ENTRY;
         return EINVAL;
     }

@@ -24,6 +24,13 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         free(core);
         return error;
     }
+    error = aiod_collect_timer_init(&core->collect_timer);
+    if (error < 0) {
+        aiod_pool_stop(core->pool, AIOD_POOL_NEVER / 2);
+        aiod_pool_destroy(core->pool);
+        free(core);
+        return error;
+    }
     error = aiod_poller_create(&core->poller, core->pool, config->poll_max_ns, config->rings_max);
     if (error == 0) {
         error = aiod_ring_maker_create(&core->maker, config->pool.name);
@@ -34,10 +41,11 @@ int aiod_core_create(struct aiod_core **result, const struct aiod_core_config *c
         }
         aiod_pool_stop(core->pool, AIOD_POOL_NEVER / 2);
         aiod_pool_destroy(core->pool);
+        aiod_collect_timer_destroy(&core->collect_timer);
         free(core);
         return error;
     }
-    core->files.notice_fd = -1;
+    aiod_files_init(&core->files);
     aiod_open_as_client_threads_init(&core->open_as_client, core->pool, config->pool.name);
     core->inline_read_max = config->inline_read_max;
     aiod_buffers_init(&core->buffers, config->buffer_cache_max);
@@ -92,6 +100,8 @@ void aiod_core_destroy(struct aiod_core *core)
     aiod_stats_destroy(&core->stats);
     aiod_export_stats_destroy(core->exports);
     aiod_buffers_destroy(&core->buffers);
+    aiod_files_destroy(&core->files);
+    aiod_collect_timer_destroy(&core->collect_timer);
     free(core);
 }
 
@@ -133,6 +143,7 @@ void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
     }
     /* Closing the last handle must not free the session during this loop. */
     aiod_session_ref(session);
+    aiod_core_end_opens(core, session);
     for (uint32_t i = 0; i < session->slot_count; i++) {
         struct aiod_handle *handle = session->slots[i].handle;
 

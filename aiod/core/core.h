@@ -19,6 +19,7 @@
 #include "ops/files.h"
 #include "pool/open_as_client_threads.h"
 #include "pool/pool.h"
+#include "ring/collect.h"
 #include "session/io.h"
 #include "session/op_stats.h"
 #include "session/reply.h"
@@ -51,9 +52,9 @@ struct aiod_core {
     uint64_t bytes_inflight; /* of requests by message */
     uint32_t inflight;       /* requests by message, and controls */
     uint32_t handle_count;
-    /* open descriptors of handles: one each, and one for the flushes of a file that is open for writing */
-    uint32_t descriptor_count;
     uint64_t names_count; /* NAMES handles made so far */
+    uint32_t lent_count;  /* numbers of handles that are lent to rings */
+    struct aiod_collect_timer collect_timer;
     struct aiod_poller *poller;
     struct aiod_ring_maker *maker;
     struct aiod_open_as_client_threads open_as_client;
@@ -130,6 +131,27 @@ int64_t aiod_core_add_names(struct aiod_core *core, struct aiod_session *session
 
 /* Have all NAMES handles of the session serve no more requests: what its client may do has changed. */
 void aiod_core_revoke_names(struct aiod_session *session);
+
+/*
+ * Lend numbers of handles to the session's ring (ring/collect.h), up to `count` of them, so many as the session's
+ * limits allow. Their number; 0 without a ring.
+ */
+uint32_t aiod_core_lend_handles(struct aiod_core *core, struct aiod_session *session, uint32_t count);
+
+/* Take back the numbers that the ring does not use. Their number. */
+uint32_t aiod_core_take_back_handles(struct aiod_core *core, struct aiod_session *session);
+
+/* Has the session's ring opened or closed files since it was collected? */
+bool aiod_core_has_opened(const struct aiod_session *session);
+
+/* The collect timer has expired: the sessions of which that is true, and that have an owner, linked by next_to_collect. */
+struct aiod_session *aiod_core_sessions_to_collect(struct aiod_core *core);
+
+/*
+ * Register the handles that the session's ring has opened, or those that have been open for some time: linked by
+ * ring_next, in the order of opening, until the next call.
+ */
+struct aiod_handle *aiod_core_collect_opened(struct aiod_core *core, struct aiod_session *session, bool all);
 
 /* Close a descriptor on a worker; ends as a control, also if `fd` is -1. */
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd);
@@ -239,6 +261,9 @@ void aiod_core_start_close(struct aiod_core *core, uint64_t tag, struct aiod_han
 
 /* core_handles.c: a request on the handle has ended. Closes the handle if it is closing and this was the last one. */
 void aiod_core_release_handle(struct aiod_core *core, struct aiod_handle *handle);
+
+/* core_handles.c: the session ends: register what its ring has opened, which opens no more. */
+void aiod_core_end_opens(struct aiod_core *core, struct aiod_session *session);
 
 /* core_rings.c: free a ring without memory, or whose memory was freed. */
 void aiod_core_remove_ring(struct aiod_core *core, struct aiod_ring *ring);

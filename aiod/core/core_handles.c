@@ -166,33 +166,25 @@ static void count_for_export(struct aiod_core *core, const struct aiod_handle *h
     aiod_handle_flow(handle)->exported = aiod_export_stats_get(&core->exports, handle->use.rate);
 }
 
-/* A NAMES handle has no file and no descriptor. */
-static void count_handle(struct aiod_core *core, const struct aiod_handle_use *use, int handles, int descriptors)
+/* A NAMES handle has no file. */
+static void count_handle(struct aiod_core *core, const struct aiod_handle_use *use, int change)
 {
-    if (use->names.root == NULL) {
-        core->handle_count += (uint32_t)handles;
-        core->descriptor_count += (uint32_t)descriptors;
-    }
+    core->handle_count += use->names.root == NULL ? (uint32_t)change : 0;
 }
 
 int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *session, int fd, int flush_fd, uint64_t dev,
                              uint64_t ino, const struct aiod_handle_use *use, const struct aiod_resumed *resumed)
 {
-    bool has_flush_fd = flush_fd >= 0;
-    struct aiod_file *file =
-        aiod_file_get(&core->files, core->pool, dev, ino, fd, &flush_fd, use->writable, use->on_fuse);
+    const struct aiod_file_user user = {fd, use->writable, use->on_fuse, resumed != NULL && resumed->number != 0};
+    struct aiod_file *file = aiod_file_get(&core->files, core->pool, dev, ino, &user, &flush_fd);
     int64_t number;
     int unused[2];
 
     if (flush_fd >= 0) {
         aiod_core_close_fd(core, 0, use->rate, flush_fd); /* the file has a descriptor for flushes already */
-        has_flush_fd = false;
     }
     if (file == NULL) {
         return -ENOMEM;
-    }
-    if (file->refs == 1) {
-        file->flushes.writers.inherited = resumed != NULL && resumed->number != 0;
     }
     if (resumed != NULL && resumed->poisoned) {
         aiod_flushes_poison(&file->flushes);
@@ -205,7 +197,7 @@ int64_t aiod_core_add_handle(struct aiod_core *core, struct aiod_session *sessio
     } else {
         count_for_export(core, aiod_handle_find(session, (uint32_t)number));
         add_handle_to_file(aiod_handle_find(session, (uint32_t)number), origin_of(resumed));
-        count_handle(core, use, 1, has_flush_fd ? 2 : 1);
+        count_handle(core, use, 1);
         if (use->uring) {
             aiod_uring_want(core->pool);
         }
@@ -233,6 +225,92 @@ void aiod_core_revoke_names(struct aiod_session *session)
     }
 }
 
+/* ---- handles that a ring opens ----------------------------------------------------------------------------------- */
+
+uint32_t aiod_core_lend_handles(struct aiod_core *core, struct aiod_session *session, uint32_t count)
+{
+    uint32_t lent = 0;
+
+    while (session->ring != NULL && lent < count && session->lent_count < AIOD_RING_NUMBERS_MAX) {
+        int64_t number = aiod_handle_lend(session);
+
+        if (number < 0) {
+            break;
+        }
+        aiod_ring_opens_lend(session->ring, (uint32_t)number);
+        lent++;
+    }
+    core->lent_count += lent;
+    return lent;
+}
+
+uint32_t aiod_core_take_back_handles(struct aiod_core *core, struct aiod_session *session)
+{
+    uint32_t number;
+    uint32_t taken = 0;
+
+    while (session->ring != NULL && aiod_ring_opens_take_back(session->ring, &number)) {
+        aiod_handle_take_back(session, number);
+        taken++;
+    }
+    core->lent_count -= taken;
+    return taken;
+}
+
+static struct aiod_handle *collect_opened(struct aiod_core *core, struct aiod_session *session,
+                                          enum aiod_collect which)
+{
+    struct aiod_handle *opened = aiod_ring_opens_collect(session->ring, which);
+
+    for (struct aiod_handle *handle = opened; handle != NULL; handle = handle->ring_next) {
+        aiod_handle_register(session, handle);
+        core->lent_count--;
+        count_handle(core, &handle->use, 1);
+    }
+    return opened;
+}
+
+bool aiod_core_has_opened(const struct aiod_session *session)
+{
+    return session->ring != NULL && aiod_ring_opens_any(session->ring);
+}
+
+struct aiod_session *aiod_core_sessions_to_collect(struct aiod_core *core)
+{
+    struct aiod_session *found = NULL;
+
+    aiod_collect_timer_expired(&core->collect_timer);
+    for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
+        struct aiod_session *session = ring->session;
+
+        if (session->owner != NULL && session->ring == ring && aiod_ring_opens_any(ring)) {
+            session->next_to_collect = found;
+            found = session;
+        }
+    }
+    return found;
+}
+
+struct aiod_handle *aiod_core_collect_opened(struct aiod_core *core, struct aiod_session *session, bool all)
+{
+    return aiod_core_has_opened(session) ? collect_opened(core, session, all ? AIOD_COLLECT_ALL : AIOD_COLLECT_OLD)
+                                         : NULL;
+}
+
+void aiod_core_end_opens(struct aiod_core *core, struct aiod_session *session)
+{
+    struct aiod_handle *opened = session->ring != NULL ? collect_opened(core, session, AIOD_COLLECT_LAST) : NULL;
+
+    for (; opened != NULL; opened = opened->ring_next) {
+        if (opened->store_fd >= 0) {
+            aiod_core_close_fd(core, 0, opened->use.rate, opened->store_fd);
+            opened->store_fd = -1;
+        }
+    }
+    core->lent_count -= session->lent_count;
+    session->lent_count = 0;
+}
+
 /* Flush the handle's file; ends as a control. 0, or -ENOMEM. */
 static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
 {
@@ -253,9 +331,9 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
  * On FUSE, a later flush by another handle does not reach the data that the server keeps for this one
  * (flush_writers.h). Needed once: a failure poisons the file.
  */
-static bool needs_last_flush(struct aiod_handle *handle)
+static bool needs_last_flush(struct aiod_core *core, struct aiod_handle *handle)
 {
-    bool needed = !handle->flushed_last && handle->file->refs > 1 &&
+    bool needed = !handle->flushed_last && aiod_file_is_shared(&core->files, handle->file) &&
                   aiod_flush_writer_has_changes(&handle->file->flushes.writers, &handle->writer);
 
     handle->flushed_last |= needed;
@@ -276,14 +354,14 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     if (count == 2) {
         aiod_core_close_fd(core, 0, rate, unneeded[1]);
     }
-    count_handle(core, &handle->use, -1, -(int)count);
+    count_handle(core, &handle->use, -1);
     aiod_handle_remove(handle); /* this may free the session, which holds the export's rate */
 }
 
 /* A closing handle has no requests in flight any more: let a worker close the descriptors that are not needed. */
 static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
 {
-    if (needs_last_flush(handle) && submit_flush(core, 0, handle) == 0) {
+    if (needs_last_flush(core, handle) && submit_flush(core, 0, handle) == 0) {
         return; /* called again when the flush has ended */
     }
     close_now(core, handle);

@@ -41,6 +41,8 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
         .pool = core->pool,
         .maker = core->maker,
         .buffers = &core->buffers,
+        .files = &core->files,
+        .collect_timer = &core->collect_timer,
         .draining = &core->draining,
         .inline_read_max = core->inline_read_max,
         .entries = entries,

@@ -24,6 +24,7 @@ extern "C" {
 #include "core.h"
 #include "path/attributes.h"
 #include "path/confined.h"
+#include "path/open_reading.h"
 #include "ring/poller.h"
 #include "pool/uring.h"
 #include "session/trace.h"
@@ -744,6 +745,16 @@ void core_directory_operation(Core &core, uint64_t tag, const std::string &trans
                                        identity.release(), timeout_ms * 1000000));
 }
 
+std::vector<aiod_ioctl> ioctls_of(const nb::sequence &ioctls)
+{
+    std::vector<aiod_ioctl> allowed;
+
+    for (nb::handle ioctl : ioctls) {
+        allowed.push_back({nb::cast<uint32_t>(ioctl[0]), nb::cast<uint32_t>(ioctl[1])});
+    }
+    return allowed;
+}
+
 uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uint64_t ino, bool readable, bool writable,
                          bool append, bool on_fuse, const nb::object &alignment, const nb::sequence &ioctls,
                          uint64_t size_max, const std::string &name, uint32_t wanted, bool suspect, bool poisoned,
@@ -751,13 +762,10 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
                          const nb::sequence &faults)
 {
     const aiod_resumed resumed = {wanted, suspect, poisoned};
-    std::vector<aiod_ioctl> allowed;
+    const std::vector<aiod_ioctl> allowed = ioctls_of(ioctls);
     aiod_handle_use use = {};
     int64_t number;
 
-    for (nb::handle ioctl : ioctls) {
-        allowed.push_back({nb::cast<uint32_t>(ioctl[0]), nb::cast<uint32_t>(ioctl[1])});
-    }
     use.readable = readable;
     use.writable = writable;
     use.append = append;
@@ -790,12 +798,14 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
 
 uint32_t core_add_names(Core &core, Session &session, const std::string &root, bool links, bool writable,
                         uint64_t size_max, const std::string &name, unsigned mode, bool exact_mode, int64_t uid,
-                        int64_t gid, const Rate *rate, int ioprio)
+                        int64_t gid, const nb::sequence &ioctls, const Rate *rate, int ioprio)
 {
+    const std::vector<aiod_ioctl> allowed = ioctls_of(ioctls);
     aiod_handle_use use = {};
     int64_t number;
 
     use.writable = writable;
+    use.ioctls = {allowed.data(), allowed.size()};
     use.alignment = {1, 1};
     use.size_max = size_max;
     use.name = name.c_str();
@@ -807,6 +817,36 @@ uint32_t core_add_names(Core &core, Session &session, const std::string &root, b
     number = aiod_core_add_names(core.core, session.session, &use);
     Core::check(number);
     return static_cast<uint32_t>(number);
+}
+
+/*
+ * [(handle, "export/path", descriptor for the store, device, inode)] of the files that the session's ring has opened:
+ * `all`, or those that have been open for some time. `again`: open a file once more if it has no such descriptor yet.
+ */
+nb::list core_collect_opened(Core &core, Session &session, bool all, bool again)
+{
+    nb::list opened;
+
+    for (aiod_handle *handle = aiod_core_collect_opened(core.core, session.session, all); handle != nullptr;
+         handle = handle->ring_next) {
+        const int fd = handle->store_fd >= 0 || !again ? handle->store_fd : aiod_open_reading_again(handle->fd);
+
+        handle->store_fd = -1;
+        opened.append(nb::make_tuple(handle->number, nb::bytes(handle->use.name, strlen(handle->use.name)), fd,
+                                     handle->file->dev, handle->file->ino));
+    }
+    return opened;
+}
+
+nb::list core_sessions_to_collect(Core &core)
+{
+    nb::list tags;
+
+    for (aiod_session *session = aiod_core_sessions_to_collect(core.core); session != nullptr;
+         session = session->next_to_collect) {
+        tags.append(static_cast<const Session *>(session->owner)->tag);
+    }
+    return tags;
 }
 
 void session_retire_handle(Session &session, uint32_t number)
@@ -991,7 +1031,18 @@ NB_MODULE(_core, m)
         .def_prop_ro("names", [](const Session &self) { return self.session->names_count; })
         .def("describe_handles", session_describe_handles)
         .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
-        .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
+        .def_prop_ro("lent", [](const Session &self) { return self.session->lent_count; })
+        .def("is_poisoned",
+             [](const Session &self, uint32_t number) {
+                 const aiod_handle *handle = aiod_handle_find(self.session, number);
+
+                 return handle != nullptr && aiod_flushes_poisoned(&handle->file->flushes);
+             })
+        .def("has_handle",
+             [](const Session &self, uint64_t number) {
+                 return number <= UINT32_MAX && aiod_handle_find(self.session, static_cast<uint32_t>(number)) != nullptr;
+             })
+        .def_prop_ro("has_opened", [](const Session &self) { return aiod_core_has_opened(self.session); })
         .def("retire_handle", session_retire_handle, nb::arg("number"))
         .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
         .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })
@@ -1029,7 +1080,22 @@ NB_MODULE(_core, m)
              nb::arg("uring_alone") = false, nb::arg("faults") = nb::make_tuple())
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
              nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
-             nb::arg("uid"), nb::arg("gid"), nb::arg("rate").none(), nb::arg("ioprio"))
+             nb::arg("uid"), nb::arg("gid"), nb::arg("ioctls"), nb::arg("rate").none(), nb::arg("ioprio"))
+        .def(
+            "lend_handles",
+            [](Core &self, Session &session, uint32_t count) {
+                return aiod_core_lend_handles(self.core, session.session, count);
+            },
+            nb::arg("session"), nb::arg("count"))
+        .def(
+            "take_back_handles",
+            [](Core &self, Session &session) { return aiod_core_take_back_handles(self.core, session.session); },
+            nb::arg("session"))
+        .def("collect_opened", core_collect_opened, nb::arg("session"), nb::kw_only(), nb::arg("everything"),
+             nb::arg("again"))
+        .def("sessions_to_collect", core_sessions_to_collect)
+        .def_prop_ro("collect_fd", [](const Core &self) { return self.core->collect_timer.fd; })
+        .def_prop_ro("lent", [](const Core &self) { return self.core->lent_count; })
         .def(
             "adopt",
             [](Core &self, uint64_t tag, const Rate *rate, int fd, unsigned flags) {
@@ -1061,7 +1127,7 @@ NB_MODULE(_core, m)
         .def_prop_ro("message_bytes_inflight", [](const Core &self) { return self.core->bytes_inflight; })
         .def_prop_ro("inflight", [](const Core &self) { return aiod_core_inflight(self.core); })
         .def_prop_ro("files", [](const Core &self) { return self.core->handle_count; })
-        .def_prop_ro("descriptors", [](const Core &self) { return self.core->descriptor_count; })
+        .def_prop_ro("descriptors", [](const Core &self) { return aiod_files_descriptors(&self.core->files); })
         .def("spawn", [](Core &self) { aiod_pool_spawn(self.core->pool); })
         .def("tick", [](Core &self) { return milliseconds(aiod_pool_tick(self.core->pool)); })
         .def("tick_wanted", [](Core &self) { return milliseconds(aiod_pool_tick_wanted(self.core->pool)); })

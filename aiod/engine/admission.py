@@ -9,7 +9,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from aiod.engine.errors import refused
-from aiod.engine.file_requests import DirectoryRequest, OpenRequest
+from aiod.engine.file_requests import DirectoryRequest, OpenRequest, object_name
 from aiod.engine.name_admission import (
     check_attribute,
     check_cursor,
@@ -56,7 +56,7 @@ class Admission:
 
         Raises OSError with errno and message when it is refused.
         """
-        name = _object_name(export, path)
+        name = object_name(export, path)
         self._check_room(session, name, descriptors)
         settings = self._find_export(session, f"open {name}", export)
         wanted = _check_flags(name, flags, mode)
@@ -79,7 +79,7 @@ class Admission:
 
     def admit_names(self, session: Session, export: str, path: str) -> ExportSettings:
         """Check an OPEN with NAMES. Raises OSError: EOPNOTSUPP where files are opened in another way than by a ring."""
-        what = f"open {_object_name(export, path)}"
+        what = f"open {object_name(export, path)}"
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping", Reason.STOPPING)
         if session.core.names >= len(self._settings.exports):
@@ -100,7 +100,7 @@ class Admission:
         Raises OSError with errno and message when it is refused.
         """
         to = arguments.get("to", "")
-        what = f"{verb[:64]} {_object_name(export, path)}" + (f" to {_object_name(export, to)}" if to else "")
+        what = f"{verb[:64]} {object_name(export, path)}" + (f" to {object_name(export, to)}" if to else "")
         self._check_directory_requests(session, what)
         known = NAME_VERBS.get(verb)
         if known is None:
@@ -163,7 +163,7 @@ class Admission:
             raise refused(
                 errno.EAGAIN, f"open {name}: {session.depth_max} opens wait already; wait for some", Reason.OVER_CREDIT
             )
-        if session.core.handles + session.opens_inflight >= limits.handles_max:
+        if session.core.handles + session.core.lent + session.opens_inflight >= limits.handles_max:
             raise refused(
                 errno.EMFILE, f"open {name}: the session has {limits.handles_max} handles; close some", Reason.LIMIT
             )
@@ -223,12 +223,3 @@ def _check_allowed(what: str, export: str, settings: ExportSettings, verb: NameV
     if verb.needs and not getattr(settings, verb.needs):
         text = f"{what}: the export {export} does not allow it; its option {verb.needs} does"
         raise refused(errno.EPERM, text, Reason.NOT_ALLOWED)
-
-
-def _object_name(export: str, path: str, chars_max: int = 120) -> str:
-    """`export`/`path` for messages; its middle is left out when it is longer than `chars_max`."""
-    name = f"{export}/{path}" if path else export
-    if len(name) <= chars_max:
-        return name
-    half = (chars_max - 3) // 2
-    return f"{name[:half]}...{name[-half:]}"

@@ -133,11 +133,15 @@ class FdStoreClient:
             self.drop(token, handle)
             self._close_inherited(token, handle)
 
-    def store(self, stored: StoredDescriptor, then: Callable[[], None]) -> None:
-        """Store the descriptor with the supervisor and close it here; call `then` when it is sent."""
+    def store(self, stored: StoredDescriptor, then: Callable[[], None] | None = None) -> None:
+        """Store the descriptor with the supervisor and close it here; call `then`, if given, when it is sent."""
         # The client may never have heard of an inherited file with this number: the open was not answered.
         self._close_inherited(stored.token, stored.handle)
         self._send(_Message(fd_store_messages.pack(stored), stored.fd, stored.export, then))
+
+    def poisoned(self, dev: int, ino: int) -> None:
+        """Note that a flush of a stored file had failed before it was stored; workers report later failures."""
+        self._send(_Message(fd_store_messages.packed("poisoned", dev, ino)))
 
     def drop(self, token: bytes, handle: int) -> None:
         """Have the supervisor close the stored descriptor of a file that was closed."""

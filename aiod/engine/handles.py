@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from aiod._core import Control, Core, Rate
     from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
+    from aiod.engine.ring_opens import RingOpens
     from aiod.engine.session import Session
     from aiod.engine.uring import Uring
     from aiod.engine_api.settings import EngineSettings, ExportSettings
@@ -38,20 +39,16 @@ _NEW_FILE_MODE: Final = 0o666
 _STORED_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
 
 
-class AdmitOpen(Protocol):
-    """Checks an OPEN (admission.py)."""
+class OpenAdmission(Protocol):
+    """Checks OPENs (admission.py)."""
 
-    def __call__(
+    def admit_open(
         self, session: Session, export: str, path: str, flags: int, mode: int, *, descriptors: int
     ) -> OpenRequest:
         """The checked request. Raises OSError."""
 
-
-class AdmitNames(Protocol):
-    """Checks an OPEN with NAMES (admission.py)."""
-
-    def __call__(self, session: Session, export: str, path: str) -> ExportSettings:
-        """The settings of the export. Raises OSError."""
+    def admit_names(self, session: Session, export: str, path: str) -> ExportSettings:
+        """Of an OPEN with NAMES: the settings of the export. Raises OSError."""
 
 
 class _Reopen(NamedTuple):
@@ -100,21 +97,21 @@ class Handles:
         self,
         settings: EngineSettings,
         core: Core,
-        admit_open: AdmitOpen,
-        admit_names: AdmitNames,
+        admission: OpenAdmission,
         reply: Reply,
         fd_store: DescriptorStore,
         rate_of: Callable[[str], Rate],
         uring: Uring,
+        ring_opens: RingOpens,
     ) -> None:
-        """`admit_open` and `admit_names` check an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
+        """`admission` checks an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
+        self.ring_opens = ring_opens
         self._rate_of = rate_of
         self._uring = uring
         self._fd_store = fd_store
         self._settings = settings
         self._core = core
-        self._admit_open = admit_open
-        self._admit_names = admit_names
+        self._admission = admission
         self._reply = reply
         self._tags = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
@@ -135,19 +132,31 @@ class Handles:
         if flags == OpenFlag.NAMES:
             self.open_names(session, cookie, export, path)
             return
-        descriptors = self._core.descriptors + self._opening
         try:
-            opening = self._admit_open(session, export, path, flags, mode, descriptors=descriptors)
+            opening = self._admit(session, export, path, flags, mode)
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
         tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic()))
         self._open(tag, opening, session.peer.transport_name)
 
+    def _admit(self, session: Session, export: str, path: str, flags: int, mode: int) -> OpenRequest:
+        """Check an OPEN. At a limit the numbers that are lent to rings, and that these do not use, are taken back."""
+        try:
+            return self._admission.admit_open(session, export, path, flags, mode, descriptors=self._descriptors)
+        except OSError as error:
+            if reason_of(error) != Reason.LIMIT or not self.ring_opens.take_back():
+                raise
+        return self._admission.admit_open(session, export, path, flags, mode, descriptors=self._descriptors)
+
+    @property
+    def _descriptors(self) -> int:
+        return self._core.descriptors + self._core.lent + self._opening
+
     def open_names(self, session: Session, cookie: int, export: str, path: str) -> None:
         """OPEN with NAMES: touches no file, so it is answered here."""
         try:
-            settings = self._admit_names(session, export, path)
+            settings = self._admission.admit_names(session, export, path)
             handle = self._core.add_names(
                 session.core,
                 root=settings.path,
@@ -159,12 +168,14 @@ class Handles:
                 exact_mode=settings.create_mode >= 0,
                 uid=settings.create_uid,
                 gid=settings.create_gid,
+                ioctls=settings.ioctls,
                 rate=self._rate_of(export),
                 ioprio=settings.ioprio,
             )
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
+        self.ring_opens.lend(session)
         self._reply(session, cookie, handle, None, {"file": [0, 0, 0]})
 
     def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
@@ -173,10 +184,9 @@ class Handles:
         If it fails, the handle's number is not given to another file: the client may still use it.
         """
         session.core.retire_handle(handle)
-        descriptors = self._core.descriptors + self._opening
         flags = opened.flags & int(_STORED_FLAGS)
         try:
-            opening = self._admit_open(session, opened.export, opened.path, flags, 0, descriptors=descriptors)
+            opening = self._admit(session, opened.export, opened.path, flags, 0)
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
@@ -318,7 +328,7 @@ class Handles:
                 uring_alone=opening.export.io == "uring",
                 faults=opening.export.faults,
                 wanted=reopen.handle if reopen is not None else 0,
-                poisoned=reopen is not None and reopen.from_fd_store and self._fd_store.is_poisoned(dev, ino),
+                poisoned=reopen is not None and self._fd_store.is_poisoned(dev, ino),
                 suspect=reopen is not None and reopen.opened.changed and not reopen.from_fd_store,
                 flush_fd=flush_fd,
             )

@@ -99,6 +99,8 @@ class MessageHandlers:
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """See Handles.close."""
+        if not session.core.has_handle(handle):
+            self._handles.ring_opens.collect(session)
         self._handles.close(session, cookie, handle)
 
     def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
@@ -107,7 +109,8 @@ class MessageHandlers:
         self._pool_maintenance.pool_changed()
 
     def submit(self, session: Session, received: int, records: bytes, payloads: Sequence[zmq.Frame]) -> None:
-        """See Dispatch.submit."""
+        """See Dispatch.submit. The records may name files that the session's ring has opened."""
+        self._handles.ring_opens.collect(session)
         self._dispatch.submit(session, received, records, payloads)
 
     def cancel(self, session: Session, cookies: list[int]) -> int:

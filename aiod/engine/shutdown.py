@@ -48,6 +48,7 @@ class Shutdown:
         self._stages.sessions.refuse_new(_STOPPING)
         await self._stages.wait_idle()
         self._drained = True
+        self._stages.ring_opens.collect_all()
         await asyncio.gather(*map(self._flush, self._stages.sessions))
 
     async def _flush(self, session: Session) -> None:

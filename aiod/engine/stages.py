@@ -24,6 +24,7 @@ from aiod.engine.message_handlers import MessageHandlers
 from aiod.engine.message_router import MessageRouter
 from aiod.engine.pool_maintenance import PoolMaintenance
 from aiod.engine.replies import Replies
+from aiod.engine.ring_opens import RingOpens
 from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
 from aiod.engine.slow_requests import SlowRequestWatch
@@ -65,15 +66,16 @@ class Stages:
         self.sessions = Sessions(settings, core, lambda: self.transports.paused, self._session_ended)
         self.uring = Uring()
         self.admission = Admission(settings, descriptors_max() // 2)
+        self.ring_opens = RingOpens(settings, core, self.fd_store, self.rate_limits.of, descriptors_max() // 2)
         self.handles = Handles(
             settings,
             core,
-            self.admission.admit_open,
-            self.admission.admit_names,
+            self.admission,
             self.replies.reply,
             self.fd_store,
             self.rate_limits.of,
             self.uring,
+            self.ring_opens,
         )
         self.directory_operations = DirectoryOperations(
             settings, core, self.admission.admit_directory_request, self.replies.reply, self.rate_limits.of
@@ -117,6 +119,7 @@ class Stages:
         self.slow_requests.start()
         self.transports.start()
         self.rings.start()
+        self.ring_opens.start()
         self.grace_period.start()
         self.fd_store.start(GRACE_S + self.settings.session_timeout_ms / 1000)
 
@@ -125,6 +128,7 @@ class Stages:
         self.fd_store.stop()
         self.grace_period.stop()
         self.rings.stop()
+        self.ring_opens.stop()
         self.sessions.stop()
         self.pool_maintenance.stop()
         self.slow_requests.stop()
@@ -157,6 +161,7 @@ class Stages:
         self.dispatch.apply(settings)
         self.rings.apply(settings)
         self.handles.apply(settings)
+        self.ring_opens.apply(settings)
         self.directory_operations.apply(settings)
         self.slow_requests.apply(settings)
         self.pool_maintenance.pool_changed()
@@ -201,6 +206,7 @@ class Stages:
 
     def _session_ended(self, token: bytes) -> None:
         self.fd_store.end_session(token)
+        self.ring_opens.ended(token)
         self.grace_period.done(token)
 
     def _time_out(self, older_than_s: float) -> None:

@@ -110,6 +110,7 @@ class SupervisorCommands:
 
     async def _stats(self) -> dict[str, Any]:
         stages, core = self._stages, self._stages.core
+        stages.ring_opens.collect_all()
         ops, exports = core.snapshot(stages.rate_limits.rates)
         return {
             "pool": core.pool_stats(),
@@ -132,9 +133,11 @@ class SupervisorCommands:
         }
 
     async def _clients(self) -> list[dict[str, Any]]:
+        self._stages.ring_opens.collect_all()
         return self._stages.sessions.clients()
 
     async def _handles(self) -> list[dict[str, Any]]:
+        self._stages.ring_opens.collect_all()
         return self._stages.sessions.handles()
 
     async def _requests(self) -> dict[str, Any]:

@@ -90,8 +90,15 @@ class UserQuota:
     def check_handle(self, what: str) -> None:
         """Raise OSError EMFILE when the user may not open another file."""
         limit = self.limits.handles_max
-        if limit and sum(s.core.handles + s.opens_inflight for s in self.sessions) >= limit:
+        if self.handles_left(1) < 1:
             raise refused(errno.EMFILE, f"{what}: {self.principal} has {limit} handles; close some", Reason.LIMIT)
+
+    def handles_left(self, enough: int) -> int:
+        """How many files the user may open; `enough` without a limit. Numbers lent to rings count as open files."""
+        limit = self.limits.handles_max
+        if not limit:
+            return enough
+        return limit - sum(s.core.handles + s.core.lent + s.opens_inflight for s in self.sessions)
 
     def check_ring(self, entries: int, nbytes: int) -> None:
         """Raise OSError EAGAIN or EDQUOT when the user may not have a ring of this size."""

@@ -31,7 +31,8 @@ static bool changes(const struct aiod_op *op)
 /* Does the path of a file come with it, in its buffer? */
 static bool is_on_path(const struct aiod_op *op)
 {
-    return op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME || op->op == AIOD_RING_WRITE_FILE;
+    return op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME || op->op == AIOD_RING_WRITE_FILE ||
+           op->op == AIOD_RING_OPEN_FILE;
 }
 
 /* The bytes that the request brings along in its buffer. */

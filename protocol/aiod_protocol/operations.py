@@ -29,6 +29,8 @@ class Op(enum.IntEnum):
     READ_FILE = 15
     STAT_NAME = 16
     WRITE_FILE = 17
+    OPEN_FILE = 18
+    CLOSE_FILE = 19
 
 
 class OpFlag(enum.IntFlag):
@@ -56,6 +58,7 @@ class OpProperty(enum.Flag):
     REPEATABLE = enum.auto()
     GROUPED = enum.auto()
     PATH = enum.auto()
+    RING_ONLY = enum.auto()
     RANGE = enum.auto()
     """It is about a range: uses `offset` and `length` of the record."""
     RING = enum.auto()
@@ -84,6 +87,8 @@ PROPERTIES: Final[dict[Op, OpProperty]] = {
     Op.READ_FILE: _P.CHARGED | _P.REPLIES | _P.COSTS | _P.MOVES | _P.PATH | _P.RING,
     Op.STAT_NAME: _P.REPLIES | _P.PATH | _P.RING,
     Op.WRITE_FILE: (_P.CHARGED | _P.PAYLOAD | _P.COSTS | _P.MOVES | _P.ENLARGES | _P.CHANGES | _P.PATH | _P.RING),
+    Op.OPEN_FILE: _P.REPLIES | _P.PATH | _P.RING,
+    Op.CLOSE_FILE: _P.CHANGES | _P.RING_ONLY | _P.RING,
 }
 
 _NAMES: Final = {int(op): op.name.lower() for op in Op}

@@ -77,6 +77,9 @@ COMPLETION: Final = struct.Struct("<QqIIII")
 STAT: Final = struct.Struct("<QQQQqqqIIIIII")
 """size, allocated, device, inode, atime_ns, mtime_ns, ctime_ns, mode, links, uid, gid, block_size, io_size."""
 
+OPENED: Final = struct.Struct("<QQQQQ40x")
+"""The result of OPEN_FILE: handle, size, device, inode, generation (struct aiod_ring_opened)."""
+
 EXTENT: Final = struct.Struct("<QQ")
 """length (bytes), flags: EXTENT_HOLE."""
 

@@ -34,6 +34,7 @@ static struct {
     pthread_t thread;
     int bell;
     _Atomic bool stopping;
+    unsigned collected; /* files that rings have opened */
     _Atomic unsigned broken;
     struct served clients[CLIENTS_MAX];
     unsigned client_count;
@@ -125,15 +126,18 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
                                   .uring_alone = engine.config.uring && !engine.config.uring_in_company,
                                   .alignment = {alignment != 0 ? alignment : 1, alignment != 0 ? alignment : 1}};
 
+    int64_t handle;
+
     if (flags == AIOD_OPEN_NAMES) {
         use.writable = true;
         use.names = (struct aiod_names){.root = engine.config.root,
                                         .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
-        return aiod_core_add_names(engine.core, session, &use);
+        handle = aiod_core_add_names(engine.core, session, &use);
+        aiod_core_lend_handles(engine.core, session, engine.config.lent);
+        return handle;
     }
     for (unsigned i = 0; i < engine.file_count; i++) {
         struct stat status;
-        int64_t handle;
         int fd;
 
         if (strcmp(engine.names[i], path) != 0) {
@@ -160,6 +164,32 @@ static void end_client(struct served *client)
         client->session->owner = NULL;
         aiod_session_unref(client->session);
         client->session = NULL;
+    }
+}
+
+/* Register what the session's ring has opened, without a store for its descriptors. */
+static void collect(struct aiod_session *session, bool all)
+{
+    struct aiod_handle *handle = aiod_core_collect_opened(engine.core, session, all);
+
+    for (; handle != NULL; handle = handle->ring_next) {
+        engine.collected++;
+        if (handle->store_fd >= 0) {
+            aiod_core_close_fd(engine.core, 0, handle->use.rate, handle->store_fd);
+            handle->store_fd = -1;
+        }
+    }
+    if (session->lent_count < engine.config.lent) {
+        aiod_core_lend_handles(engine.core, session, engine.config.lent - session->lent_count);
+    }
+}
+
+static void collect_old(void)
+{
+    struct aiod_session *session = aiod_core_sessions_to_collect(engine.core);
+
+    for (; session != NULL; session = session->next_to_collect) {
+        collect(session, false);
     }
 }
 
@@ -192,8 +222,10 @@ static void receive(struct served *client)
             open_file(client->session, message.open.path + 2, message.open.open.flags));
     } else if (message.type == AIOD_RING_CLOSE) {
         uint64_t tag = (uint64_t)(client - engine.clients) << 56 | (message.close.cookie + 1);
-        int error = aiod_core_close_handle(engine.core, tag, client->session, message.close.handle);
+        int error;
 
+        collect(client->session, true);
+        error = aiod_core_close_handle(engine.core, tag, client->session, message.close.handle);
         if (error < 0) {
             say(client->socket, message.close.cookie, error);
         }
@@ -300,7 +332,7 @@ static void run_task(void)
 
 static void turn(void)
 {
-    struct pollfd fds[CLIENTS_MAX + 4] = {
+    struct pollfd fds[CLIENTS_MAX + 5] = {
         {.fd = aiod_pool_doorbell_fd(engine.core->pool), .events = POLLIN},
         {.fd = aiod_pool_completion_fd(engine.core->pool), .events = POLLIN},
         {.fd = engine.listener, .events = POLLIN},
@@ -311,7 +343,8 @@ static void turn(void)
     for (unsigned i = 0; i < CLIENTS_MAX; i++) {
         fds[4 + i] = (struct pollfd){.fd = engine.clients[i].socket, .events = POLLIN};
     }
-    CHECK(poll(fds, CLIENTS_MAX + 4, wanted_ns == AIOD_POOL_NEVER ? -1 : (int)(wanted_ns / 1000000) + 1) >= 0);
+    fds[CLIENTS_MAX + 4] = (struct pollfd){.fd = engine.core->collect_timer.fd, .events = POLLIN};
+    CHECK(poll(fds, CLIENTS_MAX + 5, wanted_ns == AIOD_POOL_NEVER ? -1 : (int)(wanted_ns / 1000000) + 1) >= 0);
     if (fds[0].revents != 0) {
         aiod_pool_spawn(engine.core->pool);
     }
@@ -328,6 +361,9 @@ static void turn(void)
     }
     if (fds[2].revents != 0) {
         accept_client();
+    }
+    if (fds[CLIENTS_MAX + 4].revents != 0) {
+        collect_old();
     }
 }
 
@@ -474,6 +510,20 @@ static void drain(struct aiod_core *core, void *unused)
     aiod_core_drain(core);
 }
 
+static void get_collected(struct aiod_core *core, void *argument)
+{
+    (void)core;
+    *(unsigned *)argument = engine.collected;
+}
+
+unsigned engine_collected(void)
+{
+    unsigned collected;
+
+    engine_run(get_collected, &collected);
+    return collected;
+}
+
 void engine_drain(void)
 {
     engine_run(drain, NULL);
@@ -483,7 +533,7 @@ static void look_whether_empty(struct aiod_core *core, void *argument)
 {
     bool *empty = argument;
 
-    *empty = engine.client_count == 0 && core->ring_count == 0 && core->descriptor_count == 0 &&
+    *empty = engine.client_count == 0 && core->ring_count == 0 && core->files.descriptors == 0 &&
              aiod_core_inflight(core) == 0;
 }
 

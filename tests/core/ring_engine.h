@@ -21,6 +21,7 @@ struct engine_config {
     bool uring;            /* O_DIRECT, and requests may be started by io_uring, */
     bool uring_in_company; /* but not those that come alone */
     const char *root;      /* of an OPEN with NAMES */
+    uint32_t lent;         /* numbers that are lent to a ring after that, for files that it opens by itself */
 };
 
 /* Start the engine. The path of its socket. */
@@ -40,6 +41,9 @@ void engine_wait_idle(unsigned count);
 
 /* The statistics of its pool. */
 struct aiod_pool_stats engine_pool_stats(void);
+
+/* The number of files that rings have opened and the main loop has collected. */
+unsigned engine_collected(void);
 
 /* Refuse new requests. */
 void engine_drain(void);

@@ -62,8 +62,8 @@ static void make_strange_path(struct aiod_ring_sqe *entry, uint32_t names, uint6
 /* Entries that are almost valid get furthest. */
 static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t names, uint64_t *state)
 {
-    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,   9, 10,
-                                   11, 12, 13, 14, 15, 16, 17, 15, 16, 17, 255, 77};
+    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
+                                   13, 14, 15, 16, 17, 15, 16, 17, 18, 18, 19, 19, 255, 77};
     static const uint64_t numbers[] = {
         0, 1, 511, 4096, 65536, AREA_BYTES, AREA_BYTES - 4096, INT64_MAX, UINT64_MAX, UINT32_MAX, 1u << 20, 12345};
     uint64_t dice = next_random(state);
@@ -81,8 +81,11 @@ static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t 
         .reserved = (dice >> 52 & 15) == 0,
     };
 
-    if (entry.op >= 15 && entry.op <= 17) {
+    if (entry.op >= 15 && entry.op <= 18) {
         make_strange_path(&entry, names, dice >> 56);
+    }
+    if (dice >> 60 == 0 && entry.op != 18) { /* a file that the ring may have opened */
+        entry.handle = (uint32_t)(dice >> 20 & 0xf) << 16 | (uint32_t)(dice >> 12 & 0xf);
     }
     return entry;
 }
@@ -281,7 +284,7 @@ int main(void)
     faults_install();
     printf("AIOD_FUZZ_SEED=%lu\n", (unsigned long)first);
     path = engine_start(&(struct engine_config){
-        .inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export()});
+        .inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export(), .lent = 8});
     file = scratch_file(O_RDWR);
     prey = scratch_file(O_RDWR);
     for (size_t i = 0; i < FILE_BYTES; i++) {

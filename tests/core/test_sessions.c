@@ -176,7 +176,7 @@ static void end(void)
     while (core->inflight > 0) {
         turn();
     }
-    CHECK(core->descriptor_count == 0 && core->bytes_inflight == 0 && session->refs == 1);
+    CHECK(core->files.descriptors == 0 && core->bytes_inflight == 0 && session->refs == 1);
     aiod_session_unref(session);
     CHECK(aiod_core_stop(core, WAIT_MS * UINT64_C(1000000)));
     aiod_core_destroy(core);
@@ -391,7 +391,7 @@ static void flushes_keep_the_first_descriptor(void)
     second = (uint32_t)aiod_core_add_handle(core, session, second_fd, -1, 1, 1, &both, NULL);
     CHECK(aiod_core_close_handle(core, 1, session, handle) == 0);
     wait_controls(1);
-    CHECK(is_open(fd) && core->descriptor_count == 2);
+    CHECK(is_open(fd) && core->files.descriptors == 2);
     records[0] = flush_of(1, second);
     submit(records, 1);
     wait_completions(1);
@@ -401,7 +401,7 @@ static void flushes_keep_the_first_descriptor(void)
     while (core->inflight > 0) { /* the end of the first descriptor is not reported */
         turn();
     }
-    CHECK(!is_open(fd) && !is_open(second_fd) && core->descriptor_count == 0);
+    CHECK(!is_open(fd) && !is_open(second_fd) && core->files.descriptors == 0);
     end();
 }
 
@@ -517,13 +517,15 @@ static void a_draining_core_refuses_requests(void)
 static void handle_numbers_are_limited_and_not_reused(void)
 {
     int64_t numbers[3];
+    int another;
 
     begin(0);
     for (size_t i = 0; i < 3; i++) {
         numbers[i] = aiod_core_add_handle(core, session, dup(fd), -1, 1, 1, &both, NULL);
         CHECK(numbers[i] > 0);
     }
-    CHECK(aiod_core_add_handle(core, session, fd, -1, 1, 1, &both, NULL) == -EMFILE);
+    another = dup(fd);
+    CHECK(aiod_core_add_handle(core, session, another, -1, 1, 1, &both, NULL) == -EMFILE && close(another) == 0);
     CHECK(aiod_core_close_handle(core, 1, session, (uint32_t)numbers[1]) == 0);
     while (control_count < 1) {
         turn();

@@ -198,7 +198,7 @@ def test_opens_beyond_handles_max_are_refused_and_released_with_the_session(
         assert len([*descriptors.iterdir()]) < before + 1020
         files[0].close()
         client.open("scratch/file")
-    wait_until(lambda: len([*descriptors.iterdir()]) <= before, "all are closed")
+    wait_until(lambda: len([*descriptors.iterdir()]) <= before + 1, "all are closed")  # but /proc/self/fd, opened once
 
 
 class Ring:

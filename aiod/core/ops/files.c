@@ -37,8 +37,26 @@ static void destroy(struct aiod_file *file)
     free(file);
 }
 
-struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino, int fd,
-                                int *flush_fd, bool writable, bool on_fuse)
+void aiod_files_init(struct aiod_files *files)
+{
+    files->notice_fd = -1;
+    pthread_mutex_init(&files->lock, NULL);
+}
+
+void aiod_files_destroy(struct aiod_files *files)
+{
+    pthread_mutex_destroy(&files->lock);
+}
+
+/* Lock held. */
+static void count_descriptors(struct aiod_files *files, int change)
+{
+    __atomic_store_n(&files->descriptors, files->descriptors + (uint32_t)change, __ATOMIC_RELAXED);
+}
+
+/* Lock held. */
+static struct aiod_file *get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino,
+                             const struct aiod_file_user *user, int *flush_fd)
 {
     struct aiod_file **chain = chain_of(files, dev, ino);
     struct aiod_file *file = *chain;
@@ -47,26 +65,62 @@ struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool
         file = file->next;
     }
     if (file == NULL) {
-        file = create(pool, dev, ino, *flush_fd >= 0 ? *flush_fd : fd, files->notice_fd);
+        file = create(pool, dev, ino, *flush_fd >= 0 ? *flush_fd : user->fd, files->notice_fd);
         if (file == NULL) {
             return NULL;
         }
         file->flushes.groups = &files->groups;
         file->owns_flush_fd = *flush_fd >= 0;
-        file->flushes.shares_description = *flush_fd < 0 && writable;
-        file->flushes.by_writers = on_fuse;
-        file->flushes.fd_is_read = *flush_fd < 0 && !writable;
+        count_descriptors(files, *flush_fd >= 0);
+        file->flushes.shares_description = *flush_fd < 0 && user->writable;
+        file->flushes.by_writers = user->on_fuse;
+        file->flushes.fd_is_read = *flush_fd < 0 && !user->writable;
+        file->flushes.writers.inherited = user->inherited;
         *flush_fd = -1;
         file->next = *chain;
         *chain = file;
     }
     file->refs++;
+    count_descriptors(files, user->fd >= 0);
     return file;
 }
 
-unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2])
+struct aiod_file *aiod_file_get(struct aiod_files *files, struct aiod_pool *pool, uint64_t dev, uint64_t ino,
+                                const struct aiod_file_user *user, int *flush_fd)
+{
+    struct aiod_file *file;
+
+    pthread_mutex_lock(&files->lock);
+    file = get(files, pool, dev, ino, user, flush_fd);
+    pthread_mutex_unlock(&files->lock);
+    return file;
+}
+
+bool aiod_file_is_shared(struct aiod_files *files, const struct aiod_file *file)
+{
+    bool shared;
+
+    pthread_mutex_lock(&files->lock);
+    shared = file->refs > 1;
+    pthread_mutex_unlock(&files->lock);
+    return shared;
+}
+
+/* Lock held. */
+static void remove_file(struct aiod_files *files, struct aiod_file *file)
 {
     struct aiod_file **link = chain_of(files, file->dev, file->ino);
+
+    while (*link != file) {
+        link = &(*link)->next;
+    }
+    *link = file->next;
+    destroy(file);
+}
+
+/* Lock held. */
+static unsigned put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2])
+{
     unsigned count = 0;
 
     if (--file->refs > 0 && fd == file->flushes.fd) {
@@ -74,16 +128,43 @@ unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd,
         return 0;
     }
     close[count++] = fd;
+    count_descriptors(files, -(fd >= 0));
     if (file->refs > 0) {
         return count;
     }
     if (file->owns_flush_fd) {
         close[count++] = file->flushes.fd;
+        count_descriptors(files, -1);
     }
-    while (*link != file) {
-        link = &(*link)->next;
-    }
-    *link = file->next;
-    destroy(file);
+    remove_file(files, file);
     return count;
+}
+
+unsigned aiod_file_put(struct aiod_files *files, struct aiod_file *file, int fd, int close[2])
+{
+    unsigned count;
+
+    pthread_mutex_lock(&files->lock);
+    count = put(files, file, fd, close);
+    pthread_mutex_unlock(&files->lock);
+    return count;
+}
+
+bool aiod_file_put_reader(struct aiod_files *files, struct aiod_file *file, int fd, int close[2])
+{
+    bool may;
+
+    close[0] = close[1] = -1;
+    pthread_mutex_lock(&files->lock);
+    may = file->refs > 1 || !file->owns_flush_fd || file->flushes.fd_is_read;
+    if (may) {
+        put(files, file, fd, close);
+    }
+    pthread_mutex_unlock(&files->lock);
+    return may;
+}
+
+uint32_t aiod_files_descriptors(const struct aiod_files *files)
+{
+    return __atomic_load_n(&files->descriptors, __ATOMIC_RELAXED);
 }

@@ -36,6 +36,7 @@ struct aiod_opened {
     int flush_fd; /* the file, opened once more for flushes only (flush.h); -1: not possible, or read-only */
     struct aiod_alignment alignment; /* with DIRECT */
     bool on_fuse;
+    bool local; /* set by open_reading.h: the file system asks no server and no other process */
 };
 
 /*

@@ -127,6 +127,8 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->pool = config->pool;
     ring->maker = config->maker;
     ring->buffers = config->buffers;
+    ring->files = config->files;
+    ring->collect_timer = config->collect_timer;
     ring->draining = config->draining;
     ring->inline_read_max = config->inline_read_max;
     ring->request_bytes_max = config->session->limits.request_bytes_max;
@@ -215,6 +217,7 @@ static void end_stats(struct aiod_ring *ring, struct aiod_stats *stats)
 
 void aiod_ring_free(struct aiod_ring *ring, struct aiod_stats *stats)
 {
+    aiod_ring_opens_collect(ring, AIOD_COLLECT_LAST); /* frees those that were closed last: no other is left */
     end_stats(ring, stats);
     aiod_session_unref(ring->session);
     pthread_mutex_destroy(&ring->lock);
@@ -367,6 +370,9 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     source_idle = release_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
     aiod_cookies_remove(&request->cookie);
+    if (op == AIOD_CLOSE_FILE) {
+        aiod_ring_opens_end_close(ring, handle);
+    }
     request->next_free = ring->free;
     ring->free = request;
     drained = aiod_ring_add_inflight(ring, -1u) == 0 && __atomic_load_n(ring->draining, __ATOMIC_RELAXED);

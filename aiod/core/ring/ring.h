@@ -6,7 +6,7 @@
  * a request. The main loop creates the ring, adds and removes handles, and ends the ring. The shared state is protected
  * by `lock`, which is held for a few dozen instructions and not over a system call.
  *
- * Lock order: `taking`, then `lock`. The pool's lock is not taken under `lock`.
+ * Lock order: `taking`, then `lock`, then that of the table of files. The pool's lock is not taken under `lock`.
  *
  * Trust. Nothing in the shared memory is trusted. An entry is copied once, then checked, then used. The engine keeps
  * its own copy of the indices that it writes. A client that breaks the rules of aiod_ring.h, or whose memory has a hole
@@ -28,6 +28,7 @@
 #include <stdint.h>
 
 #include "pool/pool.h"
+#include "ring/collect.h"
 #include "ring/cookies.h"
 #include "ring/ring_maker.h"
 #include "ring/ring_memory.h"
@@ -46,6 +47,7 @@ struct aiod_ring_request {
     struct aiod_io io; /* first */
     struct aiod_ring *ring;
     struct aiod_cookie cookie;
+    uint32_t number; /* of the handle that an OPEN_FILE makes */
     struct aiod_ring_request *next_free;
 };
 
@@ -56,6 +58,8 @@ struct aiod_ring {
     struct aiod_pool *pool;
     struct aiod_ring_maker *maker;
     struct aiod_buffers *buffers;
+    struct aiod_files *files;
+    struct aiod_collect_timer *collect_timer;
     const bool *draining; /* new requests are refused; read by atomic operations */
     int doorbell_fd;      /* an eventfd that the client writes; the engine only waits for it */
     int wake_fd;          /* a duplicate of the socket; -1: none */
@@ -99,6 +103,7 @@ struct aiod_ring {
     struct aiod_handle **handles; /* by index, as the slots of the session */
     struct aiod_ring_request *free;
     struct aiod_cookies cookies; /* of the queued requests */
+    struct aiod_ring_opens opens;
     struct aiod_stats stats;     /* refused entries that name no handle; the others are in the flows of the session */
 
     /* Written once, before broken_notice is sent. */
@@ -114,6 +119,8 @@ struct aiod_ring_config {
     struct aiod_pool *pool;
     struct aiod_ring_maker *maker;
     struct aiod_buffers *buffers;
+    struct aiod_files *files;
+    struct aiod_collect_timer *collect_timer;
     const bool *draining;
     uint64_t inline_read_max;
     uint32_t entries;
@@ -194,6 +201,43 @@ bool aiod_ring_has_entries(const struct aiod_ring *ring);
 
 /* Tell the client whether the engine sleeps. Before it sleeps it must call aiod_ring_has_entries() once more. */
 void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping);
+
+/* ---- files that the ring opens and closes by itself (collect.h, ring_opens.c): the main loop's thread ------------- */
+
+/* Lend a number to the ring, which has less than AIOD_RING_NUMBERS_MAX. */
+void aiod_ring_opens_lend(struct aiod_ring *ring, uint32_t number);
+
+/* Take back a number that is not in use. False: there is none. */
+bool aiod_ring_opens_take_back(struct aiod_ring *ring, uint32_t *number);
+
+/* Is there something to collect? Without the lock, so the answer may be outdated, but not for what a client knows. */
+bool aiod_ring_opens_any(const struct aiod_ring *ring);
+
+/*
+ * Collect handles that are open, in the order of opening, linked by ring_next: the caller registers them. Frees the
+ * closed ones.
+ */
+struct aiod_handle *aiod_ring_opens_collect(struct aiod_ring *ring, enum aiod_collect which);
+
+/* ---- the same: threads that take, and workers --------------------------------------------------------------------- */
+
+/* Take a number for an OPEN_FILE. False: there is none. Lock held. */
+bool aiod_ring_opens_begin(struct aiod_ring *ring, uint32_t *number);
+
+/*
+ * The OPEN_FILE has ended with `result`: make the handle, and write the record to the client's buffer, or return the
+ * number. The request's result. Lock not held.
+ */
+int64_t aiod_ring_opens_finish(struct aiod_ring_request *request, int64_t result);
+
+/*
+ * Remove the handle from the ring for a CLOSE_FILE, which closes `descriptors` (-1: none). False: only the main loop can
+ * close it, because it has the handle already, requests are in flight on it, or a close may wait for a server. Lock held.
+ */
+bool aiod_ring_opens_begin_close(struct aiod_ring *ring, struct aiod_handle *handle, int descriptors[2]);
+
+/* The descriptor is closed, and the CLOSE_FILE does not use the handle any more. Lock held. */
+void aiod_ring_opens_end_close(struct aiod_ring *ring, struct aiod_handle *handle);
 
 /* ---- between ring.c and ring_admission.c ------------------------------------------------------------------------- */
 

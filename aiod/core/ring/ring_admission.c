@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ops/worker_io.h"
+#include "path/open_reading.h"
 #include "pool/request_list.h"
 #include "ring/client_wakes.h"
 #include "session/io_prepare.h"
@@ -157,6 +158,30 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, cons
     return error;
 }
 
+/* What a request that opens or closes a file has got before it begins. */
+struct begun {
+    uint32_t number;    /* of the handle that an OPEN_FILE makes */
+    int descriptors[2]; /* that a CLOSE_FILE closes */
+};
+
+/* Begin to open or to close a file. 0, or an errno. */
+static int begin(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, struct aiod_handle *handle,
+                 struct begun *begun, enum aiod_reason *reason)
+{
+    bool may = true;
+
+    if (entry->op == AIOD_RING_OPEN_FILE) {
+        may = aiod_ring_opens_begin(ring, &begun->number);
+    } else if (entry->op == AIOD_RING_CLOSE_FILE) {
+        may = aiod_ring_opens_begin_close(ring, handle, begun->descriptors);
+    }
+    if (may) {
+        return 0;
+    }
+    *reason = AIOD_REASON_LIMIT;
+    return EAGAIN;
+}
+
 /* Allocate a slot. There is one, because within_credit() was true. */
 static struct aiod_ring_request *allocate_request(struct aiod_ring *ring, const struct aiod_ring_sqe *entry,
                                                   struct aiod_handle *handle, struct aiod_handle *source)
@@ -188,6 +213,18 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
 
 /* ---- lock not held ----------------------------------------------------------------------------------------------- */
 
+/* The result of a request that has run, or was not run since it was cancelled or late. */
+static int64_t finish_open_or_close(struct aiod_ring_request *request, int64_t result)
+{
+    if (request->io.op == AIOD_OPEN_FILE) {
+        return aiod_ring_opens_finish(request, result);
+    }
+    if (request->io.op == AIOD_CLOSE_FILE) {
+        aiod_io_close(&request->io); /* it was not run: the handle is gone already */
+    }
+    return result;
+}
+
 /*
  * Called by the thread that ends the request (aiod_request.complete). It takes new entries as well: it is awake, and
  * the client may have submitted more. After a request that could have been started it leaves them to the polling workers,
@@ -199,11 +236,12 @@ static void complete(struct aiod_request *done)
     struct aiod_ring *ring = request->ring;
     struct aiod_timing timing = aiod_timing_of(done);
     bool startable = done->uring != NULL;
+    int64_t result = finish_open_or_close(request, done->result);
 
     aiod_ring_finish(request,
                      &(struct aiod_ring_completion){.cookie = request->cookie.value,
-                                                    .result = done->result,
-                                                    .written = done->result < 0 ? request->io.written : 0,
+                                                    .result = result,
+                                                    .written = result < 0 ? request->io.written : 0,
                                                     .reason = done->reason},
                      &timing);
     if (aiod_client_wakes_note(ring)) {
@@ -244,6 +282,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
     uint64_t started_ns = batch->now_ns;
     struct aiod_timing timing;
 
+    result = finish_open_or_close(request, result);
     batch->now_ns = aiod_now_ns();
     timing = (struct aiod_timing){
         .latency_ns = batch->now_ns - started_ns,
@@ -276,6 +315,17 @@ static bool execute_on_path(struct batch *batch, struct aiod_ring_request *reque
     return true;
 }
 
+/* Close the descriptors, of one file, here if that takes no time. False: a worker has to. */
+static bool close_here(struct batch *batch, struct aiod_ring_request *request)
+{
+    if (request->io.opened.fd >= 0 && !aiod_closes_at_once(request->io.opened.fd)) {
+        return false;
+    }
+    batch->inline_bytes += PATH_COST_BYTES / 2;
+    finish_inline(batch, request, aiod_io_close(&request->io));
+    return true;
+}
+
 /*
  * Execute the request here if it needs no I/O, or is a read from the page cache (RWF_NOWAIT). False: a worker has to.
  */
@@ -289,6 +339,9 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     }
     if (io->path != NULL) {
         return execute_on_path(batch, request);
+    }
+    if (io->op == AIOD_CLOSE_FILE) {
+        return close_here(batch, request);
     }
     if (!aiod_io_may_read_inline(record, io->handle, batch->ring->inline_read_max)) {
         return false;
@@ -331,6 +384,7 @@ static void finish_refused(struct batch *batch, struct aiod_ring_request *reques
     struct aiod_timing timing = {.latency_ns = now_ns - batch->now_ns};
 
     request->io.task.request.done_ns = now_ns;
+    finish_open_or_close(request, -error);
     aiod_ring_finish(request,
                      &(struct aiod_ring_completion){
                          .cookie = request->cookie.value,
@@ -401,6 +455,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_handle *handle = NULL;
     struct aiod_handle *source = NULL;
     enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
+    struct begun begun = {0};
     char *path = NULL;
     int error;
 
@@ -416,7 +471,11 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     }
     error = check(ring, entry, &record, &handle, &source, &reason);
     if (error == 0) {
+        error = begin(ring, entry, handle, &begun, &reason);
+    }
+    if (error == 0) {
         request = allocate_request(ring, entry, handle, source);
+        request->number = begun.number;
     } else {
         refuse(ring, entry, error, reason);
     }
@@ -430,6 +489,11 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         path = copy_path(ring, entry, &error);
     }
     fill(request, entry, &record, handle, source, path, batch->now_ns);
+    if (record.op == AIOD_CLOSE_FILE) {
+        request->io.opened.fd = begun.descriptors[0];
+        request->io.opened.flush_fd = begun.descriptors[1];
+        request->io.task.request.deadline_ns = 0; /* it is closed in any case */
+    }
     if (error != 0) {
         finish_refused(batch, request, error);
     } else if (!execute_inline(batch, request, &record)) {

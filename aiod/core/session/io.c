@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "ops/copy_range.h"
@@ -10,6 +11,8 @@
 #include "ops/query_ops.h"
 #include "ops/range_io.h"
 #include "ops/worker_io.h"
+#include "path/cached_path.h"
+#include "path/open_reading.h"
 #include "path/whole_file.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
@@ -211,6 +214,46 @@ static int64_t run_query_on_path(struct aiod_io *io)
     return explain_path(io, result);
 }
 
+/* A file that could not be told from another one after a crash is opened by message, which keeps its descriptor. */
+static int64_t check_identity(struct aiod_io *io)
+{
+    if (io->opened.generation != 0) {
+        return sizeof(struct aiod_ring_opened); /* which the ring writes */
+    }
+    close(io->opened.fd);
+    if (io->opened.store_fd >= 0) {
+        close(io->opened.store_fd);
+    }
+    io->task.request.reason = AIOD_REASON_NOT_ALLOWED;
+    return -EOPNOTSUPP;
+}
+
+static int64_t run_open_reading(struct aiod_io *io)
+{
+    const struct aiod_names *names = &io->handle->use.names;
+    unsigned flags = AIOD_OPEN_READ | (names->no_links ? AIOD_OPEN_NO_LINKS : 0);
+    int error = aiod_confined_open(names->root, io->path, flags, &names->creation, &io->opened);
+    struct stat status;
+
+    if (error < 0) {
+        return explain_path(io, error);
+    }
+    io->opened.local = fstat(io->opened.fd, &status) == 0 && S_ISREG(status.st_mode) && aiod_is_local(io->opened.fd);
+    if (io->opened.local) {
+        __atomic_store_n(&io->handle->local_device, io->opened.dev, __ATOMIC_RELAXED);
+    }
+    return check_identity(io);
+}
+
+static int64_t open_reading_nowait(struct aiod_io *io)
+{
+    const struct aiod_names *names = &io->handle->use.names;
+    uint64_t device = __atomic_load_n(&io->handle->local_device, __ATOMIC_RELAXED);
+    int error = aiod_open_reading_nowait(names->root, io->path, names->no_links, device, &io->opened);
+
+    return error < 0 ? error : check_identity(io);
+}
+
 int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max)
 {
     struct aiod_whole_file file = whole_file(io);
@@ -221,6 +264,8 @@ int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max)
             io, aiod_whole_file_read_nowait(&file, io->data, io->length, bytes_max, &io->handle->never_nowait));
     case AIOD_STAT_NAME:
         return aiod_whole_file_stat_nowait(&file, io->data, io->length);
+    case AIOD_OPEN_FILE:
+        return open_reading_nowait(io);
     default:
         return -EAGAIN;
     }
@@ -234,6 +279,8 @@ static int64_t run_on_path(struct aiod_io *io)
     case AIOD_READ_FILE:
     case AIOD_STAT_NAME:
         return run_query_on_path(io);
+    case AIOD_OPEN_FILE:
+        return run_open_reading(io);
     default:
         file.durable = (io->flags & AIOD_FUA) != 0;
         file.exclusive = (io->flags & AIOD_EXCLUSIVE) != 0;
@@ -248,6 +295,23 @@ static int64_t run_ioctl(struct aiod_io *io, const struct aiod_direct *file)
 
     aiod_iov_gather(&argument, inout, io->length);
     return aiod_io_ioctl(file->fd, (uint32_t)io->offset, (uint32_t)io->length, io->data);
+}
+
+/* Linux closes the descriptor even if close() fails: do not retry after EINTR. */
+static int64_t close_descriptor(int *fd)
+{
+    int closed = *fd;
+
+    *fd = -1;
+    return closed >= 0 && close(closed) < 0 && errno != EINTR ? -errno : 0;
+}
+
+int64_t aiod_io_close(struct aiod_io *io)
+{
+    int64_t error = close_descriptor(&io->opened.fd);
+    int64_t other = close_descriptor(&io->opened.flush_fd);
+
+    return error < 0 ? error : other;
 }
 
 static int64_t run_on_file(struct aiod_io *io, const struct aiod_direct *file)
@@ -281,6 +345,8 @@ static int64_t run_on_file(struct aiod_io *io, const struct aiod_direct *file)
         return mark_changed(io, run_ioctl(io, file));
     case AIOD_APPEND:
         return mark_changed(io, run_append(io, file));
+    case AIOD_CLOSE_FILE:
+        return aiod_io_close(io);
     default:
         return -EINVAL; /* refused by admission */
     }

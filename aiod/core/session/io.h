@@ -42,6 +42,7 @@ struct aiod_io {
     uint64_t source_offset;
 
     char *path; /* of an operation on a path; aiod_io_release_path() frees it */
+    struct aiod_opened opened; /* of an OPEN_FILE that has succeeded; a CLOSE_FILE closes its descriptors (-1: none) */
 
     char *data;        /* memory for the result's payload */
     uint64_t have;     /* READ: bytes that `data` holds already */
@@ -108,6 +109,9 @@ int64_t aiod_control_run(struct aiod_request *request);
  * a worker has to do it.
  */
 int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max);
+
+/* Close the descriptors of a CLOSE_FILE; no effect if they are closed. 0, or -errno. */
+int64_t aiod_io_close(struct aiod_io *io);
 
 /* Free the path; no effect without one. */
 void aiod_io_release_path(struct aiod_io *io);

@@ -60,6 +60,11 @@ bool aiod_op_has_path(unsigned op)
     return has(op, OP_PATH);
 }
 
+bool aiod_op_by_ring_only(unsigned op)
+{
+    return has(op, OP_PATH | OP_RING_ONLY);
+}
+
 bool aiod_op_by_ring(unsigned op)
 {
     return aiod_op_known(op) && operations[op].by_ring;

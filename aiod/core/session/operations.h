@@ -20,8 +20,11 @@ bool aiod_op_charged(unsigned op);
 /* Does a request with a length above 0 carry a payload? */
 bool aiod_op_has_payload(unsigned op);
 
-/* Does a path come with it, so that only a ring carries it? */
+/* Does a path come with it? */
 bool aiod_op_has_path(unsigned op);
+
+/* Is it refused by message? */
+bool aiod_op_by_ring_only(unsigned op);
 
 /* Can a ring carry the operation? And does it use a buffer in the ring's area? */
 bool aiod_op_by_ring(unsigned op);

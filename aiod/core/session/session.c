@@ -122,8 +122,8 @@ static int64_t find_slot(struct aiod_session *session)
     uint32_t before = session->slot_count;
     uint32_t count = before == 0 ? FIRST_SLOTS : before * 2;
 
-    for (uint32_t i = 0; i < before && session->handle_count < before; i++) {
-        if (session->slots[i].handle == NULL) {
+    for (uint32_t i = 0; i < before && session->handle_count + session->lent_count < before; i++) {
+        if (session->slots[i].handle == NULL && !session->slots[i].lent) {
             return i;
         }
     }
@@ -142,7 +142,7 @@ static int64_t slot_of(struct aiod_session *session, uint32_t number)
     if (grow_slots(session, index + 1) < 0) {
         return -ENOMEM;
     }
-    if (session->slots[index].handle != NULL) {
+    if (session->slots[index].handle != NULL || session->slots[index].lent) {
         return -EEXIST;
     }
     session->slots[index].generation = (uint16_t)(number >> 16);
@@ -200,6 +200,83 @@ static struct aiod_flow *flow_of(struct aiod_session *session, struct aiod_rate 
     return &flow->flow;
 }
 
+struct aiod_handle *aiod_handle_create(struct aiod_session *session, int fd, struct aiod_file *file,
+                                       const struct aiod_handle_use *use, struct aiod_flow *flow, uint32_t number)
+{
+    struct aiod_handle *handle = allocate(use);
+
+    if (handle == NULL) {
+        return NULL;
+    }
+    handle->session = session;
+    handle->flow = flow;
+    handle->file = file;
+    handle->fd = fd;
+    handle->store_fd = -1;
+    handle->number = number;
+    return handle;
+}
+
+void aiod_handle_destroy(struct aiod_handle *handle)
+{
+    free(handle);
+}
+
+static uint32_t slot_index(uint32_t number)
+{
+    return (number & 0xffff) - 1;
+}
+
+static uint32_t next_number(const struct aiod_session *session, uint32_t index)
+{
+    return (uint32_t)session->slots[index].generation << 16 | (index + 1);
+}
+
+uint32_t aiod_handle_next_number(uint32_t number)
+{
+    return (number + (1u << 16));
+}
+
+static void insert(struct aiod_session *session, struct aiod_handle *handle)
+{
+    session->slots[slot_index(handle->number)].handle = handle;
+    session->handle_count++;
+    session->names_count += handle->use.names.root != NULL;
+    aiod_session_ref(session);
+}
+
+/* ---- slots that are lent to the ring ----------------------------------------------------------------------------- */
+
+int64_t aiod_handle_lend(struct aiod_session *session)
+{
+    int64_t index =
+        session->handle_count + session->lent_count >= session->limits.handles_max ? -EMFILE : find_slot(session);
+
+    if (index < 0) {
+        return index;
+    }
+    session->slots[index].lent = true;
+    session->lent_count++;
+    return next_number(session, (uint32_t)index);
+}
+
+void aiod_handle_take_back(struct aiod_session *session, uint32_t number)
+{
+    struct aiod_handle_slot *slot = &session->slots[slot_index(number)];
+
+    slot->lent = false;
+    slot->generation = (uint16_t)(number >> 16);
+    session->lent_count--;
+}
+
+void aiod_handle_register(struct aiod_session *session, struct aiod_handle *handle)
+{
+    aiod_handle_take_back(session, handle->number);
+    insert(session, handle);
+}
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
 int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
                         const struct aiod_resumed *resumed)
 {
@@ -208,7 +285,7 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
     struct aiod_flow *flow;
     int64_t index;
 
-    if (session->handle_count >= session->limits.handles_max) {
+    if (session->handle_count + session->lent_count >= session->limits.handles_max) {
         return -EMFILE;
     }
     index = again ? slot_of(session, resumed->number) : find_slot(session);
@@ -216,19 +293,13 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
         return index;
     }
     flow = flow_of(session, use->rate);
-    handle = flow != NULL ? allocate(use) : NULL;
+    handle = flow == NULL
+                 ? NULL
+                 : aiod_handle_create(session, fd, file, use, flow, next_number(session, (uint32_t)index));
     if (handle == NULL) {
         return -ENOMEM;
     }
-    handle->session = session;
-    handle->flow = flow;
-    handle->file = file;
-    handle->fd = fd;
-    handle->number = (uint32_t)session->slots[index].generation << 16 | (uint32_t)(index + 1);
-    session->slots[index].handle = handle;
-    session->handle_count++;
-    session->names_count += use->names.root != NULL;
-    aiod_session_ref(session);
+    insert(session, handle);
     return handle->number;
 }
 

@@ -105,6 +105,15 @@ struct aiod_handle {
     uint32_t ring_inflight; /* requests by ring */
     bool ring_closing;      /* `ring_idle` is sent to the main loop when there are none */
     struct aiod_task ring_idle;
+
+    /* Of a file that was opened by ring. Constant: */
+    int store_fd; /* the file opened once more, for the descriptor store; -1: not yet, or passed on */
+    bool local;   /* on a file system that asks no server */
+    /* Protected by the ring's lock (ring/collect.h): */
+    bool unregistered; /* the ring has it, and the main loop knows nothing of it yet */
+    unsigned opened_in; /* aiod_ring_opens.period */
+    struct aiod_handle *ring_next;
+    struct aiod_handle *ring_previous;
 };
 
 /* The state of a handle in an earlier engine. */
@@ -118,6 +127,7 @@ struct aiod_handle_slot {
     struct aiod_handle *handle; /* NULL: free */
     /* of the next handle in this slot, so that the number of a closed handle is not reused soon */
     uint16_t generation;
+    bool lent; /* to the ring, which opens files there by itself (ring/collect.h) */
 };
 
 struct aiod_session {
@@ -143,6 +153,7 @@ struct aiod_session {
     uint32_t slot_count;
     uint32_t handle_count;
     uint32_t names_count; /* of them, NAMES handles */
+    uint32_t lent_count;  /* slots that are lent to the ring */
 
     /* Used during one reap: the reply that is collected, and the bytes of small reads that follow in it. */
     struct aiod_reply *reply;
@@ -155,6 +166,7 @@ struct aiod_session {
     bool attaching;         /* its ring is being allocated */
     int attach_error;       /* the result: 0, or -errno */
     struct aiod_session *next_attached;
+    struct aiod_session *next_to_collect;
     const char *broken; /* the rule that the client broke on its ring, for the message */
     struct aiod_session *next_broken;
 
@@ -185,6 +197,28 @@ void aiod_session_complete(struct aiod_session *session, uint64_t length);
  */
 int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *file, const struct aiod_handle_use *use,
                         const struct aiod_resumed *resumed);
+
+/*
+ * Create a handle that is in no session's table yet; `flow` is one of the session. `use` as for aiod_handle_add(). NULL if
+ * there is no memory. Any thread.
+ */
+struct aiod_handle *aiod_handle_create(struct aiod_session *session, int fd, struct aiod_file *file,
+                                       const struct aiod_handle_use *use, struct aiod_flow *flow, uint32_t number);
+
+/* Free a handle that is in no session's table. Any thread. */
+void aiod_handle_destroy(struct aiod_handle *handle);
+
+/* Lend a free slot to the ring: the number of the next handle there; or -EMFILE, -ENOMEM. */
+int64_t aiod_handle_lend(struct aiod_session *session);
+
+/* The ring returns a slot, whose next handle would have this number. */
+void aiod_handle_take_back(struct aiod_session *session, uint32_t number);
+
+/* Put a handle that the ring has created in a lent slot into the table. */
+void aiod_handle_register(struct aiod_session *session, struct aiod_handle *handle);
+
+/* The number of the next handle in the slot of this one. */
+uint32_t aiod_handle_next_number(uint32_t number);
 
 /* Reserve the number of an earlier engine's handle that is not open here, or not yet: no new handle gets it. */
 void aiod_handle_retire(struct aiod_session *session, uint32_t number);

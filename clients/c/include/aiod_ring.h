@@ -76,6 +76,8 @@ enum aiod_ring_op {
     AIOD_RING_READ_FILE = 15, /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
     AIOD_RING_STAT_NAME = 16, /* length, buffer, source; result: bytes of struct aiod_ring_stat */
     AIOD_RING_WRITE_FILE = 17, /* length, buffer, source; FUA, EXCLUSIVE */
+    AIOD_RING_OPEN_FILE = 18,  /* length, buffer, source; result: bytes of struct aiod_ring_opened */
+    AIOD_RING_CLOSE_FILE = 19, /* none */
     AIOD_RING_CANCEL = 255,    /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
@@ -106,6 +108,9 @@ struct aiod_ring_sqe {
  * the beginning of the buffer, `source` bytes without a final zero, relative to the export's root; of WRITE_FILE the data
  * follows, `length` bytes. The engine copies the path before it writes the result over it: up to `length` bytes, at least
  * sizeof(struct aiod_ring_stat). A READ_FILE for which the room is too small ends with EFBIG; the stat is there then.
+ *
+ * OPEN_FILE opens an existing file for reading; its result is written over the path, too. CLOSE_FILE closes a file that
+ * OPEN_FILE has opened. EAGAIN with the reason LIMIT, of either: it has to go by OPEN or CLOSE (docs/ring.md).
  */
 struct aiod_ring_stat {
     uint64_t size;      /* bytes, as the file was opened */
@@ -130,6 +135,16 @@ struct aiod_ring_stat {
 struct aiod_ring_extent {
     uint64_t length; /* bytes */
     uint64_t flags;  /* AIOD_RING_HOLE: it reads as zeroes */
+};
+
+/* The result of OPEN_FILE. */
+struct aiod_ring_opened {
+    uint64_t handle;
+    uint64_t size; /* bytes */
+    uint64_t device;
+    uint64_t inode;
+    uint64_t generation; /* of the inode, as in struct aiod_ring_file; never 0 */
+    uint64_t reserved[5];
 };
 
 /* A completion. */

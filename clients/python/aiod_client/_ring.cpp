@@ -95,7 +95,8 @@ struct Client {
     ~Client();
 
     aiod_client *client;
-    std::vector<Flight *> orphans; /* in flight and abandoned; they still use a buffer */
+    std::vector<Flight *> orphans;     /* in flight and abandoned; they still use a buffer, or open a file */
+    std::vector<uint64_t> late_opened; /* handles of files that were opened when nobody waited any more */
 };
 using ClientRef = std::shared_ptr<Client>;
 
@@ -210,8 +211,9 @@ void drop_flight(Client &client, std::unique_ptr<Flight> flight)
     if (flight->op == nullptr) {
         return;
     }
-    if (flight->submitted && flight->in_place) {
-        flight->orphan = true; /* the engine may still use the buffer: it stays until the request is done */
+    if (flight->submitted && (flight->in_place || flight->op->op == AIOD_RING_OPEN_FILE)) {
+        /* the engine may still use the buffer, or open the file, which has to be closed then */
+        flight->orphan = true;
         flight->owner = nb::none();
         flight->awaited = Awaited();
         client.orphans.push_back(flight.release());
@@ -283,6 +285,21 @@ PyType_Slot pending_slots[] = {
     {0, nullptr},
 };
 
+/* An orphan is done: if it has opened a file, note its handle, and release its buffer. */
+void note_opened(Client &client, const Flight &flight)
+{
+    aiod_ring_opened opened;
+
+    if (flight.op->op != AIOD_RING_OPEN_FILE) {
+        return;
+    }
+    if (flight.op->result == sizeof(opened)) {
+        memcpy(&opened, flight.op->buffer, sizeof(opened));
+        client.late_opened.push_back(opened.handle);
+    }
+    aiod_free(client.client, flight.op->buffer);
+}
+
 /*
  * Release the orphans that are done. Each is removed from the list before its buffer is released: that may run a finalizer,
  * which calls this function, too, or let another thread run.
@@ -301,6 +318,7 @@ void bury(Client &client)
         if (flight->submitted) { /* it was not reaped meanwhile */
             aiod_wait(client.client, flight->op, 0);
         }
+        note_opened(client, *flight);
         free(flight->op);
         delete flight;
     }
@@ -308,7 +326,8 @@ void bury(Client &client)
 
 bool is_read(const aiod_op &op)
 {
-    return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME;
+    return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME ||
+           op.op == AIOD_RING_OPEN_FILE;
 }
 
 /* Beside the flags of a ring, which have 16 bits: of on_path() alone. */
@@ -889,6 +908,52 @@ nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t h
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);
 }
 
+/* Close a file that OPEN_FILE has opened. As ring_on_path(); `soon`: as ring_on_path_soon(). */
+nb::object ring_close_file(Ring &ring, uint32_t handle, double timeout_s, bool soon)
+{
+    aiod_op *op = ring.usable() ? static_cast<aiod_op *>(calloc(1, sizeof(aiod_op))) : nullptr;
+    nb::object result;
+
+    if (op == nullptr) {
+        return nb::none();
+    }
+    op->op = AIOD_RING_CLOSE_FILE;
+    op->handle = handle;
+    op->awaited = true;
+    if (aiod_submit(ring.client->client, &op, 1) != 1) {
+        free(op);
+        return nb::none();
+    }
+    if (ring.looks.pay() && poll_for(ring, op, ring.looks)) {
+        result = op->result < 0 ? nb::object(nb::make_tuple(op->result, op->written, op->reason)) : nb::int_(0);
+        free(op);
+        return result;
+    }
+
+    auto pending = std::make_unique<Pending>(ring.client, op);
+
+    if (soon) {
+        aiod_await_no_more(ring.client->client, op);
+        return nb::cast(pending.release(), nb::rv_policy::take_ownership);
+    }
+    return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
+}
+
+/* The handles of the files that were opened when nobody waited any more. Each is returned once. */
+nb::list ring_late_opened(Ring &ring)
+{
+    nb::list handles;
+
+    if (ring.usable()) {
+        bury(*ring.client);
+        for (uint64_t handle : ring.client->late_opened) {
+            handles.append(handle);
+        }
+        ring.client->late_opened.clear();
+    }
+    return handles;
+}
+
 /* Submit a request to be reaped: its Pending, or None: no room. `data` as in read_into and write; None: new bytes, or none. */
 nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, uint64_t offset, uint64_t length,
                       uint32_t source, uint64_t source_offset, double timeout_s, const nb::object &data,
@@ -1055,6 +1120,8 @@ NB_MODULE(_ring, m)
              nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
         .def("on_path_soon", ring_on_path_soon, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
              nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
+        .def("close_file", ring_close_file, nb::arg("handle"), nb::arg("timeout_s"), nb::arg("soon") = false)
+        .def("late_opened", ring_late_opened)
         .def("reap", ring_reap, nb::arg("look") = false)
         .def("wait", ring_wait, nb::arg("seen"), nb::arg("timeout_s"))
         .def_prop_ro("done_count", [](const Ring &ring) { return aiod_done_count(ring.client->client); })

@@ -106,6 +106,12 @@ class Ring:
     ) -> bytes | int | Failure | Pending | None:
         """The same, as read_soon()."""
 
+    def close_file(self, handle: int, timeout_s: float, soon: bool = False) -> int | Failure | Pending | None:
+        """Close a file that OPEN_FILE has opened, waited for. `soon`: as read_soon()."""
+
+    def late_opened(self) -> list[int]:
+        """The handles of the files that OPEN_FILE has opened after it was given up; each is returned once."""
+
     def start(
         self,
         op: int,

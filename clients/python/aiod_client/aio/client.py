@@ -16,7 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.aio import whole_files
+from aiod_client.aio import ring_files, whole_files
 from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
 from aiod_client.aio.link import Link, perform
@@ -160,7 +160,12 @@ class Client(Names):
         """Open the file "EXPORT/PATH", as the blocking client does."""
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
-        link, (handle, _) = await self._call(MessageType.OPEN, path, (export, inside, int(flags), perm), timeout)
+        arguments = export, inside, int(flags), perm
+        timeout_s = self.timeout_s if timeout is None else timeout
+        found = await ring_files.open_file(self, os.fspath(path), arguments, timeout_s)
+        if found is not None:
+            return File(self, *found, os.fspath(path), mode)
+        link, (handle, _) = await self._call(MessageType.OPEN, path, arguments, timeout_s)
         return File(self, link, handle, os.fspath(path), mode)
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:

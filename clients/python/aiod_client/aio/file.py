@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 from aiod_client import operations
 from aiod_client.aio.link import cancel, perform
 from aiod_client.aio.loops import check_loop
+from aiod_client.aio.ring_files import close_file
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.requests.result_type import Result
@@ -208,6 +209,7 @@ class File:
         timeout_s = self._client.timeout_s if timeout is None else timeout
         opened = self._opened
         covers, opened.epoch = opened.epoch, opened.epoch + 1
+        opened.unanswered.add(covers)
         found = None if ring is None else ring.flush_soon(self._handle, timeout_s, covers)
         if type(found) is int:
             self._at_once += 1
@@ -367,8 +369,11 @@ class File:
         # When the loop has ended the end of the session closes the file.
         if self._client._is_forked() or self._link.ended is not None or self._loop.is_closed():  # noqa: SLF001
             return
+        timeout_s = self._timeout_s(timeout)
+        if self._opened.by_ring and await close_file(self._link, self._handle, timeout_s, self.name):
+            return
         call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
-        await perform(self._link, call, self._timeout_s(timeout), self.name)
+        await perform(self._link, call, timeout_s, self.name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Raise TypeError: it would have to be opened again, and pickle cannot await that."""

@@ -11,11 +11,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from aiod_client.aio.link import perform
-from aiod_client.errors import AiodError, SessionLostError
+from aiod_client.aio.export_names import by_message, names_of, on_path
 from aiod_client.records import FileStat, parse_stat
 from aiod_client.requests.paths import parse_path
-from aiod_client.requests.pending import Call, Request
 from aiod_client.requests.whole_files import (
     READ_AHEAD,
     UNKNOWN_SIZE_PART,
@@ -24,16 +22,15 @@ from aiod_client.requests.whole_files import (
     temporary_name,
     too_large,
 )
-from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, WITH_STAT, failed_on_path, goes_by_message, larger_room
+from aiod_client.ring.paths import STAT_BYTES, WITH_STAT, failed_on_path, larger_room
 from aiod_protocol.operations import Op, OpFlag
-from aiod_protocol.wire import STAT, MessageType, OpenFlag
+from aiod_protocol.wire import STAT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from aiod_client.aio.file import File
     from aiod_client.aio.link import Link
-    from aiod_client.ring.paths import RingPaths
     from aiod_protocol.key_files import StrPath
 
 _READ_FILE: Final = int(Op.READ_FILE)
@@ -41,11 +38,8 @@ _STAT_NAME: Final = int(Op.STAT_NAME)
 _WRITE_FILE: Final = int(Op.WRITE_FILE)
 _DURABLE: Final = int(OpFlag.FUA)
 _EXCLUSIVE: Final = int(OpFlag.EXCLUSIVE)
-_NAMES: Final = int(OpenFlag.NAMES)
 _TRIES: Final = 8
 """How often READ_FILE is tried of a file that grows."""
-
-_Found = bytes | int | tuple[int, int, int] | None
 
 
 class Client(Protocol):
@@ -73,17 +67,17 @@ async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: fl
     deadline_s = time.monotonic() + timeout_s
     room: int | None = None
     for _ in range(_TRIES):
-        link, paths, handle = await _names(client, export, deadline_s)
+        link, paths, handle = await names_of(client, export, deadline_s)
         if paths is None:
             break
         room = room or paths.room
-        found = await _on_path(link, paths, (_READ_FILE, flags, handle, inside, None, room), path, deadline_s)
+        found = await on_path(link, paths, (_READ_FILE, flags, handle, inside, None, room), path, deadline_s)
         if type(found) is bytes:
             length = len(found) - (STAT_BYTES if flags else 0)
             if length > max_bytes:
                 raise too_large(os.fspath(path), length, max_bytes)
             return found
-        if type(found) is not tuple or _by_message(link, paths, export, handle, _READ_FILE, found):
+        if type(found) is not tuple or by_message(link, paths, export, handle, _READ_FILE, found):
             break
         size = larger_room(found, room)
         if size is None:
@@ -146,13 +140,13 @@ async def stat(client: Client, path: StrPath, timeout_s: float) -> bytes | None:
     """The record of Client.stat(), by the ring; None: by message."""
     export, inside = parse_path(path)
     deadline_s = time.monotonic() + timeout_s
-    link, paths, handle = await _names(client, export, deadline_s)
+    link, paths, handle = await names_of(client, export, deadline_s)
     if paths is None:
         return None
-    found = await _on_path(link, paths, (_STAT_NAME, 0, handle, inside, None, STAT_BYTES), path, deadline_s)
+    found = await on_path(link, paths, (_STAT_NAME, 0, handle, inside, None, STAT_BYTES), path, deadline_s)
     if type(found) is bytes:
         return found
-    if type(found) is not tuple or _by_message(link, paths, export, handle, _STAT_NAME, found):
+    if type(found) is not tuple or by_message(link, paths, export, handle, _STAT_NAME, found):
         return None
     raise failed_on_path("stat", os.fspath(path), found, timeout_s)
 
@@ -163,14 +157,14 @@ async def write_file(
     """See Client.write_file()."""
     export, inside = parse_path(path)
     deadline_s = time.monotonic() + timeout_s
-    link, paths, handle = await _names(client, export, deadline_s)
+    link, paths, handle = await names_of(client, export, deadline_s)
     if paths is not None:
         flags = (_DURABLE if durable else 0) | (_EXCLUSIVE if exclusive else 0)
         length = memoryview(data).nbytes
-        found = await _on_path(link, paths, (_WRITE_FILE, flags, handle, inside, data, length), path, deadline_s)
+        found = await on_path(link, paths, (_WRITE_FILE, flags, handle, inside, data, length), path, deadline_s)
         if type(found) is int:
             return
-        if type(found) is tuple and not _by_message(link, paths, export, handle, _WRITE_FILE, found):
+        if type(found) is tuple and not by_message(link, paths, export, handle, _WRITE_FILE, found):
             raise failed_on_path("write", os.fspath(path), found, timeout_s)
     await _write_by_messages(client, os.fspath(path), data, deadline_s, durable=durable, exclusive=exclusive)
 
@@ -196,77 +190,3 @@ async def _write_by_messages(
 
 def _left_s(deadline_s: float) -> float:
     return max(0.0, deadline_s - time.monotonic())
-
-
-async def _on_path(
-    link: Link,
-    paths: RingPaths,
-    request: tuple[int, int, int, str, Any, int],
-    path: StrPath,
-    deadline_s: float,
-) -> _Found:
-    """Carry out (op, flags, handle, path in the export, data, length) by the ring; as Ring.on_path()."""
-    most = paths.area_share
-    cost = min(most, max(request[5] + len(request[3]), paths.request_cost_min))
-    await link.turns.take(cost, most)
-    try:
-        if link.paths is not paths:
-            return None  # the engine has gone meanwhile
-        timeout_s = _left_s(deadline_s)
-        found = paths.ring.on_path_soon(*request, timeout_s)
-        if found is None or type(found) in (bytes, int, tuple):
-            await link.turns.pause()
-            return found  # type: ignore[return-value]
-        op, flags, handle, _, _, length = request
-        pending = Request(op, handle, 0, length, None, 0, flags & ~WITH_STAT)
-        try:
-            return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
-        except SessionLostError as error:
-            return -(error.errno or 0), 0, error.reason
-        except (AiodError, TimeoutError):
-            raise
-        except OSError as error:
-            if getattr(error, "reason", None) is None:
-                raise
-            return -(error.errno or 0), error.written, error.reason  # type: ignore[attr-defined]
-    finally:
-        link.turns.give(cost, most)
-
-
-async def _names(client: Client, export: str, deadline_s: float) -> tuple[Link, RingPaths | None, int]:
-    """The session that serves `export`, its ring's paths, and the handle there; paths None: by messages."""
-    link = await client._link(export, _left_s(deadline_s))  # noqa: SLF001 - a part of the client
-    paths = link.paths
-    if paths is None:
-        return link, None, NO_NAMES
-    handle = paths.handles.get(export)
-    if handle is None:
-        handle = await _ask_for_names(link, paths, export, deadline_s)
-    return link, (paths if handle != NO_NAMES else None), handle
-
-
-async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: float) -> int:
-    call = Call(MessageType.OPEN, export, "", _NAMES, 0, filename=export)
-    try:
-        handle: int = (await perform(link, call, _left_s(deadline_s), export))[0]
-    except TimeoutError:
-        raise
-    except OSError as error:
-        paths.note_refusal(export, error)
-        return NO_NAMES
-    except asyncio.CancelledError:
-        if call.result is not None:
-            link.close_handle(call.result[0])
-        raise
-    if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
-        link.close_handle(handle)  # of another engine; or another task has asked, too
-    return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES
-
-
-def _by_message(link: Link, paths: RingPaths, export: str, handle: int, op: int, found: tuple[int, int, int]) -> bool:
-    """Whether the request goes by messages; a handle that is not served any more is closed."""
-    if not goes_by_message(op, paths.ring, found):
-        return False
-    if paths.forget(export, handle) and link.paths is paths:
-        link.close_handle(handle)
-    return True

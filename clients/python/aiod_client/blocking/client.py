@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.base_client import TIMEOUT_S, Entries
-from aiod_client.blocking import whole_files
+from aiod_client.blocking import ring_files, whole_files
 from aiod_client.blocking.file import File
 from aiod_client.blocking.link import Link
 from aiod_client.blocking.names import Names
@@ -141,15 +141,17 @@ class Client(Names):
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=os.fspath(path))
+        timeout_s = self.timeout_s if timeout is None else timeout
         try:
-            file = File(self, self._perform(call, export, timeout), call, mode)
+            link = ring_files.open_file(self, call, timeout_s) or self._perform(call, export, timeout)
+            file = File(self, link, call, mode)
             file._direct = direct  # noqa: SLF001 - set once
             return file  # noqa: TRY300 - a signal's handler may raise until here
         except BaseException:
             # A signal's handler has raised after the answer: nothing else knows the handle.
-            link = self._links.get(export)
-            if link is not None and call.error is None and call.result is not None:
-                link.close_file_later(call.result[0])
+            owner = self._links.get(export)
+            if owner is not None and call.error is None and call.result is not None:
+                owner.close_file_later(call.result[0])
             raise
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from aiod_client import operations
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.blocking.raw_file import RawFile
+from aiod_client.blocking.ring_files import close_file
 from aiod_client.errors import closed, other_session
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
@@ -296,6 +297,9 @@ class File:
         self.closed = True
         self._rings = NO_RING
         if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
+            return
+        timeout_s = self._client.timeout_s if timeout is None else timeout
+        if self._opened.by_ring and close_file(self._link, self._handle, timeout_s, self.name):
             return
         self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
 

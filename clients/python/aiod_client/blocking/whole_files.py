@@ -7,18 +7,17 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from aiod_client.blocking.export_names import by_message, names_of
 from aiod_client.records import FileStat, parse_stat
 from aiod_client.requests.paths import parse_path
-from aiod_client.requests.pending import Call
 from aiod_client.requests.whole_files import UNKNOWN_SIZE_PART, directory_of, temporary_name, too_large
-from aiod_client.ring.paths import NO_NAMES, STAT_BYTES, WITH_STAT, failed_on_path, goes_by_message, larger_room
+from aiod_client.ring.paths import STAT_BYTES, WITH_STAT, failed_on_path, larger_room
 from aiod_protocol.operations import Op, OpFlag
-from aiod_protocol.wire import STAT, MessageType, OpenFlag
+from aiod_protocol.wire import STAT
 
 if TYPE_CHECKING:
     from aiod_client.blocking.file import File
     from aiod_client.blocking.link import Link
-    from aiod_client.ring.paths import RingPaths
     from aiod_protocol.key_files import StrPath
 
 _READ_FILE: Final = int(Op.READ_FILE)
@@ -26,7 +25,6 @@ _STAT_NAME: Final = int(Op.STAT_NAME)
 _WRITE_FILE: Final = int(Op.WRITE_FILE)
 _DURABLE: Final = int(OpFlag.FUA)
 _EXCLUSIVE: Final = int(OpFlag.EXCLUSIVE)
-_NAMES: Final = int(OpenFlag.NAMES)
 _TRIES: Final = 8
 """How often READ_FILE is tried of a file that grows."""
 
@@ -56,7 +54,7 @@ def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float, f
     deadline_s = time.monotonic() + timeout_s
     room: int | None = None
     for _ in range(_TRIES):
-        link, paths, handle = _names(client, export, deadline_s)
+        link, paths, handle = names_of(client, export, deadline_s)
         if paths is None:
             break
         room = room or paths.room
@@ -66,7 +64,7 @@ def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float, f
             if length > max_bytes:
                 raise too_large(os.fspath(path), length, max_bytes)
             return found
-        if type(found) is not tuple or _by_message(link, paths, export, handle, _READ_FILE, found):
+        if type(found) is not tuple or by_message(link, paths, export, handle, _READ_FILE, found):
             break
         size = larger_room(found, room)
         if size is None:
@@ -109,13 +107,13 @@ def _read_opened(file: File, path: str, max_bytes: int, deadline_s: float) -> by
 def stat(client: Client, path: StrPath, timeout_s: float) -> bytes | None:
     """The record of Client.stat(), by the ring; None: by message."""
     export, inside = parse_path(path)
-    link, paths, handle = _names(client, export, time.monotonic() + timeout_s)
+    link, paths, handle = names_of(client, export, time.monotonic() + timeout_s)
     if paths is None:
         return None
     found = paths.ring.on_path(_STAT_NAME, 0, handle, inside, None, STAT_BYTES, timeout_s)
     if type(found) is bytes:
         return found
-    if type(found) is not tuple or _by_message(link, paths, export, handle, _STAT_NAME, found):
+    if type(found) is not tuple or by_message(link, paths, export, handle, _STAT_NAME, found):
         return None
     raise failed_on_path("stat", os.fspath(path), found, timeout_s)
 
@@ -124,13 +122,13 @@ def write_file(client: Client, path: StrPath, data: Any, timeout_s: float, *, du
     """See Client.write_file()."""
     export, inside = parse_path(path)
     deadline_s = time.monotonic() + timeout_s
-    link, paths, handle = _names(client, export, deadline_s)
+    link, paths, handle = names_of(client, export, deadline_s)
     if paths is not None:
         flags = (_DURABLE if durable else 0) | (_EXCLUSIVE if exclusive else 0)
         found = paths.ring.on_path(_WRITE_FILE, flags, handle, inside, data, 0, _left_s(deadline_s))
         if type(found) is int:
             return
-        if type(found) is tuple and not _by_message(link, paths, export, handle, _WRITE_FILE, found):
+        if type(found) is tuple and not by_message(link, paths, export, handle, _WRITE_FILE, found):
             raise failed_on_path("write", os.fspath(path), found, timeout_s)
     _write_by_messages(client, os.fspath(path), data, deadline_s, durable=durable, exclusive=exclusive)
 
@@ -152,41 +150,3 @@ def _write_by_messages(
         raise
     if durable:
         client.sync(directory_of(path), timeout=_left_s(deadline_s))
-
-
-def _names(client: Client, export: str, deadline_s: float) -> tuple[Link | None, RingPaths | None, int]:
-    """The session that serves `export`, its ring's paths, and the handle there; paths None: by messages."""
-    link = client._link(export, deadline_s)  # noqa: SLF001 - a part of the client
-    paths = link.paths
-    if paths is None:
-        return link, None, NO_NAMES
-    handle = paths.handles.get(export)
-    if handle is None:
-        handle = _ask_for_names(link, paths, export, deadline_s)
-    return link, (paths if handle != NO_NAMES else None), handle
-
-
-def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: float) -> int:
-    call = Call(MessageType.OPEN, export, "", _NAMES, 0, filename=export)
-    try:
-        link.perform(call, _left_s(deadline_s), export)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        paths.note_refusal(export, error)
-        return NO_NAMES
-    handle: int = call.result[0]
-    if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
-        link.close_file_later(handle)  # of another engine; or another thread has asked, too
-    return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES
-
-
-def _by_message(
-    link: Link | None, paths: RingPaths, export: str, handle: int, op: int, found: tuple[int, int, int]
-) -> bool:
-    """Whether the request goes by messages; a handle that is not served any more is closed."""
-    if not goes_by_message(op, paths.ring, found):
-        return False
-    if paths.forget(export, handle) and link is not None:
-        link.close_file_later(handle)
-    return True

@@ -182,6 +182,7 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.IOCTL): _parse_ioctl,
     int(Op.READ_FILE): lambda _, data: data,
     int(Op.STAT_NAME): lambda _, data: data,
+    int(Op.OPEN_FILE): lambda _, data: data,
 }
 
 HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)

@@ -15,7 +15,7 @@ from aiod_client.ring.direct import LOST, is_lost, may_be_done
 from aiod_protocol.messages import errno_message, name_message
 from aiod_protocol.operations import Op
 from aiod_protocol.reasons import Reason, parse_reason
-from aiod_protocol.wire import STAT
+from aiod_protocol.wire import OPENED, STAT, OpenFlag
 
 if TYPE_CHECKING:
     from aiod_client._ring import Failure as RingFailure
@@ -28,19 +28,23 @@ _ROOM_LAST: Final = 256 * 1024
 _PAGE: Final = 4096
 _INFLIGHT_MAX: Final = 128
 """Requests on paths that tasks may have in flight at once: a ring has 256 entries."""
-_WITHOUT: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.EMFILE})
-"""Errnos of an OPEN of names that the next one would end with as well."""
+_WITHOUT: Final = frozenset({errno.EINVAL, errno.EOPNOTSUPP})
+"""Errnos of an OPEN of names that the next one would end with as well. Not EMFILE: another task may have asked, too."""
 
 NO_NAMES: Final = 0
 
 WITH_STAT: Final = 1 << 16
 """A flag of on_path() alone: the result of READ_FILE begins with the record of STAT."""
 
+OPENED_BYTES: Final = OPENED.size
+READ_ONLY: Final = int(OpenFlag.READ)
+"""The flags of an open that a ring can do."""
+
 
 class RingPaths:
     """The NAMES handles of one ring, and the room for files that they are read into. Any thread."""
 
-    __slots__ = ("area_share", "handles", "request_cost_min", "ring", "room")
+    __slots__ = ("area_share", "handles", "late", "opens_by_message", "request_cost_min", "ring", "room")
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -51,6 +55,10 @@ class RingPaths:
         self.area_share = ring.request_bytes_max // 2
         """The part of the buffer area that tasks may use for requests on paths at once (bytes)."""
         self.request_cost_min = self.area_share // _INFLIGHT_MAX
+        self.opens_by_message: set[str] = set()
+        """Exports whose files the ring does not open."""
+        self.late = False
+        """Whether an OPEN_FILE was given up that may open a file nevertheless."""
 
     def note_refusal(self, export: str, error: OSError) -> None:
         """The engine gives no handle for `export`: ask no more, unless another answer may come."""
@@ -60,6 +68,18 @@ class RingPaths:
     def forget(self, export: str, handle: int) -> bool:
         """The engine serves `handle` no more. Whether it has to be closed."""
         return self.handles.get(export) == handle and self.handles.pop(export, None) is not None
+
+    def take_late(self) -> list[int]:
+        """The handles of files that were opened after their OPEN_FILE was given up: they have to be closed."""
+        return self.ring.late_opened() if self.late else []
+
+    def opens_no_more(self, export: str, failure: RingFailure) -> bool:
+        """Whether `failure` of an OPEN_FILE says that the next one fails, too: files of `export` go by message then."""
+        result, _, reason = failure
+        refused = result == -errno.EOPNOTSUPP or (result == -errno.EINVAL and reason == Reason.BAD_ENTRY)
+        if refused:
+            self.opens_by_message.add(export)
+        return refused
 
     def room_for(self, path: str, file_bytes: int) -> int | None:
         """The room for a file of `file_bytes`, in whole pages; None: a request cannot bring as much."""
@@ -94,6 +114,18 @@ def goes_by_message(op: int, ring: Ring, failure: RingFailure) -> bool:
     return handle_is_stale(failure)
 
 
+def opened_file(record: bytes) -> tuple[int, tuple[int, int, int]]:
+    """Handle, and device, inode and generation, of the file that OPEN_FILE has opened."""
+    handle, _, *identity = OPENED.unpack(record)
+    return handle, tuple(identity)
+
+
+def is_missing(failure: RingFailure) -> bool:
+    """Whether an OPEN_FILE found no such file; what else it fails with is left to OPEN, which says why."""
+    result, _, reason = failure
+    return result == -errno.ENOENT and reason == Reason.BY_KERNEL
+
+
 def failed_on_path(verb: str, path: str, failure: RingFailure, timeout_s: float) -> OSError:
     """The exception for `verb` of `path` that the ring has ended with `failure`."""
     result, _, reason = failure
@@ -105,7 +137,9 @@ def failed_on_path(verb: str, path: str, failure: RingFailure, timeout_s: float)
     if is_lost(failure):
         return SessionLostError(errno.EIO, f"{what}: {UNKNOWN}: {LOST.strerror}")
     known = parse_reason(reason)
-    if known == Reason.OUTSIDE:
+    if verb == "open":
+        message = errno_message(what, -result)
+    elif known == Reason.OUTSIDE:
         message = name_message(what, -result, outside=True)
     elif known in {Reason.BY_KERNEL, Reason.TOO_LONG}:
         message = (

@@ -17,6 +17,7 @@ from aiod_client.requests.pending import Request
 from aiod_client.ring.direct import LOST, memory_of
 from aiod_client.ring.paths import RingPaths
 from aiod_client.ring.transport import RingTransport
+from aiod_client.session.open_files import OpenFile
 from aiod_client.session.session import Session
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from aiod_client._ring import Ring
     from aiod_client.requests.pending import Call, Pending
     from aiod_client.session.handshake import Welcome
-    from aiod_client.session.open_files import OpenFile
 
 
 class RoutedSession:
@@ -84,6 +84,27 @@ class RoutedSession:
     def opened(self, handle: int) -> OpenFile:
         """What is known of an open file."""
         return self.session.files[handle]
+
+    def add_opened(
+        self, paths: RingPaths, handle: int, arguments: tuple[str, str, int, int], identity: tuple[int, ...]
+    ) -> bool:
+        """Add a file that the ring of `paths` has opened. False: that ring has gone, and its handles with it."""
+        session = self.session
+        if self.paths is not paths or session.suspended is not None or session.ended is not None:
+            return False
+        export, path, flags, _ = arguments
+        session.files[handle] = OpenFile(export, path, flags, identity, by_ring=True)
+        return True
+
+    def may_close_by_ring(self, handle: int) -> bool:
+        """Whether the ring can be asked to close a file that it has opened: none of its requests waits for room."""
+        return self.transport is not None and not self.transport.uses(handle)
+
+    def closed_by_ring(self, handle: int) -> None:
+        """The ring has closed the file."""
+        self.session.files.closed(handle)
+        if self.transport is not None:
+            self.transport.names.pop(handle, None)
 
     def name_handle(self, handle: int, name: str) -> None:
         """Set the file's name in error messages."""

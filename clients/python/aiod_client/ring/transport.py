@@ -89,6 +89,10 @@ class RingTransport:
             bool(said & RingShutdownNotice.DRAINED), None if said & RingShutdownNotice.FLUSHED else ()
         )
 
+    def uses(self, handle: int) -> bool:
+        """Whether requests on `handle` are not done, but for those that futures wait for: the ring has all of these."""
+        return handle in self._of_handle
+
     def carries(self, request: Request) -> bool:
         """Whether `request` may go by the ring."""
         return (

@@ -37,15 +37,21 @@ class OpenFile:
     """Epochs with acknowledged changes that no acknowledged flush covers. A set, since File adds without a lock."""
     settled: bool = False
     """Whether the engine's shutdown notice says that all acknowledged changes are on disk."""
+    by_ring: bool = False
+    """Whether the ring has opened it, so that it may be able to close it, too."""
+    unanswered: set[int] = field(default_factory=set)
+    """Epochs that flushes cover which were not acknowledged: an error that the engine has read may be lost with it, if
+    the file is by_ring: then no descriptor of it may have outlived the engine."""
 
     def flushed(self, covers: int) -> None:
         """Note that the flush that covers the changes up to epoch `covers` was acknowledged."""
         self.dirty.difference_update([epoch for epoch in self.dirty.copy() if epoch <= covers])
+        self.unanswered.difference_update([epoch for epoch in self.unanswered.copy() if epoch <= covers])
 
     @property
     def changed(self) -> bool:
-        """Whether there are acknowledged changes that no flush is known to cover."""
-        return bool(self.dirty) and not self.settled
+        """Whether there are acknowledged changes that no flush is known to cover, or a flush without an answer."""
+        return bool(self.dirty or (self.by_ring and self.unanswered)) and not self.settled
 
 
 class OpenFiles(dict[int, OpenFile]):
@@ -75,6 +81,7 @@ class OpenFiles(dict[int, OpenFile]):
         for file in self.values():
             if file.settled:
                 file.dirty.clear()
+                file.unanswered.clear()
                 file.settled = False
 
     def closed(self, handle: int) -> bool:
@@ -93,6 +100,7 @@ class OpenFiles(dict[int, OpenFile]):
         file = self.get(request.handle)
         if file is not None:
             request.covers = file.epoch
+            file.unanswered.add(file.epoch)
             file.epoch += 1
 
     def completed(self, request: Request) -> None:

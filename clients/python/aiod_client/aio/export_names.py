@@ -1,0 +1,105 @@
+"""Requests on paths of the asyncio client: one by the ring, and the handles that they name files by (ring/paths.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from aiod_client.aio.link import perform
+from aiod_client.errors import AiodError, SessionLostError
+from aiod_client.requests.pending import Call, Request
+from aiod_client.ring.paths import NO_NAMES, WITH_STAT, goes_by_message
+from aiod_protocol.wire import MessageType, OpenFlag
+
+if TYPE_CHECKING:
+    from aiod_client.aio.link import Link
+    from aiod_client.ring.paths import RingPaths
+    from aiod_protocol.key_files import StrPath
+
+_NAMES: Final = int(OpenFlag.NAMES)
+
+Found = bytes | int | tuple[int, int, int] | None
+"""As Ring.on_path()."""
+
+
+class ClientOfLinks(Protocol):
+    """The part of Client that is used here."""
+
+    async def _link(self, export: str, timeout_s: float) -> Link:
+        """The session where `export` is served."""
+
+
+async def on_path(
+    link: Link,
+    paths: RingPaths,
+    request: tuple[int, int, int, str, Any, int],
+    path: StrPath,
+    deadline_s: float,
+) -> Found:
+    """Carry out (op, flags, handle, path in the export, data, length) by the ring; as Ring.on_path()."""
+    most = paths.area_share
+    cost = min(most, max(request[5] + len(request[3]), paths.request_cost_min))
+    await link.turns.take(cost, most)
+    try:
+        if link.paths is not paths:
+            return None  # the engine has gone meanwhile
+        timeout_s = max(0.0, deadline_s - time.monotonic())
+        found = paths.ring.on_path_soon(*request, timeout_s)
+        if found is None or type(found) in (bytes, int, tuple):
+            await link.turns.pause()
+            return found  # type: ignore[return-value]
+        op, flags, handle, _, _, length = request
+        pending = Request(op, handle, 0, length, None, 0, flags & ~WITH_STAT)
+        try:
+            return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
+        except SessionLostError as error:
+            return -(error.errno or 0), 0, error.reason
+        except (AiodError, TimeoutError):
+            raise
+        except OSError as error:
+            if getattr(error, "reason", None) is None:
+                raise
+            return -(error.errno or 0), error.written, error.reason  # type: ignore[attr-defined]
+    finally:
+        link.turns.give(cost, most)
+
+
+async def names_of(client: ClientOfLinks, export: str, deadline_s: float) -> tuple[Link, RingPaths | None, int]:
+    """The session that serves `export`, its ring's paths, and the handle there; paths None: by messages."""
+    link = await client._link(export, max(0.0, deadline_s - time.monotonic()))  # noqa: SLF001 - a part of the client
+    paths = link.paths
+    if paths is None:
+        return link, None, NO_NAMES
+    handle = paths.handles.get(export)
+    if handle is None:
+        handle = await _ask_for_names(link, paths, export, deadline_s)
+    return link, (paths if handle != NO_NAMES else None), handle
+
+
+async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: float) -> int:
+    call = Call(MessageType.OPEN, export, "", _NAMES, 0, filename=export)
+    try:
+        handle: int = (await perform(link, call, max(0.0, deadline_s - time.monotonic()), export))[0]
+    except TimeoutError:
+        raise
+    except OSError as error:
+        paths.note_refusal(export, error)
+        return NO_NAMES
+    except asyncio.CancelledError:
+        if call.result is not None:
+            link.close_handle(call.result[0])
+        raise
+    if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
+        link.close_handle(handle)  # of another engine; or another task has asked, too
+    return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES
+
+
+def by_message(link: Link, paths: RingPaths, export: str, handle: int, op: int, found: tuple[int, int, int]) -> bool:
+    """Whether the request goes by messages; a handle that is not served any more is closed."""
+    if not goes_by_message(op, paths.ring, found):
+        return False
+    if paths.forget(export, handle) and link.paths is paths:
+        link.close_handle(handle)
+    return True
