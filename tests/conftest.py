@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _EXPORT_KEYS: dict[str, Any] = json.loads(os.environ.get("AIOD_TESTS_EXPORTS", "{}"))
 """Keys of every export whose test does not set them: '{"direct": true, "io": "uring"}'."""
 
-START_TIMEOUT_S = scaled(30.0)
-STOP_TIMEOUT_S = scaled(30.0)
+START_TIMEOUT_S = scaled(60.0)
+STOP_TIMEOUT_S = scaled(60.0)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,7 +52,7 @@ def wait_until_fixture() -> Callable[..., None]:
     return wait_until
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> None:
     """Poll until `condition()` is true; fails the test with the message `what` after the timeout, which is scaled."""
     timeout_s = scaled(timeout_s)
     deadline_s = time.monotonic() + timeout_s

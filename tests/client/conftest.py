@@ -27,7 +27,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 GRANT: dict[str, Any] = {
     "engine": "main",

@@ -12,7 +12,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from aiod_client.requests.pending import Call, Request
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 def test_each_entry_expires_at_its_time_unless_it_is_done() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Daemon
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 @pytest.fixture(params=["zmq", "ring"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -152,7 +152,7 @@ def test_a_timeout_error_says_whether_the_request_was_sent(new_peer: Callable[..
         peer.files["file"] = bytearray(100)
         with (
             aiod_client.connect(peer.endpoint, timeout=0.1) as client,
-            client.open("scratch/file", timeout=scaled(20)) as file,
+            client.open("scratch/file", timeout=scaled(60)) as file,
         ):
             peer.hold = True
             futures = file.submit([("read", 1, 0)] * 3)
@@ -220,7 +220,7 @@ def test_cancel_waits_no_longer_than_the_clients_timeout(peer: Peer) -> None:
     peer.files["other"] = bytearray(range(100))
     with (
         aiod_client.connect(peer.endpoint, timeout=0.1) as client,
-        client.open("scratch/other", timeout=scaled(20)) as file,
+        client.open("scratch/other", timeout=scaled(60)) as file,
     ):
         peer.hold = True
         peer.answers[MessageType.CANCEL] = lambda _: None

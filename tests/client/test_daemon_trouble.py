@@ -13,7 +13,7 @@ import aiod_client
 from tests.conftest import freeze
 from tests.patience import scaled
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 def read_until_lost(file: aiod_client.File) -> None:

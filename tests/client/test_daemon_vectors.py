@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VECTORS = Path(__file__).parents[2] / "clients" / "vectors"
 TOKEN = bytes(range(16))
-PATIENCE_MS = scaled(20_000)
+PATIENCE_MS = scaled(60_000)
 QUIET_MS = 100
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

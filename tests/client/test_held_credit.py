@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 DEPTH = 16  # two free: a batch
 
 

@@ -16,7 +16,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from tests.client.conftest import Peer
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 LISTS: list[Any] = [
     None,

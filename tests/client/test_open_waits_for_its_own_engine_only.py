@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tests.client.conftest import Peer
 
-PATIENCE_S = scaled(20.0)
+PATIENCE_S = scaled(60.0)
 
 
 class HungEngine:

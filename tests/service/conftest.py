@@ -24,7 +24,7 @@ from tests.service.frozen import Frozen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-ANSWER_TIMEOUT_MS = scaled(20_000)
+ANSWER_TIMEOUT_MS = scaled(60_000)
 
 FIGETBSZ = 2
 """An ioctl that every file system supports: it returns the block size, an int."""

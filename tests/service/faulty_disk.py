@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 SIZE_BYTES = 8 * MIB
-START_TIMEOUT_S = scaled(20.0)
+START_TIMEOUT_S = scaled(60.0)
 STOP_TIMEOUT_S = scaled(10.0)
 
 FAULTS = ("pread", "pwrite", "zero", "trim")

@@ -36,4 +36,4 @@ def nbd_server(endpoint: str, path: str, *arguments: str) -> Iterator[str]:
                 yield f"nbd+unix:///?socket={socket}"
             finally:
                 server.terminate()
-                server.wait(scaled(20.0))
+                server.wait(scaled(60.0))

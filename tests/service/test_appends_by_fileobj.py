@@ -127,7 +127,7 @@ def test_a_dropped_buffer_writes_nothing_twice(daemon: Any, client: Any, mode: s
 
 def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Any, transport: Any) -> None:
     """The engine dies during the append; flush, close and __del__ of the buffer must not send it to the next engine."""
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client:
         file = fileobj.open(client, "scratch/log", "a")
         file.write(RECORD)
         pid = daemon.engine["pid"]
@@ -153,7 +153,7 @@ def kill_when_sent(link: Any, pid: int) -> None:
 
 
 def test_writes_at_a_position_continue_with_the_next_engine(daemon: Any, transport: Any) -> None:
-    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
+    with aiod_client.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client:
         with fileobj.open(client, "scratch/file", "w") as file:
             file.write(RECORD)
             file.flush()

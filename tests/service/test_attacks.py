@@ -206,7 +206,7 @@ class Ring:
 
     def __init__(self, daemon: Any, path: str, area_bytes: int = 2**20) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(scaled(20))
+        self._socket.settimeout(scaled(60))
         self._socket.connect(str(daemon.runtime_dir / "ring" / "scratch"))
         attach = ring_wire.ATTACH.pack(RingMessage.ATTACH, 1, bytes(16), RING_ENTRIES, 0, area_bytes, b"hostile")
         self._socket.send(attach)

@@ -92,7 +92,7 @@ def test_without_a_buffer_the_error_says_how_much_is_written(daemon: Daemon, tra
 @TRANSPORTS
 def test_an_append_of_unknown_outcome_is_not_repeated(daemon: Daemon, transport: Any) -> None:
     async def main() -> None:
-        async with aio.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
+        async with aio.connect(daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client:
             file = await files.open("scratch/log", "a", client=client)
             await file.write(RECORD.decode())
             pid = daemon.engine["pid"]

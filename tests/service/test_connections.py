@@ -53,7 +53,7 @@ def test_a_silent_connection_is_shut_down(shared_daemon: Any, locate: Callable[[
     """With a handshake, and without one."""
     for endpoint in (locate(shared_daemon.endpoint), shared_daemon.endpoint):
         with socket.socket(socket.AF_UNIX) as silent, zmtp_connection(endpoint) as mute:
-            silent.settimeout(scaled(20))
+            silent.settimeout(scaled(60))
             silent.connect(endpoint.removeprefix("ipc://"))
             wait_for_end(mute)
             wait_for_end(silent)

@@ -56,11 +56,11 @@ def test_a_signal_drains_and_nothing_acknowledged_is_lost(new_daemon: Callable[.
     with aiod_client.connect(daemon.endpoint) as client:
         file = client.open("scratch/drained", "w+")
         futures = file.submit([("write", bytes([index]) * MIB, index * MIB) for index in range(64)])
-        futures[0].result(timeout=scaled(30))
+        futures[0].result(timeout=scaled(60))
         assert daemon.stop(number) == 0
         written = []
         for index, future in enumerate(futures):
-            error = future.exception(timeout=scaled(30))
+            error = future.exception(timeout=scaled(60))
             if error is None:
                 written.append(index)
             else:
@@ -229,7 +229,7 @@ def test_the_embedded_default_serves_scratch(disk_path: Path, wait_until: Callab
         assert (disk_path / "aiod" / "scratch" / "x").read_bytes() == b"data"
     finally:
         process.terminate()
-        assert process.wait(scaled(30)) == 0, log.read_text()
+        assert process.wait(scaled(60)) == 0, log.read_text()
         for path in (*runtime_dir.iterdir(), runtime_dir, runtime_dir.parent):
             path.rmdir() if path.is_dir() else path.unlink()
 

@@ -23,7 +23,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECONNECT_S = scaled(30.0)
+RECONNECT_S = scaled(60.0)
 BLOCK = 512
 BLOCKS = 64
 WORK = 10

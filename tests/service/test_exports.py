@@ -216,7 +216,7 @@ def test_as_client_checks_the_clients_permissions(new_daemon: Callable[..., Any]
 def test_an_unknown_user_is_a_configuration_error(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(**{SCRATCH: {"users": ["no-such-user"], "create_mode": "644"}})
     daemon.start(wait=False)
-    assert daemon.process.wait(scaled(20)) == 1
+    assert daemon.process.wait(scaled(60)) == 1
     daemon.wait_logged("exports.scratch.users.0: this host has no user 'no-such-user'")
     assert re.search("exports.scratch.create_mode: .*four octal digits", daemon.log)
 

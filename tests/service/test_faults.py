@@ -134,7 +134,7 @@ def test_the_directory_may_be_the_tests_own(tmp_path: Path) -> None:
 
 
 def test_a_client_goes_on_after_kill_engine(aiod_daemon: PrivateDaemon) -> None:
-    with aiod_daemon.connect(reconnect_timeout=scaled(30)) as client, client.open("scratch/killed", "w+") as f:
+    with aiod_daemon.connect(reconnect_timeout=scaled(60)) as client, client.open("scratch/killed", "w+") as f:
         f.pwrite(DATA, 0)
         aiod_daemon.kill_engine()
         assert f.pread(len(DATA), 0) == DATA

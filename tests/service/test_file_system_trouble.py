@@ -33,7 +33,7 @@ def test_a_full_disk_fails_writes_with_enospc(new_daemon: Callable[..., Any]) ->
     daemon.start(prefix=[*mount_namespace(), "sh", "-c", f'{mount} && exec "$@"', "sh"])
     with aiod_client.connect(daemon.endpoint) as client, client.open("scratch/growing", "w+") as file:
         futures = file.submit([("write", bytes([number]) * MIB, number * MIB) for number in range(8)])
-        errors = [future.exception(timeout=scaled(30)) for future in futures]
+        errors = [future.exception(timeout=scaled(60)) for future in futures]
         assert all(error is None or (isinstance(error, OSError) and error.errno == errno.ENOSPC) for error in errors)
         written = [number for number, error in enumerate(errors) if error is None]
         assert 1 <= len(written) < 8

@@ -59,7 +59,7 @@ def daemon(new_daemon: Callable[..., Any], store: Path) -> Iterator[Any]:
 def file_of(daemon: Any, transport: Any, mode: str = "w+", **options: Any) -> Iterator[Any]:
     with (
         aiod_client.connect(
-            daemon.endpoint, transport=transport, reconnect_timeout=scaled(30), timeout=scaled(60)
+            daemon.endpoint, transport=transport, reconnect_timeout=scaled(60), timeout=scaled(60)
         ) as client,
         client.open("store/file", mode, **options) as file,
     ):

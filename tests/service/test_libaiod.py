@@ -170,7 +170,7 @@ def test_invalid_memory_of_an_engine_is_refused(program: Path, tmp_path: Path, m
     ):
         listener.bind(str(tmp_path / "ring/scratch"))
         listener.listen()
-        listener.settimeout(scaled(20))
+        listener.settimeout(scaled(60))
         attaching = subprocess.Popen([program], env=environment, stdout=subprocess.PIPE)
         os.pwrite(file.fileno(), content, 0)
         os.truncate(file.fileno(), nbytes)
@@ -181,7 +181,7 @@ def test_invalid_memory_of_an_engine_is_refused(program: Path, tmp_path: Path, m
             connection.recv(4096)
             attached = struct.pack("<IIQQII", 2, 1, BYTES, 1 << 20, ENTRIES, 0)
             socket.send_fds(connection, [attached], [file.fileno(), file.fileno()])
-            said = attaching.communicate(timeout=scaled(20))[0].decode()
+            said = attaching.communicate(timeout=scaled(60))[0].decode()
     assert attaching.returncode == 1
     assert message in said
 

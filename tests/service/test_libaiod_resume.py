@@ -351,7 +351,7 @@ def test_an_open_refused_by_a_stopping_daemon_is_asked_of_the_next(
         program.send("open", "scratch/other", RDWR)
         daemon.json("clients")  # meanwhile the engine refuses the open
         frozen.thaw()
-        assert daemon.process.wait(scaled(30)) == 0
+        assert daemon.process.wait(scaled(60)) == 0
         daemon.start()
         assert int(program.answer().split()[0]) > 0
     finally:

@@ -16,7 +16,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-RECONNECT_S = scaled(30.0)
+RECONNECT_S = scaled(60.0)
 
 
 @pytest.fixture(params=["zmq", "ring"])

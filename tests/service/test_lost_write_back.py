@@ -75,7 +75,7 @@ def transport(request: pytest.FixtureRequest) -> Any:
 def file(transport: Any, served: Served) -> Iterator[aiod_client.File]:
     """The device, opened by a client that reconnects."""
     with (
-        aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client,
+        aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client,
         client.open("device", "r+") as opened,
     ):
         yield opened
@@ -113,7 +113,7 @@ def test_a_write_back_failure_is_remembered_over_several_crashes(served: Served,
 
 
 def test_a_write_back_failure_is_forgotten_when_all_handles_are_closed(served: Served, transport: Any) -> None:
-    with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(30)) as client:
+    with aiod_client.connect(served.daemon.endpoint, transport=transport, reconnect_timeout=scaled(60)) as client:
         with client.open("device", "r+") as file, served.disk.failing("pwrite"):
             file.pwrite(DATA, 0)
             assert refused(file.flush) == errno.EIO

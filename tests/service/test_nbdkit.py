@@ -167,7 +167,7 @@ def test_a_file_system_is_made_and_checked(uri: str, tmp_path: Path) -> None:
             run("e2fsck", "-fn", str(point))
         finally:
             unmount(point)
-            fuse.wait(scaled(20.0))
+            fuse.wait(scaled(60.0))
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ class Manager:
     def hears(self, pattern: str) -> re.Match[str]:
         """Wait for a message that `pattern` matches; earlier ones are in `heard`."""
         while True:
-            message = self._messages.get(timeout=scaled(20))
+            message = self._messages.get(timeout=scaled(60))
             self.heard.append(message)
             if (found := re.search(pattern, message)) is not None:
                 return found
@@ -121,7 +121,7 @@ def test_a_wrong_configuration_is_shown_in_the_status_line(new_daemon: Callable[
     daemon = new_daemon(**{"engine.main": {"max_threads": 0}})
     daemon.start(wait=False, env=os.environ | manager.environment)
     manager.hears("^STATUS=.*engine.main.max_threads")
-    assert daemon.process.wait(scaled(20)) == 78
+    assert daemon.process.wait(scaled(60)) == 78
 
 
 def test_without_systemd_python_the_daemon_runs_and_logs_a_warning(

@@ -62,7 +62,7 @@ class Reader:
             self._daemons.append(subprocess.Popen([BIN / "aiod", *arguments], cwd=self._home, env=self._environment))
         elif name.startswith(".venv/bin/"):
             if name.endswith("aiodctl"):
-                self._run(str(BIN / "aiodctl"), "ping", "--wait", str(scaled(30)))
+                self._run(str(BIN / "aiodctl"), "ping", "--wait", str(scaled(60)))
             self._run(str(BIN / Path(name).name), *arguments)
         else:
             assert name in OF_A_SERVICE, command
@@ -87,7 +87,7 @@ class Reader:
     def _stop(self) -> None:
         for daemon in self._daemons:
             daemon.send_signal(signal.SIGTERM)
-            assert daemon.wait(scaled(30)) == 0
+            assert daemon.wait(scaled(60)) == 0
         self._daemons.clear()
 
     def close(self) -> None:

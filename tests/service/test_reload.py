@@ -101,7 +101,7 @@ def test_a_reload_of_limits_under_load_fails_no_request(daemon: Any) -> None:
         futures = [file.submit([("write", b"x" * 4096, index * 4096)])[0] for index in range(200)]
         answer = reload(daemon, {"engine.main": {"max_threads": 3, "min_threads": 2}, "sessions": {"depth_max": 7}})
         futures += [file.submit([("write", b"y" * 4096, index * 4096)])[0] for index in range(200)]
-        wait(futures, timeout=scaled(30))
+        wait(futures, timeout=scaled(60))
         assert [future.result(timeout=0) for future in futures] == [4096] * 400
     assert answer["changed"] == [
         "engine.main.max_threads: 64 -> 3",

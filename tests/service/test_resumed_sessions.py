@@ -305,7 +305,7 @@ def test_new_clients_of_the_ring_socket_are_refused_during_the_grace_period(
     crash.client().open("file", ALL)
     crash.happens(wait_until)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(scaled(20))
+        connection.settimeout(scaled(60))
         connection.connect(str(crash.daemon.runtime_dir / "ring" / "scratch"))
         attach = (RingMessage.ATTACH, ring_wire.VERSION, bytes(16), 8, 0, 1 << 20, b"raw")
         connection.send(ring_wire.ATTACH.pack(*attach))

@@ -49,7 +49,7 @@ def test_a_drain_is_survived_whatever_the_messages_say(
 ) -> None:
     daemon = new_daemon(**{"exports.frozen": {"path": str(frozen.path)}, "": {"drain_timeout_s": 60.0}})
     daemon.start()
-    with aiod_client.connect(daemon.endpoint, transport="zmq", reconnect_timeout=scaled(30)) as client:
+    with aiod_client.connect(daemon.endpoint, transport="zmq", reconnect_timeout=scaled(60)) as client:
         file = client.open("scratch/log", "a+")
         drain(daemon, frozen)
         (appended,) = file.submit([("append", b"once")])
@@ -57,9 +57,9 @@ def test_a_drain_is_survived_whatever_the_messages_say(
         opener.start()
         wait_until(lambda: postponed(client) == 2, "both are refused by the daemon that stops")
         frozen.thaw()
-        assert daemon.process.wait(scaled(30)) == 0
+        assert daemon.process.wait(scaled(60)) == 0
         daemon.start()
-        assert appended.result(timeout=scaled(30)) == 0
-        opener.join(scaled(30))
+        assert appended.result(timeout=scaled(60)) == 0
+        opener.join(scaled(60))
     assert (daemon.path / "log").read_bytes() == b"once"
     assert (daemon.path / "new").exists()

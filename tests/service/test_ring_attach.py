@@ -56,7 +56,7 @@ def has_nothing(daemon: Any, *counts: str) -> bool:
 def raw_socket(daemon: Any) -> socket.socket:
     """A connection to the ring socket, by the export's link."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.settimeout(scaled(20))
+    connection.settimeout(scaled(60))
     connection.connect(str(daemon.runtime_dir / "ring" / "scratch"))
     return connection
 

@@ -58,7 +58,7 @@ def test_requests_accept_buffers_in_the_rings_memory(client: aiod_client.Client,
     assert file.pread_into(buffer[4096:], 102) == 2
     assert bytes(buffer[4096:4099]) == b"ta\0"
     future = file.submit([("read_into", buffer[10:20], 100)])[0]
-    assert future.result(timeout=scaled(20)) == 4
+    assert future.result(timeout=scaled(60)) == 4
     assert bytes(buffer[10:14]) == b"data"
     assert len(file.buffer(1)) == 1
 
@@ -84,7 +84,7 @@ def test_requests_work_while_all_of_the_rings_memory_is_in_use(
     assert file.pwrite(data, 0) == len(data)
     assert file.pread(len(data), 0) == data
     futures = file.submit([("read", MIB, number * MIB) for number in range(3)])
-    assert b"".join(future.result(timeout=scaled(20)) for future in futures) == data
+    assert b"".join(future.result(timeout=scaled(60)) for future in futures) == data
     buffers.clear()
     assert len(client.buffer(8 * MIB)) == 8 * MIB
 
@@ -181,7 +181,7 @@ def test_a_file_may_be_closed_with_requests_in_flight(client: aiod_client.Client
     file = client.open("scratch/closed", "w+")
     futures = file.submit([("write", b"x" * 4096, number * 4096) for number in range(200)])
     file.close()
-    assert [future.result(timeout=scaled(20)) for future in futures] == [4096] * 200
+    assert [future.result(timeout=scaled(60)) for future in futures] == [4096] * 200
     with pytest.raises(aiod_client.AiodError, match="closed"):
         file.pread(1, 0)
     with client.open("scratch/closed") as again:
@@ -269,7 +269,7 @@ def test_a_client_may_be_closed_while_a_thread_reads(held: Held, wait_until: Cal
         thread.start()
         wait_until(lambda: held.disk.arrived("Read") > before, "the read at the disk")
         held.client.close()
-        thread.join(scaled(20))
+        thread.join(scaled(60))
         assert not thread.is_alive()
     (error,) = outcome
     assert isinstance(error, aiod_client.AiodError)
@@ -403,12 +403,12 @@ def test_a_waiting_close_returns_when_the_session_ends(
     else:
         ender.start()
     with pytest.raises(aiod_client.AiodError):
-        flushed.result(timeout=scaled(20))
-    closer.join(scaled(20))
+        flushed.result(timeout=scaled(60))
+    closer.join(scaled(60))
     assert "not sent" in str(raised)
     if killed:
         ender.start()
-    ender.join(scaled(20))
+    ender.join(scaled(60))
     assert not ender.is_alive()
 
 

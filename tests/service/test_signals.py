@@ -183,7 +183,7 @@ def test_an_asyncio_session_works_after_an_interrupted_attach(daemon: Any, monke
 
 def test_a_resumed_session_works_after_an_interrupted_attach(daemon: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
-        aiod_client.connect(daemon.endpoint, reconnect_timeout=scaled(30)) as client,
+        aiod_client.connect(daemon.endpoint, reconnect_timeout=scaled(60)) as client,
         client.open("scratch/file", "w+") as file,
     ):
         assert file.pwrite(BLOCK, 0) == len(BLOCK)
@@ -277,7 +277,7 @@ def open_another(client: aiod_client.Client) -> None:
 
 
 def connect_another(endpoint: str, transport: Any) -> None:
-    with aiod_client.connect(endpoint, transport=transport, timeout=scaled(20)) as client:
+    with aiod_client.connect(endpoint, transport=transport, timeout=scaled(60)) as client:
         open_another(client)
 
 
@@ -289,7 +289,7 @@ def test_a_signal_handler_that_raises_leaves_a_working_client(
 ) -> None:
     with (
         aiod_client.connect(
-            daemon.endpoint, transport=transport, timeout=scaled(20), reconnect_timeout=scaled(20)
+            daemon.endpoint, transport=transport, timeout=scaled(60), reconnect_timeout=scaled(60)
         ) as client,
         client.open("scratch/file", "w+") as file,
     ):
@@ -330,7 +330,7 @@ def test_an_append_that_a_raising_handler_interrupts_is_executed_at_most_once(
     """The append is executed once, or not at all."""
     with (
         aiod_client.connect(
-            daemon.endpoint, transport=transport, timeout=scaled(20), reconnect_timeout=scaled(20)
+            daemon.endpoint, transport=transport, timeout=scaled(60), reconnect_timeout=scaled(60)
         ) as client,
         client.open("scratch/log", "a+") as file,
     ):

@@ -72,7 +72,7 @@ def connected(daemon: Any, transport: Transport = "auto") -> Iterator[aiod_clien
 
 
 def why_timed_out(future: Future[Any]) -> str:
-    error = future.exception(timeout=scaled(30))
+    error = future.exception(timeout=scaled(60))
     assert isinstance(error, OSError)
     assert error.errno == errno.ETIMEDOUT
     return str(error)
@@ -128,7 +128,7 @@ def test_other_files_are_served_while_requests_of_one_hang(
 
         assert not any(future.done() for future in hanging)
         frozen.thaw()
-        assert [future.result(timeout=scaled(30)) for future in hanging] == [4096, 1000]
+        assert [future.result(timeout=scaled(60)) for future in hanging] == [4096, 1000]
         wait_until(lambda: stuck(daemon) == 0 and engine(daemon)["pool"]["cur_threads"] <= 2, "the pool shrinks back")
         assert daemon.json("requests")["requests"] == []
         assert files[0].pread(4096, 4096) == BLOCK
@@ -154,9 +154,9 @@ def test_at_most_stuck_threads_max_workers_are_replaced(
         wait_until(lambda: daemon.json("requests")["engines"][0]["queued"] == 4, "three hang, in any order")
         daemon.write_config(sections(frozen))
         assert "stuck_threads_max: 1 -> 16" in daemon.ctl("reload").stdout
-        assert waiting.result(timeout=scaled(30)) == len(BLOCK)
+        assert waiting.result(timeout=scaled(60)) == len(BLOCK)
         frozen.thaw()
-        assert [future.result(timeout=scaled(30)) for future in hanging] == [len(BLOCK)] * 6
+        assert [future.result(timeout=scaled(60)) for future in hanging] == [len(BLOCK)] * 6
 
 
 @pytest.mark.parametrize("transport", ["ring", "zmq"])
@@ -178,7 +178,7 @@ def test_requests_of_a_hanging_export_leave_workers_to_other_exports(
         assert stuck(daemon) <= 4
         assert not any(future.done() for future in hanging)
         frozen.thaw()
-        assert [future.result(timeout=scaled(30)) for future in hanging] == [len(BLOCK)] * 100
+        assert [future.result(timeout=scaled(60)) for future in hanging] == [len(BLOCK)] * 100
 
 
 def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
@@ -204,8 +204,8 @@ def test_opens_of_a_hanging_export_leave_workers_to_other_exports(
         assert not any(future.done() for future in hanging)
         frozen.thaw()
         for future in hanging[:-1]:
-            future.result(timeout=scaled(30))
-        assert isinstance(hanging[-1].exception(timeout=scaled(30)), OSError | None)
+            future.result(timeout=scaled(60))
+        assert isinstance(hanging[-1].exception(timeout=scaled(60)), OSError | None)
         assert len(list(frozen.path.iterdir())) >= 20
 
 
@@ -226,7 +226,7 @@ def test_hanging_opens_as_client_do_not_affect_other_exports(
         assert healthy.stat("etc-as-client/passwd").size > 0
         assert not hanging.done()
         frozen.thaw()
-        hanging.result(timeout=scaled(30)).close()
+        hanging.result(timeout=scaled(60)).close()
 
 
 def test_a_stop_logs_unfinished_requests_and_does_not_wait_for_them(
@@ -243,7 +243,7 @@ def test_a_stop_logs_unfinished_requests_and_does_not_wait_for_them(
         assert daemon.stop(signal.SIGTERM) != 0
         assert time.monotonic() - began_s < DRAIN_TIMEOUT_S + STOP_MARGIN_S
         with pytest.raises(OSError, match="unknown whether done"):
-            hanging.result(timeout=scaled(30))
+            hanging.result(timeout=scaled(60))
     left = f"unfinished at shutdown: write of 4096 bytes at 8192 on frozen/a, client {listed['client']}, for "
     daemon.wait_logged(left)
     daemon.wait_logged("stopping with 1 unfinished requests")

@@ -262,7 +262,7 @@ def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def connect(user: int | None = None) -> str:
         identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         done = subprocess.run(
-            [directory / "program"], cwd="/", capture_output=True, text=True, timeout=scaled(30), check=True, **identity
+            [directory / "program"], cwd="/", capture_output=True, text=True, timeout=scaled(60), check=True, **identity
         )
         return str(done.stdout)
 

@@ -115,12 +115,12 @@ def test_the_embedded_default_serves_a_user_without_a_usable_home(
         daemon = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     endpoint = f"ipc://{disk_path}/aiod/aiod.sock"
     try:
-        ask_until(Address(endpoint), "ping", scaled(30), scaled(30))
+        ask_until(Address(endpoint), "ping", scaled(60), scaled(60))
         writes_and_reads(endpoint, "ring")
         assert (LAST_RESORT / "scratch" / "file").read_bytes() == b"data"
     except OSError as error:
         pytest.fail(f"{error}\n{log.read_text()}")
     finally:
         daemon.send_signal(signal.SIGTERM)
-        status = daemon.wait(scaled(30))
+        status = daemon.wait(scaled(60))
     assert status == 0, log.read_text()

@@ -26,7 +26,7 @@ from tests.patience import scaled
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PATIENCE_S = scaled(30.0)
+PATIENCE_S = scaled(60.0)
 MANY = 1300
 """Names, of three pages."""
 

@@ -11,7 +11,7 @@ from tests.patience import scaled
 def zmtp_connection(endpoint: str, identity: bytes = b"") -> socket.socket:
     """A connection to `endpoint` after a DEALER's handshake (ZMTP 3.0, NULL)."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(scaled(20))
+    connection.settimeout(scaled(60))
     connection.connect(endpoint.removeprefix("ipc://"))
     greeting = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31)
     connection.sendall(greeting)

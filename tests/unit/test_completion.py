@@ -28,7 +28,7 @@ def complete(*words: str, endpoint: str = "ipc:///nowhere/aiod.sock") -> list[st
         "AIOD_ENDPOINT": endpoint,
     }
     command = [sys.executable, "-m", "aiod.ctl"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=scaled(20), check=True)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=scaled(60), check=True)
     assert done.stderr == ""
     return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
 
@@ -40,10 +40,10 @@ def test_a_shell_accepts_its_completion_script(shell: str) -> None:
     environment = {**os.environ, "_AIODCTL_COMPLETE": f"{shell}_source"}
     command = [sys.executable, "-m", "aiod.ctl"]
     script = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=scaled(20), check=True
+        command, env=environment, capture_output=True, text=True, timeout=scaled(60), check=True
     ).stdout
     assert "aiodctl" in script
-    subprocess.run([shell, "-n"], input=script, text=True, timeout=scaled(20), check=True)
+    subprocess.run([shell, "-n"], input=script, text=True, timeout=scaled(60), check=True)
 
 
 def test_completion_offers_verbs() -> None:
