@@ -8,7 +8,9 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 CC := $(if $(filter default,$(origin CC)),cc,$(CC))
 PREFIX ?= /usr/local
-SYSCONFDIR ?= /etc
+LIBDIR ?= $(PREFIX)/lib
+# Nothing is installed outside PREFIX, unless this says so.
+SYSCONFDIR ?= $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)
 DESTDIR ?=
 EXTRAS ?= daemon,metrics,systemd
 
@@ -159,7 +161,7 @@ libaiod: build/libaiod.a build/libaiod.so build/aiod-bench  ## libaiod for C pro
 
 build/libaiod/%.o: clients/c/%.c $(wildcard clients/c/*.h clients/c/include/*.h protocol/*.def protocol/*.h) Makefile | core-compiler
 	@mkdir -p $(@D)
-	@$(CC) $(LIBAIOD_CFLAGS) -c $< -o $@
+	@$(CC) $(LIBAIOD_CFLAGS) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 build/libaiod.a: $(patsubst clients/c/%.c,build/libaiod/%.o,$(LIBAIOD_SOURCES))
 	@rm -f $@
@@ -170,7 +172,7 @@ LIBAIOD_SONAME := libaiod.so.0
 
 build/$(LIBAIOD_SONAME): $(patsubst clients/c/%.c,build/libaiod/%.o,$(LIBAIOD_SOURCES)) clients/c/libaiod.map
 	@$(CC) -shared -pthread -Wl,-soname,$(LIBAIOD_SONAME) -Wl,--version-script=clients/c/libaiod.map -Wl,-z,defs \
-	    $(filter %.o,$^) -o $@
+	    $(LDFLAGS) $(filter %.o,$^) -o $@
 
 build/libaiod.so: build/$(LIBAIOD_SONAME)
 	@ln -sf $(LIBAIOD_SONAME) $@
@@ -178,13 +180,13 @@ build/libaiod.so: build/$(LIBAIOD_SONAME)
 # For programs in C alone: no Python is needed.
 .PHONY: install-libaiod
 install-libaiod: libaiod  ## headers, libaiod static and shared, aiod.pc, libaiod(3), aiod-bench (PREFIX, DESTDIR)
-	install -d $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	install -d $(DESTDIR)$(LIBDIR)/pkgconfig
 	install -m 755 -D -t $(DESTDIR)$(PREFIX)/bin build/aiod-bench
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/include clients/c/include/aiod.h clients/c/include/aiod_ring.h
-	install -m 644 build/libaiod.a build/$(LIBAIOD_SONAME) $(DESTDIR)$(PREFIX)/lib
-	ln -sf $(LIBAIOD_SONAME) $(DESTDIR)$(PREFIX)/lib/libaiod.so
-	sed "s|@PREFIX@|$(PREFIX)|; s|@VERSION@|$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)|" \
-	    clients/c/aiod.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/aiod.pc
+	install -m 644 build/libaiod.a build/$(LIBAIOD_SONAME) $(DESTDIR)$(LIBDIR)
+	ln -sf $(LIBAIOD_SONAME) $(DESTDIR)$(LIBDIR)/libaiod.so
+	sed "s|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR:$(PREFIX)/%=\$${prefix}/%)|; s|@VERSION@|$$(sed -n 's/^__version__ = "\(.*\)"/\1/p' aiod/__init__.py)|" \
+	    clients/c/aiod.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/aiod.pc
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man3 docs/man/libaiod.3
 
 build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
@@ -301,51 +303,75 @@ bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench  ## each part 
 # ---- install, release, clean ----------------------------------------------------------------------------------------
 
 LIB := $(PREFIX)/lib/aiod
-UNITS := systemd/aiod.service systemd/aiod@.service
-MAN_PAGES := $(wildcard docs/man/*.[1358])
-COMPLETIONS := $(PREFIX)/share/bash-completion/completions
-ZSH_COMPLETIONS := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
-FISH_COMPLETIONS := $(PREFIX)/share/fish/vendor_completions.d
+UNITS := aiod.service aiod@.service
+UNIT_DIR := $(DESTDIR)$(PREFIX)/lib/systemd/system
+MAN_PAGES := $(filter-out docs/man/libaiod.3,$(wildcard docs/man/*.[1358]))
+COMPLETIONS := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+ZSH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+FISH_COMPLETIONS := $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 
 # The units need EXTRAS=...,systemd: their type is notify.
 .PHONY: install
-install: install-libaiod  ## commands, libaiod, units, man pages, monitoring (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
+install: install-libaiod install-files  ## commands, libaiod, units, man pages (PREFIX, DESTDIR, SYSCONFDIR, EXTRAS)
 	@scripts/prerequisites.sh build
 	scripts/install-venv.sh '$(DESTDIR)' '$(LIB)' '$(EXTRAS)'
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(SYSCONFDIR)/aiod $(DESTDIR)$(COMPLETIONS)
+	install -d $(DESTDIR)$(PREFIX)/bin
 	ln -sf ../lib/aiod/bin/aiod ../lib/aiod/bin/aiodctl $(DESTDIR)$(PREFIX)/bin
-	install -m 644 -D -t $(DESTDIR)$(PREFIX)/lib/systemd/system $(UNITS)
-	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(UNITS:systemd/%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
+	@$(MAKE) --silent install-completions AIODCTL='$(DESTDIR)$(LIB)/bin/python -m aiod.ctl'
+
+# What is not built: units, configuration, man pages, monitoring.
+.PHONY: install-files
+install-files:
+	install -m 644 -D -t $(UNIT_DIR) $(UNITS:%=systemd/%)
+	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(UNITS:%=$(UNIT_DIR)/%)
+	[ '$(SYSCONFDIR)' = /etc ] || sed -i -e '/^ConfigurationDirectory=/d' \
+	    -e 's|\$${CONFIGURATION_DIRECTORY}|$(SYSCONFDIR)/aiod|' $(UNITS:%=$(UNIT_DIR)/%)
 	install -m 644 -D systemd/aiod.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/aiod.conf
 	install -m 644 -D systemd/aiod.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/aiod.conf
 	for page in $(MAN_PAGES); do install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/man/man$${page##*.} $$page; done
-	install -d $(DESTDIR)$(ZSH_COMPLETIONS) $(DESTDIR)$(FISH_COMPLETIONS)
-	_AIODCTL_COMPLETE=bash_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(COMPLETIONS)/aiodctl
-	_AIODCTL_COMPLETE=zsh_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(ZSH_COMPLETIONS)/_aiodctl
-	_AIODCTL_COMPLETE=fish_source $(DESTDIR)$(LIB)/bin/python -m aiod.ctl >$(DESTDIR)$(FISH_COMPLETIONS)/aiodctl.fish
 	install -m 644 -D -t $(DESTDIR)$(PREFIX)/share/aiod/monitoring monitoring/*.json monitoring/*.yml
 	install -m 755 -D -t $(DESTDIR)$(PREFIX)/share/aiod/monitoring/bpftrace monitoring/bpftrace/*.bt
+	install -d $(DESTDIR)$(SYSCONFDIR)/aiod
 	[ -e $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml ] || \
 	    install -m 644 conf/aiod.toml $(DESTDIR)$(SYSCONFDIR)/aiod/aiod.toml
 
-# The package uses Debian's own Python, whichever Python .venv has.
-DEB_PYTHON = $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
-DEB_STAGE := $(CURDIR)/build/deb
+# AIODCTL: a command that runs what is installed.
+.PHONY: install-completions
+install-completions:
+	install -d $(COMPLETIONS) $(ZSH_COMPLETIONS) $(FISH_COMPLETIONS)
+	_AIODCTL_COMPLETE=bash_source $(AIODCTL) >$(COMPLETIONS)/aiodctl
+	_AIODCTL_COMPLETE=zsh_source $(AIODCTL) >$(ZSH_COMPLETIONS)/_aiodctl
+	_AIODCTL_COMPLETE=fish_source $(AIODCTL) >$(FISH_COMPLETIONS)/aiodctl.fish
 
+# The packages use Debian's own Python, whichever Python .venv has.
 .PHONY: deb
-deb:  ## build/aiod_VERSION_ARCH.deb, for the Debian release that it is built on
-	@PYTHON='$(DEB_PYTHON)' scripts/prerequisites.sh deb
-	@rm -rf $(DEB_STAGE)
-	@umask 022; $(MAKE) --silent install PYTHON='$(DEB_PYTHON)' DESTDIR=$(DEB_STAGE) PREFIX=/usr SYSCONFDIR=/etc
-	@scripts/deb.sh $(DEB_STAGE) '$(DEB_PYTHON)'
+deb:  ## build/packages/*.deb, for the Debian release that it is built on
+	@scripts/prerequisites.sh deb
+	@scripts/deb.sh
+
+# Lintian, and installation, tests and purge in new systems of these releases.
+RELEASES ?= bookworm trixie
+
+.PHONY: deb-check
+deb-check:  ## builds and checks the packages in new systems (RELEASES="bookworm trixie"); root only
+	@scripts/deb-check.sh $(RELEASES)
 
 $(VENV)/.release: $(VENV)/.created pyproject.toml
 	$(call pip_install_extras,build release)
 
+# The Pythons that the wheels are for; one from 3.12 on is enough for all from there on.
+PYTHONS ?= $(PYTHON)
+
+.PHONY: dist dist-check
+dist: $(VENV)/.release  ## dist/: sdist and manylinux wheels (PYTHONS="python3.11 python3.12")
+	@scripts/dist.sh $(BIN)/python $(PYTHONS)
+
+dist-check: dist  ## each wheel in a clean environment, with the client's tests; the sdist without a compiler
+	@scripts/dist-check.sh $(PYTHONS)
+
 .PHONY: release
-release: $(VENV)/.release  ## dist/: sdist, wheel and .deb of this version, built and checked (CONTRIBUTING.md)
-	@PYTHON='$(DEB_PYTHON)' scripts/prerequisites.sh deb
-	@scripts/release.sh $(BIN)/python '$(DEB_PYTHON)'
+release: dist-check deb  ## dist/: sdist, wheels and packages of this version, built and checked (CONTRIBUTING.md)
+	@scripts/release.sh
 
 .PHONY: clean
 clean:  ## remove everything that make has created

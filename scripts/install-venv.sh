@@ -2,39 +2,23 @@
 # install-venv.sh DESTDIR LIB EXTRAS - create a virtual environment with aiod[EXTRAS] in DESTDIR/LIB that works as LIB.
 #
 # It uses the interpreter PYTHON (environment variable), does not contain the path DESTDIR or an installer, and
-# contains its byte code, because the daemon may not write there. The build tools stay in build/install, so that a
-# rebuild takes seconds.
+# contains its byte code, because the daemon may not write there.
 set -eu
 
 destdir=${1:+$(realpath --canonicalize-missing --no-symlinks "$1")} lib=$2 extras=$3
 destdir=${destdir%/} # "" for "/"
-unset DESTDIR # make exports it, and CMake would use it
 python=$(command -v "${PYTHON:-python3}")
 venv=$destdir$lib
-tools=build/install/tools
-wheels=build/install/wheels
+build=build/install
 
-pip() { "$tools/bin/python" -m pip --disable-pip-version-check "$@"; }
+pip() { "$build/tools/bin/python" -m pip --disable-pip-version-check "$@"; }
 
-# ---- the wheel, built in an environment with the build requirements and the installer
-
-made_by="$python $("$python" -VV)"
-if [ "$(cat "$tools/.made-by" 2>/dev/null)" != "$made_by" ]; then
-    rm -rf build/install
-    "$python" -m venv --symlinks "$tools"
-    echo "$made_by" >"$tools/.made-by"
-fi
-"$tools/bin/python" -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))
-print(*p["project"]["optional-dependencies"]["build"], sep="\n")' |
-    pip install --quiet --requirement /dev/stdin
-rm -rf "$wheels"
-PATH=$PWD/$tools/bin:$PATH pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$wheels" \
-    --config-settings=build-dir=build/install/cmake .
+"$(dirname "$0")/build-wheel.sh" "$build"
 
 # ---- the environment
 
 "$python" -m venv --clear --symlinks --without-pip "$venv"
-pip --python "$venv/bin/python" install --quiet --no-compile "$(echo "$wheels"/aiod_io-*.whl)[$extras]"
+pip --python "$venv/bin/python" install --quiet --no-compile "$(echo "$build/wheels"/aiod_io-*.whl)[$extras]"
 site=$(echo "$venv"/lib/python3.*/site-packages)
 
 # ---- remove the path of the staging directory

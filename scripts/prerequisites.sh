@@ -5,7 +5,7 @@
 #                  headers, and <sys/sdt.h>
 #          core    a C compiler; liburing's headers
 #          nbdkit  a C compiler; nbdkit's headers
-#          deb     Debian's own Python as PYTHON, and what makes a package
+#          deb     what makes the packages, for Debian's own Python: the Build-Depends of debian/control
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
 #                  that fail and that log; fio, and nbdkit's headers; prometheus, which scrapes; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
@@ -43,6 +43,10 @@ need_compiler() { # COMMAND PACKAGE: the compiler; a named one (CC=clang) is in 
     esac
 }
 
+build_dependencies() { # the packages that debian/control names
+    sed -n '/^Build-Depends:/,/^[^ B]/ {s/^Build-Depends://; /^[A-Z]/d; s/([^)]*)//g; s/,//g; s/-compat//; p}' debian/control
+}
+
 python_ok() { "$1" -c "$2" >/dev/null 2>&1; }
 
 need_python() { # PYTHON
@@ -75,8 +79,10 @@ check() { # WHAT: add the packages that are missing for it
         pkg-config --exists nbdkit 2>/dev/null || add nbdkit-plugin-dev
         ;;
     deb)
-        need_python "$DEB_PYTHON"
-        need dpkg dpkg-deb; need gzip gzip; need binutils strip
+        need build-essential g++; need dpkg-dev dpkg-buildpackage
+        for package in $(build_dependencies); do
+            [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || add "$package"
+        done
         ;;
     test)
         need spin spin; need mandoc mandoc
@@ -96,17 +102,6 @@ check() { # WHAT: add the packages that are missing for it
 }
 
 what=${1:-}
-if [ "$what" = deb ]; then
-    DEB_PYTHON=$(command -v "$PYTHON" || echo "$PYTHON")
-    case $DEB_PYTHON in
-    /usr/bin/*) ;;
-    *)
-        echo "PYTHON is $DEB_PYTHON: a package needs the Python that Debian installs: make deb PYTHON=/usr/bin/python3" >&2
-        exit 1
-        ;;
-    esac
-fi
-
 check "$what"
 [ -n "$missing" ] || exit 0
 

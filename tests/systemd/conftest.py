@@ -1,11 +1,10 @@
-"""Fixtures: a real systemd in a container (systemd-box), with aiod installed from its Debian package."""
+"""Fixtures: a real systemd in a container (systemd-box), with aiod installed from its Debian packages."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD_BOX = Path(__file__).with_name("systemd-box")
-SYSTEM_PYTHON = "/usr/bin/python3"
+PYTHON = "/usr/bin/python3"
 PACKAGE_TIMEOUT_S = scaled(400)
 COMMAND_TIMEOUT_S = scaled(60)
 
 CONFIG = Path("/etc/aiod/aiod.toml")
 UNITS = Path("/etc/systemd/system")
-PYTHON = "/usr/lib/aiod/bin/python"
 PACKAGES = Path("/srv/packages")
 CGROUPS = [Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup")]
 
@@ -50,7 +48,9 @@ class Box:
             check=False,
         )
 
-    def run(self, *command: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, stdin: str | None = None, timeout_s: float = COMMAND_TIMEOUT_S
+    ) -> subprocess.CompletedProcess[str]:
         """Run `command` there as root; fails the test with its output if it fails and `check` is set."""
         done = subprocess.run(
             [str(SYSTEMD_BOX), "exec", "--", *command],
@@ -58,12 +58,16 @@ class Box:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=COMMAND_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
         if check and done.returncode:
             pytest.fail(f"{command}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.messages()}")
         return done
+
+    def dpkg(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run dpkg there: it compiles the modules, which takes a minute on a slow machine."""
+        return self.run("dpkg", *arguments, timeout_s=PACKAGE_TIMEOUT_S)
 
     def write(self, path: Path, text: str) -> None:
         """Write a file there."""
@@ -141,27 +145,20 @@ class ClientAtWork:
 
 @pytest.fixture(scope="session")
 def _built(_may_boot: None) -> Path:
-    """The Debian package, built from the current sources."""
-    if not Path(SYSTEM_PYTHON).exists():
-        pytest.skip(f"no {SYSTEM_PYTHON}: the package is for the system's own Python")
+    """The directory with the Debian packages, built from the current sources."""
+    if not Path(PYTHON).exists():
+        pytest.skip(f"no {PYTHON}: the packages are for the system's own Python")
     done = subprocess.run(
-        ["make", "--silent", "deb", f"PYTHON={SYSTEM_PYTHON}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=PACKAGE_TIMEOUT_S,
-        check=False,
+        ["make", "--silent", "deb"], cwd=ROOT, capture_output=True, text=True, timeout=PACKAGE_TIMEOUT_S, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"^\S+\.deb$", done.stdout, re.MULTILINE)
-    assert found is not None, done.stdout
-    return ROOT / found[0]
+    return ROOT / "build" / "packages"
 
 
 @pytest.fixture(scope="session")
-def package(_built: Path) -> Path:
-    """The Debian package, where the box sees it."""
-    return PACKAGES / _built.name
+def packages(_built: Path) -> list[str]:
+    """The Debian packages, where the box sees them."""
+    return [str(PACKAGES / package.name) for package in sorted(_built.glob("*.deb"))]
 
 
 @pytest.fixture(scope="session")
@@ -181,7 +178,7 @@ def _may_boot() -> None:
 def _booted(_may_boot: None, _built: Path) -> Iterator[Box]:
     with tempfile.TemporaryDirectory(prefix="aiod-box-", dir="/tmp") as state:
         box = Box(Path(state))
-        up = box.control("up", "--bind-ro", f"{_built.parent}:{PACKAGES}")
+        up = box.control("up", "--bind-ro", f"{_built}:{PACKAGES}")
         try:
             assert up.returncode == 0, up.stdout + up.stderr
             yield box
@@ -190,9 +187,9 @@ def _booted(_may_boot: None, _built: Path) -> Iterator[Box]:
 
 
 @pytest.fixture(scope="session")
-def _installed(_booted: Box, package: Path) -> Box:
-    """A box with the package and two users: worker may use the daemon, stranger may not."""
-    _booted.run("dpkg", "--install", str(package))
+def _installed(_booted: Box, packages: list[str]) -> Box:
+    """A box with the packages and two users: worker may use the daemon, stranger may not."""
+    _booted.dpkg("--install", *packages)
     for user, groups in (("worker", "aiod"), ("stranger", "")):
         _booted.run("useradd", "--create-home", "--groups", groups, user)
     return _booted
