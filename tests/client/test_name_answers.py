@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import aiod_client
 from aiod_client import aio
+from aiod_client.ring.paths import RingPaths
 from aiod_protocol import wire
 from aiod_protocol.wire import MessageType
 from tests.patience import scaled
@@ -114,3 +117,16 @@ def test_entries_have_the_records_of_a_page_with_stats(peer: Peer) -> None:
     assert (known, unknown) == (("a", "link", 5), ("\udcff", "other", 0))
     assert (known.stat, known.mtime_ns) == (record, 2)
     assert (unknown.stat, unknown.mtime_ns) == (None, None)
+
+
+def test_a_handle_for_names_is_not_closed_when_its_engine_has_gone() -> None:
+    """The next engine may have given its number to another file."""
+    ring = SimpleNamespace(ended=0, request_bytes_max=1 << 20)
+    paths = RingPaths(ring)  # type: ignore[arg-type]
+    paths.handles["scratch"] = 7
+    assert not paths.forget("scratch", 8)
+    assert paths.forget("scratch", 7)
+    paths.handles["scratch"] = 7
+    ring.ended = errno.ECONNRESET
+    assert not paths.forget("scratch", 7)
+    assert "scratch" not in paths.handles

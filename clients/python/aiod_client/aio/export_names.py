@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiod_client.aio.link import perform
 from aiod_client.errors import AiodError, SessionLostError
 from aiod_client.requests.pending import Call, Request
-from aiod_client.ring.paths import NO_NAMES, WITH_STAT, goes_by_message
+from aiod_client.ring.paths import NO_NAMES, WITH_STAT, goes_by_message, handle_is_stale
 from aiod_protocol.wire import MessageType, OpenFlag
 
 if TYPE_CHECKING:
@@ -100,6 +100,6 @@ def by_message(link: Link, paths: RingPaths, export: str, handle: int, op: int, 
     """Whether the request goes by messages; a handle that is not served any more is closed."""
     if not goes_by_message(op, paths.ring, found):
         return False
-    if paths.forget(export, handle) and link.paths is paths:
+    if paths.forget(export, handle) and link.paths is paths and handle_is_stale(found):
         link.close_handle(handle)
     return True

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiod_client.requests.pending import Call
-from aiod_client.ring.paths import NO_NAMES, goes_by_message
+from aiod_client.ring.paths import NO_NAMES, goes_by_message, handle_is_stale
 from aiod_protocol.wire import MessageType, OpenFlag
 
 if TYPE_CHECKING:
@@ -56,6 +56,6 @@ def by_message(
     """Whether the request goes by messages; a handle that is not served any more is closed."""
     if not goes_by_message(op, paths.ring, found):
         return False
-    if paths.forget(export, handle) and link is not None:
+    if paths.forget(export, handle) and link is not None and handle_is_stale(found):
         link.close_file_later(handle)
     return True

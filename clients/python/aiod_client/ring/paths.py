@@ -66,8 +66,9 @@ class RingPaths:
             self.handles[export] = NO_NAMES
 
     def forget(self, export: str, handle: int) -> bool:
-        """The engine serves `handle` no more. Whether it has to be closed."""
-        return self.handles.get(export) == handle and self.handles.pop(export, None) is not None
+        """The engine serves `handle` no more. Whether it has to be closed; at the next engine it is another file."""
+        known = self.handles.get(export) == handle and self.handles.pop(export, None) is not None
+        return known and self.ring.ended == 0
 
     def take_late(self) -> list[int]:
         """The handles of files that were opened after their OPEN_FILE was given up: they have to be closed."""
