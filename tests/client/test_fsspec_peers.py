@@ -11,6 +11,7 @@ pytest.importorskip("fsspec", reason="the extra fsspec is not installed")
 from fsspec.tests import abstract
 
 from aiod_client.fsspec import AiodFileSystem
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ class Fixtures(abstract.AbstractFixtures):  # type: ignore[misc]  # fsspec has n
     @pytest.fixture
     def fs(self, shared_daemon: Daemon) -> AiodFileSystem:
         """The file system."""
-        return AiodFileSystem(shared_daemon.endpoint)
+        return AiodFileSystem(shared_daemon.endpoint, timeout=scaled(120))
 
     @pytest.fixture
     def fs_join(self) -> Callable[..., str]:

@@ -16,6 +16,7 @@ from pyarrow import fs as arrow_fs
 from pyarrow.tests import test_fs as peers
 
 from aiod_client.fsspec import AiodFileSystem
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ NUMBERS = itertools.count()
 @pytest.fixture
 def fs(shared_daemon: Daemon) -> Any:
     """The file system, as pyarrow sees it."""
-    return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(AiodFileSystem(shared_daemon.endpoint)))
+    return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(AiodFileSystem(shared_daemon.endpoint, timeout=scaled(120))))
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from zarr.testing.stateful import ZarrHierarchyStateMachine, ZarrStoreStateMachi
 from zarr.testing.store import StoreTests
 
 from aiod_client.zarr import AiodStore
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +59,7 @@ class TestAiodStore(StoreTests[AiodStore, Any]):  # type: ignore[misc]
         self.base = shared_daemon.base
         path = f"scratch/zarr{next(NUMBERS)}/root"
         (shared_daemon.base / path).mkdir(parents=True)
-        return {"root": path, "endpoint": shared_daemon.endpoint}
+        return {"root": path, "endpoint": shared_daemon.endpoint, "timeout": scaled(120)}
 
     @pytest.fixture
     def store(self, open_kwargs: dict[str, Any]) -> AiodStore:
