@@ -11,7 +11,7 @@ from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty
 from aiod_protocol.wire import RANGE_BYTES_MAX, OpenFlag
 from tests.service.records import record
 
-PATH_OPS = [op for op in Op if OpProperty.PATH in PROPERTIES[op]]
+RING_OPS = [op for op in Op if (OpProperty.PATH | OpProperty.RING_ONLY) & PROPERTIES[op]]
 OPEN_FLAGS = int(OpenFlag.READ | OpenFlag.WRITE | OpenFlag.CREATE)
 PAYLOAD_OPS = (Op.WRITE, Op.APPEND)
 RANGE_OPS = (Op.DISCARD, Op.WRITE_ZEROES, Op.ALLOCATE, Op.EXTENTS, Op.COPY_RANGE, Op.PREFETCH, Op.READ)
@@ -28,7 +28,7 @@ def result(raw: Any, *arguments: int, payloads: tuple[bytes, ...] = (), **fields
     return int(done[1][0])
 
 
-@pytest.mark.parametrize("op", [op for op in Op if op is not Op.IOCTL and op not in PATH_OPS], ids=lambda op: op.name)
+@pytest.mark.parametrize("op", [op for op in Op if op is not Op.IOCTL and op not in RING_OPS], ids=lambda op: op.name)
 def test_flags_of_other_operations_are_refused(raw: Any, op: Op) -> None:
     handle, source = raw.handle("flags", OPEN_FLAGS), raw.handle("flags source", OPEN_FLAGS)
     fields = {"frame": source} if op is Op.COPY_RANGE else {}
@@ -42,9 +42,9 @@ def test_flags_of_other_operations_are_refused(raw: Any, op: Op) -> None:
             assert answer >= 0, flags
 
 
-@pytest.mark.parametrize("op", PATH_OPS, ids=lambda op: op.name)
-def test_operations_on_paths_are_refused_by_message(raw: Any, op: Op) -> None:
-    """Only a ring has room for the path."""
+@pytest.mark.parametrize("op", RING_OPS, ids=lambda op: op.name)
+def test_operations_of_rings_are_refused_by_message(raw: Any, op: Op) -> None:
+    """Only a ring has room for a path, or opens and closes files by itself."""
     names = raw.open("", flags=int(OpenFlag.NAMES))[0]
     assert names > 0
     payloads = (b"x",) if op is Op.WRITE_FILE else ()
