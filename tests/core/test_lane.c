@@ -39,6 +39,7 @@ static void wait_active(struct aiod_pool *pool, unsigned count)
     do {
         loop_once(pool, 1);
         stats = check_invariants(pool);
+        CHECK(gate.waiting <= count); /* nobody passes the gate, so it would not become so again */
     } while (stats.waking_threads + stats.new_threads + stats.pending_threads > 0 || stats.active_threads != count);
     CHECK(gate.waiting == count);
 }

@@ -7,6 +7,10 @@
  * aiod_pool_submit(). No thread is created or ends: pool.pml searches that. Taking from a ring is one
  * step: ring.pml searches that. The recovery of lost wake-ups is left out: it would hide one.
  *
+ * With STARTS, polling workers may start requests (aiod/core/pool/uring.c): no thread waits for them, but the worker that has
+ * started one is bound until it has ended. Which requests can be started is not known: the model tries both. A completion
+ * wakes its worker: the eventfd that another one may have consumed is left out.
+ *
  * What is checked (test_polling_model.py):
  *   - no more than LIMIT workers carry out requests, and no more than two poll;
  *   - no request waits beside an idle worker with no wake-up on its way;
@@ -33,6 +37,9 @@
 #ifndef LANE
 #define LANE 0 /* 1: the requests by ring are a lane (aiod/core/pool/lane.h) */
 #endif
+#ifndef STARTS
+#define STARTS 0 /* 1: polling workers may start requests, and a leader gives the lead up once */
+#endif
 #ifndef MISTAKE
 #define MISTAKE none
 #endif
@@ -52,7 +59,9 @@ mtype = {
     stale_recall_is_followed,
     more_than_the_limit_take,
     ended_request_keeps_the_turn,
-    turn_is_passed_on_too_late
+    turn_is_passed_on_too_late,
+    ended_start_wakes_nobody,
+    given_up_lead_wakes_nobody
 };
 #define mistaken(name) (MISTAKE == name)
 
@@ -61,6 +70,7 @@ byte entries;
 bool engine_sleeps = true;
 bool doorbell;
 bool bell;
+byte bell_not_for; /* the worker that has passed it on is awake, and another one is woken: that worker, plus one */
 
 /* The poller. */
 bool led;
@@ -78,6 +88,8 @@ byte active_threads = WORKERS;
 byte polling_users;
 byte recalls;
 bool recalled;
+byte started_threads; /* requests that were started and have not ended: they count as threads do */
+byte bound;           /* the worker that has started them, plus one; 0: none */
 byte posts; /* of semaphores: sleepers are alike */
 
 /* For the checks alone. */
@@ -85,18 +97,21 @@ byte carrying;
 byte begun;
 byte ended;
 byte submitters = 2;
+bool may_give_up = STARTS;
 
-#define has_idle (asleep_threads > 0 || polling_threads > (mistaken(recall_of_the_last_one) -> 0 : 1))
-#define takeable(others) ((others) < LIMIT || mistaken(more_than_the_limit_take) -> queued - in_lane : 0)
+#define recallable (polling_threads - (bound > 0))
+#define has_idle (asleep_threads > 0 || polling_threads > (mistaken(recall_of_the_last_one) -> 0 : 1) && recallable > 0)
+#define takeable(others) ((others) + started_threads < LIMIT || mistaken(more_than_the_limit_take) -> queued - in_lane : 0)
 
 inline check_state()
 {
-    assert(carrying <= LIMIT);
+    assert(carrying + started_threads <= LIMIT);
+    assert((bound > 0) == (started_threads > 0));
     assert(polling_users <= 2);
     assert(WORKERS == asleep_threads + polling_threads + waking_threads + active_threads);
     assert(!turn_queued || lane_taken);
     assert(queued == in_lane || waking_threads > 0 || active_threads >= LIMIT ||
-           (asleep_threads == 0 && polling_threads < 2) || active_threads > 0)
+           (asleep_threads == 0 && polling_threads < 2) || active_threads > 0 || started_threads > 0)
 }
 
 #define may_end (BARRIER == 0 || BARRIER == 1 && begun == REQUESTS || BARRIER == 2 && submitters == 0 && entries == 0)
@@ -118,6 +133,21 @@ inline choose(limit)
     count = 0
 }
 
+/* aiod_uring_take(): start a request, if one can be started. */
+inline start(polls)
+{
+    if
+    :: STARTS && polls && !keeps && (bound == 0 || bound == _pid + 1) &&
+       takeable(active_threads + waking_threads) > 0 ->
+        queued--;
+        begun++;
+        started++;
+        started_threads++;
+        bound = _pid + 1
+    :: true
+    fi
+}
+
 /* aiod_pool_submit(), until it drops the lock. `polls`: the caller is a polling worker. */
 inline submit(polls, laned)
 {
@@ -127,8 +157,9 @@ inline submit(polls, laned)
     :: laned && !lane_taken -> lane_taken = true; turn_queued = true
     :: else
     fi;
+    start(polls);
     if
-    :: polls && !keeps && polling_threads > (mistaken(last_one_takes_a_request) -> 0 : 1) &&
+    :: polls && !keeps && started == 0 && polling_threads > (mistaken(last_one_takes_a_request) -> 0 : 1) &&
        takeable(active_threads + waking_threads) > waking_threads ->
         polling_threads--;
         waking_threads++;
@@ -176,7 +207,10 @@ inline deliver(polls)
     :: finished ->
         finished = false;
         ended++;
-        take(polls)
+        if
+        :: STARTS /* it could have been started: the next ones are left to polling workers */
+        :: take(polls)
+        fi
     :: else
     fi
 }
@@ -222,6 +256,23 @@ inline take_kept()
     fi
 }
 
+/* aiod_uring_turn(): a request that was started has ended. In an atomic sequence. */
+inline end_started()
+{
+    started--;
+    started_threads--;
+    bound = (started == 0 -> 0 : bound);
+    ended++;
+    start(true);
+    if
+    :: waking_threads == 0 && !mistaken(ended_start_wakes_nobody) -> choose(1)
+    :: else
+    fi;
+    check_state()
+}
+
+#define is_recalled (recalled && started == 0)
+
 /* One turn of poll_rings(). `leads` is false when it is over. */
 inline poll_rings()
 {
@@ -231,7 +282,7 @@ inline poll_rings()
     fi;
     if
     :: stops -> leads = false
-    :: !stops && recalled ->
+    :: !stops && is_recalled ->
         engine_sleeps = true;
         if
         :: entries > 0 -> bell = true
@@ -239,13 +290,22 @@ inline poll_rings()
         fi;
         stops = true;
         leads = false
-    :: !stops && !recalled ->
+    :: !stops && !is_recalled ->
         if
         :: entries > 0 -> take(true)
+        :: atomic { started > 0 && may_end -> end_started() }
+            post()
+        :: atomic { may_give_up && !keeps -> may_give_up = false }
+            engine_sleeps = true;
+            if
+            :: entries > 0 && !mistaken(given_up_lead_wakes_nobody) -> bell = true
+            :: else
+            fi;
+            leads = false
         :: else ->
             engine_sleeps = true;
             if
-            :: entries > 0 || recalled -> engine_sleeps = false
+            :: entries > 0 || is_recalled -> engine_sleeps = false
             :: else -> leads = false
             fi
         fi
@@ -274,12 +334,19 @@ inline poll_as_worker()
         cease_to_lead()
     :: !leads && !stops ->
         if
-        :: keeps && !mistaken(follower_ignores_what_it_keeps) || recalled -> stops = true
+        :: keeps && !mistaken(follower_ignores_what_it_keeps) || is_recalled -> stops = true
         :: else ->
 end_polling:
             if
             :: atomic { doorbell -> doorbell = false }
-            :: atomic { bell -> bell = false }
+            :: atomic { bell && bell_not_for != _pid + 1 -> bell = false; bell_not_for = 0 }
+            :: atomic { started > 0 && may_end -> end_started() }
+                post()
+            fi;
+            if
+            :: recalled && started > 0 ->
+                atomic { bell = true; bell_not_for = _pid + 1 }
+            :: else
             fi;
             try_to_lead()
         fi
@@ -327,7 +394,7 @@ inline pass_turn()
 active [WORKERS] proctype worker()
 {
     bool has_turn, leads, keeps, stops, finished, to_ring, sleeps, polls;
-    byte to_post, count;
+    byte to_post, count, started;
 
     do
     :: atomic {
@@ -402,7 +469,7 @@ active proctype client()
 active proctype submitter()
 {
     byte left = BY_MESSAGE;
-    byte to_post, count;
+    byte to_post, count, started;
     bool to_ring, keeps;
 
     do
@@ -418,5 +485,5 @@ init
 {
     timeout ->
     assert(submitters == 0 && ended == REQUESTS && begun == REQUESTS && queued == 0 && !lane_taken && entries == 0);
-    assert(active_threads == 0 && waking_threads == 0 && recalls == 0 && carrying == 0 && !led)
+    assert(started_threads == 0 && active_threads == 0 && waking_threads == 0 && recalls == 0 && carrying == 0 && !led)
 }

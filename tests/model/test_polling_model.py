@@ -16,6 +16,15 @@ SCENARIOS: dict[str, dict[str, int]] = {
     "requests that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 3, "BY_MESSAGE": 0, "BARRIER": 2},
     "requests of both kinds that hang": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "BARRIER": 2},
     "more workers than the limit": {"LIMIT": 1, "WORKERS": 3, "BY_RING": 2, "BY_MESSAGE": 0},
+    "requests that are started": {"LIMIT": 1, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 0, "STARTS": 1},
+    "requests that are started or hang": {
+        "LIMIT": 2,
+        "WORKERS": 2,
+        "BY_RING": 1,
+        "BY_MESSAGE": 1,
+        "BARRIER": 2,
+        "STARTS": 1,
+    },
     "a lane": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "LANE": 1},
 }
 
@@ -29,6 +38,8 @@ MISTAKES = {
     "recall_of_the_last_one": "requests of both kinds that hang",
     "stale_recall_is_followed": "requests of both kinds that hang",
     "more_than_the_limit_take": "more workers than the limit",
+    "ended_start_wakes_nobody": "requests that are started",
+    "given_up_lead_wakes_nobody": "requests that are started or hang",
     "ended_request_keeps_the_turn": "a lane",
     "turn_is_passed_on_too_late": "a lane",
 }

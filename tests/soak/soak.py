@@ -33,6 +33,8 @@ MUST_BE_EMPTY = ("mismatches", "lost", "errors", "leaked")
 """The lists of a report that must be empty."""
 VICTIM_GONE_S = 2.0
 PROGRESS_S = scaled(60.0)
+URING_DESCRIPTORS = 16
+"""An engine has up to eight io_urings, two descriptors each, and keeps their eventfds."""
 VICTIM = """
 import sys, aiod_client
 with aiod_client.connect(sys.argv[1], transport=sys.argv[2]) as client, client.open(sys.argv[3], "w+") as file:
@@ -231,7 +233,10 @@ class Soak:
                 self._use(path, transport, "r+" if path in failing else "w+")
         wait_until(lambda: not any(engine["rings"] for engine in self._stats()["engines"]), "they have gone")
         held = {name: resources(pid) for name, pid in self._processes().items()}
-        return {name: {what: n for what, n in each.items() if what != "threads"} for name, each in held.items()}
+        for name, each in held.items():
+            del each["threads"]
+            each["descriptors"] += 0 if name == "supervisor" else URING_DESCRIPTORS
+        return held
 
     def _use(self, path: str, transport: Any, mode: str) -> None:
         with (
