@@ -38,12 +38,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Schedule:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sort the tests by folder, and scale the time limit of each."""
+    """Sort the tests by folder, scale the time limit of each, and skip those that the keys of exports exclude."""
     items.sort(key=place)
     usual_s = float(config.getini("timeout"))
     for item in items:
         own = item.get_closest_marker("timeout")
         item.add_marker(pytest.mark.timeout(scaled(own.args[0] if own else usual_s)), append=False)
+        cached = item.get_closest_marker("page_cache")
+        if cached and _EXPORT_KEYS.get("direct"):
+            item.add_marker(pytest.mark.skip(reason=f"with O_DIRECT: {cached.args[0]}"))
 
 
 @pytest.fixture(name="wait_until")

@@ -126,6 +126,7 @@ def test_acknowledged_writes_survive_engine_crashes_in_asyncio(daemon: Any, tran
     assert asyncio.run(work()) == KILLS
 
 
+@pytest.mark.page_cache("there are no appends")
 def test_appends_are_executed_at_most_once_over_engine_crashes(daemon: Any, transport: Any) -> None:
     """Each append is in the file once, or at most once if its outcome was reported as unknown."""
     killer = Killer(daemon, KILLS)

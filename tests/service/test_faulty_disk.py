@@ -102,6 +102,7 @@ def test_failed_reads_and_writes_reach_the_client(served: Served) -> None:
         assert file.pread(len(PATTERN), 0) == PATTERN
 
 
+@pytest.mark.page_cache("the write fails, and not the flush")
 def test_unwritable_blocks_fail_the_flush(served: Served) -> None:
     """A long write may be done below the bad blocks; `written` counts at most the bytes on the disk."""
     with served.client.open("disk", "r+") as file, served.disk.bad_from(MIB):
@@ -168,6 +169,7 @@ def test_concurrent_flushes_share_what_reaches_the_disk(served: Served, wait_unt
     assert stored[: 512 * FLUSHERS] == b"".join(bytes([number + 1]) * 512 for number in range(FLUSHERS))
 
 
+@pytest.mark.page_cache("the write fails, and not the flush")
 def test_a_flush_error_that_the_kernel_forgets_is_still_reported(
     new_daemon: Callable[..., Any], disk_path: Path
 ) -> None:

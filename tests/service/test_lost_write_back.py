@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.page_cache("a write fails itself, and nothing is written back later")
+
 SOON = {"heartbeat_s": 0.2, "session_timeout_s": 3.0}
 """A killed engine inside the kernel keeps its connections; clients notice only its silence."""
 
