@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -85,7 +86,7 @@ static int64_t piece_end(int fd, uint64_t position, uint64_t end, bool *hole)
     return next < 0 || (uint64_t)next > end ? (int64_t)end : next;
 }
 
-int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents)
+int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, void *extents)
 {
     int64_t size = aiod_io_size(fd);
     uint64_t end = offset + length;
@@ -103,8 +104,9 @@ int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod
             return next;
         }
         if ((uint64_t)next > offset) { /* false if a hole was made between the two calls: then ask again */
-            extents[count++] =
-                (struct aiod_extent){.length = (uint64_t)next - offset, .flags = hole ? AIOD_EXTENT_HOLE : 0};
+            struct aiod_extent extent = {.length = (uint64_t)next - offset, .flags = hole ? AIOD_EXTENT_HOLE : 0};
+
+            memcpy((char *)extents + count++ * sizeof(extent), &extent, sizeof(extent));
             offset = (uint64_t)next;
         }
     }

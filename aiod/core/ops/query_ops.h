@@ -23,9 +23,9 @@ int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct a
 
 /*
  * List data and holes from `offset`, up to `length` bytes, the end of the file, or AIOD_EXTENTS_MAX extents, for which
- * `extents` has room. Their number, or -errno. Moves the file position: the caller must hold aiod_file.position.
+ * `extents` has room: of struct aiod_extent, at any address, because a client chooses it. Their number, or -errno. Moves the file position: the caller must hold aiod_file.position.
  */
-int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, struct aiod_extent *extents);
+int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, void *extents);
 
 /* Start read-ahead of the part of the range that is in the file, at most AIOD_RANGE_BYTES_MAX. 0, or -errno. */
 int64_t aiod_query_prefetch(int fd, uint64_t offset, uint64_t length);

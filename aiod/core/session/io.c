@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,7 +141,7 @@ static int64_t run_extents(struct aiod_io *io, const struct aiod_direct *file)
     int64_t count;
 
     pthread_mutex_lock(&io->handle->file->position);
-    count = aiod_query_extents(file->fd, io->offset, io->length, (struct aiod_extent *)(void *)io->data);
+    count = aiod_query_extents(file->fd, io->offset, io->length, io->data);
     pthread_mutex_unlock(&io->handle->file->position);
     return count < 0 ? count : count * (int64_t)sizeof(struct aiod_extent);
 }
@@ -158,14 +159,18 @@ static int64_t run_size(const struct aiod_direct *file)
 
 static int64_t run_stat(struct aiod_io *io, const struct aiod_direct *file)
 {
-    struct aiod_stat *stat = (struct aiod_stat *)(void *)io->data;
     struct aiod_range_lock end = end_of_file_lock();
+    struct aiod_stat stat;
     int64_t result;
 
     aiod_range_lock_acquire(file->range_locks, &end);
-    result = aiod_query_stat(file->fd, &file->alignment, stat);
+    result = aiod_query_stat(file->fd, &file->alignment, &stat);
     aiod_range_lock_release(file->range_locks, &end);
-    return result < 0 ? result : (int64_t)sizeof(*stat);
+    if (result < 0) {
+        return result;
+    }
+    memcpy(io->data, &stat, sizeof(stat)); /* a client may choose any address */
+    return (int64_t)sizeof(stat);
 }
 
 static int64_t run_copy_range(struct aiod_io *io, const struct aiod_direct *file)
