@@ -23,8 +23,8 @@ int64_t aiod_query_stat(int fd, const struct aiod_alignment *alignment, struct a
 
 /*
  * List data and holes from `offset`, up to `length` bytes, the end of the file, or AIOD_EXTENTS_MAX extents, for which
- * `extents` has room: of struct aiod_extent, at any address, because a client chooses it. Their number, or -errno. Moves
- * the file position: the caller must hold aiod_file.position.
+ * `extents` has room: of struct aiod_extent, at any address, because a client chooses it. Their number, or -errno.
+ * Moves the file position: the caller must hold aiod_file.position.
  */
 int64_t aiod_query_extents(int fd, uint64_t offset, uint64_t length, void *extents);
 
