@@ -43,7 +43,8 @@ def test_a_drain_completes_all_accepted_requests(daemon: Any, transport: Any, ho
         if error is None:
             assert there, number
         else:
-            assert "not executed" in str(error) or "not sent" in str(error)
+            # Of many refused at once, as after a slow disk, the message has room for the names of the errnos only.
+            assert any(text in str(error) for text in ("not executed", "not sent", "] ESHUTDOWN"))
             assert not there, (number, error)
 
 
