@@ -93,9 +93,9 @@ apt-get -qq --yes install "$packages"/*.deb >/dev/null
 [ "$(tail -n1 /etc/aiod/aiod.toml)" = "# mine" ]
 
 step "autopkgtest"
-autopkgtest --no-built-binaries /root/aiod "$packages"/*.deb -- null 2>/tmp/autopkgtest.log ||
+autopkgtest --no-built-binaries /root/aiod "$packages"/*.deb -- null >/tmp/autopkgtest.log 2>&1 ||
     { tail -n 40 /tmp/autopkgtest.log; exit 1; }
-grep -E "^[a-z]+ +PASS$" /tmp/autopkgtest.log
+grep -E "^[a-z]+ +PASS$" /tmp/autopkgtest.log | sort --unique
 
 step "purge"
 own=$(dpkg --listfiles aiod libaiod-dev libaiod0 python3-aiod-client | grep aiod)
