@@ -257,8 +257,7 @@ uint32_t aiod_core_take_back_handles(struct aiod_core *core, struct aiod_session
     return taken;
 }
 
-static struct aiod_handle *collect_opened(struct aiod_core *core, struct aiod_session *session,
-                                          enum aiod_collect which)
+static struct aiod_handle *collect_opened(struct aiod_core *core, struct aiod_session *session, enum aiod_collect which)
 {
     struct aiod_handle *opened = aiod_ring_opens_collect(session->ring, which);
 

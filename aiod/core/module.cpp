@@ -1040,7 +1040,8 @@ NB_MODULE(_core, m)
              })
         .def("has_handle",
              [](const Session &self, uint64_t number) {
-                 return number <= UINT32_MAX && aiod_handle_find(self.session, static_cast<uint32_t>(number)) != nullptr;
+                 return number <= UINT32_MAX &&
+                        aiod_handle_find(self.session, static_cast<uint32_t>(number)) != nullptr;
              })
         .def_prop_ro("has_opened", [](const Session &self) { return aiod_core_has_opened(self.session); })
         .def("retire_handle", session_retire_handle, nb::arg("number"))

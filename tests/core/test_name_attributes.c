@@ -155,7 +155,8 @@ static void a_hard_link_is_one_of_the_name_itself(void)
     CHECK(try_verb(AIOD_VERB_LINK, "file", "dir/file") == -EEXIST);
     CHECK(try_verb(AIOD_VERB_LINK, "secret", "dir/link") == 0 && S_ISLNK(status_of("root/dir/link").st_mode));
     CHECK(try_verb(AIOD_VERB_LINK, "dir", "other") == -EPERM && try_verb(AIOD_VERB_LINK, "none", "x") == -ENOENT);
-    CHECK(try_verb(AIOD_VERB_LINK, "secret/", "x") == -ENOTDIR && try_verb(AIOD_VERB_LINK, "leaving/", "x") == -ENOTDIR);
+    CHECK(try_verb(AIOD_VERB_LINK, "secret/", "x") == -ENOTDIR &&
+          try_verb(AIOD_VERB_LINK, "leaving/", "x") == -ENOTDIR);
     CHECK(leaves(try_verb(AIOD_VERB_LINK, "leaving/secret", "x")) && leaves(try_verb(AIOD_VERB_LINK, "file", "../x")));
     CHECK(leaves(try_verb(AIOD_VERB_LINK, "../out/secret", "x")) && !is_there("root/x") && !is_there("x"));
     CHECK(status_of("out/secret").st_nlink == 1);
@@ -240,8 +241,8 @@ static int next_fd(void)
 
 static void remove_files(void)
 {
-    static const char *const names[] = {"root/file",   "root/staying", "root/leaving", "root/secret",
-                                        "root/loop",   "root/fifo",    "out/secret"};
+    static const char *const names[] = {"root/file", "root/staying", "root/leaving", "root/secret",
+                                        "root/loop", "root/fifo",    "out/secret"};
 
     aiod_directory_op_destroy(last);
     for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {

@@ -283,8 +283,12 @@ int main(void)
 
     faults_install();
     printf("AIOD_FUZZ_SEED=%lu\n", (unsigned long)first);
-    path = engine_start(&(struct engine_config){
-        .inline_read_max = 16384, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16, .root = make_export(), .lent = 8});
+    path = engine_start(&(struct engine_config){.inline_read_max = 16384,
+                                                .poll_max_ns = 50000,
+                                                .max_threads = 4,
+                                                .handles_max = 16,
+                                                .root = make_export(),
+                                                .lent = 8});
     file = scratch_file(O_RDWR);
     prey = scratch_file(O_RDWR);
     for (size_t i = 0; i < FILE_BYTES; i++) {

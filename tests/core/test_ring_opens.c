@@ -98,9 +98,9 @@ static int64_t close_file(struct opener *opener, uint64_t handle)
 
 static int64_t read_5(struct opener *opener, uint64_t handle)
 {
-    return submit(opener,
-                  (struct aiod_ring_sqe){
-                      .op = AIOD_RING_READ, .handle = (uint32_t)handle, .length = 5, .buffer = DATA_AT})
+    return submit(
+               opener,
+               (struct aiod_ring_sqe){.op = AIOD_RING_READ, .handle = (uint32_t)handle, .length = 5, .buffer = DATA_AT})
         .result;
 }
 
@@ -150,8 +150,7 @@ static void handles_of_one_file_are_closed_in_any_order(struct opener *opener)
 
 static void what_cannot_be_opened_is_refused(struct opener *opener)
 {
-    struct aiod_ring_sqe short_room = {
-        .op = AIOD_RING_OPEN_FILE, .handle = opener->names, .source = 4, .length = 79};
+    struct aiod_ring_sqe short_room = {.op = AIOD_RING_OPEN_FILE, .handle = opener->names, .source = 4, .length = 79};
     struct aiod_ring_sqe no_names = {
         .op = AIOD_RING_OPEN_FILE, .handle = opener->ring.handle, .source = 4, .length = 80};
     struct aiod_ring_opened opened;

@@ -113,8 +113,7 @@ static int get_attribute(struct aiod_directory_op *directory_op, int fd)
 {
     int error = make_text(directory_op, AIOD_XATTR_BYTES_MAX);
 
-    return error < 0 ? error
-                     : keep_text(directory_op, aiod_attributes_get(fd, directory_op->to, directory_op->text));
+    return error < 0 ? error : keep_text(directory_op, aiod_attributes_get(fd, directory_op->to, directory_op->text));
 }
 
 static int list_attributes(struct aiod_directory_op *directory_op, int fd)

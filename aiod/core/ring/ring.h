@@ -104,7 +104,7 @@ struct aiod_ring {
     struct aiod_ring_request *free;
     struct aiod_cookies cookies; /* of the queued requests */
     struct aiod_ring_opens opens;
-    struct aiod_stats stats;     /* refused entries that name no handle; the others are in the flows of the session */
+    struct aiod_stats stats; /* refused entries that name no handle; the others are in the flows of the session */
 
     /* Written once, before broken_notice is sent. */
     const char *broken;

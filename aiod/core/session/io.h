@@ -41,7 +41,7 @@ struct aiod_io {
     struct aiod_handle *source; /* of a COPY_RANGE */
     uint64_t source_offset;
 
-    char *path; /* of an operation on a path; aiod_io_release_path() frees it */
+    char *path;                /* of an operation on a path; aiod_io_release_path() frees it */
     struct aiod_opened opened; /* of an OPEN_FILE that has succeeded; a CLOSE_FILE closes its descriptors (-1: none) */
 
     char *data;        /* memory for the result's payload */

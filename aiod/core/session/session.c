@@ -293,9 +293,8 @@ int64_t aiod_handle_add(struct aiod_session *session, int fd, struct aiod_file *
         return index;
     }
     flow = flow_of(session, use->rate);
-    handle = flow == NULL
-                 ? NULL
-                 : aiod_handle_create(session, fd, file, use, flow, next_number(session, (uint32_t)index));
+    handle =
+        flow == NULL ? NULL : aiod_handle_create(session, fd, file, use, flow, next_number(session, (uint32_t)index));
     if (handle == NULL) {
         return -ENOMEM;
     }

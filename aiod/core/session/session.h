@@ -110,7 +110,7 @@ struct aiod_handle {
     int store_fd; /* the file opened once more, for the descriptor store; -1: not yet, or passed on */
     bool local;   /* on a file system that asks no server */
     /* Protected by the ring's lock (ring/collect.h): */
-    bool unregistered; /* the ring has it, and the main loop knows nothing of it yet */
+    bool unregistered;  /* the ring has it, and the main loop knows nothing of it yet */
     unsigned opened_in; /* aiod_ring_opens.period */
     struct aiod_handle *ring_next;
     struct aiod_handle *ring_previous;

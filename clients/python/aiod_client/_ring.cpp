@@ -181,8 +181,8 @@ struct Flight {
 
     aiod_op *op = nullptr; /* its `user` is this */
     nb::object owner;
-    View view;             /* the destination of a read, or a buffer of the pool */
-    bool in_place = false; /* the buffer is the caller's, in the pool */
+    View view;              /* the destination of a read, or a buffer of the pool */
+    bool in_place = false;  /* the buffer is the caller's, in the pool */
     bool with_stat = false; /* the data of a whole file are preceded by its stat */
     bool submitted = false;
     bool orphan = false;
