@@ -23,7 +23,14 @@ pytestmark = [
 
 def fio(daemon: Any, *options: str) -> subprocess.CompletedProcess[str]:
     """Run a job."""
-    command = ["fio", f"--ioengine=external:{ENGINE}", f"--endpoint={daemon.endpoint}", "--name=job", *options]
+    command = [
+        "fio",
+        f"--ioengine=external:{ENGINE}",
+        f"--endpoint={daemon.endpoint}",
+        "--name=job",
+        "--verify_state_save=0",
+        *options,
+    ]
     return subprocess.run(
         [*command, f"--size={SIZE}", "--output-format=json"],
         capture_output=True, text=True, timeout=scaled(120), check=False,
