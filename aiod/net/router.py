@@ -70,13 +70,9 @@ _KEEPALIVE: Final = {
     zmq.TCP_KEEPALIVE_CNT: 6,
 }
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+# The value of both is the descriptor. That of a failed handshake is an errno; DISCONNECTED follows it.
 _OPENED: Final = zmq.EVENT_ACCEPTED
-_CLOSED: Final = (
-    zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-)
+_CLOSED: Final = zmq.EVENT_DISCONNECTED
 
 
 class Router:

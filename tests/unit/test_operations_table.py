@@ -93,7 +93,8 @@ def test_statistics_have_the_same_names() -> None:
     assert core.stop(1000)
 
 
-ON_HANDLES = [operation for operation in DEFINED if OpProperty.PATH not in operation.properties]
+BY_RING_ONLY = OpProperty.PATH | OpProperty.RING_ONLY
+ON_HANDLES = [operation for operation in DEFINED if not operation.properties & BY_RING_ONLY]
 
 
 @pytest.mark.parametrize("operation", ON_HANDLES, ids=lambda operation: operation.name)

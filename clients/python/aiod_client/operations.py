@@ -164,7 +164,7 @@ _SPECIAL: Final[dict[str, Callable[..., Request]]] = {
 _PLAIN: Final[dict[str, Callable[..., Request]]] = {
     op_name(op): functools.partial(range_request if OpProperty.RANGE in properties else whole_request, op)
     for op, properties in PROPERTIES.items()
-    if OpProperty.PATH not in properties
+    if not properties & (OpProperty.PATH | OpProperty.RING_ONLY)
 }
 _MAKERS: Final = _PLAIN | _SPECIAL
 
