@@ -90,7 +90,6 @@ static void never_fast_without_unmap(const struct aiod_direct *device)
     CHECK(aiod_range_write_zeroes(device, 8 * SECTOR, 100 * SECTOR, AIOD_FAST, &written) == -EOPNOTSUPP);
     CHECK(written == 0);
     check_device(device);
-    zeroed(device, AIOD_UNMAP | AIOD_FAST);
 }
 
 static void discarded(const struct aiod_direct *device)
