@@ -148,6 +148,35 @@ static int64_t result_of(struct aiod_op op, uint32_t *reason)
     return op.result;
 }
 
+/* STAT and EXTENTS need room for a result that their length does not tell. */
+static void results_stay_within_the_area(void)
+{
+    const uint64_t sizes[] = {sizeof(struct aiod_ring_stat), AIOD_RING_EXTENTS_MAX * sizeof(struct aiod_ring_extent)};
+    const uint16_t ops[] = {AIOD_RING_STAT, AIOD_RING_EXTENTS};
+    uint32_t reason;
+
+    begin(65536);
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t area = aiod_alloc_max(client);
+        char *first = aiod_alloc(client, area);
+        struct aiod_op op = {.op = ops[i], .handle = handle, .buffer = first + area - sizes[i]};
+
+        op.length = ops[i] == AIOD_RING_EXTENTS ? 4096 : 0;
+        CHECK(result_of(op, &reason) > 0);
+        op.buffer = (char *)op.buffer + 1;
+        CHECK(result_of(op, &reason) == -EINVAL && reason == AIOD_RING_BAD_ENTRY);
+        op.buffer = first + area;
+        CHECK(result_of(op, &reason) == -EINVAL);
+        if (ops[i] == AIOD_RING_EXTENTS) { /* the range may be longer than a request that moves its bytes */
+            op.buffer = first;
+            op.length = UINT64_C(1) << 40;
+            CHECK(result_of(op, &reason) > 0);
+        }
+        aiod_free(client, first);
+    }
+    end();
+}
+
 static void invalid_requests_end_with_errno_and_reason(void)
 {
     char *buffer;
@@ -542,6 +571,7 @@ int main(void)
     a_full_ring_loses_no_request(65536);
     a_full_ring_loses_no_request(0);
     invalid_requests_end_with_errno_and_reason();
+    results_stay_within_the_area();
     size_copy_truncate_zeroes_and_append_work();
     threads_share_a_client_without_mixing_data(65536);
     threads_share_a_client_without_mixing_data(0);

@@ -80,6 +80,11 @@ class BaseClient:
         self._key_files = key, server_key
         self._past = Counters()  # of sessions that have ended
         self._restored = False  # by restore(): nobody is expected to close it
+        self._set_up_links()
+
+    def _set_up_links(self) -> None:
+        """Make the attributes of the sessions; each client has its own."""
+        raise NotImplementedError
 
     def _seconds(self, timeout: float | None, what: str) -> float:
         """A method's `timeout`, or the client's own. Raises TimeoutError if it has passed: `what` is not begun."""

@@ -121,16 +121,7 @@ class Client(Names):
         """See connect()."""
         self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
 
-    def _set_up(
-        self,
-        endpoint: str,
-        timeout: float | None,
-        transport: Transport,
-        key: StrPath | None,
-        server_key: StrPath | None,
-        reconnect_timeout: float | None,
-    ) -> None:
-        super()._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+    def _set_up_links(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that used it first
         self._turns: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()  # see _turn()
         self._links: dict[str, Link] = {}  # by export

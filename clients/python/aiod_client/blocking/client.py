@@ -102,21 +102,11 @@ class Client(Names):
             self.closed = True
             raise
 
-    def _set_up(
-        self,
-        endpoint: str,
-        timeout: float | None,
-        transport: Transport,
-        key: StrPath | None,
-        server_key: StrPath | None,
-        reconnect_timeout: float | None,
-    ) -> None:
-        super()._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+    def _set_up_links(self) -> None:
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
         self._turns: weakref.WeakValueDictionary[str, threading.RLock] = weakref.WeakValueDictionary()  # see _turn()
-        self._guard = (
-            threading.RLock()
-        )  # of the following and the turns; held for moments; finalizers may take it again
+        # The guard is of the following and the turns; it is held for moments, and finalizers may take it again.
+        self._guard = threading.RLock()
         self._links: dict[str, Link] = {}  # by export
         self._links_at: dict[str, Link] = {}  # by engine endpoint
 
