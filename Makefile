@@ -31,7 +31,8 @@ PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/*.h tests/core/*.[ch] tests/service/*.c \
            clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
            clients/python/aiod_client/*.[ch]pp \
-           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c)
+           benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c \
+           benchmarks/vhost/*.[ch])
 
 .PHONY: help
 help:  ## this list
@@ -127,7 +128,7 @@ CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 SERVICE_C_SOURCES := $(sort $(wildcard tests/service/*.c))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
-                  benchmarks/rings/*.c))
+                  benchmarks/rings/*.c benchmarks/vhost/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
                 protocol/*.h tests/patience.h)
 
@@ -191,6 +192,11 @@ install-libaiod: libaiod  ## headers, libaiod static and shared, aiod.pc, libaio
 
 build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
 	@$(CC) -pthread $^ -o $@
+
+# A virtio-blk driver in user space, for vhost-user-blk.
+build/vhost-bench: $(wildcard benchmarks/vhost/*.[ch]) Makefile | core-compiler
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -pthread $(WARNINGS) $(filter %.c,$^) -o $@
 
 # ---- the plugin of nbdkit ----------------------------------------------------------------------------------------------
 
