@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -44,6 +45,20 @@ static int lacking_fallocate(int fd, int mode, off_t offset, off_t length)
                                      : (mode & FALLOC_FL_ZERO_RANGE) != 0 ? 'z'
                                                                           : 'g';
     return aiod_os_real.fallocate(fd, mode, offset, length);
+}
+
+static int open_for_writing(int fd)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+    return open(name, O_WRONLY);
+}
+
+/* The FUSE server of GlusterFS 10.3 takes FALLOC_FL_ZERO_RANGE for an allocation. */
+static int pretending_fallocate(int fd, int mode, off_t offset, off_t length)
+{
+    return aiod_os_real.fallocate(fd, mode & ~FALLOC_FL_ZERO_RANGE, offset, length);
 }
 
 static void lacking(int modes, int error)
@@ -137,6 +152,39 @@ static void every_way_writes_zeroes(int flags)
         zeroes_everywhere(flags, AIOD_FAST, 0, 0);
         zeroes_everywhere(flags, AIOD_FAST | AIOD_UNMAP, FALLOC_FL_PUNCH_HOLE, EOPNOTSUPP);
     }
+}
+
+static void ranges_that_a_fuse_server_has_not_zeroed_are_written(int flags)
+{
+    struct aiod_direct file = open_file(flags);
+
+    file.on_fuse = true;
+    os.fallocate = pretending_fallocate;
+    CHECK(aiod_range_write_zeroes(&file, 5000, 1000, AIOD_FAST, &written) == -EOPNOTSUPP && written == 0);
+    check_bytes(file.fd, content, SIZE, 0);
+    CHECK(aiod_range_write_zeroes(&file, 5000, 90000, 0, &written) == 0 && written == 90000);
+    check_zeroed(&file, 5000, 90000);
+    CHECK(aiod_range_write_zeroes(&file, 0, 4096, AIOD_UNMAP, &written) == 0 && written == 4096);
+    check_zeroed(&file, 0, 4096);
+    CHECK(aiod_range_write_zeroes(&file, SIZE - 1000, 5000, 0, &written) == 0 && written == 5000);
+    check_zeroed(&file, SIZE - 1000, 5000);
+    os.fallocate = lacking_fallocate;
+    close(file.fd);
+}
+
+static void a_file_on_fuse_that_is_open_for_writing_only_is_zeroed(void)
+{
+    struct aiod_direct file = open_file(0);
+    int both = file.fd;
+    struct aiod_direct for_writing = file;
+
+    lacking(0, 0);
+    for_writing.on_fuse = true;
+    for_writing.fd = open_for_writing(both);
+    CHECK(aiod_range_write_zeroes(&for_writing, 100, 200, 0, &written) == 0 && written == 200);
+    check_zeroed(&file, 100, 200);
+    close(for_writing.fd);
+    close(both);
 }
 
 static void fast_never_writes(void)
@@ -324,6 +372,9 @@ int main(void)
     every_way_writes_zeroes(0);
     every_way_writes_zeroes(O_DIRECT);
     unmap_frees_space_and_write_zeroes_keeps_it();
+    ranges_that_a_fuse_server_has_not_zeroed_are_written(0);
+    ranges_that_a_fuse_server_has_not_zeroed_are_written(O_DIRECT);
+    a_file_on_fuse_that_is_open_for_writing_only_is_zeroed();
     fast_never_writes();
     appends_of_others_survive_write_zeroes(0);
     appends_of_others_survive_write_zeroes(FALLOC_FL_PUNCH_HOLE);

@@ -36,6 +36,7 @@ struct aiod_direct {
     struct aiod_range_locks *range_locks; /* of the file */
     /* aligned O_DIRECT writes go in steps, because other clients use the disk too */
     bool in_steps;
+    bool on_fuse;
 };
 
 /*

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "ops/worker_io.h"
@@ -88,6 +89,38 @@ static int64_t write_zeroes(const struct aiod_direct *file, uint64_t offset, uin
     return 0;
 }
 
+/* Read the range, of which a part may lie behind the end of the file. 0, or -EOPNOTSUPP: it is not known to be zeroes. */
+static int64_t check_zeroes(const struct aiod_direct *file, uint64_t offset, uint64_t length)
+{
+    struct aiod_buffer *buffer = aiod_buffer_get(file->buffers, ZEROES_BYTES);
+    int64_t result = buffer != NULL ? 0 : -EOPNOTSUPP;
+
+    while (result == 0 && length > 0) {
+        uint64_t bytes = length < ZEROES_BYTES ? length : ZEROES_BYTES;
+        int64_t got = aiod_direct_read_locked(file, buffer->data, bytes, offset);
+
+        if (got != (int64_t)bytes || memcmp(buffer->data, zeroes, bytes) != 0) {
+            result = -EOPNOTSUPP;
+        }
+        offset += bytes;
+        length -= bytes;
+    }
+    aiod_buffer_put(buffer);
+    return result;
+}
+
+/*
+ * A FUSE server may take FALLOC_FL_ZERO_RANGE for an allocation and say that it has succeeded: glusterfs does (10.3). The
+ * kernel has dropped the range from the page cache, so reading asks the server. What cannot be read, because the file is
+ * open for writing only, counts as not zeroed.
+ */
+static int64_t zero_range(const struct aiod_direct *file, uint64_t offset, uint64_t length)
+{
+    int64_t result = call_fallocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
+
+    return result == 0 && file->on_fuse ? check_zeroes(file, offset, length) : result;
+}
+
 /*
  * Make the file at least `end` bytes long, by allocating its last byte. ftruncate() would cut off bytes that another
  * process has appended since the size was read.
@@ -113,7 +146,7 @@ static int64_t zero_file(const struct aiod_direct *file, uint64_t offset, uint64
     if (result == 0) {
         result = grow(file, offset + length);
     } else if (result == -EOPNOTSUPP) {
-        result = call_fallocate(file->fd, FALLOC_FL_ZERO_RANGE, offset, length);
+        result = zero_range(file, offset, length);
     }
     if (result == -EOPNOTSUPP && (flags & AIOD_FAST) == 0) {
         return write_zeroes(file, offset, length, written);

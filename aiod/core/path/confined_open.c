@@ -186,12 +186,12 @@ static int describe(int fd, unsigned flags, struct aiod_opened *opened)
         .size = (uint64_t)size,
         .dev = status.st_dev,
         .ino = status.st_ino,
-        .generation = aiod_file_generation(fd),
         .store_fd = -1,
         .flush_fd = -1,
         .alignment = alignment,
         .on_fuse = aiod_is_on_fuse(fd),
     };
+    opened->generation = aiod_file_generation(fd, &opened->dev);
     return 0;
 }
 

@@ -28,9 +28,9 @@ struct aiod_creation {
 struct aiod_opened {
     int fd;
     uint64_t size; /* bytes */
-    uint64_t dev;
+    uint64_t dev;  /* file_id.h; likewise the generation */
     uint64_t ino;
-    uint64_t generation; /* file_id.h */
+    uint64_t generation;
     /* the file, opened once more for the supervisor's descriptor store (docs/architecture/processes.md); -1: none */
     int store_fd;
     int flush_fd; /* the file, opened once more for flushes only (flush.h); -1: not possible, or read-only */

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "path/filesystem.h"
@@ -78,14 +79,33 @@ static bool mix_mount(int fd, uint64_t *hash)
     return true;
 }
 
-static bool mix_all(int fd, uint64_t *hash)
+/* Add the GFID to the hash, the number of a file of GlusterFS. False: another file system. */
+static bool mix_gfid(int fd, uint64_t *hash)
+{
+    char gfid[16];
+
+    if (fgetxattr(fd, "glusterfs.gfid", gfid, sizeof(gfid)) != sizeof(gfid)) {
+        return false;
+    }
+    *hash = mix(*hash, gfid, sizeof(gfid));
+    return true;
+}
+
+/* The numbers in a FUSE file handle are made up by the server, and start again with each mount. */
+static bool mix_on_fuse(int fd, uint64_t *hash, bool *by_server)
+{
+    *by_server = mix_birth(fd, hash) || mix_gfid(fd, hash);
+    return *by_server || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
+}
+
+static bool mix_all(int fd, uint64_t *hash, bool *by_server)
 {
     bool known;
 
-    /* the numbers in a FUSE file handle are made up by the server, and start again with each mount */
     if (aiod_is_on_fuse(fd)) {
-        return mix_birth(fd, hash) || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
+        return mix_on_fuse(fd, hash, by_server);
     }
+    *by_server = aiod_is_shared(fd);
     if (mix_handle(fd, 0, hash)) {
         return true;
     }
@@ -93,10 +113,15 @@ static bool mix_all(int fd, uint64_t *hash)
     return mix_handle(fd, AT_HANDLE_FID, hash) || known;
 }
 
-uint64_t aiod_file_generation(int fd)
+uint64_t aiod_file_generation(int fd, uint64_t *dev)
 {
     uint64_t hash = FNV_START;
-    bool known = mix_all(fd, &hash);
+    bool by_server = false;
 
-    return !known ? 0 : hash != 0 ? hash : 1;
+    if (!mix_all(fd, &hash, &by_server)) {
+        return 0;
+    }
+    hash = hash != 0 ? hash : 1;
+    *dev = by_server ? hash : *dev;
+    return hash;
 }

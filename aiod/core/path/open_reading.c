@@ -28,11 +28,11 @@ static int open_described(int path_fd, uint64_t device, struct aiod_opened *open
         .size = stat.size,
         .dev = stat.device,
         .ino = stat.inode,
-        .generation = aiod_file_generation(fd),
         .store_fd = -1,
         .flush_fd = -1,
         .local = true,
     };
+    opened->generation = aiod_file_generation(fd, &opened->dev);
     return 0;
 }
 

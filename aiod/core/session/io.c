@@ -26,6 +26,7 @@ static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_
         .buffers = io->buffers,
         .range_locks = &handle->file->range_locks,
         .in_steps = io->task.request.shared,
+        .on_fuse = handle->use.on_fuse,
     };
 }
 
