@@ -44,9 +44,14 @@ static int slow_fdatasync(int fd)
 
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
 
+static _Atomic int64_t returned; /* by the last flush */
+
 static int64_t run_flush(struct aiod_request *request)
 {
-    return aiod_flushes_flush(&flushes, request, SUCCESS);
+    int64_t result = aiod_flushes_flush(&flushes, request, SUCCESS);
+
+    returned = result;
+    return result;
 }
 
 static int64_t fua_error = -EIO;
@@ -135,6 +140,7 @@ static void waiting_flushes_share_one(void)
     check_all_but_first(SUCCESS, AIOD_REASON_BY_KERNEL);
     CHECK(syncs == 2); /* a second sync, because they arrived after the first one had started */
     flush_once_more(SUCCESS, AIOD_REASON_BY_KERNEL);
+    CHECK(returned == SUCCESS); /* its worker delivers it when it is available again */
     CHECK(syncs == 3);
     CHECK(groups.counts[0] == 2 && groups.counts[SIZE_OF_CROWD] == 1 && groups.requests == FLUSHERS + 1);
     end();

@@ -122,14 +122,20 @@ static unsigned length_of(const struct aiod_request *list)
     return count;
 }
 
-/* The result of a parked request holds the value that it returns if the flush succeeds. */
-static void finish_all(struct aiod_pool *pool, struct aiod_request *list, int64_t result, enum aiod_reason reason)
+/*
+ * End the requests of `list`, but for `own`. The result of a parked request holds the value that it returns if the flush
+ * succeeds.
+ */
+static void finish_all(struct aiod_pool *pool, struct aiod_request *list, const struct aiod_request *own,
+                       int64_t result, enum aiod_reason reason)
 {
     while (list != NULL) {
         struct aiod_request *next = list->next;
 
         list->reason = reason;
-        aiod_pool_finish(pool, list, result < 0 ? result : list->result);
+        if (list != own) {
+            aiod_pool_finish(pool, list, result < 0 ? result : list->result);
+        }
         list = next;
     }
 }
@@ -177,8 +183,10 @@ static void count_group(struct aiod_flush_groups *groups, unsigned requests)
 /*
  * Carry out `list`, and the requests that are parked meanwhile, in batches. The next batch is taken before the last one
  * ends: its requests keep the file alive, which may otherwise be freed when the last batch has ended.
+ *
+ * If the first batch is the only one, the caller ends `own`, one of its requests: this is the result. Else AIOD_PARKED.
  */
-static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *list)
+static int64_t flush_batches(struct aiod_flushes *flushes, struct aiod_request *list, struct aiod_request *own)
 {
     struct aiod_pool *pool = flushes->pool;
     struct aiod_flush_groups *groups = flushes->groups;
@@ -193,9 +201,14 @@ static void flush_batches(struct aiod_flushes *flushes, struct aiod_request *lis
 
         list = take_parked(flushes);
         count_group(groups, count); /* before any client sees the end */
-        finish_all(pool, all, result, reason);
+        own = list == NULL ? own : NULL;
+        finish_all(pool, all, own, result, reason);
         AIOD_PROBE4(flush_group, dev, ino, count, result < 0 ? (int)-result : 0);
+        if (own != NULL) {
+            return result < 0 ? result : own->result;
+        }
     }
+    return AIOD_PARKED;
 }
 
 /* Take the turn. If another thread has it, park `request` (unless it is NULL), and return false. */
@@ -218,11 +231,11 @@ static bool take_turn(struct aiod_flushes *flushes, struct aiod_request *request
 int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success)
 {
     request->result = success;
-    if (take_turn(flushes, request)) {
-        request->next = NULL;
-        flush_batches(flushes, request);
+    if (!take_turn(flushes, request)) {
+        return AIOD_PARKED;
     }
-    return AIOD_PARKED;
+    request->next = NULL;
+    return flush_batches(flushes, request, request);
 }
 
 bool aiod_flushes_begin_durable_write(struct aiod_flushes *flushes)
@@ -248,16 +261,15 @@ static void check_failed_write(struct aiod_flushes *flushes, int64_t error)
 
 int64_t aiod_flushes_end_durable_write(struct aiod_flushes *flushes, struct aiod_request *request, int64_t result)
 {
-    struct aiod_pool *pool = flushes->pool;
     struct aiod_request *parked;
 
     if (result < 0) {
         check_failed_write(flushes, result);
     }
     parked = take_parked(flushes);
-    aiod_pool_finish(pool, request, result);
-    if (parked != NULL) { /* otherwise the file may be freed already */
-        flush_batches(flushes, parked);
+    if (parked == NULL) {
+        return result;
     }
-    return AIOD_PARKED;
+    aiod_pool_finish(flushes->pool, request, result);
+    return flush_batches(flushes, parked, NULL);
 }

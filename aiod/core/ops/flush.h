@@ -78,9 +78,9 @@ void aiod_flushes_poison(struct aiod_flushes *flushes);
 bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);
 
 /*
- * For a worker: make durable everything that was written to the file before the call. Always returns AIOD_PARKED. The
- * request ends, possibly before the return, with `success` or -errno; with -EIO and AIOD_REASON_POISONED if an earlier
- * flush failed. A failure poisons the file, and fails all flushes that share it.
+ * For a worker: make durable everything that was written to the file before the call. The result is `success` or -errno;
+ * -EIO and AIOD_REASON_POISONED if an earlier flush failed. A failure poisons the file, and fails all flushes that share it.
+ * AIOD_PARKED: the request ends with that result later, or has ended already, because flushes of other requests wait or run.
  */
 int64_t aiod_flushes_flush(struct aiod_flushes *flushes, struct aiod_request *request, int64_t success);
 

@@ -164,6 +164,7 @@ void aiod_pool_hand_over_kept(struct aiod_pool *pool)
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }
+    ring = aiod_pool_timer_is_late(pool, aiod_now_ns()) || ring;
     pthread_mutex_unlock(&pool->lock);
     aiod_pool_post_chosen(pool, chosen, wake);
     if (ring) {

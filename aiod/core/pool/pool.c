@@ -239,11 +239,12 @@ static uint64_t sooner_ns(uint64_t wanted_ns, uint64_t at_ns, uint64_t now_ns)
     return in_ns < wanted_ns ? in_ns : wanted_ns;
 }
 
+/* The caller takes the request that it keeps, so that no wake-up can be lost for that one. */
 static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
 {
     uint64_t wanted_ns = AIOD_POOL_NEVER;
 
-    if (pool->queued > pool->fair_queue.in_lanes && aiod_pool_has_idle(pool)) {
+    if (pool->queued > pool->fair_queue.in_lanes + aiod_pool_keeps_one() && aiod_pool_has_idle(pool)) {
         wanted_ns = LOST_WAKEUP_NS;
     }
     if (pool->deadlines.root != NULL) {
@@ -261,8 +262,7 @@ static uint64_t wanted_in_ns(const struct aiod_pool *pool, uint64_t now_ns)
     return wanted_ns;
 }
 
-/* Is the main loop's timer set too late? Then the caller must ring the doorbell after it dropped the lock. */
-static bool wants_timer(struct aiod_pool *pool, uint64_t now_ns)
+bool aiod_pool_timer_is_late(struct aiod_pool *pool, uint64_t now_ns)
 {
     uint64_t wanted_ns = wanted_in_ns(pool, now_ns);
     bool wants = wanted_ns != AIOD_POOL_NEVER && now_ns + wanted_ns < pool->timer_at_ns;
@@ -326,7 +326,7 @@ void aiod_pool_submit_beside_main_loop(struct aiod_pool *pool, struct aiod_reque
 
     pthread_mutex_lock(&pool->lock);
     ring = enqueue_all(pool, first, count, chosen, &wake);
-    ring = wants_timer(pool, now_ns) || ring;
+    ring = aiod_pool_timer_is_late(pool, now_ns) || ring;
     pthread_mutex_unlock(&pool->lock);
 
     aiod_pool_post_chosen(pool, chosen, wake);
@@ -376,14 +376,20 @@ static unsigned recover_lost_wakeup(struct aiod_pool *pool, struct aiod_worker *
     return 1;
 }
 
+/*
+ * A timer that is set stays so, though nothing may want it any more. Were it forgotten, the next submission would ring the
+ * doorbell again: one wake-up of the main loop for each request.
+ */
 uint64_t aiod_pool_tick_wanted(struct aiod_pool *pool)
 {
-    uint64_t wanted_ns;
-
     uint64_t now_ns = aiod_now_ns();
+    uint64_t wanted_ns;
 
     pthread_mutex_lock(&pool->lock);
     wanted_ns = wanted_in_ns(pool, now_ns);
+    if (pool->timer_at_ns != AIOD_POOL_NEVER) {
+        wanted_ns = sooner_ns(wanted_ns, pool->timer_at_ns, now_ns);
+    }
     pool->timer_at_ns = wanted_ns == AIOD_POOL_NEVER ? AIOD_POOL_NEVER : now_ns + wanted_ns;
     pthread_mutex_unlock(&pool->lock);
     return wanted_ns;
@@ -400,6 +406,7 @@ uint64_t aiod_pool_tick(struct aiod_pool *pool)
 
     aiod_spawner_retry(pool, now_ns);
     pthread_mutex_lock(&pool->lock);
+    pool->timer_at_ns = AIOD_POOL_NEVER; /* it has fired */
     wake = recover_lost_wakeup(pool, chosen, now_ns);
     if (aiod_fair_queue_next_release_ns(&pool->fair_queue) <= now_ns) {
         aiod_fair_queue_release_ready(&pool->fair_queue, now_ns);

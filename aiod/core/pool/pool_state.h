@@ -85,7 +85,7 @@ struct aiod_pool {
     unsigned reserve_threads;   /* reserve_wanted, limited by max_threads */
     struct aiod_heap deadlines; /* the same requests, by deadline; without those that have none */
     uint64_t last_taken_ns;
-    uint64_t timer_at_ns; /* the time for which the main loop's timer is set; AIOD_POOL_NEVER */
+    uint64_t timer_at_ns; /* the main loop's timer is set for this time, or it was woken to set it; AIOD_POOL_NEVER */
     bool stopping;
 
     /* Protected by lock: the workers. cur == asleep + polling + waking + active + pending + new. */
@@ -277,6 +277,12 @@ unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **
  * held.
  */
 bool aiod_pool_wants_timer(struct aiod_pool *pool);
+
+/*
+ * pool.c: is the main loop's timer set too late for anything that the pool waits for? Then the caller must ring the doorbell
+ * after it dropped the lock. Lock held.
+ */
+bool aiod_pool_timer_is_late(struct aiod_pool *pool, uint64_t now_ns);
 
 /* worker.c: wake the chosen workers. Lock not held. */
 void aiod_pool_post_chosen(struct aiod_pool *pool, struct aiod_worker **chosen, unsigned count);
