@@ -279,6 +279,7 @@ class Core:
         root: str,
         links: bool,
         writable: bool,
+        verbs: int,
         size_max: int,
         name: str,
         mode: int,
@@ -292,7 +293,7 @@ class Core:
         """Make a handle of the export at `root` by which a ring's requests name files in it. Return its number.
 
         `mode`, `exact_mode`, `uid` and `gid` are of files that WRITE_FILE makes, as in `open`; without `writable` it
-        makes none. Raises OSError EMFILE at handles_max.
+        makes none. `verbs` are those of NAME that the export allows, bit by bit. Raises OSError EMFILE at handles_max.
         """
 
     def lend_handles(self, session: Session, count: int) -> int:

@@ -149,7 +149,6 @@ const char *const op_names[AIOD_OPS] = {
 #include "operations.def"
     "open",
     "close",
-    "name",
 };
 
 /* RAII snapshot of the counters. */
@@ -797,8 +796,8 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
 }
 
 uint32_t core_add_names(Core &core, Session &session, const std::string &root, bool links, bool writable,
-                        uint64_t size_max, const std::string &name, unsigned mode, bool exact_mode, int64_t uid,
-                        int64_t gid, const nb::sequence &ioctls, const Rate *rate, int ioprio)
+                        uint32_t verbs, uint64_t size_max, const std::string &name, unsigned mode, bool exact_mode,
+                        int64_t uid, int64_t gid, const nb::sequence &ioctls, const Rate *rate, int ioprio)
 {
     const std::vector<aiod_ioctl> allowed = ioctls_of(ioctls);
     aiod_handle_use use = {};
@@ -813,6 +812,7 @@ uint32_t core_add_names(Core &core, Session &session, const std::string &root, b
     use.ioprio = ioprio;
     use.names.root = c_path(root);
     use.names.no_links = !links;
+    use.names.verbs = verbs;
     use.names.creation = {mode, exact_mode, static_cast<uid_t>(uid), static_cast<gid_t>(gid)};
     number = aiod_core_add_names(core.core, session.session, &use);
     Core::check(number);
@@ -1080,8 +1080,9 @@ NB_MODULE(_core, m)
              nb::arg("rate").none() = nb::none(), nb::arg("ioprio") = 0, nb::arg("uring") = false,
              nb::arg("uring_alone") = false, nb::arg("faults") = nb::make_tuple())
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
-             nb::arg("writable"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"), nb::arg("exact_mode"),
-             nb::arg("uid"), nb::arg("gid"), nb::arg("ioctls"), nb::arg("rate").none(), nb::arg("ioprio"))
+             nb::arg("writable"), nb::arg("verbs"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"),
+             nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("ioctls"), nb::arg("rate").none(),
+             nb::arg("ioprio"))
         .def(
             "lend_handles",
             [](Core &self, Session &session, uint32_t count) {

@@ -5,11 +5,12 @@ The records of a SUBMIT are admitted one by one in the core (core/admission.c), 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import TYPE_CHECKING, Any
 
 from aiod.engine.errors import refused
-from aiod.engine.file_requests import DirectoryRequest, OpenRequest, object_name
+from aiod.engine.file_requests import DirectoryRequest, OpenRequest
 from aiod.engine.name_admission import (
     check_attribute,
     check_cursor,
@@ -18,6 +19,7 @@ from aiod.engine.name_admission import (
     parse_times,
 )
 from aiod.engine.name_verbs import NAME_VERBS
+from aiod_protocol.messages import object_name
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import OpenFlag
 
@@ -77,8 +79,11 @@ class Admission:
         mode = mode if settings.create_mode < 0 else settings.create_mode
         return OpenRequest(settings, path, wanted, mode, name, _identity(f"open {name}", session, settings), export)
 
-    def admit_names(self, session: Session, export: str, path: str) -> ExportSettings:
-        """Check an OPEN with NAMES. Raises OSError: EOPNOTSUPP where files are opened in another way than by a ring."""
+    def admit_names(self, session: Session, export: str, path: str) -> tuple[ExportSettings, int]:
+        """Check an OPEN with NAMES: the export's settings, and the verbs that it allows, as bits.
+
+        Raises OSError: EOPNOTSUPP where files are opened in another way than by a ring.
+        """
         what = f"open {object_name(export, path)}"
         if self._draining:
             raise refused(errno.ESHUTDOWN, f"{what}: the daemon is stopping", Reason.STOPPING)
@@ -90,7 +95,7 @@ class Admission:
         if settings.as_client or settings.direct or settings.faults:
             why = "opens files as the client" if settings.as_client else "opens files with O_DIRECT"
             raise refused(errno.EOPNOTSUPP, f"{what}: the export {export} {why}: open each file", Reason.NOT_ALLOWED)
-        return settings
+        return settings, _allowed_verbs(export, settings)
 
     def admit_directory_request(
         self, session: Session, verb: str, export: str, path: str, arguments: dict[str, Any]
@@ -211,6 +216,16 @@ def _check_flags(name: str, flags: int, mode: int) -> OpenFlag:
     if wanted & OpenFlag.EXCLUSIVE and not wanted & OpenFlag.CREATE:
         raise refused(errno.EINVAL, f"open {name}: EXCLUSIVE needs CREATE", Reason.BAD_ENTRY)
     return wanted
+
+
+def _allowed_verbs(export: str, settings: ExportSettings) -> int:
+    """The verbs of NAME that the export allows, as bits."""
+    allowed = 0
+    for verb in NAME_VERBS.values():
+        with contextlib.suppress(OSError):
+            _check_allowed("", export, settings, verb)
+            allowed |= 1 << verb.number
+    return allowed
 
 
 def _check_allowed(what: str, export: str, settings: ExportSettings, verb: NameVerb) -> None:

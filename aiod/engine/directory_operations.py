@@ -10,12 +10,11 @@ import errno
 import itertools
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from aiod import _core
 from aiod.engine.errors import refused
 from aiod_protocol.listings import page_entries
-from aiod_protocol.messages import name_message
+from aiod_protocol.names import VERBS, verb_message
 from aiod_protocol.reasons import Reason, reason_of
 
 if TYPE_CHECKING:
@@ -25,35 +24,6 @@ if TYPE_CHECKING:
     from aiod.engine.file_requests import DirectoryRequest, Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
-
-_ATTRIBUTE_VERBS: Final = (
-    _core.VERB_GETXATTR,
-    _core.VERB_SETXATTR,
-    _core.VERB_LISTXATTR,
-    _core.VERB_REMOVEXATTR,
-)
-_ADVICE_FOR_VERB: Final = {
-    (_core.VERB_REMOVE, errno.EISDIR): "it is a directory: use rmdir",
-    (_core.VERB_LIST, errno.EINVAL): "no page of this directory returned this cursor; start with 0",
-    (_core.VERB_RENAME, errno.EEXIST): "the new name exists already; ask to replace it, or choose another",
-    (_core.VERB_RENAME, errno.EISDIR): "the new name is a directory; remove it, or choose another",
-    (
-        _core.VERB_RENAME,
-        errno.ENOTDIR,
-    ): "a part of the path or the export is not a directory, or the new name is a file",
-    (_core.VERB_RENAME, errno.EINVAL): "a directory cannot be moved into itself",
-    (_core.VERB_RENAME, errno.EXDEV): "the names are on different file systems; copy the file, and remove the old one",
-    (_core.VERB_RENAME, errno.EOPNOTSUPP): "the file system cannot rename without replacing; ask to replace",
-    (_core.VERB_READLINK, errno.EINVAL): "it is not a symbolic link",
-    (_core.VERB_LINK, errno.EXDEV): "the names are on different file systems; copy the file",
-    (_core.VERB_LINK, errno.EPERM): "only files have further names, and the kernel allows them for own files only",
-    (_core.VERB_CHMOD, errno.EOPNOTSUPP): "symbolic links have no permission bits of their own",
-    (_core.VERB_SETXATTR, errno.EEXIST): "the attribute exists already",
-    (_core.VERB_RMTREE, errno.ENOTDIR): "it is not a directory, or a symbolic link to one: use remove",
-    **{(verb, errno.ENODATA): "there is no such attribute" for verb in _ATTRIBUTE_VERBS},
-    **{(verb, errno.EOPNOTSUPP): "the file system has no such attributes" for verb in _ATTRIBUTE_VERBS},
-    **{(verb, errno.E2BIG): f"aiod carries {_core.XATTR_BYTES_MAX} bytes at most" for verb in _ATTRIBUTE_VERBS},
-}
 
 
 class AdmitDirectoryRequest(Protocol):
@@ -171,9 +141,8 @@ class DirectoryOperations:
 
 def _explain(request: DirectoryRequest, number: int, *, outside: bool) -> tuple[int, str]:
     """The errno for the client, and the error message."""
-    if outside:
-        return errno.EACCES, name_message(request.what, errno.EACCES, outside=True)
-    return number, name_message(request.what, number, _ADVICE_FOR_VERB.get((request.verb.number, number), ""))
+    number = errno.EACCES if outside else number
+    return number, verb_message(VERBS[request.verb.number], request.what, number, outside=outside)
 
 
 def _body(request: DirectoryRequest, found: Listing | bytes | None) -> dict[str, Any] | None:

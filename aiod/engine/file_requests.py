@@ -89,12 +89,3 @@ class Reply(Protocol):
         reason: int = Reason.BY_KERNEL,
     ) -> None:
         """Send REPLY."""
-
-
-def object_name(export: str, path: str, chars_max: int = 120) -> str:
-    """`export`/`path` for messages; its middle is left out when it is longer than `chars_max`."""
-    name = f"{export}/{path}" if path else export
-    if len(name) <= chars_max:
-        return name
-    half = (chars_max - 3) // 2
-    return f"{name[:half]}...{name[-half:]}"

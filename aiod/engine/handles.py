@@ -47,8 +47,8 @@ class OpenAdmission(Protocol):
     ) -> OpenRequest:
         """The checked request. Raises OSError."""
 
-    def admit_names(self, session: Session, export: str, path: str) -> ExportSettings:
-        """Of an OPEN with NAMES: the settings of the export. Raises OSError."""
+    def admit_names(self, session: Session, export: str, path: str) -> tuple[ExportSettings, int]:
+        """Of an OPEN with NAMES: the settings of the export, and the verbs that it allows. Raises OSError."""
 
 
 class _Reopen(NamedTuple):
@@ -156,12 +156,13 @@ class Handles:
     def open_names(self, session: Session, cookie: int, export: str, path: str) -> None:
         """OPEN with NAMES: touches no file, so it is answered here."""
         try:
-            settings = self._admission.admit_names(session, export, path)
+            settings, verbs = self._admission.admit_names(session, export, path)
             handle = self._core.add_names(
                 session.core,
                 root=settings.path,
                 links=settings.symlinks,
                 writable=settings.create and not settings.read_only,
+                verbs=verbs,
                 size_max=settings.max_file_bytes,
                 name=export,
                 mode=_NEW_FILE_MODE if settings.create_mode < 0 else settings.create_mode,

@@ -13,8 +13,8 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Final, Protocol
 
-from aiod.engine.file_requests import object_name
 from aiod.engine_api.fd_store_messages import StoredDescriptor
+from aiod_protocol.messages import object_name
 from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:

@@ -50,6 +50,15 @@ _OF_A_NAME: Final = {
 }
 
 
+def object_name(export: str, path: str, chars_max: int = 120) -> str:
+    """`export`/`path` for messages; its middle is left out when it is longer than `chars_max`."""
+    name = f"{export}/{path}" if path else export
+    if len(name) <= chars_max:
+        return name
+    half = (chars_max - 3) // 2
+    return f"{name[:half]}...{name[-half:]}"
+
+
 def errno_name(number: int) -> str:
     """The name, as "ENOSPC" for errno.ENOSPC; the number itself when it has no name."""
     return errno.errorcode.get(number, str(number))

@@ -31,6 +31,7 @@ class Op(enum.IntEnum):
     WRITE_FILE = 17
     OPEN_FILE = 18
     CLOSE_FILE = 19
+    NAME = 20
 
 
 class OpFlag(enum.IntFlag):
@@ -89,6 +90,7 @@ PROPERTIES: Final[dict[Op, OpProperty]] = {
     Op.WRITE_FILE: (_P.CHARGED | _P.PAYLOAD | _P.COSTS | _P.MOVES | _P.ENLARGES | _P.CHANGES | _P.PATH | _P.RING),
     Op.OPEN_FILE: _P.REPLIES | _P.PATH | _P.RING,
     Op.CLOSE_FILE: _P.CHANGES | _P.RING_ONLY | _P.RING,
+    Op.NAME: _P.REPLIES | _P.CHANGES | _P.PATH | _P.RING,
 }
 
 _NAMES: Final = {int(op): op.name.lower() for op in Op}

@@ -131,6 +131,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
     if (flags == AIOD_OPEN_NAMES) {
         use.writable = true;
         use.names = (struct aiod_names){.root = engine.config.root,
+                                        .verbs = ~engine.config.verbs_refused,
                                         .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
         handle = aiod_core_add_names(engine.core, session, &use);
         aiod_core_lend_handles(engine.core, session, engine.config.lent);

@@ -17,11 +17,12 @@ struct engine_config {
     uint64_t poll_max_ns;
     unsigned max_threads;
     uint32_t handles_max;
-    uint32_t alignment;    /* of all files, as if opened with O_DIRECT; 0: without */
-    bool uring;            /* O_DIRECT, and requests may be started by io_uring, */
-    bool uring_in_company; /* but not those that come alone */
-    const char *root;      /* of an OPEN with NAMES */
-    uint32_t lent;         /* numbers that are lent to a ring after that, for files that it opens by itself */
+    uint32_t alignment;     /* of all files, as if opened with O_DIRECT; 0: without */
+    bool uring;             /* O_DIRECT, and requests may be started by io_uring, */
+    bool uring_in_company;  /* but not those that come alone */
+    const char *root;       /* of an OPEN with NAMES */
+    uint32_t lent;          /* numbers that are lent to a ring after that, for files that it opens by itself */
+    uint32_t verbs_refused; /* of NAME, as bits */
 };
 
 /* Start the engine. The path of its socket. */

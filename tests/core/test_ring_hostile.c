@@ -59,11 +59,34 @@ static void make_strange_path(struct aiod_ring_sqe *entry, uint32_t names, uint6
     entry->flags &= entry->op == 17 ? 8u : 0u; /* durable ones would be slow */
 }
 
-/* Entries that are almost valid get furthest. */
-static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t names, uint64_t *state)
+/* A record of any verb, with any lengths, before bytes that are paths in part. The other thread rewrites it. */
+static void make_strange_name(char *area, struct aiod_ring_sqe *entry, uint32_t names, uint64_t dice)
 {
-    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,  9,  10,  11, 12,
-                                   13, 14, 15, 16, 17, 15, 16, 17, 18, 18, 19, 19, 255, 77};
+    static const uint32_t lengths[] = {0, 1, 1, 4, 9, 10, 4095, 4096, UINT32_MAX};
+    const unsigned count = sizeof(lengths) / sizeof(lengths[0]);
+    struct aiod_ring_name name = {
+        .verb = (uint16_t)(dice % (AIOD_RING_RMTREE + 2)),
+        .flags = (uint16_t)(dice >> 8 & 7 & dice >> 11),
+        .mode = (dice >> 14 & 3) == 0 ? UINT32_MAX : 0755,
+        .path_bytes = lengths[(dice >> 16) % count],
+        .to_bytes = lengths[(dice >> 24) % count],
+        .value_bytes = (dice >> 32 & 3) == 0 ? lengths[(dice >> 34) % count] : 0,
+        .cursor = (dice >> 40 & 1) == 0 ? 0 : INT64_MIN,
+    };
+
+    entry->buffer = (dice >> 41 & 3) != 0 ? PATHS_AT - sizeof(name) : entry->buffer;
+    entry->source = (uint32_t)sizeof(name) + name.path_bytes + name.to_bytes + name.value_bytes;
+    entry->source_offset = entry->offset = entry->reserved = entry->flags = 0;
+    entry->length = (dice >> 43 & 3) != 0 ? 40960 : entry->length;
+    entry->handle = (dice >> 45 & 7) != 0 ? names : entry->handle;
+    memcpy(area + PATHS_AT - sizeof(name), &name, sizeof(name));
+}
+
+/* Entries that are almost valid get furthest. */
+static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, char *area, uint32_t names, uint64_t *state)
+{
+    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12, 13,
+                                   14, 15, 16, 17, 15, 16, 17, 18, 18, 19, 19, 20, 20, 255, 77};
     static const uint64_t numbers[] = {
         0, 1, 511, 4096, 65536, AREA_BYTES, AREA_BYTES - 4096, INT64_MAX, UINT64_MAX, UINT32_MAX, 1u << 20, 12345};
     uint64_t dice = next_random(state);
@@ -81,7 +104,9 @@ static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, uint32_t 
         .reserved = (dice >> 52 & 15) == 0,
     };
 
-    if (entry.op >= 15 && entry.op <= 18) {
+    if (entry.op == AIOD_RING_NAME) {
+        make_strange_name(area, &entry, names, next_random(state));
+    } else if (entry.op >= 15 && entry.op <= 18) {
         make_strange_path(&entry, names, dice >> 56);
     }
     if (dice >> 60 == 0 && entry.op != 18) { /* a file that the ring may have opened */
@@ -174,7 +199,7 @@ static void attack(uint64_t *state)
     }
     for (unsigned i = 0; i < 500 && !raw_has_ended(&ring); i++) {
         uint64_t dice = next_random(state);
-        struct aiod_ring_sqe entry = strange_entry(&ring, names, state);
+        struct aiod_ring_sqe entry = strange_entry(&ring, rewriting.area, names, state);
 
         raw_put(&ring, tail, &entry);
         tail += (dice & 255) == 0 ? (uint32_t)next_random(state) : 1;

@@ -21,7 +21,6 @@ enum aiod_op {
     /* Not in the protocol; counted in the same statistics. */
     AIOD_OPEN = AIOD_WIRE_OPS,
     AIOD_CLOSE,
-    AIOD_NAME,
     AIOD_OPS, /* one more than the last operation */
 };
 

@@ -14,6 +14,7 @@
 #include "pool/request_list.h"
 #include "ring/client_wakes.h"
 #include "session/io_prepare.h"
+#include "session/name_request.h"
 #include "session/operations.h"
 #include "util/os.h"
 #include "util/probes.h"
@@ -83,14 +84,23 @@ static struct aiod_submission record_of(const struct aiod_ring_sqe *entry)
     return record;
 }
 
+/* Is the length right of what lies at the beginning of the buffer: a path, or more than that? */
+static bool source_is_right(const struct aiod_ring_sqe *entry)
+{
+    if (entry->op == AIOD_RING_NAME) {
+        return entry->source <= AIOD_NAME_REQUEST_BYTES_MAX; /* name_request.h checks more, also of the answer's room */
+    }
+    return entry->source < PATH_BYTES_MAX &&
+           (aiod_op_has_payload(entry->op) || entry->length >= sizeof(struct aiod_stat));
+}
+
 /* Do the path and, after it or over it, the data lie in the area? */
 static bool path_is_right(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry)
 {
     uint64_t bytes = aiod_op_has_payload(entry->op) ? entry->source + entry->length : entry->length;
 
     bytes = bytes > entry->source ? bytes : entry->source;
-    return entry->source < PATH_BYTES_MAX && entry->source_offset == 0 &&
-           (aiod_op_has_payload(entry->op) || entry->length >= sizeof(struct aiod_stat)) &&
+    return source_is_right(entry) && entry->source_offset == 0 &&
            ((aiod_op_charged(entry->op) && entry->length > ring->request_bytes_max) || /* refused later, by its errno */
             (entry->buffer <= ring->memory.area_bytes && bytes <= ring->memory.area_bytes - entry->buffer));
 }
@@ -254,9 +264,15 @@ static void complete(struct aiod_request *done)
     aiod_ring_put(ring);
 }
 
+/* What a request brings along at the beginning of its buffer; NULL: nothing. */
+struct on_path {
+    char *path;
+    struct aiod_directory_op *name;
+};
+
 static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry,
                  const struct aiod_submission *record, struct aiod_handle *handle, struct aiod_handle *source,
-                 char *path, uint64_t now_ns)
+                 const struct on_path *on_path, uint64_t now_ns)
 {
     struct aiod_ring *ring = request->ring;
     char *data = ring->memory.area + entry->buffer +
@@ -269,7 +285,8 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                       .buffers = ring->buffers,
                                       .arrived_ns = now_ns,
                                       .complete = complete,
-                                      .path = path,
+                                      .path = on_path->path,
+                                      .name = on_path->name,
                                       .data = data,
                                       .piece_count = aiod_op_has_payload(record->op) && record->length > 0,
                                       .piece = {.iov_base = data, .iov_len = record->length},
@@ -356,29 +373,35 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
 }
 
 /*
- * Copy the path once; the copy is checked. NULL, and a positive errno: a path by message cannot have a zero byte either, and
- * is UTF-8.
+ * Copy the path, or what a NAME has, once; the copy is checked. 0, or a positive errno: a path by message cannot have a zero
+ * byte either, and is UTF-8.
  */
-static char *copy_path(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry, int *error)
+static int copy_path(const struct aiod_ring *ring, const struct aiod_ring_sqe *entry, const struct aiod_handle *handle,
+                     struct on_path *on_path, enum aiod_reason *reason)
 {
-    char *path = malloc((size_t)entry->source + 1);
+    char *copy = malloc((size_t)entry->source + 1);
+    int error = 0;
 
-    if (path == NULL) {
-        *error = ENOMEM;
-        return NULL;
+    if (copy == NULL) {
+        return ENOMEM;
     }
-    memcpy(path, ring->memory.area + entry->buffer, entry->source);
-    path[entry->source] = '\0';
-    if (!aiod_utf8_valid(path, entry->source)) {
-        *error = EINVAL;
-        free(path);
-        return NULL;
+    memcpy(copy, ring->memory.area + entry->buffer, entry->source);
+    copy[entry->source] = '\0';
+    if (entry->op == AIOD_RING_NAME) {
+        error = aiod_name_request_parse(copy, entry->source, entry->length, &handle->use.names, &on_path->name, reason);
+    } else if (aiod_utf8_valid(copy, entry->source)) {
+        on_path->path = copy;
+        return 0;
+    } else {
+        *reason = AIOD_REASON_BAD_ENTRY;
+        error = EINVAL;
     }
-    return path;
+    free(copy);
+    return error;
 }
 
 /* An admitted request cannot be executed. */
-static void finish_refused(struct batch *batch, struct aiod_ring_request *request, int error)
+static void finish_refused(struct batch *batch, struct aiod_ring_request *request, int error, enum aiod_reason reason)
 {
     uint64_t now_ns = aiod_now_ns();
     struct aiod_timing timing = {.latency_ns = now_ns - batch->now_ns};
@@ -389,7 +412,7 @@ static void finish_refused(struct batch *batch, struct aiod_ring_request *reques
                      &(struct aiod_ring_completion){
                          .cookie = request->cookie.value,
                          .result = -error,
-                         .reason = error == EINVAL ? AIOD_REASON_BAD_ENTRY : AIOD_REASON_BY_KERNEL,
+                         .reason = reason,
                      },
                      &timing);
     aiod_ring_wake_client(batch->ring);
@@ -456,7 +479,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_handle *source = NULL;
     enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
     struct begun begun = {0};
-    char *path = NULL;
+    struct on_path on_path = {.path = NULL};
     int error;
 
     pthread_mutex_lock(&ring->lock);
@@ -486,16 +509,16 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
         return true;
     }
     if (aiod_op_has_path(record.op)) {
-        path = copy_path(ring, entry, &error);
+        error = copy_path(ring, entry, handle, &on_path, &reason);
     }
-    fill(request, entry, &record, handle, source, path, batch->now_ns);
+    fill(request, entry, &record, handle, source, &on_path, batch->now_ns);
     if (record.op == AIOD_CLOSE_FILE) {
         request->io.opened.fd = begun.descriptors[0];
         request->io.opened.flush_fd = begun.descriptors[1];
         request->io.task.request.deadline_ns = 0; /* it is closed in any case */
     }
     if (error != 0) {
-        finish_refused(batch, request, error);
+        finish_refused(batch, request, error, reason);
     } else if (!execute_inline(batch, request, &record)) {
         queue(batch, request);
     }

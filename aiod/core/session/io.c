@@ -15,6 +15,7 @@
 #include "path/cached_path.h"
 #include "path/open_reading.h"
 #include "path/whole_file.h"
+#include "session/name_request.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
 
@@ -402,6 +403,9 @@ int64_t aiod_io_run(struct aiod_request *request)
     if (io->path != NULL) {
         return run_on_path(io);
     }
+    if (io->name != NULL) {
+        return aiod_name_request_run(io->name, io->data, &io->task.request.reason);
+    }
     return io->handle->use.faults.count > 0 ? run_with_faults(io, &file) : run_on_file(io, &file);
 }
 
@@ -443,6 +447,8 @@ void aiod_io_release_path(struct aiod_io *io)
 {
     free(io->path);
     io->path = NULL;
+    aiod_directory_op_destroy(io->name);
+    io->name = NULL;
 }
 
 void aiod_payload_put(struct aiod_payload *payload)

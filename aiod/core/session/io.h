@@ -41,7 +41,8 @@ struct aiod_io {
     struct aiod_handle *source; /* of a COPY_RANGE */
     uint64_t source_offset;
 
-    char *path;                /* of an operation on a path; aiod_io_release_path() frees it */
+    char *path;                     /* of an operation on a path; aiod_io_release_path() frees it, and `name` */
+    struct aiod_directory_op *name; /* of a NAME by ring */
     struct aiod_opened opened; /* of an OPEN_FILE that has succeeded; a CLOSE_FILE closes its descriptors (-1: none) */
 
     char *data;        /* memory for the result's payload */
@@ -113,7 +114,7 @@ int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max);
 /* Close the descriptors of a CLOSE_FILE; no effect if they are closed. 0, or -errno. */
 int64_t aiod_io_close(struct aiod_io *io);
 
-/* Free the path; no effect without one. */
+/* Free the path, and what a NAME has; no effect without them. */
 void aiod_io_release_path(struct aiod_io *io);
 
 void aiod_payload_put(struct aiod_payload *payload);

@@ -25,9 +25,10 @@ struct aiod_io_description {
     uint64_t arrived_ns;
     void (*complete)(struct aiod_request *request); /* as aiod_request.complete */
 
-    char *path;    /* of an operation on a path, which the request owns then; else NULL */
-    char *data;    /* memory for the result's payload; NULL: none */
-    uint64_t have; /* bytes of a read that are in `data` already */
+    char *path;                     /* of an operation on a path, which the request owns then; else NULL */
+    struct aiod_directory_op *name; /* of a NAME by ring, likewise */
+    char *data;                     /* memory for the result's payload; NULL: none */
+    uint64_t have;                  /* bytes of a read that are in `data` already */
 
     /* The request's payload. */
     size_t piece_count;

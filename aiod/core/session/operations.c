@@ -137,8 +137,8 @@ static bool access_is_right(unsigned op, const struct aiod_handle_use *use)
         return use->writable && !use->append;
     case APPENDING:
         return use->writable;
-    case NAMES:
-        return use->writable || !has(op, OP_CHANGES);
+    case NAMES: /* what a NAME may change depends on its verb (name_request.h) */
+        return use->writable || !has(op, OP_CHANGES) || op == AIOD_NAME;
     default:
         return true;
     }

@@ -43,6 +43,7 @@ struct aiod_limits {
 struct aiod_names {
     const char *root; /* NULL: the handle is one of an open file */
     bool no_links;    /* do not follow symbolic links, not even beneath the root */
+    uint32_t verbs;   /* those that the export allows: bit numbers are enum aiod_verb */
     struct aiod_creation creation;
 };
 

@@ -78,6 +78,7 @@ enum aiod_ring_op {
     AIOD_RING_WRITE_FILE = 17, /* length, buffer, source; FUA, EXCLUSIVE */
     AIOD_RING_OPEN_FILE = 18,  /* length, buffer, source; result: bytes of struct aiod_ring_opened */
     AIOD_RING_CLOSE_FILE = 19, /* none */
+    AIOD_RING_NAME = 20,       /* length, buffer, source; result: bytes of the answer (struct aiod_ring_name) */
     AIOD_RING_CANCEL = 255,    /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
@@ -136,6 +137,71 @@ struct aiod_ring_extent {
     uint64_t length; /* bytes */
     uint64_t flags;  /* AIOD_RING_HOLE: it reads as zeroes */
 };
+
+/*
+ * A NAME is an operation on names; docs/operations.md says what each does (Directory operations). `source` is the length of
+ * what lies at the beginning of its buffer: struct aiod_ring_name, then the path, `to` and the value, without zero bytes
+ * between them. The answer is written over it; `length` is its room, at least as much as the verb's longest answer:
+ *
+ *     STAT, LSTAT             struct aiod_ring_stat
+ *     LIST                    struct aiod_ring_page, a struct aiod_ring_stat for each entry, the names, each with a 0;
+ *                             AIOD_RING_PAGE_BYTES_MAX
+ *     READLINK                the target; AIOD_RING_PATH_MAX
+ *     GETXATTR, LISTXATTR     the value; the names, each with a 0; AIOD_RING_ATTRIBUTE_BYTES_MAX
+ *     RMTREE                  1 byte if there is more to remove, which the next one does
+ *     the others              none
+ */
+enum aiod_ring_verb {
+    AIOD_RING_LIST = 0,  /* cursor: 0, or `next` of the page before */
+    AIOD_RING_STAT_PATH, /* as STAT_NAME */
+    AIOD_RING_REMOVE,
+    AIOD_RING_RMDIR,
+    AIOD_RING_RENAME, /* to: the new path; REPLACE */
+    AIOD_RING_MKDIR,  /* mode */
+    AIOD_RING_SYNC,
+    AIOD_RING_LSTAT,
+    AIOD_RING_READLINK,
+    AIOD_RING_SYMLINK,  /* to: the target */
+    AIOD_RING_LINK,     /* to: the new path */
+    AIOD_RING_UTIME,    /* the times, or NOW; NO_FOLLOW */
+    AIOD_RING_CHMOD,    /* mode; NO_FOLLOW */
+    AIOD_RING_GETXATTR, /* to: the attribute's name; NO_FOLLOW, as the following */
+    AIOD_RING_SETXATTR, /* to, value, xattr_flags */
+    AIOD_RING_LISTXATTR,
+    AIOD_RING_REMOVEXATTR, /* to */
+    AIOD_RING_RMTREE,
+};
+
+enum aiod_ring_name_flag {
+    AIOD_RING_REPLACE = 1,
+    AIOD_RING_NO_FOLLOW = 2, /* of a symbolic link that is the last part of the path: itself */
+    AIOD_RING_NOW = 4,       /* instead of the times */
+};
+
+/* What a verb does not use is 0. */
+struct aiod_ring_name {
+    uint16_t verb;
+    uint16_t flags; /* enum aiod_ring_name_flag */
+    uint32_t mode;  /* permission bits */
+    uint32_t path_bytes;
+    uint32_t to_bytes;
+    uint32_t value_bytes; /* of an attribute: at most AIOD_RING_ATTRIBUTE_BYTES_MAX */
+    uint32_t xattr_flags; /* XATTR_CREATE, XATTR_REPLACE or 0 */
+    int64_t cursor;
+    int64_t access_ns; /* since 1970 */
+    int64_t change_ns;
+};
+
+struct aiod_ring_page {
+    int64_t next; /* the cursor of the next page, if `more` */
+    uint32_t more;
+    uint32_t entries;
+    uint32_t name_bytes; /* of all names */
+    uint32_t reserved;
+};
+
+#define AIOD_RING_PAGE_BYTES_MAX 65536u
+#define AIOD_RING_ATTRIBUTE_BYTES_MAX 57344u
 
 /* The result of OPEN_FILE. */
 struct aiod_ring_opened {

@@ -33,6 +33,7 @@ constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many polls that found nothing a thread polls once ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
 constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
+constexpr Py_ssize_t SOURCE_BYTES_MAX = 65536;
 constexpr unsigned LOOKS = 256; /* with the GIL held: a few times what a cached read takes */
 constexpr uint64_t OFFSET_MAX = INT64_MAX;
 constexpr uint64_t LOOK_BYTES_MAX = 131072; /* of a longer read only the copy would take as long */
@@ -327,7 +328,7 @@ void bury(Client &client)
 bool is_read(const aiod_op &op)
 {
     return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME ||
-           op.op == AIOD_RING_OPEN_FILE;
+           op.op == AIOD_RING_OPEN_FILE || op.op == AIOD_RING_NAME;
 }
 
 /* Beside the flags of a ring, which have 16 bits: of on_path() alone. */
@@ -828,19 +829,32 @@ aiod_op *take_path(Ring &ring, unsigned op, uint32_t handle, const char *path, s
     return taken;
 }
 
+/* The bytes of a path, or of a NAME's record and what follows it; nullptr: it is neither, or too long. */
+const char *bytes_of(const nb::object &path, Py_ssize_t &count)
+{
+    const char *found;
+
+    if (PyBytes_Check(path.ptr())) {
+        count = PyBytes_Size(path.ptr());
+        return count <= SOURCE_BYTES_MAX ? PyBytes_AsString(path.ptr()) : nullptr;
+    }
+    found = PyUnicode_AsUTF8AndSize(path.ptr(), &count);
+    PyErr_Clear();
+    return found != nullptr && count <= PATH_BYTES_MAX ? found : nullptr;
+}
+
 /* As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. */
-nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
                         const nb::object &data, uint64_t length, double timeout_s, std::unique_ptr<Pending> &pending)
 {
     Py_ssize_t path_bytes;
-    const char *utf8 = PyUnicode_AsUTF8AndSize(path.ptr(), &path_bytes);
+    const char *utf8 = bytes_of(path, path_bytes);
     View view;
     aiod_op *taken;
     uint64_t bytes;
     nb::object result;
 
     if (utf8 == nullptr) {
-        PyErr_Clear();
         return nb::none();
     }
     if (!data.is_none()) {
@@ -849,7 +863,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         }
         length = static_cast<uint64_t>(view.view.len);
     }
-    if (!ring.usable() || length > aiod_request_bytes_max(ring.client->client) || path_bytes > PATH_BYTES_MAX) {
+    if (!ring.usable() || length > aiod_request_bytes_max(ring.client->client)) {
         return nb::none();
     }
     bytes = view.held ? static_cast<uint64_t>(path_bytes) + length
@@ -883,7 +897,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     return result;
 }
 
-nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
                         const nb::object &data, uint64_t length, double timeout_s)
 {
     std::unique_ptr<Pending> pending;
@@ -895,7 +909,7 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
-nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::str &path,
+nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
                              const nb::object &data, uint64_t length, double timeout_s)
 {
     std::unique_ptr<Pending> pending;

@@ -93,16 +93,17 @@ class Ring:
     """Whether requests wait for room in the ring: new ones queue behind them, and the methods above return None."""
 
     def on_path(
-        self, op: int, flags: int, handle: int, path: str, data: Any, length: int, timeout_s: float
+        self, op: int, flags: int, handle: int, path: str | bytes, data: Any, length: int, timeout_s: float
     ) -> bytes | int | Failure | None:
         """A request on a path in the export of `handle`, waited for. `length`: room for a result, without `data`.
 
-        READ_FILE: the file's bytes, behind its stat if `flags` has WITH_STAT (ring/paths.py); STAT_NAME: the stat. A
-        failure with EFBIG has the file's size in the place of `written`.
+        READ_FILE: the file's bytes, behind its stat if `flags` has WITH_STAT (ring/paths.py); STAT_NAME: the stat;
+        NAME, whose `path` is its record and what follows that: the answer. A failure with EFBIG has the file's size in
+        the place of `written`.
         """
 
     def on_path_soon(
-        self, op: int, flags: int, handle: int, path: str, data: Any, length: int, timeout_s: float
+        self, op: int, flags: int, handle: int, path: str | bytes, data: Any, length: int, timeout_s: float
     ) -> bytes | int | Failure | Pending | None:
         """The same, as read_soon()."""
 

@@ -16,7 +16,7 @@ import weakref
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
-from aiod_client.aio import ring_files, whole_files
+from aiod_client.aio import ring_files, ring_names, whole_files
 from aiod_client.aio.converse import converse, within
 from aiod_client.aio.file import File
 from aiod_client.aio.link import Link, perform
@@ -31,6 +31,7 @@ from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
 from aiod_client.requests.whole_files import FILE_BYTES_MAX, FileContent
 from aiod_client.ring.attach import attach
+from aiod_client.ring.names import NameRequest
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate, resume_session
 from aiod_client.session.reconnection import RETRY_S
 from aiod_protocol.wire import MessageType
@@ -285,9 +286,20 @@ class Client(Names):
 
     async def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
         """Have the engine carry out the directory operation `verb`; returns the body of its reply."""
+        return (await self._answer(verb, path, timeout, arguments))[1]
+
+    async def _answer(
+        self, verb: str, path: str | os.PathLike[str], timeout: float | None, arguments: dict[str, Any]
+    ) -> tuple[int, Any]:
+        """As _name(): result and body of the reply."""
+        self._check()
         export, inside = parse_path(path)
-        _, (_, body) = await self._call(MessageType.NAME, path, (verb, export, inside, arguments), timeout)
-        return body
+        request = NameRequest(verb, export, inside, arguments)
+        answer = await ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, f"{verb} {path}"))
+        if answer is not None:
+            return answer
+        _, (result, body) = await self._call(MessageType.NAME, path, tuple(request), timeout)
+        return result, body
 
     async def _call(
         self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None

@@ -34,7 +34,7 @@ class ClientOfLinks(Protocol):
 async def on_path(
     link: Link,
     paths: RingPaths,
-    request: tuple[int, int, int, str, Any, int],
+    request: tuple[int, int, int, str | bytes, Any, int],
     path: StrPath,
     deadline_s: float,
 ) -> Found:

@@ -14,14 +14,12 @@ from aiod_client.requests.globs import Glob
 from aiod_client.requests.names import attribute_bytes, bytes_in, names_in, pack_times
 from aiod_client.requests.paths import check_permissions, parse_path
 from aiod_client.requests.trees import Ask, Found, is_absent, makedirs, touch, walk
-from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     import types
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 
     from aiod_client.aio.file import File
-    from aiod_client.aio.link import Link
     from aiod_protocol.key_files import StrPath
 
     Walk = AsyncIterator[tuple[str, list[str], list[str]]]
@@ -110,9 +108,9 @@ class Names(BaseClient):
             """See Client."""
 
         async def _name(self, verb: str, path: StrPath, timeout: float | None, **arguments: Any) -> Any: ...
-        async def _call(
-            self, kind: MessageType, path: StrPath, arguments: tuple[Any, ...], timeout: float | None
-        ) -> tuple[Link, Any]: ...
+        async def _answer(
+            self, verb: str, path: StrPath, timeout: float | None, arguments: dict[str, Any]
+        ) -> tuple[int, Any]: ...
 
     def scandir(self, path: StrPath, *, timeout: float | None = None) -> Scan:
         """The entries of the directory "EXPORT/PATH", in no order: an iterator, which holds one page of up to 512.
@@ -192,10 +190,9 @@ class Names(BaseClient):
         The daemon removes up to 512 names for each request, and `timeout` is each one's. It ends with the error of the
         first name that cannot be removed. What was removed stays removed, and a second rmtree() continues.
         """
-        export, inside = parse_path(path)
         more = 1
         while more:
-            _, (more, _) = await self._call(MessageType.NAME, path, ("rmtree", export, inside, {}), timeout)
+            more, _ = await self._answer("rmtree", path, timeout, {})
 
     async def touch(
         self,

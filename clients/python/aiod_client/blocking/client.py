@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from aiod_client import endpoint as endpoints
 from aiod_client.base_client import TIMEOUT_S, Entries
-from aiod_client.blocking import ring_files, whole_files
+from aiod_client.blocking import ring_files, ring_names, whole_files
 from aiod_client.blocking.file import File
 from aiod_client.blocking.link import Link
 from aiod_client.blocking.names import Names
@@ -29,6 +29,7 @@ from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_bod
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
 from aiod_client.requests.pending import Call
 from aiod_client.requests.whole_files import FILE_BYTES_MAX, FileContent
+from aiod_client.ring.names import NameRequest
 from aiod_client.session.handshake import Conversation, control, goodbye, greet_front, locate
 from aiod_client.session.reconnection import RETRY_S
 from aiod_protocol.wire import MessageType
@@ -274,10 +275,22 @@ class Client(Names):
 
     def _name(self, verb: str, path: str | os.PathLike[str], timeout: float | None, **arguments: Any) -> Any:
         """Have the engine carry out the directory operation `verb`; returns the body of its reply."""
+        return self._answer(verb, path, timeout, arguments)[1]
+
+    def _answer(
+        self, verb: str, path: str | os.PathLike[str], timeout: float | None, arguments: dict[str, Any]
+    ) -> tuple[int, Any]:
+        """As _name(): result and body of the reply."""
+        self._check()
         export, inside = parse_path(path)
-        call = Call(MessageType.NAME, verb, export, inside, arguments, filename=os.fspath(path))
+        request = NameRequest(verb, export, inside, arguments)
+        answer = ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, f"{verb} {path}"))
+        if answer is not None:
+            return answer
+        call = Call(MessageType.NAME, *request, filename=os.fspath(path))
         self._perform(call, export, timeout)
-        return call.result[1]
+        result: tuple[int, Any] = call.result
+        return result
 
     def _perform(self, call: Call, export: str, timeout: float | None) -> Link:
         """Ask the engine that serves `export`; returns the session. `call` has the answer."""

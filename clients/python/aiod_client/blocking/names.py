@@ -11,16 +11,13 @@ from aiod_client.records import BaseDirEntry, FileStat, Page, parse_dir_entries,
 from aiod_client.requests.globs import Glob
 from aiod_client.requests.names import attribute_bytes, bytes_in, names_in, pack_times
 from aiod_client.requests.paths import check_permissions, parse_path
-from aiod_client.requests.pending import Call
 from aiod_client.requests.trees import Ask, Found, is_absent, makedirs, touch, walk
-from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     import types
     from collections.abc import Callable, Generator, Iterator
 
     from aiod_client.blocking.file import File
-    from aiod_client.blocking.link import Link
     from aiod_protocol.key_files import StrPath
 
     Walk = Iterator[tuple[str, list[str], list[str]]]
@@ -105,7 +102,9 @@ class Names(BaseClient):
             """See Client."""
 
         def _name(self, verb: str, path: StrPath, timeout: float | None, **arguments: Any) -> Any: ...
-        def _perform(self, call: Call, export: str, timeout: float | None) -> Link: ...
+        def _answer(
+            self, verb: str, path: StrPath, timeout: float | None, arguments: dict[str, Any]
+        ) -> tuple[int, Any]: ...
 
     def scandir(self, path: StrPath, *, timeout: float | None = None) -> Scan:
         """The entries of the directory "EXPORT/PATH", in no order: an iterator, which holds one page of up to 512.
@@ -185,12 +184,9 @@ class Names(BaseClient):
         The daemon removes up to 512 names for each request, and `timeout` is each one's. It ends with the error of the
         first name that cannot be removed. What was removed stays removed, and a second rmtree() continues.
         """
-        export, inside = parse_path(path)
         more = 1
         while more:
-            call = Call(MessageType.NAME, "rmtree", export, inside, {}, filename=os.fspath(path))
-            self._perform(call, export, timeout)
-            more = call.result[0]
+            more, _ = self._answer("rmtree", path, timeout, {})
 
     def touch(
         self,

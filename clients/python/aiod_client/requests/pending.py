@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiod_client.errors import set_written
 from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import put
+from aiod_protocol.names import ASKS
 from aiod_protocol.operations import Op, OpProperty, op_name, operations_with
 from aiod_protocol.wire import MessageType, OpenFlag, WireError
 
@@ -183,14 +184,11 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.READ_FILE): lambda _, data: data,
     int(Op.STAT_NAME): lambda _, data: data,
     int(Op.OPEN_FILE): lambda _, data: data,
+    int(Op.NAME): lambda _, data: data,
 }
 
 HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)
 """The operations whose result is the size of the payload of the completion."""
-
-
-_ASKS: Final = frozenset({"list", "stat", "sync", "lstat", "readlink", "getxattr", "listxattr"})
-"""Directory operations that change nothing."""
 
 
 class Call(Pending):
@@ -211,7 +209,7 @@ class Call(Pending):
         if self.kind == MessageType.OPEN:
             return not self.arguments[2] & (OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE)
         if self.kind == MessageType.NAME:
-            return self.arguments[0] in _ASKS
+            return self.arguments[0] in ASKS
         return True
 
     def __str__(self) -> str:

@@ -44,7 +44,7 @@ READ_ONLY: Final = int(OpenFlag.READ)
 class RingPaths:
     """The NAMES handles of one ring, and the room for files that they are read into. Any thread."""
 
-    __slots__ = ("area_share", "handles", "late", "opens_by_message", "request_cost_min", "ring", "room")
+    __slots__ = ("area_share", "handles", "late", "names", "opens_by_message", "request_cost_min", "ring", "room")
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -57,6 +57,8 @@ class RingPaths:
         self.request_cost_min = self.area_share // _INFLIGHT_MAX
         self.opens_by_message: set[str] = set()
         """Exports whose files the ring does not open."""
+        self.names: bool | None = None
+        """Whether the engine knows NAME by ring; None: it has not been asked."""
         self.late = False
         """Whether an OPEN_FILE was given up that may open a file nevertheless."""
 
@@ -69,6 +71,11 @@ class RingPaths:
         """The engine serves `handle` no more. Whether it has to be closed; at the next engine it is another file."""
         known = self.handles.get(export) == handle and self.handles.pop(export, None) is not None
         return known and self.ring.ended == 0
+
+    def note_name(self, failure: RingFailure | None) -> None:
+        """A NAME has ended: an engine that refuses the first one as a bad entry is an older one."""
+        if self.names is None:
+            self.names = failure is None or failure[2] != Reason.BAD_ENTRY
 
     def take_late(self) -> list[int]:
         """The handles of files that were opened after their OPEN_FILE was given up: they have to be closed."""
