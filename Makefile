@@ -32,7 +32,7 @@ C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/
            clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
            clients/python/aiod_client/*.[ch]pp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c \
-           benchmarks/vhost/*.[ch])
+           benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch])
 
 .PHONY: help
 help:  ## this list
@@ -128,7 +128,7 @@ CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 SERVICE_C_SOURCES := $(sort $(wildcard tests/service/*.c))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
-                  benchmarks/rings/*.c benchmarks/vhost/*.c))
+                  benchmarks/rings/*.c benchmarks/vhost/*.c benchmarks/guest/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
                 protocol/*.h tests/patience.h)
 
@@ -197,6 +197,12 @@ build/aiod-bench: build/libaiod/aiod-bench.o build/libaiod.a
 build/vhost-bench: $(wildcard benchmarks/vhost/*.[ch]) Makefile | core-compiler
 	@mkdir -p $(@D)
 	@$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -pthread $(WARNINGS) $(filter %.c,$^) -o $@
+
+# The vcpu of python -m benchmarks.guest.bursts.
+build/vcpu: $(wildcard benchmarks/guest/*.[ch] benchmarks/vhost/*.[ch]) build/libaiod.a Makefile | core-compiler
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -D_GNU_SOURCE -O2 -g -pthread -Iclients/c/include $(WARNINGS) $(wildcard benchmarks/guest/*.c) \
+	    benchmarks/vhost/front.c benchmarks/vhost/queue.c build/libaiod.a -o $@
 
 # ---- the plugin of nbdkit ----------------------------------------------------------------------------------------------
 
