@@ -32,7 +32,7 @@ C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/
            clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
            clients/python/aiod_client/*.[ch]pp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c \
-           benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch])
+           benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch] benchmarks/guest/inside/*.[ch])
 
 .PHONY: help
 help:  ## this list
@@ -128,7 +128,8 @@ CORE_TEST_HELPERS := $(sort $(filter-out $(CORE_TESTS),$(wildcard tests/core/*.c
 LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients/c/*.c)))
 SERVICE_C_SOURCES := $(sort $(wildcard tests/service/*.c))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
-                  benchmarks/rings/*.c benchmarks/vhost/*.c benchmarks/guest/*.c))
+                  benchmarks/rings/*.c benchmarks/vhost/*.c benchmarks/guest/*.c \
+                  benchmarks/guest/inside/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
                 protocol/*.h tests/patience.h)
 

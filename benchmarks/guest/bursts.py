@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -107,9 +107,13 @@ def drop_from_cache(file: Path) -> None:
         os.close(fd)
 
 
-def masks_of(pid: int) -> list[set[int]]:
-    """The CPUs that each thread of a process may use."""
-    return [os.sched_getaffinity(int(task.name)) for task in Path(f"/proc/{pid}/task").iterdir()]
+def masks_of(pid: int) -> dict[int, set[int]]:
+    """The CPUs that each thread of a process may use, by thread."""
+    masks = {}
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            masks[int(task.name)] = os.sched_getaffinity(int(task.name))
+    return masks
 
 
 class Setting(NamedTuple):
@@ -125,7 +129,7 @@ def burst(served: Served, setting: Setting, seed: int) -> Burst:
     numbers = (setting.cpu, setting.reads, setting.window_ms, seed, FILE_BYTES // BLOCK_BYTES)
     command = [str(VCPU), *served.arguments, *map(str, numbers)]
     figures: Burst = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE_S).stdout)
-    masks = [mask for pid in served.pids() for mask in masks_of(pid)]
+    masks = [mask for pid in served.pids() for mask in masks_of(pid).values()]
     figures["stall_us"] = max(figures["submit_us"], figures["longest_gap_us"])
     figures["threads"] += len(masks)
     figures["confined"] += sum(mask == {setting.cpu} for mask in masks)
