@@ -511,6 +511,32 @@ class Core:
         """How many flushes share one fdatasync(): {"counts": [of 1, of 2, up to 4, ... 2048, above], "requests": n},
         `requests` in all groups."""
 
+    def serve_vhost(self, session: Session, handle: int, *, queues: int, block_bytes: int, serial: str) -> None:
+        """Serve the open file to a guest as a block device, until the core ends. Raises OSError.
+
+        The following functions are for a core that does."""
+
+    @property
+    def vhost_fd(self) -> int:
+        """Readable when `vhost_step` has something to do."""
+
+    def vhost_connect(self, fd: int) -> None:
+        """Serve the VMM at the other end of the socket `fd`, which is taken over. Raises OSError.
+
+        The device is free."""
+
+    def vhost_disconnect(self) -> None:
+        """End the connection, if there is one."""
+
+    def vhost_step(self) -> list[bytes]:
+        """Handle messages and notices; lines for the log."""
+
+    def vhost_measure(self) -> None:
+        """Have a worker look whether the file's size has changed."""
+
+    def vhost_status(self) -> dict[str, Any]:
+        """The state of the device: connected, free, queues, bytes ... (docs/guests.md)."""
+
     def drain(self) -> None:
         """Refuse new requests from now on (ESHUTDOWN); queued and active ones continue."""
 

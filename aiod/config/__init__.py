@@ -13,6 +13,7 @@ from aiod.config.root import Config
 from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.users import UserConfig
+from aiod.config.vhost import VhostConfig
 
 __all__ = [
     "Config",
@@ -26,6 +27,7 @@ __all__ = [
     "SessionsConfig",
     "TcpConfig",
     "UserConfig",
+    "VhostConfig",
     "default_config",
     "load_config",
     "make_config",

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
     from aiod.config.exports import ExportConfig
     from aiod.config.tcp import KeyConfig
+    from aiod.config.vhost import VhostConfig
 
     Exports = Mapping[str, ExportConfig]
     Keys = Mapping[str, KeyConfig]
+    Disks = Mapping[str, VhostConfig]
 
 UNIX_PATH_BYTES_MAX: Final = 107
 """Longest path of a unix socket (sun_path without its end)."""
@@ -52,6 +54,38 @@ def _wrong_keys(exports: Exports, keys: Keys) -> Iterator[str]:
     for (one, a), (other, b) in combinations(sorted(keys.items()), 2):
         if a.public_key == b.public_key:
             yield f"keys.{one} and keys.{other} have the same public_key; allowed: a different key for each"
+
+
+def problems_of_disks(runtime_dir: str, exports: Exports, disks: Disks) -> Iterator[str]:
+    """Each problem of [vhost.NAME] sections, likewise."""
+    yield from _wrong_engines(exports, disks)
+    for name, disk in disks.items():
+        export = exports.get(disk.export)
+        if export is None:
+            yield f"vhost.{name}.export: there is no export {disk.export!r}; allowed: {', '.join(sorted(exports))}"
+        elif export.as_client:
+            yield f"vhost.{name}.export: {disk.export} has as_client = true, and a guest is no user; use another export"
+        path = disk.socket_path(name, runtime_dir)
+        if len(os.fsencode(path)) > UNIX_PATH_BYTES_MAX:
+            yield f"vhost.{name}.socket ({path}) is too long; unix sockets allow {UNIX_PATH_BYTES_MAX} bytes"
+    for (one, a), (other, b) in combinations(sorted(disks.items()), 2):
+        if a.socket_path(one, runtime_dir) == b.socket_path(other, runtime_dir):
+            yield f"vhost.{one} and vhost.{other} have the same socket; allowed: a different path for each"
+        same = (a.export, os.path.normpath(a.path)) == (b.export, os.path.normpath(b.path))
+        if same and not (a.read_only and b.read_only):
+            yield (
+                f"vhost.{one} and vhost.{other} are the same file, and two guests cannot write to one file system; "
+                "allowed: a different path for each, or read_only = true for both"
+            )
+
+
+def _wrong_engines(exports: Exports, disks: Disks) -> Iterator[str]:
+    for name, export in exports.items():
+        disk = export.engine.removeprefix("vhost-")
+        if disk != export.engine and disk in disks:
+            yield (
+                f"exports.{name}.engine: {export.engine} serves the disk vhost.{disk} alone; allowed: another engine"
+            )
 
 
 def _overlaps(exports: Exports) -> Iterator[str]:

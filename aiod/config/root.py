@@ -9,7 +9,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from aiod.config.cpus import parse_cpus
-from aiod.config.cross_checks import problems_between_sections
+from aiod.config.cross_checks import problems_between_sections, problems_of_disks
 from aiod.config.engines import EngineConfig
 from aiod.config.exports import ExportConfig  # noqa: TC001 - pydantic looks for it here
 from aiod.config.fields import Group, Name, Section
@@ -18,7 +18,8 @@ from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.user_database import gid_of, uid_of
 from aiod.config.users import UserConfig
-from aiod.engine_api.settings import OTHER_USERS, EngineSettings, TcpSettings
+from aiod.config.vhost import ENGINE_PREFIX, VhostConfig
+from aiod.engine_api.settings import OTHER_USERS, EngineSettings, TcpSettings, VhostSettings
 from aiod_protocol.locations import front_endpoint
 
 _EACH_OTHER: Final = "*"
@@ -41,6 +42,7 @@ class Config(Section):
     tcp: TcpConfig = Field(default_factory=TcpConfig, description="the [tcp] section")
     metrics: MetricsConfig = Field(default_factory=MetricsConfig, description="the [metrics] section")
     keys: dict[Name, KeyConfig] = Field(default_factory=dict, description="[keys.NAME] sections")
+    vhost: dict[Name, VhostConfig] = Field(default_factory=dict, description="[vhost.NAME] sections: disks of guests")
     users: dict[str, UserConfig] = Field(
         default_factory=dict, description='[users.NAME] sections: a user or uid of this host, or "*" for each other'
     )
@@ -62,6 +64,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         problems = list(problems_between_sections(self.runtime_dir, self.exports, self.engines, self.keys))
+        problems += problems_of_disks(self.runtime_dir, self.exports, self.vhost)
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -72,8 +75,9 @@ class Config(Section):
 
     @property
     def engines(self) -> dict[str, EngineConfig]:
-        """The engines by name; "main" exists if an export names it, also without a section."""
+        """The engines by name; "main" exists if an export names it, and one for each disk, also without a section."""
         implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
+        implied |= {f"{ENGINE_PREFIX}{name}": EngineConfig() for name in self.vhost}
         return implied | self.engine
 
     def tcp_settings(self, port: int) -> TcpSettings | None:
@@ -96,13 +100,16 @@ class Config(Section):
     def engine_settings(self, name: str, incarnation: int) -> EngineSettings:
         """The settings of the engine `name`."""
         engine, sessions = self.engines[name], self.sessions
+        vhost = self._vhost_settings(name)
         return EngineSettings(
             name=name,
             runtime_dir=self.runtime_dir,
             incarnation=incarnation,
             log_level=self.log_level,
             exports={
-                export_name: export.settings() for export_name, export in self.exports.items() if export.engine == name
+                export_name: export.settings()
+                for export_name, export in self.exports.items()
+                if (export_name == vhost.export if vhost is not None else export.engine == name)
             },
             max_threads=engine.max_threads,
             min_threads=engine.min_threads,
@@ -114,7 +121,7 @@ class Config(Section):
             buffer_cache_max=engine.buffer_cache_max,
             bytes_inflight_max=engine.bytes_inflight_max,
             memory_max=engine.memory_max,
-            rings_max=engine.rings_max,
+            rings_max=engine.rings_max if vhost is None else 0,
             ring_bytes_max=engine.ring_bytes_max,
             ring_poll_max_us=engine.ring_poll_max_us,
             reserve_threads=engine.reserve_threads,
@@ -128,11 +135,20 @@ class Config(Section):
             request_bytes_max=sessions.request_bytes_max,
             batch_max=sessions.batch_max,
             handles_max=sessions.handles_max,
-            sessions_max=sessions.sessions_max,
+            sessions_max=sessions.sessions_max if vhost is None else 0,
             heartbeat_ms=round(sessions.heartbeat_s * 1000),
             session_timeout_ms=round(sessions.session_timeout_s * 1000),
             users={uid_of(user): limits.settings() for user, limits in self.users.items() if user != _EACH_OTHER},
             other_users=self.users.get(_EACH_OTHER, UserConfig()).settings(),
             unclean=False,
-            tcp=self.tcp_settings(engine.tcp_port),
+            tcp=self.tcp_settings(engine.tcp_port) if vhost is None else None,
+            vhost=vhost,
         )
+
+    def _vhost_settings(self, engine: str) -> VhostSettings | None:
+        """The disk that the engine serves; None: it serves clients."""
+        name = engine.removeprefix(ENGINE_PREFIX)
+        disk = self.vhost.get(name)
+        if disk is None or name == engine:
+            return None
+        return disk.settings(name, self.runtime_dir, self.exports[disk.export])

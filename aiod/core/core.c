@@ -8,6 +8,7 @@
 #include "ring/ring.h"
 #include "ring/ring_maker.h"
 #include "util/os.h"
+#include "vhost/device.h"
 
 /* ---- creation and end -------------------------------------------------------------------------------------------- */
 
@@ -93,6 +94,9 @@ void aiod_core_destroy(struct aiod_core *core)
         return;
     }
     discard_done(core);
+    if (core->vhost != NULL) {
+        aiod_vhost_device_destroy(core->vhost);
+    }
     aiod_poller_destroy(core->poller);
     aiod_ring_maker_destroy(core->maker);
     aiod_open_as_client_threads_destroy(&core->open_as_client);
@@ -152,7 +156,7 @@ void aiod_core_end_session(struct aiod_core *core, struct aiod_session *session)
         }
     }
     if (session->ring != NULL) {
-        aiod_poller_remove(core->poller, session->ring);
+        aiod_poller_remove(core->poller, &session->ring->polled);
         aiod_ring_end(session->ring);
         session->ring = NULL;
     }
@@ -174,6 +178,7 @@ uint32_t aiod_core_inflight(struct aiod_core *core)
     for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
         inflight += aiod_ring_inflight(ring);
     }
+    inflight += core->vhost != NULL ? aiod_vhost_device_inflight(core->vhost) : 0;
     return inflight;
 }
 
@@ -198,6 +203,11 @@ void aiod_core_snapshot_stats(struct aiod_core *core, struct aiod_stats *stats, 
     aiod_stats_add(unnamed, &core->stats);
     for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
         aiod_ring_show_stats(ring, unnamed);
+    }
+    if (core->vhost != NULL) {
+        struct aiod_export_stats *entry = aiod_handle_flow(core->vhost->backend.handle)->exported;
+
+        aiod_vhost_device_add_stats(core->vhost, entry != NULL ? &entry->shown : unnamed);
     }
     aiod_stats_add(stats, unnamed);
     for (struct aiod_export_stats *entry = core->exports; entry != NULL; entry = entry->next) {

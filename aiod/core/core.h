@@ -29,6 +29,8 @@
 /* The limit for inline reads of one batch: copying must not keep the main loop busy. */
 #define AIOD_INLINE_BATCH_BYTES_MAX (2u * 1024u * 1024u)
 
+struct aiod_vhost_device;
+
 struct aiod_core_config {
     struct aiod_pool_config pool;
     uint64_t inline_read_max; /* bytes; 0: no inline reads */
@@ -60,7 +62,8 @@ struct aiod_core {
     struct aiod_open_as_client_threads open_as_client;
     struct aiod_ring *rings; /* doubly linked; a ring stays in the list until its memory is free */
     uint32_t ring_count;
-    uint64_t ring_bytes; /* of the rings' memory */
+    uint64_t ring_bytes;             /* of the rings' memory */
+    struct aiod_vhost_device *vhost; /* NULL: the engine serves no guest */
 };
 
 /* Create a core, its pool and its threads' state. 0, or -errno. */
@@ -199,7 +202,7 @@ int aiod_core_attach(struct aiod_core *core, struct aiod_session *session, int w
 /* For a session with a ring. */
 struct aiod_attached aiod_core_attached(const struct aiod_session *session);
 
-/* Requests and controls in flight, including those of rings. */
+/* Requests and controls in flight, including those of rings and guests. */
 uint32_t aiod_core_inflight(struct aiod_core *core);
 uint64_t aiod_core_bytes_inflight(struct aiod_core *core);
 uint32_t aiod_core_session_inflight(const struct aiod_session *session);

@@ -79,7 +79,7 @@ static int attach_ring(struct aiod_core *core, struct aiod_session *session, str
     int error;
 
     aiod_ring_add_handles(ring);
-    error = aiod_poller_add(core->poller, ring);
+    error = aiod_poller_add(core->poller, &ring->polled);
     if (error == 0) {
         session->ring = ring;
         ring->attached = true;
@@ -113,5 +113,5 @@ struct aiod_attached aiod_core_attached(const struct aiod_session *session)
 {
     const struct aiod_ring *ring = session->ring;
 
-    return (struct aiod_attached){ring->memory.fd, ring->doorbell_fd, ring->memory.bytes};
+    return (struct aiod_attached){ring->memory.fd, ring->polled.doorbell_fd, ring->memory.bytes};
 }

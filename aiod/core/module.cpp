@@ -22,6 +22,7 @@
 
 extern "C" {
 #include "core.h"
+#include "core_vhost.h"
 #include "path/attributes.h"
 #include "path/confined.h"
 #include "path/open_reading.h"
@@ -183,7 +184,7 @@ void add_histograms(nb::dict &entry, const aiod_op_stats &counted)
     entry["service_sum_ns"] = counted.service.sum;
 }
 
-const char *const transport_names[AIOD_TRANSPORTS] = {"daemon", "ring", "socket", "ipc", "tcp"};
+const char *const transport_names[AIOD_TRANSPORTS] = {"daemon", "ring", "socket", "ipc", "tcp", "vhost"};
 
 /* What is counted of an operation by transport and by errno; only what has been counted. */
 nb::dict causes_dict(const aiod_op_stats &counted)
@@ -923,6 +924,72 @@ nb::dict core_pool_stats(Core &core)
     return result;
 }
 
+/* ---- the device for a guest -------------------------------------------------------------------------------------- */
+
+void core_serve_vhost(Core &core, Session &session, uint32_t handle, uint32_t queues, uint32_t block_bytes,
+                      const std::string &serial)
+{
+    aiod_blk blk = {};
+
+    blk.queue_count = static_cast<uint16_t>(queues);
+    blk.block_bytes = block_bytes;
+    memcpy(blk.serial, serial.data(), std::min<size_t>(serial.size(), sizeof(blk.serial)));
+    if (queues < 1 || queues > AIOD_BLK_QUEUES_MAX || block_bytes < 512 || (block_bytes & (block_bytes - 1)) != 0) {
+        throw nb::value_error("the number of queues or the size of a block is out of range");
+    }
+    if (int error = aiod_core_serve_vhost(core.core, session.session, handle, &blk); error < 0) {
+        raise_os_error(-error);
+    }
+}
+
+aiod_core *with_vhost(const Core &core)
+{
+    if (core.core->vhost == nullptr) {
+        throw nb::value_error("the engine serves no guest");
+    }
+    return core.core;
+}
+
+/* The lines for the log. */
+nb::list core_vhost_step(Core &core)
+{
+    nb::list lines;
+
+    aiod_core_vhost_step(with_vhost(core));
+    while (const char *line = aiod_core_vhost_log_line(core.core)) {
+        lines.append(nb::bytes(line, strlen(line)));
+    }
+    return lines;
+}
+
+void core_vhost_connect(Core &core, int fd)
+{
+    if (int error = aiod_core_vhost_connect(with_vhost(core), fd); error < 0) {
+        raise_os_error(-error);
+    }
+}
+
+nb::dict core_vhost_status(Core &core)
+{
+    const aiod_vhost_status status = aiod_core_vhost_status(with_vhost(core));
+    nb::dict result;
+
+    result["connected"] = status.connected;
+    result["free"] = status.free;
+    result["connections"] = status.connections;
+    result["queues"] = status.queues;
+    result["queues_running"] = status.running;
+    result["queues_broken"] = status.broken;
+    result["inflight"] = status.inflight;
+    result["resubmitted"] = status.resubmitted;
+    result["bytes"] = status.bytes;
+    result["block_size"] = status.block_bytes;
+    result["read_only"] = status.read_only;
+    result["memory_regions"] = status.regions;
+    result["features"] = status.features;
+    return result;
+}
+
 using Search = size_t (*)(aiod_core *core, aiod_active_request_info *views, size_t max);
 
 /* The active requests that `search` finds, as a list of dicts. */
@@ -1184,6 +1251,14 @@ NB_MODULE(_core, m)
         .def("snapshot", core_snapshot, nb::arg("rates"))
         .def("throttling", core_throttling, nb::arg("rate"))
         .def("flush_groups", core_flush_groups)
+        .def("serve_vhost", core_serve_vhost, nb::arg("session"), nb::arg("handle"), nb::kw_only(), nb::arg("queues"),
+             nb::arg("block_bytes"), nb::arg("serial"))
+        .def_prop_ro("vhost_fd", [](const Core &self) { return aiod_core_vhost_fd(with_vhost(self)); })
+        .def("vhost_connect", core_vhost_connect, nb::arg("fd"))
+        .def("vhost_disconnect", [](Core &self) { aiod_core_vhost_disconnect(with_vhost(self)); })
+        .def("vhost_step", core_vhost_step)
+        .def("vhost_measure", [](Core &self) { aiod_core_vhost_measure(with_vhost(self)); })
+        .def("vhost_status", core_vhost_status)
         .def("drain", [](Core &self) { aiod_core_drain(self.core); })
         .def("stop", core_stop, nb::arg("timeout_ms"));
 }

@@ -175,6 +175,31 @@ def exports(body: dict[str, Any]) -> Iterator[Any]:
         yield f"engine {engine}: {reason}"
 
 
+def vhost(body: dict[str, Any]) -> Iterator[Any]:
+    """The disks of virtual machines."""
+    columns = [
+        _text("name"), _text("file"), _number("bytes", "size", size), _text("access"), _text("engine"), _text("state"),
+        _number("vmm_pid", "VMM pid"), _text("queues"), _number("inflight"), _number("resubmitted"), _text("socket"),
+    ]  # fmt: skip
+    table = Table("disks of virtual machines", columns)
+    for disk in body["disks"]:
+        table.add(
+            *(disk.get(key) for key in ("name", "file", "bytes")),
+            {True: "read-only", False: "read, write"}.get(disk.get("read_only", "")),
+            *(disk.get(key) for key in ("engine", "state")),
+            disk.get("vmm_pid") or None,
+            f"{disk['queues_running']} of {disk['queues']}" if "queues" in disk else None,
+            *(disk.get(key) for key in ("inflight", "resubmitted", "socket")),
+        )
+    yield table
+    for disk in body["disks"]:
+        if disk.get("complaint"):
+            yield f"disk {disk['name']}: {disk['complaint']}"
+        if disk.get("queues_broken"):
+            broken = disk["queues_broken"]
+            yield f"disk {disk['name']}: the guest broke {broken} queues, which wait for a reset by its driver"
+
+
 def clients(body: dict[str, Any]) -> Iterator[Any]:
     """The connected clients, and statistics of each."""
     columns = [

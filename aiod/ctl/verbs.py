@@ -138,6 +138,7 @@ _verb("exports", "Show the exports, and the engine of each.", tables.exports)
 _verb("clients", "Show the connected clients, and statistics of each.", tables.clients)
 _verb("handles", "Show open files: client, mode, failed flushes. Requires control privileges.", tables.handles)
 _verb("reload", "Read the configuration again, and show the changes. Requires control privileges.", tables.reload)
+_verb("vhost", "Show the disks of virtual machines.", tables.vhost)
 _verb("version", "Show the versions of the daemon and the protocol.", tables.version)
 
 

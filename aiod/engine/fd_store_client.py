@@ -95,6 +95,10 @@ class FdStoreClient:
         """Whether the session `token` of `principal` had files open with the previous engine."""
         return any(stored.principal == principal for stored in self._inherited.get(token, {}).values())
 
+    def handles_of(self, token: bytes) -> list[int]:
+        """The handles of the session whose inherited descriptors nobody has taken."""
+        return [*self._inherited.get(token, {})]
+
     def take(self, token: bytes, handle: int) -> StoredDescriptor | None:
         """Take out the inherited descriptor of the session's `handle`; the caller owns it."""
         files = self._inherited.get(token, {})

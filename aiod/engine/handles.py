@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod._core import Control, Core, Rate
+    from aiod._core import Session as CoreSession
     from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
     from aiod.engine.ring_opens import RingOpens
     from aiod.engine.session import Session
@@ -88,6 +89,18 @@ class DescriptorStore(Protocol):
 
     def earlier_descriptor(self, token: bytes, handle: int, dev: int, ino: int) -> int:
         """A duplicate of the file's first inherited descriptor; -1: the handle was opened before it."""
+
+
+class OpenFiles(Protocol):
+    """A session, or a disk of a guest: what is flushed at shutdown."""
+
+    @property
+    def core(self) -> CoreSession:
+        """Its session of the core."""
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Its open files by their handles."""
 
 
 class Handles:
@@ -243,13 +256,13 @@ class Handles:
             self._fd_store.drop(session.token, handle)
         self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
 
-    async def flush(self, session: Session) -> list[int]:
+    async def flush(self, session: OpenFiles) -> list[int]:
         """Flush the session's files; the handles of those whose flush succeeded."""
         handles = list(session.names)
         done = await asyncio.gather(*(self._flush(session, handle) for handle in handles))
         return [handle for handle, flushed in zip(handles, done, strict=True) if flushed]
 
-    async def _flush(self, session: Session, handle: int) -> bool:
+    async def _flush(self, session: OpenFiles, handle: int) -> bool:
         tag = next(self._tags)
         try:
             self._core.flush_handle(tag, session.core, handle)

@@ -40,10 +40,15 @@ class Engine:
     """The stages of this process, its memory guard, and the supervisor's commands. Main loop thread only."""
 
     def __init__(
-        self, settings: EngineSettings, channel: Channel, fd_store: socket.socket, inherited: Inherited
+        self,
+        settings: EngineSettings,
+        channel: Channel,
+        fd_store: socket.socket,
+        inherited: Inherited,
+        listener: socket.socket | None,
     ) -> None:
         """Bind the endpoints and create the pool. Raises OSError when either fails."""
-        self._stages = Stages(settings, fd_store, inherited)
+        self._stages = Stages(settings, fd_store, inherited, listener)
         shutdown = Shutdown(self._stages, self._close)
         self._commands = SupervisorCommands(channel, self._stages, shutdown)
         self._memory_guard = MemoryGuard(self._stages, self._commands.report_serving)
@@ -77,20 +82,27 @@ def _take_lock(settings: EngineSettings) -> None:
 
 
 async def _serve(
-    settings: EngineSettings, control: socket.socket, fd_store: socket.socket, inherited: Inherited
+    settings: EngineSettings,
+    control: socket.socket,
+    fd_store: socket.socket,
+    inherited: Inherited,
+    listener: socket.socket | None,
 ) -> None:
     channel = await Channel.open(control)
-    engine = Engine(settings, channel, fd_store, inherited)
+    engine = Engine(settings, channel, fd_store, inherited, listener)
     # The imported modules live as long as the process: keep them out of every garbage collection.
     gc.freeze()
     await engine.run()
 
 
-def main(settings: EngineSettings, control: socket.socket, fd_store: socket.socket) -> None:
+def main(
+    settings: EngineSettings, control: socket.socket, fd_store: socket.socket, listener: socket.socket | None
+) -> None:
     """Run an engine until the other end of `control` says stop, or is closed.
 
-    `fd_store` is the engine's end of the descriptor store's socket (engine_api/fd_store_messages.py). Signals of the
-    terminal and of the control group are the supervisor's business; the engine ignores them.
+    `fd_store` is the engine's end of the descriptor store's socket (engine_api/fd_store_messages.py), `listener` the
+    socket for its guest, if it serves one. Signals of the terminal and of the control group are the supervisor's
+    business; the engine ignores them.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -100,4 +112,4 @@ def main(settings: EngineSettings, control: socket.socket, fd_store: socket.sock
     _take_lock(settings)
     _core.keep_large_blocks()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, control, fd_store, receive_all(fd_store)))
+        runner.run(_serve(settings, control, fd_store, receive_all(fd_store), listener))

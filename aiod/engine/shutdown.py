@@ -50,6 +50,8 @@ class Shutdown:
         self._drained = True
         self._stages.ring_opens.collect_all()
         await asyncio.gather(*map(self._flush, self._stages.sessions))
+        if self._stages.vhost is not None:
+            await self._stages.handles.flush(self._stages.vhost)
 
     async def _flush(self, session: Session) -> None:
         session.flushed = await self._stages.handles.flush(session)

@@ -30,6 +30,7 @@ from aiod.engine.sessions import Sessions
 from aiod.engine.slow_requests import SlowRequestWatch
 from aiod.engine.transports import Transports
 from aiod.engine.uring import Uring
+from aiod.engine.vhost import VhostDisk
 from aiod.util import logs
 from aiod.util.process_limits import descriptors_max
 
@@ -49,10 +50,17 @@ _STOP_TIMEOUT_MS = 1000
 class Stages:
     """The stages of one engine. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, fd_store_end: socket.socket, inherited: Inherited) -> None:
+    def __init__(
+        self,
+        settings: EngineSettings,
+        fd_store_end: socket.socket,
+        inherited: Inherited,
+        listener: socket.socket | None,
+    ) -> None:
         """Bind the endpoints and create the pool. Raises OSError when either fails.
 
-        `fd_store_end` is the engine's end of the descriptor store's socket, `inherited` what came from it.
+        `fd_store_end` is the engine's end of the descriptor store's socket, `inherited` what came from it,
+        `listener` the socket for a guest, if the engine serves one.
         """
         self.settings = settings
         self._idle = asyncio.Event()
@@ -62,7 +70,8 @@ class Stages:
         self.rate_limits = ExportRateLimits(core)
         self.rate_limits.apply(settings)
         self.fd_store = FdStoreClient(core, fd_store_end, inherited, self.rate_limits.of)
-        self.grace_period = GracePeriod(core, self.fd_store.clients, self._grace_period_over, unclean=settings.unclean)
+        clients = {token: pid for token, pid in self.fd_store.clients.items() if token != VhostDisk.token}
+        self.grace_period = GracePeriod(core, clients, self._grace_period_over, unclean=settings.unclean)
         self.sessions = Sessions(settings, core, lambda: self.transports.paused, self._session_ended)
         self.uring = Uring()
         self.admission = Admission(settings, descriptors_max() // 2)
@@ -82,6 +91,7 @@ class Stages:
         )
         self.slow_requests = SlowRequestWatch(settings, core, self._describers(), self._time_out)
         self.pool_maintenance = PoolMaintenance(settings, core)
+        self.vhost = self._make_vhost(listener)
         self.completion = self._make_completion()
         self.dispatch = Dispatch(core, settings, self.completion.send, self.pool_maintenance.pool_changed, self._pause)
         self._handlers = MessageHandlers(
@@ -104,12 +114,23 @@ class Stages:
         return Completion(
             self.core,
             self.replies.send_to,
-            self.handles.finished,
+            self._control_finished,
             self.directory_operations.finished,
             self.sessions.end,
             self._ring_attached,
             self._reaped,
         )
+
+    def _make_vhost(self, listener: socket.socket | None) -> VhostDisk | None:
+        if self.settings.vhost is None or listener is None:
+            return None
+        return VhostDisk(self.settings, self.core, self.fd_store, self.rate_limits.of, self.uring, listener)
+
+    def _control_finished(self, control: _core.Control) -> None:
+        if self.vhost is not None and self.vhost.waits_for(control):
+            self.vhost.opened(control)
+        else:
+            self.handles.finished(control)
 
     def start(self) -> None:
         """Begin to serve."""
@@ -121,10 +142,14 @@ class Stages:
         self.rings.start()
         self.ring_opens.start()
         self.grace_period.start()
+        if self.vhost is not None:
+            self.vhost.start()
         self.fd_store.start(GRACE_S + self.settings.session_timeout_ms / 1000)
 
     def stop(self) -> None:
         """Stop the workers, and close the sockets."""
+        if self.vhost is not None:
+            self.vhost.stop()
         self.fd_store.stop()
         self.grace_period.stop()
         self.rings.stop()
@@ -231,7 +256,7 @@ def _make_core(settings: EngineSettings) -> _core.Core:
         spawn_retry_ms=settings.spawn_retry_ms,
         inline_read_max=settings.inline_read_max,
         buffer_cache_max=settings.buffer_cache_max,
-        rings_max=max(1, settings.rings_max),
+        rings_max=max(1, settings.rings_max, settings.vhost.queues if settings.vhost is not None else 0),
         ring_poll_max_us=settings.ring_poll_max_us,
     )
 

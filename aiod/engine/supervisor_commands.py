@@ -38,6 +38,7 @@ class SupervisorCommands:
             "clients": self._clients,
             "handles": self._handles,
             "requests": self._requests,
+            "vhost": self._vhost,
             "trace_begin": self._trace_begin,
             "trace_end": self._trace_end,
             "resize": self._resize,
@@ -142,6 +143,9 @@ class SupervisorCommands:
 
     async def _requests(self) -> dict[str, Any]:
         return self._stages.slow_requests.requests()
+
+    async def _vhost(self) -> dict[str, Any] | None:
+        return self._stages.vhost.status() if self._stages.vhost is not None else None
 
     async def _trace_begin(self) -> None:
         self._stages.core.trace_begin()

@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from aiod.engine_api.settings import EngineSettings
 
 
-def engine_main(settings: EngineSettings, control: socket.socket, fd_store: socket.socket) -> None:
-    """Run an engine until the other end of `control` says stop, or is closed."""
+def engine_main(
+    settings: EngineSettings, control: socket.socket, fd_store: socket.socket, listener: socket.socket | None
+) -> None:
+    """Run an engine until the other end of `control` says stop, or is closed. `listener`: the socket for its guest."""
     from aiod.engine.process import main  # noqa: PLC0415 - in the new process only
 
-    main(settings, control, fd_store)
+    main(settings, control, fd_store, listener)

@@ -130,6 +130,24 @@ OTHER_USERS: Final = -1
 """In statistics of users, instead of a uid: all users that the configuration does not name."""
 
 
+class VhostSettings(NamedTuple):
+    """Settings of a disk for a guest."""
+
+    name: str
+    socket: str
+    """Absolute path of the socket, on which the supervisor listens."""
+    export: str
+    path: str
+    """Path of the file in the export."""
+    read_only: bool
+    queues: int
+    """Most virtqueues."""
+    serial: str
+    """What the guest sees; at most 20 ASCII characters."""
+    block_bytes: int
+    """Size of a logical block."""
+
+
 class UserLimits(NamedTuple):
     """Limits of one user over all its sessions in an engine; 0: no limit."""
 
@@ -219,14 +237,17 @@ class EngineSettings:
     """The previous daemon did not stop in order, so unknown sessions may resume."""
     tcp: TcpSettings | None
     """None: only clients of this host are served."""
+    vhost: VhostSettings | None
+    """The disk that the engine serves to a guest; None: it serves clients."""
 
     def to_message(self) -> dict[str, Any]:
         """For the control channel; see `from_message`."""
         exports = {name: export.to_message() for name, export in self.exports.items()}
         users = [[uid, *limits] for uid, limits in self.users.items()]
         tcp = self.tcp.to_message() if self.tcp is not None else None
+        vhost = list(self.vhost) if self.vhost is not None else None
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        return plain | {"exports": exports, "users": users, "tcp": tcp}
+        return plain | {"exports": exports, "users": users, "tcp": tcp, "vhost": vhost}
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Self:
@@ -235,12 +256,14 @@ class EngineSettings:
         users = {uid: UserLimits.from_message(limits) for uid, *limits in message["users"]}
         other_users = UserLimits.from_message(message["other_users"])
         tcp = TcpSettings.from_message(message["tcp"]) if message["tcp"] is not None else None
+        vhost = VhostSettings(*message["vhost"]) if message["vhost"] is not None else None
         made = {
             "exports": exports,
             "users": users,
             "other_users": other_users,
             "cpus": tuple(message["cpus"]),
             "tcp": tcp,
+            "vhost": vhost,
         }
         return cls(**message | made)
 

@@ -71,6 +71,7 @@ class ControlVerbs:
             "threads": self._threads,
             "exports": self._exports,
             "clients": self._clients,
+            "vhost": self._vhost,
             "metrics": self._metrics,
             "sample": self._sample,
             "sample_clients": self._sample_clients,
@@ -234,6 +235,16 @@ class ControlVerbs:
         answers = await self._ask_all("clients")
         clients = [{"engine": name} | client for name, answer in answers.items() for client in answer or []]
         return {"at_s": time.monotonic(), "clients": clients}
+
+    async def _vhost(self) -> dict[str, Any]:
+        """The disks for guests."""
+        engines = {name: engine for name, engine in self._engines.items() if engine.serves_guest}
+        answers = await asyncio.gather(*(self._ask(engine, "vhost") for engine in engines.values()))
+        disks = []
+        for (name, engine), answer in zip(engines.items(), answers, strict=True):
+            known = {"engine": name, "pid": engine.pid, "state": engine.state, "restarts": engine.restarts}
+            disks.append(known | {"name": name.removeprefix("vhost-")} | (answer or {}))
+        return {"disks": disks}
 
     async def _metrics(self) -> dict[str, Any]:
         """The metrics in Prometheus's text form: those that a scrape gets."""

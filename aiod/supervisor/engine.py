@@ -20,6 +20,7 @@ from aiod.supervisor.control_client import ControlClient
 from aiod.supervisor.engine_process import EngineProcess, lock_is_free
 from aiod.supervisor.errors import EngineRefusedError, EngineUnavailableError
 from aiod.supervisor.fd_store import FdStore
+from aiod.supervisor.vhost_socket import VhostSocket
 from aiod.util import logs
 from aiod.util.process_limits import descriptors_max
 
@@ -83,6 +84,10 @@ class Engine:
         self._supervision: asyncio.Task[None] | None = None
         self._fd_store = FdStore(descriptors_max() // 2 // len(config.engines))
         self._unclean = unclean
+        vhost = config.engine_settings(name, 0).vhost
+        self.serves_guest = vhost is not None
+        """Whether it serves a disk to a guest."""
+        self._guest_socket = VhostSocket(vhost.socket) if vhost is not None else None
         self._log = logging.LoggerAdapter(log, logs.about(engine=name))
 
     @property
@@ -155,6 +160,8 @@ class Engine:
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
         self.state = "stopped"
         self._fd_store.clear()
+        if self._guest_socket is not None:
+            self._guest_socket.close()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not while it is to stop."""
@@ -167,7 +174,8 @@ class Engine:
         self.incarnation = max(new_incarnation(), self.incarnation + 1)
         self._delivered = self._config
         try:
-            process = EngineProcess(self._settings())
+            listener = self._guest_socket.listen() if self._guest_socket is not None else None
+            process = EngineProcess(self._settings(), listener)
         except OSError as error:
             self._last_end = f"could not be started ({error.strerror or error})"
             return

@@ -37,10 +37,10 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 class EngineProcess:
     """Main thread only."""
 
-    def __init__(self, settings: EngineSettings) -> None:
-        """Start the process. Raises OSError."""
+    def __init__(self, settings: EngineSettings, listener: socket.socket | None) -> None:
+        """Start the process, with the socket for its guest. Raises OSError."""
         self._settings = settings
-        self._process, self.control_end, self.fd_store_end = _spawn(settings)
+        self._process, self.control_end, self.fd_store_end = _spawn(settings, listener)
         self._started_s = time.monotonic()
         self.pid = self._process.pid or 0
         self.kill_reason = ""
@@ -101,13 +101,17 @@ class EngineProcess:
                 log.warning("cannot remove %s, left by pid %d: %s", stale, self.pid, error.strerror)
 
 
-def _spawn(settings: EngineSettings) -> tuple[SpawnProcess, socket.socket, socket.socket]:
+def _spawn(
+    settings: EngineSettings, listener: socket.socket | None
+) -> tuple[SpawnProcess, socket.socket, socket.socket]:
     """Start the process; returns it with the supervisor's ends of its control channel and its descriptor store."""
     control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     fd_store, its_fd_store = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its_control, its_fd_store:
         process = multiprocessing.get_context("spawn").Process(
-            target=engine_main, args=(settings, its_control, its_fd_store), name=f"aiod-engine-{settings.name}"
+            target=engine_main,
+            args=(settings, its_control, its_fd_store, listener),
+            name=f"aiod-engine-{settings.name}",
         )
         try:
             _start_with_signals_blocked(process)

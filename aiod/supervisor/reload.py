@@ -26,6 +26,13 @@ _RESTART: Final = frozenset(
         "sessions.heartbeat_s",
         "sessions.session_timeout_s",
         "metrics.listen",
+        "vhost.*.socket",
+        "vhost.*.export",
+        "vhost.*.path",
+        "vhost.*.read_only",
+        "vhost.*.num_queues",
+        "vhost.*.serial",
+        "vhost.*.block_size",
         "tcp.listen",
         "tcp.secret_key",
         "tcp.insecure_tcp",
@@ -97,7 +104,7 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], above: tup
 
 def _pattern(key: tuple[str, ...]) -> str:
     """The key with "*" for the name of an export or an engine."""
-    named = key[0] in {"exports", "engine", "users", "keys"} and len(key) > 1
+    named = key[0] in {"exports", "engine", "users", "keys", "vhost"} and len(key) > 1
     return ".".join((key[0], "*", *key[2:]) if named else key)
 
 

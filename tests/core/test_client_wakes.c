@@ -1,32 +1,53 @@
 /* A thread that delivers several completions wakes each client once, after the last of them. */
 #include <string.h>
 
-#include "aiod_ring.h"
 #include "check.h"
 #include "ring/client_wakes.h"
-#include "ring/ring.h"
+#include "ring/polled.h"
 
 enum {
     RINGS = 100, /* more than a thread notes */
 };
 
-static struct aiod_ring rings[RINGS];
-static struct aiod_ring_header headers[RINGS];
+struct fake_ring {
+    struct aiod_polled polled; /* first */
+    unsigned refs;
+    unsigned wakes;
+};
 
-/* Rings whose clients sleep. The test has one reference to each. */
+static struct fake_ring rings[RINGS];
+
+static void get(struct aiod_polled *polled)
+{
+    ((struct fake_ring *)polled)->refs++;
+}
+
+static void put(struct aiod_polled *polled)
+{
+    ((struct fake_ring *)polled)->refs--;
+}
+
+static void wake_client(struct aiod_polled *polled)
+{
+    ((struct fake_ring *)polled)->wakes++;
+}
+
+static const struct aiod_polled_operations operations = {.get = get, .put = put, .wake_client = wake_client};
+
+/* The test has one reference to each. */
 static void begin(void)
 {
-    memset(headers, 0, sizeof(headers));
+    memset(rings, 0, sizeof(rings));
     for (unsigned i = 0; i < RINGS; i++) {
-        rings[i].memory.header = &headers[i];
-        atomic_store(&rings[i].refs, 1);
-        headers[i].client_waits = AIOD_RING_WAITS_FUTEX;
+        rings[i].polled.operations = &operations;
+        rings[i].refs = 1;
     }
 }
 
 static bool was_woken(unsigned number)
 {
-    return headers[number].client_waits == AIOD_RING_AWAKE;
+    CHECK(rings[number].wakes <= 1);
+    return rings[number].wakes == 1;
 }
 
 /* As a request's end: with a reference. */
@@ -34,10 +55,10 @@ static bool note(unsigned number)
 {
     bool noted;
 
-    aiod_ring_get(&rings[number]);
-    noted = aiod_client_wakes_note(&rings[number]);
+    get(&rings[number].polled);
+    noted = aiod_client_wakes_note(&rings[number].polled);
     if (!noted) {
-        aiod_ring_put(&rings[number]);
+        put(&rings[number].polled);
     }
     return noted;
 }
@@ -48,10 +69,10 @@ static void a_client_is_woken_at_the_end(void)
     aiod_client_wakes_begin();
     CHECK(note(0) && note(1) && note(0) && note(0));
     CHECK(!was_woken(0) && !was_woken(1));
-    CHECK(atomic_load(&rings[0].refs) == 2 && atomic_load(&rings[1].refs) == 2);
+    CHECK(rings[0].refs == 2 && rings[1].refs == 2);
     CHECK(aiod_client_wakes_end());
     CHECK(was_woken(0) && was_woken(1) && !was_woken(2));
-    CHECK(atomic_load(&rings[0].refs) == 1 && atomic_load(&rings[1].refs) == 1);
+    CHECK(rings[0].refs == 1 && rings[1].refs == 1);
     CHECK(!aiod_client_wakes_end());
 }
 
@@ -79,7 +100,7 @@ static void there_may_be_too_many(void)
     CHECK(note(0)); /* it is noted already */
     CHECK(aiod_client_wakes_end());
     for (unsigned i = 0; i < RINGS; i++) {
-        CHECK(was_woken(i) == noted[i] && atomic_load(&rings[i].refs) == 1);
+        CHECK(was_woken(i) == noted[i] && rings[i].refs == 1);
     }
 }
 

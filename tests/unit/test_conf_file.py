@@ -18,6 +18,7 @@ from aiod.config import (
     SessionsConfig,
     TcpConfig,
     UserConfig,
+    VhostConfig,
     load_config,
 )
 from aiod_protocol.key_files import is_public_key
@@ -35,6 +36,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "metrics": MetricsConfig,
     "keys": KeyConfig,
     "users": UserConfig,
+    "vhost": VhostConfig,
 }
 
 
@@ -63,3 +65,4 @@ def test_conf_file_shows_every_default() -> None:
     assert is_public_key(public_key)
     assert document["keys"]["backup"] == defaults(KeyConfig)
     assert document["users"]["*"] == defaults(UserConfig)
+    assert document["vhost"]["vm1"] == {"export": "scratch", **defaults(VhostConfig), "path": "vm1.img"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _CORE: Final = Path(__file__).parents[2] / "aiod" / "core"
 
-_LAYERS: Final = ("util", "protocol", "pool", "ops", "path", "session", "ring", "")
+_LAYERS: Final = ("util", "protocol", "pool", "ops", "path", "session", "ring", "vhost", "")
 """From the bottom up; "" is aiod/core itself, where the folders are joined."""
 
 _CIRCLE_ALLOWED: Final = {"pool/pool", "pool/spawner", "pool/worker", "pool/pool_state"}

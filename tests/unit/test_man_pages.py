@@ -24,6 +24,7 @@ from aiod.config import (
     SessionsConfig,
     TcpConfig,
     UserConfig,
+    VhostConfig,
 )
 from aiod.ctl.verbs import main as aiodctl
 from aiod.supervisor.reload import _RESTART
@@ -47,6 +48,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "metrics.": MetricsConfig,
     "keys.*.": KeyConfig,
     "users.*.": UserConfig,
+    "vhost.*.": VhostConfig,
 }
 HEADINGS = {
     "Top": "",
@@ -57,6 +59,7 @@ HEADINGS = {
     "Metrics:": "metrics.",
     "Keys:": "keys.*.",
     "Users:": "users.*.",
+    "Disks": "vhost.*.",
 }
 HELP = {"-h", "--help"}
 
@@ -152,7 +155,7 @@ def test_every_key_with_its_default_in_the_order_of_the_code() -> None:
         (prefix + name, default_line(field.default))
         for prefix, model in SECTIONS.items()
         for name, field in model.model_fields.items()
-        if name not in {"exports", "engine", "sessions", "tcp", "metrics", "keys", "users"} or prefix
+        if name not in {"exports", "engine", "sessions", "tcp", "metrics", "keys", "users", "vhost"} or prefix
     ]
     assert [(name, said) for name, said, _ in keys()] == known
 

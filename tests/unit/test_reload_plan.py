@@ -15,6 +15,7 @@ from aiod.config import (
     SessionsConfig,
     TcpConfig,
     UserConfig,
+    VhostConfig,
     make_config,
 )
 from aiod.supervisor.reload import _RESTART, plan
@@ -29,6 +30,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "tcp": TcpConfig,
     "metrics": MetricsConfig,
     "users.*": UserConfig,
+    "vhost.*": VhostConfig,
 }
 
 

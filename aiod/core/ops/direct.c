@@ -94,7 +94,24 @@ int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t le
     return got;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* Part by part: a part that is not aligned is bounced. */
+static int64_t read_parts(const struct aiod_direct *file, const struct iovec *iov, size_t count, uint64_t offset)
+{
+    uint64_t have = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        int64_t got = aiod_direct_read_locked(file, iov[i].iov_base, iov[i].iov_len, offset + have);
+
+        if (got < 0) {
+            return got;
+        }
+        have += (uint64_t)got;
+        if ((uint64_t)got < iov[i].iov_len) {
+            break;
+        }
+    }
+    return (int64_t)have;
+}
 
 static bool is_straight(const struct aiod_direct *file, const struct aiod_iov *iov)
 {
@@ -108,6 +125,24 @@ static bool is_straight(const struct aiod_direct *file, const struct aiod_iov *i
     }
     return true;
 }
+
+int64_t aiod_direct_readv(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset)
+{
+    const struct aiod_iov whole = {iov, count};
+    struct aiod_range_lock range = {.start = offset, .end = offset + aiod_iov_bytes(&whole)};
+    int64_t got;
+
+    aiod_range_lock_acquire(file->range_locks, &range);
+    if (is_straight(file, &whole) && aiod_is_aligned(offset, file->alignment.offset)) {
+        got = aiod_io_readv(file->fd, iov, count, offset, file->alignment.offset);
+    } else {
+        got = read_parts(file, iov, count, offset);
+    }
+    aiod_range_lock_release(file->range_locks, &range);
+    return got;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 /* The bytes behind the end of the file are read as zeroes. */
 static int64_t read_block(const struct aiod_direct *file, char *data, uint64_t offset)

@@ -45,6 +45,9 @@ struct aiod_direct {
  */
 int64_t aiod_direct_read(const struct aiod_direct *file, char *data, uint64_t length, uint64_t offset);
 
+/* The same into the `count` parts of `iov`, which are consumed. */
+int64_t aiod_direct_readv(const struct aiod_direct *file, struct iovec *iov, size_t count, uint64_t offset);
+
 /*
  * Write like aiod_io_write(), under a range lock. With RWF_DSYNC the corrected size is durable as well. -ENOMEM: no
  * bounce buffer.

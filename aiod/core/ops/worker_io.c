@@ -49,10 +49,42 @@ int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset
     return (int64_t)have;
 }
 
+int64_t aiod_io_readv(int fd, struct iovec *iov, size_t count, uint64_t offset, uint32_t block)
+{
+    struct aiod_iov left = {iov, count};
+    uint64_t length = aiod_iov_bytes(&left);
+    uint64_t have = 0;
+
+    aiod_iov_consume(&left, 0);
+    while (have < length) {
+        int parts = left.count < IOV_MAX ? (int)left.count : IOV_MAX;
+        ssize_t got = aiod_os->preadv2(fd, left.entries, parts, (off_t)(offset + have), 0);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            return -errno;
+        }
+        have += (uint64_t)got;
+        if (got == 0 || have % block != 0) {
+            break;
+        }
+        aiod_iov_consume(&left, (uint64_t)got);
+    }
+    return (int64_t)have;
+}
+
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never)
 {
     struct iovec whole = {.iov_base = data, .iov_len = length};
-    ssize_t got = aiod_os->preadv2(fd, &whole, 1, (off_t)offset, RWF_NOWAIT);
+
+    return aiod_io_readv_nowait(fd, &whole, 1, offset, never);
+}
+
+uint64_t aiod_io_readv_nowait(int fd, const struct iovec *iov, size_t count, uint64_t offset, bool *never)
+{
+    ssize_t got = aiod_os->preadv2(fd, iov, count < IOV_MAX ? (int)count : IOV_MAX, (off_t)offset, RWF_NOWAIT);
 
     if (got < 0 && errno == EOPNOTSUPP) {
         __atomic_store_n(never, true, __ATOMIC_RELAXED);

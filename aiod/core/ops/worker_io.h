@@ -27,11 +27,20 @@ int64_t aiod_io_read(int fd, char *data, uint64_t length, uint64_t offset, uint6
 int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset, uint32_t block);
 
 /*
+ * Read into the `count` parts of `iov`, which are consumed, as aiod_io_read_blocks() does (`block` 1: no whole blocks are
+ * needed). The number of bytes, or -errno.
+ */
+int64_t aiod_io_readv(int fd, struct iovec *iov, size_t count, uint64_t offset, uint32_t block);
+
+/*
  * Read from the page cache without blocking (RWF_NOWAIT). Any thread. The number of bytes; 0 if there are none, also at
  * the end of the file and if the file system cannot tell. A short read therefore says nothing about the end of the
  * file. Sets *never, atomically, if the file does not support such reads (tmpfs, FUSE).
  */
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never);
+
+/* The same into the `count` parts of `iov`, which stay. */
+uint64_t aiod_io_readv_nowait(int fd, const struct iovec *iov, size_t count, uint64_t offset, bool *never);
 
 /*
  * Write the `count` parts of `iov`, which are consumed, at `offset`, with the flags of pwritev2() (RWF_DSYNC). The

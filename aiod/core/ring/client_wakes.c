@@ -1,17 +1,17 @@
 /* client_wakes.c - a thread's list of rings whose clients it has to wake (client_wakes.h). */
 #include "ring/client_wakes.h"
 
-#include "ring/ring.h"
+#include "ring/polled.h"
 
 #define NOTED_MAX 64u
 
 static _Thread_local struct {
     bool noting;
     unsigned count;
-    struct aiod_ring *rings[NOTED_MAX];
+    struct aiod_polled *rings[NOTED_MAX];
 } noted;
 
-static bool is_noted(const struct aiod_ring *ring)
+static bool is_noted(const struct aiod_polled *ring)
 {
     for (unsigned i = 0; i < noted.count; i++) {
         if (noted.rings[i] == ring) {
@@ -26,13 +26,13 @@ void aiod_client_wakes_begin(void)
     noted.noting = true;
 }
 
-bool aiod_client_wakes_note(struct aiod_ring *ring)
+bool aiod_client_wakes_note(struct aiod_polled *ring)
 {
     if (!noted.noting) {
         return false;
     }
     if (is_noted(ring)) {
-        aiod_ring_put(ring);
+        ring->operations->put(ring);
         return true;
     }
     if (noted.count == NOTED_MAX) {
@@ -48,10 +48,10 @@ bool aiod_client_wakes_end(void)
 
     noted.noting = false;
     while (noted.count > 0) {
-        struct aiod_ring *ring = noted.rings[--noted.count];
+        struct aiod_polled *ring = noted.rings[--noted.count];
 
-        aiod_ring_wake_client(ring);
-        aiod_ring_put(ring);
+        ring->operations->wake_client(ring);
+        ring->operations->put(ring);
     }
     return any;
 }

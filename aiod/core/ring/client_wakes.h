@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-struct aiod_ring;
+struct aiod_polled;
 
 /* Note rings from now on. */
 void aiod_client_wakes_begin(void);
@@ -21,7 +21,7 @@ void aiod_client_wakes_begin(void);
  * Note the ring, and keep the caller's reference until its client has been woken. False: the caller wakes the client itself,
  * because the thread does not note rings, or has noted too many.
  */
-bool aiod_client_wakes_note(struct aiod_ring *ring);
+bool aiod_client_wakes_note(struct aiod_polled *ring);
 
 /* Wake the clients of the rings that were noted. True: there were any. */
 bool aiod_client_wakes_end(void);

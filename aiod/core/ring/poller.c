@@ -21,7 +21,7 @@
 #include "pool/uring.h"
 #include "ring/client_wakes.h"
 #include "ring/halt_poll.h"
-#include "ring/ring.h"
+#include "ring/polled.h"
 #include "ring/rings.h"
 #include "util/os.h"
 
@@ -173,7 +173,7 @@ static bool take_all(struct aiod_poller *poller)
     }
     aiod_rings_update(rings);
     for (unsigned i = 0; i < rings->awake_count; i++) {
-        found += aiod_ring_take(rings->awake[i]) > 0;
+        found += rings->awake[i]->operations->take(rings->awake[i]) > 0;
     }
     if (found >= RINGS_PER_YIELD) {
         yield(poller);
@@ -480,12 +480,20 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
 }
 
 /* The client holds the doorbell too, so closing the engine's descriptor would not remove it from the epoll set. */
-static void ignore(const struct aiod_poller *poller, const struct aiod_ring *ring)
+static void ignore(const struct aiod_poller *poller, const struct aiod_polled *ring)
 {
-    epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
+    if (ring->doorbell_fd >= 0) {
+        epoll_ctl(poller->epoll_fd, EPOLL_CTL_DEL, ring->doorbell_fd, NULL);
+    }
 }
 
-int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring)
+static int listen_to(const struct aiod_poller *poller, const struct aiod_polled *ring, unsigned slot)
+{
+    return ring->doorbell_fd < 0 ? 0
+                                 : add_descriptor(poller, ring->doorbell_fd, (epoll_data_t){.u64 = (uint64_t)slot + 1});
+}
+
+int aiod_poller_add(struct aiod_poller *poller, struct aiod_polled *ring)
 {
     int slot = aiod_pool_start_polling(poller->pool);
     int error;
@@ -496,21 +504,41 @@ int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring)
     if (slot < 0) {
         return slot;
     }
-    error = add_descriptor(poller, ring->doorbell_fd, (epoll_data_t){.u64 = (uint64_t)slot + 1});
+    error = listen_to(poller, ring, (unsigned)slot);
     if (error < 0) {
         aiod_rings_remove(&poller->rings, ring);
-        aiod_ring_put(ring);
+        ring->operations->put(ring);
     }
     aiod_eventfd_ring(poller->bell_fd);
     return error;
 }
 
-void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring)
+int aiod_poller_set_doorbell(struct aiod_poller *poller, struct aiod_polled *ring, int doorbell_fd)
+{
+    unsigned slot = aiod_rings_slot_of(&poller->rings, ring);
+    int error;
+
+    ignore(poller, ring);
+    ring->doorbell_fd = -1;
+    if (slot == poller->rings.slot_count) {
+        return -ENOENT;
+    }
+    ring->doorbell_fd = doorbell_fd;
+    error = listen_to(poller, ring, slot);
+    if (error < 0) {
+        ring->doorbell_fd = -1;
+    }
+    aiod_rings_rung(&poller->rings, slot);
+    aiod_eventfd_ring(poller->bell_fd);
+    return error;
+}
+
+void aiod_poller_remove(struct aiod_poller *poller, struct aiod_polled *ring)
 {
     if (aiod_rings_remove(&poller->rings, ring)) {
         ignore(poller, ring);
         aiod_eventfd_ring(poller->bell_fd);
-        aiod_ring_put(ring);
+        ring->operations->put(ring);
     }
 }
 

@@ -16,7 +16,7 @@
 #include "pool/pool.h"
 
 struct aiod_poller;
-struct aiod_ring;
+struct aiod_polled;
 
 /*
  * Create a poller, whose functions the pool's idle workers use from now on. `poll_max_ns`: the longest polling time; 0: no
@@ -25,10 +25,16 @@ struct aiod_ring;
 int aiod_poller_create(struct aiod_poller **poller, struct aiod_pool *pool, uint64_t poll_max_ns, unsigned rings_max);
 
 /* Add a ring, and take a reference to it. 0, or -errno; -EAGAIN: no worker could be created, or there are rings_max. */
-int aiod_poller_add(struct aiod_poller *poller, struct aiod_ring *ring);
+int aiod_poller_add(struct aiod_poller *poller, struct aiod_polled *ring);
+
+/*
+ * Use another doorbell (-1: none) for a ring that was added, and look at the ring. The former one must not be closed
+ * before. 0, or -errno: then it has none (-ENOENT: the poller has stopped).
+ */
+int aiod_poller_set_doorbell(struct aiod_poller *poller, struct aiod_polled *ring, int doorbell_fd);
 
 /* Remove a ring that has ended. Its reference is released soon. */
-void aiod_poller_remove(struct aiod_poller *poller, struct aiod_ring *ring);
+void aiod_poller_remove(struct aiod_poller *poller, struct aiod_polled *ring);
 
 /* Wait until no worker polls any more, and release all rings. */
 void aiod_poller_stop(struct aiod_poller *poller);

@@ -43,8 +43,8 @@ void aiod_ring_add_handles(struct aiod_ring *ring)
 
 static void close_descriptors(struct aiod_ring *ring)
 {
-    if (ring->doorbell_fd >= 0) {
-        close(ring->doorbell_fd);
+    if (ring->polled.doorbell_fd >= 0) {
+        close(ring->polled.doorbell_fd);
     }
     if (ring->wake_fd >= 0) {
         close(ring->wake_fd);
@@ -81,13 +81,13 @@ static int acquire(struct aiod_ring *ring, const struct aiod_ring_config *config
     int error = aiod_cookies_init(&ring->cookies, ring->entries, random_factor());
 
     ring->handles = calloc(ring->handles_max, sizeof(struct aiod_handle *));
-    ring->doorbell_fd = aiod_eventfd_create();
+    ring->polled.doorbell_fd = aiod_eventfd_create();
     ring->wake_fd = config->wake_fd < 0 ? -1 : fcntl(config->wake_fd, F_DUPFD_CLOEXEC, 0);
     if (ring->wake_fd < 0 && config->wake_fd >= 0) {
         return -errno;
     }
-    if (ring->doorbell_fd < 0) {
-        return ring->doorbell_fd;
+    if (ring->polled.doorbell_fd < 0) {
+        return ring->polled.doorbell_fd;
     }
     return ring->handles == NULL ? -ENOMEM : error;
 }
@@ -115,6 +115,47 @@ static void free_memory(struct aiod_ring_job *job)
     aiod_pool_notify(ring->pool, &ring->freed_notice.request);
 }
 
+static void get(struct aiod_polled *polled)
+{
+    aiod_ring_get((struct aiod_ring *)polled);
+}
+
+static void put(struct aiod_polled *polled)
+{
+    aiod_ring_put((struct aiod_ring *)polled);
+}
+
+static unsigned take(struct aiod_polled *polled)
+{
+    return aiod_ring_take((struct aiod_ring *)polled);
+}
+
+static void wake_client(struct aiod_polled *polled)
+{
+    aiod_ring_wake_client((struct aiod_ring *)polled);
+}
+
+static bool seems_idle(const struct aiod_polled *polled)
+{
+    return __atomic_load_n(&((const struct aiod_ring *)polled)->inflight, __ATOMIC_RELAXED) == 0;
+}
+
+static uint32_t taken(const struct aiod_polled *polled)
+{
+    return __atomic_load_n(&((const struct aiod_ring *)polled)->sq_head, __ATOMIC_RELAXED);
+}
+
+static const struct aiod_polled_operations operations = {
+    .get = get,
+    .put = put,
+    .take = take,
+    .wake_client = wake_client,
+    .has_entries = aiod_ring_has_entries,
+    .set_sleeping = aiod_ring_set_sleeping,
+    .seems_idle = seems_idle,
+    .taken = taken,
+};
+
 int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *config)
 {
     struct aiod_ring *ring = calloc(1, sizeof(*ring) + config->entries * sizeof(ring->requests[0]));
@@ -123,6 +164,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     if (ring == NULL) {
         return -ENOMEM;
     }
+    ring->polled.operations = &operations;
     ring->session = config->session;
     ring->pool = config->pool;
     ring->maker = config->maker;
@@ -136,7 +178,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
     ring->entries = config->entries;
     ring->area_bytes = config->area_bytes;
     ring->memory.bytes = aiod_ring_memory_bytes(config->entries, config->area_bytes);
-    ring->client_pid = client_pid_of(config->wake_fd);
+    ring->polled.client_pid = client_pid_of(config->wake_fd);
     ring->allocate_job.run = allocate_memory;
     ring->free_job.run = free_memory;
     ring->allocated_notice.kind = AIOD_TASK_RING_ALLOCATED;
@@ -401,11 +443,6 @@ uint32_t aiod_ring_inflight(struct aiod_ring *ring)
     return inflight;
 }
 
-bool aiod_ring_seems_idle(const struct aiod_ring *ring)
-{
-    return __atomic_load_n(&ring->inflight, __ATOMIC_RELAXED) == 0;
-}
-
 uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)
 {
     uint64_t bytes;
@@ -414,11 +451,6 @@ uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring)
     bytes = ring->bytes_inflight;
     pthread_mutex_unlock(&ring->lock);
     return bytes;
-}
-
-uint32_t aiod_ring_taken(const struct aiod_ring *ring)
-{
-    return __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED);
 }
 
 void aiod_ring_add_stats(struct aiod_ring *ring, struct aiod_stats *stats)

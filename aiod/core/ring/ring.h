@@ -30,6 +30,7 @@
 #include "pool/pool.h"
 #include "ring/collect.h"
 #include "ring/cookies.h"
+#include "ring/polled.h"
 #include "ring/ring_maker.h"
 #include "ring/ring_memory.h"
 #include "session/io.h"
@@ -52,6 +53,8 @@ struct aiod_ring_request {
 };
 
 struct aiod_ring {
+    struct aiod_polled polled; /* first */
+
     /* Constant after creation. */
     struct aiod_ring_memory memory;
     struct aiod_session *session; /* one reference, which the main loop releases */
@@ -61,9 +64,7 @@ struct aiod_ring {
     struct aiod_files *files;
     struct aiod_collect_timer *collect_timer;
     const bool *draining; /* new requests are refused; read by atomic operations */
-    int doorbell_fd;      /* an eventfd that the client writes; the engine only waits for it */
     int wake_fd;          /* a duplicate of the socket; -1: none */
-    pid_t client_pid;     /* the process at the other end of the socket; 0: unknown */
     uint64_t inline_read_max;
     uint64_t request_bytes_max;
     uint32_t handles_max;
@@ -84,11 +85,6 @@ struct aiod_ring {
 
     pthread_mutex_t taking; /* held by the thread that takes submissions; only tried, never waited for */
     uint32_t sq_head;       /* written by the thread that takes, by atomic operations */
-
-    /* The leader's (rings.c). */
-    unsigned awake_at;    /* one more than its index in the list of awake rings; 0: dormant */
-    uint32_t retire_head; /* sq_head when the leader last looked for unused rings */
-    struct aiod_ring *next_removed;
 
     atomic_uint refs;
     atomic_bool ended; /* no entry is taken any more */
@@ -180,27 +176,19 @@ void aiod_ring_put(struct aiod_ring *ring);
 
 uint32_t aiod_ring_inflight(struct aiod_ring *ring);
 
-/* Is none in flight? Without the lock, so the answer may be outdated. */
-bool aiod_ring_seems_idle(const struct aiod_ring *ring);
-
 /* Add `change` to the requests in flight, and return their number. Lock held. */
 uint32_t aiod_ring_add_inflight(struct aiod_ring *ring, uint32_t change);
 
 uint64_t aiod_ring_bytes_inflight(struct aiod_ring *ring);
-
-/* The number of taken submissions, modulo 2^32. */
-uint32_t aiod_ring_taken(const struct aiod_ring *ring);
 
 /* ---- threads that take: the leader, and workers that completed a request (ring_admission.c) ---------------------- */
 
 /* Take up to AIOD_RING_BATCH entries, and execute or queue them. Their number; 0 while another thread takes. */
 unsigned aiod_ring_take(struct aiod_ring *ring);
 
-/* Are there entries to take? */
-bool aiod_ring_has_entries(const struct aiod_ring *ring);
-
-/* Tell the client whether the engine sleeps. Before it sleeps it must call aiod_ring_has_entries() once more. */
-void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping);
+/* aiod_polled_operations of a ring. */
+bool aiod_ring_has_entries(struct aiod_polled *polled);
+void aiod_ring_set_sleeping(struct aiod_polled *polled, bool sleeping);
 
 /* ---- files that the ring opens and closes by itself (collect.h, ring_opens.c): the main loop's thread ------------- */
 

@@ -36,16 +36,21 @@ static uint32_t sq_tail_of(const struct aiod_ring *ring)
     return __atomic_load_n(&ring->memory.header->sq_tail, __ATOMIC_SEQ_CST);
 }
 
-bool aiod_ring_has_entries(const struct aiod_ring *ring)
+static bool has_entries(const struct aiod_ring *ring)
 {
     return (sq_tail_of(ring) != __atomic_load_n(&ring->sq_head, __ATOMIC_RELAXED) ||
             aiod_memory_guard_page_lost(&ring->memory.guard)) &&
            !atomic_load_explicit(&ring->ended, memory_order_relaxed);
 }
 
-void aiod_ring_set_sleeping(struct aiod_ring *ring, bool sleeping)
+bool aiod_ring_has_entries(struct aiod_polled *polled)
 {
-    __atomic_store_n(&ring->memory.header->engine_sleeps, sleeping, __ATOMIC_SEQ_CST);
+    return has_entries((const struct aiod_ring *)polled);
+}
+
+void aiod_ring_set_sleeping(struct aiod_polled *polled, bool sleeping)
+{
+    __atomic_store_n(&((struct aiod_ring *)polled)->memory.header->engine_sleeps, sleeping, __ATOMIC_SEQ_CST);
 }
 
 /* The only access to the entry: word by word and atomic, so that the compiler cannot read a field again. */
@@ -254,7 +259,7 @@ static void complete(struct aiod_request *done)
                                                     .written = result < 0 ? request->io.written : 0,
                                                     .reason = done->reason},
                      &timing);
-    if (aiod_client_wakes_note(ring)) {
+    if (aiod_client_wakes_note(&ring->polled)) {
         return;
     }
     aiod_ring_wake_client(ring);
@@ -562,7 +567,7 @@ unsigned aiod_ring_take(struct aiod_ring *ring)
 {
     unsigned taken;
 
-    if (!aiod_ring_has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
+    if (!has_entries(ring) || pthread_mutex_trylock(&ring->taking) != 0) {
         /* seen by the thread that is taking, or by the leader, which does not sleep while there are entries */
         return 0;
     }

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "ring/ring.h"
+#include "ring/polled.h"
 
 #define WORD_BITS 64u
 
@@ -18,9 +18,9 @@ int aiod_rings_init(struct aiod_rings *rings, unsigned rings_max)
     rings->slot_count = rings_max;
     pthread_mutex_init(&rings->lock, NULL);
     rings->rung = calloc(words_of(rings), sizeof(rings->rung[0]));
-    rings->wanted = calloc(rings_max, sizeof(struct aiod_ring *));
-    rings->known = calloc(rings_max, sizeof(struct aiod_ring *));
-    rings->awake = calloc(rings_max, sizeof(struct aiod_ring *));
+    rings->wanted = calloc(rings_max, sizeof(struct aiod_polled *));
+    rings->known = calloc(rings_max, sizeof(struct aiod_polled *));
+    rings->awake = calloc(rings_max, sizeof(struct aiod_polled *));
     return rings->rung == NULL || rings->wanted == NULL || rings->known == NULL || rings->awake == NULL ? -ENOMEM : 0;
 }
 
@@ -36,7 +36,7 @@ void aiod_rings_destroy(struct aiod_rings *rings)
 /* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
 /* The slot of a ring, or of NULL the first unused one; slot_count: there is none. Lock held. */
-static unsigned find_slot(const struct aiod_rings *rings, const struct aiod_ring *ring)
+static unsigned find_slot(const struct aiod_rings *rings, const struct aiod_polled *ring)
 {
     unsigned slot = 0;
 
@@ -47,27 +47,37 @@ static unsigned find_slot(const struct aiod_rings *rings, const struct aiod_ring
 }
 
 /* Lock held. */
-static void change(struct aiod_rings *rings, unsigned slot, struct aiod_ring *ring)
+static void change(struct aiod_rings *rings, unsigned slot, struct aiod_polled *ring)
 {
     rings->wanted[slot] = ring;
     atomic_fetch_add_explicit(&rings->changes, 1, memory_order_release);
 }
 
-int aiod_rings_add(struct aiod_rings *rings, struct aiod_ring *ring)
+int aiod_rings_add(struct aiod_rings *rings, struct aiod_polled *ring)
 {
     unsigned slot;
 
     pthread_mutex_lock(&rings->lock);
     slot = find_slot(rings, NULL);
     if (slot < rings->slot_count) {
-        aiod_ring_get(ring);
+        ring->operations->get(ring);
         change(rings, slot, ring);
     }
     pthread_mutex_unlock(&rings->lock);
     return slot < rings->slot_count ? (int)slot : -EAGAIN;
 }
 
-bool aiod_rings_remove(struct aiod_rings *rings, const struct aiod_ring *ring)
+unsigned aiod_rings_slot_of(struct aiod_rings *rings, const struct aiod_polled *ring)
+{
+    unsigned slot;
+
+    pthread_mutex_lock(&rings->lock);
+    slot = find_slot(rings, ring);
+    pthread_mutex_unlock(&rings->lock);
+    return slot;
+}
+
+bool aiod_rings_remove(struct aiod_rings *rings, const struct aiod_polled *ring)
 {
     unsigned slot;
 
@@ -80,11 +90,11 @@ bool aiod_rings_remove(struct aiod_rings *rings, const struct aiod_ring *ring)
     return slot < rings->slot_count;
 }
 
-static void put_all(struct aiod_ring **slots, unsigned count)
+static void put_all(struct aiod_polled **slots, unsigned count)
 {
     for (unsigned slot = 0; slot < count; slot++) {
         if (slots[slot] != NULL) {
-            aiod_ring_put(slots[slot]);
+            slots[slot]->operations->put(slots[slot]);
             slots[slot] = NULL;
         }
     }
@@ -113,40 +123,40 @@ bool aiod_rings_has_news(const struct aiod_rings *rings)
            atomic_load_explicit(&rings->changes, memory_order_acquire) != rings->changes_seen;
 }
 
-static void make_awake(struct aiod_rings *rings, struct aiod_ring *ring)
+static void make_awake(struct aiod_rings *rings, struct aiod_polled *ring)
 {
     ring->awake_at = ++rings->awake_count;
     rings->awake[ring->awake_at - 1] = ring;
 }
 
-static void make_dormant(struct aiod_rings *rings, struct aiod_ring *ring)
+static void make_dormant(struct aiod_rings *rings, struct aiod_polled *ring)
 {
-    struct aiod_ring *last = rings->awake[--rings->awake_count];
+    struct aiod_polled *last = rings->awake[--rings->awake_count];
 
     rings->awake[ring->awake_at - 1] = last;
     last->awake_at = ring->awake_at;
     ring->awake_at = 0;
 }
 
-static void wake(struct aiod_rings *rings, struct aiod_ring *ring)
+static void wake(struct aiod_rings *rings, struct aiod_polled *ring)
 {
     if (ring != NULL && ring->awake_at == 0) {
-        aiod_ring_set_sleeping(ring, false);
+        ring->operations->set_sleeping(ring, false);
         make_awake(rings, ring);
     }
 }
 
 /* Replace the ring of a slot. The former one, whose reference is the caller's; NULL. */
-static struct aiod_ring *replace(struct aiod_rings *rings, unsigned slot, struct aiod_ring *ring)
+static struct aiod_polled *replace(struct aiod_rings *rings, unsigned slot, struct aiod_polled *ring)
 {
-    struct aiod_ring *former = rings->known[slot];
+    struct aiod_polled *former = rings->known[slot];
 
     if (former != NULL && former->awake_at != 0) {
         make_dormant(rings, former);
     }
     rings->known[slot] = ring;
     if (ring != NULL) {
-        aiod_ring_get(ring);
+        ring->operations->get(ring);
         wake(rings, ring);
     }
     return former;
@@ -154,12 +164,12 @@ static struct aiod_ring *replace(struct aiod_rings *rings, unsigned slot, struct
 
 static void follow_changes(struct aiod_rings *rings)
 {
-    struct aiod_ring *removed = NULL;
+    struct aiod_polled *removed = NULL;
 
     pthread_mutex_lock(&rings->lock);
     rings->changes_seen = atomic_load_explicit(&rings->changes, memory_order_acquire);
     for (unsigned slot = 0; slot < rings->slot_count; slot++) {
-        struct aiod_ring *former = NULL;
+        struct aiod_polled *former = NULL;
 
         if (rings->known[slot] != rings->wanted[slot]) {
             former = replace(rings, slot, rings->wanted[slot]);
@@ -171,9 +181,9 @@ static void follow_changes(struct aiod_rings *rings)
     }
     pthread_mutex_unlock(&rings->lock);
     while (removed != NULL) { /* without the lock: the last reference wakes the maker */
-        struct aiod_ring *next = removed->next_removed;
+        struct aiod_polled *next = removed->next_removed;
 
-        aiod_ring_put(removed);
+        removed->operations->put(removed);
         removed = next;
     }
 }
@@ -203,7 +213,7 @@ void aiod_rings_update(struct aiod_rings *rings)
 bool aiod_rings_has_entries(const struct aiod_rings *rings)
 {
     for (unsigned i = 0; i < rings->awake_count; i++) {
-        if (aiod_ring_has_entries(rings->awake[i])) {
+        if (rings->awake[i]->operations->has_entries(rings->awake[i])) {
             return true;
         }
     }
@@ -213,7 +223,7 @@ bool aiod_rings_has_entries(const struct aiod_rings *rings)
 bool aiod_rings_has_inflight(const struct aiod_rings *rings)
 {
     for (unsigned i = 0; i < rings->awake_count; i++) {
-        if (!aiod_ring_seems_idle(rings->awake[i])) {
+        if (!rings->awake[i]->operations->seems_idle(rings->awake[i])) {
             return true;
         }
     }
@@ -223,23 +233,23 @@ bool aiod_rings_has_inflight(const struct aiod_rings *rings)
 void aiod_rings_sleeping(struct aiod_rings *rings, bool sleeping)
 {
     for (unsigned i = 0; i < rings->awake_count; i++) {
-        aiod_ring_set_sleeping(rings->awake[i], sleeping);
+        rings->awake[i]->operations->set_sleeping(rings->awake[i], sleeping);
     }
 }
 
 /* May the ring become dormant? If so its client knows, and rings the doorbell from now on. */
-static bool retires(struct aiod_ring *ring, bool sleeping)
+static bool retires(struct aiod_polled *ring, bool sleeping)
 {
-    uint32_t head = aiod_ring_taken(ring);
-    bool unused = head == ring->retire_head && aiod_ring_seems_idle(ring);
+    uint32_t head = ring->operations->taken(ring);
+    bool unused = head == ring->retire_head && ring->operations->seems_idle(ring);
 
     ring->retire_head = head;
     if (!unused || sleeping) {
         return unused;
     }
-    aiod_ring_set_sleeping(ring, true);
-    if (aiod_ring_has_entries(ring)) {
-        aiod_ring_set_sleeping(ring, false);
+    ring->operations->set_sleeping(ring, true);
+    if (ring->operations->has_entries(ring)) {
+        ring->operations->set_sleeping(ring, false);
         return false;
     }
     return true;

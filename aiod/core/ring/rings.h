@@ -1,5 +1,6 @@
 /*
- * rings.h - the rings of a poller: those that the leader looks at, and those whose clients ring the doorbell.
+ * rings.h - the rings of a poller: those that the leader looks at, and those whose clients ring the doorbell. A guest's
+ * virtqueue is a ring as well here (polled.h).
  *
  * A ring is awake while its client submits: the leader looks at it in each pass, and its client makes no system call. A
  * ring that is not used becomes dormant. The leader does not look at it any more: a thousand idle rings cost nothing
@@ -17,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct aiod_ring;
+struct aiod_polled;
 
 struct aiod_rings {
     unsigned slot_count; /* constant */
@@ -26,12 +27,12 @@ struct aiod_rings {
     atomic_bool any_rung;   /* stored after a bit of `rung` */
     _Atomic uint64_t *rung; /* a bit for each slot: the doorbell of its ring has rung */
 
-    pthread_mutex_t lock;      /* taken last */
-    struct aiod_ring **wanted; /* by slot, one reference each; NULL: unused; protected by lock */
+    pthread_mutex_t lock;        /* taken last */
+    struct aiod_polled **wanted; /* by slot, one reference each; NULL: unused; protected by lock */
 
     /* The leader's. */
-    struct aiod_ring **known; /* by slot, one reference each; NULL: unused */
-    struct aiod_ring **awake; /* without references of their own */
+    struct aiod_polled **known; /* by slot, one reference each; NULL: unused */
+    struct aiod_polled **awake; /* without references of their own */
     unsigned awake_count;
     unsigned changes_seen;
 };
@@ -43,10 +44,13 @@ void aiod_rings_destroy(struct aiod_rings *rings);
 /* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
 /* Add a ring, and take a reference to it. Its slot, or -EAGAIN: all are used. */
-int aiod_rings_add(struct aiod_rings *rings, struct aiod_ring *ring);
+int aiod_rings_add(struct aiod_rings *rings, struct aiod_polled *ring);
+
+/* The slot of a ring that was added; slot_count: it is not there. */
+unsigned aiod_rings_slot_of(struct aiod_rings *rings, const struct aiod_polled *ring);
 
 /* Remove a ring. The caller gets a reference to it. False: it is not there. */
-bool aiod_rings_remove(struct aiod_rings *rings, const struct aiod_ring *ring);
+bool aiod_rings_remove(struct aiod_rings *rings, const struct aiod_polled *ring);
 
 /* No thread leads any more: release all rings. */
 void aiod_rings_clear(struct aiod_rings *rings);

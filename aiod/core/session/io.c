@@ -33,6 +33,10 @@ static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_
 
 static int64_t run_read(struct aiod_io *io, const struct aiod_direct *file)
 {
+    if (io->iov_count > 0) {
+        return io->handle->use.direct ? aiod_direct_readv(file, io->iov, io->iov_count, io->offset)
+                                      : aiod_io_readv(file->fd, io->iov, io->iov_count, io->offset, 1);
+    }
     if (io->handle->use.direct) {
         return aiod_direct_read(file, io->data, io->length, io->offset);
     }

@@ -45,9 +45,10 @@ struct aiod_io {
     struct aiod_directory_op *name; /* of a NAME by ring */
     struct aiod_opened opened; /* of an OPEN_FILE that has succeeded; a CLOSE_FILE closes its descriptors (-1: none) */
 
-    char *data;        /* memory for the result's payload */
-    uint64_t have;     /* READ: bytes that `data` holds already */
-    struct iovec *iov; /* the request's payload; a single piece needs no allocation */
+    char *data;    /* memory for the result's payload */
+    uint64_t have; /* READ: bytes that `data` holds already */
+    struct iovec
+        *iov; /* the request's payload, or the pieces of a READ without `data`; one piece needs no allocation */
     size_t iov_count;
     struct iovec one_iov;
 

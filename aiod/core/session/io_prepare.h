@@ -30,7 +30,7 @@ struct aiod_io_description {
     char *data;                     /* memory for the result's payload; NULL: none */
     uint64_t have;                  /* bytes of a read that are in `data` already */
 
-    /* The request's payload. */
+    /* The request's payload; of a READ without `data` the memory for the result, in several pieces. */
     size_t piece_count;
     struct iovec piece;   /* the payload, if it is in one piece */
     struct iovec *pieces; /* the payload, if it is in several */

@@ -21,6 +21,7 @@ enum aiod_transport {
     AIOD_BY_SOCKET, /* the socket of a ring, as a message */
     AIOD_BY_IPC,    /* ZeroMQ */
     AIOD_BY_TCP,    /* ZeroMQ */
+    AIOD_BY_VHOST,  /* a virtqueue of a guest */
     AIOD_TRANSPORTS,
 };
 

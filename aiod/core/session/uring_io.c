@@ -160,7 +160,7 @@ static bool is_startable(const struct aiod_io *io)
         return false;
     }
     if (io->op == AIOD_READ) {
-        return is_whole_blocks(io, io->data);
+        return io->iov_count == 0 && is_whole_blocks(io, io->data);
     }
     return io->op == AIOD_WRITE && io->iov_count == 1 && (io->flags & AIOD_FUA) == 0 &&
            is_whole_blocks(io, io->one_iov.iov_base);
