@@ -73,6 +73,11 @@ class ExportConfig(Section):
         description="a list of at most 8 "
         "{ operations = [...], every = N, delay_ms = MS, errno = NAME, after_bytes = N }",
     )
+    shared: str = Field(
+        default="",
+        max_length=255,
+        description='"" for a file system of this host, or a name for one that several hosts export',
+    )
     as_client: bool = Field(default=False, description="true or false: files are opened with the client's permissions")
 
     @field_validator("path")
@@ -122,6 +127,7 @@ class ExportConfig(Section):
             ioprio=_ioprio_of(self.ioprio),
             io=self.io,
             faults=tuple(fault.settings() for fault in self.faults),
+            shared=self.shared,
             as_client=self.as_client,
         )
 

@@ -45,6 +45,8 @@ class ReopenRequest:
     """Generation of the file (core/path/file_id.h)."""
     changed: bool
     """It has acknowledged writes that no acknowledged flush covers."""
+    origin: bytes | None = None
+    """Where another daemon has opened it (file_origin.py); None: an earlier engine of this daemon has."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

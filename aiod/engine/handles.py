@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiod.engine.errors import refused
+from aiod.engine.file_origin import doubt, origin_of
 from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod.util import logs
 from aiod_protocol.messages import errno_message
@@ -315,9 +316,10 @@ class Handles:
         session, flags, reopen = waiting.session, opening.flags, waiting.reopen
         _, fd, _, size, dev, ino, generation, stored_fd, flush_fd, on_fuse, *alignment = control
         file = (dev, ino, generation)
-        if reopen is not None and not reopen.from_fd_store and (doubt := _doubt(file, _file_of(reopen.opened))):
+        origin = origin_of(opening.export.shared)
+        if reopen is not None and not reopen.from_fd_store and (why := doubt(file, reopen.opened, origin)):
             self._close_all(opening, control)
-            text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {doubt}"
+            text = f"open {waiting.name} again: {os.strerror(errno.ESTALE)} (ESTALE): {why}"
             self._reply(session, waiting.cookie, -errno.ESTALE, text, reason=Reason.OTHER_FILE)
             return
         if reopen is not None:
@@ -351,9 +353,8 @@ class Handles:
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
-        answer = functools.partial(
-            self._reply, session, waiting.cookie, handle, None, {"size": size, "file": [dev, ino, generation]}
-        )
+        body = {"size": size, "file": [dev, ino, generation], "origin": origin}
+        answer = functools.partial(self._reply, session, waiting.cookie, handle, None, body)
         if session.by_socket or stored_fd < 0:
             self._close_fds(opening, stored_fd)
             answer()
@@ -418,19 +419,3 @@ class Handles:
     def _reply_error(self, session: Session, cookie: int, error: OSError) -> None:
         number, text = -(error.errno or errno.EIO), error.strerror or str(error)
         self._reply(session, cookie, number, text, reason=reason_of(error))
-
-
-def _doubt(file: tuple[int, int, int], before: tuple[int, int, int]) -> str:
-    """Why `file`, opened by name, may not be the one that was open before; "": it is.
-
-    Both are (device, inode, generation).
-    """
-    if file != before:
-        return "another file has this name now"
-    if file[2] == 0:
-        return "the file system cannot tell whether it is the same file (no file handles, no birth times)"
-    return ""
-
-
-def _file_of(opened: ReopenRequest) -> tuple[int, int, int]:
-    return opened.dev, opened.ino, opened.generation

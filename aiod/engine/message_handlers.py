@@ -55,20 +55,20 @@ class MessageHandlers:
         """See Sessions.end."""
         self._sessions.end(session, reason)
 
-    def hello(self, peer: Peer, version: int, software: str, resume: bytes) -> list[Any] | None:
+    def hello(self, peer: Peer, version: int, software: str, resume: bytes, lease_s: float) -> list[Any] | None:
         """See Sessions.hello. New clients are held until the grace period ends."""
         if not resume:
             if self._grace_period.active:
-                self._grace_period.hold(lambda: self._hello_late(peer, version, software))
+                self._grace_period.hold(lambda: self._hello_late(peer, version, software, lease_s))
                 return None
-            return self._sessions.hello(peer, version, software, b"", grace=False)
+            return self._sessions.hello(peer, version, software, b"", lease_s, grace=False)
         self._sessions.end_earlier(resume, peer)
         known = self._fd_store.has_session(resume, peer.principal)
         grace = self._grace_period.active and (known or self._grace_period.unclean)
-        return self._sessions.hello(peer, version, software, resume if known else b"", grace=grace)
+        return self._sessions.hello(peer, version, software, resume if known else b"", lease_s, grace=grace)
 
-    def _hello_late(self, peer: Peer, version: int, software: str) -> None:
-        self._replies.send(peer, self._sessions.hello(peer, version, software, b"", grace=False))
+    def _hello_late(self, peer: Peer, version: int, software: str, lease_s: float) -> None:
+        self._replies.send(peer, self._sessions.hello(peer, version, software, b"", lease_s, grace=False))
 
     def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
         """See Handles.reopen."""

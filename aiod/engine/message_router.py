@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.engine.file_requests import ReopenRequest
@@ -43,10 +44,11 @@ class Handlers(Protocol):
     def end_session(self, session: Session, reason: str) -> None:
         """End the session; `reason` goes to the log."""
 
-    def hello(self, peer: Peer, version: int, software: str, resume: bytes) -> list[Any] | None:
+    def hello(self, peer: Peer, version: int, software: str, resume: bytes, lease_s: float) -> list[Any] | None:
         """The elements of WELCOME or REFUSAL; None: the answer comes later.
 
-        `resume`: token of the session that the client had with a previous engine; empty: it had none.
+        `resume`: token of the session that the client had with a previous engine; empty: it had none. `lease_s`: after
+        how long a silence its client may have moved to another daemon; 0: it does not move.
         """
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
@@ -148,8 +150,9 @@ class MessageRouter:
             return
         software = message[1].get("software")
         name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
-        resume = message[1].get("resume")
-        answer = self._handlers.hello(peer, version, name, resume if isinstance(resume, bytes) else b"")
+        resume, lease_s = message[1].get("resume"), message[1].get("lease_s")
+        lease_s = float(lease_s) if type(lease_s) in (int, float) and 0 < lease_s < math.inf else 0.0
+        answer = self._handlers.hello(peer, version, name, resume if isinstance(resume, bytes) else b"", lease_s)
         if answer is not None:
             self._replies.send(peer, answer)
 
@@ -165,7 +168,10 @@ class MessageRouter:
         if not 0 < handle < 1 << 32:
             raise wire.WireError(f"REOPEN of handle {handle}")
         dev, ino, generation = file
-        opened = ReopenRequest(export, path, flags, dev, ino, generation, changed=changed)
+        origin = message[9] if len(message) > _REOPEN_ELEMENTS else None
+        if origin is not None and not isinstance(origin, bytes):
+            raise wire.WireError(f"REOPEN has {type(origin).__name__} for the origin, which is bytes")
+        opened = ReopenRequest(export, path, flags, dev, ino, generation, changed=changed, origin=origin)
         self._handlers.reopen(session, cookie, handle, opened)
 
     def _repeated(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
@@ -212,6 +218,8 @@ class MessageRouter:
 
 
 _FILE_NUMBERS: Final = 3
+_REOPEN_ELEMENTS: Final = 9
+"""Of a REOPEN without an origin."""
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
 
 _FORMS = {

@@ -62,6 +62,10 @@ class Session:
     """Open handle -> "export/path", for error messages."""
     opens_inflight: int = 0
     directory_requests_inflight: int = 0
+    lease_s: float = 0.0
+    """After how long a silence its client may have moved to another daemon: then it is ended; 0: it does not move."""
+    leased_s: float = 0.0
+    """Time of its last message, by the clock of leases."""
     resumed: bool = False
     """It resumes a session of a previous engine, and has not been released yet."""
     ended: bool = False

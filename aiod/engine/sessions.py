@@ -39,6 +39,11 @@ _HANDLES_MAX: Final = 65535
 """The core's limit: a handle's number has a 16-bit index."""
 
 
+def _clock_s() -> float:
+    """Of leases: it counts on while the host is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Sessions:
     """All sessions of this engine. Main loop thread only."""
 
@@ -89,17 +94,18 @@ class Sessions:
         """Answer every further HELLO with ESHUTDOWN and the message `why`."""
         self._refusal = why
 
-    def hello(self, peer: Peer, version: int, software: str, token: bytes, *, grace: bool) -> list[Any]:
+    def hello(self, peer: Peer, version: int, software: str, token: bytes, lease_s: float, *, grace: bool) -> list[Any]:
         """Begin a session for `peer`; the elements of WELCOME, or of REFUSAL.
 
-        `token`: of the session that it resumes; empty: it resumes none. `grace`: whether it must not send new requests
-        until it gets GO.
+        `token`: of the session that it resumes; empty: it resumes none. `lease_s`: see Session. `grace`: whether it
+        must not send new requests until it gets GO.
         """
         try:
             session = self._create(peer, software, peer.groups(), token)
         except OSError as error:
             return wire.refusal(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
         session.resumed = grace
+        session.lease_s, session.leased_s = lease_s, _clock_s()
         self._bind_to_connection(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
@@ -109,6 +115,7 @@ class Sessions:
             "software": f"aiod {__version__}",
             "session": session.token,
             "grace": grace,
+            "moves": True,
             "engine": settings.name,
             "depth_max": session.depth_max,
             "bytes_max": session.bytes_max,
@@ -243,7 +250,22 @@ class Sessions:
                 return None
             session.peer = peer
         session.last_message_s = time.monotonic()
-        return session
+        return session if self._renew_lease(session) else None
+
+    def _renew_lease(self, session: Session) -> bool:
+        """A message has come. False: after a silence in which the client may have moved; the session ends then.
+
+        The message may be an old one: from before this host was frozen, or from the far side of a cut link. So nothing
+        of it is carried out.
+        """
+        if not session.lease_s:
+            return True
+        now_s = _clock_s()
+        silence_s, session.leased_s = now_s - session.leased_s, now_s
+        if silence_s <= session.lease_s:
+            return True
+        self.end(session, f"no message for {silence_s:.1f} s: its client may have moved to another daemon")
+        return False
 
     def start(self) -> None:
         """Begin to end silent sessions."""
@@ -256,8 +278,8 @@ class Sessions:
         for session in self:
             if self._is_paused():
                 session.last_message_s = now_s
-            elif not session.by_socket and now_s - session.last_message_s > timeout_s:
-                self.end(session, f"no message for {timeout_s:g} s")
+            elif not session.by_socket and now_s - session.last_message_s > (silent_s := session.lease_s or timeout_s):
+                self.end(session, f"no message for {silent_s:g} s")
         self.start()
 
     # ---- end

@@ -60,6 +60,8 @@ class ExportSettings(NamedTuple):
     """How reads and writes with O_DIRECT are carried out: auto, threads or uring."""
     faults: tuple[tuple[int, int, int, int, int], ...]
     """What is to go wrong, for tests: (bits 1 << Op, every Nth, delay in ms, errno or 0, bytes written before it)."""
+    shared: str
+    """Name of the file system, which daemons of several hosts export; "": it is this host's."""
     as_client: bool
     """Whether the kernel checks the client's permissions at opens and directory operations."""
 

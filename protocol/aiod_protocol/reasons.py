@@ -38,7 +38,7 @@ class Reason(enum.IntEnum):
     LATE = 13, "sent again to another engine, too late: unknown whether done"
     RESTARTED = (
         14,
-        "the daemon was started again, earlier data may be lost: write what was not flushed once more, then flush",
+        "the daemon was started again, or took over: earlier data may be lost; write it once more, then flush",
     )
     # Of messages. The daemon sends a message that says more.
     MALFORMED = 15, "the message does not have the form that the protocol defines"

@@ -15,6 +15,7 @@ import contextlib
 import inspect
 import json
 import logging
+import math
 import os
 import struct
 import sys
@@ -156,8 +157,9 @@ class Engine:
         """It broke a rule, or said goodbye."""
         session.ended = True
 
-    def hello(self, _: Peer, version: int, software: str, resume: bytes) -> list[Any]:
+    def hello(self, _: Peer, version: int, software: str, resume: bytes, lease_s: float) -> list[Any]:
         """An answer."""
+        assert 0 <= lease_s < math.inf
         assert version in wire.VERSIONS
         assert type(resume) is bytes
         assert software.isprintable()

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -14,6 +15,10 @@
 
 #ifndef AT_HANDLE_FID
 #define AT_HANDLE_FID 0x200 /* Linux 6.5: a file handle for comparisons only */
+#endif
+
+#ifndef CEPH_SUPER_MAGIC
+#define CEPH_SUPER_MAGIC 0x00c36400
 #endif
 
 #ifndef STATX_MNT_ID_UNIQUE
@@ -98,6 +103,16 @@ static bool mix_on_fuse(int fd, uint64_t *hash, bool *by_server)
     return *by_server || (mix_mount(fd, hash) && mix_handle(fd, 0, hash));
 }
 
+/* Clusters of CephFS count their files alike: add the id of the cluster, which is the same on all hosts. */
+static void mix_cluster(int fd, uint64_t *hash)
+{
+    struct statfs found;
+
+    if (fstatfs(fd, &found) == 0 && (unsigned long)found.f_type == CEPH_SUPER_MAGIC) {
+        *hash = mix(*hash, &found.f_fsid, sizeof(found.f_fsid));
+    }
+}
+
 static bool mix_all(int fd, uint64_t *hash, bool *by_server)
 {
     bool known;
@@ -106,6 +121,9 @@ static bool mix_all(int fd, uint64_t *hash, bool *by_server)
         return mix_on_fuse(fd, hash, by_server);
     }
     *by_server = aiod_is_shared(fd);
+    if (*by_server) {
+        mix_cluster(fd, hash);
+    }
     if (mix_handle(fd, 0, hash)) {
         return true;
     }

@@ -15,16 +15,16 @@ import math
 import os
 from typing import TYPE_CHECKING, Any, Final
 
-from aiod_client import endpoint as endpoints
+from aiod_client.connection.hosts import Hosts
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
 from aiod_client.errors import closed, deadline_passed, forked
-from aiod_client.keys import find_keys
 from aiod_client.records import Counters, Entry
 from aiod_client.requests.timeouts import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from aiod_client.keys import Keys
     from aiod_client.ring.attach import Transport
     from aiod_client.ring.routed_session import RoutedSession
     from aiod_protocol.key_files import StrPath
@@ -63,17 +63,16 @@ class BaseClient:
         key: StrPath | None,
         server_key: StrPath | None,
         reconnect_timeout: float | None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
     ) -> None:
         """Make all attributes; connect nothing."""
         self.closed = True
         """Whether the client is closed, or not connected yet: __del__() does nothing then."""
         check_transport(transport)
-        endpoints.check(endpoint)
-        self.endpoint = endpoint
-        """The daemon's front endpoint."""
+        self._hosts = Hosts(endpoint, key, server_key, prefer, host_timeout)
         self.timeout_s = math.inf if timeout is None else seconds(timeout)
         """The timeout of every operation that is given none (seconds)."""
-        self._keys = find_keys(endpoint, key, server_key)
         self._transport: Transport = transport
         self._reconnect_s = reconnect_time(reconnect_timeout)
         self._pid = os.getpid()
@@ -81,6 +80,24 @@ class BaseClient:
         self._past = Counters()  # of sessions that have ended
         self._restored = False  # by restore(): nobody is expected to close it
         self._set_up_links()
+
+    @property
+    def endpoint(self) -> str:
+        """The front endpoint of the daemon in use; of several, the one that was found last."""
+        return self._hosts.current
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The front endpoints of all daemons that the client may use."""
+        return self._hosts.endpoints
+
+    @property
+    def _keys(self) -> Keys | None:
+        return self._hosts.keys
+
+    def _where(self) -> str:
+        """The endpoint, for people."""
+        return f"{self.endpoint} (of {len(self.endpoints)})" if self._hosts.several else self.endpoint
 
     def _set_up_links(self) -> None:
         """Make the attributes of the sessions; each client has its own."""
@@ -116,8 +133,9 @@ class BaseClient:
 
         The keys are pickled as connect() was given them: the secret one as the name of its file.
         """
-        configuration = (self.endpoint, self.timeout_s, self._transport, *self._key_files, self._reconnect_s)
-        return restore, (type(self), *configuration)
+        hosts = self._hosts
+        configuration = (hosts.spec, self.timeout_s, self._transport, *self._key_files, self._reconnect_s)
+        return restore, (type(self), *configuration, hosts.prefer, hosts.timeout_s)
 
     def _is_forked(self) -> bool:
         """Whether this process is a child of the one that created the client."""
@@ -130,6 +148,6 @@ class BaseClient:
         if self.closed:
             raise closed("the client")
 
-    def _reconnect(self, export: str) -> Reconnect:
-        """How a session finds the next engine that serves `export`."""
-        return Reconnect(self.endpoint, self._keys, self._transport, export, self._reconnect_s)
+    def _reconnect(self, export: str, front: str) -> Reconnect:
+        """How a session at the daemon `front` finds the next engine that serves `export`."""
+        return Reconnect(self._hosts, front, self._transport, export, self._reconnect_s)

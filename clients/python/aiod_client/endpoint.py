@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import stat
 import struct
@@ -26,6 +27,9 @@ _IPC: Final = "ipc://"
 _TCP: Final = "tcp://"
 _ANY_HOST: Final = "tcp://*"
 _TRANSPORTS: Final = (_IPC, _TCP)
+_PORT_MAX: Final = 65535
+_NEXT: Final = re.compile(r",\s*(?=(?:ipc|tcp)://|$)")
+"""What is between two endpoints."""
 _CREDENTIALS: Final = struct.Struct("iII")
 """pid, uid, gid: of SO_PEERCRED."""
 
@@ -110,10 +114,36 @@ def check_server(path: str, kind: socket.SocketKind) -> None:
         raise _not_ours(path, f"is served by uid {uid}, which is neither you, nor root, nor the owner of {directory}")
 
 
+def split(endpoint: str) -> tuple[str, ...]:
+    """The endpoints of a list with commas between them. A path may have commas, too."""
+    if not _NEXT.search(endpoint):
+        return (endpoint,)  # maybe a DefaultEndpoint
+    return tuple(dict.fromkeys(each.strip() for each in _NEXT.split(endpoint) if each.strip()))
+
+
 def check(endpoint: str) -> None:
-    """Raise AiodError (EINVAL) unless this client can connect to endpoints of this kind."""
+    """Raise AiodError (EINVAL) unless `endpoint` is one that this client can connect to."""
     if not endpoint.startswith(_TRANSPORTS):
         raise AiodError(errno.EINVAL, f"endpoint {endpoint!r}: write ipc:///path/of/socket or tcp://host:port")
+    if is_tcp(endpoint) and (wrong := _wrong_address(endpoint.removeprefix(_TCP))):
+        raise AiodError(errno.EINVAL, f"endpoint {endpoint!r}: {wrong}")
+
+
+def _wrong_address(address: str) -> str:
+    """What is wrong with HOST:PORT; "": nothing."""
+    host, _, port = address.rpartition(":")
+    if "," in address:
+        return f"write {_TCP} before each endpoint of a list, also before {address.partition(',')[2]!r}"
+    if not host or not port.isdecimal() or not 0 < int(port) <= _PORT_MAX:
+        return f"write {_TCP}host:port, with a port from 1 to {_PORT_MAX}"
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        return f"write an IPv6 address in brackets, as {_TCP}[{host}]:{port}"
+    return ""
+
+
+def is_tcp(endpoint: str) -> bool:
+    """Whether the endpoint is, or may be, another host's."""
+    return endpoint.startswith(_TCP)
 
 
 def of_engine(front: str, engine: str) -> str:

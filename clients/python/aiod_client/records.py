@@ -234,6 +234,8 @@ class Counters(NamedTuple):
     """Requests that were sent again because their engine had gone without an answer."""
     pauses: int = 0
     """How often a session has lost its engine and looked for another."""
+    failovers: int = 0
+    """How often a session has continued at another daemon."""
 
     def plus(self, other: Counters) -> Counters:
         """The sums."""

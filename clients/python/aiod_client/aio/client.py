@@ -24,6 +24,7 @@ from aiod_client.aio.loops import check_loop, running_loop
 from aiod_client.aio.names import Names
 from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.base_client import TIMEOUT_S, Entries, check_transport
+from aiod_client.connection.hosts import Round
 from aiod_client.connection.reconnect import is_away
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
 from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
@@ -61,10 +62,13 @@ def connect(
     key: StrPath | None = None,
     server_key: StrPath | None = None,
     reconnect_timeout: float | None = None,
+    prefer: str | Sequence[str] | None = None,
+    host_timeout: float | None = None,
 ) -> Connecting:
     """Connect to the daemon, as aiod_client.connect(): `await` it, or use it in `async with`."""
     check_transport(transport)
-    return Connecting(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
+    endpoint = endpoint or endpoints.default_endpoint()
+    return Connecting(endpoint, timeout, transport, key, server_key, reconnect_timeout, prefer, host_timeout)
 
 
 class Connecting:
@@ -78,8 +82,10 @@ class Connecting:
         key: StrPath | None,
         server_key: StrPath | None,
         reconnect_timeout: float | None,
+        prefer: str | Sequence[str] | None,
+        host_timeout: float | None,
     ) -> None:
-        self._arguments = endpoint, timeout, transport, key, server_key, reconnect_timeout
+        self._arguments = endpoint, timeout, transport, key, server_key, reconnect_timeout, prefer, host_timeout
         self._client: Client | None = None
 
     def __await__(self) -> Generator[Any, None, Client]:
@@ -118,9 +124,11 @@ class Client(Names):
         key: StrPath | None = None,
         server_key: StrPath | None = None,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout, prefer, host_timeout)
 
     def _set_up_links(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that used it first
@@ -137,8 +145,14 @@ class Client(Names):
             check_loop(self._loop, "this client")
 
     async def _greet(self) -> None:
-        await self._ask(greet_front(), self.timeout_s)
-        self.closed = False
+        deadline_s = time.monotonic() + self.timeout_s
+        asked = Round(self._hosts)
+        for front in asked:
+            with asked.attempt(front):
+                await self._ask(greet_front(), deadline_s - time.monotonic(), front)
+                self.closed = False
+                return
+        raise asked.error()
 
     async def open(
         self,
@@ -154,7 +168,9 @@ class Client(Names):
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         arguments = export, inside, int(flags), perm
         timeout_s = self.timeout_s if timeout is None else timeout
-        found = await ring_files.open_file(self, os.fspath(path), arguments, timeout_s)
+        found = None
+        if not self._hosts.several:  # as the blocking client's _open_by_ring()
+            found = await ring_files.open_file(self, os.fspath(path), arguments, timeout_s)
         if found is not None:
             return File(self, *found, os.fspath(path), mode)
         link, (handle, _) = await self._call(MessageType.OPEN, path, arguments, timeout_s)
@@ -371,7 +387,7 @@ class Client(Names):
 
     def __repr__(self) -> str:
         """The endpoint, and whether the client is closed."""
-        return f"<aiod_client.aio.Client {self.endpoint}{' closed' if self.closed else ''}>"
+        return f"<aiod_client.aio.Client {self._where()}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
         """Warn about a client that was not closed; its sessions are closed soon, if its loop still runs."""
@@ -383,16 +399,18 @@ class Client(Names):
             if not link.loop.is_closed():
                 link.loop.call_soon_threadsafe(link.close)
 
-    async def _connect_engine(self, endpoint: str, export: str) -> Link:
+    async def _connect_engine(self, endpoint: str, front: str, export: str) -> Link:
         loop = asyncio.get_running_loop()
-        token, transport = b"", self._transport
+        token, transport, hosts = b"", self._transport, self._hosts
         while True:
-            dealer, (welcome, _) = await converse(endpoint, self._keys, resume_session(token, {}))
+            conversation = resume_session(token, {}, hosts.terms)
+            async with within(hosts.patience_s or math.inf, endpoint):
+                dealer, (welcome, _) = await converse(endpoint, hosts.keys_of(endpoint), conversation)
             try:
                 ring = None
                 if transport != "zmq":  # in a thread: the engine has memory to fill, and the loop must not wait
                     ring = await in_thread(loop, functools.partial(attach, welcome, transport, endpoint))
-                return Link(dealer, welcome, ring, self._reconnect(export))
+                return Link(dealer, welcome, ring, self._reconnect(export, front))
             except SpoiltSessionError:
                 # As connect_engine().
                 close_in_thread(loop, dealer)
@@ -422,14 +440,20 @@ class Client(Names):
         """Where `export` is served, and the session there. Waits for an engine that is away, as a session does."""
         until_s = time.monotonic() + self._reconnect_s
         while True:
-            try:
-                endpoint = endpoints.of_engine(self.endpoint, (await self._ask(locate(export), math.inf)).endpoint)
-                async with self._turn(endpoint):
-                    return endpoint, self._link_at(endpoint) or await self._connect_engine(endpoint, export)
-            except OSError as error:
-                if not is_away(error) or time.monotonic() >= until_s:
-                    raise
+            asked = Round(self._hosts)
+            for front in asked:
+                with asked.attempt(front):
+                    return await self._engine_at(front, export)
+            error = asked.error()
+            if not is_away(error) or time.monotonic() >= until_s:
+                raise error
             await asyncio.sleep(RETRY_S)
+
+    async def _engine_at(self, front: str, export: str) -> tuple[str, Link]:
+        """Where the daemon `front` serves `export`, and the session there."""
+        endpoint = endpoints.of_engine(front, (await self._ask(locate(export), math.inf, front)).endpoint)
+        async with self._turn(endpoint):
+            return endpoint, self._link_at(endpoint) or await self._connect_engine(endpoint, front, export)
 
     def _sessions(self) -> Sequence[RoutedSession]:
         return tuple(self._links_at.values())
@@ -457,8 +481,10 @@ class Client(Names):
         self._links_at = {at: other for at, other in self._links_at.items() if other.ended is None}
         self._links[export] = self._links_at[endpoint] = link
 
-    async def _ask(self, conversation: Conversation[T], timeout_s: float) -> T:
-        async with within(timeout_s, self.endpoint):
-            dealer, answer = await converse(self.endpoint, self._keys, conversation)
+    async def _ask(self, conversation: Conversation[T], timeout_s: float, front: str | None = None) -> T:
+        """The answer of the daemon `front`; None: of the one in use."""
+        front, hosts = front or self.endpoint, self._hosts
+        async with within(min(timeout_s, hosts.patience_s or math.inf), front):
+            dealer, answer = await converse(front, hosts.keys_of(front), conversation)
         dealer.close()
         return answer

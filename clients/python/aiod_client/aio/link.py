@@ -24,7 +24,7 @@ from aiod_client.aio.expiry import Expiries
 from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.aio.turns import Turns
 from aiod_client.connection.dealer import LINGER_MS, Dealer
-from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
+from aiod_client.connection.reconnect import read_shutdown_notice
 from aiod_client.errors import AiodError, closed, deadline_passed, timed_out
 from aiod_client.requests.pending import GRACE_S, Call, Request
 from aiod_client.requests.timeouts import seconds
@@ -411,7 +411,7 @@ class Link(RoutedSession):
         search = Reconnection(self.session, self._reconnect.timeout_s, time.monotonic(), abandoned)
         found, reason = None, ""
         if final is None:
-            found = find_next_engine(search, self._reconnect, self._is_wanted, time.sleep)
+            found = self._reconnect.find(search, self._is_wanted, time.sleep)
             reason = search.reason
         else:
             reason = f"the daemon ended the session: {final.strerror}"
@@ -436,8 +436,9 @@ class Link(RoutedSession):
             return
         self._dealer = found.dealer
         self._is_down = False
-        self._settle(self.resume(found.welcome, found.ring, found.lost, time.monotonic()))
-        log_continuation(self.endpoint, found.lost)
+        moved = found.moved is not None
+        self._settle(self.resume(found.welcome, found.ring, found.lost, time.monotonic(), moved=moved))
+        log_continuation(self.endpoint, found.lost, found.moved)
         self._watch()
         self._pump()
         self._look()

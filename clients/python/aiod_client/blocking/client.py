@@ -23,7 +23,8 @@ from aiod_client.blocking.link import Link
 from aiod_client.blocking.names import Names
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
-from aiod_client.connection.reconnect import connect_engine, is_away
+from aiod_client.connection.hosts import Round
+from aiod_client.connection.reconnect import Resumed, connect_engine, is_away
 from aiod_client.errors import NOT_SENT, closed, other_export, reentered, refused_here
 from aiod_client.records import FileStat, parse_page, parse_stat, parse_stat_body
 from aiod_client.requests.paths import check_permissions, parse_mode, parse_path
@@ -57,6 +58,8 @@ def connect(
     key: StrPath | None = None,
     server_key: StrPath | None = None,
     reconnect_timeout: float | None = None,
+    prefer: str | Sequence[str] | None = None,
+    host_timeout: float | None = None,
 ) -> Client:
     """Connect to the daemon at `endpoint`; None: AIOD_ENDPOINT, else the user's own or the system's daemon.
 
@@ -71,11 +74,17 @@ def connect(
     again. A request that must not be done twice (append, truncate, rename, ...) fails with SessionLostError (EIO),
     "unknown whether done".
 
+    Several daemons that export the same may be given, with commas between their endpoints. The client uses one of
+    them: of `prefer`, endpoints of the list (None: AIOD_PREFER), else one of this host (ipc), else any. When the daemon
+    dies, or has been silent for `host_timeout` seconds (None: AIOD_HOST_TIMEOUT, else 5), the client goes on with
+    another one (docs/distributed.md).
+
     Raises DaemonUnreachableError where no daemon listens, AiodError for an endpoint of an unknown kind, for keys that
     do not fit and, if no endpoint is named, for a socket that another user may have made (EACCES), ValueError for an
     unknown transport, TimeoutError.
     """
-    return Client(endpoint or endpoints.default_endpoint(), timeout, transport, key, server_key, reconnect_timeout)
+    endpoint = endpoint or endpoints.default_endpoint()
+    return Client(endpoint, timeout, transport, key, server_key, reconnect_timeout, prefer, host_timeout)
 
 
 class Client(Names):
@@ -93,15 +102,25 @@ class Client(Names):
         key: StrPath | None = None,
         server_key: StrPath | None = None,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
     ) -> None:
         """See connect()."""
-        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout)
+        self._set_up(endpoint, timeout, transport, key, server_key, reconnect_timeout, prefer, host_timeout)
         self.closed = False
         try:
-            self._ask(greet_front(), time.monotonic() + self.timeout_s)
+            self._greet(time.monotonic() + self.timeout_s)
         except BaseException:
             self.closed = True
             raise
+
+    def _greet(self, deadline_s: float) -> None:
+        asked = Round(self._hosts)
+        for front in asked:
+            with asked.attempt(front):
+                self._ask(greet_front(), deadline_s, front)
+                return
+        raise asked.error()
 
     def _set_up_links(self) -> None:
         # Locks in the order of taking: the turn of an export, the turn of its engine, the guard.
@@ -134,7 +153,7 @@ class Client(Names):
         call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=os.fspath(path))
         timeout_s = self.timeout_s if timeout is None else timeout
         try:
-            link = ring_files.open_file(self, call, timeout_s) or self._perform(call, export, timeout)
+            link = self._open_by_ring(call, timeout_s) or self._perform(call, export, timeout)
             file = File(self, link, call, mode)
             file._direct = direct  # noqa: SLF001 - set once
             return file  # noqa: TRY300 - a signal's handler may raise until here
@@ -144,6 +163,10 @@ class Client(Names):
             if owner is not None and call.error is None and call.result is not None:
                 owner.close_file_later(call.result[0])
             raise
+
+    def _open_by_ring(self, call: Call, timeout_s: float) -> Link | None:
+        # What a ring says of a file is not enough for another daemon to know it again.
+        return None if self._hosts.several else ring_files.open_file(self, call, timeout_s)
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
         """Writable zeroed memory of `nbytes` bytes that an engine reads into and writes from without a copy.
@@ -348,7 +371,7 @@ class Client(Names):
 
     def __repr__(self) -> str:
         """The endpoint, and whether the client is closed."""
-        return f"<aiod_client.Client {self.endpoint}{' closed' if self.closed else ''}>"
+        return f"<aiod_client.Client {self._where()}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
         """Warn about a client that was not closed; its sessions are closed soon."""
@@ -380,19 +403,25 @@ class Client(Names):
         """The session where `export` is served. Waits for an engine that is away, as a session does."""
         until_s = min(deadline_s, time.monotonic() + self._reconnect_s)
         while True:
-            try:
-                endpoint = endpoints.of_engine(self.endpoint, self._ask(locate(export), deadline_s).endpoint)
-                with _within(self._turn(endpoint), deadline_s):
-                    link = self._link_at(endpoint) or self._connect_engine(endpoint, export, deadline_s)
-                    if self._keep_link(export, endpoint, link):
-                        link.begin()
-                        return link
-                link.close()
-                raise closed("the client")
-            except OSError as error:
-                if not is_away(error) or time.monotonic() >= until_s:
-                    raise
+            asked = Round(self._hosts)
+            for front in asked:
+                with asked.attempt(front):
+                    return self._engine_at(front, export, deadline_s)
+            error = asked.error()
+            if not is_away(error) or time.monotonic() >= until_s:
+                raise error
             time.sleep(RETRY_S)
+
+    def _engine_at(self, front: str, export: str, deadline_s: float) -> Link:
+        """The session where the daemon `front` serves `export`."""
+        endpoint = endpoints.of_engine(front, self._ask(locate(export), deadline_s, front).endpoint)
+        with _within(self._turn(endpoint), deadline_s):
+            link = self._link_at(endpoint) or self._connect_engine(endpoint, front, export, deadline_s)
+            if self._keep_link(export, endpoint, link):
+                link.begin()
+                return link
+        link.close()
+        raise closed("the client")
 
     def _sessions(self) -> Sequence[RoutedSession]:
         return tuple(self._links_at.values())
@@ -424,17 +453,22 @@ class Client(Names):
             self._links[export] = self._links_at[endpoint] = link
             return True
 
-    def _connect_engine(self, endpoint: str, export: str, deadline_s: float) -> Link:
-        found = connect_engine(endpoint, self._keys, b"", {}, self._transport, deadline_s, self._check)
+    def _connect_engine(self, endpoint: str, front: str, export: str, deadline_s: float) -> Link:
+        hosts = self._hosts
+        new = Resumed()
+        found = connect_engine(hosts, endpoint, new, self._transport, deadline_s, self._check, hosts.patience_s)
         try:
-            return Link(found.dealer, found.welcome, found.ring, self._reconnect(export))
+            return Link(found.dealer, found.welcome, found.ring, self._reconnect(export, front))
         except BaseException:
             found.dealer.send(goodbye(found.welcome))
             found.dealer.close(LINGER_MS)
             raise
 
-    def _ask(self, conversation: Conversation[T], deadline_s: float) -> T:
-        dealer, answer = converse(self.endpoint, self._keys, conversation, deadline_s, self._check)
+    def _ask(self, conversation: Conversation[T], deadline_s: float, front: str | None = None) -> T:
+        """The answer of the daemon `front`; None: of the one in use."""
+        front, hosts = front or self.endpoint, self._hosts
+        keys = hosts.keys_of(front)
+        dealer, answer = converse(front, keys, conversation, deadline_s, self._check, hosts.patience_s)
         dealer.close()
         return answer
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from aiod_client.blocking.shared_session import WATCH_S
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.polling import milliseconds, poll_of
-from aiod_client.connection.reconnect import find_next_engine, read_shutdown_notice
+from aiod_client.connection.reconnect import read_shutdown_notice
 from aiod_client.requests.pending import Call
 from aiod_client.session.events import log_continuation, log_end, log_pause
 from aiod_client.session.handshake import ShutdownNotice, goodbye
@@ -174,7 +174,7 @@ class Maintenance:
         # No thread polls the socket any more, and none uses it while the session is suspended.
         abandoned = self._leave_connection()
         search = Reconnection(session, self._reconnect.timeout_s, time.monotonic(), abandoned)
-        found = find_next_engine(search, self._reconnect, self._is_wanted, self._pause)
+        found = self._reconnect.find(search, self._is_wanted, self._pause)
         with shared.lock:
             if found is not None:
                 self._continue_with(found)
@@ -215,7 +215,7 @@ class Maintenance:
             connection.dealer.close(LINGER_MS)
             return
         shared.go_up(connection)
-        log_continuation(shared.endpoint, connection.lost)
+        log_continuation(shared.endpoint, connection.lost, connection.moved)
         shared.pump()
         shared.watch()
         shared.hand_over()

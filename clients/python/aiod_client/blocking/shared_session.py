@@ -270,7 +270,8 @@ class SharedSession(RoutedSession):
         self.dealer = connection.dealer
         self.leading.poll_socket(connection.dealer.fd)
         self.is_down = False
-        self.finish(self.resume(connection.welcome, connection.ring, connection.lost, time.monotonic()))
+        moved = connection.moved is not None
+        self.finish(self.resume(connection.welcome, connection.ring, connection.lost, time.monotonic(), moved=moved))
 
     def say_goodbye(self) -> None:
         """End the session, if it has not ended: the engine is told, and what is not done fails (ESHUTDOWN)."""

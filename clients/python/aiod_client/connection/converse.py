@@ -24,21 +24,30 @@ CHECK_S: Final = 0.1
 
 
 def converse(
-    endpoint: str, keys: Keys | None, conversation: Conversation[T], deadline_s: float, check: Callable[[], None]
+    endpoint: str,
+    keys: Keys | None,
+    conversation: Conversation[T],
+    deadline_s: float,
+    check: Callable[[], None],
+    patience_s: float | None = None,
 ) -> tuple[Dealer, T]:
     """Have `conversation` with `endpoint`, by CURVE with `keys`; returns the open connection and the result.
 
-    `check` raises if the client has been closed meanwhile. Raises DaemonUnreachableError, TimeoutError, and what the
-    conversation raises.
+    `check` raises if the client has been closed meanwhile. Each answer has to come by `deadline_s`, and within
+    `patience_s`. Raises DaemonUnreachableError, TimeoutError, and what the conversation raises.
     """
+
+    def until_s() -> float:
+        return deadline_s if patience_s is None else min(deadline_s, time.monotonic() + patience_s)
+
     message = next(conversation)
-    dealer, answer = _first_answer(endpoint, keys, message, deadline_s, check)
+    dealer, answer = _first_answer(endpoint, keys, message, until_s(), check)
     try:
         while True:
             message = conversation.send(answer)
             if message:
                 dealer.send(message)
-            answer = _answer_or_gone(dealer, deadline_s, check)
+            answer = _answer_or_gone(dealer, until_s(), check)
     except StopIteration as stop:
         return dealer, stop.value
     except BaseException:

@@ -9,13 +9,15 @@ import errno
 import os
 import time
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiod_client import endpoint as endpoints
 from aiod_client.connection.converse import converse
 from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.polling import milliseconds, poll_of
-from aiod_client.errors import DaemonUnreachableError, SpoiltSessionError, closed
+from aiod_client.connection.tour import Tour
+from aiod_client.errors import AiodError, DaemonUnreachableError, SpoiltSessionError, closed
 from aiod_client.ring.attach import attach
 from aiod_client.session.handshake import (
     ShutdownNotice,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from aiod_client._ring import Ring
     from aiod_client.connection.dealer import Dealer
-    from aiod_client.keys import Keys
+    from aiod_client.connection.hosts import Hosts
     from aiod_client.ring.attach import Transport
     from aiod_client.session.handshake import Welcome
     from aiod_client.session.open_files import OpenFile
@@ -82,17 +84,43 @@ class EngineConnection(NamedTuple):
     ring: Ring | None
     lost: dict[int, OSError]
     """Handles of the files that the engine could not open again, and why."""
+    moved: tuple[str, str] | None = None
+    """The front endpoints of the daemon that was left and of the one that was taken; None: it is the same daemon."""
 
 
-class Reconnect(NamedTuple):
-    """How the engine of one export is found. It refers to no client, and so keeps none alive."""
+class Resumed(NamedTuple):
+    """The session that an engine is to continue."""
 
-    front: str
-    keys: Keys | None
-    transport: Transport
-    export: str
-    timeout_s: float
-    """How long a session looks for another engine; 0: not at all."""
+    token: bytes = b""
+    """b"": a new one."""
+    files: Mapping[int, OpenFile] = MappingProxyType({})
+    elsewhere: bool = False
+    """Another daemon has opened the files."""
+
+
+class Attempt(NamedTuple):
+    """The outcome of asking one daemon."""
+
+    found: EngineConnection | None
+    error: OSError | None = None
+    answers: bool = False
+    """The daemon answers, but its engine is away."""
+
+
+class Reconnect:
+    """How the engine of one session's export is found. It refers to no client, and so keeps none alive."""
+
+    def __init__(self, hosts: Hosts, front: str, transport: Transport, export: str, timeout_s: float) -> None:
+        """For a session at the daemon `front`, one of `hosts`.
+
+        `timeout_s` is how long the session looks for another engine; 0: not at all.
+        """
+        self.hosts = hosts
+        self.front = front
+        """Only the search changes it, and a session has one at a time."""
+        self.transport = transport
+        self.export = export
+        self.timeout_s = timeout_s
 
     def __call__(
         self,
@@ -109,35 +137,93 @@ class Reconnect(NamedTuple):
 
         Raises OSError while there is no engine, and what `check` raises, which is called now and then.
         """
-        dealer, location = converse(self.front, self.keys, locate(self.export), deadline_s, check)
-        dealer.close()
-        endpoint = endpoints.of_engine(self.front, location.endpoint)
+        endpoint = self.locate(self.front, deadline_s, check)
         if endpoint == left:
-            files = {handle: replace(file, settled=True) for handle, file in files.items()}
-        return connect_engine(endpoint, self.keys, token, files, self.transport, deadline_s, check)
+            files = _settled(files)
+        return connect_engine(self.hosts, endpoint, Resumed(token, files), self.transport, deadline_s, check)
+
+    def locate(self, front: str, deadline_s: float, check: Callable[[], None], patience_s: float | None = None) -> str:
+        """The endpoint of the engine that serves the export at the daemon `front`."""
+        keys = self.hosts.keys_of(front)
+        dealer, location = converse(front, keys, locate(self.export), deadline_s, check, patience_s)
+        dealer.close()
+        return endpoints.of_engine(front, location.endpoint)
+
+    def attempt(self, search: Reconnection, front: str, patience_s: float | None, check: Callable[[], None]) -> Attempt:
+        """Continue the session of `search` at the daemon `front`."""
+        try:
+            endpoint = self.locate(front, search.deadline_s, check, patience_s)
+        except OSError as error:
+            return Attempt(None, error, answers=error.errno == errno.EIO and not isinstance(error, AiodError))
+        try:
+            if front == self.front:
+                return Attempt(self._stay(search, endpoint, patience_s, check))
+            return Attempt(self._move(search, endpoint, front, patience_s, check))
+        except OSError as error:
+            return Attempt(None, error, answers=True)
+
+    def _stay(
+        self, search: Reconnection, endpoint: str, patience_s: float | None, check: Callable[[], None]
+    ) -> EngineConnection:
+        files = search.files
+        if endpoint == search.abandoned:
+            files = _settled(files)
+        resumed = Resumed(search.token, files)
+        return connect_engine(self.hosts, endpoint, resumed, self.transport, search.deadline_s, check, patience_s)
+
+    def _move(
+        self,
+        search: Reconnection,
+        endpoint: str,
+        front: str,
+        patience_s: float | None,
+        check: Callable[[], None],
+    ) -> EngineConnection:
+        """Begin a session at the engine `endpoint` of another daemon, and have it open the files."""
+        resumed = Resumed(b"", search.files_in_doubt, elsewhere=True)
+        found = connect_engine(self.hosts, endpoint, resumed, self.transport, search.deadline_s, check, patience_s)
+        moved = self.front, front
+        self.front = self.hosts.current = front
+        return found._replace(moved=moved)
+
+    def find(
+        self, search: Reconnection, is_wanted: Callable[[], bool], pause: Callable[[float], None]
+    ) -> EngineConnection | None:
+        """Find the next engine, at any of the daemons; see find_next_engine()."""
+        if not self.hosts.several:
+            return find_next_engine(search, self, is_wanted, pause)
+        return find_next_host(search, self, is_wanted, pause)
 
 
 def connect_engine(
+    hosts: Hosts,
     endpoint: str,
-    keys: Keys | None,
-    token: bytes,
-    files: Mapping[int, OpenFile],
+    resumed: Resumed,
     transport: Transport,
     deadline_s: float,
     check: Callable[[], None],
+    patience_s: float | None = None,
 ) -> EngineConnection:
-    """A session with the engine at `endpoint`: that of `token` with its `files`, or a new one (b"")."""
-    dealer, (welcome, lost) = converse(endpoint, keys, resume_session(token, files), deadline_s, check)
+    """A session with the engine at `endpoint`: one that is `resumed`, or a new one."""
+    token, files, elsewhere = resumed
+    conversation = resume_session(token, files, hosts.terms, elsewhere=elsewhere)
+    keys = hosts.keys_of(endpoint)
+    dealer, (welcome, lost) = converse(endpoint, keys, conversation, deadline_s, check, patience_s)
     try:
         return EngineConnection(dealer, welcome, attach(welcome, transport, endpoint), lost)
     except SpoiltSessionError:
         dealer.close(LINGER_MS)
         # With its token: the engine ends the spoilt session before it begins the new one, so that only one counts.
-        return connect_engine(endpoint, keys, welcome.token, files, "zmq", deadline_s, check)
+        again = resumed._replace(token=welcome.token)
+        return connect_engine(hosts, endpoint, again, "zmq", deadline_s, check, patience_s)
     except BaseException:
         dealer.send(goodbye(welcome))
         dealer.close(LINGER_MS)
         raise
+
+
+def _settled(files: Mapping[int, OpenFile]) -> dict[int, OpenFile]:
+    return {handle: replace(file, settled=True) for handle, file in files.items()}
 
 
 def find_next_engine(
@@ -160,4 +246,25 @@ def find_next_engine(
             if delay_s is None:
                 return None
             pause(delay_s)
+    return None
+
+
+def find_next_host(
+    search: Reconnection, reconnect: Reconnect, is_wanted: Callable[[], bool], pause: Callable[[float], None]
+) -> EngineConnection | None:
+    """As find_next_engine(), at one daemon after the other."""
+
+    def check() -> None:
+        if not is_wanted():
+            raise closed("the client")
+
+    tour = Tour(reconnect.hosts, reconnect.front, time.monotonic(), hung=search.hung)
+    while is_wanted():
+        front = tour.front
+        found, error, answers = reconnect.attempt(search, front, tour.patience_s, check)
+        if error is None:
+            return found
+        if search.failed(error, time.monotonic(), front) is None:
+            return None
+        pause(tour.failed(time.monotonic(), answers=answers))
     return None

@@ -70,7 +70,7 @@ class RoutedSession:
         """What was done so far."""
         ring, session = self.ring, self.session
         done = self._done_by_rings + (ring.done_count if ring is not None else 0)
-        return Counters(done, session.in_flight.cookie, session.retries, session.pauses)
+        return Counters(done, session.in_flight.cookie, session.retries, session.pauses, session.failovers)
 
     @property
     def request_bytes_max(self) -> int:
@@ -164,13 +164,16 @@ class RoutedSession:
         finished, requests = transport.give_back()
         return finished + self.session.take_back(requests)
 
-    def resume(self, welcome: Welcome, ring: Ring | None, lost: dict[int, OSError], now_s: float) -> list[Pending]:
+    def resume(
+        self, welcome: Welcome, ring: Ring | None, lost: dict[int, OSError], now_s: float, *, moved: bool
+    ) -> list[Pending]:
         """Continue with the engine that said `welcome`; `lost`: handles it could not open again, and why.
 
-        Its `ring` is used once the engine accepts new requests. Returns what has failed by that.
+        Its `ring` is used once the engine accepts new requests. `moved`: it is another daemon's. Returns what has
+        failed by that.
         """
         self._next_ring = ring
-        return self.session.resume(welcome, now_s, lost)
+        return self.session.resume(welcome, now_s, lost, moved=moved)
 
     def use_next_ring(self) -> Ring | None:
         """Use the new engine's ring, if there is one and the engine accepts new requests: the ring."""

@@ -27,6 +27,9 @@ TOKEN_BYTES: Final = 16
 _TEMPORARY: Final = frozenset({errno.ESHUTDOWN, errno.ENOTCONN})
 """Errnos of a REFUSAL after which a reconnection may help: the daemon is stopping, or has forgotten the session."""
 
+_HEARTBEATS: Final = 5
+"""In the time after which a silent daemon is left."""
+
 T = TypeVar("T")
 Frames = Sequence[bytes | memoryview]
 Message = list[bytes | memoryview]
@@ -57,6 +60,27 @@ class Welcome:
     ring: RingOffer | None = None
     grace: bool = False
     """The engine accepts only replays until it says GO."""
+    moves: bool = False
+    """The engine can take over the files of another daemon."""
+
+
+class Terms(NamedTuple):
+    """What a client that may use several daemons asks of a session. The default: nothing."""
+
+    lease_s: float = 0.0
+    """After how long a silence the session may be continued elsewhere (HELLO); 0: never."""
+    silence_max_s: float | None = None
+    """After how long a silence the client leaves the daemon; None: after the time that WELCOME names."""
+
+    def applied_to(self, welcome: Welcome) -> Welcome:
+        """The grant, with heartbeats that are frequent enough."""
+        if self.silence_max_s is None:
+            return welcome
+        return replace(
+            welcome,
+            heartbeat_s=min(welcome.heartbeat_s, self.silence_max_s / _HEARTBEATS),
+            session_timeout_s=min(welcome.session_timeout_s, self.silence_max_s),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +107,11 @@ def software() -> str:
     return f"aiod_client/{version()} (Python)"
 
 
-def hello(resume: bytes = b"") -> Message:
-    """The HELLO of this client; `resume` is the token of a session that it continues."""
+def hello(resume: bytes = b"", lease_s: float = 0.0) -> Message:
+    """The HELLO of this client; `resume` is the token of a session that it continues.
+
+    `lease_s`: after how long a silence the session may be continued at another daemon; 0: never.
+    """
     body: dict[str, Any] = {
         "versions": list(wire.VERSIONS),
         "features": list(wire.FEATURES),
@@ -92,6 +119,8 @@ def hello(resume: bytes = b"") -> Message:
     }
     if resume:
         body["resume"] = resume
+    if lease_s:
+        body["lease_s"] = lease_s
     return [wire.pack(MessageType.HELLO, body)]
 
 
@@ -100,12 +129,22 @@ def greet_front() -> Conversation[None]:
     _welcome_body((yield hello()))
 
 
-def resume_session(token: bytes, files: Mapping[int, OpenFile]) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
+NO_TERMS: Final = Terms()
+
+
+def resume_session(
+    token: bytes, files: Mapping[int, OpenFile], terms: Terms = NO_TERMS, *, elsewhere: bool = False
+) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
     """HELLO to an engine, and REOPEN of `files`; `token` is that of the session to continue, b"" for a new one.
 
-    Returns the grant, and the handles that could not be opened again, with the errors.
+    `elsewhere`: another daemon has opened the files. Returns the grant, and the handles that could not be opened again,
+    with the errors.
     """
-    welcome = parse_welcome((yield hello(token)))
+    welcome = terms.applied_to(parse_welcome((yield hello(token, terms.lease_s))))
+    if elsewhere and files and not welcome.moves:
+        raise AiodError(
+            errno.EPROTONOSUPPORT, "the daemon is too old to take over files of another daemon: install a later version"
+        )
     lost: dict[int, OSError] = {}
     for cookie, (handle, file) in enumerate(list(files.items()), 1):
         message = wire.pack(
@@ -118,6 +157,7 @@ def resume_session(token: bytes, files: Mapping[int, OpenFile]) -> Conversation[
             file.flags,
             list(file.identity) or [0, 0, 0],
             file.changed,
+            *([file.origin] if elsewhere else []),
         )
         answer = yield [message]
         if _header(answer)[0] == MessageType.GO:
@@ -169,6 +209,7 @@ def parse_welcome(frames: Frames) -> Welcome:
         _positive_number(body, "session_timeout_s"),
         _ring_offer(body.get("ring")),
         body.get("grace") is True,
+        body.get("moves") is True,
     )
 
 

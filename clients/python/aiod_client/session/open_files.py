@@ -31,6 +31,8 @@ class OpenFile:
     """wire.OpenFlag."""
     identity: tuple[int, ...]
     """Device, inode and generation, if the engine has reported them; else ()."""
+    origin: bytes = b""
+    """Of which host and file system it is, as the engine has said: for another daemon to read."""
     epoch: int = 0
     """How many flushes have been submitted."""
     dirty: set[int] = field(default_factory=set)
@@ -67,8 +69,15 @@ class OpenFiles(dict[int, OpenFile]):
         export, path, flags, _ = arguments
         if flags == OpenFlag.NAMES:  # of one engine's ring: asked for anew at the next engine
             return
-        identity = body.get("file") if isinstance(body, dict) else None
-        self[handle] = OpenFile(export, path, flags, tuple(identity) if isinstance(identity, list) else ())
+        known = body if isinstance(body, dict) else {}
+        identity, origin = known.get("file"), known.get("origin")
+        self[handle] = OpenFile(
+            export,
+            path,
+            flags,
+            tuple(identity) if isinstance(identity, list) else (),
+            origin if isinstance(origin, bytes) else b"",
+        )
 
     def settle(self, handles: Iterable[int]) -> None:
         """Note that a stopping engine has flushed the files of `handles`: also changes whose completion comes later."""
@@ -83,6 +92,12 @@ class OpenFiles(dict[int, OpenFile]):
                 file.dirty.clear()
                 file.unanswered.clear()
                 file.settled = False
+
+    def doubt(self, handle: int) -> None:
+        """Note that it is unknown whether a change was done: the next daemon's flush has to say so."""
+        file = self.get(handle)
+        if file is not None:
+            file.dirty.add(file.epoch)
 
     def closed(self, handle: int) -> bool:
         """Remove the file of a CLOSE that was answered. Returns whether it was lost, so that EBADF is no error."""

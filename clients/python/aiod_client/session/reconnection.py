@@ -46,12 +46,22 @@ class Reconnection:
         self._suspended_for = session.suspended
         self.deadline_s = now_s + timeout_s
         self.abandoned = abandoned
-        self._failure: OSError | None = None
+        self._failures: dict[str, OSError] = {}
 
     @property
     def token(self) -> bytes:
         """The token of the session."""
         return self._session.welcome.token
+
+    @property
+    def hung(self) -> bool:
+        """Whether the engine has been left because it was silent."""
+        return self._session.hung
+
+    @property
+    def files_in_doubt(self) -> dict[int, OpenFile]:
+        """The files for another daemon to open."""
+        return self._session.files_in_doubt()
 
     @property
     def files(self) -> dict[int, OpenFile]:
@@ -61,11 +71,15 @@ class Reconnection:
     @property
     def reason(self) -> str:
         """Why the session is to end, once no engine was found."""
-        return f"{self._suspended_for}; no other engine for {self._timeout_s:g} s: {self._failure}"
+        said = "; ".join(f"{front}: {error}" if front else f"{error}" for front, error in self._failures.items())
+        return f"{self._suspended_for}; no other engine for {self._timeout_s:g} s: {said or None}"
 
-    def failed(self, error: OSError, now_s: float) -> float | None:
-        """Take the error of an attempt. Returns the seconds to wait before the next attempt; None: the time is up."""
+    def failed(self, error: OSError, now_s: float, front: str = "") -> float | None:
+        """Take the error of an attempt, at the daemon `front` if there are several.
+
+        Returns the seconds to wait before the next attempt; None: the time is up.
+        """
         # A timeout says less than the error before it: the last attempt had hardly begun, maybe.
-        if self._failure is None or not isinstance(error, TimeoutError):
-            self._failure = error
+        if front not in self._failures or not isinstance(error, TimeoutError):
+            self._failures[front] = error
         return RETRY_S if now_s < self.deadline_s else None

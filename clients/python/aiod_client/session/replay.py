@@ -3,6 +3,8 @@
 - A change of a file that is harmless to repeat is *replayed*: marked REPEAT, before anything new.
 - What only reads, and what was not sent, is sent again like something new.
 - What must not be done twice (an append, a truncate, ...) fails: its outcome is unknown.
+- Where the session continues at another daemon, what was to be replayed fails, too: the daemon before may be frozen or
+  cut off, and carry it out later.
 
 Protected by whatever protects the session.
 """
@@ -13,6 +15,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, set_reason
+from aiod_client.requests.pending import Request
 from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import MessageType
@@ -20,7 +23,7 @@ from aiod_protocol.wire import MessageType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client.requests.pending import Call, Pending, Request
+    from aiod_client.requests.pending import Call, Pending
     from aiod_client.session.backlog import Backlog
     from aiod_client.session.open_files import OpenFiles
 
@@ -52,7 +55,7 @@ class Replay:
             request.sent &= not drained or (request.split is not None and not self._files.may_repeat(request))
             request.split, request.by_ring = None, False
             if request.sent and not self._files.may_repeat(request):
-                request.fail(_unknown(request, reason))
+                request.fail(unknown(request, reason))
                 failed.append(request)
             elif fits(request):
                 if request.sent and changes_file(request.op):
@@ -71,11 +74,22 @@ class Replay:
         if call.sent and not call.may_repeat:
             if call.done:
                 return []
-            call.fail(_unknown(call, reason))
+            call.fail(unknown(call, reason))
             return [call]
         if not call.done or call.kind == MessageType.CLOSE:
             self._backlog.put_first([call])
         return []
+
+    def fail_replays(self, reason: OSError) -> list[Pending]:
+        """Fail the replays: another daemon cannot tell whether the one before has carried them out, or still will."""
+        failed: list[Pending] = []
+        for pending in list(self._backlog.replays):
+            if isinstance(pending, Request):
+                self._files.doubt(pending.handle)
+            pending.fail(unknown(pending, reason))
+            failed.append(pending)
+        self._backlog.replays.clear()
+        return failed
 
     def fail_lost(self) -> list[Pending]:
         """Fail what waits for files that the new engine could not open again."""
@@ -91,7 +105,8 @@ class Replay:
         return failed
 
 
-def _unknown(pending: Pending, reason: OSError) -> OSError:
+def unknown(pending: Pending, reason: OSError) -> OSError:
+    """The exception for a request that may have been done at the daemon that has gone for `reason`."""
     error = SessionLostError(errno.EIO, f"{pending}: {UNKNOWN}: {reason.strerror}")
     set_reason(error, Reason.UNKNOWN)
     return error

@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import math
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.errors import (
@@ -57,14 +58,16 @@ from aiod_client.session.handshake import (
 from aiod_client.session.heartbeat import Heartbeat
 from aiod_client.session.in_flight import InFlight
 from aiod_client.session.open_files import OpenFiles
-from aiod_client.session.replay import Replay
+from aiod_client.session.replay import Replay, unknown
 from aiod_protocol import wire
-from aiod_protocol.operations import Op
+from aiod_protocol.operations import Op, changes_file
 from aiod_protocol.reasons import Reason, parse_reason
 from aiod_protocol.wire import COMPLETION, MessageType
 
 if TYPE_CHECKING:
     from collections import deque
+
+    from aiod_client.session.open_files import OpenFile
 
 _COOKIE_BYTES_MAX: Final = 9  # in msgpack
 _CANCEL_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _COOKIE_BYTES_MAX
@@ -87,8 +90,11 @@ class Session:
         self.resumable = False
         """Whether the loss of the connection suspends the session instead of ending it."""
         self.suspended: OSError | None = None
-        self.pauses = self.retries = 0  # Counters of records.py
         """Why the session is suspended; None: it is not."""
+        self.hung = False
+        """Whether it is suspended because the engine has been silent: another daemon is asked first."""
+        self.pauses = self.retries = self.failovers = 0  # Counters of records.py
+        self._moved_for: OSError | None = None  # why it has left the daemon before; None: it continues with that one
         self._drained = False  # the engine has executed none of the requests that it has not answered
         self.files = OpenFiles()
         self.held_until_s = math.inf
@@ -140,6 +146,12 @@ class Session:
             return
         if pending.sent and self.suspended is not None:
             self._failed += self.take_back([pending])
+            return
+        if pending.sent and self._moved_for is not None and changes_file(pending.op):
+            # Its thread has heard of the end of the ring only now.
+            self.files.doubt(pending.handle)
+            pending.fail(unknown(pending, self._moved_for))
+            self._failed.append(pending)
             return
         if pending.op == _FLUSH:
             self.files.begin_flush(pending)
@@ -479,15 +491,28 @@ class Session:
         self.retries += sum(request.sent and not request.done for request in requests)
         return self._replay.take_back(requests, self.suspended, self._fits, drained=self._drained)
 
-    def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError]) -> list[Pending]:
+    def files_in_doubt(self) -> dict[int, OpenFile]:
+        """The open files as another daemon has to take them: changed, if a change has no answer."""
+        doubtful = {request.handle for request in self.backlog.replays if isinstance(request, Request)}
+        return {
+            handle: replace(file, dirty=file.dirty | {file.epoch}) if handle in doubtful else file
+            for handle, file in self.files.items()
+        }
+
+    def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError], *, moved: bool = False) -> list[Pending]:
         """Continue with an engine that has said `welcome`; `lost`: handles of the files that it could not open again.
 
-        Returns what has failed by that.
+        `moved`: it is another daemon's. Returns what has failed by that.
         """
+        failed: list[Pending] = []
+        self._moved_for = self.suspended if moved else None
+        if moved and self.suspended is not None:
+            self.failovers += 1
+            failed = self._replay.fail_replays(self.suspended)
         self.welcome = welcome
         self.in_flight.grant(welcome)
         self.request_bytes_max = self.in_flight.request_bytes_max
-        self.suspended, self._drained = None, False
+        self.suspended, self._drained, self.hung = None, False, False
         self.files.lost = lost
         self.files.resumed()
         self._heartbeat.restart(welcome, now_s)
@@ -495,7 +520,7 @@ class Session:
             self.backlog.send_replays_first()
         else:
             self.backlog.send_all()
-        return self._replay.fail_lost() if lost else []
+        return failed + (self._replay.fail_lost() if lost else [])
 
     # ---- time -------------------------------------------------------------------------------------------------------
 
@@ -525,6 +550,7 @@ class Session:
         if self.ended is not None or self.suspended is not None or now_s < heartbeat.due_s():
             return []
         if (silence_s := heartbeat.silence_s(now_s)) > 0:
+            self.hung = True
             return self.interrupt(f"the daemon has been silent for {silence_s:.0f} s")
         heartbeat.ask(now_s)
         self._outbox.append([wire.pack(MessageType.HEARTBEAT, self.welcome.token)])
