@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LEASES_S: Final = 1.0
+"""How often leases are looked at."""
+
 _HANDLES_MAX: Final = 65535
 """The core's limit: a handle's number has a 16-bit index."""
 
@@ -62,6 +65,8 @@ class Sessions:
         self._by_ticket: dict[bytes, Session] = {}  # those that have not attached a ring yet
         self._by_connection: dict[Connection, Session] = {}  # that its HELLO came by: one session per connection
         self._timer: asyncio.TimerHandle | None = None
+        self._period_s = 0.0
+        """How often silent sessions are looked for."""
         self._quotas: dict[str, UserQuota] = {}  # by Peer.principal
         self._throttled = ThrottledUsers(core)
         self._refusal = ""  # of every new session
@@ -106,6 +111,9 @@ class Sessions:
             return wire.refusal(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
         session.resumed = grace
         session.lease_s, session.leased_s = lease_s, _clock_s()
+        if lease_s and self._period_s > _LEASES_S:
+            self.stop()
+            self.start()
         self._bind_to_connection(session, peer)
         log.debug("%s begins", session)
         settings = self._settings
@@ -264,13 +272,18 @@ class Sessions:
         silence_s, session.leased_s = now_s - session.leased_s, now_s
         if silence_s <= session.lease_s:
             return True
-        self.end(session, f"no message for {silence_s:.1f} s: its client may have moved to another daemon")
+        self._end_lease(session, silence_s)
         return False
+
+    def _end_lease(self, session: Session, silence_s: float) -> None:
+        self.end(session, f"no message for {silence_s:.1f} s: its client may have moved to another daemon")
 
     def start(self) -> None:
         """Begin to end silent sessions."""
-        period_s = self._settings.session_timeout_ms / 4000
-        self._timer = asyncio.get_running_loop().call_later(period_s, self._sweep)
+        self._period_s = self._settings.session_timeout_ms / 4000
+        if any(session.lease_s for session in self):  # what is locked is to be free soon
+            self._period_s = min(self._period_s, _LEASES_S)
+        self._timer = asyncio.get_running_loop().call_later(self._period_s, self._sweep)
 
     def _sweep(self) -> None:
         timeout_s = self._settings.session_timeout_ms / 1000
@@ -278,8 +291,10 @@ class Sessions:
         for session in self:
             if self._is_paused():
                 session.last_message_s = now_s
-            elif not session.by_socket and now_s - session.last_message_s > (silent_s := session.lease_s or timeout_s):
-                self.end(session, f"no message for {silent_s:g} s")
+            elif session.lease_s and now_s - session.last_message_s > session.lease_s:
+                self._end_lease(session, now_s - session.last_message_s)
+            elif not session.by_socket and now_s - session.last_message_s > timeout_s:
+                self.end(session, f"no message for {timeout_s:g} s")
         self.start()
 
     # ---- end

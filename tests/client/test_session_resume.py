@@ -10,7 +10,7 @@ import pytest
 from aiod_client import operations
 from aiod_client.errors import AiodError
 from aiod_client.requests.pending import Call, Pending, Request
-from aiod_client.session.handshake import Welcome
+from aiod_client.session.handshake import ShutdownNotice, Terms, Welcome, resume_session
 from aiod_client.session.session import Session
 from aiod_protocol import wire
 from aiod_protocol.operations import Op
@@ -21,18 +21,18 @@ REPEAT = 0x8000
 FILE = 17
 
 
+LIMITS: dict[str, Any] = {
+    "depth_max": 8,
+    "bytes_max": 1 << 20,
+    "request_bytes_max": 1 << 16,
+    "batch_max": 8,
+    "heartbeat_s": 2.0,
+    "session_timeout_s": 30.0,
+}
+
+
 def welcome(**more: Any) -> Welcome:
-    granted: dict[str, Any] = {
-        "token": b"t" * 16,
-        "engine": "main",
-        "depth_max": 8,
-        "bytes_max": 1 << 20,
-        "request_bytes_max": 1 << 16,
-        "batch_max": 8,
-        "heartbeat_s": 2.0,
-        "session_timeout_s": 30.0,
-    }
-    return Welcome(**granted | more)
+    return Welcome(**{"token": b"t" * 16, "engine": "main"} | LIMITS | more)
 
 
 def reply(call: Call, result: int, body: Any = None) -> list[bytes]:
@@ -376,3 +376,79 @@ def test_a_write_whose_completion_was_interrupted_is_sent_again_with_its_data(se
     messages = session.messages_to_send(1.0)
     assert records(messages) == [(Op.WRITE, REPEAT, 0)]
     assert bytes(messages[-1][1]) == b"data"
+
+
+# ---- at another daemon ----------------------------------------------------------------------------------------------
+
+
+def test_at_another_daemon_writes_in_doubt_fail_and_the_rest_is_sent(session: Session) -> None:
+    doubt, waiting = write(0), write(8)
+    for request in (doubt, operations.read_request(FILE, 4, 100)):
+        session.add(request)
+    session.messages_to_send(0.0)
+    assert session.interrupt("gone") == []
+    session.add(waiting)
+    assert not session.files[FILE].changed
+    assert session.files_in_doubt()[FILE].changed
+    assert session.resume(welcome(), 1.0, {}, moved=True) == [doubt]
+    assert isinstance(doubt.error, AiodError)
+    assert doubt.error.errno == errno.EIO
+    assert "unknown whether done: gone" in str(doubt.error)
+    assert session.files[FILE].changed
+    assert records(session.messages_to_send(1.0)) == [(Op.READ, 0, 100), (Op.WRITE, 0, 8)]
+    assert session.failovers == 1
+
+
+def test_a_write_that_comes_back_from_the_ring_after_the_move_fails(session: Session) -> None:
+    session.interrupt("gone")
+    session.resume(welcome(), 1.0, {}, moved=True)
+    late = write(0)
+    late.sent = True
+    session.add(late)
+    assert session.take_failed() == [late]
+    assert "unknown whether done" in str(late.error)
+    assert session.files[FILE].changed
+    assert session.messages_to_send(1.0) == []
+
+
+def test_another_daemon_gets_what_a_stopping_one_has_refused(session: Session) -> None:
+    request = write(0)
+    session.add(request)
+    session.messages_to_send(0.0)
+    session.take_notice(ShutdownNotice(drained=True, flushed=None))
+    session.interrupt("stopping")
+    assert not session.files_in_doubt()[FILE].changed
+    assert session.resume(welcome(), 1.0, {}, moved=True) == []
+    assert records(session.messages_to_send(1.0)) == [(Op.WRITE, 0, 0)]
+
+
+def test_a_silent_engine_is_remembered_as_hung(session: Session) -> None:
+    session.tick(2.0)
+    session.messages_to_send(2.0)
+    told = [session.hung]
+    session.tick(40.0)
+    assert session.suspended is not None
+    told.append(session.hung)
+    session.resume(welcome(), 41.0, {}, moved=True)
+    assert [*told, session.hung] == [False, True, False]
+
+
+def test_reopen_hands_the_origin_on_at_another_daemon_only(session: Session) -> None:
+    session.files[FILE].origin = b"origin"
+    for elsewhere, origin in ((False, []), (True, [b"origin"])):
+        talk = resume_session(b"", session.files, Terms(4.0, 5.0), elsewhere=elsewhere)
+        assert wire.unpack(next(talk)[0])[1]["lease_s"] == 4.0
+        granted = {"version": 1, "session": b"s" * 16, "engine": "main", "moves": True} | LIMITS
+        (reopen,) = talk.send([wire.pack(MessageType.WELCOME, granted)])
+        assert wire.unpack(reopen)[9:] == origin
+        with pytest.raises(StopIteration) as end:
+            talk.send([wire.pack(MessageType.REPLY, 1, FILE, None, None)])
+        found, lost = end.value.value
+        assert (found.heartbeat_s, found.session_timeout_s, lost) == (1.0, 5.0, {})
+
+
+def test_an_older_daemon_is_not_asked_to_take_over_files(session: Session) -> None:
+    talk = resume_session(b"", session.files, elsewhere=True)
+    next(talk)
+    with pytest.raises(AiodError, match="too old to take over files"):
+        talk.send([wire.pack(MessageType.WELCOME, {"version": 1, "session": b"s" * 16, "engine": "main"} | LIMITS)])

@@ -493,10 +493,11 @@ class Session:
 
     def files_in_doubt(self) -> dict[int, OpenFile]:
         """The open files as another daemon has to take them: changed, if a change has no answer."""
-        doubtful = {request.handle for request in self.backlog.replays if isinstance(request, Request)}
+        # A thread of its own looks for the daemon: the copies are made in one step each.
+        doubtful = {request.handle for request in list(self.backlog.replays) if isinstance(request, Request)}
         return {
             handle: replace(file, dirty=file.dirty | {file.epoch}) if handle in doubtful else file
-            for handle, file in self.files.items()
+            for handle, file in dict(self.files).items()
         }
 
     def resume(self, welcome: Welcome, now_s: float, lost: dict[int, OSError], *, moved: bool = False) -> list[Pending]:
