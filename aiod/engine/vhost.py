@@ -225,6 +225,9 @@ class VhostDisk:
         self._accepting = wanted
 
     def _accept(self) -> None:
+        self._step()  # a VMM that has gone and the one that follows are found in either order
+        if not self._accepting:
+            return
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
