@@ -111,6 +111,7 @@ PYTEST ?=
 .PHONY: test
 test: setup $(VENV)/.fuzz $(VENV)/.peers  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
 	@scripts/prerequisites.sh test
+	@scripts/guest-kernel.sh build/guest || echo "the test with a guest will be skipped"
 	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) core-build)
 	@$(BIN)/python -m pytest $(if $(findstring -n,$(PYTEST)),,--numprocesses $(WORKERS) --dist loadfile) $(PYTEST)
 

@@ -7,7 +7,7 @@
 #          nbdkit  a C compiler; nbdkit's headers
 #          deb     what makes the packages, for Debian's own Python: the Build-Depends of debian/control
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
-#                  that fail and that log; fio, and nbdkit's headers; prometheus, which scrapes; systemd-nspawn
+#                  that fail and that log; QEMU for a guest; fio, and nbdkit's headers; prometheus, which scrapes; systemd-nspawn
 #          bench   the peers that `make bench` measures beside aiod
 #
 # If something is missing, root on a system with apt-get installs it. Otherwise the exit status is 1, and the command is
@@ -90,11 +90,13 @@ check() { # WHAT: add the packages that are missing for it
         need prometheus prometheus
         need nbdkit nbdkit; need libnbd-bin nbdfuse; need qemu-utils qemu-nbd; need fio fio
         check nbdkit
+        [ "$(uname -m)" != x86_64 ] || need qemu-system-x86 qemu-system-x86_64 # an emulated guest
         # Only root can boot a systemd beside the machine's own.
         [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
         ;;
     bench)
         need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse; need nbd-server nbd-server
+        need qemu-system-common qemu-storage-daemon
         "$DEB_PYTHON" -c 'import nbd' >/dev/null 2>&1 || add python3-libnbd # of the system's Python only
         ;;
     *) echo "usage: $0 build|core|nbdkit|deb|test|bench" >&2; exit 2 ;;

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,8 @@ MEMORY: Final = "256M"
 
 def missing() -> str:
     """What this machine lacks for a guest, as a sentence; empty if it lacks nothing."""
+    if platform.machine() != "x86_64":
+        return "guests are for x86_64 only"
     if shutil.which(QEMU) is None:
         return f"no {QEMU} on this machine"
     return "" if (KERNEL / "vmlinuz").exists() else "no kernel for guests: scripts/guest-kernel.sh build/guest"

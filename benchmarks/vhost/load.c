@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,18 @@ struct load {
     bool given_up;    /* there will be none */
 };
 
+static volatile sig_atomic_t ended_early;
+
+void load_end(void)
+{
+    ended_early = 1;
+}
+
+static bool is_over(const struct worker *worker, uint64_t at_ns)
+{
+    return at_ns >= worker->end_ns || ended_early;
+}
+
 /* ---- the requests of a slot -------------------------------------------------------------------------------------- */
 
 static uint64_t step_of(const struct worker *worker)
@@ -109,7 +122,7 @@ static bool next_verified(struct worker *worker, unsigned number, uint64_t at_ns
     struct slot *slot = &worker->slots[number];
     uint32_t version;
 
-    if (at_ns >= worker->end_ns) {
+    if (is_over(worker, at_ns)) {
         return next_of_sweep(worker, number);
     }
     slot->block = own_block(worker, number);
@@ -131,7 +144,7 @@ static bool next_plain(struct worker *worker, unsigned number, uint64_t at_ns)
     bool reads = options->reads_percent == 100 ||
                  (options->reads_percent > 0 && next_random(&worker->random) % 100 < options->reads_percent);
 
-    if (at_ns >= worker->end_ns) {
+    if (is_over(worker, at_ns)) {
         return false;
     }
     slot->block = (options->random_order ? next_random(&worker->random) : worker->next_block++) % worker->load->blocks;

@@ -27,4 +27,7 @@ struct load_result {
 /* Run it on a front end that is started. Prints a sentence and returns false if a request fails or is wrong. */
 bool load_run(struct front *front, const struct load_options *options, struct load_result *result);
 
+/* End the run early. For a signal handler. */
+void load_end(void);
+
 #endif

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,8 @@ static const char usage[] =
     "  --json            print one JSON document\n"
     "  --help            print this help\n"
     "\n"
-    "All kinds but randread and read overwrite the disk. Exit status: 0 done, 1 failed, 2 wrong usage.\n";
+    "SIGTERM ends it early. All kinds but randread and read overwrite the disk. Exit status: 0 done, 1 failed, 2 wrong "
+    "usage.\n";
 
 static void die_of_usage(const char *problem)
 {
@@ -208,6 +210,12 @@ static void print(const struct load_result *result, double cpu_s, bool json)
            (unsigned long long)result->waits, result->reconnects);
 }
 
+static void end_early(int signal_number)
+{
+    (void)signal_number;
+    load_end();
+}
+
 /* The bytes of the disk that are used: --size, at most its capacity. */
 static uint64_t size_of(const struct front *front, uint64_t wanted)
 {
@@ -223,6 +231,7 @@ int main(int argc, char **argv)
     static struct front front;
     double before_s;
 
+    signal(SIGTERM, end_early);
     if (!front_init(&front, &arguments.front) || !front_start(&front)) {
         die(&front);
     }
