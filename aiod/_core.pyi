@@ -109,6 +109,8 @@ class Session:
         """
     tag: Any
     """Set by the caller, to find its own session object."""
+    lease_until_ns: int
+    """From then on (CLOCK_BOOTTIME) no change is begun; 0: no limit."""
     @property
     def handles(self) -> int:
         """The number of open files."""

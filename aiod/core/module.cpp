@@ -1093,6 +1093,12 @@ NB_MODULE(_core, m)
              nb::arg("bytes_max"), nb::arg("request_bytes_max"), nb::arg("batch_max"), nb::arg("handles_max"),
              nb::arg("rate").none())
         .def_rw("tag", &Session::tag, nb::arg("value").none())
+        .def_prop_rw(
+            "lease_until_ns",
+            [](const Session &self) { return __atomic_load_n(&self.session->lease_until_ns, __ATOMIC_RELAXED); },
+            [](Session &self, uint64_t until_ns) {
+                __atomic_store_n(&self.session->lease_until_ns, until_ns, __ATOMIC_RELAXED);
+            })
         .def_prop_ro("handles",
                      [](const Session &self) { return self.session->handle_count - self.session->names_count; })
         .def_prop_ro("names", [](const Session &self) { return self.session->names_count; })

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import math
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.engine.file_requests import ReopenRequest
@@ -151,7 +150,7 @@ class MessageRouter:
         software = message[1].get("software")
         name = _printable(software[:64]) if isinstance(software, str) else "unknown software"
         resume, lease_s = message[1].get("resume"), message[1].get("lease_s")
-        lease_s = float(lease_s) if type(lease_s) in (int, float) and 0 < lease_s < math.inf else 0.0
+        lease_s = min(float(lease_s), _LEASE_MAX_S) if type(lease_s) in (int, float) and lease_s > 0 else 0.0
         answer = self._handlers.hello(peer, version, name, resume if isinstance(resume, bytes) else b"", lease_s)
         if answer is not None:
             self._replies.send(peer, answer)
@@ -217,6 +216,7 @@ class MessageRouter:
         self._replies.send(peer, wire.refusal(number, text, reason))
 
 
+_LEASE_MAX_S: Final = 86400.0
 _FILE_NUMBERS: Final = 3
 _REOPEN_ELEMENTS: Final = 9
 """Of a REOPEN without an origin."""

@@ -111,6 +111,7 @@ class Sessions:
             return wire.refusal(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
         session.resumed = grace
         session.lease_s, session.leased_s = lease_s, _clock_s()
+        self._renew_lease(session)
         if lease_s and self._period_s > _LEASES_S:
             self.stop()
             self.start()
@@ -264,18 +265,20 @@ class Sessions:
         """A message has come. False: after a silence in which the client may have moved; the session ends then.
 
         The message may be an old one: from before this host was frozen, or from the far side of a cut link. So nothing
-        of it is carried out.
+        of it is carried out, and no change that waits for a worker.
         """
         if not session.lease_s:
             return True
         now_s = _clock_s()
         silence_s, session.leased_s = now_s - session.leased_s, now_s
         if silence_s <= session.lease_s:
+            session.core.lease_until_ns = int((now_s + session.lease_s) * 1e9)
             return True
         self._end_lease(session, silence_s)
         return False
 
     def _end_lease(self, session: Session, silence_s: float) -> None:
+        session.core.lease_until_ns = 1  # for what waits for a worker
         self.end(session, f"no message for {silence_s:.1f} s: its client may have moved to another daemon")
 
     def start(self) -> None:

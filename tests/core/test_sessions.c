@@ -246,6 +246,32 @@ static void writes_and_flushes_complete(void)
     end();
 }
 
+/* Its client may have moved to another daemon: this one was frozen, or cut off. */
+static void after_the_lease_no_change_is_begun(void)
+{
+    struct aiod_submission records[2];
+    char back[4];
+
+    begin(0);
+    session->lease_until_ns = 1;
+    records[0] = write_of(1, 0, 4);
+    records[1] = read_of(2, 0, 4);
+    CHECK(submit_with(0, records, 2, "late", 4) == NULL);
+    wait_completions(2);
+    for (size_t i = 0; i < 2; i++) {
+        bool is_write = completions[i].cookie == 1;
+
+        CHECK(completions[i].result == (is_write ? -ECANCELED : 4));
+        CHECK(completions[i].reason == (is_write ? AIOD_REASON_CANCELLED : 0));
+    }
+    CHECK(pread(fd, back, 4, 0) == 4 && memcmp(back, "0123", 4) == 0);
+    session->lease_until_ns = aiod_boot_ns() + UINT64_C(3600000000000);
+    CHECK(submit_with(received, records, 1, "next", 4) == NULL);
+    wait_completions(3);
+    CHECK(completions[2].result == 4);
+    end();
+}
+
 static void invalid_records_are_refused_singly(void)
 {
     static const struct {
@@ -556,6 +582,7 @@ int main(void)
     reads(0);
     reads(65536);
     writes_and_flushes_complete();
+    after_the_lease_no_change_is_begun();
     invalid_records_are_refused_singly();
     records_over_the_credit_are_refused();
     malformed_batches_are_not_executed();

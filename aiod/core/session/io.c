@@ -16,6 +16,7 @@
 #include "path/open_reading.h"
 #include "path/whole_file.h"
 #include "session/name_request.h"
+#include "session/operations.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
 
@@ -403,6 +404,10 @@ int64_t aiod_io_run(struct aiod_request *request)
     struct aiod_io *io = (struct aiod_io *)request;
     const struct aiod_direct file = open_file(io, io->handle);
 
+    if (aiod_op_changes(io->op) && aiod_session_lease_over(io->handle->session)) {
+        io->task.request.reason = AIOD_REASON_CANCELLED;
+        return -ECANCELED;
+    }
     aiod_ioprio_set(io->handle->use.ioprio);
     if (io->path != NULL) {
         return run_on_path(io);

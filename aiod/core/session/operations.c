@@ -80,6 +80,11 @@ bool aiod_op_may_repeat(unsigned op)
     return aiod_op_known(op) && (!has(op, OP_CHANGES) || has(op, OP_REPEATABLE));
 }
 
+bool aiod_op_changes(unsigned op)
+{
+    return has(op, OP_CHANGES);
+}
+
 uint64_t aiod_op_result_bytes(unsigned op, uint64_t length)
 {
     switch (op) {

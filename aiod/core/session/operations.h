@@ -35,6 +35,9 @@ bool aiod_op_uses_area(unsigned op);
  */
 bool aiod_op_may_repeat(unsigned op);
 
+/* Does the operation change a file or a name? False for unknown ones. */
+bool aiod_op_changes(unsigned op);
+
 /* The maximum payload of a completion, for a request of `length` bytes; 0: none. */
 uint64_t aiod_op_result_bytes(unsigned op, uint64_t length);
 

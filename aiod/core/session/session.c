@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/os.h"
+
 #define FIRST_SLOTS 16u
 
 struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struct aiod_rate *rate)
@@ -26,6 +28,13 @@ struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struc
         aiod_rate_ref(rate);
     }
     return session;
+}
+
+bool aiod_session_lease_over(const struct aiod_session *session)
+{
+    uint64_t until_ns = __atomic_load_n(&session->lease_until_ns, __ATOMIC_RELAXED);
+
+    return until_ns != 0 && aiod_boot_ns() >= until_ns;
 }
 
 void aiod_session_ref(struct aiod_session *session)

@@ -138,6 +138,12 @@ struct aiod_session {
     enum aiod_transport transport; /* of its messages */
     void *owner;                   /* set by the owner for its own use; NULL: the owner is gone */
     bool ended;                    /* completions are dropped */
+    /*
+     * From then on (aiod_boot_ns()) no change is begun: its client may have moved to another daemon. 0: it does not move.
+     * Each message puts it off, so it passes only where the main loop did not run, or the client is cut off. Accessed by
+     * atomic operations.
+     */
+    uint64_t lease_until_ns;
 
     /* Credit. Records that the client regards as unanswered: submitted - acknowledged. */
     uint64_t submitted;
@@ -176,6 +182,9 @@ struct aiod_session {
 
 /* Create a session with one reference. `rate` (NULL: none) is that of the user. NULL if there is no memory. */
 struct aiod_session *aiod_session_create(const struct aiod_limits *limits, struct aiod_rate *rate);
+
+/* Has the lease of a session ended? Any thread. */
+bool aiod_session_lease_over(const struct aiod_session *session);
 
 void aiod_session_ref(struct aiod_session *session);
 void aiod_session_unref(struct aiod_session *session);

@@ -75,7 +75,7 @@ static bool start(struct aiod_request *request, struct io_uring_sqe *sqe)
     uint64_t moved = *moved_bytes(io);
     unsigned left = (unsigned)(io->length - moved);
 
-    if (!lock_range(io)) {
+    if (aiod_session_lease_over(io->handle->session) || !lock_range(io)) {
         return false;
     }
     if (io->op == AIOD_READ) {

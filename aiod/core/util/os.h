@@ -44,6 +44,9 @@ int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*st
 /* The time of CLOCK_MONOTONIC in nanoseconds. */
 uint64_t aiod_now_ns(void);
 
+/* CLOCK_BOOTTIME, which also counts the time that the host was suspended. */
+uint64_t aiod_boot_ns(void);
+
 /* Create a non-blocking, close-on-exec eventfd. -errno on failure. */
 int aiod_eventfd_create(void);
 
