@@ -282,10 +282,11 @@ $(VENV)/.bench: $(VENV)/.installed pyproject.toml
 .PHONY: soak
 SECONDS_OF_SOAK ?= 300
 # The tests that use rounds() of tests/patience.
-STORMS := test_directory_ops or test_ring_waiters or test_storm or test_stress or random_messages
+STORMS := test_directory_ops or test_ring_waiters or test_storm or test_stress or random_messages or interruption
 soak: setup  ## long storms; verifying clients, while engines, daemons and clients are killed (SECONDS_OF_SOAK=300)
 	@AIOD_TEST_ROUNDS=10 AIOD_TEST_TIMEOUT_FACTOR=10 $(BIN)/python -m pytest --numprocesses 2 tests/core/test_programs.py \
-	    tests/service/test_malformed_messages.py -k '$(STORMS)'
+	    tests/service/test_malformed_messages.py tests/client/test_interrupted_anywhere.py \
+	    tests/client/test_interrupted_awaited.py -k '$(STORMS)'
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS_OF_SOAK)
 
 # few: within 3 minutes; some: about 15; all: an hour.

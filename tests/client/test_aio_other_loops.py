@@ -97,6 +97,19 @@ def test_requests_in_flight_when_the_loop_ends_hinder_nobody(shared_daemon: Daem
         gc.collect()
 
 
+def test_a_client_dropped_after_its_loop_ends_its_session_and_hangs_nowhere(
+    shared_daemon: Daemon, transport: Any, wait_until: Callable[..., None]
+) -> None:
+    before = sessions(shared_daemon)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        opening = asyncio.run(opened(shared_daemon, transport))
+        assert not opening[0].closed
+        del opening
+        gc.collect()
+    wait_until(lambda: sessions(shared_daemon) == before, "the session has ended")
+
+
 def test_a_running_loop_keeps_its_client(shared_daemon: Daemon, transport: Any) -> None:
     ends, ready, found = threading.Event(), threading.Event(), []
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
+import warnings
+import weakref
 from typing import TYPE_CHECKING
 
 from aiod_client.connection.dealer import Dealer
@@ -51,6 +54,18 @@ def test_a_dealer_ends_where_no_process_answers(new_peer: Callable[..., Peer]) -
     wait_until(dealer.has_ended)
     assert dealer.receive() is None
     dealer.close()
+
+
+def test_a_dropped_dealer_does_not_keep_the_garbage_collector_waiting(peer: Peer) -> None:
+    dealer = Dealer(peer.endpoint)
+    cycle = [dealer]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    dropped = weakref.ref(dealer._socket)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        del dealer, cycle
+        gc.collect()
+    assert dropped() is None
 
 
 CLOSING_IN_MID_MESSAGE = """

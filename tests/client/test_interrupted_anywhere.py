@@ -7,6 +7,8 @@ at every third; with AIOD_TEST_ROUNDS=10 at every one.
 
 from __future__ import annotations
 
+import gc
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,7 +88,9 @@ USES = [read_and_write, flush, submit, open_and_close, whole_files, directory, b
 @pytest.mark.parametrize("use", USES, ids=lambda use: str(use.__name__))
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_session_continues_after_an_interruption_anywhere(
-    client: aiod_client.Client, use: Callable[[aiod_client.Client, aiod_client.File], None]
+    client: aiod_client.Client,
+    use: Callable[[aiod_client.Client, aiod_client.File], None],
+    wait_until: Callable[..., None],
 ) -> None:
     with client.open("scratch/file", "r+") as file:
         link = file._link
@@ -107,3 +111,12 @@ def test_the_session_continues_after_an_interruption_anywhere(
             assert client._links_at[link.endpoint] is link, interruption.where
             place += step
         assert place > 5
+
+        def has_one_file() -> bool:
+            client.open("scratch/file").close()  # which closes what the ring has opened late
+            gc.collect()
+            clients = client.control("clients")["clients"]
+            return bool(sum(each["handles"] for each in clients if each["pid"] == os.getpid()) <= files_max)
+
+        files_max = 2 if link.paths is not None else 1  # the NAMES handle of a ring, too
+        wait_until(has_one_file, "no file is left open")

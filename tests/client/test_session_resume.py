@@ -452,3 +452,54 @@ def test_an_older_daemon_is_not_asked_to_take_over_files(session: Session) -> No
     next(talk)
     with pytest.raises(AiodError, match="too old to take over files"):
         talk.send([wire.pack(MessageType.WELCOME, {"version": 1, "session": b"s" * 16, "engine": "main"} | LIMITS)])
+
+
+def close(handle: int) -> Call:
+    return Call(MessageType.CLOSE, handle, handle=handle)
+
+
+def test_a_file_whose_close_was_sent_is_not_opened_again(session: Session) -> None:
+    # The engine may have closed it, and given its slot to another file: both cannot be opened again.
+    closing = close(FILE)
+    session.add(closing)
+    session.messages_to_send(0.0)
+    assert session.interrupt("gone") == [closing]
+    assert (closing.done, closing.error) == (True, None)
+    assert FILE not in session.files
+    session.resume(welcome(), 1.0, {})
+    assert session.messages_to_send(1.0) == []
+
+
+def test_a_close_behind_a_request_without_an_answer_is_sent_again(session: Session) -> None:
+    request, closing = write(0), close(FILE)
+    session.add(request)
+    session.add(closing)
+    session.messages_to_send(0.0)
+    assert session.interrupt("gone") == []
+    assert FILE in session.files
+    session.resume(welcome(), 1.0, {})
+    assert kinds(session.messages_to_send(1.0)) == [MessageType.SUBMIT, MessageType.CLOSE]
+
+
+def test_no_handle_of_an_engine_that_has_gone_is_closed_at_the_next(session: Session) -> None:
+    unsent, late = close(FILE + 1), close(FILE + 2)  # neither is a file's: NAMES, or opened too late
+    session.add(unsent)
+    assert session.interrupt("gone") == [unsent]
+    session.add(late)
+    assert session.take_failed() == [late]
+    session.resume(welcome(), 1.0, {})
+    assert session.messages_to_send(1.0) == []
+
+
+def test_an_open_whose_answer_was_taken_in_part_is_sent_again(session: Session) -> None:
+    opening = Call(MessageType.OPEN, "scratch", "other", 1, 0)
+    session.add(opening)
+    session.messages_to_send(0.0)
+    opening.result = (FILE + 1, {})  # then a signal's handler has raised
+    session.files.opened(FILE + 1, opening.arguments, {})
+    assert session.interrupt("interrupted") == []
+    assert list(session.files) == [FILE]
+    session.resume(welcome(), 1.0, {})
+    session.messages_to_send(1.0)
+    assert session.receive(reply(opening, FILE + 2, {})) == [opening]
+    assert list(session.files) == [FILE, FILE + 2]

@@ -297,9 +297,11 @@ void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited)
                 continue;
             }
             data = take_data(flight);
-            if (flight.owner.is_valid()) { /* else the garbage collector has cleared it */
+            if (flight.owner.is_valid() && !flight.owner.is_none()) {
                 reaped.append(
                     nb::make_tuple(flight.owner, done[i]->result, failed_bytes(*done[i]), done[i]->reason, data));
+            } else { /* given up, or a signal's handler has raised before it had an owner */
+                note_opened(*ring.client, *done[i]);
             }
             flight.owner.reset();
             release(*ring.client, flight);

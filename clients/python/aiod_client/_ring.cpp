@@ -286,19 +286,15 @@ PyType_Slot pending_slots[] = {
     {0, nullptr},
 };
 
-/* An orphan is done: if it has opened a file, note its handle, and release its buffer. */
-void note_opened(Client &client, const Flight &flight)
+/* A request is done that nobody waits for: if it has opened a file, note the handle. */
+void note_opened(Client &client, const aiod_op &op)
 {
     aiod_ring_opened opened;
 
-    if (flight.op->op != AIOD_RING_OPEN_FILE) {
-        return;
-    }
-    if (flight.op->result == sizeof(opened)) {
-        memcpy(&opened, flight.op->buffer, sizeof(opened));
+    if (op.op == AIOD_RING_OPEN_FILE && op.result == sizeof(opened)) {
+        memcpy(&opened, op.buffer, sizeof(opened));
         client.late_opened.push_back(opened.handle);
     }
-    aiod_free(client.client, flight.op->buffer);
 }
 
 /*
@@ -319,7 +315,10 @@ void bury(Client &client)
         if (flight->submitted) { /* it was not reaped meanwhile */
             aiod_wait(client.client, flight->op, 0);
         }
-        note_opened(client, *flight);
+        note_opened(client, *flight->op);
+        if (!flight->in_place) {
+            aiod_free(client.client, flight->op->buffer);
+        }
         free(flight->op);
         delete flight;
     }
@@ -857,7 +856,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     if (utf8 == nullptr) {
         return nb::none();
     }
-    if (!data.is_none()) {
+    if (!data.is_none() && op != AIOD_RING_OPEN_FILE) {
         if (!view.take(data, PyBUF_SIMPLE)) {
             return nb::none();
         }
@@ -897,6 +896,16 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     return result;
 }
 
+/* Note a file that was opened in the list `data`: a signal's handler may raise before the caller has the result. */
+nb::object noted(unsigned op, const nb::object &data, const nb::object &result)
+{
+    if (op == AIOD_RING_OPEN_FILE && PyList_Check(data.ptr()) && PyBytes_Check(result.ptr()) &&
+        PyList_Append(data.ptr(), result.ptr()) < 0) {
+        throw nb::python_error();
+    }
+    return result;
+}
+
 nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
                         const nb::object &data, uint64_t length, double timeout_s)
 {
@@ -904,9 +913,10 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
 
     if (pending == nullptr) {
-        return result;
+        return noted(op, data, result);
     }
-    return wait_for(*pending, timeout_s + GRACE_S) ? finish(*pending) : nb::make_tuple(-ETIMEDOUT, 0, -1);
+    return wait_for(*pending, timeout_s + GRACE_S) ? noted(op, data, finish(*pending))
+                                                   : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
 nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
@@ -916,7 +926,7 @@ nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t h
     nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
 
     if (pending == nullptr) {
-        return result;
+        return noted(op, data, result);
     }
     aiod_await_no_more(ring.client->client, pending->flight->op);
     return nb::cast(pending.release(), nb::rv_policy::take_ownership);

@@ -24,6 +24,7 @@ from aiod_client.aio.loops import check_loop, running_loop
 from aiod_client.aio.names import Names
 from aiod_client.aio.threads import close_in_thread, in_thread
 from aiod_client.base_client import TIMEOUT_S, Entries, check_transport
+from aiod_client.connection.dealer import LINGER_MS
 from aiod_client.connection.hosts import Round
 from aiod_client.connection.reconnect import is_away
 from aiod_client.errors import AiodError, SpoiltSessionError, closed, other_export
@@ -168,13 +169,19 @@ class Client(Names):
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         arguments = export, inside, int(flags), perm
         timeout_s = self.timeout_s if timeout is None else timeout
-        found = None
-        if not self._hosts.several:  # as the blocking client's _open_by_ring()
-            found = await ring_files.open_file(self, os.fspath(path), arguments, timeout_s)
-        if found is not None:
-            return File(self, *found, os.fspath(path), mode)
-        link, (handle, _) = await self._call(MessageType.OPEN, path, arguments, timeout_s)
-        return File(self, link, handle, os.fspath(path), mode)
+        call = Call(MessageType.OPEN, *arguments, filename=os.fspath(path))
+        try:
+            link = None
+            if not self._hosts.several:  # as the blocking client's _open_by_ring()
+                link = await ring_files.open_file(self, call, timeout_s)
+            link = link or await self._perform(call, export, timeout_s)
+            return File(self, link, call, mode)
+        except BaseException:
+            # Cancelled, or a signal's handler has raised, after the answer: nothing else knows the handle.
+            owner = self._links.get(export)
+            if owner is not None and call.error is None and call.result is not None:
+                owner.close_noted(owner.noted(call.result[0]))
+            raise
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
         """Memory that an engine reads into and writes from without a copy, as the blocking client's.
@@ -314,28 +321,20 @@ class Client(Names):
         answer = await ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, f"{verb} {path}"))
         if answer is not None:
             return answer
-        _, (result, body) = await self._call(MessageType.NAME, path, tuple(request), timeout)
-        return result, body
+        call = Call(MessageType.NAME, *request, filename=os.fspath(path))
+        await self._perform(call, export, timeout)
+        result: tuple[int, Any] = call.result
+        return result
 
-    async def _call(
-        self, kind: MessageType, path: str | os.PathLike[str], arguments: tuple[Any, ...], timeout: float | None
-    ) -> tuple[Link, Any]:
-        """Ask the engine that serves `path`; returns the session, and the engine's answer."""
+    async def _perform(self, call: Call, export: str, timeout: float | None) -> Link:
+        """Ask the engine that serves `export`; returns the session. `call` has the answer."""
         self._check()
-        name = os.fspath(path)
-        export, _ = parse_path(path)
+        name = call.filename or export
         timeout_s = self._seconds(timeout, name)
         deadline_s = time.monotonic() + timeout_s
         link = await self._link(export, timeout_s)
-        call = Call(kind, *arguments, filename=name)
-        try:
-            return link, await perform(link, call, max(0.0, deadline_s - time.monotonic()), name)
-        except asyncio.CancelledError:
-            if (
-                kind == MessageType.OPEN and call.result is not None
-            ):  # answered in the same turn of the loop as the cancellation
-                link.close_handle(call.result[0])
-            raise
+        await perform(link, call, max(0.0, deadline_s - time.monotonic()), name)
+        return link
 
     async def control(
         self, verb: str, arguments: Mapping[str, Any] | None = None, *, timeout: float | None = None
@@ -390,7 +389,7 @@ class Client(Names):
         return f"<aiod_client.aio.Client {self._where()}{' closed' if self.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn about a client that was not closed; its sessions are closed soon, if its loop still runs."""
+        """Warn about a client that was not closed; its sessions are closed soon, or at once if its loop is closed."""
         if self.closed or self._is_forked():
             return
         if not self._restored:
@@ -398,6 +397,8 @@ class Client(Names):
         for link in self._links_at.values():
             if not link.loop.is_closed():
                 link.loop.call_soon_threadsafe(link.close)
+            elif (dealer := link.close_without_loop()) is not None:
+                dealer.close(LINGER_MS)
 
     async def _connect_engine(self, endpoint: str, front: str, export: str) -> Link:
         loop = asyncio.get_running_loop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -11,6 +10,7 @@ from aiod_client.aio.link import perform
 from aiod_client.errors import AiodError, SessionLostError
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.paths import NO_NAMES, WITH_STAT, goes_by_message, handle_is_stale
+from aiod_protocol.operations import Op
 from aiod_protocol.wire import MessageType, OpenFlag
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiod_protocol.key_files import StrPath
 
 _NAMES: Final = int(OpenFlag.NAMES)
+_OPEN_FILE: Final = int(Op.OPEN_FILE)
 
 Found = bytes | int | tuple[int, int, int] | None
 """As Ring.on_path()."""
@@ -50,8 +51,10 @@ async def on_path(
         if found is None or type(found) in (bytes, int, tuple):
             await link.turns.pause()
             return found  # type: ignore[return-value]
-        op, flags, handle, _, _, length = request
-        pending = Request(op, handle, 0, length, None, 0, flags & ~WITH_STAT)
+        op, flags, handle, _, data, length = request
+        # OPEN_FILE notes its result in `data`, a list; the bytes of other requests are in the ring already.
+        buffer = data if op == _OPEN_FILE else None
+        pending = Request(op, handle, 0, length, buffer, 0, flags & ~WITH_STAT)
         try:
             return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
         except SessionLostError as error:
@@ -87,8 +90,8 @@ async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: 
     except OSError as error:
         paths.note_refusal(export, error)
         return NO_NAMES
-    except asyncio.CancelledError:
-        if call.result is not None:
+    except BaseException:  # cancelled, or a signal's handler has raised
+        if call.error is None and call.result is not None:
             link.close_handle(call.result[0])
         raise
     if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:

@@ -94,11 +94,14 @@ class File:
     (EBADF) once the file is closed.
     """
 
-    def __init__(self, client: BaseClient, link: Link, handle: int, name: str, mode: str) -> None:
-        """For Client.open()."""
-        self.name = name
+    closed = True
+    """Until __init__() has come so far that __del__() has a file to close."""
+
+    def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
+        """For Client.open(), of an OPEN that was answered."""
+        handle: int = opened.result[0]
+        self.name = name = opened.filename or ""
         self.mode = mode
-        self.closed = False
         self._client = client  # held: a dropped client ends its sessions
         self._link = link
         self._loop = link.loop
@@ -107,6 +110,9 @@ class File:
         self._opened = link.opened(handle)
         self._at_once = 0  # requests that completed at once
         link.name_handle(handle, name)
+        # From here on this object closes the handle, not open(). A signal handler cannot run between the two.
+        self.closed = False
+        opened.result = None
 
     async def pread(self, length: int, offset: int, *, timeout: float | None = None) -> bytes:
         """Read up to `length` bytes at `offset`; the result is shorter only at the end of the file."""
@@ -365,15 +371,21 @@ class File:
         if not self._loop.is_closed():
             check_loop(self._loop, f"file {self.name}")
         self.closed = True
-        self._rings = NO_RING
-        # When the loop has ended the end of the session closes the file.
-        if self._client._is_forked() or self._link.ended is not None or self._loop.is_closed():  # noqa: SLF001
-            return
-        timeout_s = self._timeout_s(timeout)
-        if self._opened.by_ring and await close_file(self._link, self._handle, timeout_s, self.name):
-            return
-        call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
-        await perform(self._link, call, timeout_s, self.name)
+        try:
+            self._rings = NO_RING
+            # When the loop has ended the end of the session closes the file.
+            if self._client._is_forked() or self._link.ended is not None or self._loop.is_closed():  # noqa: SLF001
+                return
+            timeout_s = self._timeout_s(timeout)
+            if self._opened.by_ring and await close_file(self._link, self._handle, timeout_s, self.name):
+                return
+            call = Call(MessageType.CLOSE, self._handle, handle=self._handle)
+            await perform(self._link, call, timeout_s, self.name)
+        except (Exception, asyncio.CancelledError):
+            raise
+        except BaseException:  # a signal's handler has raised: whether a CLOSE is on its way is not known
+            self._link.close_noted(self._link.noted(self._handle, self._opened))
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Raise TypeError: it would have to be opened again, and pickle cannot await that."""
@@ -395,12 +407,14 @@ class File:
 
     def __del__(self) -> None:
         """Warn about a file that was not closed; it is closed soon, if its loop still runs."""
+        if self.closed:
+            return
         link = self._link
-        if self.closed or self._client.closed or link.ended is not None or self._client._is_forked():  # noqa: SLF001
+        if self._client.closed or link.ended is not None or self._client._is_forked():  # noqa: SLF001
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
         if not link.loop.is_closed():
-            link.loop.call_soon_threadsafe(link.close_handle, self._handle)
+            link.loop.call_soon_threadsafe(link.close_noted, link.noted(self._handle, self._opened))
 
     def _check(self) -> None:
         if self.closed:

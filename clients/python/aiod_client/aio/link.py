@@ -36,12 +36,11 @@ from aiod_client.session.session import HOLD_S
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from aiod_client._ring import Pending as RingPending
     from aiod_client._ring import Ring
     from aiod_client.connection.reconnect import EngineConnection, Reconnect
     from aiod_client.requests.pending import Pending
+    from aiod_client.ring.routed_session import NotedHandle
     from aiod_client.session.handshake import Message, Welcome
 
 log = logging.getLogger("aiod_client")
@@ -64,7 +63,8 @@ class Link(RoutedSession):
         super().__init__(welcome, time.monotonic(), ring, resumable=resumable, watches_deadlines=False)
         self.loop = asyncio.get_running_loop()
         self._reconnect = reconnect
-        self._is_down = False  # the session is suspended, and a thread looks for another engine
+        self._is_down = False  # the session is suspended
+        self._search: threading.Thread | None = None  # which looks for another engine then
         self._broken_off = False  # the connection was given up in mid-message, maybe
         self._reaping = False  # a _reap_ring() is due in this turn of the loop
         self._dealer = dealer
@@ -186,25 +186,31 @@ class Link(RoutedSession):
         if not future.done():
             future.set_exception(timed_out(f"{what}: {pending}", timeout_s, sent=sent, written=pending.written))
 
+    def close_noted(self, noted: NotedHandle) -> None:
+        """Close a handle that was noted before, if it is still that of the same file."""
+        if self.is_open(noted):
+            self.close_handle(noted.handle)
+
     def close_handle(self, handle: int) -> None:
         """Close a handle that no file has any more."""
         if self.session.ended is None:
             self.add(Call(MessageType.CLOSE, handle, handle=handle))
 
-    @staticmethod
-    def _settle(finished: Iterable[Pending]) -> None:
-        for pending in finished:
-            future, pending.waiter = pending.waiter, None  # or a future and its request would be a cycle
-            if future is None or future.done():
-                continue
-            if pending.error is None:
-                future.set_result(pending.result)
-                if type(pending) is Request:  # it may stay in `expiries` for a while
-                    pending.result = None
-            elif isinstance(pending, Request) and pending.cancelled:
-                asyncio.Future.cancel(future)
-            else:
-                future.set_exception(pending.error)
+    def _settle(self, finished: list[Pending]) -> None:
+        """Set the futures of `finished`. An interrupted call is finished before it raises: others wait for these."""
+        try:
+            for pending in finished:
+                future = pending.waiter
+                if future is None or not pending.done:
+                    continue
+                if not future.done():
+                    _set(future, pending)
+                pending.waiter = None  # or a future and its request would be a cycle
+        except Exception:
+            raise
+        except BaseException:
+            self._settle(finished)
+            raise
 
     # ---- the ring ---------------------------------------------------------------------------------------------------
 
@@ -243,8 +249,8 @@ class Link(RoutedSession):
 
     def _reap_soon(self) -> None:
         if not self._reaping and self._open:
-            self._reaping = True
             self.loop.call_soon(self._reap_ring)
+            self._reaping = True  # after that: a signal's handler may raise in between
 
     def _reap_ring(self) -> None:
         """Take what the ring has done; before the loop sleeps, have it woken for the rest."""
@@ -284,8 +290,8 @@ class Link(RoutedSession):
 
     def _pump_soon(self) -> None:
         if not self._pumping and self._open:
-            self._pumping = True
             self.loop.call_soon(self._pump)
+            self._pumping = True
 
     def _send(self) -> None:
         while self._unsent and self._dealer.send(self._unsent[0]):
@@ -344,6 +350,8 @@ class Link(RoutedSession):
             self._busy = False
 
     def _tick(self) -> None:
+        # At once: a signal's handler may raise below.
+        self._timer = self.loop.call_later(self.session.welcome.heartbeat_s, self._tick)
         self._pump()
         if self.transport is not None and self.transport.pending:
             self._reaping = False  # a signal's handler may have raised before _reap_ring()
@@ -357,6 +365,7 @@ class Link(RoutedSession):
         finally:
             self._busy = False
         self._pump()
+        self._timer.cancel()
         if self._open:
             due_s = min(self.session.next_tick_s(), time.monotonic() + self.session.welcome.heartbeat_s)
             self._timer = self.loop.call_at(self.loop.time() + max(0.0, due_s - time.monotonic()), self._tick)
@@ -369,7 +378,7 @@ class Link(RoutedSession):
             self._end(finished)
             return
         self._settle(finished)
-        if self._is_down or not self._open:
+        if not self._open or (self._search is not None and self._search.ident is not None):
             return
         self._is_down = True
         log_pause(self.endpoint, self.session.suspended)
@@ -379,7 +388,8 @@ class Link(RoutedSession):
             self.loop.remove_reader(self.ring.fd)
         self._settle(self.take_back_from_ring())
         # A new daemon thread: the program may end before the search does.
-        threading.Thread(target=self._find_next_engine, name="aiod-reconnect", daemon=True).start()
+        self._search = threading.Thread(target=self._find_next_engine, name="aiod-reconnect", daemon=True)
+        self._search.start()
 
     def _break_off(self, error: BaseException) -> None:
         """Give the connection up if a signal's handler has raised `error` (Ctrl-C): anything may be half done.
@@ -388,15 +398,16 @@ class Link(RoutedSession):
         Exceptions, and are raised where nothing is half done.
         """
         self._busy = False
-        session = self.session
-        if isinstance(error, Exception) or not self._open or session.ended is not None:
+        if isinstance(error, Exception) or not self._open:
             return
+        session = self.session
         self._pumping = self._reaping = False
-        if session.suspended is None:
+        self._settle([*session.finished, *([] if self.transport is None else self.transport.finished)])
+        if session.ended is not None:
+            self._end(session.finished)
+        elif session.suspended is None:
             self._broken_off = True
-            self._interrupted(
-                [*session.finished, *session.take_failed(), *session.interrupt(f"interrupted by {error!r}")]
-            )
+            self._interrupted([*session.take_failed(), *session.interrupt(f"interrupted by {error!r}")])
         else:
             self._interrupted([])
 
@@ -435,7 +446,7 @@ class Link(RoutedSession):
             close_in_thread(self.loop, found.dealer)
             return
         self._dealer = found.dealer
-        self._is_down = False
+        self._is_down, self._search = False, None
         moved = found.moved is not None
         self._settle(self.resume(found.welcome, found.ring, found.lost, time.monotonic(), moved=moved))
         log_continuation(self.endpoint, found.lost, found.moved)
@@ -491,7 +502,7 @@ class Link(RoutedSession):
         self._settle(finished)
         if not self._open:
             return
-        self._open = False
+        # A signal's handler may raise in the midst: all of this may be done twice, but for what follows `_open`.
         if self.transport is not None:
             self.loop.remove_reader(self.transport.ring.fd)
             self._settle(self.transport.lose(self.session.ended or closed("the client")))
@@ -501,13 +512,26 @@ class Link(RoutedSession):
         if self._ring_timer is not None:
             self._ring_timer.cancel()
         self.expiries.stop()
+        if not self._is_down:
+            self._unwatch()
+        self._open = False
         if self._is_down:
             return  # the thread that looks for another engine closes the connection
-        self._unwatch()
         if self._dealer.has_ended():
             self._dealer.close()
         else:
             self.disposed = close_in_thread(self.loop, self._dealer)
+
+
+def _set(future: asyncio.Future[Any], pending: Pending) -> None:
+    if pending.error is None:
+        future.set_result(pending.result)
+        if type(pending) is Request:  # it may stay in `expiries` for a while
+            pending.result = None
+    elif isinstance(pending, Request) and pending.cancelled:
+        asyncio.Future.cancel(future)
+    else:
+        future.set_exception(pending.error)
 
 
 async def perform(
@@ -524,15 +548,17 @@ async def perform(
     future = pending.waiter = link.loop.create_future()
     if isinstance(pending, Request):
         pending.deadline_s = time.monotonic() + timeout_s
-    if in_ring is None:
-        link.add(pending)
-    else:
-        link.follow(in_ring, cast("Request", pending))
-    if timeout_s != math.inf:
-        link.expiries.add(pending, timeout_s, what)
     try:
+        if in_ring is None:
+            link.add(pending)
+        else:
+            link.follow(in_ring, cast("Request", pending))
+        if timeout_s != math.inf:
+            link.expiries.add(pending, timeout_s, what)
         return await future
-    except asyncio.CancelledError:
+    except Exception:
+        raise
+    except BaseException:  # cancelled, or a signal's handler has raised
         # A new one: the traceback of this one refers to the buffer, and would keep it until a garbage collection.
         link.abandon(pending, asyncio.CancelledError())
         raise

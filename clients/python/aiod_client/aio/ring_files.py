@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -15,32 +16,38 @@ from aiod_protocol.operations import Op
 if TYPE_CHECKING:
     from aiod_client.aio.export_names import ClientOfLinks
     from aiod_client.aio.link import Link
+    from aiod_client.requests.pending import Call
+    from aiod_client.ring.paths import RingPaths
 
 _OPEN_FILE: Final = int(Op.OPEN_FILE)
 _CLOSE_FILE: Final = int(Op.CLOSE_FILE)
 
 
-async def open_file(
-    client: ClientOfLinks, path: str, arguments: tuple[str, str, int, int], timeout_s: float
-) -> tuple[Link, int] | None:
-    """Carry out an OPEN with `arguments` by the ring: the session and the handle. None: by message."""
-    export, inside, flags, _ = arguments
+async def open_file(client: ClientOfLinks, call: Call, timeout_s: float) -> Link | None:
+    """Carry out the OPEN `call` by the ring: the session, and the handle in the call's result. None: by message."""
+    export, inside, flags, _ = call.arguments
     if flags != READ_ONLY:
         return None
     deadline_s = time.monotonic() + timeout_s
     link, paths, names = await names_of(client, export, deadline_s)
     if paths is None or export in paths.opens_by_message:
         return None
-    for late in paths.take_late():
-        link.close_handle(late)
+    _close_late(link, paths)
+    path = call.filename or export
+    opened: list[bytes] = []
     try:
-        found = await on_path(link, paths, (_OPEN_FILE, 0, names, inside, None, OPENED_BYTES), path, deadline_s)
+        found = await on_path(link, paths, (_OPEN_FILE, 0, names, inside, opened, OPENED_BYTES), path, deadline_s)
+        if type(found) is bytes:
+            handle, identity = opened_file(found)
+            if link.add_opened(paths, handle, call.arguments, identity):
+                call.result = handle, None
+                return link
+            return None  # the engine has gone, and the handle with it
     except BaseException:
         paths.late = True
+        if opened and call.result is None and link.paths is paths:
+            link.close_handle(opened_file(opened[0])[0])
         raise
-    if type(found) is bytes:
-        handle, identity = opened_file(found)
-        return (link, handle) if link.add_opened(paths, handle, arguments, identity) else None
     if type(found) is not tuple or by_message(link, paths, export, names, _OPEN_FILE, found):
         return None
     if found[2] < 0:
@@ -52,6 +59,11 @@ async def open_file(
     return None
 
 
+def _close_late(link: Link, paths: RingPaths) -> None:
+    for handle in paths.take_late():
+        link.close_handle(handle)
+
+
 async def close_file(link: Link, handle: int, timeout_s: float, name: str) -> bool:
     """Close `handle` by the ring. False: it has to be closed by message."""
     ring = link.ring
@@ -61,7 +73,8 @@ async def close_file(link: Link, handle: int, timeout_s: float, name: str) -> bo
     if found is not None and type(found) not in (int, tuple):
         try:
             found = await perform(link, Request(_CLOSE_FILE, handle, 0, 0, None, 0), timeout_s, name, found)  # type: ignore[arg-type]
-        except TimeoutError:
+        except (TimeoutError, asyncio.CancelledError):
+            link.close_handle(handle)
             raise
         except OSError:
             return False

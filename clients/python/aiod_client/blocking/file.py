@@ -49,12 +49,13 @@ class File:
     (EBADF) once the file is closed.
     """
 
+    closed = True
+    """Until __init__() has come so far that __del__() has a file to close."""
     _direct = False
     """Whether it was opened with O_DIRECT."""
 
     def __init__(self, client: BaseClient, link: Link, opened: Call, mode: str) -> None:
         """For Client.open(), of an OPEN that was answered."""
-        self.closed = True  # until the file owns the handle: __del__
         handle: int = opened.result[0]
         self.name = name = opened.filename or ""
         self.mode = mode
@@ -295,13 +296,19 @@ class File:
         if self.closed:
             return
         self.closed = True
-        self._rings = NO_RING
-        if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
-            return
-        timeout_s = self._client.timeout_s if timeout is None else timeout
-        if self._opened.by_ring and close_file(self._link, self._handle, timeout_s, self.name):
-            return
-        self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
+        try:
+            self._rings = NO_RING
+            if self._client._is_forked() or self._link.ended is not None:  # noqa: SLF001
+                return
+            timeout_s = self._client.timeout_s if timeout is None else timeout
+            if self._opened.by_ring and close_file(self._link, self._handle, timeout_s, self.name):
+                return
+            self._call(Call(MessageType.CLOSE, self._handle, handle=self._handle), timeout)
+        except Exception:
+            raise
+        except BaseException:  # a signal's handler has raised: whether a CLOSE is on its way is not known
+            self._link.close_file_later(self._handle, self._opened)
+            raise
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy the file as its client, path and mode: it is opened again."""
@@ -332,7 +339,7 @@ class File:
         if self.closed or self._client.closed or self._client._is_forked():  # noqa: SLF001
             return
         warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-        self._link.close_file_later(self._handle)
+        self._link.close_file_later(self._handle, self._opened)
 
     def _check(self) -> None:
         if self.closed:

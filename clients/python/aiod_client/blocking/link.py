@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiod_client.connection.dealer import Dealer
     from aiod_client.connection.reconnect import Reconnect
     from aiod_client.session.handshake import Welcome
+    from aiod_client.session.open_files import OpenFile
 
 
 def runs_event_loop() -> bool:
@@ -68,7 +69,7 @@ class Link(SharedSession):
         if self.is_locked() or (self.leading.leader is not None and self.leading.is_leader()):
             if not isinstance(pending, Call) or pending.kind != MessageType.CLOSE:
                 raise reentered(f"{what}: {pending}")
-            self.mailbox.orphans.append(pending.handle)
+            self.mailbox.orphans.append(self.noted(pending.handle))
             self.mailbox.ring()
             return None
         timeout_s = seconds(timeout_s)
@@ -240,9 +241,9 @@ class Link(SharedSession):
 
     # ---- the end ----------------------------------------------------------------------------------------------------
 
-    def close_file_later(self, handle: int) -> None:
+    def close_file_later(self, handle: int, opened: OpenFile | None = None) -> None:
         """Have a dropped file's `handle` closed. Takes no lock: a finalizer may call it in the midst of anything."""
-        self.mailbox.orphans.append(handle)
+        self.mailbox.orphans.append(self.noted(handle, opened))
 
     def close_later(self) -> None:
         """Have the session of a dropped client closed. Takes no lock, as close_file_later()."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from aiod_client.ring.routed_session import NotedHandle
+
 
 class Mailbox:
     """The mailbox of one maintenance thread.
@@ -23,7 +25,7 @@ class Mailbox:
         self.bell = Bell()
         self.thread: threading.Thread | None = None
         """The maintenance thread."""
-        self.orphans: deque[int] = deque()
+        self.orphans: deque[NotedHandle] = deque()
         """Handles of files dropped unclosed."""
         self.dropped = False
         """The client was dropped unclosed: the session is to end."""

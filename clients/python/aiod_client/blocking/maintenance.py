@@ -144,9 +144,10 @@ class Maintenance:
             shared.finish(session.tick(now_s))
             shared.pump()
         while self._mailbox.orphans and session.ended is None:
-            handle = self._mailbox.orphans.popleft()
-            shared.add_call(Call(MessageType.CLOSE, handle, handle=handle))
-            shared.pump()
+            noted = self._mailbox.orphans.popleft()
+            if shared.is_open(noted):
+                shared.add_call(Call(MessageType.CLOSE, noted.handle, handle=noted.handle))
+                shared.pump()
         if ended:
             shared.finish(session.interrupt(f"the connection to {shared.endpoint} has ended"))
             shared.go_down()

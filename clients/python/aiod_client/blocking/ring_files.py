@@ -29,19 +29,21 @@ def open_file(client: ClientOfLinks, call: Call, timeout_s: float) -> Link | Non
     if link is None or paths is None or export in paths.opens_by_message or link.is_locked():
         return None
     _close_late(link, paths)
+    opened: list[bytes] = []
     try:
-        found = paths.ring.on_path(_OPEN_FILE, 0, names, inside, None, OPENED_BYTES, deadline_s - time.monotonic())
+        found = paths.ring.on_path(_OPEN_FILE, 0, names, inside, opened, OPENED_BYTES, deadline_s - time.monotonic())
+        if type(found) is bytes:
+            handle, identity = opened_file(found)
+            with link.lock:
+                if link.add_opened(paths, handle, call.arguments, identity):
+                    call.result = handle, None
+                    return link
+            return None  # the engine has gone, and the handle with it
     except BaseException:
         paths.late = True
+        if opened and call.result is None and link.paths is paths:
+            link.close_file_later(opened_file(opened[0])[0])
         raise
-    if type(found) is bytes:
-        handle, identity = opened_file(found)
-        call.result = handle, None
-        with link.lock:
-            if link.add_opened(paths, handle, call.arguments, identity):
-                return link
-        call.result = None  # the engine has gone, and the handle with it
-        return None
     if type(found) is not tuple or by_message(link, paths, export, names, _OPEN_FILE, found):
         return None
     path = call.filename or export
@@ -66,6 +68,7 @@ def close_file(link: Link, handle: int, timeout_s: float, name: str) -> bool:
         return False
     found = ring.close_file(handle, timeout_s)
     if type(found) is tuple and found[2] < 0:
+        link.close_file_later(handle)
         raise timed_out(f"close {name}", timeout_s, sent=True)
     if found != 0:
         return False

@@ -251,7 +251,9 @@ class SharedSession(RoutedSession):
             return
         session = self.session
         self.broken_off = True
-        self.finish([*session.finished, *session.take_failed(), *session.interrupt(f"interrupted by {error!r}")])
+        by_ring = [] if self.transport is None else self.transport.finished
+        self.finish([*session.finished, *by_ring, *session.take_failed()])
+        self.finish(session.interrupt(f"interrupted by {error!r}"))
         self.go_down()
         self.mailbox.ring()
 

@@ -12,6 +12,7 @@ import errno
 import functools
 import os
 import struct
+import sys
 import traceback
 from typing import TYPE_CHECKING, Final
 
@@ -69,6 +70,22 @@ def _keep_large_blocks() -> None:
     bytes(_LARGE_BLOCK_BYTES)
 
 
+class _OwnContext(zmq.Context["zmq.Socket[bytes]"]):
+    """A context that ends its sockets itself when it is dropped.
+
+    pyzmq's own finds them by weak references. The garbage collector clears these before it calls __del__ of what is
+    part of a cycle (a client whose event loop has ended). Then the context would wait for its open sockets for ever.
+    """
+
+    held: Sequence[zmq.Socket[bytes]] = ()
+    pid = 0
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid() and not sys.is_finalizing():
+            zmq_calls.end(self, self.held, LINGER_MS)
+        super().__del__()
+
+
 class Dealer:
     """A DEALER socket, and the monitor that reports the end of its connection.
 
@@ -85,7 +102,8 @@ class Dealer:
         self._ended = False
         self._refused: zmq.Event | None = None
         self._sockets: list[zmq.Socket[bytes]] = []
-        self._context = zmq.Context()
+        self._context = _OwnContext()
+        self._context.held, self._context.pid = self._sockets, self._pid
         try:
             self._socket = self._context.socket(zmq.DEALER)
             self._sockets.append(self._socket)

@@ -177,13 +177,21 @@ def _parse_ioctl(request: Request, data: bytes | memoryview) -> tuple[int, bytes
     return value, bytes(data[IOCTL_VALUE_BYTES:])
 
 
+def _note_opened(request: Request, data: bytes | memoryview) -> bytes | memoryview:
+    """Note the file in the list of the caller: a signal's handler may raise before the caller has the result."""
+    noted: Any = request.buffer
+    if noted is not None:
+        noted.append(data)
+    return data
+
+
 _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.EXTENTS): lambda request, data: parse_extents(data, request.offset),
     int(Op.STAT): lambda _, data: parse_stat(data),
     int(Op.IOCTL): _parse_ioctl,
     int(Op.READ_FILE): lambda _, data: data,
     int(Op.STAT_NAME): lambda _, data: data,
-    int(Op.OPEN_FILE): lambda _, data: data,
+    int(Op.OPEN_FILE): _note_opened,
     int(Op.NAME): lambda _, data: data,
 }
 

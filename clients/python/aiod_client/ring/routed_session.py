@@ -10,7 +10,7 @@ replayed requests go by message.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiod_client.records import Counters
 from aiod_client.requests.pending import Request
@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from aiod_client._ring import Ring
     from aiod_client.requests.pending import Call, Pending
     from aiod_client.session.handshake import Welcome
+
+
+class NotedHandle(NamedTuple):
+    """A handle that has to be closed."""
+
+    handle: int
+    opened: OpenFile | None
+    pauses: int
 
 
 class RoutedSession:
@@ -84,6 +92,16 @@ class RoutedSession:
     def opened(self, handle: int) -> OpenFile:
         """What is known of an open file."""
         return self.session.files[handle]
+
+    def noted(self, handle: int, opened: OpenFile | None = None) -> NotedHandle:
+        """Note `handle`, of the file `opened`, to close it later. Another engine gives the same numbers again."""
+        return NotedHandle(handle, opened or self.session.files.get(handle), self.session.pauses)
+
+    def is_open(self, noted: NotedHandle) -> bool:
+        """Whether the handle is still that of the same file. One that is no file's ends with its engine."""
+        if noted.opened is None:
+            return noted.pauses == self.session.pauses
+        return self.session.files.get(noted.handle) is noted.opened
 
     def add_opened(
         self, paths: RingPaths, handle: int, arguments: tuple[str, str, int, int], identity: tuple[int, ...]

@@ -75,6 +75,8 @@ class RingTransport:
         self._of_handle: dict[int, int] = {}  # requests not done
         self._afterwards: dict[int, list[Callable[[], None]]] = {}
         self._overflow: list[Request] = []
+        self.finished: list[Pending] = []
+        """What the last reap has done: a signal's handler may raise before that is settled."""
 
     @property
     def pending(self) -> int:
@@ -227,6 +229,7 @@ class RingTransport:
 
     def _take_done(self, *, look: bool = False) -> list[Pending]:
         finished: list[Pending] = []
+        self.finished = finished
         for owner, result, written, reason, data in self.ring.reap(look):
             part = owner
             if len(owner) != _PART_FIELDS:  # a failed request that a future waits for
@@ -259,10 +262,10 @@ class RingTransport:
                 return
             request.join_parts(0)
         request.done = True
+        finished.append(request)  # at once: a signal's handler may raise after this line, not before
         if request.op != _READ:
             self._files.completed(request)
         self._drop(request)
-        finished.append(request)
 
     def _put_off(self, request: Request, start: int) -> None:
         """Leave it to the session, which sends it to the next engine: the daemon is stopping."""
@@ -293,6 +296,8 @@ class RingTransport:
 
     def _forget(self, request: Request) -> None:
         handle = request.handle
+        if handle not in self._of_handle:  # a signal's handler has raised before it was counted
+            return
         self._of_handle[handle] -= 1
         if self._of_handle[handle] == 0:
             del self._of_handle[handle]
@@ -306,6 +311,7 @@ class RingTransport:
         if not request.done:
             for pending in self._inflight.get(request, ()):
                 pending.cancel(0)
+                pending.owner = None
             request.fail(error)
             self._drop(request)
         return request.sent
@@ -334,8 +340,8 @@ class RingTransport:
         self._clear()
         for request in unfinished:
             if request.op in _ON_PATH and not request.done:
-                request.fail(lost_on_path(may_be_done=not drained))
                 finished.append(request)
+                request.fail(lost_on_path(may_be_done=not drained))
         return finished, [request for request in unfinished if not request.done]
 
     def lose(self, why: OSError) -> list[Pending]:
@@ -354,8 +360,9 @@ class RingTransport:
             if not request.done:
                 state = (NOT_EXECUTED if drained and request.split is None else UNKNOWN) if request.sent else NOT_SENT
                 request.fail(type(why)(why.errno, f"{request}: {state}: {why.strerror}"))
+        self.finished = [*finished, *unfinished]
         self._clear()
-        return finished + list(unfinished)
+        return self.finished
 
     def _clear(self) -> None:
         self._inflight.clear()

@@ -15,7 +15,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from aiod_client.errors import NOT_SENT, UNKNOWN, SessionLostError, set_reason
-from aiod_client.requests.pending import Request
+from aiod_client.requests.pending import Call, Request
 from aiod_protocol.operations import OpFlag, changes_file
 from aiod_protocol.reasons import Reason
 from aiod_protocol.wire import MessageType
@@ -23,7 +23,7 @@ from aiod_protocol.wire import MessageType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client.requests.pending import Call, Pending
+    from aiod_client.requests.pending import Pending
     from aiod_client.session.backlog import Backlog
     from aiod_client.session.open_files import OpenFiles
 
@@ -66,18 +66,29 @@ class Replay:
         self._backlog.put_first(first)
         return failed
 
-    def take_back_call(self, call: Call, reason: OSError) -> list[Pending]:
-        """Queue the unanswered `call` before everything else, if it may be sent again. Returns what is done."""
+    def take_back_call(self, call: Call, reason: OSError, used: set[int]) -> list[Pending]:
+        """Queue the unanswered `call` before everything else, if it may be sent again. Returns what is done.
+
+        `used`: the handles that requests wait for.
+        """
         if call.kind == MessageType.CANCEL:  # what it was about is sent again, or has failed
             call.result, call.done = (0, None), True
             return [call]
+        if call.kind == MessageType.CLOSE and call.sent and call.handle not in used:
+            # Not opened again, it is closed. The engine may have closed it, and given its slot to another file.
+            self._files.closed(call.handle)
+            call.result, call.done = (0, None), True
+            return [call]
+        if call.done and call.kind != MessageType.CLOSE:
+            return [call]
+        if call.kind == MessageType.OPEN and call.result is not None:
+            # A signal's handler has raised as the answer was taken. The session continues without that file.
+            self._files.pop(call.result[0], None)
+            call.result = None
         if call.sent and not call.may_repeat:
-            if call.done:
-                return []
             call.fail(unknown(call, reason))
             return [call]
-        if not call.done or call.kind == MessageType.CLOSE:
-            self._backlog.put_first([call])
+        self._backlog.put_first([call])
         return []
 
     def fail_replays(self, reason: OSError) -> list[Pending]:
@@ -90,6 +101,16 @@ class Replay:
             failed.append(pending)
         self._backlog.replays.clear()
         return failed
+
+    def drop_closes(self) -> list[Pending]:
+        """Take out each CLOSE of what is no file's: the next engine gives its number to another. Returns these."""
+        dropped: list[Pending] = []
+        for call in self._backlog.unsent():
+            if isinstance(call, Call) and call.kind == MessageType.CLOSE and call.handle not in self._files:
+                self._backlog.drop(call)
+                call.result, call.done = (0, None), True
+                dropped.append(call)
+        return dropped
 
     def fail_lost(self) -> list[Pending]:
         """Fail what waits for files that the new engine could not open again."""

@@ -143,6 +143,8 @@ class Session:
             raise mark_not_sent(type(why)(why.errno, f"{pending}: {NOT_SENT}: {why.strerror}"))
         if isinstance(pending, Call):
             self.backlog.add_call(pending)
+            if self.suspended is not None:
+                self._failed += self._replay.drop_closes()
             return
         if pending.sent and self.suspended is not None:
             self._failed += self.take_back([pending])
@@ -378,8 +380,8 @@ class Session:
             call.result = (result, body)
             if call.kind == MessageType.OPEN:
                 self.files.opened(result, call.arguments, body)
-        finished.append(call)
         call.done = True
+        finished.append(call)  # at once: a signal's handler may raise after this line, not before
 
     # ---- giving up --------------------------------------------------------------------------------------------------
 
@@ -436,11 +438,12 @@ class Session:
                 state = NOT_EXECUTED if self._drained and not getattr(pending, "split", None) else UNKNOWN
             if not pending.done:
                 pending.fail(kind(code, f"{pending}: {state}: {reason}"))
+        self.finished = list(dict.fromkeys(unfinished))
         self.in_flight.requests.clear()
         self._calls.clear()
         self.backlog.clear()
         self._outbox.clear()
-        return list(dict.fromkeys(unfinished))
+        return self.finished
 
     def goodbye(self, now_s: float) -> list[Message]:
         """The messages to send last. They do not end the session: see lose()."""
@@ -481,9 +484,11 @@ class Session:
         backlog.replays.clear()
         backlog.postponed.clear()
         finished = self.take_back(list(dict.fromkeys([*unanswered, *waiting])))
+        requests = [each for each in backlog.unsent() if isinstance(each, Request)]
+        used = {handle for each in requests for handle in (each.handle, each.source)}
         for call in reversed(calls):
-            finished += self._replay.take_back_call(call, self.suspended)
-        return finished
+            finished += self._replay.take_back_call(call, self.suspended, used)
+        return finished + self._replay.drop_closes()
 
     def take_back(self, requests: list[Request]) -> list[Pending]:
         """Requests that the engine has not answered: to be sent again, if they may be. Returns those that fail."""
@@ -541,6 +546,7 @@ class Session:
 
     def _give_up_late(self, now_s: float) -> list[Pending]:
         finished: list[Pending] = []
+        self.finished = finished
         while (request := self._deadlines.take_late(now_s)) is not None:
             self.abandon(request, deadline_passed(str(request), sent=request.sent))
             finished.append(request)
