@@ -37,6 +37,8 @@ VCPU: Final = Path(__file__).parents[2] / "build" / "vcpu"
 FILE_BYTES: Final = 256 << 20
 BLOCK_BYTES: Final = 4096
 _PATIENCE_S: Final = 60.0
+_SETTLE_S: Final = 0.3
+"""Between the start of a server and the burst: what the start leaves to do is no part of it."""
 
 console = Console(width=None if sys.stdout.isatty() else 150)
 Burst = dict[str, float]
@@ -149,6 +151,7 @@ def measure(setting: Setting, rounds: int, directory: str) -> dict[str, list[Bur
             for name, way in WAYS.items():
                 with tempfile.TemporaryDirectory(prefix="aiod-b-") as sockets, way(file, Path(sockets)) as served:
                     drop_from_cache(file)
+                    time.sleep(_SETTLE_S)
                     bursts[name].append(burst(served, setting, seed))
     return bursts
 
@@ -178,6 +181,8 @@ _COLUMNS: Final = {
     "gap_p50_us": "longest gap, p50",
     "gap_p99_us": "p99",
     "gap_max_us": "max",
+    "stall_p50_us": "stall, p50",
+    "stall_p99_us": "p99",
     "stolen_p50_us": "all gaps, p50",
     "done_p50_us": "burst done, p50",
     "threads": "threads",

@@ -37,7 +37,7 @@ RING: Final = "aiod, ring"
 QEMU: Final = {False: ("threads", "io_uring"), True: ("threads", "native", "io_uring")}
 """qemu-storage-daemon's ways to do I/O: with the page cache, and with O_DIRECT."""
 
-console = Console(width=None if os.isatty(1) else 150)
+console = Console(width=None if os.isatty(1) else 190)
 
 
 class Cell(NamedTuple):

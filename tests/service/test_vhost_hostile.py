@@ -601,6 +601,17 @@ def test_kicks_without_end_and_without_requests_harm_nobody(disk: Disk, served: 
         kicking.join()
 
 
+def test_an_eventfd_that_blocks_and_is_full_blocks_nobody(served: Served) -> None:
+    disk = served.connect()
+    try:
+        os.eventfd_write(disk.ring.call_fd, 2**64 - 2)
+        os.set_blocking(disk.ring.call_fd, True)
+        disk.start()
+        disk.run(vhost.IN, 0, 512)
+    finally:
+        disk.close()
+
+
 def test_an_area_of_requests_in_flight_that_lies_harms_nobody(served: Served) -> None:
     for seed in range(rounds(20)):
         disk = served.connect()

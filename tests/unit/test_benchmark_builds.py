@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from benchmarks.durable import core_pairs
 from benchmarks.rings import fleet
 from benchmarks.spawner import variants
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 _BY_POLICIES = {variant.policies: variant for variant in variants.VARIANTS}
 """Variants with the same policies differ in constants only."""
@@ -29,3 +26,7 @@ def test_the_benchmark_of_flushes_builds(tmp_path: Path) -> None:
 
 def test_the_benchmark_of_many_rings_builds(tmp_path: Path) -> None:
     assert fleet.build(tmp_path).is_file()
+
+
+def test_the_vcpu_of_bursts_builds() -> None:
+    subprocess.run(["make", "--silent", "build/vcpu"], cwd=Path(__file__).parents[2], check=True)

@@ -382,6 +382,17 @@ static bool is_eventfd(int fd)
     return strcmp(link, "anon_inode:[eventfd]") == 0;
 }
 
+/*
+ * A VMM's eventfd may be one that blocks, and full. The VMM shares the flag, and can clear it again: then it stops its own
+ * engine, which the supervisor replaces.
+ */
+static bool never_blocks(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) == 0;
+}
+
 /* The descriptor of a SET_VRING_KICK, _CALL or _ERR; -1: none. */
 static const char *queue_descriptor(const struct aiod_vhost_message *message, int *fd)
 {
@@ -391,7 +402,7 @@ static const char *queue_descriptor(const struct aiod_vhost_message *message, in
     if (!none && message->fd_count != 1) {
         return "a message about a virtqueue lacks its descriptor";
     }
-    if (*fd >= 0 && !is_eventfd(*fd)) {
+    if (*fd >= 0 && (!is_eventfd(*fd) || !never_blocks(*fd))) {
         return "a descriptor of a virtqueue is not an eventfd";
     }
     return NULL;
