@@ -386,6 +386,28 @@ class Core:
         Raises OSError EBADF if there is no such handle.
         """
 
+    def fuse_handles(self, session: Session) -> list[tuple[int, bool, bytes]]:
+        """The session's open files on FUSE: (handle, whether a request has found the mount dead, name)."""
+
+    def move_handle(
+        self,
+        tag: int,
+        session: Session,
+        handle: int,
+        root: str,
+        path: str,
+        *,
+        links: bool,
+        as_client: tuple[int, int, Sequence[int]] | None,
+        timeout_ms: int,
+    ) -> None:
+        """Open the file again, and move the handle to the mount that is there now; reap() returns the result.
+
+        It is a Control: 1: the handle has moved, store_fd is the file's new descriptor for the descriptor store; 0: the
+        mount is the same; -ESTALE: it is another file, or the server does not say. The first flush of each handle of
+        the file fails if writes may be lost. Raises OSError EBADF if there is no such handle.
+        """
+
     def flush_handle(self, tag: int, session: Session, handle: int) -> None:
         """Make durable everything that is completed on the handle's file; reap() returns the result as a Control.
 

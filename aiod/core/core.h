@@ -115,6 +115,15 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, enum aiod_transport tra
 int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
                            struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns);
 
+/*
+ * Open the file of a handle again by its name, and move the handle to the mount that is there now, if it is another one
+ * (session/move_handle.h); ends as a control, with the result of aiod_handle_move(). As aiod_core_open() otherwise. -EBADF:
+ * no such handle.
+ */
+int aiod_core_move_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number,
+                          const char *root, const char *path, bool no_links, struct aiod_identity *as,
+                          uint64_t timeout_ns);
+
 /* Describe a descriptor that an earlier engine had open (aiod_confined_adopt()), in the same way. 0, or -ENOMEM. */
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags);
 

@@ -7,6 +7,7 @@
 
 #include "pool/uring.h"
 #include "ring/ring.h"
+#include "session/move_handle.h"
 #include "util/os.h"
 
 void aiod_control_destroy(struct aiod_control *control)
@@ -93,6 +94,33 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, enum aiod_transport tra
         return -ENOMEM;
     }
     return submit_control_as(core, control, timeout_ns);
+}
+
+int aiod_core_move_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number,
+                          const char *root, const char *path, bool no_links, struct aiod_identity *as,
+                          uint64_t timeout_ns)
+{
+    struct aiod_handle *handle = aiod_handle_find(session, number);
+    struct aiod_control *control = handle != NULL ? create_control(AIOD_OPEN, tag, handle->use.rate) : NULL;
+    int error;
+
+    if (control == NULL) {
+        free(as);
+        return handle == NULL ? -EBADF : -ENOMEM;
+    }
+    control->transport = AIOD_BY_DAEMON;
+    control->as = as;
+    control->root = strdup(root);
+    control->path = strdup(path);
+    control->flags = aiod_handle_open_flags(handle) | (no_links ? AIOD_OPEN_NO_LINKS : 0u);
+    if (control->root == NULL || control->path == NULL) {
+        aiod_control_destroy(control);
+        return -ENOMEM;
+    }
+    control->handle = handle;
+    error = submit_control_as(core, control, timeout_ns);
+    handle->inflight += error == 0;
+    return error;
 }
 
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags)

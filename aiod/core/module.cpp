@@ -28,6 +28,7 @@ extern "C" {
 #include "path/open_reading.h"
 #include "ring/poller.h"
 #include "pool/uring.h"
+#include "session/move_handle.h"
 #include "session/trace.h"
 #include "util/ioprio.h"
 }
@@ -860,6 +861,33 @@ void core_close_handle(Core &core, uint64_t tag, Session &session, uint32_t hand
     Core::check(aiod_core_close_handle(core.core, tag, session.session, handle));
 }
 
+/* [(handle, whether its mount is dead, its name)] of the files on FUSE. */
+nb::list core_fuse_handles(Core &, Session &session)
+{
+    nb::list handles;
+
+    for (uint32_t i = 0; i < session.session->slot_count; i++) {
+        const aiod_handle *handle = session.session->slots[i].handle;
+
+        if (handle != nullptr && handle->use.on_fuse && !handle->closing) {
+            handles.append(nb::make_tuple(handle->number, aiod_handle_mount_is_lost(handle),
+                                          nb::bytes(handle->use.name, strlen(handle->use.name))));
+        }
+    }
+    return handles;
+}
+
+void core_move_handle(Core &core, uint64_t tag, Session &session, uint32_t handle, const std::string &root,
+                      const std::string &path, bool links, const nb::object &as, uint64_t timeout_ms)
+{
+    const char *c_root = c_path(root);
+    const char *c_name = c_path(path);
+    Identity identity = identity_of(as);
+
+    Core::check(aiod_core_move_handle(core.core, tag, session.session, handle, c_root, c_name, !links,
+                                      identity.release(), timeout_ms * 1000000));
+}
+
 void core_flush_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
 {
     Core::check(aiod_core_flush_handle(core.core, tag, session.session, handle));
@@ -1190,6 +1218,9 @@ NB_MODULE(_core, m)
             },
             nb::arg("tag"), nb::arg("rate").none(), nb::arg("fd"))
         .def("close_handle", core_close_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
+        .def("fuse_handles", core_fuse_handles, nb::arg("session"))
+        .def("move_handle", core_move_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"), nb::arg("root"),
+             nb::arg("path"), nb::kw_only(), nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
         .def("flush_handle", core_flush_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def(
             "announce_drained",

@@ -160,11 +160,12 @@ def threads(body: dict[str, Any]) -> Iterator[Any]:
 
 def exports(body: dict[str, Any]) -> Iterator[Any]:
     """The exports and their engines."""
-    table = Table("exports", [_text(key) for key in ("name", "path", "access", "io", "engine", "state")])
+    table = Table("exports", [_text(key) for key in ("name", "path", "fs", "access", "io", "engine", "state")])
     for export in body["exports"]:
         access = ("read-only" if export["read_only"] else "read, write") + (", direct" if export["direct"] else "")
         table.add(
             *(export[key] for key in ("name", "path")),
+            export.get("fs", ""),  # an older daemon does not say
             access,
             *(export[key] for key in ("io_in_use", "engine", "state")),
         )

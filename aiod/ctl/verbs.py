@@ -134,7 +134,7 @@ def top(options: Options, /, interval_s: float, count: int, **chosen: bool) -> N
 
 
 _verb("stats", "Show the engines, their pools, and latencies per operation.", tables.stats)
-_verb("exports", "Show the exports, and the engine of each.", tables.exports)
+_verb("exports", "Show the exports, and the file system and the engine of each.", tables.exports)
 _verb("clients", "Show the connected clients, and statistics of each.", tables.clients)
 _verb("handles", "Show open files: client, mode, failed flushes. Requires control privileges.", tables.handles)
 _verb("reload", "Read the configuration again, and show the changes. Requires control privileges.", tables.reload)

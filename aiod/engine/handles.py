@@ -13,11 +13,12 @@ import itertools
 import logging
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiod.engine.errors import refused
 from aiod.engine.file_origin import doubt, origin_of
+from aiod.engine.session import FuseFile
 from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod.util import logs
 from aiod_protocol.messages import errno_message
@@ -39,6 +40,10 @@ log = logging.getLogger(__name__)
 
 _NEW_FILE_MODE: Final = 0o666
 _STORED_FLAGS: Final = OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND | OpenFlag.DIRECT
+
+
+_DEAD_MOUNT: Final = (-errno.ENOTCONN, -errno.ECONNABORTED)
+"""Results that a FUSE mount has whose server has ended."""
 
 
 class OpenAdmission(Protocol):
@@ -73,10 +78,19 @@ class _Waiting:
     """It hangs, and the client has got an error."""
 
 
+class _Moving(NamedTuple):
+    """A file that is being opened again, since its mount has died."""
+
+    session: Session
+    handle: int
+    file: FuseFile
+    then: Callable[[int], None]
+
+
 class DescriptorStore(Protocol):
     """Stores descriptors of open files for the next engine, and has those of the previous one (fd_store_client.py)."""
 
-    def store(self, stored: StoredDescriptor, then: Callable[[], None]) -> None:
+    def store(self, stored: StoredDescriptor, then: Callable[[], None] | None = None) -> None:
         """Store the descriptor, close it here, and call `then`."""
 
     def drop(self, token: bytes, handle: int) -> None:
@@ -130,6 +144,7 @@ class Handles:
         self._tags = itertools.count(1)
         self._waiting: dict[int, _Waiting] = {}
         self._flushing: dict[int, asyncio.Future[int]] = {}
+        self._moving: dict[int, _Moving] = {}
         self._opening = 0
 
     def apply(self, settings: EngineSettings) -> None:
@@ -216,6 +231,11 @@ class Handles:
             self._core.close_fd(0, self._rate_of(stored.export), stored.fd)
         self._open(tag, opening, session.peer.transport_name)
 
+    def _reopen_by_name(self, waiting: _Waiting, opening: OpenRequest, reopen: _Reopen) -> None:
+        """The inherited descriptor is one of a mount that has died."""
+        again = replace(waiting, reopen=reopen._replace(from_fd_store=False))
+        self._open(self._wait(again), opening, again.session.peer.transport_name)
+
     def _wait(self, waiting: _Waiting) -> int:
         """Register an open that begins; its tag."""
         tag = next(self._tags)
@@ -253,6 +273,7 @@ class Handles:
             self._reply_error(session, cookie, refused(errno.EBADF, known, Reason.NO_HANDLE))
             return
         session.names.pop(handle, None)
+        session.fuse_files.pop(handle, None)
         if not session.by_socket:
             self._fd_store.drop(session.token, handle)
         self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
@@ -272,6 +293,47 @@ class Handles:
         self._flushing[tag] = asyncio.get_running_loop().create_future()
         return await self._flushing[tag] == 0
 
+    def move(self, session: Session, handle: int, file: FuseFile, then: Callable[[int], None]) -> None:
+        """Open a file again, and let it continue on the mount that is there now (lost_mounts.py).
+
+        Calls `then` with 1, if the mount is the same with 0, or with -errno.
+        """
+        tag = next(self._tags)
+        try:
+            opening = self._admit(session, file.export, file.path, file.flags, 0)
+            self._core.move_handle(
+                tag,
+                session.core,
+                handle,
+                opening.export.path,
+                file.path,
+                links=opening.export.symlinks,
+                as_client=opening.as_client,
+                timeout_ms=self._settings.open_timeout_ms,
+            )
+        except OSError as error:
+            then(-(error.errno or errno.EIO))
+            return
+        self._moving[tag] = _Moving(session, handle, file, then)
+
+    def _moved(self, moving: _Moving, control: Control) -> None:
+        _, result, _, _, dev, ino, _, store_fd, *_ = control
+        if store_fd >= 0:
+            self._store_moved(moving, dev, ino, store_fd)
+        moving.then(result)
+
+    def _store_moved(self, moving: _Moving, dev: int, ino: int, store_fd: int) -> None:
+        session, handle, file = moving.session, moving.handle, moving.file
+        if session.ended or session.by_socket or handle not in session.names:
+            self._core.close_fd(0, self._rate_of(file.export), store_fd)
+            return
+        peer = session.peer
+        self._fd_store.store(
+            StoredDescriptor(
+                *(session.token, handle, store_fd, peer.principal, peer.pid, file.export, file.flags, dev, ino)
+            )
+        )
+
     def time_out(self, older_than_s: float) -> None:
         """Fail the opens that came before `older_than_s` (of time.monotonic()) and hang."""
         for waiting in self._waiting.values():
@@ -288,6 +350,9 @@ class Handles:
         if tag in self._flushing:
             self._flushing.pop(tag).set_result(result)
             return
+        if tag in self._moving:
+            self._moved(self._moving.pop(tag), control)
+            return
         waiting = self._waiting.pop(tag)
         if waiting.opening is None:
             self._closed(waiting, result)
@@ -298,6 +363,8 @@ class Handles:
             self._close_all(waiting.opening, control)
         elif waiting.answered:
             return
+        elif waiting.reopen is not None and waiting.reopen.from_fd_store and result in _DEAD_MOUNT:
+            self._reopen_by_name(waiting, waiting.opening, waiting.reopen)
         elif result < 0:
             self._not_opened(waiting, -result, reason)
         else:
@@ -353,6 +420,8 @@ class Handles:
             self._reply_error(session, waiting.cookie, error)
             return
         session.names[handle] = opening.name
+        if on_fuse:
+            session.fuse_files[handle] = FuseFile(opening.export_name, opening.path, int(flags & _STORED_FLAGS))
         body = {"size": size, "file": [dev, ino, generation], "origin": origin}
         answer = functools.partial(self._reply, session, waiting.cookie, handle, None, body)
         if session.by_socket or stored_fd < 0:
@@ -391,7 +460,9 @@ class Handles:
             self._reply_error(waiting.session, waiting.cookie, refused(errno.ETIMEDOUT, what, Reason.DEADLINE))
             return
         advice = ""
-        if number == errno.EXDEV:
+        if -number in _DEAD_MOUNT:
+            advice = "the file system is not connected to its server; if its mount has died, mount it again"
+        elif number == errno.EXDEV:
             number, reason = errno.EACCES, Reason.OUTSIDE
             advice = "the path leaves the export (.., an absolute path or a symbolic link out)"
         elif number == errno.EAGAIN:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.util import logs
 
@@ -20,6 +20,15 @@ TOKEN_BYTES: Final = 16
 def short_id_of(token: bytes) -> str:
     """The session's name in logs and `aiodctl clients`; too short to be used as its token."""
     return token[:4].hex()
+
+
+class FuseFile(NamedTuple):
+    """How to open a file on FUSE again, if its mount dies (lost_mounts.py)."""
+
+    export: str
+    path: str
+    flags: int
+    """READ, WRITE, APPEND and DIRECT as of wire.OpenFlag."""
 
 
 class RingConnection(Protocol):
@@ -60,6 +69,8 @@ class Session:
     """Time of its last message."""
     names: dict[int, str] = field(default_factory=dict)
     """Open handle -> "export/path", for error messages."""
+    fuse_files: dict[int, FuseFile] = field(default_factory=dict)
+    """By handle: the files on FUSE that were opened by message."""
     opens_inflight: int = 0
     directory_requests_inflight: int = 0
     lease_s: float = 0.0

@@ -20,6 +20,7 @@ from aiod.engine.export_rate_limits import ExportRateLimits
 from aiod.engine.fd_store_client import FdStoreClient
 from aiod.engine.grace_period import GRACE_S, GracePeriod
 from aiod.engine.handles import Handles
+from aiod.engine.lost_mounts import LostMounts
 from aiod.engine.message_handlers import MessageHandlers
 from aiod.engine.message_router import MessageRouter
 from aiod.engine.pool_maintenance import PoolMaintenance
@@ -90,6 +91,7 @@ class Stages:
             settings, core, self.admission.admit_directory_request, self.replies.reply, self.rate_limits.of
         )
         self.slow_requests = SlowRequestWatch(settings, core, self._describers(), self._time_out)
+        self.lost_mounts = LostMounts(core, self.sessions, self.handles.move)
         self.pool_maintenance = PoolMaintenance(settings, core)
         self.vhost = self._make_vhost(listener)
         self.completion = self._make_completion()
@@ -138,6 +140,7 @@ class Stages:
         self.pool_maintenance.start()
         self.sessions.start()
         self.slow_requests.start()
+        self.lost_mounts.start()
         self.transports.start()
         self.rings.start()
         self.ring_opens.start()
@@ -157,6 +160,7 @@ class Stages:
         self.sessions.stop()
         self.pool_maintenance.stop()
         self.slow_requests.stop()
+        self.lost_mounts.stop()
         self.completion.stop()
         if not self.core.stop(_STOP_TIMEOUT_MS):
             log.error("%d workers are still inside a system call", self.core.pool_stats()["active_threads"])

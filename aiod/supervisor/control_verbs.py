@@ -16,6 +16,7 @@ from aiod.engine_api import trace_records
 from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
 from aiod.supervisor.kernel_check import ways_off
+from aiod.supervisor.mounts import file_system_of
 from aiod.supervisor.threads import threads_of
 from aiod.util.process_limits import resident_bytes
 from aiod_protocol import wire
@@ -305,6 +306,7 @@ class ControlVerbs:
         return {
             "name": name,
             "path": export.path,
+            "fs": file_system_of(export.path),
             "read_only": export.read_only,
             "direct": export.direct,
             "ioctls": [ioctl.model_dump() for ioctl in export.ioctls],

@@ -70,10 +70,29 @@ static void a_new_handle_fails_only_before_the_first_report(void)
     check("s..");
 }
 
+static void a_later_loss_is_reported_as_well(void)
+{
+    begin();
+    enter(0, AIOD_HANDLE_NEW);
+    enter(1, AIOD_HANDLE_NEW);
+    aiod_write_loss_add(&loss);
+    check("ss");
+    CHECK(aiod_write_loss_report(&loss, &handles[0]));
+    enter(2, AIOD_HANDLE_NEW);
+    check(".s.");
+    aiod_write_loss_add(&loss);
+    check("sss");
+    for (int i = 0; i < HANDLES; i++) { /* two losses before a flush are one failure */
+        CHECK(aiod_write_loss_report(&loss, &handles[i]) && !aiod_write_loss_report(&loss, &handles[i]));
+    }
+    check("...");
+}
+
 int main(void)
 {
     without_a_loss_no_flush_fails();
     each_resumed_handle_fails_once();
     a_new_handle_fails_only_before_the_first_report();
+    a_later_loss_is_reported_as_well();
     return 0;
 }

@@ -12,6 +12,7 @@ import pytest
 
 import aiod_client
 from aiod import __version__, _core
+from aiod.supervisor.mounts import file_system_of
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -166,7 +167,10 @@ def test_exports_and_clients_are_listed(new_daemon: Callable[..., Any]) -> None:
     in_use = {"io_in_use": "threads" if missing else "uring", "io_reason": reason}
     daemon = new_daemon(**{"exports.etc": etc, "engine.other": {}})
     daemon.start()
-    assert {export["name"]: export for export in daemon.json("exports")["exports"]} == {
+    exports = {export["name"]: export for export in daemon.json("exports")["exports"]}
+    assert exports["etc"].pop("fs") == file_system_of("/etc")
+    assert exports["scratch"].pop("fs") == file_system_of(str(daemon.path))
+    assert exports == {
         "scratch": {
             "name": "scratch", "path": str(daemon.path), "read_only": False, "engine": "main", "direct": False,
             "ioctls": [], "state": "serving", "io": "auto", **in_use,

@@ -46,8 +46,8 @@ def answers(name: str) -> dict[str, dict[str, Any]]:
     }  # fmt: skip
     thread = {"tid": 4194302, "name": name, "role": "worker", "cpus": [0, 1, 3], "state": "sleeping", "astray": True}
     export = {
-        "name": name, "path": name, "read_only": False, "direct": True, "engine": name, "state": "serving",
-        "io": "auto", "io_in_use": "uring", "io_reason": "",
+        "name": name, "path": name, "fs": "ext4", "read_only": False, "direct": True, "engine": name,
+        "state": "serving", "io": "auto", "io_in_use": "uring", "io_reason": "",
     }  # fmt: skip
     quantiles = percentiles_us(LATENCIES_NS)
     return {

@@ -132,7 +132,7 @@ def test_no_headers_leaves_rows_only(capsys: pytest.CaptureFixture[str]) -> None
     body = answers("main")["exports"]
     assert (
         printed("exports", body, capsys, Output(headers=False))
-        == "main  main  read, write, direct  uring  main  serving\n"
+        == "main  main  ext4  read, write, direct  uring  main  serving\n"
     )
     assert printed("exports", body, capsys, Output("csv", headers=False)).count("\n") == 1
 

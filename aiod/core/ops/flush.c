@@ -61,6 +61,14 @@ void aiod_flushes_poison(struct aiod_flushes *flushes)
     }
 }
 
+bool aiod_flushes_forget(struct aiod_flushes *flushes, struct aiod_flush_writer *writer)
+{
+    bool changed = aiod_flush_writer_forget(&flushes->writers, writer);
+
+    __atomic_store_n(&flushes->mount_lost, false, __ATOMIC_RELAXED);
+    return __atomic_exchange_n(&flushes->poisoned, false, __ATOMIC_ACQ_REL) || changed;
+}
+
 /*
  * Can a write be refused with this error before anything is synced? Disks fail with other errors than EIO as well:
  * ENODATA (medium), ENOLINK (path), EREMOTEIO (target), ETIMEDOUT, and others of their drivers.
@@ -107,6 +115,9 @@ static int64_t flush_once(struct aiod_flushes *flushes, enum aiod_reason *reason
     }
     result = sync_all(flushes);
     if (result < 0) {
+        if (flushes->by_writers && (result == -ENOTCONN || result == -ECONNABORTED)) {
+            __atomic_store_n(&flushes->mount_lost, true, __ATOMIC_RELAXED);
+        }
         aiod_flushes_poison(flushes);
     }
     return result;

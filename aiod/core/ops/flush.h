@@ -54,6 +54,7 @@ struct aiod_flushes {
     bool shares_description;
     /* accessed by atomic operations; not atomic_bool, because C++ (module.cpp) includes this file */
     bool poisoned;
+    bool mount_lost; /* on FUSE, a flush found the mount dead; likewise */
     uint64_t dev;
     uint64_t ino;
     int notice_fd; /* of the table of files */
@@ -76,6 +77,12 @@ void aiod_flushes_poison(struct aiod_flushes *flushes);
 
 /* Has a flush or a durable write failed? Any thread. */
 bool aiod_flushes_poisoned(const struct aiod_flushes *flushes);
+
+/*
+ * The handle of `writer` has moved to another mount (session/move_handle.h), and the file is not poisoned any more. Were
+ * there changes that no flush has covered, or had one failed? Any thread.
+ */
+bool aiod_flushes_forget(struct aiod_flushes *flushes, struct aiod_flush_writer *writer);
 
 /*
  * For a worker: make durable everything that was written to the file before the call. The result is `success` or -errno;

@@ -69,6 +69,14 @@ void aiod_flush_writer_mark_changed(struct aiod_flush_writers *writers, struct a
     pthread_mutex_unlock(&writers->lock);
 }
 
+bool aiod_flush_writer_forget(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer)
+{
+    bool changed = aiod_flush_writer_has_changes(writers, writer);
+
+    aiod_flush_writer_remove(writers, writer);
+    return changed;
+}
+
 bool aiod_flush_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_flush_writer *writer)
 {
     bool listed;

@@ -57,6 +57,9 @@ void aiod_flush_writer_remove(struct aiod_flush_writers *writers, struct aiod_fl
 /* A request of the handle has changed the file. Called before the request ends. Any thread. */
 void aiod_flush_writer_mark_changed(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer);
 
+/* Take the handle off the list without a sync. Had it changed the file since its last sync? Any thread. */
+bool aiod_flush_writer_forget(struct aiod_flush_writers *writers, struct aiod_flush_writer *writer);
+
 /* Has the handle changed the file since its last sync? Any thread. */
 bool aiod_flush_writer_has_changes(struct aiod_flush_writers *writers, const struct aiod_flush_writer *writer);
 

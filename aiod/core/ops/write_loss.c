@@ -1,37 +1,44 @@
-/* write_loss.c - atomic flags of a file and of its handles. */
+/* write_loss.c - atomic counts of a file and of its handles. */
 #include "ops/write_loss.h"
 
-static bool get(const bool *flag)
+static uint32_t get(const uint32_t *count)
 {
-    return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(count, __ATOMIC_ACQUIRE);
 }
 
-static void set(bool *flag)
+static void set(uint32_t *count, uint32_t value)
 {
-    __atomic_store_n(flag, true, __ATOMIC_RELEASE);
+    __atomic_store_n(count, value, __ATOMIC_RELEASE);
 }
 
 void aiod_write_loss_add_handle(struct aiod_write_loss *loss, struct aiod_write_loss_reader *reader,
                                 enum aiod_handle_origin origin)
 {
-    if (origin == AIOD_HANDLE_SUSPECT) {
-        set(&loss->possible);
+    if (origin == AIOD_HANDLE_SUSPECT && get(&loss->losses) == 0) {
+        set(&loss->losses, 1);
     }
-    if (origin == AIOD_HANDLE_NEW && get(&loss->reported)) {
-        set(&reader->reported);
+    if (origin == AIOD_HANDLE_NEW) {
+        set(&reader->reported, get(&loss->reported));
     }
+}
+
+void aiod_write_loss_add(struct aiod_write_loss *loss)
+{
+    __atomic_fetch_add(&loss->losses, 1, __ATOMIC_ACQ_REL);
 }
 
 bool aiod_write_loss_unreported(const struct aiod_write_loss *loss, const struct aiod_write_loss_reader *reader)
 {
-    return get(&loss->possible) && !get(&reader->reported);
+    return get(&reader->reported) < get(&loss->losses);
 }
 
 bool aiod_write_loss_report(struct aiod_write_loss *loss, struct aiod_write_loss_reader *reader)
 {
-    if (!get(&loss->possible) || __atomic_exchange_n(&reader->reported, true, __ATOMIC_ACQ_REL)) {
+    uint32_t losses = get(&loss->losses);
+
+    if (losses == 0 || __atomic_exchange_n(&reader->reported, losses, __ATOMIC_ACQ_REL) >= losses) {
         return false;
     }
-    set(&loss->reported);
+    set(&loss->reported, losses);
     return true;
 }

@@ -1,5 +1,6 @@
 /*
- * write_loss.h - reports once per handle that writes may have been lost when the whole daemon was killed.
+ * write_loss.h - reports once per handle that writes may have been lost when the whole daemon was killed, or when the
+ * server of a mount was.
  *
  * If the supervisor died too, nobody knows whether unflushed writes reached the disk. A flush covers the file,
  * whichever handle wrote to it, so the next flush of each handle that was open before fails once, even of a handle that
@@ -10,16 +11,17 @@
 #define AIOD_WRITE_LOSS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 /* The state of a file. Accessed by atomic operations. */
 struct aiod_write_loss {
-    bool possible; /* never reset */
-    bool reported; /* to at least one handle */
+    uint32_t losses;   /* 0: none */
+    uint32_t reported; /* so many of them to at least one handle */
 };
 
 /* The state of a handle. Accessed by atomic operations. */
 struct aiod_write_loss_reader {
-    bool reported; /* or need not be reported to this handle */
+    uint32_t reported; /* so many losses were reported to this handle, or need not be */
 };
 
 enum aiod_handle_origin {
@@ -31,6 +33,9 @@ enum aiod_handle_origin {
 /* Add a handle of the file. Main loop. */
 void aiod_write_loss_add_handle(struct aiod_write_loss *loss, struct aiod_write_loss_reader *reader,
                                 enum aiod_handle_origin origin);
+
+/* Writes may be lost again, while the file is open. Any thread. */
+void aiod_write_loss_add(struct aiod_write_loss *loss);
 
 /* Must the next flush of the handle report the loss? Any thread. */
 bool aiod_write_loss_unreported(const struct aiod_write_loss *loss, const struct aiod_write_loss_reader *reader);

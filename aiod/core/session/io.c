@@ -15,6 +15,7 @@
 #include "path/cached_path.h"
 #include "path/open_reading.h"
 #include "path/whole_file.h"
+#include "session/move_handle.h"
 #include "session/name_request.h"
 #include "session/operations.h"
 #include "util/ioprio.h"
@@ -403,6 +404,7 @@ int64_t aiod_io_run(struct aiod_request *request)
 {
     struct aiod_io *io = (struct aiod_io *)request;
     const struct aiod_direct file = open_file(io, io->handle);
+    int64_t result;
 
     if (aiod_op_changes(io->op) && aiod_session_lease_over(io->handle->session)) {
         io->task.request.reason = AIOD_REASON_CANCELLED;
@@ -415,7 +417,11 @@ int64_t aiod_io_run(struct aiod_request *request)
     if (io->name != NULL) {
         return aiod_name_request_run(io->name, io->data, &io->task.request.reason);
     }
-    return io->handle->use.faults.count > 0 ? run_with_faults(io, &file) : run_on_file(io, &file);
+    result = io->handle->use.faults.count > 0 ? run_with_faults(io, &file) : run_on_file(io, &file);
+    if (result < 0 && result != AIOD_PARKED) { /* parked: the handle may be freed already */
+        aiod_handle_note_result(io->handle, result);
+    }
+    return result;
 }
 
 static int64_t run_open(struct aiod_control *control)
@@ -428,6 +434,9 @@ static int64_t run_open(struct aiod_control *control)
         error = aiod_confined_adopt(control->fd, control->flags, &control->opened);
     } else {
         error = aiod_confined_open(control->root, control->path, control->flags, &control->creation, &control->opened);
+    }
+    if (error == 0 && control->handle != NULL) {
+        return aiod_handle_move(control->handle, &control->opened);
     }
     return error < 0 ? error : control->opened.fd;
 }

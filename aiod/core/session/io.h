@@ -94,7 +94,7 @@ struct aiod_control {
 
     struct aiod_directory_op *directory_op; /* A directory operation. */
 
-    struct aiod_handle *handle; /* A flush. */
+    struct aiod_handle *handle; /* A flush; an open that moves the handle to another mount (move_handle.h). */
 
     struct aiod_identity *as; /* open and directory operation: the client's identity; NULL: the daemon's */
     struct aiod_rate *rate;   /* a reference to the export's rate; NULL: none */

@@ -96,6 +96,7 @@ struct aiod_handle {
     uint64_t local_device; /* of a NAMES handle: a device that is known to be local; accessed by atomic operations */
     bool revoked;          /* a NAMES handle that serves no more requests; accessed by atomic operations */
     struct aiod_uring_backoff uring_reads, uring_writes;
+    bool mount_lost; /* a request found its mount dead (move_handle.h); accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */
