@@ -292,6 +292,11 @@ soak: setup  ## long storms; verifying clients, while engines, daemons and clien
 # few: within 3 minutes; some: about 15; all: an hour.
 CELLS ?= $(if $(QUICK),few,some)
 
+.PHONY: soak-cluster
+soak-cluster: setup  ## two aiod hosts over a replicated GlusterFS: hosts are killed, cut off and frozen (SECONDS_OF_SOAK=300)
+	@scripts/prerequisites.sh test
+	@$(BIN)/python -m tests.cluster --seconds $(SECONDS_OF_SOAK)
+
 .PHONY: bench
 bench: setup $(VENV)/.bench build/aiod-bench  ## aiod beside its peers (QUICK=1: in 3 minutes; CELLS=few|some|all)
 	@scripts/prerequisites.sh bench || echo "what is missing is left out"

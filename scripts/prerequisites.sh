@@ -7,7 +7,8 @@
 #          nbdkit  a C compiler; nbdkit's headers
 #          deb     what makes the packages, for Debian's own Python: the Build-Depends of debian/control
 #          test    spin, which checks the models; mandoc; file systems to make; nbdkit, nbdfuse and qemu-nbd for disks
-#                  that fail and that log; QEMU for a guest; fio, and nbdkit's headers; prometheus, which scrapes; systemd-nspawn
+#                  that fail and that log; QEMU for a guest; fio, and nbdkit's headers; prometheus, which scrapes;
+#                  systemd-nspawn; glusterd
 #          bench   the peers that `make bench` measures beside aiod
 #
 # If something is missing, root on a system with apt-get installs it. Otherwise the exit status is 1, and the command is
@@ -93,6 +94,8 @@ check() { # WHAT: add the packages that are missing for it
         [ "$(uname -m)" != x86_64 ] || need qemu-system-x86 qemu-system-x86_64 # an emulated guest
         # Only root can boot a systemd beside the machine's own.
         [ "$(id -u)" != 0 ] || { need systemd-container systemd-nspawn; need systemd systemd-sysusers; }
+        # Nor can others make hosts of namespaces.
+        [ "$(id -u)" != 0 ] || { need glusterfs-server glusterd; need iproute2 ip; }
         ;;
     bench)
         need fio fio; need nbdkit nbdkit; need qemu-utils qemu-nbd; need libnbd-bin nbdfuse; need nbd-server nbd-server

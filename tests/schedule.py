@@ -9,7 +9,7 @@ from xdist.scheduler import LoadFileScheduling
 if TYPE_CHECKING:
     import pytest
 
-ORDER: Final = ("systemd", "soak", "core", "model", "service", "client", "fuzz", "unit")
+ORDER: Final = ("systemd", "cluster", "soak", "core", "model", "service", "client", "fuzz", "unit")
 """Folders with long tests begin, so that no process is left with one at the end."""
 
 SEPARATE: Final = (

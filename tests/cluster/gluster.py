@@ -1,0 +1,149 @@
+"""A replicated GlusterFS volume on three storage hosts, mounted on others."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster.hosts import Host, HostError, Switch
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMANDS = ("glusterd", "gluster", "glusterfs")
+HOSTS = 3
+START_TIMEOUT_S = 120.0
+HEAL_TIMEOUT_S = 240.0
+VOLUME = "shared"
+PING_TIMEOUT_S = 3
+"""The default, 42 s, is how long a lost storage host delays everybody."""
+OPTIONS = {
+    "network.ping-timeout": str(PING_TIMEOUT_S),
+    "performance.quick-read": "off",
+    "performance.io-cache": "off",
+    "performance.read-ahead": "off",
+    "performance.stat-prefetch": "off",
+    "performance.open-behind": "off",
+    "cluster.quorum-type": "auto",
+    "cluster.heal-timeout": "5",
+}
+"""As docs/distributed.md recommends them: what one host has written another one reads."""
+MOUNT_OPTIONS = ("--attribute-timeout=0", "--entry-timeout=0")
+
+
+def missing() -> list[str]:
+    """Commands that this machine lacks."""
+    return [command for command in COMMANDS if shutil.which(command) is None]
+
+
+class Storage:
+    """The storage hosts and their volume."""
+
+    def __init__(self, switch: Switch, base: Path) -> None:
+        """Keep everything in `base`."""
+        self._base = base
+        self.hosts = [self._host(switch, number) for number in range(1, HOSTS + 1)]
+
+    def _host(self, switch: Switch, number: int) -> Host:
+        home = self._base / f"storage{number}"
+        for name in ("state", "log", "brick"):
+            (home / name).mkdir(parents=True)
+        places = f"mount --bind {home}/state /var/lib/glusterd && mount --bind {home}/log /var/log/glusterfs"
+        return Host(switch, f"storage{number}", number, f"{places} && mkdir /run/gluster")
+
+    def power_on(self, host: Host) -> None:
+        """Start a storage host and wait for its daemon, which starts the brick."""
+        host.power_on()
+        host.spawn(["glusterd", "--no-daemon", "--log-level", "WARNING"], self._base / host.name / "out")
+        wait_until(lambda: _succeeds(host, "gluster", "peer", "status"), f"glusterd of {host.name}", START_TIMEOUT_S)
+
+    def create(self) -> None:
+        """Start all hosts and make the volume."""
+        for host in self.hosts:
+            self.power_on(host)
+        first, *others = self.hosts
+        for host in others:
+            _gluster(first, "peer", "probe", host.address)
+        wait_until(self._joined, "the storage hosts know each other", START_TIMEOUT_S)
+        bricks = [f"{host.address}:{self._base / host.name / 'brick'}" for host in self.hosts]
+        _gluster(first, "volume", "create", VOLUME, "replica", str(HOSTS), *bricks, "force")
+        _gluster(first, "volume", "set", VOLUME, *(word for option in OPTIONS.items() for word in option))
+        _gluster(first, "volume", "start", VOLUME)
+
+    def _joined(self) -> bool:
+        count = HOSTS - 1
+        return all(
+            host.run("gluster", "peer", "status").count("Peer in Cluster (Connected)") == count for host in self.hosts
+        )
+
+    def mount(self, host: Host, point: Path) -> None:
+        """Mount the volume on a host; waits until it answers."""
+        servers = [f"--volfile-server={each.address}" for each in self.hosts]
+        log = f"--log-file={self._base / host.name}.mount.log"
+        pid_file = f"--pid-file={self._pid_file(host)}"
+        host.run("glusterfs", *servers, f"--volfile-id={VOLUME}", log, pid_file, *MOUNT_OPTIONS, str(point))
+        wait_until(lambda: _succeeds(host, "stat", "-f", str(point)), f"the mount of {host.name}", START_TIMEOUT_S)
+
+    def wait_connected(self, host: Host, point: Path) -> None:
+        """Wait until a mount is connected to each brick: without that the loss of another brick is an error there."""
+        clients = f"{point}/.meta/graphs/active/{VOLUME}-client-[0-9]*/private"
+        wait_until(
+            lambda: host.run("sh", "-c", f"cat {clients}").count("connected = 1\n") == HOSTS,
+            f"{host.name} is connected to all bricks",
+            START_TIMEOUT_S,
+        )
+
+    def kill_mount(self, host: Host) -> None:
+        """Kill the process that serves the mount."""
+        host.run("kill", "-9", self._pid_file(host).read_text().strip())
+
+    def unmount(self, host: Host, point: Path) -> None:
+        """Remove a mount, dead or not."""
+        host.run("umount", "--lazy", str(point))
+
+    def _pid_file(self, host: Host) -> Path:
+        return self._base / f"{host.name}.mount.pid"
+
+    def wait_healed(self) -> None:
+        """Wait until all bricks have all writes."""
+        wait_until(self._healed, "the bricks are healed", HEAL_TIMEOUT_S)
+
+    def _healed(self) -> bool:
+        with contextlib.suppress(HostError):
+            _gluster(self.hosts[0], "volume", "heal", VOLUME)
+            shown = _gluster(self.hosts[0], "volume", "heal", VOLUME, "info")
+            return shown.count("Number of entries: 0\n") == HOSTS
+        return False
+
+    def compare(self) -> tuple[int, list[str]]:
+        """Compare the bricks: the number of files, and the names of those that differ."""
+        bricks = [dict(_digests(self._base / host.name / "brick")) for host in self.hosts]
+        names = sorted({name for brick in bricks for name in brick})
+        return len(names), [name for name in names if len({brick.get(name, "missing") for brick in bricks}) > 1]
+
+
+def _digests(brick: Path) -> Iterator[tuple[str, str]]:
+    for folder, folders, files in os.walk(brick):
+        if ".glusterfs" in folders:
+            folders.remove(".glusterfs")
+        for name in files:
+            path = Path(folder, name)
+            with path.open("rb") as file:
+                yield str(path.relative_to(brick)), hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _gluster(host: Host, *arguments: str) -> str:
+    return host.run("gluster", "--mode=script", *arguments)
+
+
+def _succeeds(host: Host, *command: str) -> bool:
+    try:
+        host.run(*command)
+    except HostError:
+        return False
+    return True

@@ -1,0 +1,279 @@
+"""The cluster soak: clients verify their data while hosts are killed, cut off and frozen by a seeded schedule."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.cluster.gluster import Storage
+from tests.cluster.hosts import Host, switched
+from tests.conftest import Daemon, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+MUST_BE_EMPTY = ("wrong", "bricks that differ")
+"""The lists of a report that must be empty."""
+CLIENTS = 4
+DAEMON_HOSTS = 2
+PORT, ENGINE_PORT = 5570, 5571
+PROGRESS_TIMEOUT_S = 240.0
+STEPS = 30
+"""Requests of each client between two events."""
+
+
+class Pause(NamedTuple):
+    """A time without a successful request of one client (of time.monotonic())."""
+
+    begin_s: float
+    end_s: float
+
+
+class Client:
+    """The process of client.py on a host."""
+
+    def __init__(self, host: Host, endpoint: str, path: str, seed: int, log: Path) -> None:
+        self.done = 0
+        self.pauses: list[Pause] = []
+        self.final: dict[str, Any] = {}
+        self._log = log.open("ab")
+        self._process = subprocess.Popen(
+            [*host.prefix, sys.executable, "-m", "tests.cluster.client", endpoint, path, str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._listen, daemon=True)
+        self._reader.start()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            said = json.loads(line)
+            self.done = said.get("done", self.done)
+            if "pause" in said:
+                self.pauses.append(Pause(*said["pause"]))
+            if "final" in said:
+                self.final = said
+
+    def end(self) -> None:
+        """Tell it to verify all blocks, and wait."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(PROGRESS_TIMEOUT_S)
+        self._reader.join(PROGRESS_TIMEOUT_S)
+        self._log.close()
+
+
+class Server:
+    """A host that runs aiod over the mounted volume."""
+
+    def __init__(self, host: Host, storage: Storage, base: Path) -> None:
+        self.host = host
+        self.point = base / "mounted"
+        self.point.mkdir(parents=True)
+        self.endpoint = f"tcp://{host.address}:{PORT}"
+        self._storage = storage
+        self.daemon = Daemon(
+            base,
+            **{
+                "tcp": {"listen": f"{host.address}:{PORT}", "insecure_tcp": True},
+                "engine.main": {"tcp_port": ENGINE_PORT, "slow_request_ms": 1000},
+                "exports.shared": {"path": str(self.point / "data")},
+            },
+        )
+
+    def power_on(self) -> None:
+        """Start the host, mount the volume, start the daemon."""
+        self.host.power_on()
+        self._storage.mount(self.host, self.point)
+        self.host.run("mkdir", "-p", str(self.point / "data"))
+        self.daemon.start(prefix=self.host.prefix)
+
+    def thaw(self) -> None:
+        """Continue after host.freeze(). nsenter(1) has stopped itself, outside of the host."""
+        self.host.thaw()
+        if self.daemon.process is not None:
+            self.daemon.process.send_signal(signal.SIGCONT)
+
+    def power_off(self) -> None:
+        """Kill everything."""
+        self.host.power_off()
+        if self.daemon.process is not None:
+            self.daemon.process.wait()
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, base: Path, seed: int) -> None:
+        """Use the directory `base`; `seed` decides the events and their order."""
+        self._base = base
+        self._seed = seed
+        self._random = random.Random(seed)  # noqa: S311 - a schedule
+        self._events: list[tuple[str, float]] = []
+        self._kinds: dict[str, Callable[[], None]] = {
+            "storage host killed": self._kill_storage,
+            "storage host cut off": self._cut_storage,
+            "aiod host killed": self._kill_server,
+            "aiod host cut off": self._cut_server,
+            "aiod host frozen": self._freeze_server,
+            "mount killed": self._kill_mount,
+        }
+
+    def run(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
+        """For so many seconds, at least one event of each kind; returns the report. Calls `tell` for each event.
+
+        0: one event of each kind, but of the two losses of a storage host only one, since healing takes long.
+        """
+        begin_s = time.monotonic()
+        with self._cluster():
+            tell(f"{time.monotonic() - begin_s:6.1f} s: the cluster is there")
+            begin_s = time.monotonic()
+            rounds = [*self._kinds]
+            self._random.shuffle(rounds)
+            if not seconds:
+                rounds.remove(next(name for name in rounds if name.startswith("storage")))
+            while rounds or time.monotonic() - begin_s < seconds:
+                self._let_work(self._clients)
+                name = rounds.pop() if rounds else self._random.choice([*self._kinds])
+                tell(f"{time.monotonic() - begin_s:6.1f} s: {name}")
+                self._events.append((name, time.monotonic()))
+                self._kinds[name]()
+            self._let_work(self._clients)
+            for client in self._clients:
+                client.end()
+            tell(f"{time.monotonic() - begin_s:6.1f} s: the clients have ended")
+            self._storage.wait_healed()
+            for server in self._servers:
+                self._storage.unmount(server.host, server.point)
+            return self._report(time.monotonic() - begin_s)
+
+    @contextlib.contextmanager
+    def _cluster(self) -> Iterator[None]:
+        with switched() as switch, contextlib.ExitStack() as stack:
+            self._storage = Storage(switch, self._base)
+            for host in self._storage.hosts:
+                stack.callback(host.power_off)
+            self._storage.create()
+            self._servers = []
+            for number in range(DAEMON_HOSTS):
+                host = Host(switch, f"aiod{number}", 11 + number)
+                self._servers.append(Server(host, self._storage, self._base / host.name))
+                stack.callback(self._servers[-1].daemon.destroy)
+                stack.callback(self._servers[-1].power_off)
+                self._servers[-1].power_on()
+            self._clients = []
+            for number in range(CLIENTS):
+                host = Host(switch, f"client{number}", 21 + number)
+                stack.callback(host.power_off)
+                host.power_on()
+                self._clients.append(self._client(host, number))
+            yield
+
+    def _client(self, host: Host, number: int) -> Client:
+        endpoint = self._servers[number % DAEMON_HOSTS].endpoint
+        log = self._base / f"{host.name}.log"
+        return Client(host, endpoint, f"shared/{number}", self._random.randrange(1 << 30), log)
+
+    def _let_work(self, clients: list[Client]) -> None:
+        """Wait until each of these has made progress."""
+        before = [client.done for client in clients]
+        wait_until(
+            lambda: all(client.done > done + STEPS for client, done in zip(clients, before, strict=True)),
+            "every client gets something done",
+            PROGRESS_TIMEOUT_S,
+        )
+
+    # ---- events: each begins and ends with everything well -----------------------------------------------------------
+
+    def _choose_storage(self) -> Host:
+        self._storage.wait_healed()
+        for server in self._servers:
+            self._storage.wait_connected(server.host, server.point)
+        return self._random.choice(self._storage.hosts)
+
+    def _kill_storage(self) -> None:
+        host = self._choose_storage()
+        host.power_off()
+        self._let_work(self._clients)
+        self._storage.power_on(host)
+
+    def _cut_storage(self) -> None:
+        host = self._choose_storage()
+        host.cut()
+        self._let_work(self._clients)
+        host.mend()
+
+    def _choose_server(self) -> tuple[Server, list[Client]]:
+        """A server, and the clients that are not its own."""
+        number = self._random.randrange(DAEMON_HOSTS)
+        others = [client for index, client in enumerate(self._clients) if index % DAEMON_HOSTS != number]
+        return self._servers[number], others
+
+    def _kill_server(self) -> None:
+        server, others = self._choose_server()
+        server.power_off()
+        self._let_work(others)
+        server.power_on()
+
+    def _cut_server(self) -> None:
+        server, others = self._choose_server()
+        server.host.cut()
+        self._let_work(others)
+        server.host.mend()
+
+    def _freeze_server(self) -> None:
+        server, others = self._choose_server()
+        server.host.freeze()
+        self._let_work(others)
+        server.thaw()
+
+    def _kill_mount(self) -> None:
+        server, others = self._choose_server()
+        self._storage.kill_mount(server.host)
+        self._let_work(others)
+        self._storage.unmount(server.host, server.point)
+        self._storage.mount(server.host, server.point)
+
+    # ---- the report --------------------------------------------------------------------------------------------------
+
+    def _report(self, seconds: float) -> dict[str, Any]:
+        finals = [client.final for client in self._clients]
+        counts, errors = Counter[str](), Counter[str]()
+        for final in finals:
+            counts.update(final.get("counts", {}))
+            errors.update(final.get("errors", {}))
+        wrong = [each for final in finals for each in final.get("wrong", ["a client died"])]
+        files, differ = self._storage.compare()
+        return {
+            "seed": self._seed,
+            "seconds": round(seconds, 1),
+            "events": dict(Counter(name for name, _ in self._events)),
+            **counts,
+            "longest pause (s)": self._longest_pauses(),
+            "errors told": dict(errors),
+            "files compared": files,
+            "bricks that differ": differ,
+            "wrong": wrong,
+        }
+
+    def _longest_pauses(self) -> dict[str, float]:
+        """By the last event before the end of the pause."""
+        longest: dict[str, float] = {}
+        for client in self._clients:
+            for pause in client.pauses:
+                before = [name for name, at_s in self._events if at_s < pause.end_s]
+                name = before[-1] if before else "none"
+                longest[name] = max(longest.get(name, 0.0), round(pause.end_s - pause.begin_s, 2))
+        return longest
