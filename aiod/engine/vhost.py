@@ -267,6 +267,9 @@ class VhostDisk:
     def _step(self) -> None:
         for line in self._core.vhost_step():
             log.warning("disk %s: %s", self._disk.name, line.decode(errors="replace"), extra=self._about)
+        if self._pid and not self._core.vhost_status()["connected"]:
+            log.info("disk %s: the VMM with pid %d has gone", self._disk.name, self._pid, extra=self._about)
+            self._pid = 0
         self._accept_if_free()
 
     def _measure(self) -> None:
@@ -295,7 +298,7 @@ class VhostDisk:
             "complaint": "" if self._served else self._complaint,
         }
         status = self._core.vhost_status() if self._served else {"connected": False}
-        return known | status | {"vmm_pid": self._pid if status["connected"] else 0}
+        return known | status | {"vmm_pid": self._pid}
 
 
 def _why_not_opened(number: int) -> str:

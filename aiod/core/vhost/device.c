@@ -617,7 +617,6 @@ static void read_messages(struct aiod_vhost_device *device)
             }
             break;
         case AIOD_VHOST_ENDED:
-            note(device, "the VMM has closed its connection");
             aiod_vhost_device_disconnect(device);
             return;
         default:
@@ -789,7 +788,6 @@ void aiod_vhost_device_step(struct aiod_vhost_device *device)
     look_whether_drained(device);
     stop_if_idle(device);
     if (device->stopping_queue >= 0 && hung_up) {
-        note(device, "the VMM has closed its connection");
         aiod_vhost_device_disconnect(device);
     } else if (readable || hung_up) {
         read_messages(device);

@@ -42,6 +42,15 @@ static void break_queue(struct aiod_vhost_queue *queue, const char *why)
     }
 }
 
+/* Add `change` to the requests in flight, and return their number. Lock held. */
+static uint32_t change_inflight(struct aiod_vhost_queue *queue, uint32_t change)
+{
+    uint32_t inflight = queue->inflight + change;
+
+    __atomic_store_n(&queue->inflight, inflight, __ATOMIC_RELAXED);
+    return inflight;
+}
+
 /* ---- results ----------------------------------------------------------------------------------------------------- */
 
 static void notify_guest(struct aiod_vhost_queue *queue)
@@ -129,7 +138,7 @@ static void finish(struct aiod_vhost_request *request, const struct ending *endi
         publish(queue, head, ending->written);
     }
     failed = queue->failures == 1 && ending->status == AIOD_BLK_FAILED;
-    drained = --queue->inflight == 0;
+    drained = change_inflight(queue, -1u) == 0;
     pthread_mutex_unlock(&queue->lock);
 
     aiod_memory_table_put(table);
@@ -163,7 +172,7 @@ static void drop(struct aiod_vhost_request *request)
     aiod_chain_release(&request->chain);
     pthread_mutex_lock(&queue->lock);
     request->used = false;
-    drained = --queue->inflight == 0;
+    drained = change_inflight(queue, -1u) == 0;
     pthread_mutex_unlock(&queue->lock);
     aiod_memory_table_put(table);
     if (drained) {
@@ -298,7 +307,7 @@ static struct aiod_vhost_request *begin(struct aiod_vhost_queue *queue, uint16_t
     free = !request->used;
     if (free) {
         request->used = true;
-        __atomic_store_n(&queue->inflight, queue->inflight + 1, __ATOMIC_RELAXED);
+        change_inflight(queue, 1);
     }
     pthread_mutex_unlock(&queue->lock);
     return free ? request : NULL;
@@ -638,8 +647,6 @@ int aiod_vhost_queue_start(struct aiod_vhost_queue *queue, const struct aiod_vho
     queue->notes = start->notes;
     queue->used = used;
     queue->signalled = used;
-    atomic_store(&queue->broken, NULL);
-    queue->broken_told = false;
     tell_whether_to_kick(queue);
     unlock_both(queue);
     aiod_vhost_queue_enable(queue, start->enabled);
@@ -688,7 +695,8 @@ static void cancel_queued(struct aiod_vhost_queue *queue)
     }
 }
 
-void aiod_vhost_queue_abandon(struct aiod_vhost_queue *queue)
+/* Nothing is taken and nothing is published any more; a broken queue is whole again. */
+static void drop_virtqueue(struct aiod_vhost_queue *queue)
 {
     struct aiod_virtqueue *former = queue->virtqueue;
 
@@ -696,8 +704,15 @@ void aiod_vhost_queue_abandon(struct aiod_vhost_queue *queue)
     lock_both(queue);
     queue->virtqueue = NULL;
     queue->notes = NULL;
+    atomic_store(&queue->broken, NULL);
+    queue->broken_told = false;
     unlock_both(queue);
     aiod_virtqueue_destroy(former);
+}
+
+void aiod_vhost_queue_abandon(struct aiod_vhost_queue *queue)
+{
+    drop_virtqueue(queue);
     cancel_queued(queue);
     aiod_vhost_queue_set_kick(queue, -1);
     aiod_vhost_queue_set_call(queue, -1);
@@ -706,14 +721,7 @@ void aiod_vhost_queue_abandon(struct aiod_vhost_queue *queue)
 
 uint16_t aiod_vhost_queue_stop(struct aiod_vhost_queue *queue)
 {
-    struct aiod_virtqueue *former = queue->virtqueue;
-
-    hide(queue);
-    lock_both(queue);
-    queue->virtqueue = NULL;
-    queue->notes = NULL;
-    unlock_both(queue);
-    aiod_virtqueue_destroy(former);
+    drop_virtqueue(queue);
     return atomic_load(&queue->next);
 }
 

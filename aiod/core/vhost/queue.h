@@ -105,7 +105,7 @@ struct aiod_vhost_queue {
     struct aiod_inflight_queue *notes;
     uint16_t used;      /* index of the next used entry */
     uint16_t signalled; /* `used` when the guest was last notified, or did not want it */
-    uint32_t inflight;
+    uint32_t inflight;  /* others read it by atomic operations */
     struct aiod_stats stats;
     struct aiod_vhost_failure failure; /* the first one since the main loop took it */
     uint64_t failures;

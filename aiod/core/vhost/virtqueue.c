@@ -70,7 +70,7 @@ void aiod_virtqueue_destroy(struct aiod_virtqueue *queue)
 
 uint16_t aiod_virtqueue_available(const struct aiod_virtqueue *queue)
 {
-    return __atomic_load_n(&queue->available->idx, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&queue->available->idx, __ATOMIC_SEQ_CST); /* after aiod_virtqueue_ask_for_kick() */
 }
 
 uint16_t aiod_virtqueue_head(const struct aiod_virtqueue *queue, uint16_t index)
@@ -245,7 +245,7 @@ void aiod_virtqueue_use(const struct aiod_virtqueue *queue, uint16_t index, uint
 
 void aiod_virtqueue_publish(const struct aiod_virtqueue *queue, uint16_t index)
 {
-    __atomic_store_n(&queue->used->idx, index, __ATOMIC_RELEASE);
+    __atomic_store_n(&queue->used->idx, index, __ATOMIC_SEQ_CST); /* before aiod_virtqueue_wants_call() */
 }
 
 uint16_t aiod_virtqueue_published(const struct aiod_virtqueue *queue)
@@ -257,11 +257,10 @@ uint16_t aiod_virtqueue_published(const struct aiod_virtqueue *queue)
 
 bool aiod_virtqueue_wants_call(const struct aiod_virtqueue *queue, uint16_t before, uint16_t index)
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* between the published index and the guest's wish, as in the driver */
     if (!queue->event_idx) {
-        return (__atomic_load_n(&queue->available->flags, __ATOMIC_RELAXED) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+        return (__atomic_load_n(&queue->available->flags, __ATOMIC_SEQ_CST) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
     }
-    return vring_need_event(__atomic_load_n(&queue->available->ring[queue->size], __ATOMIC_RELAXED), index, before) !=
+    return vring_need_event(__atomic_load_n(&queue->available->ring[queue->size], __ATOMIC_SEQ_CST), index, before) !=
            0;
 }
 
@@ -274,11 +273,10 @@ static __virtio16 *available_event(const struct aiod_virtqueue *queue)
 void aiod_virtqueue_ask_for_kick(const struct aiod_virtqueue *queue, uint16_t index)
 {
     if (queue->event_idx) {
-        __atomic_store_n(available_event(queue), index, __ATOMIC_RELAXED);
+        __atomic_store_n(available_event(queue), index, __ATOMIC_SEQ_CST);
     } else {
-        __atomic_store_n(&queue->used->flags, (__virtio16)0, __ATOMIC_RELAXED);
+        __atomic_store_n(&queue->used->flags, (__virtio16)0, __ATOMIC_SEQ_CST);
     }
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
 /* With event indices the guest does not notify as long as the index that it was asked for lies behind it. */
