@@ -139,9 +139,11 @@ static void the_device_says_when_it_wants_a_kick(void)
 {
     struct aiod_virtqueue *queue = make(FEATURES);
     struct vring_used *used = (struct vring_used *)(void *)(memory + USED);
+    uint16_t event;
 
     aiod_virtqueue_ask_for_kick(queue, 77);
-    CHECK(*(uint16_t *)(void *)&used->ring[SIZE] == 77);
+    memcpy(&event, &used->ring[SIZE], sizeof(event));
+    CHECK(event == 77);
     aiod_virtqueue_destroy(queue);
     queue = make(0);
     aiod_virtqueue_need_no_kick(queue);

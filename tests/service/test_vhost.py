@@ -1,0 +1,176 @@
+"""Disks of virtual machines: the daemon's part of vhost-user-blk, with a VMM of a few lines (vhost_vmm.py)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import Daemon, kill, wait_until
+from tests.service import vhost_vmm as vhost
+from tests.service.vhost_vmm import Front
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECTORS = 512
+PAGE = bytes(range(256)) * 16
+
+
+@pytest.fixture(name="disks", scope="module")
+def disks_fixture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon with the disks vm and, for tests that write nothing, ro."""
+    base = tmp_path_factory.mktemp("vhost")
+    daemon = Daemon(
+        base,
+        **{
+            "vhost.vm": {"export": "slow", "path": "vm.img", "serial": "abc"},
+            "vhost.ro": {"export": "scratch", "path": "vm.img", "read_only": True, "num_queues": 2},
+            "exports.slow": {
+                "path": str(base / "scratch"),
+                "faults": [{"operations": ["write"], "delay_ms": 1000}],
+            },
+        },
+    )
+    make_image(daemon.path)
+    daemon.start()
+    yield daemon
+    daemon.destroy()
+
+
+def make_image(directory: Path) -> Path:
+    image = directory / "vm.img"
+    image.write_bytes(bytes(SECTORS * 512))
+    return image
+
+
+def shown(daemon: Daemon, name: str) -> dict[str, Any]:
+    """What aiodctl vhost says of a disk."""
+    (disk,) = [disk for disk in daemon.json("vhost")["disks"] if disk["name"] == name]
+    return dict(disk)
+
+
+def engine_pid(daemon: Daemon, name: str) -> int:
+    return int(shown(daemon, name)["pid"])
+
+
+@contextmanager
+def vmm(daemon: Daemon, name: str) -> Iterator[Front]:
+    front = Front(str(daemon.runtime_dir / f"vhost-{name}.sock"))
+    try:
+        front.connect()
+        yield front
+    finally:
+        front.close()
+
+
+def test_a_guest_reads_writes_and_flushes(disks: Daemon) -> None:
+    with vmm(disks, "vm") as front:
+        assert front.run(vhost.WRITE, 8, PAGE) == vhost.OK
+        assert front.run(vhost.FLUSH) == vhost.OK
+        assert front.run(vhost.READ, 8, 4096) == vhost.OK
+        assert front.data(0, 4096) == PAGE
+        assert (disks.path / "vm.img").read_bytes()[4096:8192] == PAGE
+        assert front.run(vhost.GET_ID, 0, 20) == vhost.OK
+        assert front.data(0, 20).rstrip(b"\0") == b"abc"
+        config = front.config()
+        assert (config["sectors"], config["block_size"], config["queues"]) == (SECTORS, 512, 8)
+        disk = shown(disks, "vm")
+        assert (disk["vmm_pid"], disk["queues_running"], disk["bytes"]) == (os.getpid(), 1, SECTORS * 512)
+        assert "vm.img" in disks.ctl("vhost").stdout
+        (engine,) = [engine for engine in disks.json("stats")["engines"] if engine["name"] == "vhost-vm"]
+        assert engine["ops"]["write"]["count"] == 1
+        assert engine["exports"]["slow"]["ops"]["write"]["transports"] == {"vhost": 1}
+
+
+def test_a_read_only_disk_is_not_written(disks: Daemon) -> None:
+    with vmm(disks, "ro") as front:
+        assert front.run(vhost.WRITE, 0, PAGE) == vhost.FAILED
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+        assert front.config()["queues"] == 2
+
+
+def test_a_second_vmm_is_refused(disks: Daemon) -> None:
+    with vmm(disks, "ro") as front:
+        other = Front(str(disks.runtime_dir / "vhost-ro.sock"))
+        with pytest.raises(ConnectionError):
+            other.connect()
+        other.close()
+        disks.wait_logged(f"is refused: the VMM with pid {os.getpid()} has the disk")
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+
+
+def test_requests_in_flight_survive_the_engine(disks: Daemon) -> None:
+    """The writes take a second each: the engine is killed meanwhile, and the next one carries them out."""
+    with vmm(disks, "vm") as front:
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+        pid = engine_pid(disks, "vm")
+        for number in range(5):
+            front.submit(number, vhost.WRITE, 64 + 8 * number, bytes([number + 1]) * 4096)
+        wait_until(lambda: shown(disks, "vm")["inflight"] == 5, "they are in flight")
+        kill(pid)
+        front.connect()
+        assert {front.wait_used() for _ in range(5)} == {0, 1, 2, 3, 4}
+        assert [front.status(number) for number in range(5)] == [vhost.OK] * 5
+        written = (disks.path / "vm.img").read_bytes()[64 * 512 :]
+        assert written[: 5 * 4096] == b"".join(bytes([number + 1]) * 4096 for number in range(5))
+        assert 1 <= shown(disks, "vm")["resubmitted"] <= 5
+
+
+def test_a_change_of_size_is_told(disks: Daemon) -> None:
+    with vmm(disks, "ro") as front:
+        front.news.settimeout(60)
+        os.truncate(disks.path / "vm.img", 2 * SECTORS * 512)
+        assert struct.unpack("=III", front.news.recv(12)) == (vhost.CONFIG_CHANGED, 1, 0)
+        assert front.config()["sectors"] == 2 * SECTORS
+        assert front.run(vhost.READ, 2 * SECTORS - 8, 4096) == vhost.OK
+        os.truncate(disks.path / "vm.img", SECTORS * 512)
+        assert struct.unpack("=III", front.news.recv(12)) == (vhost.CONFIG_CHANGED, 1, 0)
+        assert front.run(vhost.READ, SECTORS, 4096) == vhost.FAILED
+
+
+def test_a_vmm_that_takes_its_memory_away_ends_one_engine(disks: Daemon) -> None:
+    with vmm(disks, "ro") as front, vmm(disks, "vm") as other:
+        pid = engine_pid(disks, "ro")
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+        front.truncate_memory()
+        assert front.socket.recv(1) == b""
+        disks.wait_logged(f"(pid {pid}) was killed by SIGBUS")
+        assert other.run(vhost.READ, 0, 4096) == vhost.OK
+    with vmm(disks, "ro") as front:
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+
+
+def test_a_reload_adds_and_removes_disks(disks: Daemon) -> None:
+    """And a disk whose file is missing waits for it."""
+    text = disks.config_path.read_text()
+    disks.config_path.write_text(f'{text}[vhost.new]\nexport = "scratch"\npath = "new.img"\n')
+    disks.ctl("reload")
+    disks.wait_logged("scratch/new.img cannot be opened: No such file or directory")
+    (disks.path / "new.img").write_bytes(PAGE)
+    with vmm(disks, "new") as front:
+        assert front.config()["sectors"] == 8
+    disks.config_path.write_text(text)
+    disks.ctl("reload")
+    wait_until(lambda: not (disks.runtime_dir / "vhost-new.sock").exists(), "its socket is removed")
+    assert {disk["name"] for disk in disks.json("vhost")["disks"]} == {"vm", "ro"}
+
+
+def test_a_stop_completes_what_was_taken(disks: Daemon) -> None:
+    """Requests in flight are answered, and the file is flushed; the VMM connects again to the next daemon."""
+    with vmm(disks, "vm") as front:
+        for number in range(5):
+            front.submit(number, vhost.WRITE, 128 + 8 * number, PAGE)
+        wait_until(lambda: shown(disks, "vm")["inflight"] == 5, "they are in flight")
+        assert disks.stop() == 0
+        assert {front.wait_used() for _ in range(5)} == {0, 1, 2, 3, 4}
+        assert front.status(4) == vhost.OK
+        front.submit(0, vhost.READ, 128, 4096)  # nobody takes it
+        disks.start()
+        front.connect()
+        assert front.wait_used() == 0
+        assert front.data(0, 4096) == PAGE
