@@ -1,6 +1,8 @@
 """Reaps completions when the completion eventfd is readable, and sends them. Never blocks.
 
-The completions that workers finish during one turn of the loop are reaped together, and make one message per session.
+The completions that workers finish during one turn of the loop are reaped together, and make one message per session. A
+worker that goes on with the next short write of a file does not ring the eventfd for each of them (core/pool/worker.c).
+Should that next write hang, a timer reaps what is done.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 # Looked up once: in Python 3.11 the lookup of an IntEnum's member costs as much as a call.
 _COMPLETE: Final = int(MessageType.COMPLETE)
+_LOOK_MIN_S: Final = 0.002
+_LOOK_MAX_S: Final = 0.064
 _MESSAGES_BYTES_MAX: Final = wire.HEADER_BYTES_MAX - 1024
 
 
@@ -49,6 +53,8 @@ class Completion:
         self._end_session = end_session
         self._ring_finished = ring_finished
         self._reaped = reaped
+        self._look_timer: asyncio.TimerHandle | None = None
+        self._look_s = 0.0
 
     def start(self) -> None:
         """Watch the completion eventfd."""
@@ -57,6 +63,25 @@ class Completion:
     def stop(self) -> None:
         """Stop watching the completion eventfd."""
         asyncio.get_running_loop().remove_reader(self._core.completion_fd)
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+
+    def look_soon(self) -> None:
+        """Several requests are in flight: look in a moment whether some are done that nobody has announced."""
+        if self._look_timer is None or self._look_s > _LOOK_MIN_S:
+            self._look_in(_LOOK_MIN_S)
+
+    def _look_in(self, delay_s: float) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._look_s = delay_s
+        self._look_timer = asyncio.get_running_loop().call_later(delay_s, self._look)
+
+    def _look(self) -> None:
+        self._look_timer = None
+        self.reap()
+        if self._core.inflight:
+            self._look_in(min(2 * self._look_s, _LOOK_MAX_S))
 
     def reap(self) -> None:
         """Take everything that has completed, and hand it on."""

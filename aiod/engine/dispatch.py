@@ -25,16 +25,19 @@ class Dispatch:
         settings: EngineSettings,
         completed: Callable[[Session, Completions], None],
         pool_changed: Callable[[], None],
+        several_queued: Callable[[], None],
         pause: Callable[[], None],
     ) -> None:
         """`completed` gets requests that completed inline, or were refused.
 
-        `pool_changed` is called after requests were queued, `pause` when bytes_inflight_max is reached.
+        `pool_changed` is called after requests were queued, `several_queued` if several are in flight then, and `pause`
+        when bytes_inflight_max is reached.
         """
         self._core = core
         self._settings = settings
         self._completed = completed
         self._pool_changed = pool_changed
+        self._several_queued = several_queued
         self._pause = pause
 
     def apply(self, settings: EngineSettings) -> None:
@@ -49,8 +52,11 @@ class Dispatch:
             raise WireError(f"SUBMIT: {error}") from error
         if completions is not None:
             self._completed(session, completions)
-        if self._core.inflight:
+        inflight = self._core.inflight
+        if inflight:
             self._pool_changed()
+            if inflight > 1:
+                self._several_queued()
             if self._core.message_bytes_inflight > self._settings.bytes_inflight_max:
                 self._pause()
 

@@ -95,7 +95,14 @@ class Stages:
         self.pool_maintenance = PoolMaintenance(settings, core)
         self.vhost = self._make_vhost(listener)
         self.completion = self._make_completion()
-        self.dispatch = Dispatch(core, settings, self.completion.send, self.pool_maintenance.pool_changed, self._pause)
+        self.dispatch = Dispatch(
+            core,
+            settings,
+            self.completion.send,
+            self.pool_maintenance.pool_changed,
+            self.completion.look_soon,
+            self._pause,
+        )
         self._handlers = MessageHandlers(
             self.sessions,
             self.fd_store,

@@ -229,6 +229,44 @@ static void a_lane_shares_one_worker_with_another_flow(void)
     end_pool(pool);
 }
 
+/* A worker may announce short requests of a lane together: not later than it has no more of them. */
+static void what_ended_before_a_request_that_hangs_is_on_the_list(void)
+{
+    struct aiod_pool *pool = begin(1);
+    struct aiod_lane lane = {0};
+    struct aiod_request *done;
+
+    for (size_t i = 0; i + 1 < COUNT; i++) {
+        jobs[i].gate = NULL;
+    }
+    submit_to(pool, jobs, COUNT, &lane, NULL);
+    loop_until_waiting(pool, &gate, 1); /* the last one hangs; some of the others may have been announced */
+    done = aiod_pool_reap(pool);        /* the engine's timer does so */
+    for (; done != NULL; done = done->next) {
+        reaped_total++;
+    }
+    CHECK(reaped_total == COUNT - 1);
+    end(pool, COUNT);
+}
+
+static void every_lane_ends_with_an_announcement(void)
+{
+    enum {
+        ROUNDS = 200
+    };
+    struct aiod_pool *pool = begin(2);
+    struct aiod_lane one = {0}, other = {0};
+
+    for (size_t round = 1; round <= ROUNDS; round++) {
+        prepare_jobs(jobs, COUNT, NULL);
+        prepare_jobs(others, COUNT, NULL);
+        submit_to(pool, jobs, COUNT, &one, NULL);
+        submit_to(pool, others, round % COUNT + 1, round % 2 == 0 ? &other : &one, NULL);
+        loop_until_reaped(pool, reaped_total + COUNT + round % COUNT + 1); /* reaps only when the doorbell rings */
+    }
+    end(pool, reaped_total);
+}
+
 int main(void)
 {
     faults_install();
@@ -241,5 +279,7 @@ int main(void)
     waiting_requests_are_cancelled_when_the_pool_stops();
     a_request_that_gets_the_turn_waits_for_the_rate();
     a_lane_shares_one_worker_with_another_flow();
+    what_ended_before_a_request_that_hangs_is_on_the_list();
+    every_lane_ends_with_an_announcement();
     return 0;
 }

@@ -95,7 +95,7 @@ class Engine:
         self.message_router = message_router.MessageRouter(self, self.replies, 16)
         self.peer = Peer(b"", -1, "", 0, 0, 0, None, Transport())  # type: ignore[arg-type]
         self.session = self.begin()
-        self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None)  # type: ignore[arg-type]
+        self.dispatch = dispatch.Dispatch(core, _BOUNDS, self.completed, lambda: None, lambda: None, lambda: None)  # type: ignore[arg-type]
 
     def begin(self) -> Session:
         """A session with one file, which is handle 1 of it."""

@@ -188,6 +188,7 @@ static bool take_turn(struct aiod_fair_queue *queue, struct aiod_request *reques
         request->flow_previous = lane->last;
         *(lane->last != NULL ? &lane->last->flow_next : &lane->first) = request;
         lane->last = request;
+        lane->waiting++;
         queue->in_lanes++;
     } else if (lane != NULL) {
         set_taken(lane, true);
@@ -202,6 +203,7 @@ static void stop_waiting_in_lane(struct aiod_fair_queue *queue, struct aiod_requ
     *(request->flow_previous != NULL ? &request->flow_previous->flow_next : &lane->first) = request->flow_next;
     *(request->flow_next != NULL ? &request->flow_next->flow_previous : &lane->last) = request->flow_previous;
     request->waits_in_lane = false;
+    lane->waiting--;
     queue->in_lanes--;
 }
 

@@ -18,6 +18,7 @@
 #define AIOD_LANE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct aiod_request;
 
@@ -25,7 +26,8 @@ struct aiod_request;
 struct aiod_lane {
     struct aiod_request *first; /* waiting, oldest first, by flow_next */
     struct aiod_request *last;
-    bool taken; /* a request has the turn; written by atomic operations, for readers without the lock */
+    uint32_t waiting; /* their number */
+    bool taken;       /* a request has the turn; written by atomic operations, for readers without the lock */
 };
 
 /* Has a request of the lane the turn? Any thread, without the lock: the answer may be outdated. */

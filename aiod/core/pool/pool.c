@@ -162,12 +162,7 @@ bool aiod_pool_deadline_passed(const struct aiod_request *request, uint64_t now_
 
 /* ---- the done list: lock not held -------------------------------------------------------------------------------- */
 
-/*
- * Push a finished request. Only the thread that finds the list empty rings the doorbell. No completion is lost: the
- * reaper clears the eventfd before it takes the list, so a thread that pushes after the take finds the list empty, and
- * rings.
- */
-void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
+bool aiod_pool_push_unannounced(struct aiod_pool *pool, struct aiod_request *request)
 {
     struct aiod_request *head = atomic_load_explicit(&pool->done, memory_order_relaxed);
 
@@ -175,14 +170,31 @@ void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
     __atomic_store_n(&request->state, AIOD_DONE, __ATOMIC_RELAXED);
     if (request->complete != NULL) {
         request->complete(request);
-        return;
+        return false;
     }
     do {
         request->next = head;
     } while (!atomic_compare_exchange_weak_explicit(&pool->done, &head, request, memory_order_release,
                                                     memory_order_relaxed));
-    if (head == NULL) {
+    return true;
+}
+
+/*
+ * Only the first thread after the reaper's last look rings the doorbell. No completion is lost: a thread announces after it
+ * has pushed, and the reaper resets `announced` before it takes the list. If the thread comes first, its exchange is read
+ * by the reaper's, so the reaper takes what was pushed; else the thread finds the reset, and rings.
+ */
+void aiod_pool_announce(struct aiod_pool *pool)
+{
+    if (!atomic_exchange_explicit(&pool->announced, true, memory_order_acq_rel)) {
         aiod_eventfd_ring(pool->completion_fd);
+    }
+}
+
+void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request)
+{
+    if (aiod_pool_push_unannounced(pool, request)) {
+        aiod_pool_announce(pool);
     }
 }
 
@@ -219,6 +231,7 @@ struct aiod_request *aiod_pool_reap(struct aiod_pool *pool)
     struct aiod_request *oldest = NULL;
 
     aiod_eventfd_clear(pool->completion_fd);
+    atomic_exchange_explicit(&pool->announced, false, memory_order_acq_rel);
     newest = atomic_exchange_explicit(&pool->done, NULL, memory_order_acquire);
     while (newest != NULL) {
         struct aiod_request *next = newest->next;

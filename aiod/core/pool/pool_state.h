@@ -70,6 +70,7 @@ struct aiod_pool {
 
     /* Pushed by workers, taken whole by the reaper. */
     _Atomic(struct aiod_request *) done;
+    atomic_bool announced; /* completion_fd was rung after the reaper's last look */
 
     pthread_mutex_t lock;
 
@@ -217,6 +218,15 @@ void aiod_pool_unlink(struct aiod_pool *pool, struct aiod_request *request);
 
 /* pool.c: deliver a finished request. Lock not held. */
 void aiod_pool_push_done(struct aiod_pool *pool, struct aiod_request *request);
+
+/*
+ * pool.c: the first half of that. True: the request is on the done list, and the caller must call aiod_pool_announce(), for
+ * this request or for one that it delivers later.
+ */
+bool aiod_pool_push_unannounced(struct aiod_pool *pool, struct aiod_request *request);
+
+/* pool.c: have the reaper take the done list. Lock not held. */
+void aiod_pool_announce(struct aiod_pool *pool);
 
 /* affinity.c: wait until the affinity of `worker` is not being set. Lock held on entry and return. */
 void aiod_affinity_wait_settled(struct aiod_pool *pool, const struct aiod_worker *worker);

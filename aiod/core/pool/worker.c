@@ -8,6 +8,10 @@
 #include "util/os.h"
 #include "util/probes.h"
 
+#define SHORT_NS 50000u            /* a request that took no longer may wait for others to be announced with it */
+#define UNANNOUNCED_MIN_NS 100000u /* how long such requests wait, at least and at most */
+#define UNANNOUNCED_MAX_NS 400000u
+
 /* ---- sleepers: lock held ----------------------------------------------------------------------------------------- */
 
 static void push_sleeper(struct aiod_pool *pool, struct aiod_worker *worker)
@@ -95,6 +99,13 @@ static void take_post(struct aiod_worker *worker)
     }
 }
 
+/* What a worker has finished, and has not made known to the reaper. */
+struct finished {
+    struct aiod_request *request; /* not delivered yet; NULL: none */
+    const struct aiod_lane *lane; /* whose turn it had */
+    uint64_t unannounced_ns;      /* since when others are delivered, but not announced; 0: none are */
+};
+
 /*
  * Deliver the completion of the request that this worker carried out, if there is one. Lock not held.
  *
@@ -102,14 +113,59 @@ static void take_post(struct aiod_worker *worker)
  * sleepers. A client may submit again at once, and must not need another worker for that. A worker that is chosen
  * before it sleeps costs no system call on either side.
  */
-static void deliver(struct aiod_pool *pool, struct aiod_request **finished)
+static void deliver(struct aiod_pool *pool, struct finished *finished)
 {
-    struct aiod_request *request = *finished;
+    struct aiod_request *request = finished->request;
+    bool others_wait = finished->unannounced_ns != 0;
 
-    *finished = NULL;
-    if (request != NULL) {
-        aiod_pool_push_done(pool, request);
+    finished->request = NULL;
+    finished->unannounced_ns = 0;
+    if ((request != NULL && aiod_pool_push_unannounced(pool, request)) || others_wait) {
+        aiod_pool_announce(pool);
     }
+}
+
+/*
+ * Is the finished request announced together with requests behind it? Those are the writes of the same lane, which this
+ * worker goes on with, of which about half are done before that: the other half keeps it busy until the client has sent
+ * more. A message of each completion would cost the daemon and the client more than the write. A write that took long is
+ * announced at once, since so may the next one.
+ */
+static bool waits_for_more(const struct finished *finished, const struct aiod_request *next, uint32_t waiting)
+{
+    const struct aiod_request *request = finished->request;
+    uint64_t now_ns;
+    uint64_t took_ns;
+    uint64_t since_ns;
+    uint64_t limit_ns;
+
+    if (request == NULL || request->complete != NULL || finished->lane == NULL || finished->lane != next->lane) {
+        return false;
+    }
+    now_ns = next->begun_ns;
+    took_ns = now_ns - request->begun_ns;
+    since_ns = finished->unannounced_ns != 0 ? finished->unannounced_ns : request->begun_ns;
+    limit_ns = took_ns * waiting;
+    limit_ns = limit_ns > UNANNOUNCED_MIN_NS ? limit_ns : UNANNOUNCED_MIN_NS;
+    limit_ns = limit_ns < UNANNOUNCED_MAX_NS ? limit_ns : UNANNOUNCED_MAX_NS;
+    return took_ns < SHORT_NS && now_ns - since_ns < limit_ns;
+}
+
+/* Deliver the finished request, now that the worker has taken `next`, behind which `waiting` others wait in its lane. */
+static void deliver_before(struct aiod_pool *pool, struct finished *finished, const struct aiod_request *next,
+                           uint32_t waiting)
+{
+    struct aiod_request *request = finished->request;
+
+    if (!waits_for_more(finished, next, waiting)) {
+        deliver(pool, finished);
+        return;
+    }
+    if (finished->unannounced_ns == 0) {
+        finished->unannounced_ns = request->begun_ns;
+    }
+    finished->request = NULL;
+    aiod_pool_push_unannounced(pool, request);
 }
 
 /* May this active worker take a request? Lock held. */
@@ -119,7 +175,7 @@ static bool may_take(const struct aiod_pool *pool)
 }
 
 /* Poll until there may be something to do. Lock held on entry and return. */
-static void poll_while_idle(struct aiod_pool *pool, struct aiod_request **finished)
+static void poll_while_idle(struct aiod_pool *pool, struct finished *finished)
 {
     bool others_recalled;
 
@@ -152,7 +208,7 @@ static void poll_while_idle(struct aiod_pool *pool, struct aiod_request **finish
  * Exiting and being chosen exclude each other, because both are decided under the lock. A worker that was chosen when
  * its sleep timed out must still consume the post: otherwise its next sleep would end at once.
  */
-static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct aiod_request **finished)
+static bool wait_idle(struct aiod_pool *pool, struct aiod_worker *worker, struct finished *finished)
 {
     bool posted;
 
@@ -275,14 +331,15 @@ static bool must_exit(const struct aiod_pool *pool)
 
 void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 {
-    struct aiod_request *finished = NULL;
+    struct finished finished = {0};
     bool stay = true;
 
     aiod_active_requests_set_worker(worker);
     pthread_mutex_lock(&pool->lock);
-    while (stay && (finished != NULL || !must_exit(pool))) {
+    while (stay && (finished.request != NULL || finished.unannounced_ns != 0 || !must_exit(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
         struct aiod_request *request;
+        uint32_t waiting;
         unsigned wake;
         bool ring;
 
@@ -305,16 +362,18 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
+        waiting = request->lane != NULL ? request->lane->waiting : 0;
         pthread_mutex_unlock(&pool->lock);
-        deliver(pool, &finished);
+        deliver_before(pool, &finished, request, waiting);
         aiod_pool_post_chosen(pool, chosen, wake);
         if (ring) {
             aiod_eventfd_ring(pool->doorbell_fd);
         }
-        finished = execute(request);
+        finished.request = execute(request);
         pthread_mutex_lock(&pool->lock);
-        if (finished != NULL) {
-            aiod_active_requests_remove(pool, finished);
+        if (finished.request != NULL) {
+            finished.lane = finished.request->lane;
+            aiod_active_requests_remove(pool, finished.request);
         }
         aiod_active_requests_next_turn(pool, 0);
         aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);

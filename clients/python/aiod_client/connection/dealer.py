@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 """A longer frame ends the connection (session/in_flight.py asks for less)."""
 
+COPY_BELOW_BYTES: Final = 256 * 1024
+"""Larger frames are sent without a copy; for smaller ones a copy is cheaper than pyzmq's thread that frees buffers."""
+
 QUEUE_MESSAGES_MAX: Final = 4096
 """Messages libzmq may hold unsent; credit keeps their bytes small."""
 
@@ -145,7 +148,7 @@ class Dealer:
         socket, last = self._socket, len(message) - 1
         try:
             for index, frame in enumerate(message):
-                copy = isinstance(frame, memoryview) and not frame.readonly
+                copy = len(frame) < COPY_BELOW_BYTES or (isinstance(frame, memoryview) and not frame.readonly)
                 socket.send(frame, _NOBLOCK if index == last else _MORE, copy=copy)
         except zmq.Again:
             return False  # only the first frame can be refused
