@@ -32,7 +32,7 @@ C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/
            clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
            clients/python/aiod_client/*.[ch]pp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c \
-           benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch] benchmarks/guest/inside/*.[ch])
+           benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch] benchmarks/guest/inside/*.[ch] benchmarks/tcp/*.c)
 
 .PHONY: help
 help:  ## this list
@@ -130,7 +130,7 @@ LIBAIOD_SOURCES := $(sort $(filter-out clients/c/aiod-bench.c,$(wildcard clients
 SERVICE_C_SOURCES := $(sort $(wildcard tests/service/*.c))
 BENCH_SOURCES := $(sort $(wildcard benchmarks/spawner/*.c benchmarks/spawner/policies/*.c benchmarks/durable/*.c \
                   benchmarks/rings/*.c benchmarks/vhost/*.c benchmarks/guest/*.c \
-                  benchmarks/guest/inside/*.c))
+                  benchmarks/guest/inside/*.c benchmarks/tcp/*.c))
 CORE_HEADERS := $(wildcard aiod/core/*.h aiod/core/*/*.h clients/c/*.h clients/c/include/*.h tests/core/*.h protocol/*.def \
                 protocol/*.h tests/patience.h)
 
@@ -319,6 +319,7 @@ bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench  ## each part 
 	@$(BIN)/python -m benchmarks.arrays
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
+	@[ "$$(id -u)" != 0 ] || $(BIN)/python -m benchmarks.tcp
 
 # ---- install, release, clean ----------------------------------------------------------------------------------------
 

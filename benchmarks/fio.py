@@ -8,6 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmarks.latency import Histogram
 
 _GRACE_S: Final = 60.0
@@ -59,10 +61,23 @@ class Totals(NamedTuple):
     switches: int
 
 
-def totals(*options: str, rw: str, block_bytes: int, depth: int, jobs: int, size: int, seconds: float) -> Totals:
-    """Run fio with `jobs` threads, each with `depth` requests in flight. RuntimeError if fio fails."""
+def totals(
+    *options: str,
+    rw: str,
+    block_bytes: int,
+    depth: int,
+    jobs: int,
+    size: int,
+    seconds: float,
+    prefix: Sequence[str] = (),
+) -> Totals:
+    """Run fio with `jobs` threads, each with `depth` requests in flight. RuntimeError if fio fails.
+
+    `prefix` is a command that runs a program, such as ip netns exec.
+    """
     command = [
-        "fio", "--name=aiod", *options, f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}", f"--size={size}",
+        *prefix, "fio", "--name=aiod", *options, f"--rw={rw}", f"--bs={block_bytes}", f"--iodepth={depth}",
+        f"--size={size}",
         f"--numjobs={jobs}", "--thread", f"--runtime={round(seconds * 1000)}ms", "--time_based", "--randrepeat=0",
         "--norandommap", "--invalidate=0", "--group_reporting", "--lat_percentiles=1", "--output-format=json+",
     ]  # fmt: skip

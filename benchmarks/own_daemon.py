@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 class OwnDaemon:
@@ -48,13 +48,16 @@ def _status_bytes(pid: int, key: str) -> int:
 
 
 @contextmanager
-def own_daemon(runtime_dir: Path, export: Path, more_toml: str = "") -> Iterator[OwnDaemon]:
-    """Run `aiod` with the directory `export` as the export `bench`, and the sections of `more_toml`."""
+def own_daemon(runtime_dir: Path, export: Path, more_toml: str = "", prefix: Sequence[str] = ()) -> Iterator[OwnDaemon]:
+    """Run `aiod` with the directory `export` as the export `bench`, and the sections of `more_toml`.
+
+    `prefix` is a command that runs a program, such as ip netns exec.
+    """
     config = runtime_dir / "aiod.toml"
     head = f'runtime_dir = "{runtime_dir}"\nlog_level = "warning"\n[exports.bench]\npath = "{export}"\n'
     config.write_text(head + more_toml)
     endpoint = f"ipc://{runtime_dir}/aiod.sock"
-    process = subprocess.Popen([sys.executable, "-m", "aiod", "--config", str(config)])
+    process = subprocess.Popen([*prefix, sys.executable, "-m", "aiod", "--config", str(config)])
     try:
         daemon = OwnDaemon(endpoint, psutil.Process(process.pid))
         daemon.ctl("ping", "--wait", "30")

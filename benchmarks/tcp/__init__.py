@@ -1,0 +1,1 @@
+"""Remote clients: aiod over ZeroMQ beside nbdkit over TCP, encrypted and not, between two network namespaces."""
