@@ -333,3 +333,34 @@ def test_a_write_of_no_bytes_names_no_frame() -> None:
     session.add(write_request(1, b"", 0))
     (message,) = session.messages_to_send(0.0)
     assert len(message) == 1
+
+
+def test_no_more_opens_are_in_flight_than_the_engine_admits() -> None:
+    session = Session(welcome(depth_max=2), 0.0)
+    calls = [Call(MessageType.OPEN, "scratch", str(number), 1, 0) for number in range(5)]
+    for call in calls:
+        session.add(call)
+    session.add(Call(MessageType.NAME, "stat", "scratch", "x", {}))
+    session.messages_to_send(0.0)
+    in_flight = [call for call in calls if call.sent]
+    assert len(in_flight) == 2
+    assert session.pending == 6
+    waiting = [call for call in calls if not call.sent]
+    session.abandon(waiting[-1], TimeoutError())
+    while in_flight:
+        session.receive([wire.pack(MessageType.REPLY, in_flight.pop(0).cookie, 7, None, {})])
+        session.messages_to_send(0.0)
+        in_flight += [call for call in calls if call.sent and not call.done and call not in in_flight]
+        assert len(in_flight) <= 2
+    assert [call.result for call in calls if call is not waiting[-1]] == [(7, {})] * 4
+    assert not waiting[-1].sent
+
+
+def test_opens_that_wait_for_others_fail_with_the_session() -> None:
+    session = Session(welcome(depth_max=1), 0.0)
+    calls = [Call(MessageType.OPEN, "scratch", str(number), 1, 0) for number in range(3)]
+    for call in calls:
+        session.add(call)
+    session.messages_to_send(0.0)
+    assert set(session.lose("gone")) == set(calls)
+    assert session.pending == 0

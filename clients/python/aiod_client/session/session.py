@@ -57,6 +57,7 @@ from aiod_client.session.handshake import (
 )
 from aiod_client.session.heartbeat import Heartbeat
 from aiod_client.session.in_flight import InFlight
+from aiod_client.session.limited_calls import LimitedCalls
 from aiod_client.session.open_files import OpenFiles
 from aiod_client.session.replay import Replay, unknown
 from aiod_protocol import wire
@@ -105,6 +106,7 @@ class Session:
         """The most bytes of a request that cannot be split."""
         self._replay = Replay(self.backlog, self.files)
         self._calls: dict[int, Call] = {}
+        self._limited = LimitedCalls()
         self._outbox: list[Message] = []
         self._failed: list[Pending] = []  # see take_failed()
         self.finished: list[Pending] = []
@@ -126,7 +128,7 @@ class Session:
     def pending(self) -> int:
         """Requests and calls not done: in flight (parts count) and in the backlog."""
         backlog = self.backlog
-        waiting = len(backlog.new) + len(backlog.replays) + len(backlog.postponed)
+        waiting = len(backlog.new) + len(backlog.replays) + len(backlog.postponed) + len(self._limited)
         return len(self.in_flight.requests) + len(self._calls) + waiting
 
     @property
@@ -230,9 +232,13 @@ class Session:
         if self.backlog.must_wait(call):
             self.backlog.queue.rotate(-1)
             return
+        if self._limited.holds(call, self.welcome.depth_max):
+            self.backlog.queue.popleft()
+            return
         call.cookie = self.in_flight.next_cookie()
         call.sent = True
         self._calls[call.cookie] = call
+        self._limited.sent(call)
         self.backlog.queue.popleft()
         messages.append([wire.pack(call.kind, self.welcome.token, call.cookie, *call.arguments)])
 
@@ -360,8 +366,11 @@ class Session:
                 self.backlog.drop_parts(request)
 
     def _reply(self, header: list[Any], finished: list[Pending]) -> None:
-        self._take_reply(self._calls[header[1]], parse_reply(header), finished)
+        call = self._calls[header[1]]
+        self._take_reply(call, parse_reply(header), finished)
         del self._calls[header[1]]
+        if (following := self._limited.answered(call)) is not None:
+            self.backlog.new.appendleft(following)
 
     def _take_reply(self, call: Call, reply: Reply, finished: list[Pending]) -> None:
         result, failure, body = reply
@@ -400,6 +409,7 @@ class Session:
                 return True
             if not sent:
                 self.backlog.drop(pending)
+                self._limited.drop(pending)
             return sent
         if pending.split is not None:
             self.backlog.drop_parts(pending)
@@ -431,7 +441,7 @@ class Session:
         self.ended = self.ended or kind(code, reason)
         kind, code, reason = type(self.ended), self.ended.errno or code, self.ended.strerror or reason
         unfinished = [*self.take_failed(), *self.in_flight.requests.values(), *self._calls.values()]
-        unfinished += self.backlog.unsent()
+        unfinished += [*self.backlog.unsent(), *self._limited.waiting()]
         for pending in unfinished:
             state = NOT_SENT
             if pending.sent:
@@ -441,6 +451,7 @@ class Session:
         self.finished = list(dict.fromkeys(unfinished))
         self.in_flight.requests.clear()
         self._calls.clear()
+        self._limited.clear()
         self.backlog.clear()
         self._outbox.clear()
         return self.finished
@@ -475,6 +486,7 @@ class Session:
         backlog.drop_all({*unanswered, *calls})
         self.in_flight.clear()
         self._calls.clear()
+        backlog.put_first(self._limited.clear())
         self._outbox.clear()
         # What was to be sent again and has not been is the first of what is unanswered.
         waiting = [each for each in (*backlog.replays, *backlog.postponed) if isinstance(each, Request)]
