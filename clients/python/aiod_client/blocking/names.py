@@ -11,7 +11,7 @@ from aiod_client.records import BaseDirEntry, FileStat, Page, parse_dir_entries,
 from aiod_client.requests.globs import Glob
 from aiod_client.requests.names import attribute_bytes, bytes_in, names_in, pack_times
 from aiod_client.requests.paths import check_permissions, parse_path
-from aiod_client.requests.trees import Ask, Found, is_absent, makedirs, touch, walk
+from aiod_client.requests.trees import Ask, Found, is_absent, makedirs, rmtree, touch, walk
 
 if TYPE_CHECKING:
     import types
@@ -178,15 +178,20 @@ class Names(BaseClient):
         """Make a directory, and its parents where they are missing. `timeout` is each request's."""
         self._run(makedirs(os.fspath(path), check_permissions(perm), exist_ok=exist_ok), timeout)
 
-    def rmtree(self, path: StrPath, *, timeout: float | None = None) -> None:
+    def rmtree(
+        self,
+        path: StrPath,
+        ignore_errors: bool = False,  # noqa: FBT001, FBT002 - shutil's
+        *,
+        timeout: float | None = None,
+    ) -> None:
         """Remove a directory with everything in it; a symbolic link to one is refused (ENOTDIR), and none is followed.
 
         The daemon removes up to 512 names for each request, and `timeout` is each one's. It ends with the error of the
-        first name that cannot be removed. What was removed stays removed, and a second rmtree() continues.
+        first name that cannot be removed. What was removed stays removed, and a second rmtree() continues. With
+        `ignore_errors` such names are left, and the rest is removed; a timeout or a lost session is raised still.
         """
-        more = 1
-        while more:
-            more, _ = self._answer("rmtree", path, timeout, {})
+        self._run(rmtree(os.fspath(path), ignore_errors=ignore_errors), timeout)
 
     def touch(
         self,
@@ -283,6 +288,11 @@ class Names(BaseClient):
     def _page(self, path: str, cursor: int, *, timeout: float | None = None) -> Page[DirEntry]:
         body = self._name("list", path, timeout, cursor=cursor, stat=True)
         return parse_dir_entries(DirEntry, self, timeout, path, body)
+
+    def _remove_some(self, path: str, *, timeout: float | None = None) -> bool:
+        """Remove names of a tree; whether some are left."""
+        more, _ = self._answer("rmtree", path, timeout, {})
+        return more != 0
 
     def _create(self, path: str, perm: int, *, timeout: float | None = None) -> None:
         self.open(path, "x", perm, timeout=timeout).close()

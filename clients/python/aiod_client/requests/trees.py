@@ -1,4 +1,4 @@
-"""What both clients' walk(), makedirs() and touch() have in common: which requests to send, and what follows.
+"""What both clients' walk(), makedirs(), rmtree() and touch() have in common: which requests to send, and what follows.
 
 Each is a generator. It yields an Ask, which the client carries out by its method of that name: the result is sent back,
 or the OSError thrown. A Found is a result for the caller of the client. globs.py has another one.
@@ -10,6 +10,7 @@ import errno
 import posixpath
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from aiod_client.errors import AiodError
 from aiod_protocol.reasons import Reason
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from aiod_client.records import BaseDirEntry, Page
 
 _NO_SUCH: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+_NO_TREE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EINVAL})
+"""Errnos of rmtree() of what is no directory, such as a link to one, or is an export: nothing is removed there."""
 _PERMISSIONS: Final = 0o777
 """Those of the parents that makedirs() makes."""
 
@@ -129,6 +132,52 @@ def _make(path: str, perm: int, *, exist_ok: bool) -> Generator[Ask, Any, bool]:
         if not exist_ok or not (yield Ask("is_dir", (path,))):
             raise
     return True
+
+
+def rmtree(path: str, *, ignore_errors: bool) -> Generator[Ask, Any, None]:
+    """As shutil.rmtree(): with `ignore_errors` each name that can be removed is."""
+    todo = [path]
+    while todo:
+        here = todo.pop()
+        try:
+            while (yield Ask("_remove_some", (here,))):
+                pass
+        except OSError as error:
+            if not ignore_errors or _says_nothing(error):
+                raise
+            if error.errno not in _NO_TREE:
+                # The daemon has stopped at the first name that cannot be removed.
+                todo += yield from _remove_files(here)
+
+
+def _remove_files(path: str) -> Generator[Ask, Any, list[str]]:
+    """Remove what can be removed in a directory, but for directories: returns these."""
+    directories: list[str] = []
+    try:
+        entries = yield Ask("list", (path,))
+        for entry in entries:
+            below = posixpath.join(path, entry.name)
+            if entry.kind == "dir":
+                directories.append(below)
+            else:
+                yield from _remove(below)
+    except OSError as error:
+        if _says_nothing(error):
+            raise
+    return directories
+
+
+def _remove(path: str) -> Generator[Ask, Any, None]:
+    try:
+        yield Ask("remove", (path,))
+    except OSError as error:
+        if _says_nothing(error):
+            raise
+
+
+def _says_nothing(error: OSError) -> bool:
+    """Whether `error` is none of the name."""
+    return isinstance(error, AiodError | TimeoutError)
 
 
 def touch(path: str, perm: int, *, exist_ok: bool) -> Generator[Ask, Any, None]:
