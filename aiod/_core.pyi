@@ -125,10 +125,10 @@ class Session:
     @property
     def lent(self) -> int:
         """The number of handles that are lent to the session's ring, or opened by it and not collected."""
-    def is_poisoned(self, number: int) -> bool:
+    def is_poisoned(self, number: int, /) -> bool:
         """Whether a flush of the open file with this number has failed."""
 
-    def has_handle(self, number: int) -> bool:
+    def has_handle(self, number: int, /) -> bool:
         """Whether it is the number of an open handle of the session's table."""
     @property
     def has_opened(self) -> bool:
