@@ -12,7 +12,7 @@ import pytest
 import aiod_client
 from aiod_client import endpoint as endpoints
 from aiod_client.connection.hosts import HOST_TIMEOUT_S, Hosts, Round, none_answers
-from aiod_client.connection.tour import JITTER_S, RETRY_MAX_S, STAY_S, Tour
+from aiod_client.connection.tour import JITTER_S, RETRY_MAX_S, Tour
 from aiod_client.errors import AiodError, DaemonUnreachableError
 from aiod_client.session.reconnection import RETRY_S
 
@@ -129,22 +129,22 @@ def test_what_each_has_said_is_told() -> None:
 
 
 def test_a_daemon_that_answers_has_time_to_start_its_engine() -> None:
-    tour = Tour(Hosts(f"{A},{B}", prefer=A), A, 100.0, hung=False)
+    tour = Tour(Hosts(f"{A},{B}", prefer=A), A, 100.0, leaves=False)
     assert tour.front == A
-    assert tour.failed(100.0 + STAY_S / 2, answers=True) == RETRY_S
+    assert tour.failed(100.0 + HOST_TIMEOUT_S / 2, answers=True) == RETRY_S
     assert tour.front == A
-    assert 0 <= tour.failed(100.0 + STAY_S, answers=True) <= JITTER_S
+    assert 0 <= tour.failed(100.0 + HOST_TIMEOUT_S, answers=True) <= JITTER_S
     assert tour.front == B
 
 
 def test_a_daemon_that_does_not_answer_is_left_at_once() -> None:
-    tour = Tour(Hosts(f"{A},{B}", prefer=A), A, 100.0, hung=False)
+    tour = Tour(Hosts(f"{A},{B}", prefer=A), A, 100.0, leaves=False)
     assert 0 <= tour.failed(100.0, answers=False) <= JITTER_S
     assert tour.front == B
 
 
-def test_a_silent_daemon_is_asked_last() -> None:
-    tour = Tour(Hosts(f"{A},{B},{C}", prefer=[A, B]), A, 100.0, hung=True)
+def test_a_daemon_that_is_left_is_asked_last() -> None:
+    tour = Tour(Hosts(f"{A},{B},{C}", prefer=[A, B]), A, 100.0, leaves=True)
     asked = []
     for _ in range(3):
         asked.append(tour.front)
@@ -155,12 +155,12 @@ def test_a_silent_daemon_is_asked_last() -> None:
 def test_another_session_has_moved_already() -> None:
     hosts = Hosts(f"{A},{B},{C}", prefer=[A, B])
     hosts.current = C
-    assert Tour(hosts, A, 100.0, hung=False).front == C
+    assert Tour(hosts, A, 100.0, leaves=False).front == C
 
 
 def test_each_round_waits_longer_and_no_two_searches_alike() -> None:
     def pauses() -> list[float]:
-        tour = Tour(Hosts(f"{A},{B}"), A, 100.0, hung=True)
+        tour = Tour(Hosts(f"{A},{B}"), A, 100.0, leaves=True)
         first_s = tour.patience_s
         found = [tour.failed(100.0, answers=False) for _ in range(20)]
         assert tour.patience_s is not None

@@ -7,11 +7,33 @@ end hears of the cut by an error.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import threading
+from typing import TYPE_CHECKING, Any
+
+from tests.conftest import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHUNK_BYTES = 65536
+
+
+def insist(work: Callable[[], Any]) -> None:
+    """Do it again while it is in doubt: on a busy machine a daemon may be silent for a while that is not frozen."""
+
+    def done() -> bool:
+        try:
+            work()
+        except OSError as error:
+            if error.errno not in {errno.EIO, errno.ECANCELED}:
+                raise
+            return False
+        return True
+
+    wait_until(done, "it is done without a doubt")
 
 
 class CutLink:

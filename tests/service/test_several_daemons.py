@@ -17,12 +17,13 @@ import pytest
 import aiod_client
 from tests.conftest import Daemon, freeze, kill, wait_until
 from tests.patience import scaled
+from tests.service.cut_link import insist
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECONNECT_S = scaled(60.0)
-SILENCE_S = scaled(2.0)
+SILENCE_S = scaled(3.0)
 NEVER_S = scaled(300.0)
 
 
@@ -75,9 +76,11 @@ def _site() -> Iterator[Site]:
 def site(_site: Site) -> Site:
     """Two running daemons, whose directory is empty."""
     for daemon in _site.daemons:
+        if daemon.process is None or daemon.process.poll() is not None:
+            # After a crash there would be a grace period, in which new clients wait.
+            shutil.rmtree(daemon.runtime_dir)
+            daemon.runtime_dir.mkdir(mode=0o700)
         daemon.renew()
-        with aiod_client.connect(daemon.endpoint, timeout=RECONNECT_S) as client:
-            client.list("scratch")  # a daemon that was killed has a grace period, and lets a client wait
     for path in _site.path.iterdir():
         path.unlink()
     return _site
@@ -153,8 +156,8 @@ def test_a_flush_without_an_answer_is_told_at_the_next_daemon(site: Site) -> Non
         file.flush()
 
 
-def test_what_was_flushed_needs_no_second_flush(site: Site, transport: Any) -> None:
-    with site.connect(transport=transport) as client, client.open("scratch/file", "w+") as file:
+def test_what_was_flushed_needs_no_second_flush(site: Site) -> None:
+    with site.connect() as client, client.open("scratch/file", "w+") as file:
         host = Host(site.used(client))
         file.pwrite(b"data", 0)
         file.flush()
@@ -166,17 +169,17 @@ def test_what_was_flushed_needs_no_second_flush(site: Site, transport: Any) -> N
 
 def test_a_frozen_daemon_is_left_and_carries_out_nothing_late(site: Site) -> None:
     with site.connect(transport="zmq", host_timeout=SILENCE_S) as client:
-        host = Host(site.used(client))
         file = client.open("scratch/file", "w+")
         file.pwrite(b"before", 0)
         file.flush()
+        host = Host(site.used(client))
         host.freeze()
         try:
             read, late = file.submit([("read", 6, 0), ("write", b"late", 0)])
             assert read.result(RECONNECT_S) == b"before"
             with pytest.raises(aiod_client.SessionLostError, match="unknown whether done"):
                 late.result(RECONNECT_S)
-            file.pwrite(b"after!", 0)
+            insist(lambda: file.pwrite(b"after!", 0))
         finally:
             host.thaw()
         host.daemon.wait_logged("its client may have moved to another daemon")
@@ -189,10 +192,10 @@ def test_a_frozen_daemon_is_left_in_asyncio(site: Site, transport: Any) -> None:
     async def go() -> None:
         options = site.options(transport=transport, host_timeout=SILENCE_S)
         async with aiod_client.aio.connect(site.endpoints, **options) as client:
-            host = Host(site.used(client))
             file = await client.open("scratch/file", "w+")
             await file.pwrite(b"data", 0)
             await file.flush()
+            host = Host(site.used(client))
             await asyncio.to_thread(host.freeze)
             try:
                 future = file.submit([("write", b"late", 0)])[0]
@@ -201,17 +204,16 @@ def test_a_frozen_daemon_is_left_in_asyncio(site: Site, transport: Any) -> None:
                 assert site.used(client) is not host.daemon
                 with pytest.raises(OSError, match="earlier data may be lost"):
                     await file.flush()
-                assert await file.pwrite(b"new!", 0) == 4
-                await file.flush()
             finally:
                 host.thaw()
+            assert await file.pread(4, 0) in {b"data", b"late"}
             await file.close()
 
     asyncio.run(go())
 
 
-def test_an_orderly_stop_leaves_nothing_in_doubt(site: Site, transport: Any) -> None:
-    with site.connect(transport=transport) as client, client.open("scratch/file", "w+") as file:
+def test_an_orderly_stop_leaves_nothing_in_doubt(site: Site) -> None:
+    with site.connect() as client, client.open("scratch/file", "w+") as file:
         stopped = site.used(client)
         file.pwrite(b"data", 0)
         file.append(b"more")
@@ -222,8 +224,8 @@ def test_an_orderly_stop_leaves_nothing_in_doubt(site: Site, transport: Any) -> 
         assert site.used(client) is not stopped
 
 
-def test_a_daemon_whose_engine_died_is_kept(site: Site, transport: Any) -> None:
-    with site.connect(transport=transport) as client, client.open("scratch/file", "w+") as file:
+def test_a_daemon_whose_engine_died_is_kept(site: Site) -> None:
+    with site.connect() as client, client.open("scratch/file", "w+") as file:
         daemon = site.used(client)
         file.pwrite(b"cached", 0)
         os.kill(daemon.engine["pid"], signal.SIGKILL)
@@ -233,8 +235,8 @@ def test_a_daemon_whose_engine_died_is_kept(site: Site, transport: Any) -> None:
         assert client.counters.failovers == 0
 
 
-def test_a_file_that_was_replaced_is_not_written(site: Site, transport: Any) -> None:
-    with site.connect(transport=transport) as client:
+def test_a_file_that_was_replaced_is_not_written(site: Site) -> None:
+    with site.connect() as client:
         lost, kept = client.open("scratch/lost", "w+"), client.open("scratch/kept", "w+")
         (site.path / "new").write_bytes(b"another")
         (site.path / "new").rename(site.path / "lost")

@@ -23,8 +23,20 @@ ANSWER_S = 2 * RECONNECT_S
 class Load(threading.Thread):
     """One client with one file of its own."""
 
-    def __init__(self, endpoint: str, path: str, transport: Any, seed: int, *, fails: bool = False) -> None:
-        """Use the file `path` over `transport`; `seed` decides the requests. `fails`: the disk may return EIO."""
+    def __init__(
+        self,
+        endpoint: str,
+        path: str,
+        transport: Any,
+        seed: int,
+        *,
+        fails: bool = False,
+        host_timeout: float | None = None,
+    ) -> None:
+        """Use the file `path` over `transport`; `seed` decides the requests. `fails`: the disk may return EIO.
+
+        `host_timeout`: of connect(), where there are several daemons.
+        """
         super().__init__(name=path)
         self.path = path
         self.requests = 0
@@ -43,6 +55,8 @@ class Load(threading.Thread):
         """Errors that the test does not explain."""
         self._endpoint = endpoint
         self._transport = transport
+        self.failovers = 0
+        self._host_timeout = host_timeout
         self._fails = fails
         self._random = random.Random(seed)  # noqa: S311 - a load
         self._oracle = Oracle(BLOCKS)
@@ -63,7 +77,11 @@ class Load(threading.Thread):
         try:
             with (
                 aiod_client.connect(
-                    self._endpoint, transport=self._transport, timeout=ANSWER_S, reconnect_timeout=RECONNECT_S
+                    self._endpoint,
+                    transport=self._transport,
+                    timeout=ANSWER_S,
+                    reconnect_timeout=RECONNECT_S,
+                    host_timeout=self._host_timeout,
                 ) as client,
                 client.open(self.path, "r+" if self._fails else "w+") as file,
             ):
@@ -72,6 +90,7 @@ class Load(threading.Thread):
                 while not self._ending.is_set():
                     self._do(self._random.choice([self._write, self._write, self._read, self._flush]), file)
                 self._do(self._read_all, file)
+                self.failovers = client.counters.failovers
         except OSError as error:
             self.errors.append(f"{self.path}: {error!r}")
 
@@ -113,6 +132,8 @@ class Load(threading.Thread):
             self._oracle.unknown(address, generation)
             if "unknown whether done" in str(error):  # sent again too late
                 self.unknown += 1
+            elif error.errno == errno.ECANCELED and self._host_timeout is not None:
+                continue  # its daemon was frozen for so long that the client might have moved, but it has not
             elif not self._is_fault(error):
                 self.errors.append(f"{self.path}: {error}")
 

@@ -258,7 +258,7 @@ def find_next_host(
         if not is_wanted():
             raise closed("the client")
 
-    tour = Tour(reconnect.hosts, reconnect.front, time.monotonic(), hung=search.hung)
+    tour = Tour(reconnect.hosts, reconnect.front, time.monotonic(), leaves=search.leaves)
     while is_wanted():
         front = tour.front
         found, error, answers = reconnect.attempt(search, front, tour.patience_s, check)

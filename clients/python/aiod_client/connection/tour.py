@@ -1,9 +1,9 @@
 """In which order a session that has lost its engine asks the daemons, and how long it waits before it asks the next.
 
 The daemon of the lost engine comes first, if it answers: where only an engine has died, the next one is there in a
-moment, and has what the session left (docs/architecture/processes.md). After STAY_S, at once if nothing listens there,
-or if the daemon was left because it was silent, the others are asked. The clients of a daemon that has gone do not come
-to the next one all at the same moment: each waits for a time of its own, and longer after each round.
+moment, and has what the session left (docs/architecture/processes.md). After `host_timeout`, and at once if nothing
+listens there, if the daemon was silent, or if it stops in order, the others are asked. The clients of a daemon that has
+gone do not come to the next one all at the same moment: each waits for a time of its own, and longer after each round.
 
 No sockets and no clocks: the driver passes the time.
 """
@@ -18,9 +18,6 @@ from aiod_client.session.reconnection import RETRY_S
 if TYPE_CHECKING:
     from aiod_client.connection.hosts import Hosts
 
-STAY_S: Final = 2.0
-"""How long a daemon that answers has time to start its engine again."""
-
 JITTER_S: Final = 0.1
 """The first other daemon is asked after up to this time."""
 
@@ -33,13 +30,13 @@ _random: Final = random.SystemRandom()
 class Tour:
     """The way of one search over the hosts. Times are monotonic seconds."""
 
-    def __init__(self, hosts: Hosts, left: str, now_s: float, *, hung: bool) -> None:
-        """From the daemon `left` on; `hung`: it was silent."""
+    def __init__(self, hosts: Hosts, left: str, now_s: float, *, leaves: bool) -> None:
+        """From the daemon `left` on, or from another if the session `leaves` it."""
         others = [front for front in hosts.candidates(left) if front != left]
-        gone = hung or hosts.current != left  # another session of the client has moved already
+        gone = leaves or hosts.current != left  # another session of the client has moved already
         self._order = [*others, left] if gone else [left, *others]
         self._left = left
-        self._stay_until_s = now_s if gone else now_s + STAY_S
+        self._stay_until_s = now_s if gone else now_s + hosts.timeout_s
         self._first_patience_s = hosts.patience_s
         self._at = self._round = 0
 

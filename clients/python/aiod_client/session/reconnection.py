@@ -54,9 +54,9 @@ class Reconnection:
         return self._session.welcome.token
 
     @property
-    def hung(self) -> bool:
-        """Whether the engine has been left because it was silent."""
-        return self._session.hung
+    def leaves(self) -> bool:
+        """Whether another daemon, if there is one, is asked first: this one was silent, or stops in order."""
+        return self._session.hung or self._session.drained
 
     @property
     def files_in_doubt(self) -> dict[int, OpenFile]:

@@ -115,6 +115,11 @@ class Session:
         self._heartbeat = Heartbeat(welcome, now_s)
 
     @property
+    def drained(self) -> bool:
+        """Whether the engine that has gone has executed none of the requests that it has not answered."""
+        return self._drained
+
+    @property
     def depth(self) -> int:
         """Requests in flight."""
         return len(self.in_flight.requests)
