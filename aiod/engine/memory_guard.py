@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import zmq
 
-from aiod.util.process_limits import resident_bytes, trim_memory
+from aiod.util.process_limits import private_bytes, resident_bytes, trim_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,9 @@ class MemoryGuard:
         self._timer = asyncio.get_running_loop().call_later(_PERIOD_S, self._check)
 
     def _resident_bytes(self) -> int:
-        """Resident memory without the rings, which have a limit of their own."""
+        """Resident memory without the rings, which have a limit of their own, and without the memory of a guest."""
+        if self._stages.settings.vhost is not None:
+            return private_bytes()
         return resident_bytes() - self._stages.core.ring_bytes
 
     def _reduce(self, resident: int, limit: int) -> None:

@@ -21,6 +21,12 @@ def resident_bytes() -> int:
     return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
 
 
+def private_bytes() -> int:
+    """Resident memory of this process that is not shared memory or a mapped file (bytes). Any thread."""
+    _, resident, shared, *_ = map(int, _STATM.read_bytes().split())
+    return (resident - shared) * _PAGE_BYTES
+
+
 def trim_memory() -> None:
     """Return freed memory that malloc has kept to the kernel. Any thread."""
     ctypes.CDLL(None).malloc_trim(0)
