@@ -92,8 +92,17 @@ static void errors_of_the_kernel_are_returned(void)
     CHECK(aiod_io_size(-1) == -EBADF);
 }
 
+/* Not on tmpfs before Linux 6.6. */
+static bool supports_nowait(int fd)
+{
+    struct iovec byte = {.iov_base = back, .iov_len = 1};
+
+    return preadv2(fd, &byte, 1, 0, RWF_NOWAIT) >= 0 || errno != EOPNOTSUPP;
+}
+
 static void nowait_reads_return_cached_bytes(int fd)
 {
+    bool supported = supports_nowait(fd);
     bool never = false;
     uint64_t got;
 
@@ -105,7 +114,7 @@ static void nowait_reads_return_cached_bytes(int fd)
     never = false;
     CHECK(aiod_io_read_nowait(fd, back, SIZE, 1000000, &never) == 0); /* the end of the file */
     got = aiod_io_read_nowait(fd, back, SIZE, 100, &never);           /* as much as is cached, with the right bytes */
-    CHECK(got <= SIZE && memcmp(back, data, got) == 0 && !never);
+    CHECK(got <= SIZE && memcmp(back, data, got) == 0 && never == !supported && (supported || got == 0));
 }
 
 /* ---- several parts ----------------------------------------------------------------------------------------------- */
