@@ -199,6 +199,8 @@ class Stages:
         self.handles.apply(settings)
         self.ring_opens.apply(settings)
         self.directory_operations.apply(settings)
+        if self.vhost is not None:
+            self.vhost.apply(settings)
         self.slow_requests.apply(settings)
         self.pool_maintenance.pool_changed()
         _warn_of_ioprio(settings)

@@ -65,6 +65,8 @@ class VhostDisk:
         assert settings.vhost is not None, "stages.py asks"  # noqa: S101 - an internal error
         self._disk = settings.vhost
         self._export = settings.exports[settings.vhost.export]
+        """As the file was opened."""
+        self._admitting = self._export
         self._open_timeout_ms = settings.open_timeout_ms
         self._core = core
         self._fd_store = fd_store
@@ -92,6 +94,10 @@ class VhostDisk:
             handles_max=1,
             rate=None,
         )
+
+    def apply(self, settings: EngineSettings) -> None:
+        """Admit VMMs by other users and groups from now on; the file stays as it was opened."""
+        self._admitting = settings.exports[self._disk.export]
 
     # ---- opening
 
@@ -258,7 +264,7 @@ class VhostDisk:
         self._accept_if_free()
 
     def _why_refused(self, connection: socket.socket, uid: int) -> str:
-        if not self._export.admits(uid, groups_of(connection), ""):
+        if not self._admitting.admits(uid, groups_of(connection), ""):
             return f"the export {self._disk.export} is not for it"
         if self._core.vhost_status()["connected"]:
             return f"the VMM with pid {self._pid} has the disk"

@@ -121,6 +121,24 @@ def test_requests_in_flight_survive_the_engine(disks: Daemon) -> None:
         assert 1 <= shown(disks, "vm")["resubmitted"] <= 5
 
 
+def test_only_users_of_the_export_are_served(disks: Daemon) -> None:
+    """From the next reload on: a VMM that is connected stays."""
+    text = disks.config_path.read_text()
+    with vmm(disks, "ro") as front:
+        disks.config_path.write_text(text.replace("[exports.scratch]", '[exports.scratch]\nusers = ["nobody"]'))
+        disks.ctl("reload")
+        other = Front(str(disks.runtime_dir / "vhost-ro.sock"))
+        with pytest.raises(ConnectionError):
+            other.connect()
+        other.close()
+        disks.wait_logged("is refused: the export scratch is not for it")
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+    disks.config_path.write_text(text)
+    disks.ctl("reload")
+    with vmm(disks, "ro") as front:
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+
+
 def test_a_change_of_size_is_told(disks: Daemon) -> None:
     with vmm(disks, "ro") as front:
         front.news.settimeout(60)
