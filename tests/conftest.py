@@ -258,7 +258,8 @@ def shared_daemon() -> Iterator[Daemon]:
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide a daemon of the machine's user from the tests, and disable reconnection unless a test enables it."""
-    for name in ("AIOD_ENDPOINT", "AIOD_CONFIG", "XDG_RUNTIME_DIR", "AIOD_KEY", "AIOD_SERVER_KEY"):
+    settings = ("ENDPOINT", "CONFIG", "KEY", "SERVER_KEY", "PREFER", "HOST_TIMEOUT")
+    for name in ("XDG_RUNTIME_DIR", *(f"AIOD_{each}" for each in settings)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AIOD_RECONNECT_TIMEOUT", "0")
 
