@@ -503,3 +503,13 @@ def test_an_open_whose_answer_was_taken_in_part_is_sent_again(session: Session) 
     session.messages_to_send(1.0)
     assert session.receive(reply(opening, FILE + 2, {})) == [opening]
     assert list(session.files) == [FILE, FILE + 2]
+
+
+def test_a_refusal_without_a_message_has_a_sentence_nevertheless(session: Session) -> None:
+    request = write(8)
+    session.add(request)
+    session.messages_to_send(0.0)
+    assert complete(session, request, result=-errno.ENOSPC) == [request]
+    assert isinstance(request.error, OSError)
+    assert "scratch/file" in str(request.error)
+    assert "write of 4 bytes at 8" in str(request.error)

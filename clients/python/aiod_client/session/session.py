@@ -61,6 +61,7 @@ from aiod_client.session.limited_calls import LimitedCalls
 from aiod_client.session.open_files import OpenFiles
 from aiod_client.session.replay import Replay, unknown
 from aiod_protocol import wire
+from aiod_protocol.messages import failure_message
 from aiod_protocol.operations import Op, changes_file
 from aiod_protocol.reasons import Reason, parse_reason
 from aiod_protocol.wire import COMPLETION, MessageType
@@ -305,10 +306,17 @@ class Session:
             data = _bytes_at(frames, frame, start, result) if request.op in HAVE_PAYLOAD and result > 0 else b""
             failure = None
             if result < 0:
-                failure = Failure(-result, messages.get(index), written, parse_reason(reason))
+                message = messages.get(index) or self._sentence(request, -result, reason)
+                failure = Failure(-result, message, written, parse_reason(reason))
             if failure is None or not self._puts_off(request, cookie, failure):
                 self._completed(request, cookie, result, data, failure, finished)
             del in_flight.requests[cookie]
+
+    def _sentence(self, request: Request, number: int, reason: int) -> str:
+        """What an engine leaves out where very many requests of one message fail: as of a ring, it is made here."""
+        file = self.files.get(request.handle)
+        name = f"handle {request.handle}" if file is None else f"{file.export}/{file.path}"
+        return failure_message(request.op, name, request.offset, request.length, number, reason)
 
     def _completed(
         self,
