@@ -57,6 +57,52 @@ static int64_t write_bytes(const struct aiod_direct *file, char *data, uint64_t 
     return aiod_direct_write(file, parts, 3, offset, flags, &written);
 }
 
+/* A read into three parts, as a guest's: aligned or not, up to the end of the file, with interruptions. */
+static void read_in_parts(const struct aiod_direct *file, uint64_t first, uint64_t second, uint64_t offset,
+                          uint64_t size)
+{
+    uint64_t length = 12288;
+    struct iovec parts[] = {
+        {.iov_base = memory, .iov_len = first},
+        {.iov_base = memory + 16384 + first % 512, .iov_len = second},
+        {.iov_base = memory + 65536, .iov_len = length - first - second},
+    };
+    const struct iovec into[] = {parts[0], parts[1], parts[2]};
+    uint64_t there = offset < size ? size - offset : 0;
+    uint64_t had = 0;
+
+    there = there < length ? there : length;
+    memset(memory, 0, 131072);
+    CHECK(aiod_direct_readv(file, parts, 3, offset) == (int64_t)there);
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t bytes = there - had < into[i].iov_len ? there - had : into[i].iov_len;
+
+        CHECK(memcmp(into[i].iov_base, wanted + offset + had, bytes) == 0);
+        had += bytes;
+    }
+}
+
+static void reads_go_to_parts(void)
+{
+    struct aiod_direct direct = open_direct(0);
+    struct aiod_direct buffered = open_buffered(&direct);
+    const struct aiod_direct *files[] = {&direct, &buffered};
+
+    CHECK(pwrite(buffered.fd, wanted, 40000, 0) == 40000 && fsync(buffered.fd) == 0);
+    for (unsigned i = 0; i < 2; i++) {
+        faults_reset();
+        atomic_store(&faults.interrupts, 3);
+        read_in_parts(files[i], 4096, 4096, 8192, 40000);
+        read_in_parts(files[i], 4096, 4096, 32768, 40000); /* the end of the file in the second part */
+        read_in_parts(files[i], 100, 5000, 512, 40000);
+        read_in_parts(files[i], 1, 1, 39999, 40000);
+        read_in_parts(files[i], 4096, 4096, 49152, 40000);
+    }
+    faults_reset();
+    close(direct.fd);
+    close(buffered.fd);
+}
+
 /* ---- compared with a model --------------------------------------------------------------------------------------- */
 
 static uint64_t some(unsigned *seed, uint64_t limit)
@@ -710,6 +756,7 @@ int main(void)
         wanted[i] = pattern(i);
     }
     reads_end_at_the_end_of_the_file();
+    reads_go_to_parts();
     readers_of_a_growing_file_see_no_padding();
     a_truncation_before_a_waiting_write_is_respected();
     an_append_follows_a_padded_write();

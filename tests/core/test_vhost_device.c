@@ -57,6 +57,42 @@ static void requests_are_carried_out(void)
     end(&front);
 }
 
+/* The data of a request in two parts of the guest's memory. */
+static int run_in_parts(struct front *front, uint32_t type, uint64_t sector)
+{
+    struct vring_desc *descriptors = (struct vring_desc *)(void *)front->memory;
+
+    front_submit(front, 0, type, sector, 1024);
+    descriptors[15] = descriptors[1]; /* the second part, which ends the data */
+    descriptors[15].addr += 8192;
+    descriptors[15].len = 3072;
+    descriptors[1].next = 15;
+    front_kick(front);
+    CHECK(front_next_used(front) == 0);
+    return front->memory[FRONT_STATUSES];
+}
+
+/* Also reads that only a worker can carry out, since the file was dropped from the cache. */
+static void requests_may_have_parts(void)
+{
+    struct front front;
+
+    begin(&front);
+    for (unsigned round = 0; round < 4; round++) {
+        memset(front_data(&front, 0), 'b' + (int)round, 1024);
+        memset(front_data(&front, 2), 'c' + (int)round, 3072);
+        CHECK(run_in_parts(&front, VIRTIO_BLK_T_OUT, 16) == VIRTIO_BLK_S_OK);
+        check_bytes(file, front_data(&front, 0), 1024, 16 * 512);
+        check_bytes(file, front_data(&front, 2), 3072, 18 * 512);
+        memset(front_data(&front, 0), 0, 3 * 4096);
+        CHECK(posix_fadvise(file, 0, 0, round % 2 == 0 ? POSIX_FADV_DONTNEED : POSIX_FADV_WILLNEED) == 0);
+        CHECK(run_in_parts(&front, VIRTIO_BLK_T_IN, 16) == VIRTIO_BLK_S_OK);
+        check_bytes(file, front_data(&front, 0), 1024, 16 * 512);
+        check_bytes(file, front_data(&front, 2), 3072, 18 * 512);
+    }
+    end(&front);
+}
+
 /* Without event indices the doorbell and the call depend on flags. */
 static void a_driver_may_have_no_event_indices(void)
 {
@@ -365,6 +401,7 @@ int main(void)
     faults_install();
     file = front_engine_start(65536);
     requests_are_carried_out();
+    requests_may_have_parts();
     a_driver_may_have_no_event_indices();
     a_driver_that_kicks_only_when_asked_waits_for_nothing();
     the_configuration_is_told();
