@@ -308,7 +308,7 @@ bench-report: setup $(VENV)/.bench  ## docs/benchmarks/: the results and plots o
 	@$(BIN)/python -m benchmarks.matrix.report
 
 .PHONY: bench-parts
-bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench  ## each part by itself: wire, spawner, flushes, rings, files, arrays, ...
+bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench build/vhost-bench build/vcpu  ## each part by itself: wire, spawner, flushes, rings, files, arrays, ...
 	@scripts/prerequisites.sh bench
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.spawner
@@ -320,6 +320,8 @@ bench-parts: setup $(VENV)/.bench $(VENV)/.peers build/aiod-bench  ## each part 
 	@$(BIN)/python -m benchmarks.fairness
 	@$(BIN)/python -m benchmarks.rates
 	@[ "$$(id -u)" != 0 ] || $(BIN)/python -m benchmarks.tcp
+	@$(BIN)/python -m benchmarks.vhost
+	@$(BIN)/python -m benchmarks.guest.bursts
 
 # ---- install, release, clean ----------------------------------------------------------------------------------------
 

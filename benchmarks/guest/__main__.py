@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.guest import machine
-from benchmarks.guest.bursts import SERVES, masks_of
+from benchmarks.guest.bursts import masks_of
 from benchmarks.guest.qmp import Monitor
 from benchmarks.nbd_peers import nbdkit_aiod
 from benchmarks.own_daemon import own_daemon
@@ -103,8 +103,7 @@ def ways_of(more_qemus: Sequence[str]) -> dict[str, Way]:
     ways: dict[str, Way] = {"QEMU's threads": partial(threads_of, machine.QEMU)}
     ways |= {f"threads of {qemu}": partial(threads_of, qemu) for qemu in more_qemus}
     ways["aiod, NBD"] = aiod_nbd
-    if SERVES:
-        ways["aiod, vhost-user-blk"] = aiod_vhost
+    ways["aiod, vhost-user-blk"] = aiod_vhost
     return ways
 
 

@@ -40,6 +40,6 @@ def draw(bursts: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 
 def _color(name: str) -> str:
-    if name.startswith("aiod"):
+    if name.startswith(("aiod", "the same")):
         return "#2b6cb0"
     return "#718096" if name == "idle" else "#c05621"

@@ -22,14 +22,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from aiod.config.root import Config
 from benchmarks.own_daemon import own_daemon
 from benchmarks.vhost.servers import by_ring, by_vhost, qemu_storage_daemon
 
 if TYPE_CHECKING:
     from benchmarks.vhost.servers import Contender
 
-SERVES: Final = "vhost" in Config.model_fields
 MIB: Final = 2**20
 FILE_BYTES: Final = 256 * MIB
 AIOD: Final = "aiod, vhost"
@@ -77,11 +75,6 @@ def make_file(path: Path) -> Path:
     return path
 
 
-def served_by_aiod(socket: Path) -> str:
-    """The section of the configuration; nothing if this aiod serves no vhost-user-blk."""
-    return f'[vhost.disk]\nsocket = "{socket}"\nexport = "bench"\npath = "vhost"\n' if SERVES else ""
-
-
 def start_servers(stack: ExitStack, data: Path, sockets: Path, *, direct: bool) -> list[Contender]:
     """The servers, with O_DIRECT or without."""
     files, sockets = data / str(direct), sockets / str(int(direct))
@@ -90,10 +83,9 @@ def start_servers(stack: ExitStack, data: Path, sockets: Path, *, direct: bool) 
     for name in ("vhost", "ring"):
         make_file(files / name)
     vhost = sockets / "vhost"
-    toml = f"direct = {str(direct).lower()}\n{served_by_aiod(vhost)}"
+    toml = f'direct = {str(direct).lower()}\n[vhost.disk]\nsocket = "{vhost}"\nexport = "bench"\npath = "vhost"\n'
     daemon = stack.enter_context(own_daemon(sockets, files, toml))
-    contenders = [by_vhost(AIOD, vhost, daemon.pids)] if SERVES else []
-    contenders.append(by_ring(RING, daemon, "bench/ring"))
+    contenders = [by_vhost(AIOD, vhost, daemon.pids), by_ring(RING, daemon, "bench/ring")]
     for aio in QEMU[direct]:
         server = qemu_storage_daemon(make_file(files / aio), sockets / aio, aio=aio, direct=direct)
         try:
@@ -127,7 +119,7 @@ def measure(contenders: dict[bool, list[Contender]], cells: list[Cell], rounds: 
 
 def ratios_of(by_name: dict[str, dict[str, float]]) -> tuple[float, float]:
     """The rate of aiod's server, of the best of qemu-storage-daemon's and of the ring's."""
-    rate = by_name[AIOD]["iops"] if AIOD in by_name else float("nan")
+    rate = by_name[AIOD]["iops"]
     best = max((one["iops"] for name, one in by_name.items() if name.startswith("qemu")), default=float("nan"))
     return rate / best, rate / by_name[RING]["iops"]
 
