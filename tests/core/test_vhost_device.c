@@ -1,4 +1,4 @@
-/* A guest's disk: requests of all kinds, a VMM that changes the memory meanwhile, stops, goes and comes back, and lies. */
+/* A guest's disk: requests of all kinds; a VMM that changes the memory meanwhile, stops, goes, comes back, and lies. */
 #include <fcntl.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_ring.h>
@@ -313,7 +313,7 @@ static void a_queue_stops(void)
     end(&front);
 }
 
-/* A new engine finds requests in the area that the former one had taken: it carries them out once more, in their order. */
+/* A new engine finds requests in the area that the former one had taken: it carries them out again, in their order. */
 static void what_a_former_engine_left_is_carried_out(void)
 {
     struct aiod_inflight area = {0};
