@@ -134,6 +134,16 @@ class Session:
     def has_opened(self) -> bool:
         """Whether the session's ring has opened or closed files since the last collect_opened()."""
 
+    def file_of(self, number: int) -> tuple[int, int, bool, bool] | None:
+        """Device, inode, whether it may be read, and written, of an open file; None: the handle is no open file's."""
+
+    def set_locks(self, number: int, *, lost: bool, regained: Sequence[tuple[int, int]]) -> None:
+        """Refuse the handle's requests if a lock is `lost`; execute repeated ones in the ranges (first, last)
+        `regained`.
+
+        Raises OSError (EBADF).
+        """
+
     def retire_handle(self, number: int) -> None:
         """Reserve the number of an earlier engine's handle that is not open here: no new handle gets it."""
     @property
@@ -406,6 +416,21 @@ class Core:
         It is a Control: 1: the handle has moved, store_fd is the file's new descriptor for the descriptor store; 0: the
         mount is the same; -ESTALE: it is another file, or the server does not say. The first flush of each handle of
         the file fails if writes may be lost. Raises OSError EBADF if there is no such handle.
+        """
+
+    def lock(
+        self, tag: int, session: Session, handle: int, *, exclusive: bool, first: int, last: int, regain: int
+    ) -> None:
+        """Try once to lock the bytes `first` to `last` of the handle's file; reap() returns the result as a Control.
+
+        `regain`: the number that the lock had with an earlier engine; 0: it is a new one. The result: its number, or 0
+        if it has none; see core/ops/file_locks.h. Raises OSError (EBADF).
+        """
+
+    def unlock(self, tag: int, session: Session, handle: int, *, first: int, last: int) -> None:
+        """Release the locks of these bytes after the handle's requests in flight; reap() returns the result.
+
+        One call for a handle at a time. Raises OSError (EBADF).
         """
 
     def flush_handle(self, tag: int, session: Session, handle: int) -> None:

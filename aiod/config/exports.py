@@ -49,6 +49,7 @@ class ExportConfig(Section):
     attributes: bool = Field(
         default=False, description="true or false: permission bits and extended attributes may be changed"
     )
+    locks: bool = Field(default=True, description="true or false: files may be locked")
     users: list[User] = Field(default=[], description="a list of names or uids of this host's users")
     groups: list[Group] = Field(default=[], description="a list of names or gids of this host's groups")
     keys: list[Name] = Field(default=[], description="a list of NAMEs of [keys.NAME] sections")
@@ -120,6 +121,7 @@ class ExportConfig(Section):
             symlinks=self.symlinks,
             links=self.links,
             attributes=self.attributes,
+            locks=self.locks,
             uids=frozenset(map(uid_of, self.users)),
             gids=frozenset(map(gid_of, self.groups)),
             keys=frozenset(self.keys),

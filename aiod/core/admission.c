@@ -286,14 +286,19 @@ static int execute_or_queue(struct batch *batch, const struct aiod_submission *r
     return 0;
 }
 
-/* A repeated request (AIOD_REPEAT) is accepted while no new requests are. Removes the flag. */
-static int check_repeat(const struct aiod_core *core, struct aiod_submission *record, enum aiod_reason *reason)
+/*
+ * A repeated request (AIOD_REPEAT) is accepted while no new requests are, and where the handle has regained an exclusive
+ * lock: nobody else can have written there since the request was sent first. Removes the flag.
+ */
+static int check_repeat(const struct aiod_core *core, struct aiod_submission *record, const struct aiod_handle *handle,
+                        enum aiod_reason *reason)
 {
     if ((record->flags & AIOD_REPEAT) == 0) {
         return 0;
     }
     record->flags &= (uint16_t)~AIOD_REPEAT;
-    if (core->takes_repeats && aiod_op_may_repeat(record->op)) {
+    if (aiod_op_may_repeat(record->op) &&
+        (core->takes_repeats || aiod_core_lock_covers(handle, record->offset, record->length))) {
         return 0;
     }
     *reason = AIOD_REASON_LATE;
@@ -330,7 +335,7 @@ static void admit(struct batch *batch, struct aiod_submission *record)
         refuse(batch, record, 0, EAGAIN, AIOD_REASON_OVER_CREDIT);
         return;
     }
-    error = check_repeat(batch->core, record, &reason);
+    error = check_repeat(batch->core, record, handle, &reason);
     if (error == 0) {
         error = check_record(session, record, handle, &reason);
     }

@@ -266,7 +266,45 @@ size_t aiod_core_find_slow(struct aiod_core *core, struct aiod_active_request_in
  */
 bool aiod_core_stop(struct aiod_core *core, uint64_t timeout_ns);
 
-/* ---- between core.c, core_handles.c, core_rings.c and core_reap.c ------------------------------------------------ */
+/* ---- file locks (core_locks.c) ------------------------------------------------------------------------------------ */
+
+/*
+ * Try once to take a lock of the handle's file; ends as a control with the result of aiod_file_lock_take(), or of
+ * aiod_file_lock_regain() if `regain` is not 0. 0, or -EBADF, -ENOMEM.
+ */
+int aiod_core_lock(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number,
+                   const struct aiod_file_lock *lock, uint64_t regain);
+
+/*
+ * Release the locks of a range when every request by message that is in flight on the handle has ended; ends as a
+ * control. One call for a handle at a time. 0, or -EBADF, -ENOMEM.
+ */
+int aiod_core_unlock(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number,
+                     uint64_t first, uint64_t last);
+
+/*
+ * Set whether a lock of the handle is lost, so that its requests are refused, and the exclusive locks that were regained
+ * (malloc(); the handle frees them). 0, or -EBADF.
+ */
+int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool lost, struct aiod_file_lock *regained,
+                        size_t count);
+
+/* Is the range within one of the regained locks? `handle` may be NULL. */
+bool aiod_core_lock_covers(const struct aiod_handle *handle, uint64_t offset, uint64_t length);
+
+/* ---- between core.c, core_handles.c, core_locks.c, core_rings.c and core_reap.c ----------------------------------- */
+
+/* core_handles.c: allocate a control for the export with this rate (NULL: none). NULL if there is no memory. */
+struct aiod_control *aiod_core_create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate);
+
+/* core_handles.c: count the control, and queue it to the pool. */
+void aiod_core_submit_control(struct aiod_core *core, struct aiod_control *control);
+
+/* core_locks.c: a request that the unlock waits for has ended. */
+void aiod_core_continue_unlock(struct aiod_core *core, struct aiod_control *unlock);
+
+/* core_locks.c: release all locks of a handle that is closing; then aiod_core_release_handle() follows. 0, or -ENOMEM. */
+int aiod_core_release_locks(struct aiod_core *core, struct aiod_handle *handle);
 
 /* core_handles.c: refuse new requests on the handle, and close it as soon as it has none in flight; ends as a control. */
 void aiod_core_start_close(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle);

@@ -20,8 +20,7 @@ void aiod_control_destroy(struct aiod_control *control)
     free(control);
 }
 
-/* Allocate a control for the export with this rate (NULL: none). NULL if there is no memory. */
-static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate)
+struct aiod_control *aiod_core_create_control(enum aiod_op op, uint64_t tag, struct aiod_rate *rate)
 {
     struct aiod_control *control = calloc(1, sizeof(*control));
 
@@ -41,7 +40,7 @@ static struct aiod_control *create_control(enum aiod_op op, uint64_t tag, struct
     return control;
 }
 
-static void submit_control(struct aiod_core *core, struct aiod_control *control)
+void aiod_core_submit_control(struct aiod_core *core, struct aiod_control *control)
 {
     control->task.request.queued_ns = aiod_now_ns();
     core->inflight++;
@@ -59,7 +58,7 @@ static int submit_control_as(struct aiod_core *core, struct aiod_control *contro
 
     control->task.request.deadline_ns = timeout_ns != 0 ? now_ns + timeout_ns : 0;
     if (control->as == NULL) {
-        submit_control(core, control);
+        aiod_core_submit_control(core, control);
         return 0;
     }
     control->task.request.queued_ns = now_ns;
@@ -77,7 +76,7 @@ int aiod_core_open(struct aiod_core *core, uint64_t tag, enum aiod_transport tra
                    const char *root, const char *path, unsigned flags, const struct aiod_creation *creation,
                    struct aiod_identity *as, uint64_t timeout_ns)
 {
-    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
+    struct aiod_control *control = aiod_core_create_control(AIOD_OPEN, tag, rate);
 
     if (control == NULL) {
         free(as);
@@ -101,7 +100,7 @@ int aiod_core_move_handle(struct aiod_core *core, uint64_t tag, struct aiod_sess
                           uint64_t timeout_ns)
 {
     struct aiod_handle *handle = aiod_handle_find(session, number);
-    struct aiod_control *control = handle != NULL ? create_control(AIOD_OPEN, tag, handle->use.rate) : NULL;
+    struct aiod_control *control = handle != NULL ? aiod_core_create_control(AIOD_OPEN, tag, handle->use.rate) : NULL;
     int error;
 
     if (control == NULL) {
@@ -125,14 +124,14 @@ int aiod_core_move_handle(struct aiod_core *core, uint64_t tag, struct aiod_sess
 
 int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd, unsigned flags)
 {
-    struct aiod_control *control = create_control(AIOD_OPEN, tag, rate);
+    struct aiod_control *control = aiod_core_create_control(AIOD_OPEN, tag, rate);
 
     if (control == NULL) {
         return -ENOMEM;
     }
     control->fd = fd;
     control->flags = flags;
-    submit_control(core, control);
+    aiod_core_submit_control(core, control);
     return 0;
 }
 
@@ -140,14 +139,14 @@ int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate
 static void submit_close(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
                          int fd)
 {
-    struct aiod_control *control = create_control(AIOD_CLOSE, tag, rate);
+    struct aiod_control *control = aiod_core_create_control(AIOD_CLOSE, tag, rate);
 
     if (control == NULL) {
         abort(); /* a descriptor must not be lost, and closing it here could block the main loop for seconds */
     }
     control->transport = transport;
     control->fd = fd;
-    submit_control(core, control);
+    aiod_core_submit_control(core, control);
 }
 
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
@@ -158,7 +157,7 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *
 int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
                            struct aiod_directory_op *directory_op, struct aiod_identity *as, uint64_t timeout_ns)
 {
-    struct aiod_control *control = create_control(AIOD_NAME, tag, rate);
+    struct aiod_control *control = aiod_core_create_control(AIOD_NAME, tag, rate);
 
     if (control == NULL) {
         aiod_directory_op_destroy(directory_op);
@@ -341,7 +340,7 @@ void aiod_core_end_opens(struct aiod_core *core, struct aiod_session *session)
 /* Flush the handle's file; ends as a control. 0, or -ENOMEM. */
 static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle *handle)
 {
-    struct aiod_control *control = create_control(AIOD_FLUSH, tag, handle->use.rate);
+    struct aiod_control *control = aiod_core_create_control(AIOD_FLUSH, tag, handle->use.rate);
 
     if (control == NULL) {
         return -ENOMEM;
@@ -350,7 +349,7 @@ static int submit_flush(struct aiod_core *core, uint64_t tag, struct aiod_handle
     control->transport = tag != 0 ? handle->session->transport : AIOD_BY_DAEMON;
     control->task.request.group = &handle->file->flushes;
     handle->inflight++;
-    submit_control(core, control);
+    aiod_core_submit_control(core, control);
     return 0;
 }
 
@@ -390,6 +389,9 @@ static void finish_close(struct aiod_core *core, struct aiod_handle *handle)
 {
     if (needs_last_flush(core, handle) && submit_flush(core, 0, handle) == 0) {
         return; /* called again when the flush has ended */
+    }
+    if (handle->locked && aiod_core_release_locks(core, handle) == 0) {
+        return; /* called again when they are released */
     }
     close_now(core, handle);
 }

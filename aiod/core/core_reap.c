@@ -1,6 +1,7 @@
 /* core_reap.c - completed requests become replies; notices of rings are handled (core.h). Main loop's thread only. */
 #include "core.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,9 @@ static void release_io(struct aiod_core *core, struct aiod_message_io *message)
     core->inflight--;
     core->bytes_inflight -= message->charged;
     aiod_io_release(message);
+    if (message->unlock != NULL) {
+        aiod_core_continue_unlock(core, message->unlock);
+    }
     aiod_core_release_handle(core, message->io.handle);
     if (message->io.source != NULL) {
         aiod_core_release_handle(core, message->io.source);
@@ -123,18 +127,25 @@ static void finish_io(struct aiod_core *core, struct aiod_message_io *message, s
     release_io(core, message);
 }
 
+/* A lock that another one has is asked for again, so that only the last attempt is an error. */
+static int error_of(const struct aiod_control *control)
+{
+    int64_t result = control->task.request.result;
+
+    return result < 0 && (control->op != AIOD_LOCK || result != -EAGAIN) ? (int)-result : 0;
+}
+
 static void finish_control(struct aiod_core *core, struct aiod_control *control, struct aiod_control ***tail)
 {
     struct aiod_timing timing = aiod_timing_of(&control->task.request);
     struct aiod_export_stats *entry = aiod_export_stats_get(&core->exports, control->rate);
-    int64_t result = control->task.request.result;
 
     core->inflight--;
     if (control->handle != NULL) {
         aiod_core_release_handle(core, control->handle);
     }
     aiod_stats_record(entry != NULL ? &entry->stats : &core->stats, control->transport, control->op, 0,
-                      result < 0 ? (int)-result : 0, &timing);
+                      error_of(control), &timing);
     if (control->tag == 0) {
         aiod_control_destroy(control);
         return;

@@ -149,8 +149,7 @@ const char *const op_names[AIOD_OPS] = {
     nullptr,
 #define AIOD_OPERATION(number, NAME, name, access, fields, flags, properties) #name,
 #include "operations.def"
-    "open",
-    "close",
+    "open",  "close", "lock", "unlock",
 };
 
 /* RAII snapshot of the counters. */
@@ -888,6 +887,41 @@ void core_move_handle(Core &core, uint64_t tag, Session &session, uint32_t handl
                                       identity.release(), timeout_ms * 1000000));
 }
 
+void core_lock(Core &core, uint64_t tag, Session &session, uint32_t handle, bool exclusive, uint64_t first,
+               uint64_t last, uint64_t regain)
+{
+    const aiod_file_lock lock = {first, last, exclusive};
+
+    Core::check(aiod_core_lock(core.core, tag, session.session, handle, &lock, regain));
+}
+
+/* `regained`: (first, last) of each exclusive lock that was regained. */
+void session_set_locks(Session &session, uint32_t number, bool lost, const nb::sequence &regained)
+{
+    const size_t count = nb::len(regained);
+    auto *locks = static_cast<aiod_file_lock *>(calloc(count + 1, sizeof(aiod_file_lock)));
+
+    if (locks == nullptr) {
+        raise_os_error(ENOMEM);
+    }
+    for (size_t i = 0; i < count; i++) {
+        locks[i] = {nb::cast<uint64_t>(regained[i][0]), nb::cast<uint64_t>(regained[i][1]), true};
+    }
+    Core::check(aiod_core_set_locks(session.session, number, lost, locks, count));
+}
+
+/* (device, inode, whether it may be read, written) of an open file; None: the handle is unknown, or no file's. */
+nb::object session_file_of(const Session &session, uint64_t number)
+{
+    const aiod_handle *handle =
+        number <= UINT32_MAX ? aiod_handle_find(session.session, static_cast<uint32_t>(number)) : nullptr;
+
+    if (handle == nullptr || handle->fd < 0) {
+        return nb::none();
+    }
+    return nb::make_tuple(handle->file->dev, handle->file->ino, handle->use.readable, handle->use.writable);
+}
+
 void core_flush_handle(Core &core, uint64_t tag, Session &session, uint32_t handle)
 {
     Core::check(aiod_core_flush_handle(core.core, tag, session.session, handle));
@@ -1145,6 +1179,8 @@ NB_MODULE(_core, m)
                         aiod_handle_find(self.session, static_cast<uint32_t>(number)) != nullptr;
              })
         .def_prop_ro("has_opened", [](const Session &self) { return aiod_core_has_opened(self.session); })
+        .def("file_of", session_file_of, nb::arg("number"))
+        .def("set_locks", session_set_locks, nb::arg("number"), nb::kw_only(), nb::arg("lost"), nb::arg("regained"))
         .def("retire_handle", session_retire_handle, nb::arg("number"))
         .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
         .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })
@@ -1221,6 +1257,14 @@ NB_MODULE(_core, m)
         .def("fuse_handles", core_fuse_handles, nb::arg("session"))
         .def("move_handle", core_move_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"), nb::arg("root"),
              nb::arg("path"), nb::kw_only(), nb::arg("links"), nb::arg("as_client").none(), nb::arg("timeout_ms"))
+        .def("lock", core_lock, nb::arg("tag"), nb::arg("session"), nb::arg("handle"), nb::kw_only(),
+             nb::arg("exclusive"), nb::arg("first"), nb::arg("last"), nb::arg("regain"))
+        .def(
+            "unlock",
+            [](Core &self, uint64_t tag, Session &session, uint32_t handle, uint64_t first, uint64_t last) {
+                Core::check(aiod_core_unlock(self.core, tag, session.session, handle, first, last));
+            },
+            nb::arg("tag"), nb::arg("session"), nb::arg("handle"), nb::kw_only(), nb::arg("first"), nb::arg("last"))
         .def("flush_handle", core_flush_handle, nb::arg("tag"), nb::arg("session"), nb::arg("handle"))
         .def(
             "announce_drained",

@@ -240,10 +240,16 @@ def handles(body: dict[str, Any]) -> Iterator[Any]:
     ]  # fmt: skip
     table = Table("handles", columns)
     for handle in body["handles"]:
-        state = [name for name in ("poisoned", "closing") if handle[name]]
+        state = [name for name in ("poisoned", "closing") if handle[name]] + _lock_states(handle.get("locks", []))
         named = (handle[key] for key in ("client", "engine", "pid", "handle", "file"))
         table.add(*named, _mode(handle), handle["inflight"], ", ".join(state))
     yield table
+
+
+def _lock_states(locks: list[dict[str, Any]]) -> list[str]:
+    """Which locks an open file has: "exclusive lock", "shared lock", "lost lock"."""
+    kinds = ["lost" if lock["lost"] else "exclusive" if lock["exclusive"] else "shared" for lock in locks]
+    return [f"{kind} lock" for kind in dict.fromkeys(kinds)]
 
 
 def _mode(handle: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from aiod_protocol.reasons import Reason
 
@@ -32,6 +32,16 @@ class OpenRequest:
     export_name: str
 
 
+class LockClaim(NamedTuple):
+    """A lock that the client had at an earlier engine."""
+
+    exclusive: bool
+    first: int
+    last: int
+    number: int
+    """The result of its LOCK; 0: it cannot be regained."""
+
+
 @dataclass(slots=True, frozen=True)
 class ReopenRequest:
     """A REOPEN: a file that the client had open with a previous engine."""
@@ -47,6 +57,9 @@ class ReopenRequest:
     """It has acknowledged writes that no acknowledged flush covers."""
     origin: bytes | None = None
     """Where another daemon has opened it (file_origin.py); None: an earlier engine of this daemon has."""
+    locks: tuple[LockClaim, ...] = ()
+    wait_ms: int = 0
+    """How long to wait for the locks."""
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

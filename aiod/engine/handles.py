@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from aiod.engine.errors import refused
 from aiod.engine.file_origin import doubt, origin_of
@@ -26,11 +26,11 @@ from aiod_protocol.reasons import Reason, reason_of
 from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiod._core import Control, Core, Rate
     from aiod._core import Session as CoreSession
-    from aiod.engine.file_requests import OpenRequest, ReopenRequest, Reply
+    from aiod.engine.file_requests import LockClaim, OpenRequest, ReopenRequest, Reply
     from aiod.engine.ring_opens import RingOpens
     from aiod.engine.session import Session
     from aiod.engine.uring import Uring
@@ -118,10 +118,38 @@ class OpenFiles(Protocol):
         """Its open files by their handles."""
 
 
+class FileLocks(Protocol):
+    """Has the locks of files (locks.py)."""
+
+    def lock(
+        self, session: Session, cookie: int, handle: int, flags: int, offset: int, length: int, wait_ms: int
+    ) -> None:
+        """Answer a LOCK."""
+
+    def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
+        """Answer an UNLOCK."""
+
+    def reclaim(
+        self,
+        session: Session,
+        handle: int,
+        claims: Sequence[LockClaim],
+        wait_ms: int,
+        then: Callable[[list[bool]], None],
+    ) -> None:
+        """Regain locks of an earlier engine; `then` gets which of them are held again."""
+
+    def moved(self, session: Session, handle: int) -> None:
+        """The handle has another description."""
+
+    def closed(self, session: Session, handle: int) -> None:
+        """The handle is being closed."""
+
+
 class Handles:
     """Main loop thread only."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what it asks of other stages
         self,
         settings: EngineSettings,
         core: Core,
@@ -131,9 +159,13 @@ class Handles:
         rate_of: Callable[[str], Rate],
         uring: Uring,
         ring_opens: RingOpens,
+        locks: FileLocks,
+        renew: Callable[[Session], None],
     ) -> None:
         """`admission` checks an OPEN, `reply` answers it, `rate_of` returns the rate of an export."""
         self.ring_opens = ring_opens
+        self.locks = locks
+        self._renew = renew
         self._rate_of = rate_of
         self._uring = uring
         self._fd_store = fd_store
@@ -274,6 +306,7 @@ class Handles:
             return
         session.names.pop(handle, None)
         session.fuse_files.pop(handle, None)
+        self.locks.closed(session, handle)
         if not session.by_socket:
             self._fd_store.drop(session.token, handle)
         self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
@@ -320,6 +353,8 @@ class Handles:
         _, result, _, _, dev, ino, _, store_fd, *_ = control
         if store_fd >= 0:
             self._store_moved(moving, dev, ino, store_fd)
+        if result > 0 and not moving.session.ended:
+            self.locks.moved(moving.session, moving.handle)
         moving.then(result)
 
     def _store_moved(self, moving: _Moving, dev: int, ino: int, store_fd: int) -> None:
@@ -423,7 +458,7 @@ class Handles:
         if on_fuse:
             session.fuse_files[handle] = FuseFile(opening.export_name, opening.path, int(flags & _STORED_FLAGS))
         body = {"size": size, "file": [dev, ino, generation], "origin": origin}
-        answer = functools.partial(self._reply, session, waiting.cookie, handle, None, body)
+        answer = functools.partial(self._answer_open, waiting, handle, body)
         if session.by_socket or stored_fd < 0:
             self._close_fds(opening, stored_fd)
             answer()
@@ -441,6 +476,22 @@ class Handles:
             ino,
         )
         self._fd_store.store(stored, answer)
+
+    def _answer_open(self, waiting: _Waiting, handle: int, body: dict[str, Any]) -> None:
+        """Answer an OPEN, or a REOPEN when its locks are regained or lost."""
+        session = waiting.session
+
+        def answer(held: list[bool]) -> None:
+            self._reply(session, waiting.cookie, handle, None, body | {"locks": held})
+            session.reclaiming -= 1
+            self._renew(session)
+
+        if waiting.reopen is None or not waiting.reopen.opened.locks or session.ended:
+            self._reply(session, waiting.cookie, handle, None, body)
+            return
+        session.reclaiming += 1
+        opened = waiting.reopen.opened
+        self.locks.reclaim(session, handle, opened.locks, opened.wait_ms, answer)
 
     def _first_of(
         self, session: Session, reopen: _Reopen, opening: OpenRequest, dev: int, ino: int, flush_fd: int

@@ -103,6 +103,20 @@ class MessageHandlers:
             self._handles.ring_opens.collect(session)
         self._handles.close(session, cookie, handle)
 
+    def lock(
+        self, session: Session, cookie: int, handle: int, flags: int, offset: int, length: int, wait_ms: int
+    ) -> None:
+        """See Locks.lock. The file may be one that the session's ring has opened."""
+        self._handles.ring_opens.collect(session)
+        self._handles.locks.lock(session, cookie, handle, flags, offset, length, wait_ms)
+        self._pool_maintenance.pool_changed()
+
+    def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
+        """See Locks.unlock."""
+        self._handles.ring_opens.collect(session)
+        self._handles.locks.unlock(session, cookie, handle, offset, length)
+        self._pool_maintenance.pool_changed()
+
     def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
         """See DirectoryOperations.request."""
         self._directory_operations.request(session, cookie, verb, export, path, arguments)

@@ -10,7 +10,7 @@ import errno
 import logging
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from aiod.engine.file_requests import ReopenRequest
+from aiod.engine.file_requests import LockClaim, ReopenRequest
 from aiod.engine.name_verbs import NAME_VERBS
 from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
@@ -61,6 +61,14 @@ class Handlers(Protocol):
 
     def close(self, session: Session, cookie: int, handle: int) -> None:
         """CLOSE; answered by REPLY."""
+
+    def lock(
+        self, session: Session, cookie: int, handle: int, flags: int, offset: int, length: int, wait_ms: int
+    ) -> None:
+        """LOCK; answered by REPLY."""
+
+    def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
+        """UNLOCK; answered by REPLY."""
 
     def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
         """NAME, with the verb's arguments; answered by REPLY."""
@@ -170,7 +178,19 @@ class MessageRouter:
         origin = message[9] if len(message) > _REOPEN_ELEMENTS else None
         if origin is not None and not isinstance(origin, bytes):
             raise wire.WireError(f"REOPEN has {type(origin).__name__} for the origin, which is bytes")
-        opened = ReopenRequest(export, path, flags, dev, ino, generation, changed=changed, origin=origin)
+        locks, wait_ms = _lock_claims(*message[10:12])
+        opened = ReopenRequest(
+            export,
+            path,
+            flags,
+            dev,
+            ino,
+            generation,
+            changed=changed,
+            origin=origin,
+            locks=locks,
+            wait_ms=wait_ms,
+        )
         self._handlers.reopen(session, cookie, handle, opened)
 
     def _repeated(self, session: Session, _: list[Any], __: list[zmq.Frame]) -> None:
@@ -178,6 +198,12 @@ class MessageRouter:
 
     def _close(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         self._handlers.close(session, *message[2:4])
+
+    def _lock(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        self._handlers.lock(session, *message[2:8])
+
+    def _unlock(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
+        self._handlers.unlock(session, *message[2:6])
 
     def _name(self, session: Session, message: list[Any], _: list[zmq.Frame]) -> None:
         cookie, verb, export, path, given = message[2:7]
@@ -220,6 +246,7 @@ _LEASE_MAX_S: Final = 86400.0
 _FILE_NUMBERS: Final = 3
 _REOPEN_ELEMENTS: Final = 9
 """Of a REOPEN without an origin."""
+_CLAIM_NUMBERS: Final = 4
 _NO_NUMBER: Final = "a number that is no unsigned 64-bit integer"
 
 _FORMS = {
@@ -227,12 +254,33 @@ _FORMS = {
     int(MessageType.REOPEN): _Form((bytes, int, int, str, str, int, list, bool), MessageRouter._reopen),  # noqa: SLF001
     int(MessageType.REPEATED): _Form((bytes,), MessageRouter._repeated),  # noqa: SLF001
     int(MessageType.CLOSE): _Form((bytes, int, int), MessageRouter._close),  # noqa: SLF001
+    int(MessageType.LOCK): _Form((bytes, int, int, int, int, int, int), MessageRouter._lock),  # noqa: SLF001
+    int(MessageType.UNLOCK): _Form((bytes, int, int, int, int), MessageRouter._unlock),  # noqa: SLF001
     int(MessageType.NAME): _Form((bytes, int, str, str, str, dict), MessageRouter._name),  # noqa: SLF001
     int(MessageType.SUBMIT): _Form((bytes, int, bytes), MessageRouter._submit),  # noqa: SLF001
     int(MessageType.CANCEL): _Form((bytes, object, list), MessageRouter._cancel),  # noqa: SLF001
     int(MessageType.HEARTBEAT): _Form((bytes,), MessageRouter._heartbeat),  # noqa: SLF001
     int(MessageType.GOODBYE): _Form((bytes, int), MessageRouter._goodbye),  # noqa: SLF001
 }
+
+
+def _lock_claims(claims: Any = (), wait_ms: Any = 0) -> tuple[tuple[LockClaim, ...], int]:
+    """The locks of a REOPEN: [[flags, offset, length, number], ...], and how long to wait for them."""
+    if not isinstance(claims, list | tuple):
+        raise wire.WireError("REOPEN with locks that are no array")
+    found = []
+    for claim in claims:
+        if not isinstance(claim, list) or len(claim) < _CLAIM_NUMBERS:
+            raise wire.WireError(f"REOPEN with a lock that is no array of {_CLAIM_NUMBERS} numbers")
+        for number in claim[:_CLAIM_NUMBERS]:
+            _check_number(number)
+        flags, offset, length, number = claim[:_CLAIM_NUMBERS]
+        last = offset + length - 1 if length else wire.LOCK_LAST
+        if offset > wire.LOCK_LAST or last > wire.LOCK_LAST:
+            raise wire.WireError("REOPEN with a lock of a range that no lock has")
+        found.append(LockClaim(bool(flags & wire.LOCK_EXCLUSIVE), offset, last, number))
+    _check_number(wait_ms)
+    return tuple(found), wait_ms
 
 
 def _printable(text: str) -> str:

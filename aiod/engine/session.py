@@ -77,6 +77,8 @@ class Session:
     """After how long a silence its client may have moved to another daemon: then it is ended; 0: it does not move."""
     leased_s: float = 0.0
     """Time of its last message, by the clock of leases."""
+    reclaiming: int = 0
+    """Files of which it waits to have the locks again: it has reason to be silent."""
     resumed: bool = False
     """It resumes a session of a previous engine, and has not been released yet."""
     ended: bool = False

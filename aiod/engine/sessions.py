@@ -51,7 +51,7 @@ class Sessions:
     """All sessions of this engine. Main loop thread only."""
 
     def __init__(
-        self, settings: EngineSettings, core: Core, is_paused: Callable[[], bool], ended: Callable[[bytes], None]
+        self, settings: EngineSettings, core: Core, is_paused: Callable[[], bool], ended: Callable[[Session], None]
     ) -> None:
         """`is_paused()`: whether messages are left unread on purpose, so that silence proves nothing.
 
@@ -125,6 +125,7 @@ class Sessions:
             "session": session.token,
             "grace": grace,
             "moves": True,
+            "locks": True,
             "engine": settings.name,
             "depth_max": session.depth_max,
             "bytes_max": session.bytes_max,
@@ -281,6 +282,10 @@ class Sessions:
         session.core.lease_until_ns = 1  # for what waits for a worker
         self.end(session, f"no message for {silence_s:.1f} s: its client may have moved to another daemon")
 
+    def renew(self, session: Session) -> None:
+        """The session was silent because it waited for an answer, which it gets now."""
+        session.last_message_s, session.leased_s = time.monotonic(), _clock_s()
+
     def start(self) -> None:
         """Begin to end silent sessions."""
         self._period_s = self._settings.session_timeout_ms / 4000
@@ -292,7 +297,7 @@ class Sessions:
         timeout_s = self._settings.session_timeout_ms / 1000
         now_s = time.monotonic()
         for session in self:
-            if self._is_paused():
+            if self._is_paused() or session.reclaiming:
                 session.last_message_s = now_s
             elif session.lease_s and now_s - session.last_message_s > session.lease_s:
                 self._end_lease(session, now_s - session.last_message_s)
@@ -323,7 +328,7 @@ class Sessions:
         self._by_ticket.pop(session.ticket, None)
         self._core.end_session(session.core)
         session.core.tag = None
-        self._ended(session.token)
+        self._ended(session)
         if session.ring is not None:
             session.ring.close()
             session.ring = None
@@ -350,14 +355,15 @@ class Sessions:
         if self._timer is not None:
             self._timer.cancel()
 
-    def handles(self) -> list[dict[str, Any]]:
-        """The open files, for `aiodctl handles`."""
+    def handles(self, locks_of: Callable[[Session, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The open files, for `aiodctl handles`. `locks_of`: the locks of a handle."""
         return [
             {
                 "client": session.short_id,
                 "pid": session.peer.pid,
                 "uid": session.peer.uid,
                 "file": session.names.get(handle["handle"], ""),
+                "locks": locks_of(session, handle["handle"]),
             }
             | handle
             for session in self
@@ -368,8 +374,8 @@ class Sessions:
         """How the rates of users hold their requests back."""
         return self._throttled.shown(self._quotas.values())
 
-    def clients(self) -> list[dict[str, Any]]:
-        """The sessions, for `aiodctl clients`."""
+    def clients(self, locks_of: Callable[[Session], dict[str, int]]) -> list[dict[str, Any]]:
+        """The sessions, for `aiodctl clients`. `locks_of`: how many locks a session has and waits for."""
         now_s = time.monotonic()
         return [
             {
@@ -380,6 +386,7 @@ class Sessions:
                 "key": session.peer.owner.name if session.peer.owner is not None else "",
                 "software": session.software,
                 "handles": session.core.handles,
+                "locks": locks_of(session),
                 "inflight": session.core.inflight,
                 "ring": session.core.has_ring,
                 "age_s": now_s - session.started_s,

@@ -44,6 +44,7 @@ class Shutdown:
         So a client that resumes with the next daemon knows that its acknowledged writes are on disk.
         """
         self._stages.admission.drain()
+        self._stages.locks.drain()
         self._stages.core.drain()
         self._stages.sessions.refuse_new(_STOPPING)
         await self._stages.wait_idle()

@@ -20,6 +20,7 @@ from aiod.engine.export_rate_limits import ExportRateLimits
 from aiod.engine.fd_store_client import FdStoreClient
 from aiod.engine.grace_period import GRACE_S, GracePeriod
 from aiod.engine.handles import Handles
+from aiod.engine.locks import TAGS_FROM, Locks
 from aiod.engine.lost_mounts import LostMounts
 from aiod.engine.message_handlers import MessageHandlers
 from aiod.engine.message_router import MessageRouter
@@ -77,6 +78,7 @@ class Stages:
         self.uring = Uring()
         self.admission = Admission(settings, descriptors_max() // 2)
         self.ring_opens = RingOpens(settings, core, self.fd_store, self.rate_limits.of, descriptors_max() // 2)
+        self.locks = Locks(settings, core, self.replies.reply)
         self.handles = Handles(
             settings,
             core,
@@ -86,6 +88,8 @@ class Stages:
             self.rate_limits.of,
             self.uring,
             self.ring_opens,
+            self.locks,
+            self.sessions.renew,
         )
         self.directory_operations = DirectoryOperations(
             settings, core, self.admission.admit_directory_request, self.replies.reply, self.rate_limits.of
@@ -138,6 +142,8 @@ class Stages:
     def _control_finished(self, control: _core.Control) -> None:
         if self.vhost is not None and self.vhost.waits_for(control):
             self.vhost.opened(control)
+        elif control[0] >= TAGS_FROM:
+            self.locks.finished(control)
         else:
             self.handles.finished(control)
 
@@ -197,6 +203,7 @@ class Stages:
         self.dispatch.apply(settings)
         self.rings.apply(settings)
         self.handles.apply(settings)
+        self.locks.apply(settings)
         self.ring_opens.apply(settings)
         self.directory_operations.apply(settings)
         if self.vhost is not None:
@@ -226,6 +233,8 @@ class Stages:
             "open": self.handles.describe,
             "close": self.handles.describe,
             "name": self.directory_operations.describe,
+            "lock": self.locks.describe,
+            "unlock": self.locks.describe,
         }
 
     # Stages that are created before the one they call get one of these.
@@ -242,7 +251,9 @@ class Stages:
     def _ring_attached(self, result: _core.AttachResult) -> None:
         self.rings.finished(result)
 
-    def _session_ended(self, token: bytes) -> None:
+    def _session_ended(self, session: Session) -> None:
+        token = session.token
+        self.locks.ended(session)
         self.fd_store.end_session(token)
         self.ring_opens.ended(token)
         self.grace_period.done(token)

@@ -126,6 +126,7 @@ class SupervisorCommands:
             "bytes_inflight": core.bytes_inflight,
             "files": core.files,
             "descriptors": core.descriptors,
+            "locks": stages.locks.stats(),
             "rings": core.rings,
             "ring_bytes": core.ring_bytes,
             "rss_bytes": resident_bytes(),
@@ -135,11 +136,11 @@ class SupervisorCommands:
 
     async def _clients(self) -> list[dict[str, Any]]:
         self._stages.ring_opens.collect_all()
-        return self._stages.sessions.clients()
+        return self._stages.sessions.clients(self._stages.locks.of_session)
 
     async def _handles(self) -> list[dict[str, Any]]:
         self._stages.ring_opens.collect_all()
-        return self._stages.sessions.handles()
+        return self._stages.sessions.handles(self._stages.locks.of_handle)
 
     async def _requests(self) -> dict[str, Any]:
         return self._stages.slow_requests.requests()

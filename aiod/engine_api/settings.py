@@ -48,6 +48,8 @@ class ExportSettings(NamedTuple):
     """Whether clients may make symbolic and hard links."""
     attributes: bool
     """Whether clients may change permission bits and extended attributes."""
+    locks: bool
+    """Whether clients may lock files."""
     uids: frozenset[int]
     """Users that may use it. If `gids` and `keys` are empty as well, everyone may."""
     gids: frozenset[int]

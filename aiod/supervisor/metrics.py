@@ -55,6 +55,8 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
     "aiod_open_files": ("Open handles of clients.", lambda a: a["files"]),
     "aiod_rings": ("Shared-memory rings.", lambda a: a["rings"]),
     "aiod_ring_memory_bytes": ("Memory of the rings.", lambda a: a["ring_bytes"]),
+    "aiod_locks_held": ("Locks of files that clients hold.", lambda a: a["locks"]["held"]),
+    "aiod_locks_waiting": ("Lock requests that wait.", lambda a: a["locks"]["waiting"]),
     "aiod_bytes_in_flight": ("Bytes of reads and writes in flight.", lambda a: a["bytes_inflight"]),
     "aiod_engine_resident_memory_bytes": ("Resident memory of the engine.", lambda a: a["rss_bytes"]),
     "aiod_engine_uptime_seconds": ("Time since the start of the engine's process.", lambda a: a["uptime_s"]),
@@ -62,6 +64,10 @@ _GAUGES: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
 _COUNTERS: Final[dict[str, tuple[str, Callable[[Any], float]]]] = {
     "aiod_spawn_failures_total": ("Failed creations of workers.", lambda a: a["pool"]["spawn_failures"]),
     "aiod_lost_wakeups_total": ("Recoveries of lost wake-ups; expected 0.", lambda a: a["pool"]["lost_wakeups"]),
+    "aiod_locks_lost_total": (
+        "Locks that could not be regained after a change of engine.",
+        lambda a: a["locks"]["lost"],
+    ),
     "aiod_slow_requests_total": ("Requests that became slow (slow_request_ms).", lambda a: a["slow_requests"]),
 }
 _PAYLOADS: Final = {

@@ -53,6 +53,10 @@ class Reason(enum.IntEnum):
     NOT_SERVING = 24, "the engine of the export is not serving; try again later"
     OTHER_FILE = 25, "another file has the name now, or nothing tells whether it is the same file"
     HANGS = 26, "it has not ended in time: unknown whether done"
+    LOCK_LOST = (
+        27,
+        "a lock of this handle was lost with an earlier engine, and others may have had it: release it, and lock again",
+    )
     # Of clients: no daemon sends them.
     UNKNOWN = 100, "the engine has gone: unknown whether done"
     NOT_REOPENED = 101, "the file could not be opened again at the next engine"

@@ -49,6 +49,8 @@ class MessageType(enum.IntEnum):
     REOPEN = 16
     REPEATED = 17
     GO = 18
+    LOCK = 19
+    UNLOCK = 20
 
 
 class OpenFlag(enum.IntFlag):
@@ -64,6 +66,11 @@ class OpenFlag(enum.IntFlag):
     NAMES = 128
     """No file: a handle by which a ring's requests name files of the export. No other flag goes with it."""
 
+
+LOCK_EXCLUSIVE: Final = 1
+"""The flag of LOCK; without it the lock is shared."""
+LOCK_LAST: Final = (1 << 63) - 2
+"""The last byte that LOCK can lock."""
 
 SUBMISSION: Final = struct.Struct("<QHHIQQIIII")
 """cookie, op, flags, handle, offset, length, deadline_ms, frame, frame_offset, reserved.

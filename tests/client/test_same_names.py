@@ -25,13 +25,13 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
     }
 
 
-@pytest.mark.parametrize("name", ["Client", "File"])
+@pytest.mark.parametrize("name", ["Client", "File", "FileLock"])
 def test_both_clients_have_the_same_methods_and_arguments(name: str) -> None:
     blocking, awaited = methods(getattr(aiod_client, name)), methods(getattr(aio, name))
     assert blocking == awaited
 
 
-@pytest.mark.parametrize("name", ["Client", "File"])
+@pytest.mark.parametrize("name", ["Client", "File", "FileLock"])
 def test_both_clients_have_the_same_properties(name: str) -> None:
     def properties(kind: type) -> set[str]:
         return {each for each, _ in inspect.getmembers(kind, lambda member: isinstance(member, property))}

@@ -235,6 +235,22 @@ static void the_source_of_a_copy_is_checked(void)
     CHECK(aiod_op_check_source(&record, &reading, &reason) == EINVAL && reason == AIOD_REASON_BAD_ENTRY);
 }
 
+/* A flush makes durable what was acknowledged before the lock was lost. */
+static void a_lost_lock_fences_all_but_flushes(void)
+{
+    static const struct aiod_handle fenced = {.use = {.readable = true, .writable = true}, .lock_lost = true};
+
+    for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
+        struct aiod_submission record = record_of(op);
+
+        if (op == AIOD_FLUSH || op == AIOD_CLOSE_FILE) {
+            CHECK(check(&record, &fenced) == 0);
+        } else if (!aiod_op_has_path(op)) {
+            CHECK(is_refused(&record, &fenced, EIO, AIOD_REASON_LOCK_LOST));
+        }
+    }
+}
+
 int main(void)
 {
     each_operation_needs_its_access();
@@ -246,6 +262,7 @@ int main(void)
     only_listed_ioctls_are_allowed();
     writes_beyond_size_max_are_refused();
     a_names_handle_is_for_paths_only();
+    a_lost_lock_fences_all_but_flushes();
     the_source_of_a_copy_is_checked();
     return 0;
 }

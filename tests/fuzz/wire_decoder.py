@@ -188,6 +188,18 @@ class Engine:
         assert all(0 <= number < 1 << 64 for number in (cookie, handle))
         self.replies.reply(session, cookie, 0)
 
+    def lock(
+        self, session: Session, cookie: int, handle: int, flags: int, offset: int, length: int, wait_ms: int
+    ) -> None:
+        """The same."""
+        assert all(0 <= number < 1 << 64 for number in (cookie, handle, flags, offset, length, wait_ms))
+        self.replies.reply(session, cookie, 0)
+
+    def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
+        """The same."""
+        assert all(0 <= number < 1 << 64 for number in (cookie, handle, offset, length))
+        self.replies.reply(session, cookie, 0)
+
     def name(self, session: Session, cookie: int, verb: str, export: str, path: str, arguments: dict[str, Any]) -> None:
         """The same."""
         assert type(verb) is type(export) is type(path) is str

@@ -33,6 +33,7 @@ def snapshot() -> dict[str, Any]:
     more = {
         "exports": exports,
         "throttled_users": [{"uid": 1000, "waiting": 1, "throttled_s": 2.5}],
+        "locks": {"held": 2, "waiting": 1, "granted": 9, "timed_out": 3, "regained": 2, "lost": 1},
         "flush_groups": {"counts": [3, 1] + [0] * 10 + [1], "requests": 4101},
     }
     return {"pool": pool, "ops": ops, "uptime_s": 5.0, "oldest_request_age_s": 0.5, **gauges, **more}

@@ -89,7 +89,7 @@ def test_statistics_have_the_same_names() -> None:
         rings_max=1,
         ring_poll_max_us=0,
     )
-    assert list(core.stats()) == [*(operation.name for operation in DEFINED), "open", "close"]
+    assert list(core.stats()) == [*(operation.name for operation in DEFINED), "open", "close", "lock", "unlock"]
     assert core.stop(1000)
 
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "ops/file_locks.h"
 #include "ops/worker_io.h"
 #include "path/confined.h"
 #include "path/file_id.h"
@@ -209,7 +210,13 @@ static int open_for_flushes(int fd, unsigned flags)
 int aiod_confined_adopt(int fd, unsigned flags, struct aiod_opened *opened)
 {
     int again = open_for_flushes(fd, flags);
-    int error = describe(again >= 0 ? again : fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);
+    int error;
+
+    if (again < 0) {
+        /* the handle gets a description that outlived the earlier engine, perhaps with locks of which nobody knows now */
+        (void)aiod_file_lock_release(fd, 0, AIOD_LOCK_LAST);
+    }
+    error = describe(again >= 0 ? again : fd, flags & ~(unsigned)AIOD_OPEN_TRUNCATE, opened);
 
     if (error < 0) {
         close(fd);

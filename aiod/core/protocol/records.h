@@ -21,6 +21,8 @@ enum aiod_op {
     /* Not in the protocol; counted in the same statistics. */
     AIOD_OPEN = AIOD_WIRE_OPS,
     AIOD_CLOSE,
+    AIOD_LOCK,
+    AIOD_UNLOCK,
     AIOD_OPS, /* one more than the last operation */
 };
 

@@ -451,6 +451,13 @@ int64_t aiod_control_run(struct aiod_request *request)
     if (control->op == AIOD_NAME) {
         return aiod_directory_op_run(control->directory_op);
     }
+    if (control->op == AIOD_LOCK) {
+        return control->regain != 0 ? aiod_file_lock_regain(control->handle->fd, &control->lock, control->regain)
+                                    : aiod_file_lock_take(control->handle->fd, &control->lock);
+    }
+    if (control->op == AIOD_UNLOCK) {
+        return aiod_file_lock_release(control->handle->fd, control->lock.first, control->lock.last);
+    }
     if (control->op == AIOD_FLUSH) {
         return aiod_flushes_flush(&control->handle->file->flushes, request, 0);
     }

@@ -70,6 +70,7 @@ struct aiod_message_io {
     struct aiod_buffer *buffer;     /* contains io.data */
     struct aiod_payload **payloads; /* the frames that io.iov refers to; io.iov_count of them */
     struct aiod_payload *one_payload;
+    struct aiod_control *unlock; /* waits for the request's end; NULL: none */
 
     /* Neighbours in the session's list of requests in flight. */
     struct aiod_message_io *next;
@@ -94,7 +95,13 @@ struct aiod_control {
 
     struct aiod_directory_op *directory_op; /* A directory operation. */
 
-    struct aiod_handle *handle; /* A flush; an open that moves the handle to another mount (move_handle.h). */
+    struct aiod_handle
+        *handle; /* A flush, a lock, an unlock; an open that moves the handle to another mount (move_handle.h). */
+
+    /* A lock, an unlock. */
+    struct aiod_file_lock lock;
+    uint64_t regain;    /* the number of a lock that is to be regained; 0: a new one */
+    unsigned waits_for; /* unlock: requests in flight that end before it */
 
     struct aiod_identity *as; /* open and directory operation: the client's identity; NULL: the daemon's */
     struct aiod_rate *rate;   /* a reference to the export's rate; NULL: none */

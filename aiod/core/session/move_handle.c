@@ -84,6 +84,9 @@ int aiod_handle_move(struct aiod_handle *handle, struct aiod_opened *opened)
     if (!is_same(file, opened)) {
         return end(opened, -ESTALE);
     }
+    if (__atomic_load_n(&handle->locked, __ATOMIC_RELAXED)) { /* its locks go with the description */
+        __atomic_store_n(&handle->lock_lost, true, __ATOMIC_RELEASE);
+    }
     if (dup3(opened->fd, handle->fd, O_CLOEXEC) < 0) {
         return end(opened, -errno);
     }

@@ -164,6 +164,15 @@ static bool size_is_right(const struct aiod_submission *record, uint64_t size_ma
            record->offset + record->length <= size_max;
 }
 
+/*
+ * Has a lock of the handle been lost, so that another client may have changed what the lock protected? A flush only makes
+ * durable what was acknowledged before.
+ */
+static bool is_fenced(unsigned op, const struct aiod_handle *handle)
+{
+    return __atomic_load_n(&handle->lock_lost, __ATOMIC_ACQUIRE) && op != AIOD_FLUSH && op != AIOD_CLOSE_FILE;
+}
+
 static int refuse(enum aiod_reason *reason, enum aiod_reason why, int error)
 {
     *reason = why;
@@ -181,6 +190,9 @@ int aiod_op_check(const struct aiod_submission *record, const struct aiod_handle
     }
     if (!access_is_right(record->op, &handle->use)) {
         return refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
+    }
+    if (is_fenced(record->op, handle)) {
+        return refuse(reason, AIOD_REASON_LOCK_LOST, EIO);
     }
     if (!length_is_right(record, request_bytes_max)) {
         return refuse(reason, AIOD_REASON_TOO_LONG, EMSGSIZE);
@@ -217,5 +229,8 @@ int aiod_op_check_source(const struct aiod_submission *record, const struct aiod
     if (source == NULL) {
         return refuse(reason, AIOD_REASON_NO_HANDLE, EBADF);
     }
-    return source->use.readable ? 0 : refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
+    if (!source->use.readable) {
+        return refuse(reason, AIOD_REASON_NO_ACCESS, EBADF);
+    }
+    return is_fenced(record->op, source) ? refuse(reason, AIOD_REASON_LOCK_LOST, EIO) : 0;
 }

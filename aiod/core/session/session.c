@@ -228,6 +228,7 @@ struct aiod_handle *aiod_handle_create(struct aiod_session *session, int fd, str
 
 void aiod_handle_destroy(struct aiod_handle *handle)
 {
+    free(handle->regained);
     free(handle);
 }
 
@@ -348,6 +349,6 @@ void aiod_handle_remove(struct aiod_handle *handle)
     slot->generation++;
     session->handle_count--;
     session->names_count -= handle->use.names.root != NULL;
-    free(handle);
+    aiod_handle_destroy(handle);
     aiod_session_unref(session);
 }

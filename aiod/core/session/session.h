@@ -15,6 +15,7 @@
 
 #include "ops/alignment.h"
 #include "ops/faults.h"
+#include "ops/file_locks.h"
 #include "ops/files.h"
 #include "ops/ioctls.h"
 #include "ops/write_loss.h"
@@ -100,7 +101,12 @@ struct aiod_handle {
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */
-    bool closing;                    /* accepts no requests; a worker closes it when inflight is 0 */
+    bool locked; /* may have file locks (file_locks.h), released before it is closed; atomic operations */
+    /* an exclusive lock was regained of these ranges: a repeated request may be executed there */
+    struct aiod_file_lock *regained;
+    size_t regained_count;
+    bool lock_lost; /* only FLUSH and CLOSE_FILE are executed; accessed by atomic operations */
+    bool closing;   /* accepts no requests; a worker closes it when inflight is 0 */
     uint64_t close_tag;
 
     /* Protected by the ring's lock, if the session has one. */

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,16 @@ static int uring_result(int result)
 static int add_seals(int fd, unsigned seals)
 {
     return fcntl(fd, F_ADD_SEALS, seals);
+}
+
+static int ofd_setlk(int fd, struct flock *lock)
+{
+    return fcntl(fd, F_OFD_SETLK, lock);
+}
+
+static int set_xattr(int fd, const char *name, const void *value, size_t size)
+{
+    return fsetxattr(fd, name, value, size, 0);
 }
 
 const struct aiod_os aiod_os_real = {
@@ -43,6 +54,9 @@ const struct aiod_os aiod_os_real = {
     .munmap = munmap,
     .add_seals = add_seals,
     .uring_result = uring_result,
+    .ofd_setlk = ofd_setlk,
+    .fgetxattr = fgetxattr,
+    .fsetxattr = set_xattr,
     .renameat2 = renameat2,
 };
 

@@ -8,6 +8,7 @@
 #ifndef AIOD_OS_H
 #define AIOD_OS_H
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -31,6 +32,9 @@ struct aiod_os {
     int (*munmap)(void *address, size_t length);
     int (*add_seals)(int fd, unsigned seals);
     int (*uring_result)(int result); /* what io_uring says of a request: the same */
+    int (*ofd_setlk)(int fd, struct flock *lock);
+    ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
+    int (*fsetxattr)(int fd, const char *name, const void *value, size_t size);
     int (*renameat2)(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 };
 

@@ -253,6 +253,7 @@ enum aiod_ring_reason {
     AIOD_RING_NOT_SERVING, /* EIO: the export's engine; not by a ring's socket */
     AIOD_RING_OTHER_FILE,  /* ESTALE: not by a ring's socket */
     AIOD_RING_HANGS,       /* ETIMEDOUT: unknown whether done */
+    AIOD_RING_LOCK_LOST,   /* EIO: of a file with locks, which only the Python client has */
 
     /* libaiod's own; no engine sends them. */
     AIOD_RING_UNKNOWN = 100, /* EIO: the engine has gone; unknown whether done */

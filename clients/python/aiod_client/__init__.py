@@ -19,9 +19,17 @@ from typing import TYPE_CHECKING, Any
 from aiod_client import fileobj, ops
 from aiod_client.blocking.client import Client, connect
 from aiod_client.blocking.file import File
+from aiod_client.blocking.file_lock import FileLock
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.blocking.names import DirEntry
-from aiod_client.errors import AiodError, DaemonUnreachableError, ProtocolError, SessionLostError, written
+from aiod_client.errors import (
+    AiodError,
+    DaemonUnreachableError,
+    LockLostError,
+    ProtocolError,
+    SessionLostError,
+    written,
+)
 from aiod_client.records import Counters, Entry, Extent, FileStat
 from aiod_client.requests.whole_files import FileContent
 from aiod_client.ring.attach import Transport
@@ -43,7 +51,9 @@ __all__ = [
     "Extent",
     "File",
     "FileContent",
+    "FileLock",
     "FileStat",
+    "LockLostError",
     "ProtocolError",
     "Reason",
     "RequestFuture",

@@ -66,6 +66,17 @@ class ProtocolError(AiodError):
     """The daemon broke the protocol (EPROTO), or supports no version that this client does (EPROTONOSUPPORT)."""
 
 
+class LockLostError(AiodError):
+    """A lock of the file was lost with an engine or a host, and others may have had it since (EIO).
+
+    Until the lock is released, or taken anew, everything but a flush fails with this error.
+    """
+
+    reason = Reason.LOCK_LOST
+    ranges: tuple[tuple[int, int], ...] = ()
+    """Offset and length (0: to the end) of each lost lock, where the error says that a file was opened again."""
+
+
 class Failure(NamedTuple):
     """The daemon's answer about a request that failed, wholly or in part."""
 
@@ -84,6 +95,8 @@ class Failure(NamedTuple):
         if self.number > _ERRNO_MAX:
             return ProtocolError(errno.EPROTO, f"the daemon broke the protocol: {self.number} is no errno")
         text = self.message or os.strerror(self.number)
+        if self.reason == Reason.LOCK_LOST:
+            return LockLostError(self.number, text)
         error = OSError(self.number, text) if filename is None else OSError(self.number, text, filename)
         set_written(error, self.written)
         set_reason(error, self.reason)
@@ -145,6 +158,13 @@ def refused(code: int, message: str | None, reason: int) -> AiodError:
     kind = ProtocolError if code in (errno.EPROTO, errno.EPROTONOSUPPORT) else AiodError
     error = kind(code, message or os.strerror(code))
     error.reason = reason
+    return error
+
+
+def lock_lost(name: str, ranges: tuple[tuple[int, int], ...] = ()) -> LockLostError:
+    """The exception for a file of which the locks of `ranges` are lost."""
+    error = LockLostError(errno.EIO, f"{name}: {Reason.LOCK_LOST.message}")
+    error.ranges = ranges
     return error
 
 

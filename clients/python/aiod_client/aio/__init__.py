@@ -12,6 +12,7 @@ client's; math.inf: no limit.
 from aiod_client.aio import files
 from aiod_client.aio.client import Client, Connecting, connect
 from aiod_client.aio.file import File, RequestFuture
+from aiod_client.aio.file_lock import FileLock
 from aiod_client.aio.names import DirEntry
 
-__all__ = ["Client", "Connecting", "DirEntry", "File", "RequestFuture", "connect", "files"]
+__all__ = ["Client", "Connecting", "DirEntry", "File", "FileLock", "RequestFuture", "connect", "files"]

@@ -124,7 +124,7 @@ class Link(RoutedSession):
         self._pump_soon()
 
     def _add_late(self, pending: Request | Call) -> None:
-        if pending.done:  # given up meanwhile
+        if pending.done and not _is_sent_always(pending):  # given up meanwhile
             return
         try:
             self.add(pending)
@@ -133,12 +133,12 @@ class Link(RoutedSession):
             self._settle([pending])
 
     def _close_waits(self, call: Call) -> bool:
-        """Have a CLOSE wait for what the ring has in flight on its handle; False: it need not."""
+        """Have a CLOSE or UNLOCK wait for what the ring has in flight on its handle; False: it need not."""
 
         def add_late() -> None:
             self.loop.call_soon(self._add_late, call)
 
-        return call.kind == MessageType.CLOSE and self.waits_for_ring(call.handle, add_late)
+        return call.kind in (MessageType.CLOSE, MessageType.UNLOCK) and self.waits_for_ring(call, add_late)
 
     def follow(self, in_ring: RingPending, request: Request) -> None:
         """Take over `request`, which was submitted to the ring as `in_ring`."""
@@ -195,6 +195,11 @@ class Link(RoutedSession):
         """Close a handle that no file has any more."""
         if self.session.ended is None:
             self.add(Call(MessageType.CLOSE, handle, handle=handle))
+
+    def send_later(self, call: Call) -> None:
+        """Send a CLOSE or UNLOCK whose answer nothing waits for."""
+        if self.session.ended is None:
+            self.add(call)
 
     def _settle(self, finished: list[Pending]) -> None:
         """Set the futures of `finished`. An interrupted call is finished before it raises: others wait for these."""
@@ -532,6 +537,10 @@ def _set(future: asyncio.Future[Any], pending: Pending) -> None:
         asyncio.Future.cancel(future)
     else:
         future.set_exception(pending.error)
+
+
+def _is_sent_always(pending: Request | Call) -> bool:
+    return isinstance(pending, Call) and pending.kind == MessageType.UNLOCK
 
 
 async def perform(

@@ -6,10 +6,12 @@ import warnings
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from aiod_client import operations
+from aiod_client.blocking.file_lock import FileLock
 from aiod_client.blocking.future import RequestFuture
 from aiod_client.blocking.raw_file import RawFile
 from aiod_client.blocking.ring_files import close_file
 from aiod_client.errors import closed, other_session
+from aiod_client.requests.locks import lock_call, no_locks, unlock_call
 from aiod_client.requests.pending import Call, Request
 from aiod_client.ring.direct import NO_RING, RingHolder, failed, is_lost, may_be_done
 from aiod_protocol.operations import Op, OpFlag
@@ -223,6 +225,41 @@ class File:
         """
         result: tuple[int, bytes] = self._perform(operations.ioctl_request(self._handle, number, argument), timeout)
         return result
+
+    def lock(
+        self, *, exclusive: bool = True, offset: int = 0, length: int | None = None, timeout: float | None = None
+    ) -> FileLock:
+        """Lock a range of the file: `with f.lock(): ...`. `length` None: up to any end that the file has or will have.
+
+        The lock is advisory: it keeps off others that lock, also through other daemons where their hosts share the file
+        system and it carries locks. An exclusive lock needs a file that is open for writing, a shared one for reading.
+        Raises TimeoutError when others have had the range for `timeout`, with 0 at once BlockingIOError; OSError with
+        EDEADLK if this open file has a lock of a part of the range, with ENOLCK or EOPNOTSUPP where there are no locks,
+        with EPERM where the export does not allow them.
+        """
+        self._check()
+        if not self._link.session.welcome.locks:
+            raise no_locks(self.name)
+        wait_s = self._client.timeout_s if timeout is None else timeout
+        call = lock_call(self._handle, self.name, exclusive=exclusive, offset=offset, length=length, wait_s=wait_s)
+        try:
+            self._link.perform(call, max(0.0, wait_s) + self._client.timeout_s, self.name)
+            return FileLock(self, self._link, offset, length, self._opened.locks.get((offset, length or 0)))
+        except BaseException:
+            if call.result is not None:  # a signal's handler has raised after the answer
+                self._link.send_later(unlock_call(self._handle, self.name, offset, length))
+            raise
+
+    def unlock(self, *, offset: int = 0, length: int | None = None, timeout: float | None = None) -> None:
+        """Release the locks of a range, after the file's requests in flight; each lock as a whole.
+
+        A lock that was lost is released, too: then requests are carried out again. After a TimeoutError the locks are
+        released nevertheless, later.
+        """
+        self._check()
+        if not self._link.session.welcome.locks:
+            raise no_locks(self.name)
+        self._call(unlock_call(self._handle, self.name, offset, length), timeout)
 
     def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture[Any]]:
         """Start a batch; returns one future for each operation, in order, with the result of the method of that name.

@@ -245,6 +245,10 @@ class Link(SharedSession):
         """Have a dropped file's `handle` closed. Takes no lock: a finalizer may call it in the midst of anything."""
         self.mailbox.orphans.append(self.noted(handle, opened))
 
+    def send_later(self, call: Call) -> None:
+        """Have an UNLOCK sent whose answer nothing waits for. Takes no lock, as close_file_later()."""
+        self.mailbox.unlocks.append(call)
+
     def close_later(self) -> None:
         """Have the session of a dropped client closed. Takes no lock, as close_file_later()."""
         self.mailbox.dropped = True

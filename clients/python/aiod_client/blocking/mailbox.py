@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
+    from aiod_client.requests.pending import Call
     from aiod_client.ring.routed_session import NotedHandle
 
 
@@ -27,6 +28,8 @@ class Mailbox:
         """The maintenance thread."""
         self.orphans: deque[NotedHandle] = deque()
         """Handles of files dropped unclosed."""
+        self.unlocks: deque[Call] = deque()
+        """The UNLOCK of locks that no thread got."""
         self.dropped = False
         """The client was dropped unclosed: the session is to end."""
         self._deferred: deque[Callable[[], object]] = deque()

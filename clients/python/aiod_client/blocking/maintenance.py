@@ -148,6 +148,9 @@ class Maintenance:
             if shared.is_open(noted):
                 shared.add_call(Call(MessageType.CLOSE, noted.handle, handle=noted.handle))
                 shared.pump()
+        while self._mailbox.unlocks and session.ended is None:
+            shared.add_call(self._mailbox.unlocks.popleft())
+            shared.pump()
         if ended:
             shared.finish(session.interrupt(f"the connection to {shared.endpoint} has ended"))
             shared.go_down()

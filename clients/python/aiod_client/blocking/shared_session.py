@@ -96,10 +96,10 @@ class SharedSession(RoutedSession):
             self._unpumped = True
 
     def add_call(self, call: Call) -> None:
-        """Queue `call`; a CLOSE only when the ring has nothing in flight on its handle."""
+        """Queue `call`; a CLOSE or UNLOCK only when the ring has nothing in flight on its handle."""
 
         def add_late() -> None:
-            if call.done:
+            if call.done and call.kind != MessageType.UNLOCK:
                 return
             try:
                 self.session.add(call)
@@ -108,9 +108,9 @@ class SharedSession(RoutedSession):
                 call.fail(error)
                 self.finish([call])
 
-        if call.kind == MessageType.CLOSE:
+        if call.kind in (MessageType.CLOSE, MessageType.UNLOCK):
             self.reap_ring()
-            if self.waits_for_ring(call.handle, add_late):
+            if self.waits_for_ring(call, add_late):
                 self.watch()
                 return
         self.session.add(call)

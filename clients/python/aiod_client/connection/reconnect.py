@@ -206,7 +206,9 @@ def connect_engine(
 ) -> EngineConnection:
     """A session with the engine at `endpoint`: one that is `resumed`, or a new one."""
     token, files, elsewhere = resumed
-    conversation = resume_session(token, files, hosts.terms, elsewhere=elsewhere)
+    conversation = resume_session(token, files, hosts.terms, elsewhere=elsewhere, deadline_s=deadline_s)
+    if any(file.locks for file in files.values()):
+        patience_s = None  # the answer to a REOPEN waits for locks, which a dead host may have for a while
     keys = hosts.keys_of(endpoint)
     dealer, (welcome, lost) = converse(endpoint, keys, conversation, deadline_s, check, patience_s)
     try:

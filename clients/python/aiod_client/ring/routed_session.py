@@ -19,6 +19,7 @@ from aiod_client.ring.paths import RingPaths
 from aiod_client.ring.transport import RingTransport
 from aiod_client.session.open_files import OpenFile
 from aiod_client.session.session import Session
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,12 +147,16 @@ class RoutedSession:
                 self.session.watch_deadline(request)
         return bool(overflow)
 
-    def waits_for_ring(self, handle: int, close: Callable[[], None]) -> bool:
-        """Have `close` called when the ring has nothing in flight on `handle`; False: it has nothing now."""
+    def waits_for_ring(self, call: Call, send: Callable[[], None]) -> bool:
+        """Have `send` called when the ring has nothing in flight on the handle of `call`, a CLOSE or UNLOCK.
+
+        False: it has nothing now.
+        """
         if self.transport is None:
             return False
-        waits = self.transport.after(handle, close)
-        self.transport.names.pop(handle, None)
+        waits = self.transport.after(call.handle, send)
+        if call.kind == MessageType.CLOSE:
+            self.transport.names.pop(call.handle, None)
         return waits
 
     def in_ring(self, request: Request) -> RingPending | None:

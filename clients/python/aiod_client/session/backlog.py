@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from aiod_client.requests.pending import Call, Pending, Request
 
 _NOTHING: Final[deque[Request | Call]] = deque(maxlen=0)
+_IN_ORDER: Final = frozenset({MessageType.CLOSE, MessageType.LOCK, MessageType.UNLOCK})
 
 
 class Backlog:
@@ -51,8 +52,8 @@ class Backlog:
         self.splits.clear()
 
     def add_call(self, call: Call) -> None:
-        """Queue a call before the requests; a CLOSE behind them."""
-        (self.new.append if call.kind == MessageType.CLOSE else self.new.appendleft)(call)
+        """Queue a call before the requests; a CLOSE behind them, and LOCK and UNLOCK, whose order matters."""
+        (self.new.append if call.kind in _IN_ORDER else self.new.appendleft)(call)
 
     def must_wait(self, call: Call) -> bool:
         """Whether a CLOSE waits for parts of its handle that are not sent yet, which may stand behind it."""

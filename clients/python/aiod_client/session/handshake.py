@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import functools
+import time
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from aiod_client.errors import AiodError, Failure, ProtocolError, refused
+from aiod_client.errors import AiodError, Failure, ProtocolError, lock_lost, refused
 from aiod_protocol import wire
 from aiod_protocol.reasons import parse_reason
 from aiod_protocol.ring_wire import TICKET_BYTES
@@ -29,6 +30,8 @@ _TEMPORARY: Final = frozenset({errno.ESHUTDOWN, errno.ENOTCONN})
 
 _HEARTBEATS: Final = 5
 """In the time after which a silent daemon is left."""
+_GRACE_LOCK_WAIT_S: Final = 0.5
+"""The longest wait for a lock in an engine's grace period, whose end the repeats of other files must not miss."""
 
 T = TypeVar("T")
 Frames = Sequence[bytes | memoryview]
@@ -62,6 +65,8 @@ class Welcome:
     """The engine accepts only replays until it says GO."""
     moves: bool = False
     """The engine can take over the files of another daemon."""
+    locks: bool = False
+    """The engine knows LOCK and UNLOCK."""
 
 
 class Terms(NamedTuple):
@@ -133,12 +138,18 @@ NO_TERMS: Final = Terms()
 
 
 def resume_session(
-    token: bytes, files: Mapping[int, OpenFile], terms: Terms = NO_TERMS, *, elsewhere: bool = False
+    token: bytes,
+    files: Mapping[int, OpenFile],
+    terms: Terms = NO_TERMS,
+    *,
+    elsewhere: bool = False,
+    deadline_s: float = 0.0,
 ) -> Conversation[tuple[Welcome, dict[int, OSError]]]:
     """HELLO to an engine, and REOPEN of `files`; `token` is that of the session to continue, b"" for a new one.
 
-    `elsewhere`: another daemon has opened the files. Returns the grant, and the handles that could not be opened again,
-    with the errors.
+    `elsewhere`: another daemon has opened the files. Half of the time until `deadline_s` (monotonic) may pass in
+    waiting for locks. Returns the grant, and the handles that could not be opened again, or whose locks are lost, with
+    the errors.
     """
     welcome = terms.applied_to(parse_welcome((yield hello(token, terms.lease_s))))
     if elsewhere and files and not welcome.moves:
@@ -146,7 +157,11 @@ def resume_session(
             errno.EPROTONOSUPPORT, "the daemon is too old to take over files of another daemon: install a later version"
         )
     lost: dict[int, OSError] = {}
+    wait_until_s = (time.monotonic() + deadline_s) / 2
+    if welcome.grace:
+        wait_until_s = min(wait_until_s, time.monotonic() + _GRACE_LOCK_WAIT_S)
     for cookie, (handle, file) in enumerate(list(files.items()), 1):
+        claims = file.lock_claims
         message = wire.pack(
             MessageType.REOPEN,
             welcome.token,
@@ -157,19 +172,34 @@ def resume_session(
             file.flags,
             list(file.identity) or [0, 0, 0],
             file.changed,
-            *([file.origin] if elsewhere else []),
+            *([file.origin if elsewhere else None] if elsewhere or claims else []),
+            *([claims, _wait_ms(wait_until_s)] if claims else []),
         )
         answer = yield [message]
         if _header(answer)[0] == MessageType.GO:
             welcome = replace(welcome, grace=False)
             answer = yield []
         try:
-            _reply_body(answer, cookie, f"{file.export}/{file.path}")
+            body = _reply_body(answer, cookie, f"{file.export}/{file.path}")
+            if claims and (ranges := _lost_ranges(claims, body)):
+                lost[handle] = lock_lost(f"{file.export}/{file.path}", ranges)
         except AiodError:
             raise
         except OSError as error:
             lost[handle] = error
     return welcome, lost
+
+
+def _wait_ms(until_s: float) -> int:
+    return max(0, int((until_s - time.monotonic()) * 1000))
+
+
+def _lost_ranges(claims: list[list[int]], body: Any) -> tuple[tuple[int, int], ...]:
+    """Offset and length of the claimed locks that the engine has not regained. An older engine regains none."""
+    held = body.get("locks") if isinstance(body, dict) else None
+    if not isinstance(held, list) or len(held) != len(claims):
+        held = [False] * len(claims)
+    return tuple((claim[1], claim[2]) for claim, is_held in zip(claims, held, strict=True) if is_held is not True)
 
 
 def locate(export: str) -> Conversation[Location]:
@@ -210,6 +240,7 @@ def parse_welcome(frames: Frames) -> Welcome:
         _ring_offer(body.get("ring")),
         body.get("grace") is True,
         body.get("moves") is True,
+        body.get("locks") is True,
     )
 
 

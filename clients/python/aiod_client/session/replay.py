@@ -92,14 +92,22 @@ class Replay:
         return []
 
     def fail_replays(self, reason: OSError) -> list[Pending]:
-        """Fail the replays: another daemon cannot tell whether the one before has carried them out, or still will."""
+        """Fail the replays: another daemon cannot tell whether the one before has carried them out, or still will.
+
+        But those under an exclusive lock that was regained: the one before has lost the lock, so it will not.
+        """
         failed: list[Pending] = []
+        kept: list[Request | Call] = []
         for pending in list(self._backlog.replays):
             if isinstance(pending, Request):
+                if self._files.is_guarded(pending):
+                    kept.append(pending)
+                    continue
                 self._files.doubt(pending.handle)
             pending.fail(unknown(pending, reason))
             failed.append(pending)
         self._backlog.replays.clear()
+        self._backlog.replays.extend(kept)
         return failed
 
     def drop_closes(self) -> list[Pending]:

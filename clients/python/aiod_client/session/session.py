@@ -62,7 +62,7 @@ from aiod_client.session.open_files import OpenFiles
 from aiod_client.session.replay import Replay, unknown
 from aiod_protocol import wire
 from aiod_protocol.messages import failure_message
-from aiod_protocol.operations import Op, changes_file
+from aiod_protocol.operations import Op, OpFlag, changes_file
 from aiod_protocol.reasons import Reason, parse_reason
 from aiod_protocol.wire import COMPLETION, MessageType
 
@@ -80,6 +80,7 @@ HOLD_S: Final = 0.002
 # What every request meets, looked up once: in Python 3.11 a look at an IntEnum's member costs as much as a call.
 _READ: Final = int(Op.READ)
 _FLUSH: Final = int(Op.FLUSH)
+_REPEAT: Final = int(OpFlag.REPEAT)
 _COMPLETE: Final = int(MessageType.COMPLETE)
 
 
@@ -148,7 +149,8 @@ class Session:
         if why is None and self.files.lost and self.suspended is None:
             why = self.files.why_lost(pending)
         if why is not None:
-            raise mark_not_sent(type(why)(why.errno, f"{pending}: {NOT_SENT}: {why.strerror}"))
+            state = UNKNOWN if pending.sent else NOT_SENT
+            raise mark_not_sent(type(why)(why.errno, f"{pending}: {state}: {why.strerror}"))
         if isinstance(pending, Call):
             self.backlog.add_call(pending)
             if self.suspended is not None:
@@ -159,10 +161,12 @@ class Session:
             return
         if pending.sent and self._moved_for is not None and changes_file(pending.op):
             # Its thread has heard of the end of the ring only now.
-            self.files.doubt(pending.handle)
-            pending.fail(unknown(pending, self._moved_for))
-            self._failed.append(pending)
-            return
+            if not self.files.is_guarded(pending):
+                self.files.doubt(pending.handle)
+                pending.fail(unknown(pending, self._moved_for))
+                self._failed.append(pending)
+                return
+            pending.flags |= _REPEAT
         if pending.op == _FLUSH:
             self.files.begin_flush(pending)
         if self._fits(pending):
@@ -241,6 +245,8 @@ class Session:
         if self._limited.holds(call, self.welcome.depth_max):
             self.backlog.queue.popleft()
             return
+        if call.kind == MessageType.UNLOCK:
+            self.files.unlocking(call)
         call.cookie = self.in_flight.next_cookie()
         call.sent = True
         self._calls[call.cookie] = call
@@ -389,6 +395,8 @@ class Session:
         result, failure, body = reply
         if call.kind == MessageType.CLOSE and self.files.closed(call.handle) and result == -errno.EBADF:
             result, failure = 0, None
+        if call.kind == MessageType.UNLOCK and result == -errno.EBADF and call.handle in self.files.lost:
+            result, failure = 0, None  # the file could not be opened again, so nothing is locked
         if call.done:
             if call.kind == MessageType.OPEN and result >= 0:  # no caller waits that could close it
                 self.backlog.add_call(Call(MessageType.CLOSE, result, handle=result))
@@ -402,6 +410,8 @@ class Session:
             call.result = (result, body)
             if call.kind == MessageType.OPEN:
                 self.files.opened(result, call.arguments, body)
+            elif call.kind == MessageType.LOCK:
+                self.files.locked(call, result)
         call.done = True
         finished.append(call)  # at once: a signal's handler may raise after this line, not before
 
@@ -410,16 +420,19 @@ class Session:
     def abandon(self, pending: Request | Call, error: BaseException) -> bool:
         """Fail `pending` with `error`, unless it is done. What was sent is cancelled; what was not never will be sent.
 
-        But a CLOSE will be sent, or its handle would never be closed. Returns whether (a part of) it had been sent, or
-        will be. The credit of a request stays taken until its completion has come.
+        But a CLOSE or UNLOCK will be sent, or its handle would never be closed. Returns whether (a part of) it had been
+        sent, or will be. The credit of a request stays taken until its completion has come.
         """
         sent = pending.sent
         if pending.done:
             return sent
         pending.fail(error)
         if isinstance(pending, Call):
-            if pending.kind == MessageType.CLOSE:
+            if pending.kind in (MessageType.CLOSE, MessageType.UNLOCK):
                 return True
+            if pending.kind == MessageType.LOCK and pending.cookie in self._calls:
+                handle, _, offset, length, _ = pending.arguments
+                self.backlog.add_call(Call(MessageType.UNLOCK, handle, offset, length, handle=handle))
             if not sent:
                 self.backlog.drop(pending)
                 self._limited.drop(pending)
@@ -537,6 +550,8 @@ class Session:
         """
         failed: list[Pending] = []
         self._moved_for = self.suspended if moved else None
+        self.files.lost = lost
+        self.files.lose_locks()
         if moved and self.suspended is not None:
             self.failovers += 1
             failed = self._replay.fail_replays(self.suspended)
@@ -544,7 +559,6 @@ class Session:
         self.in_flight.grant(welcome)
         self.request_bytes_max = self.in_flight.request_bytes_max
         self.suspended, self._drained, self.hung = None, False, False
-        self.files.lost = lost
         self.files.resumed()
         self._heartbeat.restart(welcome, now_s)
         if welcome.grace:
