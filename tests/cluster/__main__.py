@@ -19,7 +19,8 @@ from tests.cluster.soak import MUST_BE_EMPTY, Soak
 @click.option("--seconds", default=300.0, show_default=True, help="How long, at least.")
 @click.option("--seed", type=int, help="Of the schedule: the same one does the same, if not at the same time.")
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")
-def main(seconds: float, seed: int | None, directory: str) -> None:
+@click.option("--failover/--no-failover", default=True, show_default=True, help="Clients may use both aiod hosts.")
+def main(seconds: float, seed: int | None, directory: str, *, failover: bool) -> None:
     """Verify the clients' data while hosts are killed, cut off and frozen; exit with 1 on an error."""
     if os.getuid() != 0:
         raise click.ClickException("network and mount namespaces need root")
@@ -27,7 +28,7 @@ def main(seconds: float, seed: int | None, directory: str) -> None:
         raise click.ClickException(f"missing: {', '.join(lacking)} (scripts/prerequisites.sh test)")
     seed = secrets.randbelow(1 << 30) if seed is None else seed
     with tempfile.TemporaryDirectory(dir=directory, prefix="aiod-cluster-") as base:
-        report = Soak(Path(base), seed).run(seconds, lambda event: click.echo(event, err=True))
+        report = Soak(Path(base), seed, failover=failover).run(seconds, lambda event: click.echo(event, err=True))
     click.echo(json.dumps(report, indent=2))
     sys.exit(1 if any(report[what] for what in MUST_BE_EMPTY) else 0)
 

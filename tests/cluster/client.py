@@ -35,8 +35,9 @@ REOPEN = (errno.ESTALE, errno.EBADF)
 class Client:
     """One client with one file."""
 
-    def __init__(self, endpoint: str, path: str, seed: int) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoints: str, prefer: str, path: str, seed: int) -> None:
+        self._endpoints = endpoints
+        self._prefer = prefer
         self._path = path
         self._random = random.Random(seed)  # noqa: S311 - a load
         self._oracle = Oracle(BLOCKS)
@@ -54,8 +55,11 @@ class Client:
         threading.Thread(target=self._wait_for_end, daemon=True).start()
         while not self._ending.is_set():
             try:
-                with aiod_client.connect(self._endpoint, timeout=ANSWER_S, reconnect_timeout=ANSWER_S) as client:
+                with aiod_client.connect(
+                    self._endpoints, prefer=self._prefer, timeout=ANSWER_S, reconnect_timeout=ANSWER_S
+                ) as client:
                     self._work(client)
+                    self._counts["failovers"] += client.counters.failovers
             except OSError as error:
                 self._failed(error)
         _say(final=True, wrong=self._wrong, errors=self._errors, counts=self._counts)
@@ -185,4 +189,4 @@ def _say(**facts: Any) -> None:
 
 
 if __name__ == "__main__":
-    Client(sys.argv[1], sys.argv[2], int(sys.argv[3])).run()
+    Client(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])).run()

@@ -29,11 +29,17 @@ OPTIONS = {
     "performance.read-ahead": "off",
     "performance.stat-prefetch": "off",
     "performance.open-behind": "off",
+    "performance.write-behind": "off",
     "cluster.quorum-type": "auto",
     "cluster.heal-timeout": "5",
+    "features.locks-revocation-secs": "8",
+    "server.tcp-user-timeout": "5",
+    "server.keepalive-time": "3",
+    "server.keepalive-interval": "1",
+    "server.keepalive-count": "3",
 }
 """As docs/distributed.md recommends them: what one host has written another one reads."""
-MOUNT_OPTIONS = ("--attribute-timeout=0", "--entry-timeout=0")
+MOUNT_OPTIONS = ("--attribute-timeout=0", "--entry-timeout=0", "--direct-io-mode=enable")
 
 
 def missing() -> list[str]:
@@ -86,17 +92,20 @@ class Storage:
         servers = [f"--volfile-server={each.address}" for each in self.hosts]
         log = f"--log-file={self._base / host.name}.mount.log"
         pid_file = f"--pid-file={self._pid_file(host)}"
-        host.run("glusterfs", *servers, f"--volfile-id={VOLUME}", log, pid_file, *MOUNT_OPTIONS, str(point))
+        command = ("glusterfs", *servers, f"--volfile-id={VOLUME}", log, pid_file, *MOUNT_OPTIONS, str(point))
+        # again where a process that was killed has not ended yet, and holds its pid file
+        wait_until(lambda: _succeeds(host, *command), f"glusterfs of {host.name}", START_TIMEOUT_S)
         wait_until(lambda: _succeeds(host, "stat", "-f", str(point)), f"the mount of {host.name}", START_TIMEOUT_S)
 
     def wait_connected(self, host: Host, point: Path) -> None:
         """Wait until a mount is connected to each brick: without that the loss of another brick is an error there."""
         clients = f"{point}/.meta/graphs/active/{VOLUME}-client-[0-9]*/private"
-        wait_until(
-            lambda: host.run("sh", "-c", f"cat {clients}").count("connected = 1\n") == HOSTS,
-            f"{host.name} is connected to all bricks",
-            START_TIMEOUT_S,
-        )
+
+        def connected() -> bool:
+            shown = host.run("sh", "-c", f"cat {clients} || true")  # ENOTCONN: to none of them
+            return shown.count("connected = 1\n") == HOSTS
+
+        wait_until(connected, f"{host.name} is connected to all bricks", START_TIMEOUT_S)
 
     def kill_mount(self, host: Host) -> None:
         """Kill the process that serves the mount."""

@@ -156,6 +156,16 @@ class Host:
         self.run("sh", "-c", f"kill -{number} -1; true")
 
 
+def try_host() -> None:
+    """Start a host and power it off. Raises HostError where this machine lets us make none."""
+    with switched() as switch:
+        host = Host(switch, "trial", 200)
+        try:
+            host.power_on()
+        finally:
+            host.power_off()
+
+
 @contextlib.contextmanager
 def switched() -> Iterator[Switch]:
     """A switch, removed at the end."""

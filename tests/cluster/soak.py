@@ -41,13 +41,13 @@ class Pause(NamedTuple):
 class Client:
     """The process of client.py on a host."""
 
-    def __init__(self, host: Host, endpoint: str, path: str, seed: int, log: Path) -> None:
+    def __init__(self, host: Host, endpoints: str, prefer: str, path: str, seed: int, log: Path) -> None:
         self.done = 0
         self.pauses: list[Pause] = []
         self.final: dict[str, Any] = {}
         self._log = log.open("ab")
         self._process = subprocess.Popen(
-            [*host.prefix, sys.executable, "-m", "tests.cluster.client", endpoint, path, str(seed)],
+            [*host.prefix, sys.executable, "-m", "tests.cluster.client", endpoints, prefer, path, str(seed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -65,6 +65,11 @@ class Client:
                 self.pauses.append(Pause(*said["pause"]))
             if "final" in said:
                 self.final = said
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
 
     def end(self) -> None:
         """Tell it to verify all blocks, and wait."""
@@ -89,7 +94,7 @@ class Server:
             **{
                 "tcp": {"listen": f"{host.address}:{PORT}", "insecure_tcp": True},
                 "engine.main": {"tcp_port": ENGINE_PORT, "slow_request_ms": 1000},
-                "exports.shared": {"path": str(self.point / "data")},
+                "exports.shared": {"path": str(self.point / "data"), "shared": "cluster"},
             },
         )
 
@@ -116,8 +121,12 @@ class Server:
 class Soak:
     """One run."""
 
-    def __init__(self, base: Path, seed: int) -> None:
-        """Use the directory `base`; `seed` decides the events and their order."""
+    def __init__(self, base: Path, seed: int, *, failover: bool) -> None:
+        """Use the directory `base`; `seed` decides the events and their order.
+
+        `failover`: each client may use all servers; else it waits for its own.
+        """
+        self._failover = failover
         self._base = base
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - a schedule
@@ -182,18 +191,23 @@ class Soak:
             yield
 
     def _client(self, host: Host, number: int) -> Client:
-        endpoint = self._servers[number % DAEMON_HOSTS].endpoint
+        endpoints = [server.endpoint for server in self._servers]
+        prefer = endpoints[number % DAEMON_HOSTS]
+        endpoints = endpoints if self._failover else [prefer]
         log = self._base / f"{host.name}.log"
-        return Client(host, endpoint, f"shared/{number}", self._random.randrange(1 << 30), log)
+        return Client(host, ",".join(endpoints), prefer, f"shared/{number}", self._random.randrange(1 << 30), log)
 
     def _let_work(self, clients: list[Client]) -> None:
         """Wait until each of these has made progress."""
         before = [client.done for client in clients]
         wait_until(
-            lambda: all(client.done > done + STEPS for client, done in zip(clients, before, strict=True)),
+            lambda: all(
+                client.done > done + STEPS or not client.lives for client, done in zip(clients, before, strict=True)
+            ),
             "every client gets something done",
             PROGRESS_TIMEOUT_S,
         )
+        assert all(client.lives for client in clients), "a client has died: see its log"
 
     # ---- events: each begins and ends with everything well -----------------------------------------------------------
 
@@ -215,34 +229,35 @@ class Soak:
         self._let_work(self._clients)
         host.mend()
 
-    def _choose_server(self) -> tuple[Server, list[Client]]:
-        """A server, and the clients that are not its own."""
-        number = self._random.randrange(DAEMON_HOSTS)
-        others = [client for index, client in enumerate(self._clients) if index % DAEMON_HOSTS != number]
-        return self._servers[number], others
+    def _unaffected(self, server: Server) -> list[Client]:
+        """Clients that go on without this server."""
+        if self._failover:
+            return self._clients
+        lost = self._servers.index(server)
+        return [client for number, client in enumerate(self._clients) if number % DAEMON_HOSTS != lost]
 
     def _kill_server(self) -> None:
-        server, others = self._choose_server()
+        server = self._random.choice(self._servers)
         server.power_off()
-        self._let_work(others)
+        self._let_work(self._unaffected(server))
         server.power_on()
 
     def _cut_server(self) -> None:
-        server, others = self._choose_server()
+        server = self._random.choice(self._servers)
         server.host.cut()
-        self._let_work(others)
+        self._let_work(self._unaffected(server))
         server.host.mend()
 
     def _freeze_server(self) -> None:
-        server, others = self._choose_server()
+        server = self._random.choice(self._servers)
         server.host.freeze()
-        self._let_work(others)
+        self._let_work(self._unaffected(server))
         server.thaw()
 
     def _kill_mount(self) -> None:
-        server, others = self._choose_server()
+        """Clients of the host stay there, since its daemon lives."""
+        server = self._random.choice(self._servers)
         self._storage.kill_mount(server.host)
-        self._let_work(others)
         self._storage.unmount(server.host, server.point)
         self._storage.mount(server.host, server.point)
 
