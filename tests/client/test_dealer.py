@@ -88,11 +88,11 @@ def close_both_at_once(endpoint, payload):
     peer = threading.Thread(target=close_peer)
     peer.start()
     both.wait()
-    dealer.close(20)
+    dealer.close(100)
     peer.join()
     context.term()
 
-for turn in range(150):
+for turn in range(60):
     close_both_at_once(f"{sys.argv[1]}.{turn}", bytes(1 << 20))
 print("done")
 """
