@@ -301,11 +301,15 @@ class Core:
         ioctls: Sequence[tuple[int, int]],
         rate: Rate | None,
         ioprio: int,
+        keep_token: bytes,
+        keep_record: bytes,
     ) -> int:
         """Make a handle of the export at `root` by which a ring's requests name files in it. Return its number.
 
         `mode`, `exact_mode`, `uid` and `gid` are of files that WRITE_FILE makes, as in `open`; without `writable` it
-        makes none. `verbs` are those of NAME that the export allows, bit by bit. Raises OSError EMFILE at handles_max.
+        makes none. `verbs` are those of NAME that the export allows, bit by bit. `keep_token` and
+        `keep_record` are those of fd_store_messages.kept_by_workers(), both empty if no descriptors are kept. Raises
+        OSError EMFILE at handles_max.
         """
 
     def lend_handles(self, session: Session, count: int) -> int:
@@ -316,11 +320,12 @@ class Core:
 
     def collect_opened(
         self, session: Session, *, everything: bool, again: bool
-    ) -> list[tuple[int, bytes, int, int, int]]:
+    ) -> list[tuple[int, bytes, int, int, int, int, bool]]:
         """Register the files that the session's ring has opened, or those that have been open for some time.
 
-        Each is (handle, "export/path", descriptor, device, inode). The descriptor, which the caller owns, is for the
-        descriptor store: the file opened once more, if `again` or if the ring has done so; else -1.
+        Each is (handle, "export/path", descriptor, flags, device, inode, on FUSE). The descriptor, which the caller
+        owns, is for the descriptor store: the file opened once more, if `again` or if the ring has done so; -1: there
+        is none, or a worker has stored it.
         """
 
     def sessions_to_collect(self) -> list[Any]:

@@ -798,13 +798,15 @@ uint32_t core_add_handle(Core &core, Session &session, int fd, uint64_t dev, uin
 
 uint32_t core_add_names(Core &core, Session &session, const std::string &root, bool links, bool writable,
                         uint32_t verbs, uint64_t size_max, const std::string &name, unsigned mode, bool exact_mode,
-                        int64_t uid, int64_t gid, const nb::sequence &ioctls, const Rate *rate, int ioprio)
+                        int64_t uid, int64_t gid, const nb::sequence &ioctls, const Rate *rate, int ioprio,
+                        const nb::bytes &keep_token, const nb::bytes &keep_record)
 {
     const std::vector<aiod_ioctl> allowed = ioctls_of(ioctls);
     aiod_handle_use use = {};
     int64_t number;
 
     use.writable = writable;
+    use.names.keeping = {keep_token.c_str(), keep_token.size(), keep_record.c_str(), keep_record.size()};
     use.ioctls = {allowed.data(), allowed.size()};
     use.alignment = {1, 1};
     use.size_max = size_max;
@@ -821,8 +823,9 @@ uint32_t core_add_names(Core &core, Session &session, const std::string &root, b
 }
 
 /*
- * [(handle, "export/path", descriptor for the store, device, inode)] of the files that the session's ring has opened:
- * `all`, or those that have been open for some time. `again`: open a file once more if it has no such descriptor yet.
+ * [(handle, "export/path", descriptor for the store, flags, device, inode, on FUSE)] of the files that the session's ring has
+ * opened: `all`, or those that have been open for some time. `again`: open a file once more if it has no such descriptor
+ * yet, unless the store has one already.
  */
 nb::list core_collect_opened(Core &core, Session &session, bool all, bool again)
 {
@@ -830,11 +833,15 @@ nb::list core_collect_opened(Core &core, Session &session, bool all, bool again)
 
     for (aiod_handle *handle = aiod_core_collect_opened(core.core, session.session, all); handle != nullptr;
          handle = handle->ring_next) {
-        const int fd = handle->store_fd >= 0 || !again ? handle->store_fd : aiod_open_reading_again(handle->fd);
+        const bool has_one = handle->store_fd >= 0 || handle->kept;
+        const int fd = has_one || !again ? handle->store_fd : aiod_open_reading_again(handle->fd);
+        const unsigned flags = (handle->use.readable ? unsigned{AIOD_OPEN_READ} : 0u) |
+                               (handle->use.writable ? unsigned{AIOD_OPEN_WRITE} : 0u) |
+                               (handle->use.append ? unsigned{AIOD_OPEN_APPEND} : 0u);
 
         handle->store_fd = -1;
-        opened.append(nb::make_tuple(handle->number, nb::bytes(handle->use.name, strlen(handle->use.name)), fd,
-                                     handle->file->dev, handle->file->ino));
+        opened.append(nb::make_tuple(handle->number, nb::bytes(handle->use.name, strlen(handle->use.name)), fd, flags,
+                                     handle->file->dev, handle->file->ino, handle->use.on_fuse));
     }
     return opened;
 }
@@ -1219,7 +1226,7 @@ NB_MODULE(_core, m)
         .def("add_names", core_add_names, nb::arg("session"), nb::kw_only(), nb::arg("root"), nb::arg("links"),
              nb::arg("writable"), nb::arg("verbs"), nb::arg("size_max"), nb::arg("name"), nb::arg("mode"),
              nb::arg("exact_mode"), nb::arg("uid"), nb::arg("gid"), nb::arg("ioctls"), nb::arg("rate").none(),
-             nb::arg("ioprio"))
+             nb::arg("ioprio"), nb::arg("keep_token"), nb::arg("keep_record"))
         .def(
             "lend_handles",
             [](Core &self, Session &session, uint32_t count) {

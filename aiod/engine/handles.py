@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from aiod.engine.errors import refused
 from aiod.engine.file_origin import doubt, origin_of
 from aiod.engine.session import FuseFile
+from aiod.engine_api import fd_store_messages
 from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod.util import logs
 from aiod_protocol.messages import errno_message
@@ -218,6 +219,12 @@ class Handles:
         """OPEN with NAMES: touches no file, so it is answered here."""
         try:
             settings, verbs = self._admission.admit_names(session, export, path)
+            peer = session.peer
+            keep_token, keep_record = (
+                (b"", b"")
+                if session.by_socket
+                else fd_store_messages.kept_by_workers(session.token, peer.principal, peer.pid, export)
+            )
             handle = self._core.add_names(
                 session.core,
                 root=settings.path,
@@ -233,12 +240,14 @@ class Handles:
                 ioctls=settings.ioctls,
                 rate=self._rate_of(export),
                 ioprio=settings.ioprio,
+                keep_token=keep_token,
+                keep_record=keep_record,
             )
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
         self.ring_opens.lend(session)
-        self._reply(session, cookie, handle, None, {"file": [0, 0, 0]})
+        self._reply(session, cookie, handle, None, {"file": [0, 0, 0], "origin": origin_of(settings.shared)})
 
     def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
         """REOPEN: use the stored descriptor, else open by name and check that it is the same file.

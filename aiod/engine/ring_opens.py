@@ -13,9 +13,9 @@ import asyncio
 import functools
 from typing import TYPE_CHECKING, Final, Protocol
 
+from aiod.engine.session import FuseFile
 from aiod.engine_api.fd_store_messages import StoredDescriptor
 from aiod_protocol.messages import object_name
-from aiod_protocol.wire import OpenFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,14 +89,16 @@ class RingOpens:
     def _collect(self, session: Session, *, everything: bool) -> None:
         """Register files of the session's ring, and lend it other numbers."""
         opened = self._core.collect_opened(session.core, everything=everything, again=not session.by_socket)
-        for handle, encoded, fd, dev, ino in opened:
+        for handle, encoded, fd, flags, dev, ino, on_fuse in opened:
             export, _, path = encoded.decode(errors="replace").partition("/")
             session.names[handle] = object_name(export, path)
-            if session.by_socket:
-                if fd >= 0:
-                    self._core.close_fd(0, self._rate_of(export), fd)
+            if on_fuse:
+                session.fuse_files[handle] = FuseFile(export, path, flags)
+            if session.by_socket and fd >= 0:
+                self._core.close_fd(0, self._rate_of(export), fd)
+            if session.by_socket or fd < 0:  # a worker has stored it
                 continue
-            peer, flags = session.peer, int(OpenFlag.READ)
+            peer = session.peer
             stored = StoredDescriptor(session.token, handle, fd, peer.principal, peer.pid, export, flags, dev, ino)
             self._fd_store.store(stored, functools.partial(self._stored, session, stored))
         self.lend(session)

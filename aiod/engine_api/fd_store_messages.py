@@ -49,6 +49,22 @@ def pack(stored: StoredDescriptor) -> bytes:
     return packed("keep", token, handle, record)
 
 
+def kept_by_workers(token: bytes, principal: str, pid: int, export: str) -> tuple[bytes, bytes]:
+    """The parts of the "keep" messages about files of `export` that workers send (core/ops/notices.c).
+
+    The token, and the record up to the export: handle, flags, device and inode are added.
+    """
+    record = StoredDescriptor(token, 0, -1, principal, pid, export, 0, 0, 0)[3:]
+    head = bytes([0x90 + len(record)])  # msgpack: the head of a short array
+    return packed_one(token), head + b"".join(packed_one(member) for member in (principal, pid, export))
+
+
+def packed_one(member: Any) -> bytes:
+    """Pack a member of a message."""
+    data: bytes = msgpack.packb(member, use_bin_type=True)
+    return data
+
+
 def packed(*message: Any) -> bytes:
     """Pack any other message."""
     data: bytes = msgpack.packb(message, use_bin_type=True)

@@ -32,7 +32,7 @@ static bool changes(const struct aiod_op *op)
 static bool is_on_path(const struct aiod_op *op)
 {
     return op->op == AIOD_RING_READ_FILE || op->op == AIOD_RING_STAT_NAME || op->op == AIOD_RING_WRITE_FILE ||
-           op->op == AIOD_RING_OPEN_FILE || op->op == AIOD_RING_NAME;
+           op->op == AIOD_RING_OPEN_FILE || op->op == AIOD_RING_NAME || op->op == AIOD_RING_OPEN_WRITABLE;
 }
 
 /* The bytes that the request brings along in its buffer. */

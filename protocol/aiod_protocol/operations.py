@@ -32,6 +32,7 @@ class Op(enum.IntEnum):
     OPEN_FILE = 18
     CLOSE_FILE = 19
     NAME = 20
+    OPEN_WRITABLE = 21
 
 
 class OpFlag(enum.IntFlag):
@@ -91,6 +92,7 @@ PROPERTIES: Final[dict[Op, OpProperty]] = {
     Op.OPEN_FILE: _P.REPLIES | _P.PATH | _P.RING,
     Op.CLOSE_FILE: _P.CHANGES | _P.RING_ONLY | _P.RING,
     Op.NAME: _P.REPLIES | _P.CHANGES | _P.PATH | _P.RING,
+    Op.OPEN_WRITABLE: _P.REPLIES | _P.CHANGES | _P.PATH | _P.RING,
 }
 
 _NAMES: Final = {int(op): op.name.lower() for op in Op}

@@ -132,6 +132,7 @@ static int64_t open_file(struct aiod_session *session, const char *path, unsigne
         use.writable = true;
         use.names = (struct aiod_names){.root = engine.config.root,
                                         .verbs = ~engine.config.verbs_refused,
+                                        .keeping = engine.config.keeping,
                                         .creation = {.mode = 0644, .uid = (uid_t)-1, .gid = (gid_t)-1}};
         handle = aiod_core_add_names(engine.core, session, &use);
         aiod_core_lend_handles(engine.core, session, engine.config.lent);
@@ -401,6 +402,9 @@ const char *engine_start(const struct engine_config *config)
         engine.clients[i].socket = -1;
     }
     CHECK(aiod_core_create(&engine.core, &core_config) == 0);
+    if (config->notice_socket > 0) {
+        engine.core->files.notice_fd = config->notice_socket;
+    }
     engine.exported = aiod_rate_create();
     aiod_core_set_slow_limits(engine.core, 1, 0);
     engine.bell = aiod_eventfd_create();

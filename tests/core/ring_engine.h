@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ops/notices.h"
+
 #include "check.h"
 
 struct engine_config {
@@ -23,6 +25,8 @@ struct engine_config {
     const char *root;       /* of an OPEN with NAMES */
     uint32_t lent;          /* numbers that are lent to a ring after that, for files that it opens by itself */
     uint32_t verbs_refused; /* of NAME, as bits */
+    int notice_socket;      /* to the descriptor store; 0: none */
+    struct aiod_keeping keeping;
 };
 
 /* Start the engine. The path of its socket. */

@@ -204,8 +204,9 @@ static void a_names_handle_is_for_paths_only(void)
 {
     for (unsigned op = AIOD_READ; op < AIOD_WIRE_OPS; op++) {
         struct aiod_submission record = record_of(op);
-        /* What a NAME changes depends on its verb. */
-        bool changes = (defined_operations[op].properties & OP_CHANGES) != 0 && op != AIOD_NAME;
+        /* What these may change is looked at later. */
+        bool checked_later = op == AIOD_NAME || op == AIOD_OPEN_WRITABLE;
+        bool changes = (defined_operations[op].properties & OP_CHANGES) != 0 && !checked_later;
 
         if (!aiod_op_has_path(op)) {
             CHECK(is_refused(&record, &naming, EBADF, AIOD_REASON_NO_ACCESS));

@@ -82,11 +82,27 @@ static void make_strange_name(char *area, struct aiod_ring_sqe *entry, uint32_t 
     memcpy(area + PATHS_AT - sizeof(name), &name, sizeof(name));
 }
 
+static void make_strange_open(char *area, struct aiod_ring_sqe *entry, uint32_t names, uint64_t dice)
+{
+    const struct aiod_ring_open_file wanted = {
+        .flags = (uint32_t)((dice & 127) | ((dice >> 7 & 7) != 0 ? AIOD_OPEN_WRITE : 0)),
+        .mode = (dice >> 10 & 7) == 0 ? UINT32_MAX : 0600,
+    };
+
+    make_strange_path(entry, names, dice >> 16);
+    entry->source += (dice >> 40 & 7) != 0 ? (uint32_t)sizeof(wanted) : 0;
+    entry->flags = 0;
+    if ((dice >> 43 & 3) != 0) {
+        entry->buffer = PATHS_AT - sizeof(wanted);
+        memcpy(area + PATHS_AT - sizeof(wanted), &wanted, sizeof(wanted));
+    }
+}
+
 /* Entries that are almost valid get furthest. */
 static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, char *area, uint32_t names, uint64_t *state)
 {
-    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11,  12, 13,
-                                   14, 15, 16, 17, 15, 16, 17, 18, 18, 19, 19, 20, 20, 255, 77};
+    static const uint16_t ops[] = {1,  1,  1,  2,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12,  13,
+                                   14, 15, 16, 17, 15, 16, 17, 18, 18, 19, 19, 20, 20, 21, 255, 77};
     static const uint64_t numbers[] = {
         0, 1, 511, 4096, 65536, AREA_BYTES, AREA_BYTES - 4096, INT64_MAX, UINT64_MAX, UINT32_MAX, 1u << 20, 12345};
     uint64_t dice = next_random(state);
@@ -104,12 +120,15 @@ static struct aiod_ring_sqe strange_entry(const struct raw_ring *ring, char *are
         .reserved = (dice >> 52 & 15) == 0,
     };
 
-    if (entry.op == AIOD_RING_NAME) {
+    if (entry.op == AIOD_RING_OPEN_WRITABLE) {
+        make_strange_open(area, &entry, names, next_random(state));
+    } else if (entry.op == AIOD_RING_NAME) {
         make_strange_name(area, &entry, names, next_random(state));
     } else if (entry.op >= 15 && entry.op <= 18) {
         make_strange_path(&entry, names, dice >> 56);
     }
-    if (dice >> 60 == 0 && entry.op != 18) { /* a file that the ring may have opened */
+    if (dice >> 60 == 0 && entry.op != 18 &&
+        entry.op != AIOD_RING_OPEN_WRITABLE) { /* a file that the ring may have opened */
         entry.handle = (uint32_t)(dice >> 20 & 0xf) << 16 | (uint32_t)(dice >> 12 & 0xf);
     }
     return entry;

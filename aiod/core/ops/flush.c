@@ -2,13 +2,10 @@
 #include "ops/flush.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <sys/socket.h>
 
+#include "ops/notices.h"
 #include "ops/worker_io.h"
 #include "util/probes.h"
-
-#define NOTICE_TIMEOUT_MS 1000 /* the supervisor may be stopped */
 
 void aiod_flushes_init(struct aiod_flushes *flushes, struct aiod_pool *pool, int fd)
 {
@@ -28,28 +25,6 @@ bool aiod_flushes_poisoned(const struct aiod_flushes *flushes)
     return __atomic_load_n(&flushes->poisoned, __ATOMIC_ACQUIRE);
 }
 
-static uint8_t *put_msgpack_u64(uint8_t *at, uint64_t number)
-{
-    *at++ = 0xcf; /* msgpack: uint 64, big endian */
-    for (int shift = 56; shift >= 0; shift -= 8) {
-        *at++ = (uint8_t)(number >> shift);
-    }
-    return at;
-}
-
-static void send_notice(const struct aiod_flushes *flushes)
-{
-    uint8_t message[28] = "\x93\xa8poisoned";
-    struct pollfd writable = {.fd = flushes->notice_fd, .events = POLLOUT};
-
-    put_msgpack_u64(put_msgpack_u64(message + 10, flushes->dev), flushes->ino);
-    while (send(flushes->notice_fd, message, sizeof(message), MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
-        if (errno == EAGAIN ? poll(&writable, 1, NOTICE_TIMEOUT_MS) == 0 : errno != EINTR) {
-            return;
-        }
-    }
-}
-
 void aiod_flushes_poison(struct aiod_flushes *flushes)
 {
     if (__atomic_exchange_n(&flushes->poisoned, true, __ATOMIC_ACQ_REL)) {
@@ -57,7 +32,7 @@ void aiod_flushes_poison(struct aiod_flushes *flushes)
     }
     AIOD_PROBE3(poison, flushes, flushes->dev, flushes->ino);
     if (flushes->notice_fd >= 0) {
-        send_notice(flushes);
+        aiod_notice_poisoned(flushes->notice_fd, flushes->dev, flushes->ino);
     }
 }
 

@@ -218,6 +218,9 @@ bool aiod_ring_opens_begin(struct aiod_ring *ring, uint32_t *number);
  */
 int64_t aiod_ring_opens_finish(struct aiod_ring_request *request, int64_t result);
 
+/* The file of a CLOSE_FILE is closed: let the supervisor close its descriptor, too. Lock not held. */
+void aiod_ring_opens_drop(const struct aiod_ring *ring, const struct aiod_handle *handle);
+
 /*
  * Remove the handle from the ring for a CLOSE_FILE, which closes `descriptors` (-1: none). False: only the main loop can
  * close it, because it has the handle already, requests are in flight on it, or a close may wait for a server. Lock held.

@@ -15,6 +15,7 @@
 #include "ring/client_wakes.h"
 #include "session/io_prepare.h"
 #include "session/name_request.h"
+#include "session/open_request.h"
 #include "session/operations.h"
 #include "util/os.h"
 #include "util/probes.h"
@@ -95,7 +96,8 @@ static bool source_is_right(const struct aiod_ring_sqe *entry)
     if (entry->op == AIOD_RING_NAME) {
         return entry->source <= AIOD_NAME_REQUEST_BYTES_MAX; /* name_request.h checks more, also of the answer's room */
     }
-    return entry->source < PATH_BYTES_MAX &&
+    return entry->source <
+               PATH_BYTES_MAX + (entry->op == AIOD_RING_OPEN_WRITABLE ? sizeof(struct aiod_ring_open_file) : 0) &&
            (aiod_op_has_payload(entry->op) || entry->length >= sizeof(struct aiod_stat));
 }
 
@@ -175,7 +177,7 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, cons
 
 /* What a request that opens or closes a file has got before it begins. */
 struct begun {
-    uint32_t number;    /* of the handle that an OPEN_FILE makes */
+    uint32_t number;    /* of the handle that an open makes */
     int descriptors[2]; /* that a CLOSE_FILE closes */
 };
 
@@ -185,7 +187,7 @@ static int begin(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, stru
 {
     bool may = true;
 
-    if (entry->op == AIOD_RING_OPEN_FILE) {
+    if (entry->op == AIOD_RING_OPEN_FILE || entry->op == AIOD_RING_OPEN_WRITABLE) {
         may = aiod_ring_opens_begin(ring, &begun->number);
     } else if (entry->op == AIOD_RING_CLOSE_FILE) {
         may = aiod_ring_opens_begin_close(ring, handle, begun->descriptors);
@@ -231,11 +233,12 @@ static void refuse(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, in
 /* The result of a request that has run, or was not run since it was cancelled or late. */
 static int64_t finish_open_or_close(struct aiod_ring_request *request, int64_t result)
 {
-    if (request->io.op == AIOD_OPEN_FILE) {
+    if (request->io.op == AIOD_OPEN_FILE || request->io.op == AIOD_OPEN_WRITABLE) {
         return aiod_ring_opens_finish(request, result);
     }
     if (request->io.op == AIOD_CLOSE_FILE) {
         aiod_io_close(&request->io); /* it was not run: the handle is gone already */
+        aiod_ring_opens_drop(request->ring, request->io.handle);
     }
     return result;
 }
@@ -273,6 +276,7 @@ static void complete(struct aiod_request *done)
 struct on_path {
     char *path;
     struct aiod_directory_op *name;
+    struct aiod_ring_open_file wanted;
 };
 
 static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *entry,
@@ -292,6 +296,7 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                       .complete = complete,
                                       .path = on_path->path,
                                       .name = on_path->name,
+                                      .wanted = on_path->wanted,
                                       .data = data,
                                       .piece_count = aiod_op_has_payload(record->op) && record->length > 0,
                                       .piece = {.iov_base = data, .iov_len = record->length},
@@ -340,7 +345,8 @@ static bool execute_on_path(struct batch *batch, struct aiod_ring_request *reque
 /* Close the descriptors, of one file, here if that takes no time. False: a worker has to. */
 static bool close_here(struct batch *batch, struct aiod_ring_request *request)
 {
-    if (request->io.opened.fd >= 0 && !aiod_closes_at_once(request->io.opened.fd)) {
+    if (request->io.handle->use.writable ||
+        (request->io.opened.fd >= 0 && !aiod_closes_at_once(request->io.opened.fd))) {
         return false;
     }
     batch->inline_bytes += PATH_COST_BYTES / 2;
@@ -394,14 +400,20 @@ static int copy_path(const struct aiod_ring *ring, const struct aiod_ring_sqe *e
     copy[entry->source] = '\0';
     if (entry->op == AIOD_RING_NAME) {
         error = aiod_name_request_parse(copy, entry->source, entry->length, &handle->use.names, &on_path->name, reason);
-    } else if (aiod_utf8_valid(copy, entry->source)) {
-        on_path->path = copy;
-        return 0;
-    } else {
+        free(copy);
+        return error;
+    }
+    if (entry->op == AIOD_RING_OPEN_WRITABLE) {
+        error = aiod_open_request_parse(copy, entry->source, &handle->use, &on_path->wanted, reason);
+    } else if (!aiod_utf8_valid(copy, entry->source)) {
         *reason = AIOD_REASON_BAD_ENTRY;
         error = EINVAL;
     }
-    free(copy);
+    if (error == 0) {
+        on_path->path = copy;
+    } else {
+        free(copy);
+    }
     return error;
 }
 
@@ -484,7 +496,7 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     struct aiod_handle *source = NULL;
     enum aiod_reason reason = AIOD_REASON_BY_KERNEL;
     struct begun begun = {0};
-    struct on_path on_path = {.path = NULL};
+    struct on_path on_path = {.wanted = {.flags = AIOD_OPEN_READ}};
     int error;
 
     pthread_mutex_lock(&ring->lock);

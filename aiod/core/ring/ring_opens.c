@@ -138,29 +138,51 @@ static char *name_of(const struct aiod_io *io)
     return asprintf(&name, "%s%s%s", io->handle->use.name, separator, io->path) < 0 ? NULL : name;
 }
 
+static struct aiod_handle_use use_of(const struct aiod_io *io, const char *name)
+{
+    struct aiod_handle_use use = io->handle->use;
+
+    use.readable = (io->wanted.flags & AIOD_OPEN_READ) != 0;
+    use.writable = (io->wanted.flags & AIOD_OPEN_WRITE) != 0;
+    use.append = (io->wanted.flags & AIOD_OPEN_APPEND) != 0;
+    use.on_fuse = io->opened.on_fuse;
+    use.name = name;
+    use.names = (struct aiod_names){.root = NULL};
+    if (use.writable) {
+        use.names.keeping = io->handle->use.names.keeping;
+    }
+    return use;
+}
+
+/* The file of a new handle, with a reference. It takes the descriptor for flushes, or that is closed. */
+static struct aiod_file *get_file(struct aiod_ring *ring, const struct aiod_io *io)
+{
+    const struct aiod_opened *opened = &io->opened;
+    const struct aiod_file_user user = {
+        .fd = opened->fd, .writable = (io->wanted.flags & AIOD_OPEN_WRITE) != 0, .on_fuse = opened->on_fuse};
+    int flush_fd = opened->flush_fd;
+    struct aiod_file *file = aiod_file_get(ring->files, ring->pool, opened->dev, opened->ino, &user, &flush_fd);
+
+    if (flush_fd >= 0) {
+        close(flush_fd);
+    }
+    return file;
+}
+
 /* A handle with a reference to its file; NULL if there is no memory. */
 static struct aiod_handle *create(struct aiod_ring *ring, const struct aiod_io *io, uint32_t number)
 {
-    const struct aiod_opened *opened = &io->opened;
-    const struct aiod_file_user user = {.fd = opened->fd, .on_fuse = opened->on_fuse};
-    struct aiod_handle_use use = io->handle->use;
     char *name = name_of(io);
-    int no_flush_fd = -1;
-    struct aiod_file *file =
-        name == NULL ? NULL : aiod_file_get(ring->files, ring->pool, opened->dev, opened->ino, &user, &no_flush_fd);
+    struct aiod_handle_use use = use_of(io, name);
+    struct aiod_file *file = get_file(ring, io);
     struct aiod_handle *handle = NULL;
     int unused[2];
 
-    use.readable = true;
-    use.writable = false;
-    use.on_fuse = opened->on_fuse;
-    use.name = name;
-    use.names = (struct aiod_names){.root = NULL};
-    if (file != NULL) {
-        handle = aiod_handle_create(ring->session, opened->fd, file, &use, io->handle->flow, number);
-        if (handle == NULL && aiod_file_put(ring->files, file, opened->fd, unused) == 2) {
-            close(unused[1]);
-        }
+    if (name != NULL && file != NULL) {
+        handle = aiod_handle_create(ring->session, io->opened.fd, file, &use, io->handle->flow, number);
+    }
+    if (handle == NULL && file != NULL && aiod_file_put(ring->files, file, io->opened.fd, unused) == 2) {
+        close(unused[1]);
     }
     free(name);
     return handle;
@@ -172,6 +194,36 @@ static void describe(struct aiod_handle *handle, const struct aiod_opened *opene
     handle->local = opened->local;
     handle->unregistered = true;
     aiod_write_loss_add_handle(&handle->file->write_loss, &handle->loss_reader, AIOD_HANDLE_NEW);
+    if (handle->use.on_fuse && handle->use.writable) {
+        aiod_flush_writer_add(&handle->writer, handle->fd);
+    }
+}
+
+/*
+ * Have the supervisor keep the descriptor that was opened for that, before the client hears of the file and writes to it. If
+ * that fails, the main loop passes it on when it collects. If a flush of the file has failed, the supervisor may have
+ * ignored the notice, because it knew no descriptor of the file.
+ */
+static void keep(const struct aiod_ring *ring, struct aiod_handle *handle, const struct aiod_io *io)
+{
+    const struct aiod_keeping *keeping = &handle->use.names.keeping;
+    const struct aiod_kept kept = {.handle = handle->number,
+                                   .flags = io->wanted.flags & (AIOD_OPEN_READ | AIOD_OPEN_WRITE | AIOD_OPEN_APPEND),
+                                   .dev = io->opened.dev,
+                                   .ino = io->opened.ino,
+                                   .fd = handle->store_fd};
+
+    if (handle->store_fd < 0 || !handle->use.writable) {
+        return;
+    }
+    handle->kept = keeping->token_bytes > 0 && aiod_notice_keep(ring->files->notice_fd, keeping, &kept);
+    if (handle->kept && aiod_flushes_poisoned(&handle->file->flushes)) {
+        aiod_notice_poisoned(ring->files->notice_fd, kept.dev, kept.ino);
+    }
+    if (handle->kept || keeping->token_bytes == 0) {
+        close(handle->store_fd);
+        handle->store_fd = -1;
+    }
 }
 
 /* Lock held. False: the session has ended. */
@@ -204,6 +256,7 @@ static void drop(struct aiod_ring *ring, struct aiod_handle *handle)
     if (handle->store_fd >= 0) {
         close(handle->store_fd);
     }
+    aiod_ring_opens_drop(ring, handle);
     aiod_handle_destroy(handle);
 }
 
@@ -234,6 +287,7 @@ int64_t aiod_ring_opens_finish(struct aiod_ring_request *request, int64_t result
             result = -ENOMEM;
         } else {
             describe(handle, &request->io.opened);
+            keep(ring, handle, &request->io);
             put_record(&request->io, number);
         }
     }
@@ -255,12 +309,23 @@ int64_t aiod_ring_opens_finish(struct aiod_ring_request *request, int64_t result
 
 /* ---- closing ----------------------------------------------------------------------------------------------------- */
 
+/* False: a descriptor would have to be closed that the caller must not close. */
+static bool put_file(struct aiod_ring *ring, struct aiod_handle *handle, int descriptors[2])
+{
+    if (!handle->use.writable) {
+        return aiod_file_put_reader(ring->files, handle->file, handle->fd, descriptors);
+    }
+    descriptors[0] = descriptors[1] = -1;
+    aiod_file_put(ring->files, handle->file, handle->fd, descriptors);
+    return true;
+}
+
 bool aiod_ring_opens_begin_close(struct aiod_ring *ring, struct aiod_handle *handle, int descriptors[2])
 {
     struct aiod_ring_opens *opens = &ring->opens;
 
     if (!handle->unregistered || !handle->local || handle->store_fd >= 0 || handle->ring_inflight > 0 ||
-        !aiod_file_put_reader(ring->files, handle->file, handle->fd, descriptors)) {
+        !put_file(ring, handle, descriptors)) {
         return false;
     }
     ring->handles[(handle->number & 0xffff) - 1] = NULL;
@@ -273,6 +338,13 @@ bool aiod_ring_opens_begin_close(struct aiod_ring *ring, struct aiod_handle *han
         __atomic_store_n(&opens->opened, handle->ring_next, __ATOMIC_RELAXED);
     }
     return true;
+}
+
+void aiod_ring_opens_drop(const struct aiod_ring *ring, const struct aiod_handle *handle)
+{
+    if (handle->kept) {
+        aiod_notice_drop(ring->files->notice_fd, &handle->use.names.keeping, handle->number);
+    }
 }
 
 void aiod_ring_opens_end_close(struct aiod_ring *ring, struct aiod_handle *handle)

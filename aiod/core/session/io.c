@@ -17,6 +17,7 @@
 #include "path/whole_file.h"
 #include "session/move_handle.h"
 #include "session/name_request.h"
+#include "session/open_request.h"
 #include "session/operations.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
@@ -258,6 +259,16 @@ static int64_t run_open_reading(struct aiod_io *io)
     return check_identity(io);
 }
 
+static int64_t run_open_writable(struct aiod_io *io)
+{
+    int error = aiod_open_request_run(&io->handle->use.names, io->path, &io->wanted, &io->opened);
+
+    if (error == 0 && io->opened.local) {
+        __atomic_store_n(&io->handle->local_device, io->opened.dev, __ATOMIC_RELAXED);
+    }
+    return error < 0 ? explain_path(io, error) : (int64_t)sizeof(struct aiod_ring_opened);
+}
+
 static int64_t open_reading_nowait(struct aiod_io *io)
 {
     const struct aiod_names *names = &io->handle->use.names;
@@ -294,6 +305,8 @@ static int64_t run_on_path(struct aiod_io *io)
         return run_query_on_path(io);
     case AIOD_OPEN_FILE:
         return run_open_reading(io);
+    case AIOD_OPEN_WRITABLE:
+        return run_open_writable(io);
     default:
         file.durable = (io->flags & AIOD_FUA) != 0;
         file.exclusive = (io->flags & AIOD_EXCLUSIVE) != 0;

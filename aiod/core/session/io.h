@@ -41,8 +41,9 @@ struct aiod_io {
     struct aiod_handle *source; /* of a COPY_RANGE */
     uint64_t source_offset;
 
-    char *path;                     /* of an operation on a path; aiod_io_release_path() frees it, and `name` */
-    struct aiod_directory_op *name; /* of a NAME by ring */
+    char *path;                        /* of an operation on a path; aiod_io_release_path() frees it, and `name` */
+    struct aiod_directory_op *name;    /* of a NAME by ring */
+    struct aiod_ring_open_file wanted; /* of an operation that opens a file */
     struct aiod_opened opened; /* of an OPEN_FILE that has succeeded; a CLOSE_FILE closes its descriptors (-1: none) */
 
     char *data;    /* memory for the result's payload */

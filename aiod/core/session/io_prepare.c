@@ -51,6 +51,7 @@ void aiod_io_prepare(struct aiod_io *io, const struct aiod_io_description *descr
     io->source_offset = description->source != NULL ? aiod_op_source_offset(record) : 0;
     io->path = description->path;
     io->name = description->name;
+    io->wanted = description->wanted;
     io->opened.fd = io->opened.flush_fd = -1;
     io->data = description->data;
     io->have = description->have;

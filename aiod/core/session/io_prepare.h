@@ -25,10 +25,11 @@ struct aiod_io_description {
     uint64_t arrived_ns;
     void (*complete)(struct aiod_request *request); /* as aiod_request.complete */
 
-    char *path;                     /* of an operation on a path, which the request owns then; else NULL */
-    struct aiod_directory_op *name; /* of a NAME by ring, likewise */
-    char *data;                     /* memory for the result's payload; NULL: none */
-    uint64_t have;                  /* bytes of a read that are in `data` already */
+    char *path;                        /* of an operation on a path, which the request owns then; else NULL */
+    struct aiod_directory_op *name;    /* of a NAME by ring, likewise */
+    struct aiod_ring_open_file wanted; /* of an operation that opens a file */
+    char *data;                        /* memory for the result's payload; NULL: none */
+    uint64_t have;                     /* bytes of a read that are in `data` already */
 
     /* The request's payload; of a READ without `data` the memory for the result, in several pieces. */
     size_t piece_count;

@@ -142,8 +142,8 @@ static bool access_is_right(unsigned op, const struct aiod_handle_use *use)
         return use->writable && !use->append;
     case APPENDING:
         return use->writable;
-    case NAMES: /* what a NAME may change depends on its verb (name_request.h) */
-        return use->writable || !has(op, OP_CHANGES) || op == AIOD_NAME;
+    case NAMES: /* what is wrong with these is checked later (name_request.h, open_request.h) */
+        return use->writable || !has(op, OP_CHANGES) || op == AIOD_NAME || op == AIOD_OPEN_WRITABLE;
     default:
         return true;
     }

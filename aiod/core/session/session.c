@@ -158,29 +158,41 @@ static int64_t slot_of(struct aiod_session *session, uint32_t number)
     return index;
 }
 
-/* Allocate a handle, with copies of the ioctls, the name and the root in the same block. */
+/* Copy `count` bytes to `*end`, and move that behind them. */
+static const char *copy_to(char **end, const char *from, size_t count)
+{
+    char *copy = *end;
+
+    if (count > 0) {
+        memcpy(copy, from, count);
+    }
+    *end += count;
+    return copy;
+}
+
+/* Allocate a handle, with copies of the ioctls, the name, the root and the keeping in the same block. */
 static struct aiod_handle *allocate(const struct aiod_handle_use *use)
 {
     const char *name = use->name != NULL ? use->name : "";
+    const struct aiod_keeping *keeping = &use->names.keeping;
     size_t name_bytes = strlen(name) + 1;
     size_t root_bytes = use->names.root != NULL ? strlen(use->names.root) + 1 : 0;
     size_t bytes = use->ioctls.count * sizeof(*use->ioctls.items);
-    struct aiod_handle *handle = calloc(1, sizeof(*handle) + bytes + name_bytes + root_bytes);
+    struct aiod_handle *handle =
+        calloc(1, sizeof(*handle) + bytes + name_bytes + root_bytes + keeping->token_bytes + keeping->record_bytes);
+    char *end = (char *)(handle + 1);
 
     if (handle == NULL) {
         return NULL;
     }
     handle->use = *use;
-    handle->use.ioctls.items = (const struct aiod_ioctl *)(handle + 1);
-    handle->use.name = (const char *)(handle + 1) + bytes;
-    if (bytes > 0) {
-        memcpy(handle + 1, use->ioctls.items, bytes);
-    }
-    memcpy((char *)(handle + 1) + bytes, name, name_bytes);
+    handle->use.ioctls.items = (const struct aiod_ioctl *)copy_to(&end, (const char *)use->ioctls.items, bytes);
+    handle->use.name = copy_to(&end, name, name_bytes);
     if (root_bytes > 0) {
-        handle->use.names.root = (const char *)(handle + 1) + bytes + name_bytes;
-        memcpy((char *)(handle + 1) + bytes + name_bytes, use->names.root, root_bytes);
+        handle->use.names.root = copy_to(&end, use->names.root, root_bytes);
     }
+    handle->use.names.keeping.token = copy_to(&end, keeping->token, keeping->token_bytes);
+    handle->use.names.keeping.record = copy_to(&end, keeping->record, keeping->record_bytes);
     return handle;
 }
 

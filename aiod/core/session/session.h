@@ -18,6 +18,7 @@
 #include "ops/file_locks.h"
 #include "ops/files.h"
 #include "ops/ioctls.h"
+#include "ops/notices.h"
 #include "ops/write_loss.h"
 #include "path/confined_open.h"
 #include "pool/fair_queue.h"
@@ -46,6 +47,8 @@ struct aiod_names {
     bool no_links;    /* do not follow symbolic links, not even beneath the root */
     uint32_t verbs;   /* those that the export allows: bit numbers are enum aiod_verb */
     struct aiod_creation creation;
+    struct aiod_keeping
+        keeping; /* of files that a ring opens for writing; such a file has it as well, without a root */
 };
 
 /* The properties of an open file. */
@@ -117,6 +120,7 @@ struct aiod_handle {
     /* Of a file that was opened by ring. Constant: */
     int store_fd; /* the file opened once more, for the descriptor store; -1: not yet, or passed on */
     bool local;   /* on a file system that asks no server */
+    bool kept;    /* the supervisor keeps a descriptor of it */
     /* Protected by the ring's lock (ring/collect.h): */
     bool unregistered;  /* the ring has it, and the main loop knows nothing of it yet */
     unsigned opened_in; /* aiod_ring_opens.period */

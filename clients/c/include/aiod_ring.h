@@ -75,11 +75,12 @@ enum aiod_ring_op {
     AIOD_RING_APPEND = 14,      /* length, buffer; result: the offset of the data */
     AIOD_RING_READ_FILE = 15, /* length, buffer, source; result: bytes of struct aiod_ring_stat and the data after it */
     AIOD_RING_STAT_NAME = 16, /* length, buffer, source; result: bytes of struct aiod_ring_stat */
-    AIOD_RING_WRITE_FILE = 17, /* length, buffer, source; FUA, EXCLUSIVE */
-    AIOD_RING_OPEN_FILE = 18,  /* length, buffer, source; result: bytes of struct aiod_ring_opened */
-    AIOD_RING_CLOSE_FILE = 19, /* none */
-    AIOD_RING_NAME = 20,       /* length, buffer, source; result: bytes of the answer (struct aiod_ring_name) */
-    AIOD_RING_CANCEL = 255,    /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
+    AIOD_RING_WRITE_FILE = 17,    /* length, buffer, source; FUA, EXCLUSIVE */
+    AIOD_RING_OPEN_FILE = 18,     /* length, buffer, source; result: bytes of struct aiod_ring_opened */
+    AIOD_RING_CLOSE_FILE = 19,    /* none */
+    AIOD_RING_NAME = 20,          /* length, buffer, source; result: bytes of the answer (struct aiod_ring_name) */
+    AIOD_RING_OPEN_WRITABLE = 21, /* length, buffer, source; result: bytes of struct aiod_ring_opened */
+    AIOD_RING_CANCEL = 255,       /* on a ring only. offset: the cookie of a request; result: 1 cancelled, 0 too late */
 };
 
 /* Bits of a submission's flags. */
@@ -136,6 +137,15 @@ struct aiod_ring_stat {
 struct aiod_ring_extent {
     uint64_t length; /* bytes */
     uint64_t flags;  /* AIOD_RING_HOLE: it reads as zeroes */
+};
+
+/*
+ * OPEN_WRITABLE opens or creates a file for writing, with flags of OPEN: WRITE, and any others but DIRECT and NAMES. At the
+ * beginning of its buffer lies this record, then the path; `source` is the length of both. The result is that of OPEN_FILE.
+ */
+struct aiod_ring_open_file {
+    uint32_t flags; /* enum aiod_open_flag */
+    uint32_t mode;  /* permission bits of a file that is created */
 };
 
 /*
@@ -209,7 +219,7 @@ struct aiod_ring_opened {
     uint64_t size; /* bytes */
     uint64_t device;
     uint64_t inode;
-    uint64_t generation; /* of the inode, as in struct aiod_ring_file; never 0 */
+    uint64_t generation; /* of the inode, as in struct aiod_ring_file; of OPEN_FILE never 0 */
     uint64_t reserved[5];
 };
 

@@ -202,6 +202,11 @@ Client::~Client()
     }
 }
 
+bool opens_file(unsigned op)
+{
+    return op == AIOD_RING_OPEN_FILE || op == AIOD_RING_OPEN_WRITABLE;
+}
+
 /* Nobody wants the request's result. */
 void drop_flight(Client &client, std::unique_ptr<Flight> flight)
 {
@@ -212,7 +217,7 @@ void drop_flight(Client &client, std::unique_ptr<Flight> flight)
     if (flight->op == nullptr) {
         return;
     }
-    if (flight->submitted && (flight->in_place || flight->op->op == AIOD_RING_OPEN_FILE)) {
+    if (flight->submitted && (flight->in_place || opens_file(flight->op->op))) {
         /* the engine may still use the buffer, or open the file, which has to be closed then */
         flight->orphan = true;
         flight->owner = nb::none();
@@ -291,7 +296,7 @@ void note_opened(Client &client, const aiod_op &op)
 {
     aiod_ring_opened opened;
 
-    if (op.op == AIOD_RING_OPEN_FILE && op.result == sizeof(opened)) {
+    if (opens_file(op.op) && op.result == sizeof(opened)) {
         memcpy(&opened, op.buffer, sizeof(opened));
         client.late_opened.push_back(opened.handle);
     }
@@ -327,7 +332,7 @@ void bury(Client &client)
 bool is_read(const aiod_op &op)
 {
     return op.op == AIOD_RING_READ || op.op == AIOD_RING_READ_FILE || op.op == AIOD_RING_STAT_NAME ||
-           op.op == AIOD_RING_OPEN_FILE || op.op == AIOD_RING_NAME;
+           opens_file(op.op) || op.op == AIOD_RING_NAME;
 }
 
 /* Beside the flags of a ring, which have 16 bits: of on_path() alone. */
@@ -856,7 +861,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
     if (utf8 == nullptr) {
         return nb::none();
     }
-    if (!data.is_none() && op != AIOD_RING_OPEN_FILE) {
+    if (!data.is_none() && !opens_file(op)) {
         if (!view.take(data, PyBUF_SIMPLE)) {
             return nb::none();
         }
@@ -899,7 +904,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
 /* Note a file that was opened in the list `data`: a signal's handler may raise before the caller has the result. */
 nb::object noted(unsigned op, const nb::object &data, const nb::object &result)
 {
-    if (op == AIOD_RING_OPEN_FILE && PyList_Check(data.ptr()) && PyBytes_Check(result.ptr()) &&
+    if (opens_file(op) && PyList_Check(data.ptr()) && PyBytes_Check(result.ptr()) &&
         PyList_Append(data.ptr(), result.ptr()) < 0) {
         throw nb::python_error();
     }

@@ -99,7 +99,7 @@ class Ring:
 
         READ_FILE: the file's bytes, behind its stat if `flags` has WITH_STAT (ring/paths.py); STAT_NAME: the stat;
         NAME, whose `path` is its record and what follows that: the answer. A failure with EFBIG has the file's size in
-        the place of `written`. OPEN_FILE: `data` is a list, to which its result is appended, so that no handler of
+        the place of `written`. Opens: `data` is a list, to which its result is appended, so that no handler of
         a signal can lose it.
         """
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aiod_protocol.key_files import StrPath
 
 _NAMES: Final = int(OpenFlag.NAMES)
-_OPEN_FILE: Final = int(Op.OPEN_FILE)
+_OPENS: Final = frozenset({int(Op.OPEN_FILE), int(Op.OPEN_WRITABLE)})
 
 Found = bytes | int | tuple[int, int, int] | None
 """As Ring.on_path()."""
@@ -52,8 +52,8 @@ async def on_path(
             await link.turns.pause()
             return found  # type: ignore[return-value]
         op, flags, handle, _, data, length = request
-        # OPEN_FILE notes its result in `data`, a list; the bytes of other requests are in the ring already.
-        buffer = data if op == _OPEN_FILE else None
+        # An open notes its result in `data`, a list; the bytes of other requests are in the ring already.
+        buffer = data if op in _OPENS else None
         pending = Request(op, handle, 0, length, buffer, 0, flags & ~WITH_STAT)
         try:
             return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
@@ -84,7 +84,7 @@ async def names_of(client: ClientOfLinks, export: str, deadline_s: float) -> tup
 async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: float) -> int:
     call = Call(MessageType.OPEN, export, "", _NAMES, 0, filename=export)
     try:
-        handle: int = (await perform(link, call, max(0.0, deadline_s - time.monotonic()), export))[0]
+        handle, body = await perform(link, call, max(0.0, deadline_s - time.monotonic()), export)
     except TimeoutError:
         raise
     except OSError as error:
@@ -94,14 +94,17 @@ async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: 
         if call.error is None and call.result is not None:
             link.close_handle(call.result[0])
         raise
+    paths.note_origin(export, body)
     if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
         link.close_handle(handle)  # of another engine; or another task has asked, too
     return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES
 
 
-def by_message(link: Link, paths: RingPaths, export: str, handle: int, op: int, found: tuple[int, int, int]) -> bool:
+def by_message(
+    link: Link, paths: RingPaths, export: str, handle: int, found: tuple[int, int, int], *, may_repeat: bool = True
+) -> bool:
     """Whether the request goes by messages; a handle that is not served any more is closed."""
-    if not goes_by_message(op, paths.ring, found):
+    if not goes_by_message(paths.ring, found, may_repeat=may_repeat):
         return False
     if paths.forget(export, handle) and link.paths is paths and handle_is_stale(found):
         link.close_handle(handle)

@@ -77,7 +77,7 @@ async def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: fl
             if length > max_bytes:
                 raise too_large(os.fspath(path), length, max_bytes)
             return found
-        if type(found) is not tuple or by_message(link, paths, export, handle, _READ_FILE, found):
+        if type(found) is not tuple or by_message(link, paths, export, handle, found):
             break
         size = larger_room(found, room)
         if size is None:
@@ -146,7 +146,7 @@ async def stat(client: Client, path: StrPath, timeout_s: float) -> bytes | None:
     found = await on_path(link, paths, (_STAT_NAME, 0, handle, inside, None, STAT_BYTES), path, deadline_s)
     if type(found) is bytes:
         return found
-    if type(found) is not tuple or by_message(link, paths, export, handle, _STAT_NAME, found):
+    if type(found) is not tuple or by_message(link, paths, export, handle, found):
         return None
     raise failed_on_path("stat", os.fspath(path), found, timeout_s)
 
@@ -164,7 +164,7 @@ async def write_file(
         found = await on_path(link, paths, (_WRITE_FILE, flags, handle, inside, data, length), path, deadline_s)
         if type(found) is int:
             return
-        if type(found) is tuple and not by_message(link, paths, export, handle, _WRITE_FILE, found):
+        if type(found) is tuple and not by_message(link, paths, export, handle, found, may_repeat=False):
             raise failed_on_path("write", os.fspath(path), found, timeout_s)
     await _write_by_messages(client, os.fspath(path), data, deadline_s, durable=durable, exclusive=exclusive)
 

@@ -45,16 +45,23 @@ def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: float)
         paths.note_refusal(export, error)
         return NO_NAMES
     handle: int = call.result[0]
+    paths.note_origin(export, call.result[1])
     if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
         link.close_file_later(handle)  # of another engine; or another thread has asked, too
     return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES
 
 
 def by_message(
-    link: Link | None, paths: RingPaths, export: str, handle: int, op: int, found: tuple[int, int, int]
+    link: Link | None,
+    paths: RingPaths,
+    export: str,
+    handle: int,
+    found: tuple[int, int, int],
+    *,
+    may_repeat: bool = True,
 ) -> bool:
     """Whether the request goes by messages; a handle that is not served any more is closed."""
-    if not goes_by_message(op, paths.ring, found):
+    if not goes_by_message(paths.ring, found, may_repeat=may_repeat):
         return False
     if paths.forget(export, handle) and link is not None and handle_is_stale(found):
         link.close_file_later(handle)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiod_client.blocking.export_names import by_message, names_of
 from aiod_client.errors import timed_out
-from aiod_client.ring.paths import OPENED_BYTES, READ_ONLY, failed_on_path, is_missing, opened_file
-from aiod_protocol.operations import Op
+from aiod_client.ring.direct import is_lost
+from aiod_client.ring.paths import OPENED_BYTES, failed_on_path, is_final, open_request, opened_file
 
 if TYPE_CHECKING:
     from aiod_client.blocking.export_names import ClientOfLinks
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from aiod_client.requests.pending import Call
     from aiod_client.ring.paths import RingPaths
 
-_OPEN_FILE: Final = int(Op.OPEN_FILE)
-
 
 def open_file(client: ClientOfLinks, call: Call, timeout_s: float) -> Link | None:
     """Carry out the OPEN `call` by the ring: the session, and the handle in the call's result. None: by message."""
-    export, inside, flags, _ = call.arguments
-    if flags != READ_ONLY:
+    export, inside, flags, mode = call.arguments
+    request = open_request(inside, flags, mode)
+    if request is None:
         return None
     deadline_s = time.monotonic() + timeout_s
     link, paths, names = names_of(client, export, deadline_s)
-    if link is None or paths is None or export in paths.opens_by_message or link.is_locked():
+    if link is None or paths is None or (export, request.op) in paths.opens_by_message or link.is_locked():
         return None
     _close_late(link, paths)
     opened: list[bytes] = []
     try:
-        found = paths.ring.on_path(_OPEN_FILE, 0, names, inside, opened, OPENED_BYTES, deadline_s - time.monotonic())
+        left_s = deadline_s - time.monotonic()
+        found = paths.ring.on_path(request.op, 0, names, request.path, opened, OPENED_BYTES, left_s)
         if type(found) is bytes:
             handle, identity = opened_file(found)
             with link.lock:
@@ -44,15 +44,15 @@ def open_file(client: ClientOfLinks, call: Call, timeout_s: float) -> Link | Non
         if opened and call.result is None and link.paths is paths:
             link.close_file_later(opened_file(opened[0])[0])
         raise
-    if type(found) is not tuple or by_message(link, paths, export, names, _OPEN_FILE, found):
+    if type(found) is not tuple or by_message(link, paths, export, names, found, may_repeat=request.may_repeat):
         return None
     path = call.filename or export
     if found[2] < 0:
         paths.late = True
         raise timed_out(f"open {path}", timeout_s, sent=True)
-    if is_missing(found):
+    if is_final(request.op, found) or is_lost(found):
         raise failed_on_path("open", path, found, timeout_s)
-    paths.opens_no_more(export, found)
+    paths.opens_no_more(export, request.op, found)
     return None
 
 

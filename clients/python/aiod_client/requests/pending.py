@@ -193,6 +193,7 @@ _PARSERS: Final[dict[int, Callable[[Request, bytes | memoryview], Any]]] = {
     int(Op.STAT_NAME): lambda _, data: data,
     int(Op.OPEN_FILE): _note_opened,
     int(Op.NAME): lambda _, data: data,
+    int(Op.OPEN_WRITABLE): _note_opened,
 }
 
 HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)

@@ -94,6 +94,8 @@ def pack_name(request: NameRequest) -> bytes | None:
     to = arguments.get("to", "") or arguments.get("target", "") or arguments.get("name", "")
     value = arguments.get("value", b"")
     mode, xattr_flags, cursor = arguments.get("mode", 0), arguments.get("flags", 0), arguments.get("cursor", 0)
+    if "\0" in path or "\0" in to:
+        return None
     if not 0 <= mode <= _MODE_MAX or not 0 <= xattr_flags <= _MODE_MAX or not 0 <= cursor < 2**63:
         return None
     try:

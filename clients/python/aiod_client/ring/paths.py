@@ -8,11 +8,12 @@ file that is larger than a request) goes by messages, as without a ring.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Final
+import struct
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from aiod_client.errors import NOT_EXECUTED, UNKNOWN, Failure, SessionLostError, timed_out
 from aiod_client.ring.direct import LOST, is_lost, may_be_done
-from aiod_protocol.messages import errno_message, name_message
+from aiod_protocol.messages import errno_message, name_message, object_name
 from aiod_protocol.operations import Op
 from aiod_protocol.reasons import Reason, parse_reason
 from aiod_protocol.wire import OPENED, STAT, OpenFlag
@@ -37,14 +38,32 @@ WITH_STAT: Final = 1 << 16
 """A flag of on_path() alone: the result of READ_FILE begins with the record of STAT."""
 
 OPENED_BYTES: Final = OPENED.size
-READ_ONLY: Final = int(OpenFlag.READ)
-"""The flags of an open that a ring can do."""
+_OPEN_FILE: Final = int(Op.OPEN_FILE)
+_OPEN_WRITABLE: Final = int(Op.OPEN_WRITABLE)
+_READ_ONLY: Final = int(OpenFlag.READ)
+_WRITE: Final = int(OpenFlag.WRITE)
+_BY_MESSAGE: Final = int(OpenFlag.DIRECT | OpenFlag.NAMES)
+_ONCE: Final = int(OpenFlag.EXCLUSIVE | OpenFlag.TRUNCATE)
+_RECORD: Final = struct.Struct("<II")
+"""Of OPEN_WRITABLE, before the path: flags, and permission bits of a new file."""
+_SAID_BY_OPEN: Final = frozenset({errno.EAGAIN, errno.EINVAL})
+"""Errnos of an open that has changed nothing, whose causes the message OPEN explains."""
 
 
 class RingPaths:
     """The NAMES handles of one ring, and the room for files that they are read into. Any thread."""
 
-    __slots__ = ("area_share", "handles", "late", "names", "opens_by_message", "request_cost_min", "ring", "room")
+    __slots__ = (
+        "area_share",
+        "handles",
+        "late",
+        "names",
+        "opens_by_message",
+        "origins",
+        "request_cost_min",
+        "ring",
+        "room",
+    )
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -55,10 +74,12 @@ class RingPaths:
         self.area_share = ring.request_bytes_max // 2
         """The part of the buffer area that tasks may use for requests on paths at once (bytes)."""
         self.request_cost_min = self.area_share // _INFLIGHT_MAX
-        self.opens_by_message: set[str] = set()
-        """Exports whose files the ring does not open."""
+        self.opens_by_message: set[tuple[str, int]] = set()
+        """(export, operation): files of the export that the ring does not open by the operation."""
         self.names: bool | None = None
         """Whether the engine knows NAME by ring; None: it has not been asked."""
+        self.origins: dict[str, bytes] = {}
+        """Export to the origin of its files, which REOPEN hands back to another daemon."""
         self.late = False
         """Whether an OPEN_FILE was given up that may open a file nevertheless."""
 
@@ -67,8 +88,14 @@ class RingPaths:
         if error.errno in _WITHOUT:
             self.handles[export] = NO_NAMES
 
+    def note_origin(self, export: str, body: Any) -> None:
+        """The reply to an OPEN of names has `body`."""
+        origin = body.get("origin") if isinstance(body, dict) else None
+        self.origins[export] = origin if isinstance(origin, bytes) else b""
+
     def forget(self, export: str, handle: int) -> bool:
         """The engine serves `handle` no more. Whether it has to be closed; at the next engine it is another file."""
+        self.opens_by_message = {refused for refused in self.opens_by_message if refused[0] != export}
         known = self.handles.get(export) == handle and self.handles.pop(export, None) is not None
         return known and self.ring.ended == 0
 
@@ -81,12 +108,12 @@ class RingPaths:
         """The handles of files that were opened after their OPEN_FILE was given up: they have to be closed."""
         return self.ring.late_opened() if self.late else []
 
-    def opens_no_more(self, export: str, failure: RingFailure) -> bool:
-        """Whether `failure` of an OPEN_FILE says that the next one fails, too: files of `export` go by message then."""
+    def opens_no_more(self, export: str, op: int, failure: RingFailure) -> bool:
+        """Whether `failure` of an open says that the next one fails, too: files of `export` go by message then."""
         result, _, reason = failure
-        refused = result == -errno.EOPNOTSUPP or (result == -errno.EINVAL and reason == Reason.BAD_ENTRY)
+        refused = result == -errno.EOPNOTSUPP or reason in {Reason.BAD_ENTRY, Reason.NOT_ALLOWED}
         if refused:
-            self.opens_by_message.add(export)
+            self.opens_by_message.add((export, op))
         return refused
 
     def room_for(self, path: str, file_bytes: int) -> int | None:
@@ -115,11 +142,34 @@ def handle_is_stale(failure: RingFailure) -> bool:
     return failure[0] == -errno.EBADF and failure[2] in {Reason.NO_HANDLE, Reason.NO_ACCESS}
 
 
-def goes_by_message(op: int, ring: Ring, failure: RingFailure) -> bool:
-    """Whether the request that has failed with `failure` is to be done by messages instead: it was not executed."""
+def goes_by_message(ring: Ring, failure: RingFailure, *, may_repeat: bool) -> bool:
+    """Whether the request that has failed with `failure` is to be done by messages instead.
+
+    It was not executed, or it `may_repeat`: it may be executed twice.
+    """
     if is_lost(failure):
-        return op != Op.WRITE_FILE or not may_be_done(ring, failure)
+        return may_repeat or not may_be_done(ring, failure)
     return handle_is_stale(failure)
+
+
+class OpenRequest(NamedTuple):
+    """An open by a ring."""
+
+    op: int
+    path: str | bytes
+    """As Ring.on_path() has it."""
+    may_repeat: bool
+
+
+def open_request(inside: str, flags: int, mode: int) -> OpenRequest | None:
+    """The request that opens the file `inside` an export by the ring; None: by message."""
+    if "\0" in inside:
+        return None
+    if flags == _READ_ONLY:
+        return OpenRequest(_OPEN_FILE, inside, may_repeat=True)
+    if not flags & _WRITE or flags & _BY_MESSAGE:
+        return None
+    return OpenRequest(_OPEN_WRITABLE, _RECORD.pack(flags, mode) + inside.encode(), may_repeat=not flags & _ONCE)
 
 
 def opened_file(record: bytes) -> tuple[int, tuple[int, int, int]]:
@@ -128,10 +178,15 @@ def opened_file(record: bytes) -> tuple[int, tuple[int, int, int]]:
     return handle, tuple(identity)
 
 
-def is_missing(failure: RingFailure) -> bool:
-    """Whether an OPEN_FILE found no such file; what else it fails with is left to OPEN, which says why."""
+def is_final(op: int, failure: RingFailure) -> bool:
+    """Whether the kernel has refused an open, so that the message OPEN would end alike.
+
+    Of OPEN_FILE only that there is no such file. An open for writing may have changed something before it failed.
+    """
     result, _, reason = failure
-    return result == -errno.ENOENT and reason == Reason.BY_KERNEL
+    if reason != Reason.BY_KERNEL or is_lost(failure):
+        return False
+    return result == -errno.ENOENT or (op == _OPEN_WRITABLE and -result not in _SAID_BY_OPEN)
 
 
 def failed_on_path(verb: str, path: str, failure: RingFailure, timeout_s: float) -> OSError:
@@ -146,7 +201,8 @@ def failed_on_path(verb: str, path: str, failure: RingFailure, timeout_s: float)
         return SessionLostError(errno.EIO, f"{what}: {UNKNOWN}: {LOST.strerror}")
     known = parse_reason(reason)
     if verb == "open":
-        message = errno_message(what, -result)
+        export, _, inside = path.partition("/")
+        message = errno_message(f"open {object_name(export, inside)}", -result)
     elif known == Reason.OUTSIDE:
         message = name_message(what, -result, outside=True)
     elif known in {Reason.BY_KERNEL, Reason.TOO_LONG}:

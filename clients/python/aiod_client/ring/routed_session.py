@@ -112,7 +112,7 @@ class RoutedSession:
         if self.paths is not paths or session.suspended is not None or session.ended is not None:
             return False
         export, path, flags, _ = arguments
-        session.files[handle] = OpenFile(export, path, flags, identity, by_ring=True)
+        session.files[handle] = OpenFile(export, path, flags, identity, paths.origins.get(export, b""), by_ring=True)
         return True
 
     def may_close_by_ring(self, handle: int) -> bool:

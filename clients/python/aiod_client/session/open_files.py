@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _FLUSH: Final = int(Op.FLUSH)
 _FUA: Final = int(OpFlag.FUA)
+_WRITE: Final = int(OpenFlag.WRITE)
 
 
 @dataclass(slots=True)
@@ -45,7 +46,7 @@ class OpenFile:
     """Whether the ring has opened it, so that it may be able to close it, too."""
     unanswered: set[int] = field(default_factory=set)
     """Epochs that flushes cover which were not acknowledged: an error that the engine has read may be lost with it, if
-    the file is by_ring: then no descriptor of it may have outlived the engine."""
+    the ring has opened the file for reading: then no descriptor of it may have outlived the engine."""
 
     locks: dict[tuple[int, int], LockState] = field(default_factory=dict)
     """By offset and length (0: to the end of the file)."""
@@ -66,7 +67,8 @@ class OpenFile:
     @property
     def changed(self) -> bool:
         """Whether there are acknowledged changes that no flush is known to cover, or a flush without an answer."""
-        return bool(self.dirty or (self.by_ring and self.unanswered)) and not self.settled
+        unkept = self.by_ring and not self.flags & _WRITE
+        return bool(self.dirty or (unkept and self.unanswered)) and not self.settled
 
 
 class OpenFiles(dict[int, OpenFile]):
