@@ -1,9 +1,16 @@
-"""Raises KeyboardInterrupt at one place of the client, as a signal's handler would (Ctrl-C)."""
+"""Raises KeyboardInterrupt at one place of the client, as a signal's handler would (Ctrl-C).
+
+No garbage is collected meanwhile. A finalizer that the collector runs is a place, too, but another one in each run; and
+an exception there ends the trace. CPython 3.11 may run the collector when it makes the frame object of a call, after it
+has read the pointer to the trace function and without a reference to it. It would then call freed memory: a crash, or
+"TypeError: 'dict' object is not callable". From 3.12 on no allocation runs the collector (python/cpython issue 97922).
+"""
 
 from __future__ import annotations
 
 import dis
 import functools
+import gc
 import itertools
 import sys
 from pathlib import Path
@@ -29,12 +36,14 @@ class Interruption:
 
     def __enter__(self) -> Self:
         """Count the places from here on."""
+        gc.disable()
         sys.settrace(self._trace)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Count no more."""
         sys.settrace(None)
+        gc.enable()
 
     def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
         if not frame.f_code.co_filename.startswith(CLIENT):
@@ -47,9 +56,15 @@ class Interruption:
         if frame.f_lasti in _places(frame.f_code):
             self._left -= 1
             if self._left < 0:
-                self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+                self.where = _described(frame)
                 raise KeyboardInterrupt
         return self._trace
+
+
+def _described(frame: FrameType) -> str:
+    code, offset = frame.f_code, frame.f_lasti
+    opcode = dis.opname[code.co_code[offset]]
+    return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}, before {opcode} at {offset}"
 
 
 @functools.cache

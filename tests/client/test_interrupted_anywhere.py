@@ -105,6 +105,9 @@ def test_the_session_continues_after_an_interruption_anywhere(
                     use(client, file)
             except KeyboardInterrupt:
                 assert interruption.where
+            except BaseException as error:
+                error.add_note(f"interrupted at: {interruption.where or 'no place'}")
+                raise
             if not interruption.where:
                 break
             assert file.pread(100, 0) == b"0123456789" * 10, interruption.where
