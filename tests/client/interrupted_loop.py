@@ -34,9 +34,9 @@ class Interruption:
         raise KeyboardInterrupt
 
 
-async def use(client: aio.Client, file: aio.File) -> None:
-    """Requests by ring and by message."""
-    await asyncio.gather(file.pwrite(b"0123456789", 0), client.list("scratch"))
+async def use(file: aio.File) -> None:
+    """A request by ring, if there is one, and one that goes by message in any case."""
+    await asyncio.gather(file.pwrite(b"0123456789", 0), file.unlock())
 
 
 def interrupt(loop: asyncio.AbstractEventLoop, client: aio.Client, file: aio.File, place: str, *, after: bool) -> None:
@@ -45,9 +45,9 @@ def interrupt(loop: asyncio.AbstractEventLoop, client: aio.Client, file: aio.Fil
     Interruption(link._dealer if place == "send" else link.session, place, after=after)
     pauses = client.counters.pauses
     with contextlib.suppress(KeyboardInterrupt):
-        loop.run_until_complete(use(client, file))
+        loop.run_until_complete(use(file))
     cancel_tasks(loop)
-    loop.run_until_complete(use(client, file))
+    loop.run_until_complete(use(file))
     assert loop.run_until_complete(file.pread(100, 0)) == b"0123456789"
     assert link.ended is None
     assert client._links_at[link.endpoint] is link
