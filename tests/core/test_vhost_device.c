@@ -151,6 +151,22 @@ static void the_configuration_is_told(void)
     end(&front);
 }
 
+/* It may even have asked for something before: that is nothing to warn of. */
+static void a_vmm_may_close_its_connection(void)
+{
+    struct front front = {0};
+    const uint64_t nothing = 0;
+
+    CHECK(front_last_line()[0] == '\0');
+    front_connect(&front);
+    end(&front);
+    front = (struct front){0};
+    front_connect(&front);
+    front_send(&front, AIOD_VHOST_GET_FEATURES, &nothing, 0, -1);
+    end(&front);
+    CHECK(front_last_line()[0] == '\0');
+}
+
 /* Send a message that breaks a rule: the connection is ended, with a line in the log. */
 static void is_refused(uint32_t kind, const void *payload, size_t bytes, int fd)
 {
@@ -405,6 +421,7 @@ int main(void)
     a_driver_may_have_no_event_indices();
     a_driver_that_kicks_only_when_asked_waits_for_nothing();
     the_configuration_is_told();
+    a_vmm_may_close_its_connection();
     false_messages_are_refused();
     random_messages_do_no_harm();
     memory_changes_while_requests_run();

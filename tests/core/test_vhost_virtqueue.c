@@ -144,9 +144,16 @@ static void the_device_says_when_it_wants_a_kick(void)
     aiod_virtqueue_ask_for_kick(queue, 77);
     memcpy(&event, &used->ring[SIZE], sizeof(event));
     CHECK(event == 77);
+    CHECK(vring_need_event(event, 78, 77));
+    aiod_virtqueue_need_no_kick(queue, 77); /* it is awake again, and has not taken 77 */
+    memcpy(&event, &used->ring[SIZE], sizeof(event));
+    for (uint16_t i = 77; i < 77 + SIZE; i++) {
+        CHECK(!vring_need_event(event, (uint16_t)(i + 1), i));
+        CHECK(!vring_need_event(event, (uint16_t)(i + 1), 77));
+    }
     aiod_virtqueue_destroy(queue);
     queue = make(0);
-    aiod_virtqueue_need_no_kick(queue);
+    aiod_virtqueue_need_no_kick(queue, 0);
     CHECK(used->flags == VRING_USED_F_NO_NOTIFY);
     aiod_virtqueue_ask_for_kick(queue, 77);
     CHECK(used->flags == 0);

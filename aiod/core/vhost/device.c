@@ -144,6 +144,7 @@ static const char *use_table(struct aiod_vhost_device *device, struct aiod_memor
 struct answer {
     const char *why;
     bool sent;
+    bool gone; /* the VMM has closed the connection meanwhile: an orderly end, of which nobody complains */
 };
 
 static const struct answer done = {0};
@@ -156,9 +157,11 @@ static struct answer refused(const char *why)
 static struct answer answer_with(struct aiod_vhost_device *device, const void *payload, size_t bytes, int fd)
 {
     const struct aiod_vhost_header *asked = &device->receiver.message.header;
+    int error = aiod_vhost_send(device->socket, asked->kind, AIOD_VHOST_REPLY, payload, bytes, fd);
 
-    return (struct answer){.why = aiod_vhost_send(device->socket, asked->kind, AIOD_VHOST_REPLY, payload, bytes, fd),
-                           .sent = true};
+    return (struct answer){.why = error < 0 ? "it does not read its replies" : NULL,
+                           .sent = true,
+                           .gone = error < 0 && error != -EAGAIN};
 }
 
 static struct answer answer_number(struct aiod_vhost_device *device, uint64_t number)
@@ -588,7 +591,7 @@ static void handle(struct aiod_vhost_device *device, struct aiod_vhost_message *
                  !(message->header.kind < AIOD_VHOST_KINDS && kinds[message->header.kind].answers);
     bool ends = answer.why != NULL && (answer.sent || !asked);
 
-    if (answer.why != NULL) {
+    if (answer.why != NULL && !answer.gone) {
         note(device, "the VMM's message %u is refused%s: %s", message->header.kind,
              ends ? ", and the connection ended" : "", answer.why);
     }
@@ -736,7 +739,9 @@ static void stop_if_idle(struct aiod_vhost_device *device)
 
         aiod_vhost_receiver_reset(&device->receiver);
         if (answer.why != NULL) {
-            note(device, "the VMM's connection is ended: %s", answer.why);
+            if (!answer.gone) {
+                note(device, "the VMM's connection is ended: %s", answer.why);
+            }
             aiod_vhost_device_disconnect(device);
             return;
         }
@@ -761,7 +766,7 @@ static void look_at_size(struct aiod_vhost_device *device)
     note(device, "the file has %llu sectors now, and had %llu", (unsigned long long)now, (unsigned long long)before);
     __atomic_store_n(&device->backend.blk.sectors, now, __ATOMIC_RELAXED);
     if (device->backend_socket >= 0 && has(device->protocol_features, AIOD_VHOST_PROTOCOL_F_BACKEND_REQ) &&
-        aiod_vhost_send(device->backend_socket, AIOD_VHOST_BACKEND_CONFIG_CHANGE, 0, NULL, 0, -1) != NULL) {
+        aiod_vhost_send(device->backend_socket, AIOD_VHOST_BACKEND_CONFIG_CHANGE, 0, NULL, 0, -1) < 0) {
         note(device, "the VMM cannot be told of the new size: it does not read its messages");
     }
 }

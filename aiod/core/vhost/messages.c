@@ -105,7 +105,7 @@ void aiod_vhost_receiver_reset(struct aiod_vhost_receiver *receiver)
     memset(receiver, 0, sizeof(*receiver));
 }
 
-const char *aiod_vhost_send(int socket, uint32_t kind, uint32_t flags, const void *payload, size_t bytes, int fd)
+int aiod_vhost_send(int socket, uint32_t kind, uint32_t flags, const void *payload, size_t bytes, int fd)
 {
     struct aiod_vhost_header header = {.kind = kind, .flags = AIOD_VHOST_VERSION | flags, .bytes = (uint32_t)bytes};
     struct iovec parts[2] = {{.iov_base = &header, .iov_len = sizeof(header)},
@@ -124,5 +124,8 @@ const char *aiod_vhost_send(int socket, uint32_t kind, uint32_t flags, const voi
     do {
         put = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (put < 0 && errno == EINTR);
-    return put == (ssize_t)(sizeof(header) + bytes) ? NULL : "it does not read its replies";
+    if (put < 0) {
+        return -errno;
+    }
+    return put == (ssize_t)(sizeof(header) + bytes) ? 0 : -EAGAIN;
 }

@@ -30,7 +30,10 @@ enum aiod_vhost_received aiod_vhost_receive(struct aiod_vhost_receiver *receiver
 /* Drop the message, and close the descriptors that are still its own. */
 void aiod_vhost_receiver_reset(struct aiod_vhost_receiver *receiver);
 
-/* Send a message with a payload of `bytes` bytes, and a descriptor (-1: none). NULL, or why it could not be sent. */
-const char *aiod_vhost_send(int socket, uint32_t kind, uint32_t flags, const void *payload, size_t bytes, int fd);
+/*
+ * Send a message with a payload of `bytes` bytes, and a descriptor (-1: none). 0, -EAGAIN: the other end does not read, or another
+ * -errno: it has gone.
+ */
+int aiod_vhost_send(int socket, uint32_t kind, uint32_t flags, const void *payload, size_t bytes, int fd);
 
 #endif

@@ -505,7 +505,7 @@ static void set_sleeping(struct aiod_polled *polled, bool sleeping)
     if (queue->virtqueue != NULL && sleeping) {
         aiod_virtqueue_ask_for_kick(queue->virtqueue, atomic_load(&queue->next));
     } else if (queue->virtqueue != NULL) {
-        aiod_virtqueue_need_no_kick(queue->virtqueue);
+        aiod_virtqueue_need_no_kick(queue->virtqueue, atomic_load(&queue->next));
     }
     pthread_mutex_unlock(&queue->lock);
 }
@@ -620,7 +620,7 @@ static void tell_whether_to_kick(struct aiod_vhost_queue *queue)
     if (atomic_load(&queue->sleeping)) {
         aiod_virtqueue_ask_for_kick(queue->virtqueue, atomic_load(&queue->next));
     } else {
-        aiod_virtqueue_need_no_kick(queue->virtqueue);
+        aiod_virtqueue_need_no_kick(queue->virtqueue, atomic_load(&queue->next));
     }
 }
 

@@ -279,10 +279,15 @@ void aiod_virtqueue_ask_for_kick(const struct aiod_virtqueue *queue, uint16_t in
     }
 }
 
-/* With event indices the guest does not notify as long as the index that it was asked for lies behind it. */
-void aiod_virtqueue_need_no_kick(const struct aiod_virtqueue *queue)
+/*
+ * With event indices the guest notifies when it makes the entry available that it was asked for. It was asked for `next` when
+ * the device last slept: the one before that is past, and comes again only after 2^16 entries.
+ */
+void aiod_virtqueue_need_no_kick(const struct aiod_virtqueue *queue, uint16_t next)
 {
-    if (!queue->event_idx) {
+    if (queue->event_idx) {
+        __atomic_store_n(available_event(queue), (__virtio16)(next - 1), __ATOMIC_RELAXED);
+    } else {
         __atomic_store_n(&queue->used->flags, (__virtio16)VRING_USED_F_NO_NOTIFY, __ATOMIC_RELAXED);
     }
 }

@@ -85,10 +85,10 @@ uint16_t aiod_virtqueue_published(const struct aiod_virtqueue *queue);
 bool aiod_virtqueue_wants_call(const struct aiod_virtqueue *queue, uint16_t before, uint16_t index);
 
 /*
- * Ask the guest to notify the device of the available entry `index` (and later ones), or not to notify. Available entries
- * must be looked for once more after the first.
+ * Ask the guest to notify the device of the available entry `index` (and later ones), or not to notify of those from `next` on.
+ * Available entries must be looked for once more after the first.
  */
 void aiod_virtqueue_ask_for_kick(const struct aiod_virtqueue *queue, uint16_t index);
-void aiod_virtqueue_need_no_kick(const struct aiod_virtqueue *queue);
+void aiod_virtqueue_need_no_kick(const struct aiod_virtqueue *queue, uint16_t next);
 
 #endif
