@@ -10,7 +10,8 @@
  *   deals with: a failure, a timeout, a cancelled await, the end of the ring, a CLOSE of their handle.
  *
  * The loop's thread with the GIL held. Every call of Python may run a finalizer that uses the same Ring: so what a call here
- * has taken off the list is in no other place before Python is called.
+ * has taken off the list is in no other place before Python is called, and a Pending that is dropped while its request is
+ * being reaped leaves that to take_done().
  */
 #ifndef AIOD_CLIENT_AWAITED_HPP
 #define AIOD_CLIENT_AWAITED_HPP
@@ -273,13 +274,35 @@ void begin_turn(Ring &ring)
     }
 }
 
+/* The request of a Pending is done: add it to `reaped`. Python runs here, and may drop this Pending or others. */
+void hand_over(Ring &ring, Flight &flight, nb::list &reaped)
+{
+    const aiod_op &op = *flight.op;
+    nb::object owner = std::move(flight.owner); /* removed from there before it is released */
+
+    if (!flight.dropped && owner.is_valid() && !owner.is_none()) {
+        reaped.append(nb::make_tuple(owner, op.result, failed_bytes(op), op.reason, take_data(flight)));
+    } else { /* given up, or a signal's handler has raised before it had an owner */
+        note_opened(*ring.client, op);
+    }
+    owner.reset();
+    release(*ring.client, flight);
+    flight.reaping = false;
+    if (flight.dropped) {
+        delete &flight;
+    }
+}
+
 /* Take all requests that are done: those with futures off the list and into `awaited`, the others into `reaped`. */
 void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited)
 {
     aiod_op *done[REAP_MAX];
+    Flight *others[REAP_MAX];
     unsigned count;
 
     do {
+        unsigned others_count = 0;
+
         count = aiod_reap(ring.client->client, done, REAP_MAX);
         for (unsigned i = 0; i < count; i++) {
             Flight &flight = *static_cast<Flight *>(done[i]->user);
@@ -287,24 +310,13 @@ void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited)
             flight.submitted = false;
             if (flight.awaited.future.is_valid()) {
                 awaited.push_back(unlink_awaited(ring, flight));
+            } else if (!flight.orphan) { /* bury() frees an orphan */
+                flight.reaping = true;
+                others[others_count++] = &flight;
             }
         }
-        for (unsigned i = 0; i < count; i++) {
-            Flight &flight = *static_cast<Flight *>(done[i]->user);
-            nb::object data;
-
-            if (flight.awaited.future.is_valid() || flight.orphan) { /* bury() frees an orphan */
-                continue;
-            }
-            data = take_data(flight);
-            if (flight.owner.is_valid() && !flight.owner.is_none()) {
-                reaped.append(
-                    nb::make_tuple(flight.owner, done[i]->result, failed_bytes(*done[i]), done[i]->reason, data));
-            } else { /* given up, or a signal's handler has raised before it had an owner */
-                note_opened(*ring.client, *done[i]);
-            }
-            flight.owner.reset();
-            release(*ring.client, flight);
+        for (unsigned i = 0; i < others_count; i++) {
+            hand_over(ring, *others[i], reaped);
         }
     } while (count == REAP_MAX);
 }

@@ -187,6 +187,8 @@ struct Flight {
     bool with_stat = false; /* the data of a whole file are preceded by its stat */
     bool submitted = false;
     bool orphan = false;
+    bool reaping = false; /* take_done() works on it, and frees it if it is dropped meanwhile */
+    bool dropped = false;
     Awaited awaited;
 };
 
@@ -212,6 +214,10 @@ void drop_flight(Client &client, std::unique_ptr<Flight> flight)
 {
     if (flight == nullptr || aiod_forked(client.client)) {
         (void)flight.release(); /* after a fork it belongs to the parent */
+        return;
+    }
+    if (flight->reaping) {
+        flight.release()->dropped = true;
         return;
     }
     if (flight->op == nullptr) {
