@@ -12,7 +12,7 @@ def describe_request(request: dict[str, Any]) -> str:
     """One entry of the verb `requests`: "write of 4096 bytes at 0 on disk/a, client 1f2e3d4c, for 12.3 s"."""
     name = request["op"]
     if name == "name":
-        what = request["file"]
+        what = f"name on {request['file']}" if request["handle"] else request["file"]
     elif name in {"open", "close"}:
         what = f"{name} {request['file']}".rstrip()
     else:

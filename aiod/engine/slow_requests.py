@@ -79,7 +79,7 @@ class SlowRequestWatch:
     def _show(self, request: dict[str, Any]) -> dict[str, Any]:
         tag = request.pop("tag")
         describe = self._describe.get(request["op"])
-        if describe is not None:
+        if describe is not None and tag:  # a request by ring has none: its handle tells client and export
             request["client"], request["file"] = describe(tag)
         request["state"] = _state(request["tid"], started=request.pop("started"))
         return request

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.conftest import wait_until
+from tests.conftest import freeze, wait_until
 from tests.service.file_systems import run, unmount
 
 if TYPE_CHECKING:
@@ -57,11 +57,24 @@ class OneBrick:
         run("glusterfs", *files, "--attribute-timeout=0", "--entry-timeout=0", str(self.path))
         wait_until(lambda: os.path.ismount(self.path), "the mount")
 
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop the process meanwhile (SIGSTOP): what is asked of the mount hangs in the kernel, and ends afterwards."""
+        freeze(self._pid)
+        try:
+            yield
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill the process: the mount is dead, and still there."""
-        pid = int(self._pid_file.read_text())
+        pid = self._pid
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or _is_zombie(pid), "the server has ended")
+
+    @property
+    def _pid(self) -> int:
+        return int(self._pid_file.read_text())
 
     def unmount(self) -> None:
         """Remove the mount, dead or not."""

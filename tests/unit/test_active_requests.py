@@ -25,8 +25,12 @@ from aiod.engine.active_requests import describe_request
             "open disk/a, client 1f2e3d4c, for 1.0 s",
         ),
         (
-            {"op": "name", "file": "rename disk/a to disk/b", "offset": 0, "bytes": 0, "client": "1f", "age_s": 1.0},
-            "rename disk/a to disk/b, client 1f, for 1.0 s",
+            {"op": "name", "file": "rename a/b to a/c", "handle": 0, "client": "1f", "age_s": 1.0},
+            "rename a/b to a/c, client 1f, for 1.0 s",
+        ),
+        (
+            {"op": "name", "file": "disk", "handle": 65537, "client": "1f", "age_s": 1.0},
+            "name on disk, client 1f, for 1.0 s",
         ),
         ({"op": "close", "file": "", "offset": 0, "bytes": 0, "client": "", "age_s": 1.0}, "close, for 1.0 s"),
     ],
