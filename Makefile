@@ -216,7 +216,7 @@ nbdkit-plugin: build/nbdkit-aiod-plugin.so  ## NBD exports of an aiod daemon: nb
 build/nbdkit-aiod-plugin.so: clients/nbdkit/plugin.c clients/nbdkit/plugin.map build/libaiod.a Makefile
 	@scripts/prerequisites.sh nbdkit
 	@$(CC) $(LIBAIOD_CFLAGS) -DAIOD_VERSION='"$(AIOD_VERSION)"' -shared -Wl,--version-script=clients/nbdkit/plugin.map \
-	    $(filter %.c %.a,$^) -o $@ # nbdkit defines the functions of its own
+	    $(LDFLAGS) $(filter %.c %.a,$^) -o $@ # nbdkit defines the functions of its own
 
 # nbdkit looks for plugins in the folder that it was built with.
 NBDKIT_PLUGIN_DIR = $(shell pkg-config --variable=plugindir nbdkit)

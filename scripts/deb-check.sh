@@ -98,8 +98,8 @@ autopkgtest --no-built-binaries /root/aiod "$packages"/*.deb -- null >/tmp/autop
 grep -E "^[a-z]+ +PASS$" /tmp/autopkgtest.log | sort --unique
 
 step "purge"
-own=$(dpkg --listfiles aiod libaiod-dev libaiod0 python3-aiod-client | grep aiod)
-dpkg --purge aiod libaiod-dev libaiod0 python3-aiod-client >/dev/null
+own=$(dpkg --listfiles aiod libaiod-dev libaiod0 nbdkit-plugin-aiod python3-aiod-client | grep aiod)
+dpkg --purge aiod libaiod-dev libaiod0 nbdkit-plugin-aiod python3-aiod-client >/dev/null
 for each in $own /etc/aiod /run/aiod /srv/scratch /var/lib/aiod; do
     [ ! -e "$each" ] || { echo "left: $each"; exit 1; }
 done

@@ -82,7 +82,7 @@ def test_removing_it_stops_the_service_and_keeps_configuration_and_data(service:
 def test_purging_them_leaves_nothing_but_the_user(service: Box, packages: list[str]) -> None:
     service.run("sh", "-c", "rm -rf /srv/scratch/* && touch /etc/aiod/second.toml")
     names = [package.rpartition("/")[2].partition("_")[0] for package in packages]
-    assert names == ["aiod", "libaiod-dev", "libaiod0", "python3-aiod-client"]
+    assert names == ["aiod", "libaiod-dev", "libaiod0", "nbdkit-plugin-aiod", "python3-aiod-client"]
     files = service.dpkg("--listfiles", *names).stdout.split()
     purged = service.dpkg("--purge", *names)
     try:
@@ -95,7 +95,7 @@ def test_purging_them_leaves_nothing_but_the_user(service: Box, packages: list[s
         service.dpkg("--install", *packages)
 
 
-@pytest.mark.parametrize("name", ["python", "c"])
+@pytest.mark.parametrize("name", ["python", "c", "nbdkit"])
 def test_their_own_tests_pass(box: Box, name: str) -> None:
     for file in ("daemon", name):
         box.write(ROOT / "build" / "package-tests" / file, (ROOT / "debian" / "tests" / file).read_text())
