@@ -125,6 +125,8 @@ class Session:
     @property
     def lent(self) -> int:
         """The number of handles that are lent to the session's ring, or opened by it and not collected."""
+    def ran_out_of_handles(self) -> bool:
+        """Whether an open by the ring was refused since the last call because every lent number was in use."""
     def is_poisoned(self, number: int, /) -> bool:
         """Whether a flush of the open file with this number has failed."""
 

@@ -153,6 +153,9 @@ uint32_t aiod_core_lend_handles(struct aiod_core *core, struct aiod_session *ses
 /* Take back the numbers that the ring does not use. Their number. */
 uint32_t aiod_core_take_back_handles(struct aiod_core *core, struct aiod_session *session);
 
+/* Has an open by the session's ring been refused since the last call because every lent number was in use? */
+bool aiod_core_ran_out_of_handles(const struct aiod_session *session);
+
 /* Has the session's ring opened or closed files since it was collected? */
 bool aiod_core_has_opened(const struct aiod_session *session);
 

@@ -284,6 +284,11 @@ uint32_t aiod_core_take_back_handles(struct aiod_core *core, struct aiod_session
     return taken;
 }
 
+bool aiod_core_ran_out_of_handles(const struct aiod_session *session)
+{
+    return session->ring != NULL && aiod_ring_opens_ran_out(session->ring);
+}
+
 static struct aiod_handle *collect_opened(struct aiod_core *core, struct aiod_session *session, enum aiod_collect which)
 {
     struct aiod_handle *opened = aiod_ring_opens_collect(session->ring, which);

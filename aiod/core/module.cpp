@@ -1174,6 +1174,7 @@ NB_MODULE(_core, m)
         .def("describe_handles", session_describe_handles)
         .def("revoke_names", [](Session &self) { aiod_core_revoke_names(self.session); })
         .def_prop_ro("lent", [](const Session &self) { return self.session->lent_count; })
+        .def("ran_out_of_handles", [](const Session &self) { return aiod_core_ran_out_of_handles(self.session); })
         .def("is_poisoned",
              [](const Session &self, uint32_t number) {
                  const aiod_handle *handle = aiod_handle_find(self.session, number);

@@ -199,6 +199,7 @@ class Handles:
         except OSError as error:
             self._reply_error(session, cookie, error)
             return
+        self.ring_opens.opens_by_message(session)
         tag = self._wait(_Waiting(session, cookie, opening, opening.name, time.monotonic()))
         self._open(tag, opening, session.peer.transport_name)
 

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
-_LENT_MAX: Final = 32
+_LENT_FIRST: Final = 32
+"""Numbers that a ring gets first; twice as many each time that it runs out of them."""
+_LENT_MAX: Final = 128
 """The core's limit: AIOD_RING_NUMBERS_MAX."""
-_ROOM_MIN: Final = 2 * _LENT_MAX
+_ROOM_MIN: Final = 2 * _LENT_FIRST
 """Numbers are lent while every limit leaves room for so many files, so that limits are mostly reached by message."""
 
 
@@ -58,6 +60,7 @@ class RingOpens:
         self._rate_of = rate_of
         self._descriptors_max = descriptors_max
         self._borrowers: dict[bytes, Session] = {}  # by token: whose rings numbers were lent to
+        self._wanted: dict[bytes, int] = {}  # by token: numbers of a ring that has run out of _LENT_FIRST
 
     def start(self) -> None:
         """Watch the timer that rings arm."""
@@ -111,16 +114,26 @@ class RingOpens:
     def lend(self, session: Session) -> None:
         """Lend the session's ring as many numbers as it may have, if all limits leave room for more than that."""
         core = session.core
-        if session.ended or session.resumed or not core.has_ring or core.lent > _LENT_MAX // 2:
+        if session.ended or session.resumed or not core.has_ring:
+            return
+        wanted = self._wanted.get(session.token, _LENT_FIRST)
+        if core.ran_out_of_handles():
+            wanted = self._wanted[session.token] = min(2 * wanted, _LENT_MAX)
+        if core.lent > wanted // 2:
             return
         limits = self._settings
         room = min(
             limits.handles_max - core.handles - core.lent - session.opens_inflight,
             self._descriptors_max - self._core.descriptors - self._core.lent,
-            session.quota.handles_left(_ROOM_MIN),
+            session.quota.handles_left(2 * _LENT_MAX),
         )
-        if room >= _ROOM_MIN and self._core.lend_handles(core, _LENT_MAX - core.lent):
+        if room >= _ROOM_MIN and self._core.lend_handles(core, min(wanted - core.lent, room - _LENT_FIRST)):
             self._borrowers[session.token] = session
+
+    def opens_by_message(self, session: Session) -> None:
+        """Lend the session's ring more numbers: it may open a file by message because it has used all of them."""
+        if session.token in self._borrowers:
+            self.lend(session)
 
     def take_back(self) -> bool:
         """Take back every number that is not in use, since a limit is reached. Whether there were any."""
@@ -132,3 +145,4 @@ class RingOpens:
     def ended(self, token: bytes) -> None:
         """The session has ended."""
         self._borrowers.pop(token, None)
+        self._wanted.pop(token, None)

@@ -74,6 +74,22 @@ def test_tasks_open_and_close_files_by_the_ring(daemon: Any) -> None:
     wait_until(lambda: daemon.engine["files"] == 0, "all files are closed")
 
 
+def test_a_ring_that_runs_out_of_numbers_gets_more(daemon: Any) -> None:
+    """64 tasks: at first some opens go by message, for which the engine lends the ring more, up to 128 numbers."""
+    tasks, rounds = 64, 20
+    (daemon.path / "file").write_bytes(b"data")
+
+    async def main() -> None:
+        async with aio.connect(daemon.endpoint, transport="ring") as client:
+            for _ in range(rounds):
+                files = await asyncio.gather(*(client.open("scratch/file") for _ in range(tasks)))
+                await asyncio.gather(*(file.close() for file in files))
+
+    asyncio.run(main())
+    (by_message,) = counts(daemon, "open")
+    assert by_message <= 3 * tasks  # of 20 * tasks: those of two rounds at most, and the opens of the names
+
+
 def test_a_file_that_stays_open_is_listed_and_closed(daemon: Any, client: aiod_client.Client) -> None:
     files = [client.open("scratch/file") for _ in range(3)]
     listed = daemon.json("handles")["handles"]

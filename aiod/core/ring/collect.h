@@ -19,7 +19,7 @@
 
 struct aiod_handle;
 
-#define AIOD_RING_NUMBERS_MAX 32u      /* numbers that are lent to one ring */
+#define AIOD_RING_NUMBERS_MAX 128u     /* numbers that are lent to one ring */
 #define AIOD_RING_CLOSED_MAX 4096u     /* closed handles that the main loop has not freed */
 #define AIOD_COLLECT_AFTER_NS 20000000 /* when the main loop collects: most files are closed again by then */
 
@@ -37,6 +37,7 @@ struct aiod_ring_opens {
     struct aiod_handle *closed; /* linked by ring_next */
     uint32_t closed_count;
     unsigned period; /* between two collections by the timer */
+    bool ran_out;    /* an open was refused because every number was in use */
     bool ended;      /* no handle is made any more */
 };
 

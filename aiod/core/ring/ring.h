@@ -192,6 +192,9 @@ void aiod_ring_set_sleeping(struct aiod_polled *polled, bool sleeping);
 
 /* ---- files that the ring opens and closes by itself (collect.h, ring_opens.c): the main loop's thread ------------- */
 
+/* Has an open been refused since the last call because every lent number was in use? */
+bool aiod_ring_opens_ran_out(struct aiod_ring *ring);
+
 /* Lend a number to the ring, which has less than AIOD_RING_NUMBERS_MAX. */
 void aiod_ring_opens_lend(struct aiod_ring *ring, uint32_t number);
 

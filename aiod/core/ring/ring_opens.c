@@ -16,6 +16,17 @@ void aiod_ring_opens_lend(struct aiod_ring *ring, uint32_t number)
     pthread_mutex_unlock(&ring->lock);
 }
 
+bool aiod_ring_opens_ran_out(struct aiod_ring *ring)
+{
+    bool ran_out;
+
+    pthread_mutex_lock(&ring->lock);
+    ran_out = ring->opens.ran_out;
+    ring->opens.ran_out = false;
+    pthread_mutex_unlock(&ring->lock);
+    return ran_out;
+}
+
 bool aiod_ring_opens_take_back(struct aiod_ring *ring, uint32_t *number)
 {
     bool taken;
@@ -109,6 +120,7 @@ bool aiod_ring_opens_begin(struct aiod_ring *ring, uint32_t *number)
 {
     struct aiod_ring_opens *opens = &ring->opens;
 
+    opens->ran_out |= opens->number_count == 0;
     if (opens->number_count == 0 || opens->closed_count >= AIOD_RING_CLOSED_MAX) {
         return false;
     }
