@@ -12,6 +12,9 @@ from typing import Final
 from aiod_protocol.operations import Op, op_name
 from aiod_protocol.reasons import Reason, parse_reason
 
+_INT_MAX: Final = 2**31 - 1
+"""The largest number that strerror() takes."""
+
 _ADVICE: Final = {
     errno.ENOSPC: "make room on the export's file system",
     errno.EDQUOT: "the quota of the daemon's user is used up",
@@ -66,7 +69,8 @@ def errno_name(number: int) -> str:
 
 def errno_message(what: str, number: int, advice: str = "") -> str:
     """`what`, the system's text for errno `number`, the errno's name, and `advice` (default: the usual one)."""
-    said = f"{what}: {os.strerror(number)} ({errno_name(number)})"
+    text = os.strerror(number) if number <= _INT_MAX else "unknown error"  # a peer may send any number
+    said = f"{what}: {text} ({errno_name(number)})"
     advice = advice or _ADVICE.get(number, "")
     return f"{said}: {advice}" if advice else said
 

@@ -138,10 +138,10 @@ def test_payloads_of_all_sizes_in_one_batch_arrive(client: aiod_client.Client, p
     sizes = [0, 1, 100, 65_535, 65_536, 65_537, 0, 300_000, 7] * 20
     offsets = [sum(sizes[:index]) for index in range(len(sizes))]
     payloads = [bytes([index % 256]) * size for index, size in enumerate(sizes)]
-    with client.open("scratch/sizes", "w+") as file:
+    with client.open("scratch/payloads-of-all-sizes", "w+") as file:
         futures = file.submit([("write", *pair) for pair in zip(payloads, offsets, strict=True)])
         assert [future.result(PATIENCE_S) for future in futures] == sizes
-        assert (path / "sizes").read_bytes() == b"".join(payloads)
+        assert (path / "payloads-of-all-sizes").read_bytes() == b"".join(payloads)
         futures = file.submit([("read", *pair) for pair in zip(sizes, offsets, strict=True)])
         assert [future.result(PATIENCE_S) for future in futures] == payloads
 

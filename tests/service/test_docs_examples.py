@@ -40,7 +40,7 @@ def run(daemon: Daemon, program: str) -> None:
     assert "ResourceWarning" not in done.stderr
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/python.md", 6)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 2), ("docs/python.md", 7)])
 def test_the_programs_of_the_page_run(daemon: Daemon, page: str, count: int) -> None:
     programs = programs_of(page)
     assert len(programs) == count

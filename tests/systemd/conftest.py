@@ -148,7 +148,8 @@ def _built(_may_boot: None) -> Path:
     """The directory with the Debian packages, built from the current sources."""
     if not Path(PYTHON).exists():
         pytest.skip(f"no {PYTHON}: the packages are for the system's own Python")
-    unoptimised = {"DEB_BUILD_OPTIONS": "noopt", "SKBUILD_CMAKE_BUILD_TYPE": "Debug"}  # a third of the time less
+    flags = (f"-DCMAKE_{language}_FLAGS_RELEASE=-O0 -DNDEBUG" for language in ("C", "CXX"))
+    unoptimised = {"DEB_BUILD_OPTIONS": "noopt", "SKBUILD_CMAKE_ARGS": ";".join(flags)}  # a third of the time less
     done = subprocess.run(
         ["make", "--silent", "deb"],
         cwd=ROOT,

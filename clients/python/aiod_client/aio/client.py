@@ -168,8 +168,8 @@ class Client(Names):
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         arguments = export, inside, int(flags), perm
-        timeout_s = self.timeout_s if timeout is None else timeout
         call = Call(MessageType.OPEN, *arguments, filename=os.fspath(path))
+        timeout_s = self._seconds(timeout, call.filename or export)
         try:
             link = None
             if not self._hosts.several:  # as the blocking client's _open_by_ring()

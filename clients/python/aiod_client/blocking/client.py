@@ -151,7 +151,7 @@ class Client(Names):
         self._check()
         flags, (export, inside), perm = parse_mode(mode, direct=direct), parse_path(path), check_permissions(perm)
         call = Call(MessageType.OPEN, export, inside, int(flags), perm, filename=os.fspath(path))
-        timeout_s = self.timeout_s if timeout is None else timeout
+        timeout_s = self._seconds(timeout, call.filename or export)
         try:
             link = self._open_by_ring(call, timeout_s) or self._perform(call, export, timeout)
             file = File(self, link, call, mode)
