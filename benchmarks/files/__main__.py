@@ -1,7 +1,8 @@
 """python -m benchmarks.files: whole files, stats and opens by aiod's clients, beside the system calls in the process.
 
 Contenders take turns, round by round, in one process; each figure is the median over the rounds. All files are in the
-page cache. Microseconds are those of one call; rates those of 1, 16 and 64 tasks of one event loop.
+page cache. Microseconds are those of one call; rates those of 1, 16 and 64 tasks of one event loop, and of 8 processes
+that read the same files.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from rich.table import Table
 
 import aiod_client
 import aiod_client.aio
+from benchmarks.files.by_os import list_by_os, names_in, open_by_os, read_by_os, write_by_os
+from benchmarks.files.processes import READERS, Readers, readers
 from benchmarks.own_daemon import own_daemon
 
 if TYPE_CHECKING:
@@ -36,30 +39,6 @@ console = Console()
 
 Figures = dict[str, dict[str, list[float]]]
 """Scenario -> contender -> one figure of each round."""
-
-
-def read_by_os(path: str) -> bytes:
-    """Open, read, close."""
-    with Path(path).open("rb") as file:
-        return file.read()
-
-
-def write_by_os(path: str, data: bytes) -> None:
-    """Write another file, and rename it."""
-    Path(path + ".new").write_bytes(data)
-    Path(path + ".new").rename(path)
-
-
-def list_by_os(path: str) -> None:
-    """The entries of a directory, with their stats."""
-    with os.scandir(path) as entries:
-        for entry in entries:
-            entry.stat()
-
-
-def open_by_os(path: str) -> None:
-    """Open and close."""
-    os.close(os.open(path, os.O_RDONLY))
 
 
 def microseconds(call: Callable[[str], Any], names: Iterator[str], count: int) -> float:
@@ -83,11 +62,6 @@ async def rate(call: Callable[[str], Awaitable[Any]], names: Iterator[str], task
     before_s = time.perf_counter()
     await asyncio.gather(*(work() for _ in range(tasks)))
     return count / (time.perf_counter() - before_s)
-
-
-def names_in(directory: str, files: int) -> Iterator[str]:
-    """The files of a directory, over and over."""
-    return itertools.cycle([f"{directory}/{number}" for number in range(files)])
 
 
 def measure_blocking(figures: Figures, client: aiod_client.Client, root: Path, files: int, count: int) -> None:
@@ -165,6 +139,14 @@ async def measure_tasks(figures: Figures, endpoint: str, root: Path, files: int,
                 figures.setdefault(f"{scenario}, {tasks} tasks", {}).setdefault(contender, []).append(found)
 
 
+def measure_processes(figures: Figures, processes: Readers, root: Path, files: int, count: int) -> None:
+    """One round of processes that read the same files."""
+    for size in SIZES:
+        for contender, directory in (("aiod", f"bench/{size}"), ("os", f"{root}/{size}")):
+            found = processes.rate(directory, files, count, by_aiod=contender == "aiod")
+            figures.setdefault(f"read {size}", {}).setdefault(contender, []).append(found)
+
+
 def aiofiles_reader() -> Callable[[str], Awaitable[Any]]:
     """Open, read, close by aiofiles."""
     opener = importlib.import_module("aiofiles").open
@@ -208,19 +190,26 @@ def main(files: int, count: int, rounds: int) -> None:
     """Measure, and print the tables."""
     latencies: Figures = {}
     rates: Figures = {}
+    together: Figures = {}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as directory, tempfile.TemporaryDirectory() as runtime_dir:
         root = Path(directory)
         for name, size in (SIZES | {"written": 4096}).items():
             (root / name).mkdir()
             for number in range(files):
                 (root / name / str(number)).write_bytes(DATA * (size // len(DATA)))
-        with own_daemon(Path(runtime_dir), root) as daemon, aiod_client.connect(daemon.endpoint) as client:
+        with (
+            own_daemon(Path(runtime_dir), root) as daemon,
+            aiod_client.connect(daemon.endpoint) as client,
+            readers(daemon.endpoint) as processes,
+        ):
             for _ in range(rounds):
                 measure_blocking(latencies, client, root, files, count)
                 measure_names(latencies, client, root, count)
                 asyncio.run(measure_tasks(rates, daemon.endpoint, root, files, count))
+                measure_processes(together, processes, root, files, count)
     show("blocking, p50 of one call", "us", latencies)
     show("asyncio, one event loop", "1/s", rates)
+    show(f"{READERS} processes at once, blocking", "1/s", together)
 
 
 if __name__ == "__main__":
