@@ -11,6 +11,7 @@ from aiod.config.root import Config
 from aiod.config.sessions import SessionsConfig
 from aiod.config.tcp import KeyConfig, TcpConfig
 from aiod.config.users import UserConfig
+from aiod.config.vhost import VhostConfig
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -53,6 +54,7 @@ def _find(location: list[str]) -> tuple[type[BaseModel], Any]:
         "engine": EngineConfig,
         "users": UserConfig,
         "keys": KeyConfig,
+        "vhost": VhostConfig,
     }
     sections: dict[str, type[BaseModel]] = {"sessions": SessionsConfig, "tcp": TcpConfig, "metrics": MetricsConfig}
     section: type[BaseModel] = Config

@@ -59,6 +59,7 @@ def make(**sections: Any) -> Config:
         ({"exports": {"a": {"path": "/a", "engine": "other"}}}, ["exports.a.engine", "no engine 'other'"]),
         ({"runtime_dir": "run"}, ["runtime_dir", "not an absolute path"]),
         ({"runtime_dir": "/" + "x" * 90}, ["runtime_dir", "107", "at most"]),
+        ({"vhost": {"vm": {"queues": 4}}}, ["vhost.vm.queues", "unknown key", "num_queues"]),
         ({"nonsense": 1}, ["nonsense", "unknown key", "drain_timeout_s"]),
         ({"log_level": "loud"}, ["log_level", "'loud'", '"debug"']),
     ],
