@@ -244,15 +244,30 @@ def disk_path() -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
+_shared: list[Daemon] = []
+
+
 @pytest.fixture(scope="session")
 def shared_daemon() -> Iterator[Daemon]:
-    """A running daemon shared by all tests that do not change its state."""
+    """A running daemon shared by all tests that do not change its state. Each module finds its export empty."""
     base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
     made = Daemon(base)
     made.start()
+    _shared.append(made)
     yield made
+    _shared.clear()
     made.destroy()
     shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _emptied_export() -> None:
+    """Remove what other modules have left in the export of the shared daemon."""
+    for entry in (entry for daemon in _shared for entry in daemon.path.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 @pytest.fixture(autouse=True)
