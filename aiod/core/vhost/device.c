@@ -159,9 +159,8 @@ static struct answer answer_with(struct aiod_vhost_device *device, const void *p
     const struct aiod_vhost_header *asked = &device->receiver.message.header;
     int error = aiod_vhost_send(device->socket, asked->kind, AIOD_VHOST_REPLY, payload, bytes, fd);
 
-    return (struct answer){.why = error < 0 ? "it does not read its replies" : NULL,
-                           .sent = true,
-                           .gone = error < 0 && error != -EAGAIN};
+    return (struct answer){
+        .why = error < 0 ? "it does not read its replies" : NULL, .sent = true, .gone = error < 0 && error != -EAGAIN};
 }
 
 static struct answer answer_number(struct aiod_vhost_device *device, uint64_t number)
