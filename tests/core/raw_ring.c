@@ -141,6 +141,19 @@ void raw_wait_completed(const struct raw_ring *ring, uint32_t tail)
     }
 }
 
+struct aiod_ring_cqe raw_carry_out(const struct raw_ring *ring, struct aiod_ring_sqe entry)
+{
+    uint32_t tail = ring->header->sq_tail;
+
+    entry.cookie = tail;
+    raw_put(ring, tail, &entry);
+    raw_submit(ring, tail + 1);
+    raw_ring_doorbell(ring);
+    raw_wait_completed(ring, tail + 1);
+    __atomic_store_n(&ring->header->cq_head, tail + 1, __ATOMIC_RELEASE);
+    return ring->cqes[tail % ring->entries];
+}
+
 void raw_detach(struct raw_ring *ring)
 {
     close(ring->socket);

@@ -51,6 +51,9 @@ void raw_wait_ended(const struct raw_ring *ring);
 /* Wait until there are completions up to `tail` or more. */
 void raw_wait_completed(const struct raw_ring *ring, uint32_t tail);
 
+/* Submit the next entry, alone, and wait for its completion, which is taken. The cookie is the entry's number. */
+struct aiod_ring_cqe raw_carry_out(const struct raw_ring *ring, struct aiod_ring_sqe entry);
+
 void raw_detach(struct raw_ring *ring);
 
 #endif

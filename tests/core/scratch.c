@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <linux/loop.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -29,6 +30,17 @@ int open_again(int fd, int flags)
     again = open(name, O_RDWR | O_CLOEXEC | flags);
     CHECK(again >= 0);
     return again;
+}
+
+static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status, (void)type, (void)where;
+    return remove(name);
+}
+
+void scratch_remove_tree(const char *path)
+{
+    CHECK(nftw(path, remove_name, 16, FTW_DEPTH | FTW_PHYS) == 0);
 }
 
 /* Another process may take the free number first. */

@@ -18,6 +18,9 @@ int open_again(int fd, int flags);
  */
 int scratch_device(uint64_t bytes, int flags);
 
+/* Remove a directory and all that is in it. */
+void scratch_remove_tree(const char *path);
+
 /* Byte `index` of a stream with a long period; never 0. */
 char pattern(uint64_t index);
 

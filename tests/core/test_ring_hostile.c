@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -309,12 +308,6 @@ static void check_nothing_outside(void)
     CHECK(count_names(base) == 3 && count_names(in_base("beside")) == 0);
 }
 
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
-}
-
 int main(void)
 {
     const char *seconds = getenv("AIOD_FUZZ_SECONDS");
@@ -354,7 +347,7 @@ int main(void)
     CHECK(count > 0 && engine_broken() > 0);
     engine_stop();
     check_nothing_outside();
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     close(file);
     close(prey);
     return 0;

@@ -1,7 +1,6 @@
 /* NAME by ring: what each verb does and answers, and what is refused of its record. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
@@ -19,7 +18,6 @@ static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
 static char root[128];
 static struct raw_ring ring;
 static uint32_t names;
-static uint32_t tail;
 
 static char *area(void)
 {
@@ -28,13 +26,7 @@ static char *area(void)
 
 static struct aiod_ring_cqe submit(struct aiod_ring_sqe entry)
 {
-    entry.cookie = tail;
-    raw_put(&ring, tail, &entry);
-    raw_submit(&ring, ++tail);
-    raw_ring_doorbell(&ring);
-    raw_wait_completed(&ring, tail);
-    __atomic_store_n(&ring.header->cq_head, tail, __ATOMIC_RELEASE);
-    return ring.cqes[(tail - 1) % ring.entries];
+    return raw_carry_out(&ring, entry);
 }
 
 /* The record, and the texts behind it, whose lengths it gets. */
@@ -268,12 +260,6 @@ static void wrong_entries_are_refused(void)
               .result == -EBADF);
 }
 
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
-}
-
 int main(void)
 {
     struct engine_config config = {.inline_read_max = 65536,
@@ -305,6 +291,6 @@ int main(void)
     engine_wait_empty();
     engine_stop();
     close(file);
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     return 0;
 }

@@ -1,7 +1,6 @@
 /* Files that a ring opens and closes by itself, and what the main loop has to do with them. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -22,7 +21,6 @@ static const char *socket_path;
 struct opener {
     struct raw_ring ring;
     uint32_t names;
-    uint32_t tail;
 };
 
 static void create_file(const char *name, const char *text)
@@ -39,20 +37,6 @@ static void begin(struct opener *opener)
 {
     raw_attach(&opener->ring, socket_path, 16, AREA_BYTES, "open");
     opener->names = raw_open_names(&opener->ring);
-    opener->tail = 0;
-}
-
-static struct aiod_ring_cqe submit(struct opener *opener, struct aiod_ring_sqe entry)
-{
-    uint32_t tail = opener->tail++;
-
-    entry.cookie = tail;
-    raw_put(&opener->ring, tail, &entry);
-    raw_submit(&opener->ring, tail + 1);
-    raw_ring_doorbell(&opener->ring);
-    raw_wait_completed(&opener->ring, tail + 1);
-    __atomic_store_n(&opener->ring.header->cq_head, tail + 1, __ATOMIC_RELEASE);
-    return opener->ring.cqes[tail % opener->ring.entries];
 }
 
 static char *area_of(const struct opener *opener)
@@ -69,7 +53,7 @@ static int64_t try_to_open(struct opener *opener, const char *path, struct aiod_
     struct aiod_ring_cqe end;
 
     memcpy(area_of(opener), path, strlen(path));
-    end = submit(opener, entry);
+    end = raw_carry_out(&opener->ring, entry);
     CHECK(end.result != -EAGAIN || end.reason == AIOD_RING_LIMIT);
     if (end.result >= 0) {
         CHECK(end.result == sizeof(*opened));
@@ -93,13 +77,14 @@ static struct aiod_ring_opened open_file(struct opener *opener)
 
 static int64_t close_file(struct opener *opener, uint64_t handle)
 {
-    return submit(opener, (struct aiod_ring_sqe){.op = AIOD_RING_CLOSE_FILE, .handle = (uint32_t)handle}).result;
+    return raw_carry_out(&opener->ring, (struct aiod_ring_sqe){.op = AIOD_RING_CLOSE_FILE, .handle = (uint32_t)handle})
+        .result;
 }
 
 static int64_t read_5(struct opener *opener, uint64_t handle)
 {
-    return submit(
-               opener,
+    return raw_carry_out(
+               &opener->ring,
                (struct aiod_ring_sqe){.op = AIOD_RING_READ, .handle = (uint32_t)handle, .length = 5, .buffer = DATA_AT})
         .result;
 }
@@ -158,7 +143,8 @@ static void what_cannot_be_opened_is_refused(struct opener *opener)
     CHECK(try_to_open(opener, "missing", &opened) == -ENOENT && try_to_open(opener, "", &opened) == -EISDIR);
     CHECK(try_to_open(opener, "fifo", &opened) == -EINVAL && try_to_open(opener, "../x", &opened) == -EACCES);
     CHECK(try_to_open(opener, "\xff", &opened) == -EINVAL);
-    CHECK(submit(opener, short_room).result == -EINVAL && submit(opener, no_names).result == -EBADF);
+    CHECK(raw_carry_out(&opener->ring, short_room).result == -EINVAL &&
+          raw_carry_out(&opener->ring, no_names).result == -EBADF);
     CHECK(close_file(opener, opener->names) == -EBADF && close_file(opener, 12345) == -EBADF);
 }
 
@@ -203,12 +189,6 @@ static void several_clients_at_once(void)
     }
 }
 
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
-}
-
 int main(void)
 {
     struct engine_config config = {.inline_read_max = 65536,
@@ -240,6 +220,6 @@ int main(void)
     engine_wait_empty();
     engine_stop();
     close(file);
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     return 0;
 }

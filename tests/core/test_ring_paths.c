@@ -1,7 +1,6 @@
 /* libaiod's blocking calls on paths, and what the engine refuses of an entry with a path. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -79,18 +78,6 @@ static void what_is_too_long_is_refused(void)
     CHECK(read_file(path, 100) == -ENAMETOOLONG);
 }
 
-/* The result of the entry at `tail`. */
-static int64_t submit(const struct raw_ring *ring, uint32_t tail, struct aiod_ring_sqe entry)
-{
-    entry.cookie = tail;
-    raw_put(ring, tail, &entry);
-    raw_submit(ring, tail + 1);
-    raw_ring_doorbell(ring);
-    raw_wait_completed(ring, tail + 1);
-    __atomic_store_n(&ring->header->cq_head, tail + 1, __ATOMIC_RELEASE);
-    return ring->cqes[tail % ring->entries].result;
-}
-
 static void entries_out_of_the_area_are_refused(void)
 {
     static const struct {
@@ -128,15 +115,9 @@ static void entries_out_of_the_area_are_refused(void)
 
         memcpy(ring.base + ring.header->area_offset, "file", 5);
         entry.handle = handle;
-        CHECK(submit(&ring, i, entry) == cases[i].result);
+        CHECK(raw_carry_out(&ring, entry).result == cases[i].result);
     }
     raw_detach(&ring);
-}
-
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
 }
 
 int main(void)
@@ -164,6 +145,6 @@ int main(void)
     engine_wait_empty();
     engine_stop();
     close(file);
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     return 0;
 }

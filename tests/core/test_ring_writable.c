@@ -1,7 +1,6 @@
 /* Files that a ring opens for writing: what the descriptor store hears of each, in which order, and what is refused. */
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,7 +19,6 @@
 static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
 static struct raw_ring ring;
 static uint32_t names;
-static uint32_t tail;
 static int store; /* the supervisor's end */
 
 static char *area(void)
@@ -30,13 +28,7 @@ static char *area(void)
 
 static struct aiod_ring_cqe submit(struct aiod_ring_sqe entry)
 {
-    entry.cookie = tail;
-    raw_put(&ring, tail, &entry);
-    raw_submit(&ring, ++tail);
-    raw_ring_doorbell(&ring);
-    raw_wait_completed(&ring, tail);
-    __atomic_store_n(&ring.header->cq_head, tail, __ATOMIC_RELEASE);
-    return ring.cqes[(tail - 1) % ring.entries];
+    return raw_carry_out(&ring, entry);
 }
 
 static struct aiod_ring_cqe try_to_open(const char *path, uint32_t flags, uint32_t mode)
@@ -274,12 +266,6 @@ static void a_file_that_is_not_kept_is_left_to_the_main_loop(void)
     close(full);
 }
 
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
-}
-
 int main(void)
 {
     struct engine_config config = {
@@ -317,6 +303,6 @@ int main(void)
     close(ends[0]);
     close(ends[1]);
     close(file);
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     return 0;
 }

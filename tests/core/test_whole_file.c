@@ -5,12 +5,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "path/whole_file.h"
 #include "protocol/records.h"
+#include "scratch.h"
 
 #define ROOM 65536u
 #define STAT_BYTES ((int64_t)sizeof(struct aiod_stat))
@@ -311,12 +311,6 @@ static void a_reader_sees_one_file_or_the_other(void)
     }
 }
 
-static int remove_name(const char *name, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(name);
-}
-
 int main(void)
 {
     faults_install();
@@ -338,6 +332,6 @@ int main(void)
     names_that_no_file_can_have_are_refused();
     a_failed_write_leaves_nothing();
     a_reader_sees_one_file_or_the_other();
-    nftw(base, remove_name, 16, FTW_DEPTH | FTW_PHYS);
+    scratch_remove_tree(base);
     return 0;
 }

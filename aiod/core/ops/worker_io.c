@@ -27,28 +27,6 @@ int64_t aiod_io_read(int fd, char *data, uint64_t length, uint64_t offset, uint6
     return (int64_t)have;
 }
 
-int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset, uint32_t block)
-{
-    uint64_t have = 0;
-
-    while (have < length) {
-        struct iovec rest = {.iov_base = data + have, .iov_len = length - have};
-        ssize_t got = aiod_os->preadv2(fd, &rest, 1, (off_t)(offset + have), 0);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got < 0) {
-            return -errno;
-        }
-        have += (uint64_t)got;
-        if (got == 0 || have % block != 0) {
-            break;
-        }
-    }
-    return (int64_t)have;
-}
-
 int64_t aiod_io_readv(int fd, struct iovec *iov, size_t count, uint64_t offset, uint32_t block)
 {
     struct aiod_iov left = {iov, count};
@@ -73,6 +51,13 @@ int64_t aiod_io_readv(int fd, struct iovec *iov, size_t count, uint64_t offset, 
         aiod_iov_consume(&left, (uint64_t)got);
     }
     return (int64_t)have;
+}
+
+int64_t aiod_io_read_blocks(int fd, char *data, uint64_t length, uint64_t offset, uint32_t block)
+{
+    struct iovec whole = {.iov_base = data, .iov_len = length};
+
+    return aiod_io_readv(fd, &whole, 1, offset, block);
 }
 
 uint64_t aiod_io_read_nowait(int fd, char *data, uint64_t length, uint64_t offset, bool *never)
