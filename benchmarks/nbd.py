@@ -21,14 +21,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.disk_loads import FILE_BYTES, LOADS, make_file, name_of
 from benchmarks.nbd_peers import fio_nbd, nbdkit, nbdkit_aiod, qemu_nbd
 from benchmarks.own_daemon import own_daemon
 
 if TYPE_CHECKING:
     from benchmarks.fio import Figures
 
-MIB: Final = 2**20
-FILE_BYTES: Final = 256 * MIB
 GOAL: Final = 1 / 1.25
 """Of the rate of nbdkit's file plugin."""
 
@@ -44,30 +43,10 @@ class Cell(NamedTuple):
     depth: int
 
     def __str__(self) -> str:
-        size = "1 MiB" if self.block_bytes == MIB else "4 KiB"
-        way = "O_DIRECT" if self.direct else "cached"
-        return f"{way}, {self.rw} {size}, depth {self.depth}"
+        return name_of(self.rw, self.block_bytes, self.depth, direct=self.direct)
 
 
-LOADS: Final = (
-    ("randread", 4096, 1),
-    ("randread", 4096, 32),
-    ("randwrite", 4096, 1),
-    ("randwrite", 4096, 32),
-    ("read", MIB, 8),
-    ("write", MIB, 8),
-)
 CELLS: Final = [Cell(direct, *load) for direct in (False, True) for load in LOADS]
-
-
-def make_file(path: Path) -> Path:
-    """A file without holes."""
-    block = os.urandom(MIB)
-    with path.open("wb") as file:
-        for _ in range(FILE_BYTES // MIB):
-            file.write(block)
-        os.fsync(file.fileno())
-    return path
 
 
 def start_servers(stack: ExitStack, data: Path, sockets: Path) -> dict[bool, dict[str, str]]:

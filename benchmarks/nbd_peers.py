@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.fio import Figures, fio, job
+from benchmarks.listening import listening
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_START_TIMEOUT_S = 10.0
 _PLUGIN = Path(__file__).parents[1] / "build" / "nbdkit-aiod-plugin.so"
 
 
@@ -24,14 +22,14 @@ def qemu_nbd(file: Path, socket: Path, *, cache: str = "writeback") -> Iterator[
         "qemu-nbd", "--aio=threads", f"--cache={cache}", "--persistent", "--shared=8", "-f", "raw", "-k", str(socket),
         str(file),
     ]  # fmt: skip
-    with _server(command, socket):
+    with listening(command, socket):
         yield f"nbd+unix:///?socket={socket}"
 
 
 @contextmanager
 def nbdkit(file: Path, socket: Path) -> Iterator[str]:
     """Nbdkit's file plugin serving `file`; its NBD URI."""
-    with _server(["nbdkit", "-f", "-U", str(socket), "file", str(file)], socket):
+    with listening(["nbdkit", "-f", "-U", str(socket), "file", str(file)], socket):
         yield f"nbd+unix:///?socket={socket}"
 
 
@@ -39,24 +37,8 @@ def nbdkit(file: Path, socket: Path) -> Iterator[str]:
 def nbdkit_aiod(endpoint: str, path: str, socket: Path, *, direct: bool = False) -> Iterator[str]:
     """nbdkit-aiod-plugin serving `path` of the daemon at `endpoint`; its NBD URI."""
     arguments = [path, f"endpoint={endpoint}", f"direct={str(direct).lower()}"]
-    with _server(["nbdkit", "-f", "-U", str(socket), str(_PLUGIN), *arguments], socket):
+    with listening(["nbdkit", "-f", "-U", str(socket), str(_PLUGIN), *arguments], socket):
         yield f"nbd+unix:///?socket={socket}"
-
-
-@contextmanager
-def _server(command: list[str], socket: Path) -> Iterator[None]:
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > end_s:
-            process.kill()
-            raise RuntimeError(f"{command[0]} did not start: {process.communicate()[1].decode()}")
-        time.sleep(0.01)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 def fio_nbd(uri: str, *, rw: str, block_bytes: int, depth: int, size: int, seconds: float) -> Figures:

@@ -22,14 +22,13 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.disk_loads import LOADS, make_file, name_of
 from benchmarks.own_daemon import own_daemon
 from benchmarks.vhost.servers import by_ring, by_vhost, qemu_storage_daemon
 
 if TYPE_CHECKING:
     from benchmarks.vhost.servers import Contender
 
-MIB: Final = 2**20
-FILE_BYTES: Final = 256 * MIB
 AIOD: Final = "aiod, vhost"
 RING: Final = "aiod, ring"
 QEMU: Final = {False: ("threads", "io_uring"), True: ("threads", "native", "io_uring")}
@@ -48,31 +47,12 @@ class Cell(NamedTuple):
     depth: int
 
     def __str__(self) -> str:
-        size = "1 MiB" if self.block_bytes == MIB else "4 KiB"
-        way = "O_DIRECT" if self.direct else "cached"
-        return f"{way}, {self.rw} {size}, depth {self.depth}, {'polling' if self.polls else 'sleeping'}"
+        load = name_of(self.rw, self.block_bytes, self.depth, direct=self.direct)
+        return f"{load}, {'polling' if self.polls else 'sleeping'}"
 
 
-LOADS: Final = (
-    ("randread", 4096, 1),
-    ("randread", 4096, 32),
-    ("randwrite", 4096, 1),
-    ("randwrite", 4096, 32),
-    ("read", MIB, 8),
-    ("write", MIB, 8),
-)
 CELLS: Final = [Cell(direct, polls, *load) for direct in (False, True) for polls in (False, True) for load in LOADS]
 Figures = dict[Cell, dict[str, dict[str, float]]]
-
-
-def make_file(path: Path) -> Path:
-    """A file without holes."""
-    block = os.urandom(MIB)
-    with path.open("wb") as file:
-        for _ in range(FILE_BYTES // MIB):
-            file.write(block)
-        os.fsync(file.fileno())
-    return path
 
 
 def start_servers(stack: ExitStack, data: Path, sockets: Path, *, direct: bool) -> list[Contender]:

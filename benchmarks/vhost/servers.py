@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
+from benchmarks.listening import listening
 from benchmarks.ring.programs import figures_of
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 ROOT: Final = Path(__file__).parents[2]
 VHOST_BENCH: Final = ROOT / "build" / "vhost-bench"
 AIOD_BENCH: Final = ROOT / "build" / "aiod-bench"
-_START_TIMEOUT_S: Final = 10.0
 
 
 class Contender:
@@ -66,15 +64,5 @@ def qemu_storage_daemon(file: Path, socket: Path, *, aio: str, direct: bool, que
         "--blockdev", f"driver=file,node-name=disk,filename={file},aio={aio},cache.direct={cache},discard=unmap",
         "--export", f"type=vhost-user-blk,id=disk,node-name=disk,writable=on,num-queues={queues},{address}",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    end_s = time.monotonic() + _START_TIMEOUT_S
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > end_s:
-            process.kill()
-            raise RuntimeError(f"{command[0]} did not start: {process.communicate()[1].decode()}")
-        time.sleep(0.01)
-    try:
-        yield process.pid
-    finally:
-        process.terminate()
-        process.communicate()
+    with listening(command, socket) as pid:
+        yield pid

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, Self
 
-from aiod_client.requests.locks import check_held
+from aiod_client.requests.held_lock import HeldLock
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from aiod_client.requests.held_lock import Ended
     from aiod_client.requests.locks import LockState
 
 
@@ -24,36 +25,15 @@ class LockedFile(Protocol):
         """Release the locks of a range."""
 
 
-class Ended(Protocol):
-    """The session of the file."""
-
-    @property
-    def ended(self) -> OSError | None:
-        """Why the session has ended; None: it has not."""
-
-
-class FileLock:
+class FileLock(HeldLock):
     """A lock that File.lock() has got: release it by unlock(), or use it in `async with`."""
+
+    _shown = "aiod_client.aio.FileLock"
 
     def __init__(self, file: LockedFile, link: Ended, offset: int, length: int | None, state: LockState | None) -> None:
         """For File.lock()."""
-        self._link = link
+        super().__init__(file.name, link, offset, length, state)
         self.file = file
-        self.offset = offset
-        self.length = length
-        """None: to the end of the file, wherever that is."""
-        self._state = state
-        self._released = False
-
-    @property
-    def exclusive(self) -> bool:
-        """Whether it is exclusive."""
-        return self._state is not None and self._state.exclusive
-
-    @property
-    def lost(self) -> bool:
-        """Whether the lock is known to be lost: others may have had it (LockLostError)."""
-        return self._error() is not None
 
     async def unlock(self, *, timeout: float | None = None) -> None:
         """Release the lock, after the file's requests in flight. Idempotent; no error if the lock is lost."""
@@ -61,9 +41,6 @@ class FileLock:
             self._released = True
             if not self.file.closed:
                 await self.file.unlock(offset=self.offset, length=self.length, timeout=timeout)
-
-    def _error(self) -> OSError | None:
-        return check_held(self._state, self.file.name, ended=self._link.ended is not None)
 
     async def __aenter__(self) -> Self:
         """The lock; it is released at the end."""
@@ -81,9 +58,3 @@ class FileLock:
         lost = self._error()
         if error is None and lost is not None:
             raise lost
-
-    def __repr__(self) -> str:
-        """The file, the range and the kind."""
-        kind = "exclusive" if self.exclusive else "shared"
-        length = "to the end" if self.length is None else f"{self.length} bytes"
-        return f"<aiod_client.aio.FileLock of {self.file.name!r}: {kind}, {length} from {self.offset}>"
