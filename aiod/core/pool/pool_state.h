@@ -286,7 +286,7 @@ unsigned aiod_pool_choose_sleepers(struct aiod_pool *pool, struct aiod_worker **
  * worker.c: a flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock
  * held.
  */
-bool aiod_pool_wants_timer(struct aiod_pool *pool);
+bool aiod_pool_timer_is_late_for_rates(struct aiod_pool *pool);
 
 /*
  * pool.c: is the main loop's timer set too late for anything that the pool waits for? Then the caller must ring the doorbell

@@ -429,7 +429,7 @@ static void finish(struct aiod_pool *pool, struct ended *ended)
     aiod_fair_queue_update(&pool->fair_queue, pool->last_taken_ns);
     aiod_uring_take(pool);
     ring = aiod_spawner_add_backlog(pool);
-    ring = aiod_pool_wants_timer(pool) || ring;
+    ring = aiod_pool_timer_is_late_for_rates(pool) || ring;
     if (pool->waking_threads == 0) {
         wake = aiod_pool_choose_sleepers(pool, chosen, 1);
     }

@@ -313,7 +313,7 @@ void aiod_pool_exit_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 }
 
 /* A flow waits for a rate, and the main loop's timer is set too late for it: the main loop must be woken. Lock held. */
-bool aiod_pool_wants_timer(struct aiod_pool *pool)
+bool aiod_pool_timer_is_late_for_rates(struct aiod_pool *pool)
 {
     uint64_t wake_ns = aiod_fair_queue_next_release_ns(&pool->fair_queue);
     bool wants = wake_ns < pool->timer_at_ns;
@@ -350,7 +350,7 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         request = may_take(pool) ? take_request(pool) : NULL;
-        ring = aiod_pool_wants_timer(pool);
+        ring = aiod_pool_timer_is_late_for_rates(pool);
         if (request == NULL && ring) {
             pthread_mutex_unlock(&pool->lock);
             aiod_eventfd_ring(pool->doorbell_fd);

@@ -311,13 +311,7 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
 
     result = finish_open_or_close(request, result);
     batch->now_ns = aiod_now_ns();
-    timing = (struct aiod_timing){
-        .latency_ns = batch->now_ns - started_ns,
-        .service_ns = batch->now_ns - started_ns,
-        .ended_ns = batch->now_ns,
-        .started = true,
-        .inlined = true,
-    };
+    timing = aiod_timing_inline(started_ns, batch->now_ns);
 
     aiod_ring_finish(request,
                      &(struct aiod_ring_completion){

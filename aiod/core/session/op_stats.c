@@ -60,6 +60,17 @@ struct aiod_timing aiod_timing_of(const struct aiod_request *request)
     };
 }
 
+struct aiod_timing aiod_timing_inline(uint64_t started_ns, uint64_t ended_ns)
+{
+    return (struct aiod_timing){
+        .latency_ns = ended_ns - started_ns,
+        .service_ns = ended_ns - started_ns,
+        .ended_ns = ended_ns,
+        .started = true,
+        .inlined = true,
+    };
+}
+
 static void add(uint64_t *counts, const uint64_t *from, size_t length)
 {
     for (size_t i = 0; i < length; i++) {

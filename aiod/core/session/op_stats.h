@@ -67,6 +67,9 @@ void aiod_stats_refuse(struct aiod_stats *stats, enum aiod_transport transport, 
 /* The durations of a completed request. */
 struct aiod_timing aiod_timing_of(const struct aiod_request *request);
 
+/* Those of a request that was carried out where it was taken. */
+struct aiod_timing aiod_timing_inline(uint64_t started_ns, uint64_t ended_ns);
+
 /* Add the counts of `from`. */
 void aiod_stats_add(struct aiod_stats *stats, const struct aiod_stats *from);
 

@@ -220,13 +220,7 @@ static void finish_inline(struct batch *batch, struct aiod_vhost_request *reques
     struct aiod_timing timing;
 
     batch->now_ns = aiod_now_ns();
-    timing = (struct aiod_timing){
-        .latency_ns = batch->now_ns - started_ns,
-        .service_ns = batch->now_ns - started_ns,
-        .ended_ns = batch->now_ns,
-        .started = true,
-        .inlined = true,
-    };
+    timing = aiod_timing_inline(started_ns, batch->now_ns);
     finish(request, &(struct ending){.status = status,
                                      .written = status == AIOD_BLK_OK ? request->written : 1,
                                      .counted = true,
