@@ -21,6 +21,7 @@ from aiod_client import aio
 from aiod_protocol.wire import LOCK_LAST, MessageType
 from tests.conftest import wait_until
 from tests.patience import scaled
+from tests.service.locking import is_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,15 +56,6 @@ def files(clients: list[aiod_client.Client]) -> list[aiod_client.File]:
     """The same file, opened by each client."""
     first = clients[0].open("scratch/locked", "w+")
     return [first, *(client.open("scratch/locked", "r+") for client in clients[1:])]
-
-
-def is_free(file: aiod_client.File, **options: Any) -> bool:
-    """Whether the range can be locked now."""
-    try:
-        file.lock(timeout=0, **options).unlock()
-    except BlockingIOError:
-        return False
-    return True
 
 
 def waiting(daemon: Any) -> int:

@@ -17,6 +17,7 @@ import pytest
 import aiod_client
 from tests.conftest import Daemon, freeze, kill, wait_until
 from tests.patience import rounds, scaled
+from tests.service.locking import is_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,15 +116,6 @@ def other(hosts: Hosts) -> Iterator[aiod_client.Client]:
     """A client of the second host."""
     with connect(hosts.hosts[1].endpoint) as client:
         yield client
-
-
-def is_free(file: aiod_client.File, **options: Any) -> bool:
-    """Whether the range can be locked now."""
-    try:
-        file.lock(timeout=0, **options).unlock()
-    except BlockingIOError:
-        return False
-    return True
 
 
 def test_a_lock_holds_between_hosts(moving: aiod_client.Client, other: aiod_client.Client) -> None:
