@@ -165,8 +165,8 @@ class Client(Names):
             raise
 
     def _open_by_ring(self, call: Call, timeout_s: float) -> Link | None:
-        # A message that a dead host has not got goes to the next one. An open for writing in a dead engine's ring ends with
-        # "unknown whether done".
+        # A message that a dead host has not got goes to the next one. In a dead engine's ring an open for writing ends
+        # with "unknown whether done".
         return None if self._hosts.several else ring_files.open_file(self, call, timeout_s)
 
     def buffer(self, nbytes: int, path: str | os.PathLike[str] | None = None) -> memoryview:
