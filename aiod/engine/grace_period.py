@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from typing import TYPE_CHECKING, Final
+
+from aiod.util.processes import is_alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ class GracePeriod:
         is called at the end, before the work that was held.
         """
         self._core = core
-        self._awaited = {token for token, pid in clients.items() if pid <= 0 or _is_alive(pid)}
+        self._awaited = {token for token, pid in clients.items() if pid <= 0 or is_alive(pid)}
         self._over = over
         self.unclean = unclean
         self._held: list[Callable[[], None]] = []
@@ -76,13 +77,3 @@ class GracePeriod:
         held, self._held = self._held, []
         for work in held:
             work()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

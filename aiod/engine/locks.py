@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod.engine.errors import refused
+from aiod.engine.lock_claims import LockClaims
 from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
 from aiod_protocol.wire import LOCK_EXCLUSIVE, LOCK_LAST
@@ -117,15 +118,24 @@ class Locks:
         self._waiting_of: dict[Session, int] = {}  # how many of them
         self._of: dict[Session, dict[int, _OfHandle]] = {}
         self._draining = False
+        self._claims = LockClaims(settings.lock_claims_path, self._ask_all)
         self._counts = {"granted": 0, "timed_out": 0, "regained": 0, "lost": 0}
 
     def apply(self, settings: EngineSettings) -> None:
         """Use other settings for new requests."""
         self._settings = settings
 
+    def start(self) -> None:
+        """Begin to wait for the claims of clients whose locks an orderly restart has ended."""
+        self._claims.start()
+
+    def stop(self) -> None:
+        """End that wait."""
+        self._claims.stop()
+
     def stats(self) -> dict[str, int]:
         """Locks that are held and waited for now, and what became of requests so far."""
-        held = sum(len(each.held) for handles in self._of.values() for each in handles.values())
+        held = sum(self._held_by_process().values())
         return {"held": held, "waiting": sum(self._waiting_of.values())} | self._counts
 
     def of_session(self, session: Session) -> dict[str, int]:
@@ -249,10 +259,15 @@ class Locks:
             )
         self._tell_core(session, handle, of_handle)
         then(results)
+        self._claims.claimed(len(claims))
 
     def drain(self) -> None:
-        """Refuse every lock request from now on, and those that wait: the daemon is stopping."""
+        """Refuse every lock request from now on, and those that wait: the daemon is stopping.
+
+        The next engine lets the clients that have locks claim them.
+        """
         self._draining = True
+        self._claims.leave(self._held_by_process())
         for session in [*self._waiting_of]:
             for wanted in self._waiting_in(session):
                 self._end(wanted, -errno.ESHUTDOWN)
@@ -288,6 +303,15 @@ class Locks:
         if running is None:
             return "", ""
         return running.session.short_id, running.session.names.get(running.handle, "")
+
+    def _held_by_process(self) -> dict[int, int]:
+        """The number of locks that the clients of each pid have."""
+        held: dict[int, int] = {}
+        for session, handles in self._of.items():
+            locks = sum(len(each.held) for each in handles.values())
+            if locks:
+                held[session.peer.pid] = held.get(session.peer.pid, 0) + locks
+        return held
 
     # ---- checks
 
@@ -365,6 +389,8 @@ class Locks:
             before.append(wanted)
 
     def _must_wait(self, wanted: _Wanted, before: Sequence[_Wanted]) -> bool:
+        if self._claims.awaited and wanted.number == 0:
+            return True
         if any(_conflict(each, wanted) for each in before):
             return True
         known = self._of.get(wanted.session, {}).get(wanted.handle)
@@ -412,6 +438,10 @@ class Locks:
             self._remove(wanted)
         else:
             self._unlock(_Unlock(session, handle, wanted.first, wanted.last, lambda _: self._remove(wanted)))
+
+    def _ask_all(self) -> None:
+        for file in [*self._waiting]:
+            self._ask(file)
 
     def _ask_later(self, wanted: _Wanted) -> None:
         wait_s = min(wanted.delay_s, max(0.0, wanted.deadline_s - time.monotonic()))
@@ -520,6 +550,8 @@ class Locks:
             if wait_s == 0:
                 number = errno.EAGAIN
             text = f"lock {name}: another one has a lock of a part of the range (waited {wait_s:g} s)"
+            if self._claims.awaited:
+                text = f"lock {name}: the daemon was restarted, and lets its earlier clients claim their locks first"
         elif number == errno.ECANCELED:
             reason, text = Reason.CANCELLED, f"lock {name}: cancelled"
         elif number == errno.ESHUTDOWN:

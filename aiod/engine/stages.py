@@ -158,6 +158,7 @@ class Stages:
         self.rings.start()
         self.ring_opens.start()
         self.grace_period.start()
+        self.locks.start()
         if self.vhost is not None:
             self.vhost.start()
         self.fd_store.start(GRACE_S + self.settings.session_timeout_ms / 1000)
@@ -168,6 +169,7 @@ class Stages:
             self.vhost.stop()
         self.fd_store.stop()
         self.grace_period.stop()
+        self.locks.stop()
         self.rings.stop()
         self.ring_opens.stop()
         self.sessions.stop()

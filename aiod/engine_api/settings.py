@@ -281,6 +281,11 @@ class EngineSettings:
         return f"{self.runtime_dir}/engine-{self.name}.lock"
 
     @property
+    def lock_claims_path(self) -> str:
+        """The file with the number of locks that clients had when the engine stopped in order."""
+        return f"{self.runtime_dir}/engine-{self.name}.claims"
+
+    @property
     def ring_path(self) -> str:
         """The ring socket: RUNTIME_DIR/engine-NAME-INCARNATION.ring."""
         return f"{self.runtime_dir}/engine-{self.name}-{self.incarnation}.ring"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import os
@@ -244,6 +245,67 @@ def test_an_orderly_restart_loses_no_lock(files: list[aiod_client.File], renewed
         assert not lock.lost
         lock.unlock()
         waits.result(LONG_S).unlock()
+
+
+HOLDER = """
+import sys, aiod_client
+with aiod_client.connect(sys.argv[1], timeout=float(sys.argv[2]), reconnect_timeout=float(sys.argv[2])) as client:
+    file = client.open("scratch/locked", "r+")
+    with file.lock():
+        print("locked", flush=True)
+        sys.stdin.readline()
+        file.pwrite(b"held", 0)
+        print("written", flush=True)
+        sys.stdin.readline()
+"""
+
+
+@contextlib.contextmanager
+def other_holder(daemon: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of the file; for each line that it gets it does the next step of HOLDER."""
+    command = [sys.executable, "-c", HOLDER, daemon.endpoint, str(LONG_S)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as holder:
+        assert line_of(holder) == "locked"
+        yield holder
+
+
+def line_of(process: subprocess.Popen[str], said: str = "") -> str:
+    """The next line of `process`, which is told `said` before."""
+    assert process.stdout is not None
+    assert process.stdin is not None
+    if said:
+        print(said, file=process.stdin, flush=True)
+    return process.stdout.readline().strip()
+
+
+def test_after_an_orderly_restart_new_locks_wait_for_clients_that_come_back_late(
+    files: list[aiod_client.File], renewed_daemon: Any
+) -> None:
+    with other_holder(renewed_daemon) as holder, ThreadPoolExecutor() as threads:
+        os.kill(holder.pid, signal.SIGSTOP)
+        renewed_daemon.stop()
+        renewed_daemon.start()
+        assert not is_free(files[0])
+        waits = threads.submit(files[0].lock)
+        wait_until(lambda: waiting(renewed_daemon) == 1, "it waits")
+        os.kill(holder.pid, signal.SIGCONT)
+        assert line_of(holder, "write") == "written"
+        assert not waits.done()
+        line_of(holder, "release")
+        waits.result(LONG_S).unlock()
+        assert files[0].pread(4, 0) == b"held"
+
+
+def test_after_an_orderly_restart_no_lock_waits_for_clients_that_have_ended(
+    files: list[aiod_client.File], renewed_daemon: Any
+) -> None:
+    with other_holder(renewed_daemon) as holder:
+        os.kill(holder.pid, signal.SIGSTOP)
+        renewed_daemon.stop()
+        holder.kill()
+        holder.wait()
+        renewed_daemon.start()
+        assert is_free(files[0])
 
 
 def test_a_lock_that_another_program_took_meanwhile_is_lost(files: list[aiod_client.File], renewed_daemon: Any) -> None:
