@@ -612,6 +612,34 @@ def test_an_eventfd_that_blocks_and_is_full_blocks_nobody(served: Served) -> Non
         disk.close()
 
 
+def fill(fd: int) -> None:
+    """Make an eventfd one that blocks, and full: the next write() waits until somebody reads it."""
+    while True:
+        os.set_blocking(fd, False)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(fd)
+        with contextlib.suppress(BlockingIOError):  # the engine has signalled in between
+            os.eventfd_write(fd, 2**64 - 2)
+            os.set_blocking(fd, True)
+            return
+
+
+def test_an_eventfd_that_blocks_later_and_is_full_blocks_nobody(served: Served) -> None:
+    """The VMM shares the flag O_NONBLOCK of the open file, and clears it when the engine has looked."""
+    with vhost.disk_of(served.socket) as disk, error_fd_of(disk) as error_fd:
+        for _ in range(20):
+            fill(disk.ring.call_fd)
+            disk.run(vhost.IN, 0, 512)
+        assert disk.ring.called()
+        disk.run(vhost.IN, 0, 512)
+        assert disk.ring.called()
+        fill(error_fd)
+        disk.ring.offer(64)  # a head that is out of range
+        disk.ring.kick()
+        served.daemon.wait_logged("the guest broke virtqueue 0")
+        assert disk.front.number(Message.GET_FEATURES)
+
+
 def test_an_area_of_requests_in_flight_that_lies_harms_nobody(served: Served) -> None:
     for seed in range(rounds(20)):
         disk = served.connect()

@@ -384,10 +384,7 @@ static bool is_eventfd(int fd)
     return strcmp(link, "anon_inode:[eventfd]") == 0;
 }
 
-/*
- * A VMM's eventfd may be one that blocks, and full. The VMM shares the flag, and can clear it again: then it stops its own
- * engine, which the supervisor replaces.
- */
+/* For a host without io_uring, where a notifier writes (notifier.h). */
 static bool never_blocks(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
@@ -723,9 +720,7 @@ static void look_at_queue(struct aiod_vhost_device *device, struct aiod_vhost_qu
         queue->broken_told = true;
         note(device, "the guest broke virtqueue %u, which is not served until its driver resets it: %s", queue->number,
              atomic_load(&queue->broken));
-        if (queue->error_fd >= 0) {
-            aiod_eventfd_ring(queue->error_fd);
-        }
+        aiod_notifier_signal(&queue->error);
         aiod_vhost_queue_enable(queue, false);
     }
 }

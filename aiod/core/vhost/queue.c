@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "ops/worker_io.h"
@@ -64,7 +63,7 @@ static void notify_guest(struct aiod_vhost_queue *queue)
     }
     pthread_mutex_unlock(&queue->lock);
     if (call) {
-        aiod_eventfd_ring(queue->call_fd);
+        aiod_notifier_signal(&queue->call);
     }
 }
 
@@ -529,16 +528,20 @@ static const struct aiod_polled_operations operations = {
 
 int aiod_vhost_queue_create(struct aiod_vhost_queue *queue, const struct aiod_vhost_backend *backend, unsigned number)
 {
+    int error;
+
     memset(queue, 0, sizeof(*queue));
     queue->polled = (struct aiod_polled){.operations = &operations, .doorbell_fd = -1};
     queue->backend = backend;
     queue->number = number;
-    queue->error_fd = -1;
     pthread_mutex_init(&queue->taking, NULL);
     pthread_mutex_init(&queue->lock, NULL);
     atomic_init(&queue->sleeping, true); /* dormant (ring/rings.h) */
-    queue->call_fd = aiod_eventfd_create();
-    return queue->call_fd < 0 ? queue->call_fd : aiod_poller_add(backend->poller, &queue->polled);
+    error = aiod_notifier_create(&queue->call);
+    if (error == 0) {
+        error = aiod_notifier_create(&queue->error);
+    }
+    return error < 0 ? error : aiod_poller_add(backend->poller, &queue->polled);
 }
 
 static void close_if_open(int *fd)
@@ -555,8 +558,8 @@ void aiod_vhost_queue_destroy(struct aiod_vhost_queue *queue)
     aiod_stats_destroy(&queue->stats);
     free(queue->requests);
     close_if_open(&queue->polled.doorbell_fd);
-    close_if_open(&queue->error_fd);
-    close_if_open(&queue->call_fd);
+    aiod_notifier_destroy(&queue->call);
+    aiod_notifier_destroy(&queue->error);
     pthread_mutex_destroy(&queue->taking);
     pthread_mutex_destroy(&queue->lock);
 }
@@ -736,12 +739,10 @@ uint32_t aiod_vhost_queue_inflight(struct aiod_vhost_queue *queue)
 
 int aiod_vhost_queue_set_call(struct aiod_vhost_queue *queue, int fd)
 {
-    int nobody = fd < 0 ? aiod_eventfd_create() : -1;
-    int error = dup3(fd < 0 ? nobody : fd, queue->call_fd, O_CLOEXEC) < 0 ? -errno : 0;
+    int error = aiod_notifier_set(&queue->call, fd);
 
-    close_if_open(&nobody);
     if (fd >= 0 && error == 0) {
-        aiod_eventfd_ring(queue->call_fd); /* results that were published before are not missed */
+        aiod_notifier_signal(&queue->call); /* results that were published before are not missed */
     }
     return error;
 }
@@ -761,9 +762,7 @@ int aiod_vhost_queue_set_kick(struct aiod_vhost_queue *queue, int fd)
 
 int aiod_vhost_queue_set_error(struct aiod_vhost_queue *queue, int fd)
 {
-    close_if_open(&queue->error_fd);
-    queue->error_fd = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    return fd >= 0 && queue->error_fd < 0 ? -errno : 0;
+    return aiod_notifier_set(&queue->error, fd);
 }
 
 bool aiod_vhost_queue_take_failure(struct aiod_vhost_queue *queue, struct aiod_vhost_failure *failure, uint64_t *count_)

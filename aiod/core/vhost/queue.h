@@ -31,6 +31,7 @@
 #include "util/buffers.h"
 #include "vhost/blk.h"
 #include "vhost/inflight.h"
+#include "vhost/notifier.h"
 #include "vhost/virtqueue.h"
 
 /* What the queues of a device share. Constant. */
@@ -72,10 +73,10 @@ struct aiod_vhost_queue {
     /* Constant. */
     const struct aiod_vhost_backend *backend;
     unsigned number;
-    int call_fd; /* always the same descriptor, for what the VMM sends: dup3() changes it while others write to it */
+    struct aiod_notifier call; /* tells the guest of results */
 
     /* The main loop's. */
-    int error_fd;                        /* -1: none */
+    struct aiod_notifier error;          /* tells the VMM that the queue is broken */
     struct aiod_vhost_request *requests; /* by head; changed only while the queue has no virtqueue and is idle */
     uint16_t room;                       /* of them */
     bool broken_told;                    /* the log says that the guest broke it */
