@@ -24,6 +24,11 @@ def export_names(context: click.Context, _: click.Parameter, incomplete: str) ->
     return _names(context, "exports", "exports", incomplete)
 
 
+def disk_names(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Names of the disks of virtual machines; none if the daemon does not answer."""
+    return _names(context, "vhost", "disks", incomplete)
+
+
 def _names(context: click.Context, verb: str, of: str, incomplete: str) -> list[str]:
     given = context.find_root().params
     try:

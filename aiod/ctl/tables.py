@@ -180,7 +180,8 @@ def vhost(body: dict[str, Any]) -> Iterator[Any]:
     """The disks of virtual machines."""
     columns = [
         _text("name"), _text("file"), _number("bytes", "size", size), _text("access"), _text("engine"), _text("state"),
-        _number("vmm_pid", "VMM pid"), _text("queues"), _number("inflight"), _number("resubmitted"), _text("socket"),
+        _number("vmm_pid", "VMM pid"), _text("queues"), _number("inflight"), _number("resubmitted"), _text("origin"),
+        _text("socket"),
     ]  # fmt: skip
     table = Table("disks of virtual machines", columns)
     for disk in body["disks"]:
@@ -190,7 +191,7 @@ def vhost(body: dict[str, Any]) -> Iterator[Any]:
             *(disk.get(key) for key in ("engine", "state")),
             disk.get("vmm_pid") or None,
             f"{disk['queues_running']} of {disk['queues']}" if "queues" in disk else None,
-            *(disk.get(key) for key in ("inflight", "resubmitted", "socket")),
+            *(disk.get(key) for key in ("inflight", "resubmitted", "origin", "socket")),
         )
     yield table
     for disk in body["disks"]:
@@ -199,6 +200,17 @@ def vhost(body: dict[str, Any]) -> Iterator[Any]:
         if disk.get("queues_broken"):
             broken = disk["queues_broken"]
             yield f"disk {disk['name']}: the guest broke {broken} queues, which wait for a reset by its driver"
+
+
+def vhost_added(body: dict[str, Any]) -> Iterator[Any]:
+    """The disk that was added."""
+    disk = body["disk"]
+    yield f"added the disk {disk['name']}: {disk['file']}, for a VMM at {disk['socket']}"
+
+
+def vhost_removed(body: dict[str, Any]) -> Iterator[Any]:
+    """The disk that was removed."""
+    yield f"removed the disk {body['name']}" + ("" if body["ended"] else "; its engine still completes requests")
 
 
 def clients(body: dict[str, Any]) -> Iterator[Any]:

@@ -23,6 +23,7 @@ from aiod.ctl.output import Output, is_terminal
 from aiod.ctl.program import EXIT_REFUSED, Failure, Program
 from aiod.ctl.refusals import asking
 from aiod.ctl.top_screen import View
+from aiod.ctl.vhost import vhost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -138,7 +139,6 @@ _verb("exports", "Show the exports, and the file system and the engine of each."
 _verb("clients", "Show the connected clients, and statistics of each.", tables.clients)
 _verb("handles", "Show open files: client, mode, failed flushes. Requires control privileges.", tables.handles)
 _verb("reload", "Read the configuration again, and show the changes. Requires control privileges.", tables.reload)
-_verb("vhost", "Show the disks of virtual machines.", tables.vhost)
 _verb("version", "Show the versions of the daemon and the protocol.", tables.version)
 
 
@@ -258,6 +258,7 @@ def trace(options: Options, /, file: Path, seconds: float, **given: Any) -> None
 
 
 main.add_command(keygen)
+main.add_command(vhost)
 
 
 @main.command()

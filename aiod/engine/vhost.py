@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 _TAG: Final = 1 << 63  # of the open; the tags of Handles count from 1
 _RETRY_S: Final = 1.0
+_AGAIN: Final = f"trying again every {_RETRY_S:g} s"
 _MEASURE_PERIOD_S: Final = 1.0
 _BYTES_MAX: Final = 1 << 40
 
@@ -77,7 +78,8 @@ class VhostDisk:
         self._adopted = 0  # the handle of an inherited descriptor that is being adopted
         self._served = False
         self._accepting = False
-        self._complaint = ""
+        self._error: OSError | None = None
+        """Why the file is not open."""
         self._pid = 0  # of the VMM
         self._refused_pid = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -186,10 +188,10 @@ class VhostDisk:
             self._fd_store.store(StoredDescriptor(self.token, handle, stored_fd, "a guest", 0, export, flags, dev, ino))
 
     def _try_again(self, error: OSError) -> None:
-        complaint = f"{self._name} cannot be opened: {error.strerror or error}; trying again every {_RETRY_S:g} s"
-        if complaint != self._complaint:
-            log.error("disk %s: %s", self._disk.name, complaint, extra=self._about)
-        self._complaint = complaint
+        failed = OSError(error.errno or errno.EIO, f"{self._name} cannot be opened: {error.strerror or error}")
+        if self._error is None or failed.strerror != self._error.strerror:
+            log.error("disk %s: %s; %s", self._disk.name, failed.strerror, _AGAIN, extra=self._about)
+        self._error = failed
         self._adopted = 0
         self._timer = asyncio.get_running_loop().call_later(_RETRY_S, self._open)
 
@@ -197,6 +199,7 @@ class VhostDisk:
         disk = self._disk
         self._core.serve_vhost(self.core, handle, queues=disk.queues, block_bytes=disk.block_bytes, serial=disk.serial)
         self._served = True
+        self._error = None
         asyncio.get_running_loop().add_reader(self._core.vhost_fd, self._step)
         self._accept_if_free()
         self._measure()
@@ -301,7 +304,10 @@ class VhostDisk:
             "name": self._disk.name,
             "socket": self._disk.socket,
             "file": self._name,
-            "complaint": "" if self._served else self._complaint,
+            "open": self._served,
+            "errno": self._error.errno if self._error is not None else 0,
+            "error": self._error.strerror if self._error is not None else "",
+            "complaint": f"{self._error.strerror}; {_AGAIN}" if self._error is not None else "",
         }
         status = self._core.vhost_status() if self._served else {"connected": False}
         return known | status | {"vmm_pid": self._pid}

@@ -7,11 +7,12 @@ import errno
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod import __version__
 from aiod.config import ConfigError
 from aiod.config.engines import check_threads
+from aiod.config.vhost import ENGINE_PREFIX
 from aiod.engine_api import trace_records
 from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from aiod.config import Config, ExportConfig
+    from aiod.supervisor.added_disks import AddedDisks
     from aiod.supervisor.engine import Engine
     from aiod.supervisor.snapshots import Snapshots
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 _ANSWER_TIMEOUT_S: Final = 2.0
 _REQUESTS_MAX: Final = 1000
 _TRACE_MAX_S: Final = 60.0
+_REMOVE_WAIT_MAX_S: Final = 3600.0
 
 
 class RefusedError(Exception):
@@ -46,6 +49,26 @@ class RefusedError(Exception):
         self.reason = reason
 
 
+class ChangeableService(Protocol):
+    """The daemon, as verbs change it (service.py)."""
+
+    def drain(self) -> None:
+        """Begin to stop the daemon."""
+
+    async def reload(self) -> dict[str, Any]:
+        """Read the configuration again; ConfigError, OSError: nothing was changed."""
+
+    async def add_disk(self, name: str, section: dict[str, Any]) -> None:
+        """Serve one more disk; ConfigError, OSError: nothing was changed."""
+
+    async def remove_disk(self, name: str, *, force: bool, wait_s: float) -> bool:
+        """Remove a disk; False: its engine still completes requests. OSError: the disk stays."""
+
+
+def _refused(error: OSError) -> RefusedError:
+    return RefusedError(error.errno or errno.EIO, error.strerror or str(error), reason_of(error))
+
+
 class ControlVerbs:
     """Main loop thread only. A verb raises RefusedError when it is not carried out."""
 
@@ -54,16 +77,16 @@ class ControlVerbs:
         config: Config,
         engines: Mapping[str, Engine],
         snapshots: Snapshots,
-        reload: Callable[[], Awaitable[dict[str, Any]]],
-        stop: Callable[[], None],
+        service: ChangeableService,
+        added_disks: AddedDisks,
     ) -> None:
-        """`reload` reads the configuration again, `stop` begins to stop the daemon."""
+        """`service` carries out what changes the daemon."""
         self._snapshots = snapshots
         self._config = config
         self._user_names = config.user_names()
         self._engines = engines
-        self._reload_config = reload
-        self._begin_stop = stop
+        self._service = service
+        self._added_disks = added_disks
         self._started_s = time.monotonic()
         self.queries: dict[str, Callable[[], Awaitable[Any]]] = {
             "ping": self._ping,
@@ -85,6 +108,8 @@ class ControlVerbs:
             "kick": self._kick,
             "drain": self._drain,
             "trace": self._trace,
+            "vhost_add": self._vhost_add,
+            "vhost_remove": self._vhost_remove,
         }
         self._tracing = asyncio.Lock()
 
@@ -120,15 +145,15 @@ class ControlVerbs:
     async def _reload(self, _: dict[str, Any]) -> dict[str, Any]:
         """Read the configuration again, and apply its changes."""
         try:
-            return await self._reload_config()
+            return await self._service.reload()
         except ConfigError as error:
             raise RefusedError(errno.EINVAL, f"nothing was changed: {error}", Reason.BAD_ENTRY) from error
         except OSError as error:
-            raise RefusedError(error.errno or errno.EIO, error.strerror or str(error), reason_of(error)) from error
+            raise _refused(error) from error
 
     async def _drain(self, _: dict[str, Any]) -> dict[str, Any]:
         """Finish the requests in flight, and stop, as after SIGTERM; the answer is sent before."""
-        asyncio.get_running_loop().call_soon(self._begin_stop)
+        asyncio.get_running_loop().call_soon(self._service.drain)
         return {"pid": os.getpid(), "drain_timeout_s": self._config.drain_timeout_s}
 
     async def _kick(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -187,6 +212,31 @@ class ControlVerbs:
         ]
         return {"version": __version__, "seconds": seconds, "engines": engines}
 
+    async def _vhost_add(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Serve one more disk, `name`; the other arguments are keys of [vhost.NAME]. Answers when its file is open."""
+        section = {str(key): value for key, value in arguments.items() if key != "name"}
+        name = str(arguments.get("name"))
+        try:
+            await self._service.add_disk(name, section)
+        except ConfigError as error:
+            raise RefusedError(errno.EINVAL, str(error), Reason.BAD_ENTRY) from error
+        except OSError as error:
+            raise _refused(error) from error
+        (disk,) = [disk for disk in (await self._vhost())["disks"] if disk["name"] == name]
+        return {"disk": disk}
+
+    async def _vhost_remove(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Remove the disk `name`, if no guest has it or `force` is true; answers at the latest after `wait_s`."""
+        name, wait_s = str(arguments.get("name")), arguments.get("wait_s", _ANSWER_TIMEOUT_S)
+        if not isinstance(wait_s, int | float) or not 0 <= wait_s <= _REMOVE_WAIT_MAX_S:
+            text = f"wait_s: from 0 to {_REMOVE_WAIT_MAX_S:g} (EINVAL)"
+            raise RefusedError(errno.EINVAL, text, Reason.BAD_ENTRY)
+        try:
+            ended = await self._service.remove_disk(name, force=arguments.get("force") is True, wait_s=wait_s)
+        except OSError as error:
+            raise _refused(error) from error
+        return {"name": name, "ended": ended}
+
     # ---- queries
 
     async def _ping(self) -> dict[str, Any]:
@@ -243,8 +293,10 @@ class ControlVerbs:
         answers = await asyncio.gather(*(self._ask(engine, "vhost") for engine in engines.values()))
         disks = []
         for (name, engine), answer in zip(engines.items(), answers, strict=True):
+            disk = name.removeprefix(ENGINE_PREFIX)
+            origin = "aiodctl" if disk in self._added_disks else "config"
             known = {"engine": name, "pid": engine.pid, "state": engine.state, "restarts": engine.restarts}
-            disks.append(known | {"name": name.removeprefix("vhost-")} | (answer or {}))
+            disks.append(known | {"name": disk, "origin": origin} | (answer or {}))
         return {"disks": disks}
 
     async def _metrics(self) -> dict[str, Any]:

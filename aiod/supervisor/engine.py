@@ -125,6 +125,11 @@ class Engine:
 
     # ---- supervision
 
+    def listen_for_guest(self) -> None:
+        """Listen for the VMM now, instead of at the start. Raises OSError with a message."""
+        if self._guest_socket is not None:
+            self._guest_socket.listen()
+
     def start(self) -> None:
         """Keep a process of it running until `stop`."""
         self._supervision = asyncio.create_task(self._supervise())

@@ -16,7 +16,9 @@ import zmq
 
 from aiod import __version__
 from aiod.config import ConfigError, load_config
-from aiod.supervisor import runtime_dir
+from aiod.config.vhost import ENGINE_PREFIX
+from aiod.supervisor import added_disks, runtime_dir
+from aiod.supervisor.added_disks import AddedDisks
 from aiod.supervisor.control_verbs import ControlVerbs
 from aiod.supervisor.engine import STOP_MARGIN_S, Engine
 from aiod.supervisor.engine_process import end_resource_tracker
@@ -63,7 +65,8 @@ class Service:
         self._config_path = config_path
         self._notifier = notifier
         self._engines = {name: Engine(config, name, self._internal_error, unclean=unclean) for name in config.engines}
-        self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # removed by a reload
+        self._leaving: dict[Engine, asyncio.Task[bool]] = {}  # removed by a reload, or by remove_disk()
+        self._added_disks = AddedDisks()
         self._front: FrontEndpoint | None = None
         self._tcp: FrontTcp | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +88,7 @@ class Service:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         # Even after an error, the context's end must not wait for messages to peers that do not read.
         context.setsockopt(zmq.BLOCKY, 0)
-        verbs = ControlVerbs(self._config, self._engines, Snapshots(self._engines), self.reload, self._drain)
+        verbs = ControlVerbs(self._config, self._engines, Snapshots(self._engines), self, self._added_disks)
         metrics = MetricsServer(self._config.metrics, verbs.render_metrics)
         try:
             await metrics.start()
@@ -152,7 +155,8 @@ class Service:
         for engine in (*self._engines.values(), *self._leaving):
             engine.abandon()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Stop, as after SIGTERM."""
         log.info("aiodctl drain: draining for at most %g s", self._config.drain_timeout_s)
         self._stop.set()
 
@@ -214,8 +218,7 @@ class Service:
                 "the daemon uses its embedded default and has no file to reload; start it with --config",
             )
         async with self._reloading:
-            if self._stop.is_set():
-                raise OSError(errno.ESHUTDOWN, "the daemon is stopping; nothing was changed")
+            self._refuse_while_stopping()
             self._notifier.reloading()
             try:
                 return await self._reload(path)
@@ -226,10 +229,14 @@ class Service:
                 if self._ready:
                     self._notifier.ready()
 
+    def _refuse_while_stopping(self) -> None:
+        if self._stop.is_set():
+            raise OSError(errno.ESHUTDOWN, "the daemon is stopping; nothing was changed")
+
     async def _reload(self, path: Path) -> dict[str, Any]:
         # Not on the main loop: the file may be on a slow file system.
-        wanted = await asyncio.to_thread(load_config, path)
-        config, changed, restart = plan(self._config, wanted, str(path))
+        read = await asyncio.to_thread(load_config, path)
+        config, changed, restart = plan(self._config, self._added_disks.merged(read, str(path)), str(path))
         late = await self._deliver(config)
         self._config = config
         warn_of_exports({change.key[1]: config.exports[change.key[1]] for change in changed if _is_export(change)})
@@ -237,15 +244,22 @@ class Service:
         self._add({*config.engines} - {*self._engines})
         if self._tcp is not None:
             self._tcp.apply(config)
-        if self._front is not None:
-            self._front.apply(config)
+        self._apply_to_front(config)
         logs.set_level(config.log_level)
-        for change in changed:
-            log.info("reload: %s", change)
+        lines = [*map(str, changed), *self._leave_disks_to(read)]
+        for line in lines:
+            log.info("reload: %s", line)
         for change in restart:
             log.warning("reload: %s: needs a restart", change)
-        log.info("reloaded %s: %d changed, %d need a restart", path, len(changed), len(restart))
-        return {"changed": [*map(str, changed)], "restart": [*map(str, restart)], "late": late}
+        log.info("reloaded %s: %d changed, %d need a restart", path, len(lines), len(restart))
+        return {"changed": lines, "restart": [*map(str, restart)], "late": late}
+
+    def _leave_disks_to(self, read: Config) -> list[str]:
+        """The file has sections of disks that aiodctl has added: these are the file's now. One line for each."""
+        names = self._added_disks.now_in(read)
+        for name in names:
+            self._added_disks.discard(name)
+        return [f"vhost.{name}: aiodctl had added this disk; it belongs to the file now" for name in names]
 
     async def _deliver(self, config: Config) -> list[str]:
         """Deliver `config` to every engine that stays; the names of those that did not answer.
@@ -287,6 +301,79 @@ class Service:
         for name in names:
             self._engines[name] = engine = Engine(self._config, name, self._internal_error)
             engine.start()
+
+    # ---- disks of guests
+
+    async def add_disk(self, name: str, section: dict[str, Any]) -> None:
+        """Serve one more disk, by the keys of [vhost.NAME] in `section`; return when its file is open.
+
+        Raises ConfigError or OSError with the reason; nothing has changed then.
+        """
+        async with self._reloading:
+            self._refuse_while_stopping()
+            self._refuse_name(name)
+            before = self._config
+            config = added_disks.with_disk(before, name, section)
+            engine = Engine(config, ENGINE_PREFIX + name, self._internal_error)
+            engine.listen_for_guest()
+            self._config = config
+            self._engines[engine.name] = engine
+            engine.start()
+            try:
+                await added_disks.wait_open(engine)
+            except OSError:
+                self._config = before
+                self._remove({engine.name})
+                await asyncio.wait({self._leaving[engine]}, timeout=STOP_MARGIN_S)
+                raise
+            self._added_disks.add(name, section)
+            self._apply_to_front(config)
+            log.info("disk %s was added: %s", name, section)
+
+    def _refuse_name(self, name: str) -> None:
+        engine = ENGINE_PREFIX + name
+        if name in self._config.vhost:
+            raise OSError(errno.EEXIST, f"there is a disk {name} already; aiodctl vhost shows the disks")
+        if engine in self._engines:
+            raise OSError(errno.EEXIST, f"there is an engine {engine} without a disk, by its section [engine.{engine}]")
+        if any(leaving.name == engine for leaving in self._leaving):
+            raise OSError(
+                errno.EBUSY, f"the disk {name} was removed, and its engine has not ended yet; try again later"
+            )
+
+    async def remove_disk(self, name: str, *, force: bool, wait_s: float) -> bool:
+        """Remove a disk that was added. Its engine completes the requests in flight: False, if it still does.
+
+        Raises OSError with the reason when the disk stays.
+        """
+        async with self._reloading:
+            self._refuse_while_stopping()
+            if name not in self._config.vhost:
+                known = ", ".join(sorted(self._config.vhost)) or "none"
+                raise OSError(errno.ENOENT, f"there is no disk {name!r}; the disks are: {known}")
+            if name not in self._added_disks:
+                raise OSError(
+                    errno.EINVAL, f"the disk {name} is in {self._config_path}: remove [vhost.{name}] there, and reload"
+                )
+            engine = self._engines[ENGINE_PREFIX + name]
+            if engine.name in self._config.engine:
+                raise OSError(
+                    errno.EINVAL, f"{self._config_path} has [engine.{engine.name}]: remove that first, and reload"
+                )
+            if not force:
+                await added_disks.refuse_while_connected(engine)
+            self._config = added_disks.without_disk(self._config, name)
+            self._added_disks.discard(name)
+            self._remove({engine.name})
+            self._apply_to_front(self._config)
+            log.info("disk %s was removed", name)
+            ending = self._leaving[engine]
+        ended, _ = await asyncio.wait({ending}, timeout=wait_s)
+        return bool(ended)
+
+    def _apply_to_front(self, config: Config) -> None:
+        if self._front is not None:
+            self._front.apply(config)
 
     # ---- running, stopping
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import socket
 import struct
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aiod.ctl.daemon import ask
 from tests.conftest import Daemon, kill, wait_until
+from tests.patience import scaled
 from tests.service import vhost_vmm as vhost
 from tests.service.vhost_vmm import Front
 
@@ -176,6 +181,126 @@ def test_a_reload_adds_and_removes_disks(disks: Daemon) -> None:
     disks.ctl("reload")
     wait_until(lambda: not (disks.runtime_dir / "vhost-new.sock").exists(), "its socket is removed")
     assert {disk["name"] for disk in disks.json("vhost")["disks"]} == {"vm", "ro"}
+
+
+# ---- disks that aiodctl adds ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="image")
+def image_fixture(disks: Daemon) -> Iterator[Path]:
+    image = disks.path / "more.img"
+    image.write_bytes(PAGE * 4)
+    yield image
+    image.unlink(missing_ok=True)
+
+
+def add(daemon: Daemon, **section: Any) -> dict[str, Any]:
+    """Add the disk "more"; what aiodctl shows of it."""
+    answer = ask(daemon.address, "vhost_add", scaled(60), **{"name": "more", "export": "scratch"} | section)
+    return dict(answer["disk"])
+
+
+def remove(daemon: Daemon, name: str = "more", **options: Any) -> None:
+    answer = ask(daemon.address, "vhost_remove", scaled(120), name=name, wait_s=scaled(60), **options)
+    assert answer == {"name": name, "ended": True}
+
+
+def names(daemon: Daemon) -> set[str]:
+    return {disk["name"] for disk in daemon.json("vhost")["disks"]}
+
+
+@pytest.mark.usefixtures("image")
+def test_a_disk_is_added_and_removed_while_the_daemon_runs(disks: Daemon) -> None:
+    arguments = ("--export", "scratch", "--path", "more.img", "--num-queues", "3", "--read-only")
+    assert "added the disk more: scratch/more.img" in disks.ctl("vhost", "add", "more", *arguments).stdout
+    assert (shown(disks, "more")["origin"], shown(disks, "vm")["origin"]) == ("aiodctl", "config")
+    with vmm(disks, "more") as front:
+        assert (front.config()["sectors"], front.config()["queues"]) == (32, 3)
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+        assert front.run(vhost.WRITE, 0, PAGE) == vhost.FAILED
+        refused = disks.ctl("vhost", "remove", "more", check=False)
+        assert refused.returncode == 1
+        assert f"the VMM with pid {os.getpid()} is connected" in refused.stderr
+        assert front.run(vhost.READ, 8, 4096) == vhost.OK
+        remove(disks, force=True)
+        assert front.socket.recv(1) == b""
+    assert names(disks) == {"vm", "ro"}
+    assert not (disks.runtime_dir / "vhost-more.sock").exists()
+    socket_path = str(disks.runtime_dir / "other.sock")
+    assert add(disks, path="more.img", socket=socket_path)["socket"] == socket_path
+    remove(disks)
+
+
+@pytest.mark.parametrize(
+    ("section", "number", "why"),
+    [
+        ({"name": "vm", "path": "more.img"}, errno.EEXIST, "there is a disk vm already"),
+        ({"path": "nothing.img"}, errno.ENOENT, "scratch/nothing.img cannot be opened: No such file"),
+        ({"export": "none", "path": "more.img"}, errno.EINVAL, "there is no export 'none'; allowed: scratch, slow"),
+        ({"path": "more.img", "num_queues": 0}, errno.EINVAL, "vhost.more.num_queues"),
+        ({"path": "more.img", "socket": "relative"}, errno.EINVAL, "not an absolute path"),
+        ({"path": "more.img", "socket": "/nowhere/more.sock"}, errno.ENOENT, "cannot listen on /nowhere/more.sock"),
+        ({"path": "more.img", "speed": 9}, errno.EINVAL, "vhost.more.speed: unknown key"),
+        ({"name": "a/b", "path": "more.img"}, errno.EINVAL, "a name of letters"),
+    ],
+)
+@pytest.mark.usefixtures("image")
+def test_a_disk_that_cannot_be_served_is_not_added(
+    disks: Daemon, section: dict[str, Any], number: int, why: str
+) -> None:
+    with pytest.raises(OSError, match=re.escape(why)) as refused:
+        add(disks, **section)
+    assert refused.value.errno == number
+    assert names(disks) == {"vm", "ro"}
+
+
+@pytest.mark.usefixtures("image")
+def test_a_socket_in_use_is_left_alone(disks: Daemon) -> None:
+    with pytest.raises(OSError, match="have the same socket"):
+        add(disks, path="more.img", socket=str(disks.runtime_dir / "vhost-vm.sock"))
+    taken = disks.runtime_dir / "taken.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(taken))
+        other.listen()
+        with pytest.raises(OSError, match="another process listens there") as refused:
+            add(disks, path="more.img", socket=str(taken))
+        assert refused.value.errno == errno.EADDRINUSE
+        other.settimeout(0)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(taken))
+    taken.unlink()
+    assert names(disks) == {"vm", "ro"}
+
+
+def test_a_disk_that_is_not_there_or_in_the_file_is_not_removed(disks: Daemon) -> None:
+    with pytest.raises(OSError, match=r"there is no disk 'more'; the disks are: ro, vm") as refused:
+        remove(disks)
+    assert refused.value.errno == errno.ENOENT
+    with pytest.raises(OSError, match=r"the disk ro is in .*: remove \[vhost.ro\] there, and reload"):
+        remove(disks, "ro", force=True)
+
+
+@pytest.mark.usefixtures("image")
+def test_a_reload_leaves_an_added_disk_alone_until_the_file_has_it(disks: Daemon) -> None:
+    text = disks.config_path.read_text()
+    add(disks, path="more.img")
+    with vmm(disks, "more") as front:
+        pid = engine_pid(disks, "more")
+        assert disks.json("reload")["changed"] == []
+        disks.config_path.write_text(f'{text}[vhost.twin]\nexport = "scratch"\npath = "more.img"\n')
+        refused = disks.ctl("reload", check=False)
+        assert "with the disks of aiodctl vhost add (more)" in refused.stderr
+        assert "vhost.more and vhost.twin are the same file" in refused.stderr
+        assert (shown(disks, "more")["origin"], engine_pid(disks, "more")) == ("aiodctl", pid)
+        disks.config_path.write_text(f'{text}[vhost.more]\nexport = "scratch"\npath = "more.img"\n')
+        (change,) = disks.json("reload")["changed"]
+        assert "aiodctl had added this disk; it belongs to the file now" in change
+        assert (shown(disks, "more")["origin"], engine_pid(disks, "more")) == ("config", pid)
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+    disks.config_path.write_text(text)
+    disks.ctl("reload")
+    assert names(disks) == {"vm", "ro"}
+    wait_until(lambda: not (disks.runtime_dir / "vhost-more.sock").exists(), "its engine has ended")
 
 
 def test_a_stop_completes_what_was_taken(disks: Daemon) -> None:

@@ -95,11 +95,20 @@ def test_the_synopsis_has_every_option() -> None:
     assert flags(section("aiod.8", "SYNOPSIS")) == options(aiod) | HELP
 
 
+def verbs_of(group: click.Group, above: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every verb, also those of a verb that has some of its own."""
+    for name, verb in group.commands.items():
+        yield f"{above}{name}", verb
+        if isinstance(verb, click.Group):
+            yield from verbs_of(verb, f"{above}{name} ")
+
+
 def test_every_verb_with_its_options_and_arguments() -> None:
-    lines = re.findall(r"^\.It Cm (\w+)(.*)$", section("aiodctl.1", "VERBS"), re.MULTILINE)
-    assert [verb for verb, _ in lines] == sorted(aiodctl.commands)
+    lines = re.findall(r"^\.It Cm ([a-z]+(?: [a-z]+)*)(.*)$", section("aiodctl.1", "VERBS"), re.MULTILINE)
+    verbs = dict(verbs_of(aiodctl))
+    assert [verb for verb, _ in lines] == sorted(verbs)
     for verb, line in lines:
-        known = aiodctl.commands[verb]
+        known = verbs[verb]
         assert flags(line) == options(known), verb
         arguments = {str(param.name).upper() for param in known.params if isinstance(param, click.Argument)}
         values = {str(param.metavar) for param in known.params if isinstance(param, click.Option) and param.metavar}
