@@ -127,6 +127,19 @@ class FileLocks(Protocol):
     ) -> None:
         """Answer a LOCK."""
 
+    def claim(
+        self,
+        session: Session,
+        cookie: int,
+        handle: int,
+        flags: int,
+        offset: int,
+        length: int,
+        number: int,
+        wait_ms: int,
+    ) -> None:
+        """Answer the claim of a lock of an earlier engine."""
+
     def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
         """Answer an UNLOCK."""
 

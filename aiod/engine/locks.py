@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod.engine.errors import refused
+from aiod.engine.file_requests import LockClaim
 from aiod.engine.lock_claims import LockClaims
 from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiod._core import Control, Core
-    from aiod.engine.file_requests import LockClaim, Reply
+    from aiod.engine.file_requests import Reply
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
 
@@ -196,6 +197,31 @@ class Locks:
         self._unlock(
             _Unlock(session, handle, first, last, functools.partial(self._answer_unlock, session, cookie, name))
         )
+
+    def claim(
+        self,
+        session: Session,
+        cookie: int,
+        handle: int,
+        flags: int,
+        offset: int,
+        length: int,
+        number: int,
+        wait_ms: int,
+    ) -> None:
+        """LOCK of a lock that the client had at an earlier engine: answered with `number`, or EOWNERDEAD if it is lost.
+
+        `number` 0: the client knows that it is lost.
+        """
+        name = session.names.get(handle, f"handle {handle}")
+        try:
+            first, last = _range_of(name, offset, length)
+            self._check(session, name, handle, flags, first, last)
+        except OSError as error:
+            self._reply_error(session, cookie, error)
+            return
+        answer = functools.partial(self._answer_claim, session, cookie, name, number)
+        self.reclaim(session, handle, [LockClaim(bool(flags & LOCK_EXCLUSIVE), first, last, number)], wait_ms, answer)
 
     def reclaim(
         self,
@@ -526,6 +552,7 @@ class Locks:
         if known is not None:
             known.unlocks.popleft()
             if result >= 0:
+                result = sum(each.lost for each in known.held if _contains(unlock, each))
                 known.held = [each for each in known.held if not _contains(unlock, each)]
                 self._tell_core(unlock.session, unlock.handle, known)
             if known.unlocks:
@@ -559,6 +586,13 @@ class Locks:
         elif number in (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL):
             text = errno_message(f"lock {name}", number, "the file system has no locks here (a mount option, perhaps)")
         self._reply(session, cookie, -number, text, reason=reason)
+
+    def _answer_claim(self, session: Session, cookie: int, name: str, number: int, held: list[bool]) -> None:
+        if all(held):
+            self._reply(session, cookie, number)
+        else:
+            text = f"lock {name}: the lock is lost with its engine: others may have had it since"
+            self._reply(session, cookie, -errno.EOWNERDEAD, text, reason=Reason.LOCK_LOST)
 
     def _answer_unlock(self, session: Session, cookie: int, name: str, result: int) -> None:
         if not session.ended:

@@ -111,6 +111,21 @@ class MessageHandlers:
         self._handles.locks.lock(session, cookie, handle, flags, offset, length, wait_ms)
         self._pool_maintenance.pool_changed()
 
+    def claim(
+        self,
+        session: Session,
+        cookie: int,
+        handle: int,
+        flags: int,
+        offset: int,
+        length: int,
+        number: int,
+        wait_ms: int,
+    ) -> None:
+        """See Locks.claim."""
+        self._handles.locks.claim(session, cookie, handle, flags, offset, length, number, wait_ms)
+        self._pool_maintenance.pool_changed()
+
     def unlock(self, session: Session, cookie: int, handle: int, offset: int, length: int) -> None:
         """See Locks.unlock."""
         self._handles.ring_opens.collect(session)

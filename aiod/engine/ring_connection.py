@@ -11,7 +11,7 @@ from aiod.net.peer import Peer
 from aiod.net.peer_groups import credentials_of
 from aiod.util import logs
 from aiod_protocol import ring_wire
-from aiod_protocol.ring_wire import RingMessage
+from aiod_protocol.ring_wire import RingFeature, RingMessage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,7 +71,7 @@ class Connection:
     def reply(
         self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
     ) -> None:
-        """Answer OPEN, CLOSE or a refused ATTACH. `file`: device, inode and generation of the opened file."""
+        """Answer a message, or a refused ATTACH. `file`: device, inode and generation of the opened file."""
         said = (text or "").encode(errors="replace")[: ring_wire.ERROR_MESSAGE_BYTES_MAX]
         if file is not None:
             said = ring_wire.FILE.pack(*file)
@@ -89,11 +89,13 @@ class Connection:
         self.session = session
         asyncio.get_running_loop().remove_reader(self.socket)
 
-    def attached(self, memory_bytes: int, request_bytes_max: int, entries: int, fds: list[int]) -> None:
+    def attached(
+        self, memory_bytes: int, request_bytes_max: int, entries: int, features: RingFeature, fds: list[int]
+    ) -> None:
         """Answer ATTACH. Raises OSError when the client has gone."""
         asyncio.get_running_loop().add_reader(self.socket, self._readable)
         message = ring_wire.ATTACHED.pack(
-            RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, 0
+            RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, features
         )
         socket.send_fds(self.socket, [message], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 

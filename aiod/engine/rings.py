@@ -1,4 +1,4 @@
-"""The ring socket: attaches rings to sessions, and takes OPEN and CLOSE of sessions that begin here (docs/ring.md).
+"""The ring socket: attaches rings to sessions, and takes the messages of sessions that begin here (docs/ring.md).
 
 A connection begins with ATTACH. With a ticket, the ring is attached to a session that began over ZeroMQ; without one, a
 session begins (so that a C program needs no ZeroMQ). The end of the connection is the end of the session: the kernel
@@ -23,12 +23,13 @@ from aiod.util import logs
 from aiod_protocol import ring_wire
 from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
-from aiod_protocol.ring_wire import RingMessage
+from aiod_protocol.ring_wire import RingFeature, RingMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from aiod._core import AttachResult, Core
+    from aiod.engine.ring_locks import RingLocks
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
     from aiod.net.peer import Peer
@@ -60,13 +61,16 @@ class SessionBook(Protocol):
 class Rings:
     """The ring socket of this engine, and its connections. Main loop thread only."""
 
-    def __init__(self, settings: EngineSettings, core: Core, sessions: SessionBook, open_: Open, close: Close) -> None:
-        """`open_` and `close` handle OPEN and CLOSE of sessions that began here."""
+    def __init__(
+        self, settings: EngineSettings, core: Core, sessions: SessionBook, open_: Open, close: Close, locks: RingLocks
+    ) -> None:
+        """`open_`, `close` and `locks` handle the messages of sessions that began here."""
         self._settings = settings
         self._core = core
         self._sessions = sessions
         self._open = open_
         self._close = close
+        self._locks = locks
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
         self._attaching: dict[Session, Connection] = {}  # the core is making the ring's memory
@@ -157,6 +161,8 @@ class Rings:
         elif kind == RingMessage.CLOSE and session.by_socket:
             _, handle, cookie = ring_wire.CLOSE.unpack(message)
             self._close(session, cookie, handle)
+        elif kind in (RingMessage.LOCK, RingMessage.UNLOCK) and session.by_socket:
+            self._locks.receive(session, message)
         elif kind == RingMessage.GOODBYE:
             self._sessions.end(session)
             connection.close()
@@ -192,7 +198,8 @@ class Rings:
             self._not_attached(connection, session, number)
             return
         try:
-            connection.attached(session.ring_bytes, session.request_bytes_max, session.ring_entries, fds)
+            features = RingFeature.LOCKS if session.by_socket else RingFeature(0)
+            connection.attached(session.ring_bytes, session.request_bytes_max, session.ring_entries, features, fds)
         except OSError:
             self.ended(session, "the client had gone before its ring was made")
             connection.close()

@@ -26,6 +26,7 @@ from aiod.engine.message_handlers import MessageHandlers
 from aiod.engine.message_router import MessageRouter
 from aiod.engine.pool_maintenance import PoolMaintenance
 from aiod.engine.replies import Replies
+from aiod.engine.ring_locks import RingLocks
 from aiod.engine.ring_opens import RingOpens
 from aiod.engine.rings import Rings
 from aiod.engine.sessions import Sessions
@@ -117,7 +118,9 @@ class Stages:
             self.pool_maintenance,
             self.replies,
         )
-        self.rings = Rings(settings, core, self.sessions, self._handlers.open, self._handlers.close)
+        self.rings = Rings(
+            settings, core, self.sessions, self._handlers.open, self._handlers.close, RingLocks(self._handlers)
+        )
         self.message_router = MessageRouter(self._handlers, self.replies, settings.depth_max * 2)
         self.transports = Transports(settings, self.message_router.receive)
         _warn_of_ioprio(settings)

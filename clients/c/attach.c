@@ -145,6 +145,7 @@ static int negotiate(struct aiod_attachment *attachment, const struct aiod_optio
     attachment->doorbell = fds[1];
     attachment->bytes = answer.attached.memory_bytes;
     attachment->request_bytes_max = answer.attached.request_bytes_max;
+    attachment->features = answer.attached.features;
     error = map_memory(attachment, fds[0]);
     close(fds[0]);
     return error;

@@ -12,6 +12,7 @@ struct aiod_attachment {
     char *base; /* the ring's memory */
     uint64_t bytes;
     uint64_t request_bytes_max;
+    uint32_t features; /* bits of enum aiod_ring_feature */
 };
 
 /*

@@ -20,7 +20,7 @@
 
 /* A call under way. Protected by the client's lock. */
 struct aiod_call {
-    struct aiod_call_request request; /* its path is the caller's: not valid once the call is abandoned, but for NULL */
+    struct aiod_call_request request; /* its path is the caller's: not valid once the call is abandoned */
     enum aiod_call_state state;
     bool abandoned; /* no thread waits for the answer: freed when it arrives */
     pthread_cond_t cond;
@@ -64,15 +64,23 @@ static void close_unwanted(struct aiod_client *client, int64_t handle)
     (void)aiod_send_now(client->socket, &message, sizeof(message));
 }
 
-static void update_open_files(struct aiod_client *client, struct aiod_call *call)
+/* The same for a LOCK. */
+static void unlock_unwanted(struct aiod_client *client, const struct aiod_ring_lock *lock)
+{
+    struct aiod_ring_unlock message = {.type = AIOD_RING_UNLOCK,
+                                       .handle = lock->handle,
+                                       .cookie = aiod_next_cookie(client),
+                                       .offset = lock->offset,
+                                       .length = lock->length};
+
+    (void)aiod_send_now(client->socket, &message, sizeof(message));
+}
+
+static void add_file(struct aiod_client *client, struct aiod_call *call)
 {
     const struct aiod_call_request *request = &call->request;
     struct aiod_ring_file identity = {0};
 
-    if (request->path == NULL) {
-        aiod_open_files_remove(client->open_files, request->handle);
-        return;
-    }
     if (call->length >= sizeof(call->answer.reply) + sizeof(identity)) {
         memcpy(&identity, call->answer.bytes + sizeof(call->answer.reply), sizeof(identity));
     }
@@ -80,13 +88,53 @@ static void update_open_files(struct aiod_client *client, struct aiod_call *call
         aiod_open_files_add(client->open_files, request->path, request->flags, &identity, (uint32_t)call->result);
 }
 
+static void add_lock(struct aiod_client *client, struct aiod_call *call)
+{
+    const struct aiod_ring_lock *sent = &call->request.lock;
+    struct aiod_open_file *file = aiod_open_files_find(client->open_files, call->request.handle);
+    struct aiod_held_lock lock = {.offset = sent->offset,
+                                  .length = sent->length,
+                                  .exclusive = sent->flags == AIOD_LOCK_EXCLUSIVE,
+                                  .number = (uint64_t)call->result};
+
+    if (file != NULL && !aiod_held_locks_add(&file->locks, &lock)) {
+        unlock_unwanted(client, sent);
+        call->result = -ENOMEM;
+    }
+}
+
+/* The call has been carried out, or may be. */
+static void forget(struct aiod_client *client, const struct aiod_call_request *request)
+{
+    struct aiod_open_file *file = aiod_open_files_find(client->open_files, request->handle);
+
+    if (request->type == AIOD_RING_CLOSE) {
+        aiod_open_files_remove(client->open_files, request->handle);
+    } else if (request->type == AIOD_RING_UNLOCK && file != NULL) {
+        aiod_held_locks_remove(&file->locks, request->offset, request->length);
+    }
+}
+
+static void update_open_files(struct aiod_client *client, struct aiod_call *call)
+{
+    if (call->request.type == AIOD_RING_OPEN) {
+        add_file(client, call);
+    } else if (call->request.type == AIOD_RING_LOCK) {
+        add_lock(client, call);
+    } else {
+        forget(client, &call->request);
+    }
+}
+
 static void take_answer(struct aiod_client *client, struct aiod_call *call)
 {
     call->state = CALL_ANSWERED;
     call->result = call->answer.reply.result;
     if (call->abandoned) {
-        if (call->request.path != NULL && call->result >= 0) {
+        if (call->request.type == AIOD_RING_OPEN && call->result >= 0) {
             close_unwanted(client, call->result);
+        } else if (call->request.type == AIOD_RING_LOCK && call->result >= 0) {
+            unlock_unwanted(client, &call->request.lock);
         }
         free_call(call);
         return;
@@ -256,11 +304,14 @@ static int send_call(struct aiod_client *client, struct aiod_call *call, const v
     return 0;
 }
 
-/* Its caller has given up. A file that is closed, or may be, is not opened again at another engine. */
+/*
+ * Its caller has given up. A file that is closed, or may be, is not opened again at another engine, and a lock that is
+ * released, or may be, is not claimed.
+ */
 static void abandon(struct aiod_client *client, struct aiod_call *call)
 {
-    if (call->request.path == NULL && client->open_files != NULL && !client->away) {
-        aiod_open_files_remove(client->open_files, call->request.handle);
+    if (client->open_files != NULL && !client->away) {
+        forget(client, &call->request);
     }
     call->abandoned = true;
 }
@@ -282,13 +333,14 @@ static int64_t result_of(const struct aiod_client *client, const struct aiod_cal
     if (call->answer.reply.result < 0) {
         return aiod_fail_refused(&call->answer, call->length);
     }
-    return call->result >= 0 ? call->result : aiod_fail((int)call->result, "out of memory for an open file");
+    return call->result >= 0 ? call->result
+                             : aiod_fail((int)call->result, "out of memory for an open file or its lock");
 }
 
 int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *request, const void *message,
                   size_t length, enum aiod_call_state *state)
 {
-    uint64_t deadline_ns = aiod_deadline(client->call_timeout_ns);
+    uint64_t deadline_ns = aiod_deadline(client->call_timeout_ns + request->wait_ns);
     struct aiod_call *call = malloc(sizeof(*call));
     int64_t result;
 

@@ -1,5 +1,5 @@
 /*
- * calls.h - OPEN and CLOSE on the session's socket, and everything else that is received there (calls.c). The
+ * calls.h - OPEN, CLOSE, LOCK and UNLOCK on the session's socket, and everything else that is received there (calls.c). The
  * client's lock is held.
  */
 #ifndef LIBAIOD_CALLS_H
@@ -22,12 +22,17 @@ enum aiod_call_state {
     CALL_LOST,     /* the connection ended before there was an answer */
 };
 
-/* An OPEN or a CLOSE, as the caller asked for it. */
+/* A call, as the caller asked for it. */
 struct aiod_call_request {
+    enum aiod_ring_message type; /* AIOD_RING_OPEN, _CLOSE, _LOCK, _UNLOCK */
     uint64_t cookie;
-    const char *path; /* of an OPEN; NULL: it is a CLOSE */
-    unsigned flags;   /* of an OPEN */
-    uint32_t handle;  /* of a CLOSE: the caller's number */
+    const char *path;           /* of an OPEN */
+    unsigned flags;             /* of an OPEN */
+    uint32_t handle;            /* of the others: the caller's number */
+    struct aiod_ring_lock lock; /* of a LOCK, as it is sent */
+    uint64_t offset;            /* of an UNLOCK */
+    uint64_t length;            /* of an UNLOCK */
+    uint64_t wait_ns;           /* how long the engine may wait on behalf of the caller, beside call_timeout_ns */
 };
 
 /* An OPEN as it is sent. */

@@ -9,10 +9,11 @@
  *     buffer_pool, buffer_areas                            the ring's buffer area
  *     loop, waiters                                        sleeping and waking
  *     buffers, queue                                       buffers; requests in flight
- *     open_files, calls                                    the caller's handles; OPEN and CLOSE
+ *     held_locks, open_files, calls                        the caller's locks and handles; calls on the socket
  *     session_end                                          the end of a session
  *     reopen, reattach, resume_requests, resume            continuing with another engine
- *     wait, requests, files, events, session, blocking     the functions of aiod.h
+ *     wait, requests, files, locks, events, session,       the functions of aiod.h
+ *     blocking, paths
  *
  * Lock order: `socket_lock`, then `lock`. No thread sleeps with `lock` held.
  */
@@ -69,6 +70,7 @@ struct aiod_client {
     const char *end_reason; /* NULL: see aiod_end_reason() */
     bool away;         /* no engine is connected: another is looked for, and requests keep their slots until then */
     pid_t engine_pid;  /* 0: unknown; loaded without the lock, too */
+    uint32_t features; /* of the engine: bits of enum aiod_ring_feature */
     uint32_t borrowed; /* buffers of blocking calls, which release them soon */
     struct aiod_buffer_areas areas;
     struct aiod_queue queue;

@@ -8,6 +8,7 @@
 #include "client.h"
 #include "clock.h"
 #include "error.h"
+#include "files.h"
 #include "forks.h"
 #include "resume.h"
 #include "wire.h"
@@ -21,11 +22,7 @@ static void await_end(struct aiod_client *client)
     pthread_mutex_unlock(&client->lock);
 }
 
-/*
- * Is the call to be repeated? If so, return when an engine is connected; *result is the errno of the end if there
- * is none. The lock is held on entry and return, not meanwhile.
- */
-static bool repeat(struct aiod_client *client, enum aiod_call_state state, int64_t *result)
+bool aiod_files_repeat(struct aiod_client *client, enum aiod_call_state state, int64_t *result)
 {
     int error;
 
@@ -49,7 +46,7 @@ static bool repeat(struct aiod_client *client, enum aiod_call_state state, int64
 int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, unsigned mode)
 {
     struct aiod_open_message message;
-    struct aiod_call_request request = {.path = path, .flags = flags};
+    struct aiod_call_request request = {.type = AIOD_RING_OPEN, .path = path, .flags = flags};
     size_t length = strlen(path);
     enum aiod_call_state state;
     int64_t result;
@@ -69,7 +66,7 @@ int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, 
             result = aiod_fail(-EIO, "open %s: the engine has gone: unknown whether done", path);
             break;
         }
-    } while (repeat(client, state, &result));
+    } while (aiod_files_repeat(client, state, &result));
     pthread_mutex_unlock(&client->lock);
     return result;
 }
@@ -88,7 +85,7 @@ static bool find_engine_handle(struct aiod_client *client, uint32_t handle, uint
 int aiod_close(struct aiod_client *client, uint32_t handle)
 {
     struct aiod_ring_close message = {.type = AIOD_RING_CLOSE};
-    struct aiod_call_request request = {.handle = handle};
+    struct aiod_call_request request = {.type = AIOD_RING_CLOSE, .handle = handle};
     enum aiod_call_state state;
     int64_t result = 0;
 
@@ -103,7 +100,7 @@ int aiod_close(struct aiod_client *client, uint32_t handle)
             break;
         }
         result = aiod_call(client, &request, &message, sizeof(message), &state);
-    } while (repeat(client, state, &result));
+    } while (aiod_files_repeat(client, state, &result));
     pthread_mutex_unlock(&client->lock);
     return (int)result;
 }

@@ -19,6 +19,7 @@ void aiod_open_files_destroy(struct aiod_open_files *files)
 {
     for (uint32_t i = 0; i < files->slot_count; i++) {
         free(files->slots[i].path);
+        aiod_held_locks_clear(&files->slots[i].locks);
     }
     free(files->slots);
 }
@@ -82,6 +83,7 @@ bool aiod_open_files_remove(struct aiod_open_files *files, uint32_t handle)
     if (file != NULL) {
         free(file->path);
         file->path = NULL;
+        aiod_held_locks_clear(&file->locks);
     }
     return file != NULL;
 }
@@ -111,6 +113,7 @@ void aiod_open_files_commit(struct aiod_open_files *files)
         if (file->path != NULL && file->lost == 0) {
             file->engine_handle = file->next_handle;
             file->lost = file->next_lost;
+            aiod_held_locks_commit(&file->locks);
         }
     }
 }

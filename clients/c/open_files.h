@@ -6,6 +6,7 @@
 #define LIBAIOD_OPEN_FILES_H
 
 #include "aiod.h"
+#include "held_locks.h"
 
 /* A file that the caller has open: its handle keeps its number from engine to engine. */
 struct aiod_open_file {
@@ -20,6 +21,7 @@ struct aiod_open_file {
     uint64_t changes; /* acknowledged so far */
     uint64_t flushed; /* how many of them an acknowledged flush has covered */
     bool in_doubt;    /* an engine died with unflushed changes, and no flush has reported that so far */
+    struct aiod_held_locks locks;
 };
 
 /*

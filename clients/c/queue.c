@@ -95,6 +95,26 @@ void aiod_queue_abandon(struct aiod_client *client, struct aiod_op *op)
     }
 }
 
+/* ---- requests in flight ------------------------------------------------------------------------------------------ */
+
+static bool uses(const struct aiod_op *op, uint32_t handle)
+{
+    return op->handle == handle || (op->op == AIOD_RING_COPY_RANGE && op->source == handle);
+}
+
+bool aiod_queue_uses(const struct aiod_client *client, uint32_t handle, uint64_t before)
+{
+    for (uint32_t slot = 0; slot < client->entries; slot++) {
+        const struct aiod_op *op = client->queue.slots[slot];
+
+        /* the high half of a cookie has the low half of its number */
+        if (op != NULL && uses(op, handle) && (int32_t)((uint32_t)(op->cookie >> 32) - (uint32_t)before) < 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* ---- completions ------------------------------------------------------------------------------------------------- */
 
 void aiod_queue_settle(struct aiod_client *client, struct aiod_op *op)

@@ -52,6 +52,9 @@ void aiod_queue_destroy(struct aiod_queue *queue);
  */
 unsigned aiod_queue_submit(struct aiod_client *client, struct aiod_op *const *ops, unsigned count);
 
+/* Is a request on the handle in flight whose number (of `next_number`) is below `before`? */
+bool aiod_queue_uses(const struct aiod_client *client, uint32_t handle, uint64_t before);
+
 /* Submit all requests that have a slot and were not submitted to this engine. */
 void aiod_queue_submit_again(struct aiod_client *client);
 

@@ -55,6 +55,7 @@ static int take_over(struct aiod_client *client, struct aiod_attachment *new)
     error = exchange(client, new);
     if (error == 0) {
         __atomic_store_n(&client->engine_pid, aiod_socket_peer(client->socket), __ATOMIC_RELAXED);
+        client->features = new->features;
         aiod_open_files_commit(client->open_files);
         client->away = false;
         aiod_queue_submit_again(client);
@@ -104,7 +105,7 @@ int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final)
         error = check_layout(client, &new);
     }
     if (error == 0) {
-        error = aiod_reopen(client, new.socket, deadline_ns);
+        error = aiod_reopen(client, new.socket, new.features, deadline_ns);
     }
     if (error == 0) {
         error = take_over(client, &new);

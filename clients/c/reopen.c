@@ -8,7 +8,10 @@
 #include <sys/socket.h>
 
 #include "client.h"
+#include "clock.h"
 #include "wire.h"
+
+#define CLAIM_WAIT_MS 500u
 
 /*
  * Send a call on a socket that no other thread uses, and wait for its answer. *identity (may be NULL): of the file
@@ -80,7 +83,53 @@ static int reopen(struct aiod_client *client, int socket, struct aiod_open_file 
     return 0;
 }
 
-int aiod_reopen(struct aiod_client *client, int socket, uint64_t deadline_ns)
+/* ---- locks ------------------------------------------------------------------------------------------------------- */
+
+/* How long the engine waits for a lock that the kernel has not taken from the dead engine yet. */
+static uint32_t claim_wait_ms(uint64_t deadline_ns)
+{
+    uint64_t now = aiod_clock_ns();
+    uint64_t left_ms = deadline_ns > now ? (deadline_ns - now) / AIOD_NS_PER_MS : 0;
+
+    return left_ms / 2 < CLAIM_WAIT_MS ? (uint32_t)(left_ms / 2) : CLAIM_WAIT_MS;
+}
+
+static int64_t claim(struct aiod_client *client, int socket, const struct aiod_open_file *file,
+                     const struct aiod_held_lock *lock, uint64_t deadline_ns)
+{
+    struct aiod_ring_lock message = {
+        .type = AIOD_RING_LOCK,
+        .handle = file->next_handle,
+        .cookie = aiod_next_cookie(client),
+        .offset = lock->offset,
+        .length = lock->length,
+        .number = lock->number,
+        .flags = AIOD_RING_LOCK_CLAIM | (lock->exclusive ? AIOD_LOCK_EXCLUSIVE : AIOD_LOCK_SHARED),
+        .wait_ms = claim_wait_ms(deadline_ns),
+    };
+
+    return call_alone(socket, &message, sizeof(message), message.cookie, NULL, deadline_ns);
+}
+
+/* The engine refuses the requests of a handle with a lock that is lost. A claim that it refuses loses the file. */
+static int claim_locks(struct aiod_client *client, int socket, uint32_t features, struct aiod_open_file *file,
+                       uint64_t deadline_ns)
+{
+    for (uint32_t i = 0; i < file->locks.count && file->next_lost == 0; i++) {
+        struct aiod_held_lock *lock = &file->locks.locks[i];
+        int64_t result =
+            (features & AIOD_RING_LOCKS) != 0 ? claim(client, socket, file, lock, deadline_ns) : -EOPNOTSUPP;
+
+        if (result < 0 && is_transient((int)result)) {
+            return (int)result;
+        }
+        lock->next_number = result < 0 ? 0 : (uint64_t)result;
+        file->next_lost = result < 0 && result != -EOWNERDEAD ? (int)result : 0;
+    }
+    return 0;
+}
+
+int aiod_reopen(struct aiod_client *client, int socket, uint32_t features, uint64_t deadline_ns)
 {
     const struct aiod_open_files *files = client->open_files;
 
@@ -90,6 +139,9 @@ int aiod_reopen(struct aiod_client *client, int socket, uint64_t deadline_ns)
 
         if (file->path != NULL && file->lost == 0) {
             error = reopen(client, socket, file, deadline_ns);
+            if (error == 0) {
+                error = claim_locks(client, socket, features, file, deadline_ns);
+            }
         }
         if (error < 0) {
             return error;

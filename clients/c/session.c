@@ -41,6 +41,7 @@ static void adopt(struct aiod_client *client, const struct aiod_attachment *atta
     client->engine_pid = aiod_socket_peer(client->socket);
     client->base = attachment->base;
     client->request_bytes_max = attachment->request_bytes_max;
+    client->features = attachment->features;
     client->header = header;
     client->entries = header->entries;
     client->sqes = (struct aiod_ring_sqe *)(void *)(client->base + header->sq_offset);

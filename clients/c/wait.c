@@ -320,3 +320,17 @@ int aiod_wait_for_room(struct aiod_client *client, uint64_t seen, uint64_t deadl
     pthread_mutex_unlock(&client->lock);
     return error;
 }
+
+/* ---- a handle ---------------------------------------------------------------------------------------------------- */
+
+bool aiod_wait_for_handle(struct aiod_client *client, uint32_t handle, uint64_t deadline_ns)
+{
+    uint64_t before = client->queue.next_number;
+
+    aiod_queue_drain(client);
+    while (aiod_queue_uses(client, handle, before) && client->ended == 0 && aiod_clock_ns() < deadline_ns) {
+        wait_once(client, NULL, deadline_ns);
+    }
+    aiod_waiters_choose_leader(client);
+    return client->ended != 0 || !aiod_queue_uses(client, handle, before);
+}

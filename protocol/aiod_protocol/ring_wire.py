@@ -26,6 +26,14 @@ class RingMessage(enum.IntEnum):
     CLOSE = 4
     REPLY = 5
     GOODBYE = 6
+    LOCK = 19
+    UNLOCK = 20
+
+
+class RingFeature(enum.IntFlag):
+    """Bits of ATTACHED's `features`."""
+
+    LOCKS = 1
 
 
 class RingShutdownNotice(enum.IntFlag):
@@ -40,11 +48,15 @@ HEAD: Final = struct.Struct("<II")
 ATTACH: Final = struct.Struct("<II16sIIQ64s")
 """type, version, ticket, entries, reserved, area_bytes, software."""
 ATTACHED: Final = struct.Struct("<IIQQII")
-"""type, version, memory_bytes, request_bytes_max, entries, reserved."""
+"""type, version, memory_bytes, request_bytes_max, entries, features."""
 OPEN: Final = struct.Struct("<IIQII")
 """type, flags, cookie, mode, reserved; the path follows."""
 CLOSE: Final = struct.Struct("<IIQ")
 """type, handle, cookie."""
+LOCK: Final = struct.Struct("<IIQQQQII")
+"""type, handle, cookie, offset, length, number, flags, wait_ms."""
+UNLOCK: Final = struct.Struct("<IIQQQ")
+"""type, handle, cookie, offset, length."""
 GOODBYE: Final = struct.Struct("<II")
 """type, reserved."""
 REPLY: Final = struct.Struct("<IIQq")

@@ -69,6 +69,8 @@ class OpenFlag(enum.IntFlag):
 
 LOCK_EXCLUSIVE: Final = 1
 """The flag of LOCK; without it the lock is shared."""
+LOCK_CLAIM: Final = 2
+"""Of a LOCK on a ring's socket: the client had it at an earlier engine."""
 LOCK_LAST: Final = (1 << 63) - 2
 """The last byte that LOCK can lock."""
 

@@ -315,6 +315,14 @@ static void execute(const char *word, const char *name, uint64_t one, uint64_t t
         result = result < 0 ? result : (int64_t)stat.size;
     } else if (strcmp(word, "flush") == 0) {
         result = aiod_flush(client, handle, AIOD_NO_TIMEOUT);
+    } else if (strcmp(word, "lock") ==
+               0) { /* "x:MS": exclusive, for MS milliseconds; "s:MS": shared; from 0, `two` bytes */
+        unsigned flags = name[0] == 'x' ? AIOD_LOCK_EXCLUSIVE : AIOD_LOCK_SHARED;
+        int64_t timeout_ms = strtol(name + 2, NULL, 10);
+
+        result = aiod_lock(client, handle, flags, 0, two, timeout_ms < 0 ? AIOD_NO_TIMEOUT : timeout_ms * 1000000);
+    } else if (strcmp(word, "unlock") == 0) {
+        result = aiod_unlock(client, handle, 0, two);
     } else if (strcmp(word, "begin-write") == 0) {
         begun[begun_count++] = begin(AIOD_RING_WRITE, handle, two, name[0]);
     } else if (strcmp(word, "begin-read") == 0) {
@@ -346,7 +354,8 @@ static void execute(const char *word, const char *name, uint64_t one, uint64_t t
     } else {
         die(word);
     }
-    printf("%" PRId64 " %s\n", result, result < 0 ? aiod_error() : "");
+    printf("%" PRId64 " %s%s\n", result, result < 0 ? aiod_error() : "",
+           result < 0 && aiod_reason() == AIOD_RING_LOCK_LOST ? " [LOCK_LOST]" : "");
 }
 
 static void run_lines(void)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
-import subprocess
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,14 +14,14 @@ import aiod_client
 from tests.conftest import wait_until
 from tests.patience import scaled
 from tests.service.frozen import drain
+from tests.service.resuming import Program, build_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from tests.service.frozen import Frozen
 
-LIBRARY = Path(__file__).parents[2] / "clients" / "c"
-SOURCE = Path(__file__).with_name("resuming.c")
 RECONNECT_MS = 30_000
 KILLS = 3
 WORK = 20
@@ -42,52 +39,9 @@ def build_fixture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], P
     directory = tmp_path_factory.mktemp("resuming")
 
     def make(sanitizer: str) -> Path:
-        program = directory / f"resuming-{sanitizer}"
-        if not program.exists():
-            library = [str(path) for path in sorted(LIBRARY.glob("*.c")) if path.name != "aiod-bench.c"]
-            flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra"]
-            flags += [f"-fsanitize={sanitizer}"] if sanitizer else []
-            command = [os.environ.get("CC", "cc"), *flags, f"-I{LIBRARY / 'include'}", str(SOURCE), *library]
-            subprocess.run([*command, "-o", str(program)], check=True)
-        return program
+        return build_program(directory, sanitizer)
 
     return make
-
-
-class Program:
-    """A running resuming.c."""
-
-    def __init__(self, program: Path, daemon: Any, *arguments: str) -> None:
-        """Start it with the command line `arguments`."""
-        self.process = subprocess.Popen(
-            [program, *arguments],
-            env=os.environ | {"AIOD_ENDPOINT": daemon.endpoint},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def send(self, *words: object) -> None:
-        """Send a command."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-
-    def answer(self) -> str:
-        """The next line of its output."""
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def say(self, *words: object) -> int:
-        """Send a command; returns the number that it answers."""
-        self.send(*words)
-        return int(self.answer().split()[0])
-
-    def finish(self) -> dict[str, int]:
-        """End its load; returns its counts."""
-        out, _ = self.process.communicate(timeout=scaled(60))
-        assert self.process.returncode == 0, out
-        return dict(json.loads(out))
 
 
 @pytest.fixture(name="run")

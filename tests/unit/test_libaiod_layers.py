@@ -19,10 +19,10 @@ _ORDER: Final = (
     *("buffer_pool", "buffer_areas"),
     *("loop", "waiters"),
     *("buffers", "queue"),
-    *("open_files", "calls"),
+    *("held_locks", "open_files", "calls"),
     "session_end",
     *("reopen", "reattach", "resume_requests", "resume"),
-    *("wait", "requests", "files", "events", "session", "blocking", "paths"),
+    *("wait", "requests", "files", "locks", "events", "session", "blocking", "paths"),
 )
 """From the bottom up, as clients/c/client.h has it: a file calls only files that stand before it."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aiod_protocol import ring_wire
+from aiod_protocol import ring_wire, wire
 from aiod_protocol.operations import Op
 
 INCLUDE = Path(__file__).parents[2] / "clients" / "c" / "include"
@@ -28,11 +28,16 @@ int main(void)
     SIZE("REPLY", struct aiod_ring_reply);
     SIZE("FILE", struct aiod_ring_file);
     SIZE("GOODBYE", struct aiod_ring_goodbye);
+    SIZE("LOCK", struct aiod_ring_lock);
+    SIZE("UNLOCK", struct aiod_ring_unlock);
     NUMBER("attach.ticket", offsetof(struct aiod_ring_attach, ticket));
     NUMBER("attach.area_bytes", offsetof(struct aiod_ring_attach, area_bytes));
     NUMBER("open.cookie", offsetof(struct aiod_ring_open, cookie));
     NUMBER("close.cookie", offsetof(struct aiod_ring_close, cookie));
     NUMBER("reply.result", offsetof(struct aiod_ring_reply, result));
+    NUMBER("lock.number", offsetof(struct aiod_ring_lock, number));
+    NUMBER("lock.wait_ms", offsetof(struct aiod_ring_lock, wait_ms));
+    NUMBER("unlock.length", offsetof(struct aiod_ring_unlock, length));
     NUMBER("attached.request_bytes_max", offsetof(struct aiod_ring_attached, request_bytes_max));
     NUMBER("sqe", sizeof(struct aiod_ring_sqe));
     NUMBER("cqe", sizeof(struct aiod_ring_cqe));
@@ -45,6 +50,10 @@ int main(void)
     NUMBER("reply.reason", offsetof(struct aiod_ring_reply, reason));
     NUMBER("cqe.reason", offsetof(struct aiod_ring_cqe, reason));
     NUMBER("goodbye", AIOD_RING_GOODBYE);
+    NUMBER("unlock", AIOD_RING_UNLOCK);
+    NUMBER("claim", AIOD_RING_LOCK_CLAIM);
+    NUMBER("exclusive", AIOD_LOCK_EXCLUSIVE);
+    NUMBER("locks", AIOD_RING_LOCKS);
     NUMBER("append", AIOD_RING_APPEND);
     NUMBER("drained", AIOD_RING_DRAINED);
     NUMBER("flushed", AIOD_RING_FLUSHED);
@@ -67,7 +76,7 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in said.splitlines())}
 
 
-@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "FILE", "GOODBYE"])
+@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "FILE", "GOODBYE", "LOCK", "UNLOCK"])
 def test_sizes(numbers: dict[str, int], name: str) -> None:
     assert numbers[name] == getattr(ring_wire, name).size
 
@@ -82,6 +91,9 @@ def test_places(numbers: dict[str, int]) -> None:
     assert ring_wire.CLOSE.pack(4, 0, cookie).index(packed) == numbers["close.cookie"]
     assert ring_wire.REPLY.pack(5, 0, 0, cookie).index(packed) == numbers["reply.result"]
     assert ring_wire.REPLY.pack(5, 0x11223344, 0, 0).index(b"\x44\x33\x22\x11") == numbers["reply.reason"]
+    assert ring_wire.LOCK.pack(19, 0, 0, 0, 0, cookie, 0, 0).index(packed) == numbers["lock.number"]
+    assert ring_wire.LOCK.pack(19, 0, 0, 0, 0, 0, 0, 0x11223344).index(b"\x44\x33\x22\x11") == numbers["lock.wait_ms"]
+    assert ring_wire.UNLOCK.pack(20, 0, 0, 0, cookie).index(packed) == numbers["unlock.length"]
     assert ring_wire.ATTACHED.pack(2, 1, 0, cookie, 1, 0).index(packed) == numbers["attached.request_bytes_max"]
 
 
@@ -97,4 +109,7 @@ def test_numbers(numbers: dict[str, int]) -> None:
     assert numbers["sentence_max"] == ring_wire.ERROR_MESSAGE_BYTES_MAX
     assert (numbers["drained"], numbers["flushed"]) == tuple(ring_wire.RingShutdownNotice)
     assert numbers["goodbye"] == ring_wire.RingMessage.GOODBYE
+    assert numbers["unlock"] == ring_wire.RingMessage.UNLOCK
+    assert (numbers["exclusive"], numbers["claim"]) == (wire.LOCK_EXCLUSIVE, wire.LOCK_CLAIM)
+    assert numbers["locks"] == ring_wire.RingFeature.LOCKS
     assert numbers["append"] == Op.APPEND

@@ -229,6 +229,45 @@ int64_t aiod_open(struct aiod_client *client, const char *path, unsigned flags, 
  */
 int aiod_close(struct aiod_client *client, uint32_t handle);
 
+/*
+ * Lock a range of a file against other clients, daemons and programs that lock (docs/distributed.md). Locks are advisory:
+ * who does not lock is not kept off. `flags`: AIOD_LOCK_EXCLUSIVE for a file that is open for writing, AIOD_LOCK_SHARED
+ * for one that is open for reading. `length` 0: up to any end that the file has or will have. The calling thread waits
+ * for `timeout_ns`; 0: the range has to be free now. Locks end with aiod_unlock(), aiod_close() and the session.
+ *
+ * With reconnect_timeout_ms the library claims the locks from the next engine (see RECONNECTING). A lock that others may
+ * have had in between is lost. Then all requests on the handle but FLUSH end with -EIO and AIOD_RING_LOCK_LOST, until
+ * aiod_unlock() has released the lost lock, or aiod_lock() has taken its place.
+ *
+ * Returns 0. Errors:
+ *
+ *     -EAGAIN, -ETIMEDOUT     others have a lock of a part of the range: now, or for `timeout_ns`
+ *     -EDEADLK                this handle has, or waits for, a lock of a part of the range
+ *     -EBADF                  also: not open for writing, or for reading
+ *     -EINVAL                 unknown flags, or a range that ends behind byte 2^63 - 2
+ *     -ENOLCK                 the session has 1024 locks, or the file system has none left
+ *     -EOPNOTSUPP             the file system or the engine has no locks, or the session has not begun on the ring's socket
+ *     -EPERM                  the export does not allow locks
+ *     -ECANCELED              aiod_unlock() or aiod_close() of another thread came first
+ *     -ESHUTDOWN              the daemon is stopping
+ *     -ETIMEDOUT              also: no answer within call_timeout_ms after that; a lock that is granted later is released
+ */
+int aiod_lock(struct aiod_client *client, uint32_t handle, unsigned flags, uint64_t offset, uint64_t length,
+              int64_t timeout_ns);
+
+/*
+ * Release the handle's locks in a range, each as a whole, after the handle's requests that are in flight. `length` as of
+ * aiod_lock(). Releasing what is not locked is no error.
+ *
+ * Returns 0; or 1: a lock that was released had been lost. Errors:
+ *
+ *     -EINVAL        a lock reaches beyond the range
+ *     -ETIMEDOUT     requests of the handle are still in flight after call_timeout_ms: nothing was released. Or no answer
+ *                    in time: the locks are released later
+ *     -EOPNOTSUPP    as of aiod_lock()
+ */
+int aiod_unlock(struct aiod_client *client, uint32_t handle, uint64_t offset, uint64_t length);
+
 /* Returns the message of the calling thread's last failure. It is valid until the thread's next failure. */
 const char *aiod_error(void);
 

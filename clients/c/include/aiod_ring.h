@@ -263,7 +263,7 @@ enum aiod_ring_reason {
     AIOD_RING_NOT_SERVING, /* EIO: the export's engine; not by a ring's socket */
     AIOD_RING_OTHER_FILE,  /* ESTALE: not by a ring's socket */
     AIOD_RING_HANGS,       /* ETIMEDOUT: unknown whether done */
-    AIOD_RING_LOCK_LOST,   /* EIO: of a file with locks, which only the Python client has */
+    AIOD_RING_LOCK_LOST,   /* EIO: a lock of the file was lost; release it first. Of a claim: EOWNERDEAD */
 
     /* libaiod's own; no engine sends them. */
     AIOD_RING_UNKNOWN = 100, /* EIO: the engine has gone; unknown whether done */
@@ -338,6 +338,8 @@ enum aiod_ring_message {
     AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
     AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply, then an error message or aiod_ring_file */
     AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, the last message: the session ends in order */
+    AIOD_RING_LOCK = 19,  /* client -> engine: aiod_ring_lock */
+    AIOD_RING_UNLOCK,     /* client -> engine: aiod_ring_unlock */
 };
 
 struct aiod_ring_attach {
@@ -350,13 +352,17 @@ struct aiod_ring_attach {
     char software[64]; /* for the log; zero-terminated */
 };
 
+enum aiod_ring_feature {
+    AIOD_RING_LOCKS = 1, /* the engine knows LOCK and UNLOCK */
+};
+
 struct aiod_ring_attached {
     uint32_t type;
     uint32_t version;
     uint64_t memory_bytes;
     uint64_t request_bytes_max;
     uint32_t entries;
-    uint32_t reserved;
+    uint32_t features; /* bits of enum aiod_ring_feature; older engines send 0 */
 };
 
 struct aiod_ring_open {
@@ -371,6 +377,34 @@ struct aiod_ring_close {
     uint32_t type;
     uint32_t handle;
     uint64_t cookie;
+};
+
+/* Of `flags` in aiod_lock(). */
+enum aiod_lock_flag {
+    AIOD_LOCK_SHARED = 0,
+    AIOD_LOCK_EXCLUSIVE = 1,
+};
+
+#define AIOD_RING_LOCK_CLAIM 2u /* of `flags` in aiod_ring_lock: the client had the lock at an earlier engine */
+
+/* docs/protocol.md, LOCK and UNLOCK. */
+struct aiod_ring_lock {
+    uint32_t type;
+    uint32_t handle;
+    uint64_t cookie;
+    uint64_t offset;
+    uint64_t length;  /* 0: up to any end that the file has or will have */
+    uint64_t number;  /* of a claim: the result of the LOCK at the earlier engine; 0: the lock is known to be lost */
+    uint32_t flags;   /* enum aiod_lock_flag, AIOD_RING_LOCK_CLAIM */
+    uint32_t wait_ms; /* at most a day */
+};
+
+struct aiod_ring_unlock {
+    uint32_t type;
+    uint32_t handle;
+    uint64_t cookie;
+    uint64_t offset;
+    uint64_t length; /* as of aiod_ring_lock */
 };
 
 struct aiod_ring_goodbye {
@@ -388,12 +422,15 @@ struct aiod_ring_file {
     uint64_t generation; /* of the inode; 0: unknown, so that no two files are known to be the same */
 };
 
-/* The answer to OPEN and CLOSE, and to a refused ATTACH (cookie 0; then the engine closes the socket). */
+/*
+ * The answer to OPEN, CLOSE, LOCK and UNLOCK, and to a refused ATTACH (cookie 0; then the engine closes the socket).
+ */
 struct aiod_ring_reply {
     uint32_t type;
     uint32_t reason; /* of a failure: enum aiod_ring_reason; older engines send 0 */
     uint64_t cookie;
-    int64_t result; /* OPEN: the handle; or -errno */
+    int64_t
+        result; /* OPEN: the handle; LOCK: the lock's number; UNLOCK: how many lost locks were released; or -errno */
 };
 
 #ifdef __cplusplus
