@@ -167,6 +167,8 @@ _PLAIN: Final[dict[str, Callable[..., Request]]] = {
     if not properties & (OpProperty.PATH | OpProperty.RING_ONLY)
 }
 _MAKERS: Final = _PLAIN | _SPECIAL
+_TRANSFERS: Final[dict[Any, Callable[..., Request]]] = {"read": read_request, "write": write_request}
+_TRANSFER_ITEMS: Final = 3
 
 
 def from_tuple(handle: int, item: Any, link: Any) -> Request:
@@ -185,7 +187,13 @@ def from_tuple(handle: int, item: Any, link: Any) -> Request:
 
 def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float | None) -> list[Request]:
     """The requests of a whole batch, with a deadline if `timeout_s` is given. Raises as from_tuple()."""
-    requests = [from_tuple(handle, item, link) for item in batch]
+    requests = [
+        # The two that there are most of, without the steps that only others need.
+        maker(handle, item[1], item[2])
+        if type(item) is tuple and len(item) == _TRANSFER_ITEMS and (maker := _TRANSFERS.get(item[0])) is not None
+        else from_tuple(handle, item, link)
+        for item in batch
+    ]
     if timeout_s is not None:
         deadline_s = time.monotonic() + seconds(timeout_s)
         for request in requests:

@@ -279,11 +279,10 @@ class File:
         operation is invalid.
         """
         self._check()
-        requests = operations.from_tuples(self._handle, batch, self._link, timeout)
-        futures: list[RequestFuture[Any]] = [
-            RequestFuture(self._link, request, self, self._client.timeout_s) for request in requests
-        ]
-        self._link.submit(requests)
+        link, timeout_s = self._link, self._client.timeout_s
+        requests = operations.from_tuples(self._handle, batch, link, timeout)
+        futures: list[RequestFuture[Any]] = [RequestFuture(link, request, self, timeout_s) for request in requests]
+        link.submit(requests)
         return futures
 
     @overload

@@ -88,7 +88,7 @@ class RequestFuture(concurrent.futures.Future[Result]):
         request.waiter = None  # or a future and its request would be a cycle
         if self._state != "PENDING":
             return None
-        if request.cancelled:
+        if request.cancelling and request.cancelled:
             self._state = "CANCELLED"
             self.set_running_or_notify_cancel()
             self._condition.notify_all()

@@ -84,12 +84,17 @@ class SharedSession(RoutedSession):
 
     def add_all(self, requests: list[Request]) -> None:
         """Queue `requests`, each by the transport that carries it. What goes by the ring is submitted at once."""
-        now_s = time.monotonic()
-        for request in requests:
-            if self.transport is not None and self.transport.carries(request):
-                self.transport.add(request, now_s)
-                continue
-            self.session.add(request)
+        by_message = requests
+        if self.transport is not None:
+            now_s = time.monotonic()
+            by_message = []
+            for request in requests:
+                if self.transport.carries(request):
+                    self.transport.add(request, now_s)
+                else:
+                    by_message.append(request)
+        self.session.add_requests(by_message)
+        for request in by_message:
             if request.deadline_s != math.inf:
                 self.session.watch_deadline(request)
         if self.move_overflow():

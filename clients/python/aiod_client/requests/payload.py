@@ -71,21 +71,24 @@ class Payload:
     def place(self, data: Any) -> tuple[int, int]:
         """Add the bytes of one request, which are not empty; returns (frame, frame_offset)."""
         length = len(data)
-        if length >= SHARED_PAYLOAD_MAX:
+        if type(data) is Pieces:
+            if length >= SHARED_PAYLOAD_MAX:
+                return self._place_pieces(data)
+            data = b"".join(data.cut(0, length))
+        elif length >= SHARED_PAYLOAD_MAX:
             self._frames.append(data)
             return len(self._frames) - 1, 0
-        if self._shared_index < 0 or self._shared_bytes + length > SHARED_FRAME_MAX:
-            self._close_shared()
         offset = self._shared_bytes
+        if self._shared_index < 0 or offset + length > SHARED_FRAME_MAX:
+            self._close_shared()
+            offset = 0
         self._shared.append(data)
         self._shared_bytes = offset + length
         return self._shared_index, offset
 
-    def place_pieces(self, pieces: Pieces, start: int, length: int) -> tuple[int, int]:
-        """Add `length` bytes of `pieces`: joined if they are few, else in consecutive frames; as place()."""
-        if length < SHARED_PAYLOAD_MAX:
-            return self.place(b"".join(pieces.cut(start, length)))
-        frames = list(_frames_of(pieces.cut(start, length)))
+    def _place_pieces(self, pieces: Pieces) -> tuple[int, int]:
+        """Add `pieces`, in consecutive frames; as place()."""
+        frames = list(_frames_of(pieces.cut(0, pieces.length)))
         if len(self._frames) + len(frames) > FRAMES_MAX - FRAMES_LEFT:
             frames = [b"".join(frames)]
         self._frames += frames

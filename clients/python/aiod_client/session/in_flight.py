@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod_client.requests.payload import FRAMES_LEFT, Payload, Pieces
+from aiod_client.requests.pending import Request
 from aiod_protocol import wire
 from aiod_protocol.operations import Op
 from aiod_protocol.wire import SUBMISSION, MessageType
@@ -16,7 +17,6 @@ from aiod_protocol.wire import SUBMISSION, MessageType
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiod_client.requests.pending import Request
     from aiod_client.session.backlog import Backlog
     from aiod_client.session.handshake import Message, Welcome
 
@@ -85,7 +85,7 @@ class InFlight:
     ) -> Message | None:
         """A SUBMIT of up to `free` records from the head of the backlog; None if credit allows none.
 
-        `next_request` returns the request at the head, if there is one.
+        `next_request` returns the request at the head, if there is one, and drops those that are too late.
         """
         queue, inflight = backlog.queue, self.requests
         first = cookie = self.cookie
@@ -94,9 +94,12 @@ class InFlight:
         room = len(records)
         position = 0
         payload = Payload()
+        place = payload.place
         deadline_s, deadline_ms = math.inf, 0  # of the requests of a batch it is mostly the same
+        pack_into = SUBMISSION.pack_into
         while position < room:
-            request = next_request(now_s)
+            head = queue[0] if queue else None
+            request = head if type(head) is Request and head.deadline_s > now_s else next_request(now_s)
             if request is None:
                 break
             start, length, charge = 0, request.length, request.charge
@@ -124,8 +127,9 @@ class InFlight:
             if request.op == _COPY_RANGE:
                 frame, frame_offset, high = _source_of(request, start)
             elif charge and request.op != _READ:  # a payload of nothing names no frame
-                frame, frame_offset = _place(payload, request, start, length)
-            SUBMISSION.pack_into(
+                data: Any = request.buffer
+                frame, frame_offset = place(data if split is None else _part_of(data, start, length))
+            pack_into(
                 records,
                 position,
                 cookie,
@@ -159,9 +163,6 @@ def _source_of(request: Request, start: int) -> tuple[int, int, int]:
     return request.source, offset & 0xFFFFFFFF, offset >> 32
 
 
-def _place(payload: Payload, request: Request, start: int, length: int) -> tuple[int, int]:
-    """Put the bytes of (a part of) `request` into `payload`: (frame, frame_offset)."""
-    data: Any = request.buffer
-    if type(data) is Pieces:
-        return payload.place_pieces(data, start, length)
-    return payload.place(data if request.split is None else data[start : start + length])
+def _part_of(data: Any, start: int, length: int) -> Any:
+    """`length` bytes of a request's `data`, from `start` on."""
+    return Pieces(list(data.cut(start, length))) if type(data) is Pieces else data[start : start + length]
