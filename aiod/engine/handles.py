@@ -235,9 +235,9 @@ class Handles:
             settings, verbs = self._admission.admit_names(session, export, path)
             peer = session.peer
             keep_token, keep_record = (
-                (b"", b"")
-                if session.by_socket
-                else fd_store_messages.kept_by_workers(session.token, peer.principal, peer.pid, export)
+                fd_store_messages.kept_by_workers(session.token, peer.principal, peer.pid, export)
+                if session.resumable
+                else (b"", b"")
             )
             handle = self._core.add_names(
                 session.core,
@@ -330,7 +330,7 @@ class Handles:
         session.names.pop(handle, None)
         session.fuse_files.pop(handle, None)
         self.locks.closed(session, handle)
-        if not session.by_socket:
+        if session.resumable:
             self._fd_store.drop(session.token, handle)
         self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
 
@@ -382,7 +382,7 @@ class Handles:
 
     def _store_moved(self, moving: _Moving, dev: int, ino: int, store_fd: int) -> None:
         session, handle, file = moving.session, moving.handle, moving.file
-        if session.ended or session.by_socket or handle not in session.names:
+        if session.ended or not session.resumable or handle not in session.names:
             self._core.close_fd(0, self._rate_of(file.export), store_fd)
             return
         peer = session.peer
@@ -482,7 +482,7 @@ class Handles:
             session.fuse_files[handle] = FuseFile(opening.export_name, opening.path, int(flags & _STORED_FLAGS))
         body = {"size": size, "file": [dev, ino, generation], "origin": origin}
         answer = functools.partial(self._answer_open, waiting, handle, body)
-        if session.by_socket or stored_fd < 0:
+        if not session.resumable or stored_fd < 0:
             self._close_fds(opening, stored_fd)
             answer()
             return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiod_protocol.wire import MessageType
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -70,6 +68,18 @@ class MessageHandlers:
     def _hello_late(self, peer: Peer, version: int, software: str, lease_s: float) -> None:
         self._replies.send(peer, self._sessions.hello(peer, version, software, b"", lease_s, grace=False))
 
+    def begin_by_socket(
+        self, peer: Peer, gids: frozenset[int], software: str, resume: bytes, *, resumable: bool
+    ) -> Session:
+        """See Sessions.begin_by_socket. New clients are refused until the grace period ends."""
+        known = False
+        if resume:
+            self._sessions.end_earlier(resume, peer)
+            known = self._fd_store.has_session(resume, peer.principal)
+        grace = self._grace_period.active and (known or (bool(resume) and self._grace_period.unclean))
+        token = resume if known else b""
+        return self._sessions.begin_by_socket(peer, gids, software, token, resumable=resumable, grace=grace)
+
     def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
         """See Handles.reopen."""
         self._handles.reopen(session, cookie, handle, opened)
@@ -90,7 +100,7 @@ class MessageHandlers:
 
     def _release(self, session: Session) -> None:
         session.resumed = False
-        self._replies.send_to(session, [MessageType.GO])
+        self._replies.go(session)
 
     def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
         """See Handles.open."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiod_protocol import wire
 from aiod_protocol.reasons import Reason
+from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +30,13 @@ class Replies:
         """Send a message to a session. If it cannot be reached, end it: the credit of its requests would be lost."""
         if not self.send(session.peer, elements, payloads) and not session.ended:
             self._end_session(session, "the client has gone, or does not read its replies")
+
+    def go(self, session: Session) -> None:
+        """Let a resumed session send new requests."""
+        if not session.by_socket:
+            self.send_to(session, [MessageType.GO])
+        elif session.ring is not None:
+            session.ring.go()
 
     def reply(
         self,

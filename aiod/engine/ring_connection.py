@@ -11,7 +11,7 @@ from aiod.net.peer import Peer
 from aiod.net.peer_groups import credentials_of
 from aiod.util import logs
 from aiod_protocol import ring_wire
-from aiod_protocol.ring_wire import RingFeature, RingMessage
+from aiod_protocol.ring_wire import RingFeature, RingMessage, SessionFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -75,7 +75,14 @@ class Connection:
         said = (text or "").encode(errors="replace")[: ring_wire.ERROR_MESSAGE_BYTES_MAX]
         if file is not None:
             said = ring_wire.FILE.pack(*file)
-        message = ring_wire.REPLY.pack(RingMessage.REPLY, reason, cookie, result) + said
+        self._send(ring_wire.REPLY.pack(RingMessage.REPLY, reason, cookie, result) + said)
+
+    def go(self) -> None:
+        """Let the client of a resumed session send new requests."""
+        if not self._owner.is_attaching(self):  # else ATTACHED says it
+            self._send(ring_wire.PLAIN.pack(RingMessage.GO, 0))
+
+    def _send(self, message: bytes) -> None:
         try:
             self.socket.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
         except OSError as error:
@@ -89,14 +96,20 @@ class Connection:
         self.session = session
         asyncio.get_running_loop().remove_reader(self.socket)
 
-    def attached(
-        self, memory_bytes: int, request_bytes_max: int, entries: int, features: RingFeature, fds: list[int]
-    ) -> None:
+    def attached(self, session: Session, fds: list[int]) -> None:
         """Answer ATTACH. Raises OSError when the client has gone."""
         asyncio.get_running_loop().add_reader(self.socket, self._readable)
         message = ring_wire.ATTACHED.pack(
-            RingMessage.ATTACHED, ring_wire.VERSION, memory_bytes, request_bytes_max, entries, features
+            RingMessage.ATTACHED,
+            ring_wire.VERSION,
+            session.ring_bytes,
+            session.request_bytes_max,
+            session.ring_entries,
+            RingFeature.LOCKS if session.by_socket else 0,
         )
+        if session.by_socket and session.resumable:
+            flags = SessionFlag.GRACE if session.resumed else SessionFlag(0)
+            message += ring_wire.SESSION.pack(session.token, flags, 0)
         socket.send_fds(self.socket, [message], fds, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _has_not_attached(self) -> None:

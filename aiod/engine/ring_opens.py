@@ -91,15 +91,15 @@ class RingOpens:
 
     def _collect(self, session: Session, *, everything: bool) -> None:
         """Register files of the session's ring, and lend it other numbers."""
-        opened = self._core.collect_opened(session.core, everything=everything, again=not session.by_socket)
+        opened = self._core.collect_opened(session.core, everything=everything, again=session.resumable)
         for handle, encoded, fd, flags, dev, ino, on_fuse in opened:
             export, _, path = encoded.decode(errors="replace").partition("/")
             session.names[handle] = object_name(export, path)
             if on_fuse:
                 session.fuse_files[handle] = FuseFile(export, path, flags)
-            if session.by_socket and fd >= 0:
+            if not session.resumable and fd >= 0:
                 self._core.close_fd(0, self._rate_of(export), fd)
-            if session.by_socket or fd < 0:  # a worker has stored it
+            if not session.resumable or fd < 0:  # a worker has stored it
                 continue
             peer = session.peer
             stored = StoredDescriptor(session.token, handle, fd, peer.principal, peer.pid, export, flags, dev, ino)

@@ -17,25 +17,21 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from aiod.engine import ring_links
 from aiod.engine.errors import refused
+from aiod.engine.file_requests import ReopenRequest
 from aiod.engine.ring_connection import Connection
 from aiod.net.peer_groups import groups_of
 from aiod.util import logs
 from aiod_protocol import ring_wire
 from aiod_protocol.messages import errno_message
 from aiod_protocol.reasons import Reason, reason_of
-from aiod_protocol.ring_wire import RingFeature, RingMessage
+from aiod_protocol.ring_wire import AttachFlag, RingMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiod._core import AttachResult, Core
     from aiod.engine.ring_locks import RingLocks
     from aiod.engine.session import Session
     from aiod.engine_api.settings import EngineSettings
     from aiod.net.peer import Peer
-
-    Open = Callable[[Session, int, str, str, int, int], None]
-    Close = Callable[[Session, int, int], None]
 
 log = logging.getLogger(__name__)
 
@@ -51,25 +47,46 @@ class SessionBook(Protocol):
     def by_ticket(self, ticket: bytes) -> Session | None:
         """The session that may attach a ring with `ticket`; a ticket is valid once."""
 
-    def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
-        """Begin a session. Raises OSError."""
-
     def end(self, session: Session, reason: str = "") -> None:
         """End the session."""
+
+
+class Handlers(Protocol):
+    """What the engine does with the messages of a session that began here (message_handlers.py)."""
+
+    def begin_by_socket(
+        self, peer: Peer, gids: frozenset[int], software: str, resume: bytes, *, resumable: bool
+    ) -> Session:
+        """Begin a session. Raises OSError.
+
+        `resume`: token of the session that the client had with a previous engine; empty: it had none. `resumable`:
+        whether it wants to resume this one at the next engine.
+        """
+
+    def open(self, session: Session, cookie: int, export: str, path: str, flags: int, mode: int) -> None:
+        """OPEN; answered by REPLY."""
+
+    def reopen(self, session: Session, cookie: int, handle: int, opened: ReopenRequest) -> None:
+        """REOPEN; answered by REPLY."""
+
+    def repeated(self, session: Session) -> None:
+        """REPEATED; answered by GO."""
+
+    def close(self, session: Session, cookie: int, handle: int) -> None:
+        """CLOSE; answered by REPLY."""
 
 
 class Rings:
     """The ring socket of this engine, and its connections. Main loop thread only."""
 
     def __init__(
-        self, settings: EngineSettings, core: Core, sessions: SessionBook, open_: Open, close: Close, locks: RingLocks
+        self, settings: EngineSettings, core: Core, sessions: SessionBook, handlers: Handlers, locks: RingLocks
     ) -> None:
-        """`open_`, `close` and `locks` handle the messages of sessions that began here."""
+        """`handlers` and `locks` handle the messages of sessions that began here."""
         self._settings = settings
         self._core = core
         self._sessions = sessions
-        self._open = open_
-        self._close = close
+        self._handlers = handlers
         self._locks = locks
         self._listener: socket.socket | None = None
         self._connections: set[Connection] = set()
@@ -156,11 +173,14 @@ class Rings:
         kind = ring_wire.HEAD.unpack_from(message)[0]
         if kind == RingMessage.OPEN and session.by_socket:
             _, flags, cookie, mode, _ = ring_wire.OPEN.unpack_from(message)
-            export, _, path = message[ring_wire.OPEN.size :].decode(errors="surrogateescape").partition("/")
-            self._open(session, cookie, export, path, flags, mode)
+            self._handlers.open(session, cookie, *_export_and_path(message[ring_wire.OPEN.size :]), flags, mode)
         elif kind == RingMessage.CLOSE and session.by_socket:
             _, handle, cookie = ring_wire.CLOSE.unpack(message)
-            self._close(session, cookie, handle)
+            self._handlers.close(session, cookie, handle)
+        elif kind == RingMessage.REOPEN and session.by_socket:
+            self._reopen(session, message)
+        elif kind == RingMessage.REPEATED and session.by_socket:
+            self._handlers.repeated(session)
         elif kind in (RingMessage.LOCK, RingMessage.UNLOCK) and session.by_socket:
             self._locks.receive(session, message)
         elif kind == RingMessage.GOODBYE:
@@ -169,6 +189,14 @@ class Rings:
         else:
             self.ended(session, f"message {kind} on its ring socket, which does not belong there")
             connection.close()
+
+    def _reopen(self, session: Session, message: bytes) -> None:
+        _, flags, cookie, handle, changed, dev, ino, generation = ring_wire.REOPEN.unpack_from(message)
+        if handle == 0:
+            raise struct.error("REOPEN of handle 0")
+        export, path = _export_and_path(message[ring_wire.REOPEN.size :])
+        opened = ReopenRequest(export, path, flags, dev, ino, generation, changed=bool(changed))
+        self._handlers.reopen(session, cookie, handle, opened)
 
     def _attach(self, connection: Connection, message: bytes) -> None:
         try:
@@ -198,8 +226,7 @@ class Rings:
             self._not_attached(connection, session, number)
             return
         try:
-            features = RingFeature.LOCKS if session.by_socket else RingFeature(0)
-            connection.attached(session.ring_bytes, session.request_bytes_max, session.ring_entries, features, fds)
+            connection.attached(session, fds)
         except OSError:
             self.ended(session, "the client had gone before its ring was made")
             connection.close()
@@ -222,7 +249,7 @@ class Rings:
                 f"ring version {version}; this engine speaks {ring_wire.VERSION}",
                 Reason.NO_VERSION,
             )
-        _, _, ticket, entries, _, area_bytes, software = ring_wire.ATTACH.unpack(message)
+        _, _, ticket, entries, flags, area_bytes, software = ring_wire.ATTACH.unpack(message)
         entries = min(entries, ring_wire.ENTRIES_MAX, 1 << (self._settings.depth_max.bit_length() - 1))
         if entries == 0 or entries & (entries - 1):
             raise refused(
@@ -232,11 +259,8 @@ class Rings:
             )
         nbytes = area_bytes + entries * _ENTRY_BYTES + _HEADER_BYTES
         self._check_room(nbytes)
-        if ticket == _NO_TICKET:
-            name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
-            printable = "".join(character if character.isprintable() else "?" for character in name)
-            gids = groups_of(connection.socket)
-            session = self._sessions.begin_by_socket(connection.peer, gids, printable or "unknown software")
+        if ticket == _NO_TICKET or flags & AttachFlag.RESUMES:
+            session = self._begin(connection, flags, ticket if flags & AttachFlag.RESUMES else b"", software)
         else:
             session = self._find_session(connection.peer, ticket)
         try:
@@ -246,6 +270,15 @@ class Rings:
                 self._sessions.end(session, "its user may not have another ring")
             raise
         return entries, area_bytes, session
+
+    def _begin(self, connection: Connection, flags: int, resume: bytes, software: bytes) -> Session:
+        name = software.split(b"\0", 1)[0].decode("ascii", errors="replace")
+        printable = "".join(character if character.isprintable() else "?" for character in name)
+        gids = groups_of(connection.socket)
+        resumable = bool(flags & AttachFlag.RESUMABLE)
+        return self._handlers.begin_by_socket(
+            connection.peer, gids, printable or "unknown software", resume, resumable=resumable
+        )
 
     def _check_room(self, nbytes: int) -> None:
         settings = self._settings
@@ -278,3 +311,8 @@ class Rings:
         log.info("refused a ring to %s: %s", connection.peer, error.strerror)
         connection.reply(0, -(error.errno or errno.EIO), error.strerror, reason=reason_of(error))
         connection.close()
+
+
+def _export_and_path(name: bytes) -> tuple[str, str]:
+    export, _, path = name.decode(errors="surrogateescape").partition("/")
+    return export, path

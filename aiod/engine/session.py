@@ -40,7 +40,10 @@ class RingConnection(Protocol):
     def reply(
         self, cookie: int, result: int, text: str | None, *, reason: int, file: Iterable[int] | None = None
     ) -> None:
-        """Answer OPEN or CLOSE. `file`: device, inode and generation of the opened file."""
+        """Answer OPEN, REOPEN or CLOSE. `file`: device, inode and generation of the opened file."""
+
+    def go(self) -> None:
+        """Send GO."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,7 +93,9 @@ class Session:
     ticket: bytes = field(default=b"", repr=False)
     """Secret that attaches a ring to the session, once; empty: it can have none."""
     by_socket: bool = False
-    """It began on the ring socket, so opens and closes are answered there."""
+    """It began on the ring socket, so its messages are answered there."""
+    resumable: bool = True
+    """The descriptors of its files are stored, so that its client can resume it at the next engine."""
     pidfd: int = -1
     flushed: list[int] = field(default_factory=list)
     """At the stop of the daemon: handles whose changes are all on disk."""

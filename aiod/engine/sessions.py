@@ -142,13 +142,18 @@ class Sessions:
             }
         return [MessageType.WELCOME, welcome]
 
-    def begin_by_socket(self, peer: Peer, gids: frozenset[int], software: str) -> Session:
-        """Begin a session for a client of the ring socket. Raises OSError with a message when it is refused."""
-        if self._core.takes_repeats:  # the grace period: new sessions have to wait
+    def begin_by_socket(
+        self, peer: Peer, gids: frozenset[int], software: str, token: bytes, *, resumable: bool, grace: bool
+    ) -> Session:
+        """Begin a session for a client of the ring socket. Raises OSError with a message when it is refused.
+
+        `token` and `grace`: as of hello(). `resumable`: whether the next engine is to know it.
+        """
+        if self._core.takes_repeats and not grace:  # the grace period: new sessions have to wait
             what = "the engine was restarted, and resumes its earlier sessions first; try again"
             raise refused(errno.EAGAIN, what, Reason.GRACE)
-        session = self._create(peer, software, gids)
-        session.by_socket = True
+        session = self._create(peer, software, gids, token)
+        session.by_socket, session.resumable, session.resumed = True, resumable, grace
         log.debug("%s begins, by the ring socket", session)
         return session
 

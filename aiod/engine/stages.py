@@ -118,9 +118,7 @@ class Stages:
             self.pool_maintenance,
             self.replies,
         )
-        self.rings = Rings(
-            settings, core, self.sessions, self._handlers.open, self._handlers.close, RingLocks(self._handlers)
-        )
+        self.rings = Rings(settings, core, self.sessions, self._handlers, RingLocks(self._handlers))
         self.message_router = MessageRouter(self._handlers, self.replies, settings.depth_max * 2)
         self.transports = Transports(settings, self.message_router.receive)
         _warn_of_ioprio(settings)

@@ -19,7 +19,8 @@
 #define ENTRIES 256u
 #define AREA_BYTES (UINT64_C(8) << 20)
 
-static int send_attach(int socket, const struct aiod_options *options, uint64_t deadline_ns)
+static int send_attach(int socket, const struct aiod_options *options, const struct aiod_token *resumed,
+                       uint64_t deadline_ns)
 {
     int error;
     struct aiod_ring_attach attach = {
@@ -31,6 +32,9 @@ static int send_attach(int socket, const struct aiod_options *options, uint64_t 
 
     if (options->ticket != NULL) {
         memcpy(attach.ticket, options->ticket, sizeof(attach.ticket));
+    } else if (resumed != NULL) {
+        attach.flags = AIOD_RING_RESUMABLE | (resumed->known ? AIOD_RING_RESUMES : 0);
+        memcpy(attach.ticket, resumed->bytes, sizeof(attach.ticket));
     }
     snprintf(attach.software, sizeof(attach.software), "%s", options->software != NULL ? options->software : "libaiod");
     error = aiod_send(socket, &attach, sizeof(attach), deadline_ns);
@@ -130,11 +134,22 @@ static int map_memory(struct aiod_attachment *attachment, int memory_fd)
                : aiod_fail(-EPROTO, "the header of the ring's memory is inconsistent");
 }
 
-static int negotiate(struct aiod_attachment *attachment, const struct aiod_options *options, uint64_t deadline_ns)
+/* A token of zeros: an older engine, which sends none. */
+static void take_token(struct aiod_attachment *attachment, const struct aiod_ring_session *session)
 {
-    union aiod_answer answer;
+    static const uint8_t none[AIOD_RING_TICKET_BYTES];
+
+    memcpy(attachment->token.bytes, session->token, sizeof(session->token));
+    attachment->token.known = memcmp(session->token, none, sizeof(none)) != 0;
+    attachment->grace = attachment->token.known && (session->flags & AIOD_RING_IN_GRACE) != 0;
+}
+
+static int negotiate(struct aiod_attachment *attachment, const struct aiod_options *options,
+                     const struct aiod_token *resumed, uint64_t deadline_ns)
+{
+    union aiod_answer answer = {.bytes = {0}};
     int fds[2];
-    int error = send_attach(attachment->socket, options, deadline_ns);
+    int error = send_attach(attachment->socket, options, resumed, deadline_ns);
 
     if (error == 0) {
         error = receive_attached(attachment->socket, &answer, fds, deadline_ns);
@@ -146,13 +161,14 @@ static int negotiate(struct aiod_attachment *attachment, const struct aiod_optio
     attachment->bytes = answer.attached.memory_bytes;
     attachment->request_bytes_max = answer.attached.request_bytes_max;
     attachment->features = answer.attached.features;
+    take_token(attachment, &answer.session);
     error = map_memory(attachment, fds[0]);
     close(fds[0]);
     return error;
 }
 
 int aiod_attachment_get(struct aiod_attachment *attachment, const char *path, const char *directory,
-                        const struct aiod_options *options, uint64_t deadline_ns)
+                        const struct aiod_options *options, const struct aiod_token *resumed, uint64_t deadline_ns)
 {
     int error;
 
@@ -162,7 +178,7 @@ int aiod_attachment_get(struct aiod_attachment *attachment, const char *path, co
         error = aiod_check_server(attachment->socket, path, directory);
     }
     if (error >= 0) {
-        error = negotiate(attachment, options, deadline_ns);
+        error = negotiate(attachment, options, resumed, deadline_ns);
     }
     if (error < 0) {
         aiod_attachment_release(attachment);

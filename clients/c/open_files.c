@@ -95,17 +95,19 @@ uint32_t aiod_open_files_engine_handle(const struct aiod_open_files *files, uint
     return file != NULL ? file->engine_handle : 0;
 }
 
-void aiod_open_files_engine_lost(struct aiod_open_files *files, bool flushed)
+void aiod_open_files_flushed(struct aiod_open_files *files)
 {
     for (uint32_t i = 0; i < files->slot_count; i++) {
-        struct aiod_open_file *file = &files->slots[i];
-
-        file->in_doubt = file->in_doubt || (file->changes > file->flushed && !flushed);
-        file->flushed = file->changes;
+        files->slots[i].flushed = files->slots[i].changes;
     }
 }
 
-void aiod_open_files_commit(struct aiod_open_files *files)
+bool aiod_open_files_changed(const struct aiod_open_file *file)
+{
+    return file->in_doubt || file->changes > file->flushed;
+}
+
+void aiod_open_files_commit(struct aiod_open_files *files, bool resumed)
 {
     for (uint32_t i = 0; i < files->slot_count; i++) {
         struct aiod_open_file *file = &files->slots[i];
@@ -114,6 +116,7 @@ void aiod_open_files_commit(struct aiod_open_files *files)
             file->engine_handle = file->next_handle;
             file->lost = file->next_lost;
             aiod_held_locks_commit(&file->locks);
+            file->in_doubt = !resumed && aiod_open_files_changed(file);
         }
     }
 }

@@ -20,7 +20,7 @@ struct aiod_open_file {
     int next_lost;
     uint64_t changes; /* acknowledged so far */
     uint64_t flushed; /* how many of them an acknowledged flush has covered */
-    bool in_doubt;    /* an engine died with unflushed changes, and no flush has reported that so far */
+    bool in_doubt; /* its session ended with unflushed changes, no flush has reported that so far, and no engine will */
     struct aiod_held_locks locks;
 };
 
@@ -48,10 +48,16 @@ struct aiod_open_file *aiod_open_files_find(const struct aiod_open_files *files,
 /* The engine's number of `handle`; 0: none. */
 uint32_t aiod_open_files_engine_handle(const struct aiod_open_files *files, uint32_t handle);
 
-/* The engine has gone: `flushed` says whether it had flushed all files before. */
-void aiod_open_files_engine_lost(struct aiod_open_files *files, bool flushed);
+/* The engine has flushed all files, and has ended. */
+void aiod_open_files_flushed(struct aiod_open_files *files);
 
-/* Another engine has taken over: next_handle and next_lost apply from now on. */
-void aiod_open_files_commit(struct aiod_open_files *files);
+/* Are there acknowledged changes that may be lost without a report? */
+bool aiod_open_files_changed(const struct aiod_open_file *file);
+
+/*
+ * Another engine has taken over: next_handle and next_lost apply from now on. `resumed`: it knows of the changes, and
+ * fails a flush if they may be lost.
+ */
+void aiod_open_files_commit(struct aiod_open_files *files, bool resumed);
 
 #endif

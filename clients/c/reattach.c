@@ -17,10 +17,13 @@
 
 #include "attach.h"
 #include "client.h"
+#include "clock.h"
 #include "error.h"
 #include "reopen.h"
 #include "resume.h"
 #include "wire.h"
+
+#define GO_WAIT_NS UINT64_C(10000000) /* in an attempt: an event loop may make it */
 
 /* Both locks are held. */
 static int exchange(struct aiod_client *client, struct aiod_attachment *new)
@@ -56,7 +59,8 @@ static int take_over(struct aiod_client *client, struct aiod_attachment *new)
     if (error == 0) {
         __atomic_store_n(&client->engine_pid, aiod_socket_peer(client->socket), __ATOMIC_RELAXED);
         client->features = new->features;
-        aiod_open_files_commit(client->open_files);
+        client->resume->token = new->token;
+        aiod_open_files_commit(client->open_files, new->token.known);
         client->away = false;
         aiod_queue_submit_again(client);
         aiod_loop_set_timer(&client->loop, 0);
@@ -90,26 +94,68 @@ static int check_engine(const struct aiod_client *client, const struct aiod_atta
     return 0;
 }
 
-int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final)
+/* Attach, and open the files. The attachment is then pending until the grace period is over. */
+static int begin(struct aiod_client *client, uint64_t deadline_ns, bool *final)
 {
-    const struct aiod_resume *resume = client->resume;
-    struct aiod_attachment new;
-    int error = aiod_attachment_get(&new, resume->path, resume->directory, &resume->options, deadline_ns);
+    struct aiod_resume *resume = client->resume;
+    struct aiod_attachment *new = &resume->pending;
+    int error =
+        aiod_attachment_get(new, resume->path, resume->directory, &resume->options, &resume->token, deadline_ns);
 
+    if (error == -EACCES) {
+        resume->token = (struct aiod_token){0}; /* perhaps the engine is an older one, and takes it for a ticket */
+    }
     if (error < 0) {
         return error;
     }
-    error = check_engine(client, &new);
+    error = check_engine(client, new);
     *final = error < 0;
     if (error == 0) {
-        error = check_layout(client, &new);
+        error = check_layout(client, new);
     }
     if (error == 0) {
-        error = aiod_reopen(client, new.socket, new.features, deadline_ns);
+        error = aiod_reopen_files(client, new, deadline_ns);
     }
     if (error == 0) {
-        error = take_over(client, &new);
+        error = aiod_reopen_done(new, deadline_ns);
     }
-    aiod_attachment_release(&new);
+    if (error < 0) {
+        aiod_attachment_release(new);
+    }
+    resume->is_pending = error == 0;
     return error;
+}
+
+static int finish(struct aiod_client *client, uint64_t deadline_ns)
+{
+    struct aiod_attachment *new = &client->resume->pending;
+    uint64_t go_deadline_ns = aiod_deadline(GO_WAIT_NS);
+    int error = aiod_reopen_await_go(new, deadline_ns < go_deadline_ns ? deadline_ns : go_deadline_ns);
+
+    if (error == -ETIMEDOUT) {
+        return aiod_fail(-EAGAIN, "the engine was restarted, and resumes its earlier sessions first");
+    }
+    if (error == 0) {
+        error = aiod_reopen_names(client, new, deadline_ns);
+    }
+    if (error == 0) {
+        error = take_over(client, new);
+    }
+    aiod_reattach_never(client->resume);
+    return error;
+}
+
+int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final)
+{
+    int error = client->resume->is_pending ? 0 : begin(client, deadline_ns, final);
+
+    return error < 0 ? error : finish(client, deadline_ns);
+}
+
+void aiod_reattach_never(struct aiod_resume *resume)
+{
+    if (resume->is_pending) {
+        aiod_attachment_release(&resume->pending);
+        resume->is_pending = false;
+    }
 }

@@ -30,7 +30,9 @@ static void connection_lost(struct aiod_client *client)
     client->away = true;
     resume->retry_ns = aiod_clock_ns();
     resume->give_up_ns = resume->retry_ns + resume->timeout_ns;
-    aiod_open_files_engine_lost(&resume->files, (notice & AIOD_RING_FLUSHED) != 0);
+    if ((notice & AIOD_RING_FLUSHED) != 0) {
+        aiod_open_files_flushed(&resume->files);
+    }
     aiod_resume_sort_requests(client, (notice & AIOD_RING_DRAINED) != 0);
     aiod_loop_ignore_socket(client);
     aiod_loop_set_timer(&client->loop, AIOD_RETRY_NS);
@@ -45,7 +47,7 @@ static const struct aiod_queue_hooks hooks = {
     .prepare = aiod_resume_prepare, .completed = aiod_resume_completed, .connection_lost = connection_lost};
 
 int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
-                     const struct aiod_options *options)
+                     const struct aiod_options *options, const struct aiod_token *token)
 {
     struct aiod_resume *resume = calloc(1, sizeof(*resume));
 
@@ -55,6 +57,7 @@ int aiod_resume_init(struct aiod_client *client, const char *path, const char *d
     client->resume = resume;
     client->open_files = &resume->files;
     client->hooks = &hooks;
+    resume->token = *token;
     resume->timeout_ns = options->reconnect_timeout_ms * AIOD_NS_PER_MS;
     resume->path = strdup(path);
     resume->directory = directory != NULL ? strdup(directory) : NULL;
@@ -73,6 +76,7 @@ void aiod_resume_destroy(struct aiod_client *client)
 {
     struct aiod_resume *resume = client->resume;
 
+    aiod_reattach_never(resume);
     aiod_open_files_destroy(&resume->files);
     free(resume->path);
     free(resume->directory);
@@ -106,6 +110,7 @@ static void attempt(struct aiod_client *client)
     now = aiod_clock_ns();
     resume->retry_ns = now + AIOD_RETRY_NS;
     if (final || now >= resume->give_up_ns) {
+        aiod_reattach_never(resume);
         aiod_end_session(client, ECONNRESET);
     }
 }

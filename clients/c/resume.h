@@ -6,6 +6,7 @@
 #define LIBAIOD_RESUME_H
 
 #include "aiod.h"
+#include "attach.h"
 #include "open_files.h"
 
 #define AIOD_RETRY_NS UINT64_C(50000000) /* between two attempts to attach */
@@ -17,6 +18,11 @@ struct aiod_resume {
     char *software;
     struct aiod_options options;
     uint64_t timeout_ns;
+
+    /* Protected by socket_lock. */
+    struct aiod_token token;        /* of the session with the engine that is connected, or was */
+    struct aiod_attachment pending; /* to an engine that has reopened the files, and has not said GO */
+    bool is_pending;
 
     /* Protected by lock. */
     struct aiod_open_files files;
@@ -31,7 +37,7 @@ struct aiod_resume {
 
 /* 0, or -errno with its message; aiod_resume_destroy() is needed in any case. No other thread knows the client. */
 int aiod_resume_init(struct aiod_client *client, const char *path, const char *directory,
-                     const struct aiod_options *options);
+                     const struct aiod_options *options, const struct aiod_token *token);
 void aiod_resume_destroy(struct aiod_client *client);
 
 /*
@@ -71,5 +77,8 @@ void aiod_resume_sort_requests(struct aiod_client *client, bool drained);
  * *final: another attempt is of no use. socket_lock is held, lock is not.
  */
 int aiod_reattach(struct aiod_client *client, uint64_t deadline_ns, bool *final);
+
+/* There will be no further attempt. socket_lock is held, or no other thread knows the client. */
+void aiod_reattach_never(struct aiod_resume *resume);
 
 #endif

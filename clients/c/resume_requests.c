@@ -104,7 +104,7 @@ static void explain_lost(const struct aiod_resume *resume, struct aiod_op *op)
 
 /*
  * A flush covers what was acknowledged before it was submitted; but not the unflushed changes that died with an
- * engine.
+ * engine, unless this one fails a flush that it cannot answer for.
  */
 static void count_flush(const struct aiod_resume *resume, struct aiod_open_file *file, struct aiod_op *op)
 {
@@ -114,7 +114,8 @@ static void count_flush(const struct aiod_resume *resume, struct aiod_open_file 
         file->in_doubt = false;
         op->result = -EIO;
         op->reason = AIOD_RING_RESTARTED;
-    } else if (covered > file->flushed) {
+    }
+    if (covered > file->flushed) {
         file->flushed = covered;
     }
 }

@@ -30,6 +30,8 @@ static void connection_lost(struct aiod_client *client)
 /* Of a client whose session ends with its engine. */
 static const struct aiod_queue_hooks hooks = {.connection_lost = connection_lost};
 
+static const struct aiod_token no_token;
+
 /* ---- beginning --------------------------------------------------------------------------------------------------- */
 
 static void adopt(struct aiod_client *client, const struct aiod_attachment *attachment)
@@ -73,13 +75,15 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
 {
     struct aiod_client *client = calloc(1, sizeof(*client));
     uint64_t timeout_ns = call_timeout_ns(options);
+    bool resumable = options->reconnect_timeout_ms != 0 && options->ticket == NULL;
     struct aiod_attachment attachment;
     int error;
 
     if (client == NULL) {
         return aiod_fail(-ENOMEM, "out of memory");
     }
-    error = aiod_attachment_get(&attachment, socket_path, directory, options, aiod_deadline(timeout_ns));
+    error = aiod_attachment_get(&attachment, socket_path, directory, options, resumable ? &no_token : NULL,
+                                aiod_deadline(timeout_ns));
     if (error < 0) {
         free(client);
         return error;
@@ -93,8 +97,8 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
     pthread_mutex_init(&client->lock, NULL);
     pthread_mutex_init(&client->socket_lock, NULL);
     error = allocate(client);
-    if (error == 0 && options->reconnect_timeout_ms != 0 && options->ticket == NULL) {
-        error = aiod_resume_init(client, socket_path, directory, options);
+    if (error == 0 && resumable) {
+        error = aiod_resume_init(client, socket_path, directory, options, &attachment.token);
     }
     if (error < 0) {
         aiod_disconnect(client);

@@ -16,7 +16,10 @@ struct msghdr;
 /* A message of the engine's. A message of one byte (AIOD_RING_WAITS_SOCKET) is none of these. */
 union aiod_answer {
     uint32_t type;
-    struct aiod_ring_attached attached;
+    struct {
+        struct aiod_ring_attached attached;
+        struct aiod_ring_session session;
+    };
     struct aiod_ring_reply reply;
     char bytes[sizeof(struct aiod_ring_reply) + AIOD_RING_ERROR_MESSAGE_MAX];
 };

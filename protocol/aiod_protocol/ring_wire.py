@@ -26,8 +26,24 @@ class RingMessage(enum.IntEnum):
     CLOSE = 4
     REPLY = 5
     GOODBYE = 6
+    REOPEN = 16
+    REPEATED = 17
+    GO = 18
     LOCK = 19
     UNLOCK = 20
+
+
+class AttachFlag(enum.IntFlag):
+    """Bits of ATTACH's `flags`."""
+
+    RESUMABLE = 1
+    RESUMES = 2
+
+
+class SessionFlag(enum.IntFlag):
+    """Bits of SESSION's `flags`."""
+
+    GRACE = 1
 
 
 class RingFeature(enum.IntFlag):
@@ -46,9 +62,11 @@ class RingShutdownNotice(enum.IntFlag):
 HEAD: Final = struct.Struct("<II")
 """Type; in ATTACH the version."""
 ATTACH: Final = struct.Struct("<II16sIIQ64s")
-"""type, version, ticket, entries, reserved, area_bytes, software."""
+"""type, version, ticket, entries, flags, area_bytes, software."""
 ATTACHED: Final = struct.Struct("<IIQQII")
-"""type, version, memory_bytes, request_bytes_max, entries, features."""
+"""type, version, memory_bytes, request_bytes_max, entries, features; SESSION follows, of a resumable session."""
+SESSION: Final = struct.Struct("<16sII")
+"""token, flags, reserved."""
 OPEN: Final = struct.Struct("<IIQII")
 """type, flags, cookie, mode, reserved; the path follows."""
 CLOSE: Final = struct.Struct("<IIQ")
@@ -59,6 +77,10 @@ UNLOCK: Final = struct.Struct("<IIQQQ")
 """type, handle, cookie, offset, length."""
 GOODBYE: Final = struct.Struct("<II")
 """type, reserved."""
+REOPEN: Final = struct.Struct("<IIQIIQQQ")
+"""type, flags, cookie, handle, changed, device, inode, generation; the path follows."""
+PLAIN: Final = struct.Struct("<II")
+"""type, reserved: REPEATED and GO."""
 REPLY: Final = struct.Struct("<IIQq")
 """type, reason, cookie, result; the message follows, or FILE."""
 FILE: Final = struct.Struct("<QQQ")

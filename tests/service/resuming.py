@@ -60,3 +60,8 @@ class Program:
         out, _ = self.process.communicate(timeout=scaled(60))
         assert self.process.returncode == 0, out
         return dict(json.loads(out))
+
+    def kill(self) -> None:
+        """Kill it, and wait for its end."""
+        self.process.kill()
+        self.process.communicate()

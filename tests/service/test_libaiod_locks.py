@@ -186,7 +186,8 @@ def test_the_locks_of_a_lost_file_are_lost(run: Callable[..., Program], renewed_
     assert program.say("lock", "x:0", handle, 10) == 0
     (renewed_daemon.path / "f").unlink()
     (renewed_daemon.path / "f").write_bytes(b"another one")
-    kill(renewed_daemon.engine["pid"])
+    renewed_daemon.stop(signal.SIGKILL)  # with the descriptors that it keeps
+    renewed_daemon.start()
     assert program.say("lock", "x:0", handle, 30) < 0
     assert program.say("unlock", "-", handle, 30) == 1
     assert program.say("unlock", "-", handle, 30) == 0

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 
 import aiod_client
+from aiod_protocol.wire import OpenFlag
 from tests.patience import scaled
 from tests.service.faulty_disk import FaultyDisk, faulty_disk
 from tests.service.file_systems import loop_device
 from tests.service.records import refused
+from tests.service.resuming import Program, build_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -159,6 +161,32 @@ def test_a_flush_after_a_crash_succeeds_without_a_write_back_failure(served: Ser
     served.kill_engine()
     file.flush()
     assert served.disk.image.read_bytes()[: len(DATA)] == DATA
+
+
+@pytest.mark.parametrize("outcome", ["on disk", "lost"])
+def test_libaiod_learns_of_a_write_back_failure_as_python_does(
+    served: Served, tmp_path: Path, wait_until: Callable[..., None], outcome: str
+) -> None:
+    """Without one, a flush after a crash succeeds; the program fills what it writes with a letter."""
+    fails = outcome == "lost"
+    program = Program(build_program(tmp_path, ""), served.daemon, str(int(scaled(60) * 1000)))
+    try:
+        handle = program.say("open", "device", int(OpenFlag.READ | OpenFlag.WRITE))
+        assert program.say("write", "a", handle, 4096) == 4096
+        if fails:
+            with served.disk.failing("pwrite"):
+                pid = served.kill_engine()
+                with pytest.raises(OSError, match="Input/output error"):
+                    served.write_back()
+            served.write_back()
+        else:
+            pid = served.kill_engine()
+        wait_until(lambda: served.is_replaced(pid), "another engine")
+        for _ in range(2):
+            assert program.say("flush", "-", handle) == (-errno.EIO if fails else 0), "poisoned, or on disk"
+        assert served.disk.image.read_bytes()[:4096] == (b"\0" if fails else b"a") * 4096
+    finally:
+        program.kill()
 
 
 def test_an_engine_that_cannot_die_is_not_replaced_until_it_has_gone(

@@ -213,7 +213,7 @@ def written(daemon: Any) -> int:
 
 
 def test_writes_go_on_after_the_death_of_an_engine(daemon: Any, wait_until: Any) -> None:
-    """Those in flight are repeated; what is on the disk at the end is what was written last."""
+    """Those in flight are repeated; what is on the disk at the end is what was written last. No flush fails."""
     image = daemon.path / "image"
     with image.open("wb") as file:
         file.truncate(SIZE_BYTES)
@@ -226,6 +226,7 @@ def test_writes_go_on_after_the_death_of_an_engine(daemon: Any, wait_until: Any)
             "--bs=4k",
             "--iodepth=16",
             "--size=16m",
+            "--fsync=64",
         )
         loops = ("--loops=4", "--verify=crc32c", "--verify_backlog=512", "--output-format=json")
         with subprocess.Popen(["fio", "--name=death", *job, *loops], stdout=subprocess.PIPE, text=True) as fio:

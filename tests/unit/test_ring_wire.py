@@ -30,6 +30,12 @@ int main(void)
     SIZE("GOODBYE", struct aiod_ring_goodbye);
     SIZE("LOCK", struct aiod_ring_lock);
     SIZE("UNLOCK", struct aiod_ring_unlock);
+    SIZE("SESSION", struct aiod_ring_session);
+    SIZE("REOPEN", struct aiod_ring_reopen);
+    SIZE("PLAIN", struct aiod_ring_plain);
+    NUMBER("reopen.cookie", offsetof(struct aiod_ring_reopen, cookie));
+    NUMBER("reopen.file", offsetof(struct aiod_ring_reopen, file));
+    NUMBER("go", AIOD_RING_GO);
     NUMBER("attach.ticket", offsetof(struct aiod_ring_attach, ticket));
     NUMBER("attach.area_bytes", offsetof(struct aiod_ring_attach, area_bytes));
     NUMBER("open.cookie", offsetof(struct aiod_ring_open, cookie));
@@ -76,7 +82,13 @@ def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: int(value) for name, value in (line.split() for line in said.splitlines())}
 
 
-@pytest.mark.parametrize("name", ["ATTACH", "ATTACHED", "OPEN", "CLOSE", "REPLY", "FILE", "GOODBYE", "LOCK", "UNLOCK"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ATTACH", "ATTACHED", "SESSION", "OPEN", "REOPEN", "CLOSE", "LOCK", "UNLOCK", "REPLY", "FILE", "GOODBYE"),
+        "PLAIN",
+    ],
+)
 def test_sizes(numbers: dict[str, int], name: str) -> None:
     assert numbers[name] == getattr(ring_wire, name).size
 
@@ -88,6 +100,8 @@ def test_places(numbers: dict[str, int]) -> None:
     cookie = 0x1122334455667788
     packed = cookie.to_bytes(8, "little")
     assert ring_wire.OPEN.pack(3, 0, cookie, 0, 0).index(packed) == numbers["open.cookie"]
+    assert ring_wire.REOPEN.pack(16, 0, cookie, 1, 0, 2, 3, 4).index(packed) == numbers["reopen.cookie"]
+    assert ring_wire.REOPEN.pack(16, 0, 1, 1, 0, cookie, 3, 4).index(packed) == numbers["reopen.file"]
     assert ring_wire.CLOSE.pack(4, 0, cookie).index(packed) == numbers["close.cookie"]
     assert ring_wire.REPLY.pack(5, 0, 0, cookie).index(packed) == numbers["reply.result"]
     assert ring_wire.REPLY.pack(5, 0x11223344, 0, 0).index(b"\x44\x33\x22\x11") == numbers["reply.reason"]
@@ -112,4 +126,5 @@ def test_numbers(numbers: dict[str, int]) -> None:
     assert numbers["unlock"] == ring_wire.RingMessage.UNLOCK
     assert (numbers["exclusive"], numbers["claim"]) == (wire.LOCK_EXCLUSIVE, wire.LOCK_CLAIM)
     assert numbers["locks"] == ring_wire.RingFeature.LOCKS
+    assert numbers["go"] == ring_wire.RingMessage.GO
     assert numbers["append"] == Op.APPEND

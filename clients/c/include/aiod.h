@@ -63,11 +63,15 @@
  *       not executed them;
  *     - all others end with -EIO and AIOD_RING_UNKNOWN: they may be done, done in part, or not done.
  *
- *     If the engine did not stop in order, the first flush of a handle with acknowledged but unflushed changes
- *     fails once, with -EIO and AIOD_RING_RESTARTED: the disk may have failed to take them while no process could
- *     hear of it. Repeat those writes, then flush again. A file that cannot be opened again under its name, or that
- *     is another file by now (-ESTALE), is lost: its requests end with that errno and AIOD_RING_NOT_REOPENED.
- *     aiod_open() with EXCLUSIVE or TRUNCATE fails with -EIO if its answer was lost.
+ *     The daemon keeps the files of a dead engine: a handle has the same file at the next one, whatever has become of
+ *     its name, and a flush covers what the dead engine had acknowledged. It fails with -EIO if the disk has failed to
+ *     take that.
+ *
+ *     Nothing is kept if the whole daemon was killed, or had more files open than it can keep. Then the first flush of a
+ *     handle with acknowledged but unflushed changes fails once, with -EIO and AIOD_RING_RESTARTED: the disk may have
+ *     failed to take them while no process could hear of it. Repeat those writes, then flush again. A file that cannot be
+ *     opened again under its name, or that is another file by now (-ESTALE), is lost: its requests end with that errno
+ *     and AIOD_RING_NOT_REOPENED. aiod_open() with EXCLUSIVE or TRUNCATE fails with -EIO if its answer was lost.
  *
  *     The session ends as above if no engine serves the export in time, or if the engine still runs and has ended
  *     the session itself (aiodctl kick). A request that then ends with -ECONNRESET was not executed, or changes

@@ -338,8 +338,20 @@ enum aiod_ring_message {
     AIOD_RING_CLOSE,      /* client -> engine: aiod_ring_close */
     AIOD_RING_REPLY,      /* engine -> client: aiod_ring_reply, then an error message or aiod_ring_file */
     AIOD_RING_GOODBYE,    /* client -> engine: aiod_ring_goodbye, the last message: the session ends in order */
-    AIOD_RING_LOCK = 19,  /* client -> engine: aiod_ring_lock */
-    AIOD_RING_UNLOCK,     /* client -> engine: aiod_ring_unlock */
+
+    /* Of a resumable session. */
+    AIOD_RING_REOPEN = 16,   /* client -> engine: aiod_ring_reopen and the path; answered as OPEN */
+    AIOD_RING_REPEATED = 17, /* client -> engine: aiod_ring_plain: all files are reopened */
+    AIOD_RING_GO = 18,       /* engine -> client: aiod_ring_plain: the grace period is over */
+
+    AIOD_RING_LOCK = 19, /* client -> engine: aiod_ring_lock */
+    AIOD_RING_UNLOCK,    /* client -> engine: aiod_ring_unlock */
+};
+
+/* Bits of the flags of ATTACH. An older engine ignores them. */
+enum aiod_ring_attach_flag {
+    AIOD_RING_RESUMABLE = 1, /* begin a session that can be resumed at the next engine */
+    AIOD_RING_RESUMES = 2,   /* `ticket` is the token of the session that the client had with an earlier engine */
 };
 
 struct aiod_ring_attach {
@@ -347,7 +359,10 @@ struct aiod_ring_attach {
     uint32_t version;
     uint8_t ticket[AIOD_RING_TICKET_BYTES]; /* of a session (docs/protocol.md, RING); all zero: begin a session */
     uint32_t entries;
-    uint32_t reserved;
+    union {
+        uint32_t flags;    /* enum aiod_ring_attach_flag */
+        uint32_t reserved; /* its former name */
+    };
     uint64_t area_bytes;
     char software[64]; /* for the log; zero-terminated */
 };
@@ -363,6 +378,17 @@ struct aiod_ring_attached {
     uint64_t request_bytes_max;
     uint32_t entries;
     uint32_t features; /* bits of enum aiod_ring_feature; older engines send 0 */
+};
+
+enum aiod_ring_session_flag {
+    AIOD_RING_IN_GRACE = 1, /* the client reopens its files, sends REPEATED, and waits for GO before anything else */
+};
+
+/* Follows ATTACHED of a resumable session. An older engine does not send it: the length of the message tells. */
+struct aiod_ring_session {
+    uint8_t token[AIOD_RING_TICKET_BYTES]; /* secret */
+    uint32_t flags;                        /* enum aiod_ring_session_flag */
+    uint32_t reserved;
 };
 
 struct aiod_ring_open {
@@ -412,6 +438,12 @@ struct aiod_ring_goodbye {
     uint32_t reserved;
 };
 
+/* REPEATED, GO. */
+struct aiod_ring_plain {
+    uint32_t type;
+    uint32_t reserved;
+};
+
 /*
  * Follows the reply to a successful OPEN. Older engines do not send it: the length of the message tells. All zero:
  * unknown.
@@ -422,8 +454,18 @@ struct aiod_ring_file {
     uint64_t generation; /* of the inode; 0: unknown, so that no two files are known to be the same */
 };
 
+/* A file that was open with an earlier engine (docs/protocol.md, REOPEN). */
+struct aiod_ring_reopen {
+    uint32_t type;
+    uint32_t flags; /* of its OPEN */
+    uint64_t cookie;
+    uint32_t handle;            /* its number there, which it keeps */
+    uint32_t changed;           /* 1: it has acknowledged changes that no acknowledged flush covers */
+    struct aiod_ring_file file; /* as the reply to OPEN said */
+};
+
 /*
- * The answer to OPEN, CLOSE, LOCK and UNLOCK, and to a refused ATTACH (cookie 0; then the engine closes the socket).
+ * The answer to OPEN, REOPEN, CLOSE, LOCK and UNLOCK, and to a refused ATTACH (cookie 0; then the engine closes the socket).
  */
 struct aiod_ring_reply {
     uint32_t type;
