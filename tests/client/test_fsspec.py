@@ -63,6 +63,11 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> int:
 # ---- how it is found, and what it costs to have one -----------------------------------------------------------------
 
 
+def test_storage_options_say_which_of_several_daemons_is_preferred() -> None:
+    fs = fsspec.filesystem("aiod", endpoint="ipc:///a,ipc:///b", prefer="ipc:///b", host_timeout=3.0)
+    assert (fs.settings.prefer, fs.settings.host_timeout) == (("ipc:///b",), 3.0)
+
+
 def test_the_url_of_a_file_opens_it_with_the_options_of_connect(shared_daemon: Daemon, at: str) -> None:
     url = f"aiod://{at}/table.csv"
     with fsspec.open(url, "w", endpoint=shared_daemon.endpoint, transport="zmq") as f:

@@ -40,6 +40,22 @@ def test_what_is_wanted_alike_is_one_client(peer: Peer, wanted: lazy.Settings) -
     lazy.close(wanted._replace(timeout=1.0))
 
 
+def test_clients_of_several_daemons_get_what_they_prefer(peer: Peer, socket_dir: Path) -> None:
+    several = f"ipc://{socket_dir}/none.sock,{peer.endpoint}"
+    wanted = lazy.settings(several, None, None, "zmq", prefer=[peer.endpoint], host_timeout=7)
+    assert wanted == lazy.settings(several, None, None, "zmq", prefer=peer.endpoint, host_timeout=7)
+
+    async def awaited() -> aio.Client:
+        return await lazy.awaited_client(wanted)
+
+    for client in (lazy.blocking_client(wanted), asyncio.run(awaited())):
+        assert client.endpoint == peer.endpoint
+        assert client._hosts.prefer == (peer.endpoint,)
+        assert client._hosts.timeout_s == 7
+    lazy.close(wanted)
+    assert lazy.settings(several, None, None, "zmq", prefer="").prefer == ()
+
+
 def test_tasks_of_a_loop_share_a_client(peer: Peer, wanted: lazy.Settings) -> None:
     async def both() -> None:
         first, second = await asyncio.gather(lazy.awaited_client(wanted), lazy.awaited_client(wanted))

@@ -90,6 +90,12 @@ def test_a_missing_file_fails_its_batch(shared_daemon: Daemon) -> None:
         dataset[0]
 
 
+def test_data_sets_take_the_arguments_for_several_daemons() -> None:
+    several = {"endpoint": "ipc:///a,ipc:///b", "prefer": "ipc:///b", "host_timeout": 3.0}
+    for dataset in (FileDataset[bytes]([], **several), RecordDataset[memoryview]("scratch/x", 1, **several)):  # type: ignore[arg-type]
+        assert (dataset.settings.prefer, dataset.settings.host_timeout) == (("ipc:///b",), 3.0)
+
+
 def test_a_record_without_bytes_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one byte"):
         RecordDataset("scratch/x", 0, endpoint="ipc:///nowhere")

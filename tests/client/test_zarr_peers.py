@@ -111,3 +111,8 @@ def test_random_operations(shared_daemon: Daemon, machine: Callable[[AiodStore],
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_a_store_takes_the_arguments_for_several_daemons() -> None:
+    store = AiodStore("scratch/x", endpoint="ipc:///a,ipc:///b", prefer="ipc:///b", host_timeout=3.0)
+    assert (store.settings.prefer, store.settings.host_timeout) == (("ipc:///b",), 3.0)

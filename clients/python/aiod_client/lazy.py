@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from aiod_client import aio
 from aiod_client.base_client import TIMEOUT_S, check_transport
 from aiod_client.blocking.client import Client
-from aiod_client.endpoint import default_endpoint
+from aiod_client.endpoint import default_endpoint, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from aiod_client.ring.attach import Transport
 
@@ -31,7 +31,10 @@ _CLOSE_S: Final = 5.0
 
 
 class Settings(NamedTuple):
-    """The arguments of connect(). Endpoints and keys are names: a process connects to what they mean there."""
+    """The arguments of connect(). Endpoints and keys are names: a process connects to what they mean there.
+
+    `prefer` is split at its commas, so that settings that mean the same share a client.
+    """
 
     endpoint: str
     key: str | None = None
@@ -39,6 +42,8 @@ class Settings(NamedTuple):
     transport: Transport = "auto"
     timeout: float | None = TIMEOUT_S
     reconnect_timeout: float | None = None
+    prefer: tuple[str, ...] | None = None
+    host_timeout: float | None = None
 
 
 def settings(
@@ -48,12 +53,20 @@ def settings(
     transport: Transport,
     timeout: float | None = TIMEOUT_S,
     reconnect_timeout: float | None = None,
+    prefer: str | Iterable[str] | None = None,
+    host_timeout: float | None = None,
 ) -> Settings:
-    """The Settings of connect()'s arguments. Raises ValueError for an unknown transport."""
+    """The Settings of connect()'s arguments. Raises ValueError for an unknown transport.
+
+    Whether `prefer` names endpoints of the list is checked when a client connects.
+    """
     check_transport(transport)
     key = None if key is None else os.fspath(key)
     server_key = None if server_key is None else os.fspath(server_key)
-    return Settings(endpoint or default_endpoint(), key, server_key, transport, timeout, reconnect_timeout)
+    if prefer is not None:
+        prefer = tuple(split(prefer)) if isinstance(prefer, str) and prefer else tuple(prefer)
+    endpoint = endpoint or default_endpoint()
+    return Settings(endpoint, key, server_key, transport, timeout, reconnect_timeout, prefer, host_timeout)
 
 
 class _Clients:
@@ -95,7 +108,7 @@ def blocking_client(wanted: Settings) -> Client:
     with _clients.turn(wanted):
         client = _clients.blocking.get(wanted)
         if client is None or client.closed:
-            client = _clients.blocking[wanted] = Client(*_arguments(wanted))
+            client = _clients.blocking[wanted] = Client(**wanted._asdict())
         return client
 
 
@@ -135,20 +148,7 @@ def _has_failed(task: asyncio.Task[aio.Client]) -> bool:
 
 
 async def _connect(wanted: Settings) -> aio.Client:
-    endpoint, key, server_key, transport, timeout, reconnect_timeout = wanted
-    return await aio.connect(
-        endpoint,
-        transport=transport,
-        timeout=timeout,
-        key=key,
-        server_key=server_key,
-        reconnect_timeout=reconnect_timeout,
-    )
-
-
-def _arguments(wanted: Settings) -> tuple[str, float | None, Transport, str | None, str | None, float | None]:
-    endpoint, key, server_key, transport, timeout, reconnect_timeout = wanted
-    return endpoint, timeout, transport, key, server_key, reconnect_timeout
+    return await aio.connect(**wanted._asdict())
 
 
 def _take_orphans() -> list[aio.Client]:

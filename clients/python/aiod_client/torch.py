@@ -37,18 +37,9 @@ _TOGETHER_MAX: Final = 64
 class _Dataset(Generic[Item]):
     """What both data sets have in common: the connection, and how they treat indices."""
 
-    def __init__(
-        self,
-        transform: Callable[[Any], Item] | None,
-        endpoint: str | None,
-        key: str | None,
-        server_key: str | None,
-        transport: Transport,
-        timeout: float | None,
-        reconnect_timeout: float | None,
-    ) -> None:
+    def __init__(self, transform: Callable[[Any], Item] | None, settings: lazy.Settings) -> None:
         self.transform = transform
-        self.settings = lazy.settings(endpoint, key, server_key, transport, timeout, reconnect_timeout)
+        self.settings = settings
 
     def __len__(self) -> int:
         """The number of items."""
@@ -80,7 +71,7 @@ def _place(index: int, count: int) -> int:
 class FileDataset(_Dataset[Item]):
     """Each item is the content of a file: bytes, or what `transform` makes of them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its own, and connect()'s
         self,
         paths: Sequence[str],
         transform: Callable[[bytes], Item] | None = None,
@@ -91,9 +82,14 @@ class FileDataset(_Dataset[Item]):
         transport: Transport = "auto",
         timeout: float | None = TIMEOUT_S,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
     ) -> None:
         """`paths` are EXPORT/PATH; the other arguments are those of connect()."""
-        super().__init__(transform, endpoint, key, server_key, transport, timeout, reconnect_timeout)
+        super().__init__(
+            transform,
+            lazy.settings(endpoint, key, server_key, transport, timeout, reconnect_timeout, prefer, host_timeout),
+        )
         self.paths = paths
 
     def __len__(self) -> int:
@@ -131,12 +127,17 @@ class RecordDataset(_Dataset[Item]):
         transport: Transport = "auto",
         timeout: float | None = TIMEOUT_S,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
     ) -> None:
         """The `count` records of `record_bytes` at `offset` of the file EXPORT/PATH; None: those up to its end.
 
         The other arguments are those of connect().
         """
-        super().__init__(transform, endpoint, key, server_key, transport, timeout, reconnect_timeout)
+        super().__init__(
+            transform,
+            lazy.settings(endpoint, key, server_key, transport, timeout, reconnect_timeout, prefer, host_timeout),
+        )
         if record_bytes < 1:
             raise ValueError(f"record_bytes is {record_bytes}: a record has at least one byte")
         self.path, self.record_bytes, self.offset = path, record_bytes, offset

@@ -26,7 +26,7 @@ from aiod_client.base_client import TIMEOUT_S
 from aiod_client.requests.whole_files import directory_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from zarr.abc.store import ByteRequest
     from zarr.core.buffer import BufferPrototype
@@ -57,7 +57,7 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
     supports_deletes: bool = True
     supports_listing: bool = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - connect()'s, and its own
         self,
         root: str,
         *,
@@ -67,12 +67,16 @@ class AiodStore(Store):  # type: ignore[misc]  # optional, so unknown to the typ
         transport: Transport = "auto",
         timeout: float | None = TIMEOUT_S,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
         read_only: bool = False,
     ) -> None:
-        """The arguments after `root` are those of connect()."""
+        """The arguments from `endpoint` to `host_timeout` are those of connect()."""
         super().__init__(read_only=read_only)
         self.root = os.fspath(root).removeprefix("aiod://").strip("/")
-        self.settings = lazy.settings(endpoint, key, server_key, transport, timeout, reconnect_timeout)
+        self.settings = lazy.settings(
+            endpoint, key, server_key, transport, timeout, reconnect_timeout, prefer, host_timeout
+        )
 
     def with_read_only(self, read_only: bool = False) -> Self:  # noqa: FBT001, FBT002 - Zarr's
         """The same store with this setting; not opened yet."""

@@ -25,7 +25,7 @@ from aiod_client.fsspec.files import StreamedFile, open_file
 from aiod_client.requests.whole_files import directory_of, temporary_name
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from aiod_client import aio
     from aiod_client.blocking.client import Client
@@ -53,7 +53,7 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
     protocol = "aiod"
     root_marker = ""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - connect()'s, and its own
         self,
         endpoint: str | None = None,
         *,
@@ -63,10 +63,12 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
         transport: Transport = "auto",
         timeout: float | None = TIMEOUT_S,
         reconnect_timeout: float | None = None,
+        prefer: str | Sequence[str] | None = None,
+        host_timeout: float | None = None,
         auto_mkdir: bool = True,
         **options: Any,
     ) -> None:
-        """`endpoint`, `key`, `server_key`, `transport`, `timeout`, `reconnect_timeout`: as of connect().
+        """The arguments up to `host_timeout`, but for `direct`, are those of connect().
 
         `direct` bypasses the page cache (O_DIRECT). With `auto_mkdir` a file that is created in a directory that does
         not exist creates that, as in an object store. `options` are fsspec's.
@@ -75,7 +77,9 @@ class AiodFileSystem(AsyncFileSystem):  # type: ignore[misc]  # fsspec has no ty
         super().__init__(**options)
         self.direct = direct
         self.auto_mkdir = auto_mkdir
-        self.settings = lazy.settings(endpoint, key, server_key, transport, timeout, reconnect_timeout)
+        self.settings = lazy.settings(
+            endpoint, key, server_key, transport, timeout, reconnect_timeout, prefer, host_timeout
+        )
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
