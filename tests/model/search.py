@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 DEPTH_MAX = 200_000
 MEMORY_MAX_MIB = 1400
 
+_STATE_IS_KNOWN = "kk = (II == 1 || II == 2);"
+"""In a verifier's source, after the look-up of a state: II is 2 if the state is on the stack of the search."""
+
 
 class Search(NamedTuple):
     """The result of spin's verifier."""
@@ -24,15 +27,18 @@ class Search(NamedTuple):
     report: str
 
 
-def search(
-    directory: Path, model: Path, defines: dict[str, int | str], compiler_flags: list[str], verifier_flags: list[str]
-) -> Search:
-    """Build the verifier of `model` in `directory`, and run it."""
+def search(directory: Path, model: Path, defines: dict[str, int | str], *, cycles: bool = False) -> Search:
+    """Build the verifier of `model` in `directory`, and search all states with it.
+
+    `cycles`: a cycle of states is an error, too: every run must end.
+    """
     run(directory, "spin", "-a", *(f"-D{name}={value}" for name, value in defines.items()), str(model))
+    if cycles:
+        _make_cycles_errors(directory / "pan.c")
     # A mistake is found within moments: most of the time would be the compiler's.
     optimisation = "-O1" if defines["MISTAKE"] == "none" else "-O0"
-    run(directory, "cc", optimisation, "-w", *compiler_flags, f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
-    report = run(directory, "./pan", *verifier_flags, f"-m{DEPTH_MAX}")
+    run(directory, "cc", optimisation, "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
+    report = run(directory, "./pan", f"-m{DEPTH_MAX}")
     errors, states = re.search(r"errors: (\d+)", report), re.search(r"([\d.e+]+) states, stored", report)
     assert errors is not None, report
     assert states is not None, report
@@ -41,8 +47,18 @@ def search(
 
 
 def search_cycles(directory: Path, model: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """Search all states and all cycles of a model in a scenario (-l; no state counts as progress)."""
-    return search(directory, model, {**scenario, "MISTAKE": mistake}, ["-DNP", "-DCOLLAPSE"], ["-l"])
+    """Search all states and all cycles of a model in a scenario."""
+    return search(directory, model, {**scenario, "MISTAKE": mistake}, cycles=True)
+
+
+def _make_cycles_errors(verifier: Path) -> None:
+    """Let the search in depth stop at a state that is on its stack: there is a cycle exactly if it meets one.
+
+    spin's own search for cycles (-DNP, -l) has a never claim, which doubles the states, and takes three times as long.
+    """
+    source = verifier.read_text()
+    assert source.count(_STATE_IS_KNOWN) == 1, "another version of spin: how does its verifier treat known states?"
+    verifier.write_text(source.replace(_STATE_IS_KNOWN, f'{_STATE_IS_KNOWN} if (II == 2) uerror("cycle");'))
 
 
 def mistakes_of(model: Path) -> set[str]:

@@ -24,7 +24,7 @@ MISTAKES = [
 
 def searched(directory: Path, mistake: str = "none") -> Search:
     """Search all states of the model of the ring."""
-    return search(directory, MODEL, {"MISTAKE": mistake}, ["-DSAFETY"], [])
+    return search(directory, MODEL, {"MISTAKE": mistake})
 
 
 def test_every_run_ends_correctly(tmp_path: Path) -> None:

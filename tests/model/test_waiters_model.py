@@ -30,7 +30,7 @@ MISTAKES = [
 
 def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
     """The result of a search of all states."""
-    return search(directory, MODEL, {**scenario, "MISTAKE": mistake}, ["-DSAFETY", "-DCOLLAPSE"], [])
+    return search(directory, MODEL, {**scenario, "MISTAKE": mistake})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
