@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -282,6 +283,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def alive(pid: int) -> bool:
     """Whether a process with that pid exists and is not a zombie."""
     return _state(Path(f"/proc/{pid}")) not in {"Z", None}
+
+
+def listens(path: Path) -> bool:
+    """Whether a process listens on a unix socket: its path exists as soon as it is bound, and refuses connections."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def freeze(pid: int) -> None:

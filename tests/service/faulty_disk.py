@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.conftest import listens
 from tests.patience import scaled
 from tests.service.file_systems import run, unmount
 
@@ -164,8 +165,9 @@ def end(process: subprocess.Popen[Any]) -> None:
 
 
 def wait_for(path: Path, process: subprocess.Popen[Any]) -> None:
+    """Wait until `process` has made the file `path`; if that is a socket, until it listens there."""
     end_s = time.monotonic() + START_TIMEOUT_S
-    while not path.exists():
+    while not (listens(path) if path.is_socket() else path.exists()):
         if process.poll() is not None or time.monotonic() > end_s:
             process.kill()
             pytest.skip(f"the faulty disk does not start: {process.communicate()[1]!r}")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from tests.conftest import wait_until
+from tests.conftest import listens, wait_until
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def nbd_server(endpoint: str, path: str, *arguments: str) -> Iterator[str]:
         command = ["nbdkit", "--foreground", "--exit-with-parent", "--unix", str(socket), str(PLUGIN), path]
         with subprocess.Popen([*command, f"endpoint={endpoint}", *arguments]) as server:
             try:
-                wait_until(lambda: socket.exists() or server.poll() is not None, "nbdkit's socket")
+                wait_until(lambda: listens(socket) or server.poll() is not None, "nbdkit's socket")
                 assert server.poll() is None
                 yield f"nbd+unix:///?socket={socket}"
             finally:
