@@ -156,7 +156,7 @@ async def _work(file: aio.File, work: Work, progress: Callable[[float, Tally], N
     data = os.urandom(work.block_bytes)
 
     async def one() -> None:
-        while time.monotonic() < until_s:
+        while True:  # once at least: on a busy machine the time may be over before the last of them begins
             offset = next(offsets)
             began_ns = time.perf_counter_ns()
             operation: Awaitable[Any] = (
@@ -164,6 +164,8 @@ async def _work(file: aio.File, work: Work, progress: Callable[[float, Tally], N
             )
             await operation
             tally.add(time.perf_counter_ns() - began_ns)
+            if time.monotonic() >= until_s:
+                return
 
     async def report() -> None:
         while True:
