@@ -1,17 +1,17 @@
-"""The entry of the command aiod.
-
-Imports little at its top: multiprocessing imports this module again in every engine process, which has to stay small.
-"""
+"""The entry of the command aiod. Without the packages that the daemon needs, it says which extra has these."""
 
 from __future__ import annotations
 
 import sys
 
+from aiod.util.lasting_imports import lasting_imports
+
 
 def main() -> None:
     """Run the daemon in the foreground."""
     try:
-        from aiod.command import command  # noqa: PLC0415 - see above
+        with lasting_imports():
+            from aiod.command import command  # noqa: PLC0415 - a package may be missing
 
         sys.exit(command.main(prog_name="aiod"))
     except ImportError as error:

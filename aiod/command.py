@@ -10,6 +10,7 @@ import click
 
 from aiod import __version__
 from aiod.config import Config, ConfigError, default_config, load_config
+from aiod.util.lasting_imports import lasting_imports
 from aiod.util.logs import FORMATS, parse_levels
 
 
@@ -56,7 +57,8 @@ def command(config_path: Path | None, log_format: str | None, *, check_config: b
         return
     if config_path is None:
         _make_scratch(config)
-    from aiod.supervisor.service import serve  # noqa: PLC0415 - checking a configuration needs no event loop
+    with lasting_imports():
+        from aiod.supervisor.service import serve  # noqa: PLC0415 - checking a configuration needs no event loop
 
     sys.exit(serve(config, config_path))
 

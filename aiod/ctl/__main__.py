@@ -9,12 +9,15 @@ from __future__ import annotations
 import signal
 import sys
 
+from aiod.util.lasting_imports import lasting_imports
+
 
 def main() -> None:
     """Run the command line; does not return."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        from aiod.ctl.verbs import main as verbs  # noqa: PLC0415 - see above
+        with lasting_imports():
+            from aiod.ctl.verbs import main as verbs  # noqa: PLC0415 - see above
     except ImportError as error:
         from aiod.installation import lacking  # noqa: PLC0415
 

@@ -6,19 +6,19 @@ import errno
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 import zmq
 
 import aiod_client
 from aiod_protocol import wire
-from tests.conftest import freeze
+from tests.conftest import freeze, listens
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -150,6 +150,7 @@ def _taken(lock: Any) -> bool:
 
 def test_engines_end_with_their_supervisor(daemon: Any, wait_until: Callable[..., None]) -> None:
     pid = engine_pid(daemon)
+    assert [child.pid for child in psutil.Process(daemon.pid).children()] == [pid]  # and it has no other process
     daemon.process.kill()
     daemon.process.wait()
     wait_until(lambda: not alive(pid), "the engine has ended by itself")
@@ -164,13 +165,8 @@ def test_a_stale_socket_does_not_prevent_the_start(daemon: Any) -> None:
     assert (daemon.runtime_dir / "aiod.sock").is_socket()
     daemon.start()
     assert engine_pid(daemon) != pid
-    stale = [path for path in daemon.runtime_dir.glob("engine-*.sock") if not _listens(path)]
+    stale = [path for path in daemon.runtime_dir.glob("engine-*.sock") if not listens(path)]
     assert not stale
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(str(path)) == 0
 
 
 def test_a_second_daemon_on_one_runtime_directory_is_refused(daemon: Any) -> None:
@@ -222,7 +218,7 @@ def test_the_embedded_default_serves_scratch(disk_path: Path, wait_until: Callab
         process = subprocess.Popen([sys.executable, "-m", "aiod"], env=environment, stderr=output)
     try:
         endpoint = f"ipc://{runtime_dir}/aiod.sock"
-        wait_until(lambda: (runtime_dir / "aiod.sock").exists() or process.poll() is not None, "its socket")
+        wait_until(lambda: listens(runtime_dir / "aiod.sock") or process.poll() is not None, "its socket")
         assert runtime_dir.stat().st_mode & 0o777 == 0o700
         with aiod_client.connect(endpoint) as client, client.open("scratch/x", "w+") as file:
             assert file.pwrite(b"data", 0) == 4
