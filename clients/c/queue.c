@@ -167,6 +167,27 @@ void aiod_queue_drain(struct aiod_client *client)
     __atomic_store_n(&client->header->cq_head, head, __ATOMIC_RELEASE);
 }
 
+void aiod_queue_withdraw(struct aiod_client *client)
+{
+    struct aiod_ring_withdrawal *withdrawal = (struct aiod_ring_withdrawal *)(void *)(client->header + 1);
+    uint32_t begun;
+
+    __atomic_store_n(&withdrawal->sq_withdrawn, 1, __ATOMIC_SEQ_CST);
+    begun = __atomic_load_n(&withdrawal->sq_begun, __ATOMIC_SEQ_CST);
+    if (withdrawal->shown == 0 || client->queue.sq_tail - begun > client->entries) {
+        return;
+    }
+    for (; begun != client->queue.sq_tail; begun++) {
+        uint64_t cookie = client->sqes[begun & (client->entries - 1)].cookie;
+        uint32_t slot = (uint32_t)cookie;
+        struct aiod_op *op = slot < client->entries ? client->queue.slots[slot] : NULL;
+
+        if (op != NULL && op->cookie == cookie) {
+            op->sent = false;
+        }
+    }
+}
+
 void aiod_queue_fail_all(struct aiod_client *client, int error)
 {
     for (uint32_t slot = 0; slot < client->entries; slot++) {
@@ -175,7 +196,7 @@ void aiod_queue_fail_all(struct aiod_client *client, int error)
         if (op != NULL) {
             op->result = -error;
             op->written = 0;
-            op->reason = AIOD_RING_BY_KERNEL;
+            op->reason = op->sent ? AIOD_RING_BY_KERNEL : AIOD_RING_NOT_TAKEN;
             aiod_queue_settle(client, op);
         }
     }

@@ -64,6 +64,9 @@ void aiod_queue_drain(struct aiod_client *client);
 /* The request is done: its result is set. */
 void aiod_queue_settle(struct aiod_client *client, struct aiod_op *op);
 
+/* Withdraw what the engine has not taken: those requests stay in flight, as not sent. Nothing is submitted to it any more. */
+void aiod_queue_withdraw(struct aiod_client *client);
+
 /* Settle all requests in flight with -`error`. */
 void aiod_queue_fail_all(struct aiod_client *client, int error);
 

@@ -26,6 +26,7 @@ static void connection_lost(struct aiod_client *client)
     struct aiod_resume *resume = client->resume;
     unsigned notice = aiod_last_word(client); /* before the completions: it speaks of requests without one */
 
+    aiod_queue_withdraw(client);
     aiod_queue_drain(client);
     client->away = true;
     resume->retry_ns = aiod_clock_ns();

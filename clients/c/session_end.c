@@ -12,6 +12,7 @@ void aiod_end_session(struct aiod_client *client, int error)
     if (client->ended != 0) {
         return;
     }
+    aiod_queue_withdraw(client);
     aiod_queue_drain(client);
     client->ended = error;
     client->away = false;

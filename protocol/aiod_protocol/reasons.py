@@ -60,6 +60,7 @@ class Reason(enum.IntEnum):
     # Of clients: no daemon sends them.
     UNKNOWN = 100, "the engine has gone: unknown whether done"
     NOT_REOPENED = 101, "the file could not be opened again at the next engine"
+    NOT_TAKEN = 102, "the session ended before the engine took the request; it was not executed"
 
 
 _BY_NUMBER: Final[dict[int, int]] = {int(reason): reason for reason in Reason}

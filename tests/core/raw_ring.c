@@ -109,6 +109,11 @@ void raw_submit(const struct raw_ring *ring, uint32_t tail)
     __atomic_store_n(&ring->header->sq_tail, tail, __ATOMIC_SEQ_CST);
 }
 
+struct aiod_ring_withdrawal *raw_withdrawal(const struct raw_ring *ring)
+{
+    return (struct aiod_ring_withdrawal *)(void *)(ring->header + 1);
+}
+
 void raw_ring_doorbell(const struct raw_ring *ring)
 {
     uint64_t one = 1;

@@ -40,6 +40,9 @@ void raw_put(const struct raw_ring *ring, uint32_t index, const struct aiod_ring
 /* Publish the entries up to `tail`. */
 void raw_submit(const struct raw_ring *ring, uint32_t tail);
 
+/* The words after the header by which submissions are withdrawn. */
+struct aiod_ring_withdrawal *raw_withdrawal(const struct raw_ring *ring);
+
 void raw_ring_doorbell(const struct raw_ring *ring);
 
 /* Has the engine ended the session? */

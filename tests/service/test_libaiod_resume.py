@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
-from tests.conftest import wait_until
+from tests.conftest import freeze, wait_until
 from tests.patience import scaled
 from tests.service.frozen import drain
 from tests.service.resuming import Program, build_program
+from tests.service.ring_memory import untaken
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -242,6 +243,7 @@ def test_a_write_of_unknown_outcome_is_not_repeated(daemon: Any, run: Callable[.
     pid = daemon.engine["pid"]
     for word in ("begin-read", "begin-read", "begin-write"):  # each waits a second for the one before it
         program.say(word, "w", handle, 6)
+    wait_until(lambda: untaken(pid) == 0, "the engine has taken them")
     os.kill(pid, signal.SIGKILL)
     program.send("end")
     program.send("end")
@@ -258,6 +260,18 @@ def test_a_write_of_unknown_outcome_is_not_repeated(daemon: Any, run: Callable[.
     program.send("end")
     assert [program.answer() for _ in range(3)] == ["6 0", "6 0", "6 0"], "an orderly stop leaves no doubt"
     assert set((daemon.path / "file").read_bytes()) <= set(b"az")
+
+
+def test_a_write_that_the_engine_has_not_taken_is_repeated(daemon: Any, run: Callable[..., Program]) -> None:
+    program = run(RECONNECT_MS)
+    handle = program.say("open", "scratch/file", RDWR)
+    assert program.say("write", "a", handle, 6) == 6
+    freeze(pid := daemon.engine["pid"])
+    program.send("write", "b", handle, 6)
+    wait_until(lambda: untaken(pid) == 1, "the write lies in the ring")
+    os.kill(pid, signal.SIGKILL)
+    assert program.answer() == "6"
+    assert (daemon.path / "file").read_bytes() == b"bbbbbb"
 
 
 def test_requests_submitted_without_an_engine_wait_for_the_next(daemon: Any, run: Callable[..., Program]) -> None:

@@ -49,6 +49,8 @@ int main(void)
     NUMBER("cqe", sizeof(struct aiod_ring_cqe));
     NUMBER("header", sizeof(struct aiod_ring_header));
     NUMBER("sq_tail", offsetof(struct aiod_ring_header, sq_tail));
+    NUMBER("sq_begun", sizeof(struct aiod_ring_header) + offsetof(struct aiod_ring_withdrawal, sq_begun));
+    NUMBER("withdrawal", sizeof(struct aiod_ring_withdrawal));
     NUMBER("engine_sleeps", offsetof(struct aiod_ring_header, engine_sleeps));
     NUMBER("version", AIOD_RING_VERSION);
     NUMBER("entries_max", AIOD_RING_ENTRIES_MAX);
@@ -115,6 +117,7 @@ def test_the_memory_is_as_documented(numbers: dict[str, int]) -> None:
     assert (numbers["sqe"], numbers["cqe"], numbers["header"]) == (64, 32, 6 * 64)
     assert numbers["cqe.reason"] == 20
     assert (numbers["sq_tail"], numbers["engine_sleeps"]) == (64, 320)
+    assert (numbers["sq_begun"], numbers["withdrawal"]) == (388, 64)
 
 
 def test_numbers(numbers: dict[str, int]) -> None:

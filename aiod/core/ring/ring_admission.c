@@ -536,6 +536,17 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     return true;
 }
 
+/* Tell the client that submissions before `end` may be executed from now on. False: it has withdrawn them. */
+static bool announce(struct aiod_ring *ring, uint32_t end)
+{
+    __atomic_store_n(&ring->memory.withdrawal->sq_begun, end, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&ring->memory.withdrawal->sq_withdrawn, __ATOMIC_SEQ_CST) == 0) {
+        return true;
+    }
+    atomic_store_explicit(&ring->ended, true, memory_order_release); /* its connection ends the session */
+    return false;
+}
+
 static unsigned take(struct aiod_ring *ring)
 {
     struct batch batch = {.ring = ring};
@@ -550,8 +561,12 @@ static unsigned take(struct aiod_ring *ring)
         aiod_ring_break(ring, "sq_tail of its ring is out of range");
         return 0;
     }
+    count = count < AIOD_RING_BATCH ? count : AIOD_RING_BATCH;
+    if (!announce(ring, head + count)) {
+        return 0;
+    }
     batch.now_ns = aiod_now_ns();
-    while (taken < count && taken < AIOD_RING_BATCH && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
+    while (taken < count && batch.inline_bytes < AIOD_RING_BATCH_BYTES_MAX) {
         struct aiod_ring_sqe entry = copy_entry(ring, head + taken);
 
         if (aiod_ring_is_lost(ring)) {

@@ -97,6 +97,8 @@ int aiod_ring_memory_create(struct aiod_ring_memory *memory, uint32_t entries, u
     memory->fd = fd;
     memory->header = (struct aiod_ring_header *)(void *)base;
     lay_out(memory->header, entries, area_bytes);
+    memory->withdrawal = (struct aiod_ring_withdrawal *)(void *)(memory->header + 1);
+    memory->withdrawal->shown = 1;
     memory->sqes = (struct aiod_ring_sqe *)(void *)(base + memory->header->sq_offset);
     memory->cqes = (struct aiod_ring_cqe *)(void *)(base + memory->header->cq_offset);
     memory->area = base + memory->header->area_offset;

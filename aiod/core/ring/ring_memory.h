@@ -15,6 +15,7 @@
 struct aiod_ring_memory {
     int fd;
     struct aiod_ring_header *header; /* the start of the mapping */
+    struct aiod_ring_withdrawal *withdrawal;
     struct aiod_ring_sqe *sqes;
     struct aiod_ring_cqe *cqes;
     char *area;

@@ -47,9 +47,10 @@
  *
  * THE END OF A SESSION
  *     A session ends with its engine: the engine has died, or the daemon has stopped. Requests in flight end with
- *     -ECONNRESET. aiod_ended() reports the errno, and aiod_last_word() whether unfinished requests may have been
- *     executed. Buffers stay valid until aiod_disconnect(). To continue, connect again and repeat the writes that no
- *     flush has covered, unless the last word was AIOD_RING_FLUSHED.
+ *     -ECONNRESET, those that the engine had not taken with the reason AIOD_RING_NOT_TAKEN: they were not executed, and
+ *     never will be. aiod_ended() reports the errno, and aiod_last_word() whether the others may have been executed.
+ *     Buffers stay valid until aiod_disconnect(). To continue, connect again and repeat the writes that no flush has
+ *     covered, unless the last word was AIOD_RING_FLUSHED.
  *
  * RECONNECTING
  *     With reconnect_timeout_ms the library continues by itself, as far as it can. It attaches to the next engine
@@ -58,9 +59,9 @@
  *     requests in flight
  *
  *     - those that change nothing (READ, FLUSH, SIZE and the like) are submitted again, with a new deadline_ms;
- *     - those that were not executed are submitted again: requests submitted after the engine had gone, requests
- *       that a stopping daemon refused, and unfinished ones if the daemon stopped in order and reported that it had
- *       not executed them;
+ *     - those that were not executed are submitted again: requests submitted after the engine had gone, or that it had
+ *       not taken, requests that a stopping daemon refused, and unfinished ones if the daemon stopped in order and
+ *       reported that it had not executed them;
  *     - all others end with -EIO and AIOD_RING_UNKNOWN: they may be done, done in part, or not done.
  *
  *     The daemon keeps the files of a dead engine: a handle has the same file at the next one, whatever has become of

@@ -28,6 +28,11 @@
  *                  AIOD_RING_WAITS_FUTEX    FUTEX_WAKE of one waiter on client_waits (not private)
  *                  AIOD_RING_WAITS_SOCKET   a message of one byte on the socket
  *
+ * Withdrawing, when the engine has died, or the client leaves it: the client sets sq_withdrawn, and then reads sq_begun.
+ * Before the engine takes submissions it stores the index after the last one that it may take as sq_begun, and then reads
+ * sq_withdrawn; it takes nothing any more if that is set. All four accesses are sequentially consistent, as above. So the
+ * submissions from sq_begun on were not executed, and never will be: the client may carry them out elsewhere.
+ *
  * The client calls FUTEX_WAIT on client_waits while it is AIOD_RING_WAITS_FUTEX. Rejected: FUTEX_WAIT on cq_tail.
  * Two threads of the engine may complete requests at once, and the slower one may reset client_waits for a
  * completion that the client has taken already; then the client would sleep on cq_tail and no engine thread would
@@ -268,6 +273,7 @@ enum aiod_ring_reason {
     /* libaiod's own; no engine sends them. */
     AIOD_RING_UNKNOWN = 100, /* EIO: the engine has gone; unknown whether done */
     AIOD_RING_NOT_REOPENED,  /* the next engine could not open the file; the errno says why */
+    AIOD_RING_NOT_TAKEN,     /* ECONNRESET, ESHUTDOWN: the session ended before the engine took it: not executed */
 };
 
 enum aiod_ring_waits {
@@ -311,6 +317,14 @@ struct aiod_ring_header {
     uint32_t engine_sleeps;   /* line 5: engine */
     uint32_t shutdown_notice; /* line 5: engine; enum aiod_ring_shutdown_notice, set before the session ends */
     uint32_t line_5_reserved[14];
+};
+
+/* Follows the header: line 6. Only the engine uses it, until the client withdraws. */
+struct aiod_ring_withdrawal {
+    uint32_t shown;        /* engine, constant: 1; 0: an older engine, which does not know the others */
+    uint32_t sq_begun;     /* engine: submissions before this one may have been executed */
+    uint32_t sq_withdrawn; /* client: 1: nothing is to be taken any more */
+    uint32_t line_6_reserved[13];
 };
 
 /* ---- the socket: SOCK_SEQPACKET, each message is one of these structs ------------------------------------------- */

@@ -93,8 +93,7 @@ class Link(RoutedSession):
 
     def continues_without_ring(self) -> bool:
         """Whether another engine may be asked for what the ring has ended with."""
-        if self.transport is not None and self.transport.ring.ended:
-            self._reap_ring()
+        self._leave_ended_ring()
         return self.session.resumable and self.session.ended is None
 
     # ---- requests ---------------------------------------------------------------------------------------------------
@@ -104,6 +103,8 @@ class Link(RoutedSession):
         if self._busy and self.session.ended is None:
             self.loop.call_soon(self._add_late, pending)
             return
+        if isinstance(pending, Call):
+            self._leave_ended_ring()
         self._busy = True
         try:
             if isinstance(pending, Request):
@@ -122,6 +123,11 @@ class Link(RoutedSession):
         finally:
             self._busy = False
         self._pump_soon()
+
+    def _leave_ended_ring(self) -> None:
+        """Suspend or end the session if its ring has ended: the engine has gone, and a message would be lost."""
+        if self.transport is not None and self.transport.ring.ended:
+            self._reap_ring()
 
     def _add_late(self, pending: Request | Call) -> None:
         if pending.done and not _is_sent_always(pending):  # given up meanwhile

@@ -85,6 +85,7 @@ class Link(SharedSession):
                 if isinstance(pending, Request):
                     self.session.add(pending)
                 else:
+                    self.leave_ended_ring()
                     self.add_call(pending)
                 self.wait_locked(pending, deadline_s)
                 if not pending.done and isinstance(pending, Request) and pending.sent:
@@ -141,8 +142,7 @@ class Link(SharedSession):
         """Whether another engine may be asked for `request`, on which the ring has ended: it will be by perform()."""
         with self.lock:
             try:
-                if self.session.ended is None and self.transport is not None and self.transport.ring.ended:
-                    self.reap_ring()
+                self.leave_ended_ring()
             except BaseException as error:
                 self.repair(error)
                 raise

@@ -197,6 +197,11 @@ class SharedSession(RoutedSession):
             self._unpumped = False
             self.pump()
 
+    def leave_ended_ring(self) -> None:
+        """Suspend or end the session if its ring has ended: the engine has gone, and a message would be lost."""
+        if self.session.ended is None and self.transport is not None and self.transport.ring.ended:
+            self.reap_ring()
+
     def finish(self, finished: list[Pending]) -> None:
         """Settle the futures of `finished`, and wake the threads that wait for them."""
         if self.transport is not None and self.transport.ended is None and self.session.ended is not None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from aiod_client._ring import Ring
     from aiod_client.requests.pending import Request
 
+_NOT_EXECUTED: Final = frozenset({Reason.STOPPING, Reason.NOT_TAKEN})
+"""Reasons of requests that have ended with the engine or the ring, and were not executed."""
+
 LOST: Final = SessionLostError(errno.ECONNRESET, "the engine has closed the ring, or is gone")
 
 
@@ -47,12 +50,12 @@ NO_RING: Final = _NoRing()
 def is_lost(failure: RingFailure) -> bool:
     """Whether `failure` says that the ring or the engine has gone, or is stopping."""
     result, _, reason = failure
-    return reason == Reason.STOPPING or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
+    return reason in _NOT_EXECUTED or (reason == Reason.BY_KERNEL and result in {-errno.ECONNRESET, -errno.ESHUTDOWN})
 
 
 def may_be_done(ring: Ring, failure: RingFailure) -> bool:
     """Whether a request that `ring` has ended with `failure`, as its engine was going, may have been executed."""
-    return failure[2] != Reason.STOPPING and not ring.shutdown_notice & RingShutdownNotice.DRAINED
+    return failure[2] not in _NOT_EXECUTED and not ring.shutdown_notice & RingShutdownNotice.DRAINED
 
 
 def failed(

@@ -243,9 +243,10 @@ class RingTransport:
         self, part: _Part, result: int, written: int, reason: int, data: bytes | None, finished: list[Pending]
     ) -> None:
         request, start, length = part
-        if result == -errno.ECONNRESET and self.ring.ended:
+        on_path = request.op in _ON_PATH
+        if self.ring.ended and _ends_with_ring(result, reason) and not (on_path and reason == Reason.NOT_TAKEN):
             return  # lose() gives the reason, or give_back() returns it
-        if reason == Reason.STOPPING and self._resumable and request.op not in _ON_PATH:
+        if reason == Reason.STOPPING and self._resumable and not on_path:
             self._put_off(request, start)
             return
         failure = self._failure(part, result, written, reason) if result < 0 else None
@@ -332,6 +333,7 @@ class RingTransport:
         """End the transport: (requests done by now, requests not done). What waits by after() is called."""
         if self.ended is not None:
             return [], []
+        self.ring.close()  # what the engine has not taken ends as not executed
         finished = self._take_done()
         self.adopt_all()
         self.ended = LOST
@@ -351,6 +353,7 @@ class RingTransport:
         """
         if self.ended is not None:
             return []
+        self.ring.close()
         finished = self._take_done()  # the engine may have done much before it ended the session
         self.adopt_all()
         self.ended = why
@@ -370,10 +373,14 @@ class RingTransport:
         self._overflow.clear()
         self._of_handle.clear()
         waiting, self._afterwards = self._afterwards, {}
-        self.ring.close()
         for calls in waiting.values():
             for call in calls:
                 call()
+
+
+def _ends_with_ring(result: int, reason: int) -> bool:
+    """Whether libaiod has ended a request because the ring has ended."""
+    return result in {-errno.ECONNRESET, -errno.ESHUTDOWN} and reason in {Reason.BY_KERNEL, Reason.NOT_TAKEN}
 
 
 def _request_of(op: int, flags: int, handle: int, offset: int, length: int, data: Any) -> Request:
