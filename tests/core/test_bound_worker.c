@@ -1,5 +1,5 @@
 /*
- * A polling worker that finds startable requests while another one is bound: the bound one is to lead. The place that workers
+ * A polling worker beside one that is bound: the bound one is to lead, and the other one sleeps apart. The place that workers
  * poll is the test's: each of the two polling workers does what the test tells it. The requests read from pipes.
  */
 #include <liburing.h>
@@ -8,6 +8,7 @@
 
 #include "check.h"
 #include "pool/uring.h"
+#include "ring/apart.h"
 #include "scratch.h"
 
 enum {
@@ -98,16 +99,29 @@ static void wake(struct aiod_idle_polling *polling)
     pthread_mutex_unlock(&place.lock);
 }
 
-/* Have a polling worker call the function, and wait until it has. */
-static void have(unsigned worker, void (*run)(void *argument), void *argument)
+/* Have a polling worker call the function. */
+static void tell(unsigned worker, void (*run)(void *argument), void *argument)
 {
     pthread_mutex_lock(&place.lock);
     place.commands[worker] = (struct command){.run = run, .argument = argument};
     pthread_cond_broadcast(&place.changed);
+    pthread_mutex_unlock(&place.lock);
+}
+
+/* Wait until it has. */
+static void wait_for(unsigned worker)
+{
+    pthread_mutex_lock(&place.lock);
     while (place.commands[worker].run != NULL) {
         pthread_cond_wait(&place.changed, &place.lock);
     }
     pthread_mutex_unlock(&place.lock);
+}
+
+static void have(unsigned worker, void (*run)(void *argument), void *argument)
+{
+    tell(worker, run, argument);
+    wait_for(worker);
 }
 
 static bool both_poll(void *argument)
@@ -184,6 +198,26 @@ static void find(void *argument)
     find->elsewhere = aiod_uring_is_elsewhere(place.pool);
     aiod_uring_call_bound(place.pool);
     find->elsewhere_later = aiod_uring_is_elsewhere(place.pool);
+}
+
+/* A worker goes to sleep beside another one. */
+struct nap {
+    struct aiod_apart apart;
+    bool slept;
+};
+
+static void sleep_apart(void *argument)
+{
+    struct nap *nap = argument;
+
+    nap->slept = aiod_apart_sleep(&nap->apart, place.pool);
+}
+
+static bool sleeps(void *argument)
+{
+    const struct nap *nap = argument;
+
+    return atomic_load(&nap->apart.sleeps);
 }
 
 static void turn_until_it_ends(void *argument)
@@ -269,6 +303,40 @@ static void a_worker_that_starts_requests_calls_nobody(void)
     end();
 }
 
+static void a_worker_beside_a_bound_one_sleeps_apart(void)
+{
+    static struct pipe_read started;
+    struct nap nap = {.slept = true};
+
+    begin();
+    CHECK(aiod_apart_init(&nap.apart) == 0 && !aiod_apart_wake(&nap.apart));
+    aiod_apart_begin_to_poll(&nap.apart);
+    aiod_apart_begin_to_poll(&nap.apart);
+    have(1, sleep_apart, &nap); /* nobody is bound */
+    CHECK(!nap.slept);
+
+    have(0, submit, &started);
+    have(0, sleep_apart, &nap); /* nor is another one */
+    CHECK(!nap.slept);
+    tell(1, sleep_apart, &nap);
+    loop_until(place.pool, sleeps, &nap);
+    CHECK(aiod_apart_wake(&nap.apart));
+    wait_for(1);
+    CHECK(nap.slept && !sleeps(&nap) && !aiod_apart_wake(&nap.apart));
+    tell(1, sleep_apart, &nap);
+    loop_until(place.pool, sleeps, &nap);
+    aiod_apart_cease_to_poll(&nap.apart); /* the bound one stops polling */
+    wait_for(1);
+    have(1, sleep_apart, &nap); /* and would wake nobody any more: it does not sleep */
+    CHECK(nap.slept);
+
+    have(0, turn_until_it_ends, &started);
+    loop_until_reaped(place.pool, 1);
+    close_pipe(&started);
+    aiod_apart_destroy(&nap.apart);
+    end();
+}
+
 int main(void)
 {
     int error = aiod_uring_probe();
@@ -280,5 +348,6 @@ int main(void)
     faults_install();
     the_bound_worker_is_called_while_it_sleeps();
     a_worker_that_starts_requests_calls_nobody();
+    a_worker_beside_a_bound_one_sleeps_apart();
     return 0;
 }

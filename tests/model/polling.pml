@@ -1,6 +1,6 @@
 /*
- * polling.pml - idle workers that poll the rings (aiod/core/pool/polling.c, aiod/core/ring/poller.c), for spin to search
- * exhaustively.
+ * polling.pml - idle workers that poll the rings (aiod/core/pool/polling.c, aiod/core/ring/poller.c and apart.c), for spin
+ * to search exhaustively.
  *
  * One step here is one critical section under pool->lock, one access to the ring's shared memory, or one system call. All
  * accesses to the shared memory are sequentially consistent in the C code, too. A client submits by a ring, another thread by
@@ -9,7 +9,7 @@
  *
  * With STARTS, polling workers may start requests (aiod/core/pool/uring.c): no thread waits for them, but the worker that has
  * started one is bound until it has ended. Which requests can be started is not known: the model tries both. A completion
- * wakes its worker: the eventfd that another one may have consumed is left out.
+ * wakes its worker: the eventfd that another one may have consumed is left out. The other polling worker sleeps apart.
  *
  * What is checked (test_polling_model.py):
  *   - no more than LIMIT workers carry out requests, and no more than two poll;
@@ -32,7 +32,9 @@
 #define BY_MESSAGE 1
 #endif
 #ifndef BARRIER
-#define BARRIER 0 /* no request ends before: 1: all have begun; 2: all have been submitted, and taken from the ring */
+/* no request ends before: 1: all have begun; 2: all have been submitted, and taken from the ring; 3: the same, but not for
+ * those that were started; 4: all have begun, but only for those that were started */
+#define BARRIER 0
 #endif
 #ifndef LANE
 #define LANE 0 /* 1: the requests by ring are a lane (aiod/core/pool/lane.h) */
@@ -61,7 +63,11 @@ mtype = {
     ended_request_keeps_the_turn,
     turn_is_passed_on_too_late,
     ended_start_wakes_nobody,
-    given_up_lead_wakes_nobody
+    given_up_lead_wakes_nobody,
+    apart_without_looking_for_the_other,
+    apart_without_looking_for_a_recall,
+    nobody_wakes_the_one_apart,
+    recall_passes_the_one_apart
 };
 #define mistaken(name) (MISTAKE == name)
 
@@ -74,7 +80,10 @@ byte bell_not_for; /* the worker that has passed it on is awake, and another one
 
 /* The poller. */
 bool led;
-bool marked; /* with `led`, one word */
+bool marked;     /* with `led`, one word */
+byte pollers;    /* workers that are between lead() and the end of poll_as_worker() */
+bool apart;      /* a follower sleeps apart, or is about to */
+bool apart_rung; /* its eventfd */
 
 /* The pool: protected by lock. */
 byte queued;
@@ -114,7 +123,8 @@ inline check_state()
            (asleep_threads == 0 && polling_threads < 2) || active_threads > 0 || started_threads > 0)
 }
 
-#define may_end (BARRIER == 0 || BARRIER == 1 && begun == REQUESTS || BARRIER == 2 && submitters == 0 && entries == 0)
+#define may_end (BARRIER == 0 || BARRIER == 4 || BARRIER == 1 && begun == REQUESTS || (BARRIER == 2 || BARRIER == 3) && submitters == 0 && entries == 0)
+#define started_may_end (BARRIER == 3 || BARRIER == 4 && begun == REQUESTS || BARRIER < 3 && may_end)
 
 /* aiod_pool_choose_sleepers(); `to_post` and `to_ring`: what the caller does after it dropped the lock. */
 inline choose(limit)
@@ -173,12 +183,26 @@ inline submit(polls, laned)
     check_state()
 }
 
+inline ring_bell()
+{
+    atomic { bell = true; bell_not_for = 0 }
+}
+
+/* wake() */
+inline wake_one()
+{
+    if
+    :: apart && !mistaken(recall_passes_the_one_apart) -> apart_rung = true
+    :: else -> ring_bell()
+    fi
+}
+
 /* aiod_pool_post_chosen(). */
 inline post()
 {
     do
     :: to_post > 0 -> atomic { to_post--; posts++ }
-    :: to_ring -> to_ring = false; bell = true
+    :: to_ring -> to_ring = false; wake_one()
     :: to_post == 0 && !to_ring -> break
     od
 }
@@ -191,7 +215,7 @@ inline take(polls)
         :: entries > 0 ->
             entries--;
             if
-            :: BARRIER != 1 -> begun++; ended++
+            :: BARRIER != 1 && BARRIER != 4 -> begun++; ended++
             :: submit(polls, LANE)
             fi
         :: else
@@ -285,7 +309,7 @@ inline poll_rings()
     :: !stops && is_recalled ->
         engine_sleeps = true;
         if
-        :: entries > 0 -> bell = true
+        :: entries > 0 -> ring_bell()
         :: else
         fi;
         stops = true;
@@ -293,12 +317,12 @@ inline poll_rings()
     :: !stops && !is_recalled ->
         if
         :: entries > 0 -> take(true)
-        :: atomic { started > 0 && may_end -> end_started() }
+        :: atomic { started > 0 && started_may_end -> end_started() }
             post()
         :: atomic { may_give_up && !keeps -> may_give_up = false }
             engine_sleeps = true;
             if
-            :: entries > 0 && !mistaken(given_up_lead_wakes_nobody) -> bell = true
+            :: entries > 0 && !mistaken(given_up_lead_wakes_nobody) -> ring_bell()
             :: else
             fi;
             leads = false
@@ -316,10 +340,31 @@ inline cease_to_lead()
 {
     atomic {
         led = false;
-        to_ring = marked && !mistaken(former_leader_ignores_the_mark);
+        was_marked = marked && !mistaken(former_leader_ignores_the_mark);
         marked = false
     }
-    post()
+    if
+    :: was_marked -> was_marked = false; ring_bell()
+    :: else
+    fi
+}
+
+/* aiod_apart_sleep(), if the other one is bound. */
+inline sleep_apart()
+{
+    apart = true;
+    if
+    :: pollers > 1 || mistaken(apart_without_looking_for_the_other) ->
+        if
+        :: !recalled || mistaken(apart_without_looking_for_a_recall) ->
+end_apart:
+            apart_rung
+        :: else
+        fi
+    :: else
+    fi;
+    apart = false;
+    apart_rung = false
 }
 
 inline poll_as_worker()
@@ -336,22 +381,31 @@ inline poll_as_worker()
         if
         :: keeps && !mistaken(follower_ignores_what_it_keeps) || is_recalled -> stops = true
         :: else ->
+            if
+            :: bound > 0 && started == 0 -> sleep_apart()
+            :: else ->
 end_polling:
-            if
-            :: atomic { doorbell -> doorbell = false }
-            :: atomic { bell && bell_not_for != _pid + 1 -> bell = false; bell_not_for = 0 }
-            :: atomic { started > 0 && may_end -> end_started() }
-                post()
-            fi;
-            if
-            :: recalled && started > 0 ->
-                atomic { bell = true; bell_not_for = _pid + 1 }
-            :: else
+                if
+                :: atomic { doorbell -> doorbell = false }
+                :: atomic { bell && bell_not_for != _pid + 1 -> bell = false; bell_not_for = 0 }
+                :: atomic { started > 0 && started_may_end -> end_started() }
+                    post()
+                fi;
+                if
+                :: recalled && started > 0 ->
+                    atomic { bell = true; bell_not_for = _pid + 1 }
+                :: else
+                fi
             fi;
             try_to_lead()
         fi
     :: !leads && stops -> break
-    od
+    od;
+    pollers--;
+    if
+    :: apart && !mistaken(nobody_wakes_the_one_apart) -> apart_rung = true
+    :: else
+    fi
 }
 
 /* aiod_polling_must_stop(), aiod_polling_leave(). `polls`: it polls on. */
@@ -393,7 +447,7 @@ inline pass_turn()
 
 active [WORKERS] proctype worker()
 {
-    bool has_turn, leads, keeps, stops, finished, to_ring, sleeps, polls;
+    bool has_turn, leads, keeps, stops, finished, to_ring, sleeps, polls, was_marked;
     byte to_post, count, started;
 
     do
@@ -435,6 +489,7 @@ end_asleep:
         :: polls ->
             do
             :: polls ->
+                pollers++;
                 try_to_lead();
                 deliver(true);
                 poll_as_worker();

@@ -25,6 +25,22 @@ SCENARIOS: dict[str, dict[str, int]] = {
         "BARRIER": 2,
         "STARTS": 1,
     },
+    "a bound worker that keeps a request later": {
+        "LIMIT": 2,
+        "WORKERS": 2,
+        "BY_RING": 3,
+        "BY_MESSAGE": 0,
+        "BARRIER": 3,
+        "STARTS": 1,
+    },
+    "a started request that needs another one": {
+        "LIMIT": 2,
+        "WORKERS": 2,
+        "BY_RING": 1,
+        "BY_MESSAGE": 1,
+        "BARRIER": 4,
+        "STARTS": 1,
+    },
     "a lane": {"LIMIT": 2, "WORKERS": 2, "BY_RING": 2, "BY_MESSAGE": 1, "LANE": 1},
 }
 
@@ -40,6 +56,10 @@ MISTAKES = {
     "more_than_the_limit_take": "more workers than the limit",
     "ended_start_wakes_nobody": "requests that are started",
     "given_up_lead_wakes_nobody": "requests that are started or hang",
+    "apart_without_looking_for_the_other": "a bound worker that keeps a request later",
+    "nobody_wakes_the_one_apart": "a bound worker that keeps a request later",
+    "apart_without_looking_for_a_recall": "a started request that needs another one",
+    "recall_passes_the_one_apart": "a started request that needs another one",
     "ended_request_keeps_the_turn": "a lane",
     "turn_is_passed_on_too_late": "a lane",
 }

@@ -23,6 +23,11 @@
 static _Thread_local bool polls;     /* the calling thread is a polling worker */
 static _Thread_local bool keeps_one; /* and counts as waking, because of a request that it submitted */
 
+static unsigned count_bound(const struct aiod_pool *pool)
+{
+    return atomic_load_explicit(&pool->bound_threads, memory_order_relaxed);
+}
+
 /* ---- lock held --------------------------------------------------------------------------------------------------- */
 
 unsigned aiod_pool_threads_allowed(const struct aiod_pool *pool)
@@ -49,7 +54,7 @@ bool aiod_pool_has_idle(const struct aiod_pool *pool)
  */
 bool aiod_polling_may_bind(const struct aiod_pool *pool, bool bound)
 {
-    return polls && !keeps_one && (bound || pool->bound_threads == 0);
+    return polls && !keeps_one && (bound || count_bound(pool) == 0);
 }
 
 unsigned aiod_polling_recallable(const struct aiod_pool *pool)
@@ -57,7 +62,7 @@ unsigned aiod_polling_recallable(const struct aiod_pool *pool)
     if (pool->stopping) {
         return pool->polling_threads; /* bound workers stop polling as well */
     }
-    return pool->polling_threads > pool->bound_threads ? pool->polling_threads - pool->bound_threads : 0;
+    return pool->polling_threads > count_bound(pool) ? pool->polling_threads - count_bound(pool) : 0;
 }
 
 bool aiod_polling_has_room(const struct aiod_pool *pool)
@@ -143,6 +148,11 @@ bool aiod_pool_recalls(const struct aiod_pool *pool)
 bool aiod_pool_passes_recall(const struct aiod_pool *pool)
 {
     return atomic_load_explicit(&pool->polling_recalled, memory_order_relaxed) && !aiod_pool_recalls(pool);
+}
+
+bool aiod_pool_other_is_bound(const struct aiod_pool *pool)
+{
+    return aiod_uring_inflight() == 0 && count_bound(pool) > 0;
 }
 
 bool aiod_pool_keeps_one(void)

@@ -123,6 +123,9 @@ bool aiod_pool_recalls(const struct aiod_pool *pool);
 /* Polling worker that was woken: must another one stop polling, because the calling one is bound? Then wake that one. */
 bool aiod_pool_passes_recall(const struct aiod_pool *pool);
 
+/* Polling worker: is the other one bound (uring.h)? The answer may be old. */
+bool aiod_pool_other_is_bound(const struct aiod_pool *pool);
+
 /*
  * Polling worker: has it submitted requests, of which it keeps one? Then it has to stop polling, or to hand the request
  * over. It keeps none if max_threads leave no room, or if no other worker polls on.

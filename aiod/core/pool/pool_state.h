@@ -108,7 +108,8 @@ struct aiod_pool {
     bool polling_on;
     unsigned polling_threads;     /* neither recalled nor about to take a request that they keep */
     unsigned polling_users;       /* threads that use `polling` */
-    unsigned bound_threads;       /* polling workers with requests in their io_uring: they are not recalled */
+    /* polling workers with requests in their io_uring: they are not recalled; written under lock, read without it */
+    atomic_uint bound_threads;
     unsigned recalls;             /* of the waking threads: polling workers that are recalled */
     atomic_bool polling_ends;     /* likewise: bound workers stop polling as well */
     atomic_bool polling_recalled; /* written under lock, read without it */

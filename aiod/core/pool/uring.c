@@ -267,8 +267,9 @@ static void take(struct aiod_pool *pool, struct aiod_request *request, uint64_t 
     request->started_ns = request->begun_ns = pool->last_taken_ns = now_ns;
     aiod_active_requests_add_started(pool, request);
     AIOD_PROBE4(request_start, request, pool->name, now_ns - request->queued_ns, request->cookie);
-    pool->bound_threads += mine->inflight == 0;
-    mine->inflight++;
+    if (mine->inflight++ == 0) {
+        atomic_fetch_add_explicit(&pool->bound_threads, 1, memory_order_relaxed);
+    }
     append_taken(request);
 }
 
@@ -335,7 +336,9 @@ static void remove_ended(struct aiod_pool *pool, struct ended *ended)
     }
     mine->inflight -= ended->count;
     pool->uring_requests += ended->count;
-    pool->bound_threads -= mine->inflight == 0;
+    if (mine->inflight == 0) {
+        atomic_fetch_sub_explicit(&pool->bound_threads, 1, memory_order_relaxed);
+    }
 }
 
 /* ---- polling workers: lock not held ------------------------------------------------------------------------------ */

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "pool/uring.h"
+#include "ring/apart.h"
 #include "ring/client_wakes.h"
 #include "ring/halt_poll.h"
 #include "ring/polled.h"
@@ -66,6 +67,7 @@ struct aiod_poller {
 
     _Atomic(enum lead) lead;
     atomic_uint waiting; /* threads that wait in the epoll set, or are about to */
+    struct aiod_apart apart;
     struct aiod_rings rings;
 
     /* The leader's. */
@@ -115,7 +117,7 @@ static void pass_recall_on(struct aiod_poller *poller)
 /* The leader is awake, and dormant rings may ring. A thread that waits notes them; without one the leader does. */
 static void look_for_edges(struct aiod_poller *poller)
 {
-    if (atomic_load(&poller->waiting) == 0) {
+    if (aiod_rings_has_dormant(&poller->rings) && atomic_load(&poller->waiting) == 0) {
         take_edges(poller, 0);
         pass_recall_on(poller);
     }
@@ -396,14 +398,21 @@ static void cease_to_lead(struct aiod_poller *poller)
     }
 }
 
+/* From here on the worker may become bound: it may take entries before it polls. */
 static bool lead(struct aiod_idle_polling *polling)
 {
-    return try_to_lead((struct aiod_poller *)polling);
+    struct aiod_poller *poller = (struct aiod_poller *)polling;
+
+    aiod_apart_begin_to_poll(&poller->apart);
+    return try_to_lead(poller);
 }
 
 /* Sleep until a descriptor is signalled, or a request of this thread's io_uring has completed. */
 static void wait_for_work(struct aiod_poller *poller)
 {
+    if (aiod_apart_sleep(&poller->apart, poller->pool)) {
+        return;
+    }
     atomic_fetch_add(&poller->waiting, 1);
     aiod_uring_set_sleeping(true);
     if (!aiod_uring_ready()) {
@@ -435,6 +444,7 @@ static void poll_as_worker(struct aiod_idle_polling *polling, bool leads)
             leads = try_to_lead(poller);
         }
     }
+    aiod_apart_cease_to_poll(&poller->apart);
 }
 
 static int add_descriptor(const struct aiod_poller *poller, int fd, epoll_data_t data)
@@ -451,7 +461,11 @@ static int watch(struct aiod_idle_polling *polling, int fd, void *data)
 
 static void wake(struct aiod_idle_polling *polling)
 {
-    aiod_eventfd_ring(((struct aiod_poller *)polling)->bell_fd);
+    struct aiod_poller *poller = (struct aiod_poller *)polling;
+
+    if (!aiod_apart_wake(&poller->apart)) {
+        aiod_eventfd_ring(poller->bell_fd);
+    }
 }
 
 /* ---- the main loop's thread -------------------------------------------------------------------------------------- */
@@ -459,6 +473,7 @@ static void wake(struct aiod_idle_polling *polling)
 int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint64_t poll_max_ns, unsigned rings_max)
 {
     struct aiod_poller *poller = calloc(1, sizeof(*poller));
+    int apart_error;
 
     if (poller == NULL) {
         return -ENOMEM;
@@ -469,7 +484,8 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     poller->poll_for_answers.max_ns = poll_max_ns < ANSWER_NS ? poll_max_ns : ANSWER_NS;
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     poller->bell_fd = aiod_eventfd_create();
-    if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 ||
+    apart_error = aiod_apart_init(&poller->apart);
+    if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 || apart_error < 0 ||
         add_descriptor(poller, poller->bell_fd, (epoll_data_t){.u64 = BELL}) < 0) {
         aiod_poller_destroy(poller);
         return -EMFILE;
@@ -551,6 +567,7 @@ void aiod_poller_stop(struct aiod_poller *poller)
 void aiod_poller_destroy(struct aiod_poller *poller)
 {
     aiod_rings_destroy(&poller->rings);
+    aiod_apart_destroy(&poller->apart);
     if (poller->epoll_fd >= 0) {
         close(poller->epoll_fd);
     }

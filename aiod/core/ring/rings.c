@@ -102,7 +102,7 @@ static void put_all(struct aiod_polled **slots, unsigned count)
 
 void aiod_rings_clear(struct aiod_rings *rings)
 {
-    rings->awake_count = 0;
+    rings->awake_count = rings->known_count = 0;
     put_all(rings->known, rings->slot_count);
     put_all(rings->wanted, rings->slot_count);
 }
@@ -155,6 +155,8 @@ static struct aiod_polled *replace(struct aiod_rings *rings, unsigned slot, stru
         make_dormant(rings, former);
     }
     rings->known[slot] = ring;
+    rings->known_count -= former != NULL;
+    rings->known_count += ring != NULL;
     if (ring != NULL) {
         ring->operations->get(ring);
         wake(rings, ring);
@@ -208,6 +210,11 @@ void aiod_rings_update(struct aiod_rings *rings)
     if (atomic_load(&rings->any_rung)) {
         wake_rung(rings);
     }
+}
+
+bool aiod_rings_has_dormant(const struct aiod_rings *rings)
+{
+    return rings->awake_count < rings->known_count;
 }
 
 bool aiod_rings_has_entries(const struct aiod_rings *rings)

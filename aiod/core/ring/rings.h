@@ -32,6 +32,7 @@ struct aiod_rings {
 
     /* The leader's. */
     struct aiod_polled **known; /* by slot, one reference each; NULL: unused */
+    unsigned known_count;
     struct aiod_polled **awake; /* without references of their own */
     unsigned awake_count;
     unsigned changes_seen;
@@ -67,6 +68,9 @@ bool aiod_rings_has_news(const struct aiod_rings *rings);
 
 /* Follow the main loop's changes, and wake the rings that have rung. */
 void aiod_rings_update(struct aiod_rings *rings);
+
+/* Are there rings whose doorbells must be listened to while the leader is awake? */
+bool aiod_rings_has_dormant(const struct aiod_rings *rings);
 
 /* Have awake rings entries, or requests in flight? */
 bool aiod_rings_has_entries(const struct aiod_rings *rings);
