@@ -112,7 +112,7 @@ PYTEST ?=
 test: setup $(VENV)/.fuzz $(VENV)/.peers  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
 	@scripts/prerequisites.sh test
 	@scripts/guest-kernel.sh build/guest || echo "the test with a guest will be skipped"
-	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) core-build)
+	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) fio-engine-for-tests core-build)
 	@$(BIN)/python -m pytest $(if $(findstring -n,$(PYTEST)),,--numprocesses $(WORKERS) --dist loadfile) $(PYTEST)
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
@@ -229,6 +229,11 @@ install-nbdkit-plugin: nbdkit-plugin  ## the plugin and its man page (NBDKIT_PLU
 # Without $(WARNINGS): the macros of fio cause them.
 .PHONY: fio-engine
 fio-engine: build/fio-aiod.so  ## build/fio-aiod.so, fio's engine for aiod, from the sources of the installed fio (FIO_SOURCE)
+
+# fio's sources arrive while the compiler works on the core.
+.PHONY: fio-engine-for-tests
+fio-engine-for-tests:
+	@$(MAKE) --no-print-directory fio-engine || echo "the tests with fio's engine will be skipped"
 
 build/fio-aiod.so: clients/fio/engine.c build/libaiod.a | core-compiler
 	@scripts/fio-source.sh build/fio
