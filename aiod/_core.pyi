@@ -139,9 +139,9 @@ class Session:
     def file_of(self, number: int) -> tuple[int, int, bool, bool] | None:
         """Device, inode, whether it may be read, and written, of an open file; None: the handle is no open file's."""
 
-    def set_locks(self, number: int, *, lost: bool, regained: Sequence[tuple[int, int]]) -> None:
+    def set_locks(self, number: int, *, held: bool, lost: bool, regained: Sequence[tuple[int, int]]) -> None:
         """Refuse the handle's requests if a lock is `lost`; execute repeated ones in the ranges (first, last)
-        `regained`.
+        `regained`. `held`: the client has locks, held or lost, which go with the description.
 
         Raises OSError (EBADF).
         """
@@ -403,8 +403,11 @@ class Core:
         Raises OSError EBADF if there is no such handle.
         """
 
-    def fuse_handles(self, session: Session) -> list[tuple[int, bool, bytes]]:
-        """The session's open files on FUSE: (handle, whether a request has found the mount dead, name)."""
+    def fuse_handles(self, session: Session) -> list[tuple[int, int, bytes]]:
+        """The session's open files on FUSE: (handle, loss, name).
+
+        loss: what a request has found: 0 nothing, 1 the server has given up the open file, 2 the mount is dead.
+        """
 
     def move_handle(
         self,

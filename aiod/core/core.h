@@ -286,11 +286,11 @@ int aiod_core_unlock(struct aiod_core *core, uint64_t tag, struct aiod_session *
                      uint64_t first, uint64_t last);
 
 /*
- * Set whether a lock of the handle is lost, so that its requests are refused, and the exclusive locks that were regained
- * (malloc(); the handle frees them). 0, or -EBADF.
+ * Set whether the client has locks of the handle, held or lost; whether one is lost, so that the handle's requests are
+ * refused; and the exclusive locks that were regained (malloc(); the handle frees them). 0, or -EBADF.
  */
-int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool lost, struct aiod_file_lock *regained,
-                        size_t count);
+int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool held, bool lost,
+                        struct aiod_file_lock *regained, size_t count);
 
 /* Is the range within one of the regained locks? `handle` may be NULL. */
 bool aiod_core_lock_covers(const struct aiod_handle *handle, uint64_t offset, uint64_t length);

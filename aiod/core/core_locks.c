@@ -91,8 +91,8 @@ int aiod_core_release_locks(struct aiod_core *core, struct aiod_handle *handle)
     return 0;
 }
 
-int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool lost, struct aiod_file_lock *regained,
-                        size_t count)
+int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool held, bool lost,
+                        struct aiod_file_lock *regained, size_t count)
 {
     struct aiod_handle *handle = aiod_handle_find(session, number);
 
@@ -103,6 +103,7 @@ int aiod_core_set_locks(struct aiod_session *session, uint32_t number, bool lost
     free(handle->regained);
     handle->regained = regained;
     handle->regained_count = count;
+    __atomic_store_n(&handle->holds_locks, held, __ATOMIC_RELAXED);
     __atomic_store_n(&handle->lock_lost, lost, __ATOMIC_RELEASE);
     return 0;
 }

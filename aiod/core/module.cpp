@@ -876,7 +876,7 @@ nb::list core_fuse_handles(Core &, Session &session)
         const aiod_handle *handle = session.session->slots[i].handle;
 
         if (handle != nullptr && handle->use.on_fuse && !handle->closing) {
-            handles.append(nb::make_tuple(handle->number, aiod_handle_mount_is_lost(handle),
+            handles.append(nb::make_tuple(handle->number, static_cast<int>(aiod_handle_loss(handle)),
                                           nb::bytes(handle->use.name, strlen(handle->use.name))));
         }
     }
@@ -903,7 +903,7 @@ void core_lock(Core &core, uint64_t tag, Session &session, uint32_t handle, bool
 }
 
 /* `regained`: (first, last) of each exclusive lock that was regained. */
-void session_set_locks(Session &session, uint32_t number, bool lost, const nb::sequence &regained)
+void session_set_locks(Session &session, uint32_t number, bool held, bool lost, const nb::sequence &regained)
 {
     const size_t count = nb::len(regained);
     auto *locks = static_cast<aiod_file_lock *>(calloc(count + 1, sizeof(aiod_file_lock)));
@@ -914,7 +914,7 @@ void session_set_locks(Session &session, uint32_t number, bool lost, const nb::s
     for (size_t i = 0; i < count; i++) {
         locks[i] = {nb::cast<uint64_t>(regained[i][0]), nb::cast<uint64_t>(regained[i][1]), true};
     }
-    Core::check(aiod_core_set_locks(session.session, number, lost, locks, count));
+    Core::check(aiod_core_set_locks(session.session, number, held, lost, locks, count));
 }
 
 /* (device, inode, whether it may be read, written) of an open file; None: the handle is unknown, or no file's. */
@@ -1188,7 +1188,8 @@ NB_MODULE(_core, m)
              })
         .def_prop_ro("has_opened", [](const Session &self) { return aiod_core_has_opened(self.session); })
         .def("file_of", session_file_of, nb::arg("number"))
-        .def("set_locks", session_set_locks, nb::arg("number"), nb::kw_only(), nb::arg("lost"), nb::arg("regained"))
+        .def("set_locks", session_set_locks, nb::arg("number"), nb::kw_only(), nb::arg("held"), nb::arg("lost"),
+             nb::arg("regained"))
         .def("retire_handle", session_retire_handle, nb::arg("number"))
         .def_prop_ro("inflight", [](const Session &self) { return aiod_core_session_inflight(self.session); })
         .def_prop_ro("has_ring", [](const Session &self) { return self.session->ring != nullptr; })

@@ -235,7 +235,7 @@ class Locks:
 
         Until every lost one is released by UNLOCK, or taken anew, the handle's requests are refused.
         """
-        session.core.set_locks(handle, lost=True, regained=[])
+        session.core.set_locks(handle, held=True, lost=True, regained=[])
         file = session.core.file_of(handle)
         assert file is not None, "the handle is open"  # noqa: S101 - a mistake of ours
         of_handle = self._of.setdefault(session, {}).setdefault(handle, _OfHandle(file[:2]))
@@ -308,7 +308,7 @@ class Locks:
             self._hurry(known.file)
 
     def moved(self, session: Session, handle: int) -> None:
-        """The handle has another description, on the mount that follows a dead one: its locks are lost."""
+        """The handle has another description, since its mount or server has given up the old: its locks are lost."""
         known = self._of.get(session, {}).get(handle)
         if known is not None and known.held:
             for each in known.held:
@@ -524,7 +524,8 @@ class Locks:
         if session.core.file_of(handle) is None:
             return
         regained = [(each.first, each.last) for each in of_handle.held if each.regained and each.exclusive]
-        session.core.set_locks(handle, lost=any(each.lost for each in of_handle.held), regained=regained)
+        lost = any(each.lost for each in of_handle.held)
+        session.core.set_locks(handle, held=bool(of_handle.held), lost=lost, regained=regained)
 
     # ---- unlocking
 
@@ -551,6 +552,10 @@ class Locks:
         known = self._of.get(unlock.session, {}).get(unlock.handle)
         if known is not None:
             known.unlocks.popleft()
+            if result == -errno.EBADFD:  # the server has given up the open file, and its locks
+                result = 0
+                for each in known.held:
+                    each.lost = True
             if result >= 0:
                 result = sum(each.lost for each in known.held if _contains(unlock, each))
                 known.held = [each for each in known.held if not _contains(unlock, each)]

@@ -1,7 +1,8 @@
 """Open files of a dead FUSE mount move to the mount that takes its place (core/session/move_handle.h).
 
 Once a second it asks the core whether a request has found its mount dead. If so, all files of the export on FUSE are
-opened again by their names, until each is on a mount that lives. Meanwhile requests fail with ENOTCONN.
+opened again by their names, until each is on a mount that lives. Meanwhile requests fail with ENOTCONN. A single file
+that the server has given up is opened again alone; its locks are lost.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _PERIOD_S: Final = 1.0
 _UNKNOWN_MAX: Final = 1000
+_GIVEN_UP: Final = 1
+_MOUNT_LOST: Final = 2
 
 
 class _OpenFile(NamedTuple):
@@ -67,24 +70,37 @@ class LostMounts:
     def _check(self) -> None:
         if not self._moving:
             files = list(self._files())
-            lost = {each.file.export for each, is_lost in files if is_lost}
-            self._begin([each for each, _ in files if each.file.export in lost])
+            lost = {each.file.export for each, loss in files if loss == _MOUNT_LOST}
+            self._begin([each for each, loss in files if each.file.export in lost], self._end)
+            self._begin(
+                [each for each, loss in files if each.file.export not in lost and loss == _GIVEN_UP], self._given
+            )
         self.start()
 
-    def _files(self) -> Iterator[tuple[_OpenFile, bool]]:
-        """The files on FUSE, and whether a request has found the mount dead."""
+    def _files(self) -> Iterator[tuple[_OpenFile, int]]:
+        """The files on FUSE, and what a request has found."""
         for session in self._sessions:
-            for handle, is_lost, name in self._core.fuse_handles(session.core):
+            for handle, loss, name in self._core.fuse_handles(session.core):
                 file = session.fuse_files.get(handle)
                 if file is None:  # opened by a ring
                     export, _, path = name.decode(errors="surrogateescape").partition("/")
                     file = FuseFile(export, path, int(OpenFlag.READ))
-                yield _OpenFile(session, handle, file), is_lost
+                yield _OpenFile(session, handle, file), loss
 
-    def _begin(self, files: list[_OpenFile]) -> None:
-        self._moving = len(files)
+    def _begin(self, files: list[_OpenFile], end: Callable[[_OpenFile, int], None]) -> None:
+        self._moving += len(files)
         for each in files:
-            self._move(each.session, each.handle, each.file, functools.partial(self._end, each))
+            self._move(each.session, each.handle, each.file, functools.partial(end, each))
+
+    def _given(self, each: _OpenFile, result: int) -> None:
+        """A file that its server had given up was opened again, or not."""
+        self._moving -= 1
+        if result > 0:
+            name = object_name(each.file.export, each.file.path)
+            text = "%s: the file system's server had given up the open file; it was opened again, without its locks"
+            log.warning(text, name, extra=logs.about(export=each.file.export))
+        elif result == -errno.ESTALE:
+            self._warn(each)
 
     def _end(self, each: _OpenFile, result: int) -> None:
         self._moving -= 1

@@ -33,6 +33,7 @@ _ADVICE: Final = {
     errno.EMFILE: "close handles that are no longer needed",
     errno.ENFILE: "the engine has reached its limit of open files; close handles",
     errno.EAGAIN: "try again later",
+    errno.EBADFD: "the file system's server has given up this open file; the daemon opens it again, if it is there",
 }
 
 _OF_A_REQUEST: Final = {
@@ -40,6 +41,7 @@ _OF_A_REQUEST: Final = {
     errno.EINVAL: "this kind of file, or a device's block size or end, does not allow it",
     errno.EOPNOTSUPP: "the file system or device cannot do this",
     errno.EPERM: "the file is immutable, append-only or sealed",
+    errno.ENOTCONN: "the file system reaches too few of its servers, or its mount has died; the file stays open",
 }
 
 _OUTSIDE: Final = "the path leaves the export (.., an absolute path or a symbolic link out)"

@@ -55,7 +55,7 @@ class Reason(enum.IntEnum):
     HANGS = 26, "it has not ended in time: unknown whether done"
     LOCK_LOST = (
         27,
-        "a lock of this handle was lost with an earlier engine, and others may have had it: release it, and lock again",
+        "a lock of this handle was lost, and others may have had it: release it, and lock again",
     )
     # Of clients: no daemon sends them.
     UNKNOWN = 100, "the engine has gone: unknown whether done"

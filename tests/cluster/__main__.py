@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from tests.cluster import gluster, hosts
-from tests.cluster.soak import MUST_BE_EMPTY, Soak
+from tests.cluster.soak import MUST_BE_EMPTY, Soak, cluster_in
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,8 +27,9 @@ def main(seconds: float, seed: int | None, directory: str, *, failover: bool) ->
     if lacking := hosts.missing() + gluster.missing():
         raise click.ClickException(f"missing: {', '.join(lacking)} (scripts/prerequisites.sh test)")
     seed = secrets.randbelow(1 << 30) if seed is None else seed
-    with tempfile.TemporaryDirectory(dir=directory, prefix="aiod-cluster-") as base:
-        report = Soak(Path(base), seed, failover=failover).run(seconds, lambda event: click.echo(event, err=True))
+    click.echo(f"seed {seed}", err=True)
+    with tempfile.TemporaryDirectory(dir=directory, prefix="aiod-cluster-") as base, cluster_in(Path(base)) as cluster:
+        report = Soak(cluster, seed, failover=failover).run(seconds, lambda event: click.echo(event, err=True))
     click.echo(json.dumps(report, indent=2))
     sys.exit(1 if any(report[what] for what in MUST_BE_EMPTY) else 0)
 

@@ -87,6 +87,10 @@ class Storage:
             host.run("gluster", "peer", "status").count("Peer in Cluster (Connected)") == count for host in self.hosts
         )
 
+    def set(self, option: str, value: str) -> None:
+        """Set an option of the volume, also for mounts that are there."""
+        _gluster(self.hosts[0], "volume", "set", VOLUME, option, value)
+
     def mount(self, host: Host, point: Path) -> None:
         """Mount the volume on a host; waits until it answers."""
         servers = [f"--volfile-server={each.address}" for each in self.hosts]

@@ -144,6 +144,19 @@ class Host:
         """Restore its link."""
         self._switch.run("ip", "link", "set", self._port, "up")
 
+    def separate(self, other: Host) -> None:
+        """Let no packet pass between this host and another one."""
+        self._route("add", other)
+        other._route("add", self)
+
+    def join(self, other: Host) -> None:
+        """Undo separate()."""
+        self._route("del", other)
+        other._route("del", self)
+
+    def _route(self, verb: str, other: Host) -> None:
+        self.run("ip", "route", verb, "blackhole", f"{other.address}/32")
+
     def freeze(self) -> None:
         """Stop every process of the host."""
         self._signal_all(signal.SIGSTOP)

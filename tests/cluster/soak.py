@@ -14,7 +14,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.cluster.gluster import Storage
-from tests.cluster.hosts import Host, switched
+from tests.cluster.hosts import Host, Switch, switched
 from tests.conftest import Daemon, wait_until
 
 if TYPE_CHECKING:
@@ -115,19 +115,51 @@ class Server:
         """Kill everything."""
         self.host.power_off()
         if self.daemon.process is not None:
+            self.daemon.process.kill()  # nsenter(1), which is stopped if the host is frozen
             self.daemon.process.wait()
+
+
+class Cluster(NamedTuple):
+    """The hosts but for clients."""
+
+    base: Path
+    switch: Switch
+    storage: Storage
+    servers: list[Server]
+
+
+@contextlib.contextmanager
+def cluster_in(base: Path) -> Iterator[Cluster]:
+    """Storage hosts with a volume, and servers, in the directory `base`."""
+    with switched() as switch, contextlib.ExitStack() as stack:
+        storage = Storage(switch, base)
+        for host in storage.hosts:
+            stack.callback(host.power_off)
+        storage.create()
+        servers = []
+        for number in range(DAEMON_HOSTS):
+            host = Host(switch, f"aiod{number}", 11 + number)
+            servers.append(Server(host, storage, base / host.name))
+            stack.callback(servers[-1].daemon.destroy)
+            stack.callback(servers[-1].power_off)
+            servers[-1].power_on()
+        yield Cluster(base, switch, storage, servers)
 
 
 class Soak:
     """One run."""
 
-    def __init__(self, base: Path, seed: int, *, failover: bool) -> None:
-        """Use the directory `base`; `seed` decides the events and their order.
+    def __init__(self, cluster: Cluster, seed: int, *, failover: bool) -> None:
+        """Use a cluster, for its last time; `seed` decides the events and their order.
 
         `failover`: each client may use all servers; else it waits for its own.
         """
         self._failover = failover
-        self._base = base
+        self._cluster = cluster
+        self._base = cluster.base
+        self._storage = cluster.storage
+        self._servers = cluster.servers
+        self._clients: list[Client] = []
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - a schedule
         self._events: list[tuple[str, float]] = []
@@ -146,9 +178,7 @@ class Soak:
         0: one event of each kind, but of the two losses of a storage host only one, since healing takes long.
         """
         begin_s = time.monotonic()
-        with self._cluster():
-            tell(f"{time.monotonic() - begin_s:6.1f} s: the cluster is there")
-            begin_s = time.monotonic()
+        with self._working_clients():
             rounds = [*self._kinds]
             self._random.shuffle(rounds)
             if not seconds:
@@ -169,22 +199,10 @@ class Soak:
             return self._report(time.monotonic() - begin_s)
 
     @contextlib.contextmanager
-    def _cluster(self) -> Iterator[None]:
-        with switched() as switch, contextlib.ExitStack() as stack:
-            self._storage = Storage(switch, self._base)
-            for host in self._storage.hosts:
-                stack.callback(host.power_off)
-            self._storage.create()
-            self._servers = []
-            for number in range(DAEMON_HOSTS):
-                host = Host(switch, f"aiod{number}", 11 + number)
-                self._servers.append(Server(host, self._storage, self._base / host.name))
-                stack.callback(self._servers[-1].daemon.destroy)
-                stack.callback(self._servers[-1].power_off)
-                self._servers[-1].power_on()
-            self._clients = []
+    def _working_clients(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
             for number in range(CLIENTS):
-                host = Host(switch, f"client{number}", 21 + number)
+                host = Host(self._cluster.switch, f"client{number}", 21 + number)
                 stack.callback(host.power_off)
                 host.power_on()
                 self._clients.append(self._client(host, number))

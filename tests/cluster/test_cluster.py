@@ -1,22 +1,38 @@
-"""A short cluster soak; AIOD_CLUSTER_SECONDS makes it longer."""
+"""Locks between hosts, a split, and a short cluster soak; AIOD_CLUSTER_SECONDS makes it longer."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+import aiod_client
 from tests.cluster import gluster, hosts
 from tests.cluster.oracle import Oracle
-from tests.cluster.soak import MUST_BE_EMPTY, Soak
+from tests.cluster.soak import MUST_BE_EMPTY, Cluster, Soak, cluster_in
+from tests.conftest import kill, wait_until
+from tests.patience import scaled
+from tests.service.locking import is_free
 from tests.soak import blocks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SECONDS = float(os.environ.get("AIOD_CLUSTER_SECONDS", "0"))
 
 
-@pytest.mark.timeout(SECONDS + 600)
-def test_nothing_flushed_is_lost_with_a_host(disk_path: Path) -> None:
+LONG_S = scaled(120.0)
+
+pytestmark = pytest.mark.timeout(SECONDS + 600)
+
+
+@pytest.fixture(scope="module", name="cluster")
+def cluster_fixture() -> Iterator[Cluster]:
     if os.getuid() != 0:
         pytest.skip("network and mount namespaces need root")
     if lacking := hosts.missing() + gluster.missing():
@@ -27,7 +43,137 @@ def test_nothing_flushed_is_lost_with_a_host(disk_path: Path) -> None:
         hosts.try_host()
     except hosts.HostError as error:
         pytest.skip(f"this machine cannot be several hosts: {error}")
-    report = Soak(disk_path, int.from_bytes(os.urandom(3)), failover=False).run(SECONDS, print)
+    base = Path(tempfile.mkdtemp(prefix="aiod-test-", dir="/var/tmp"))
+    try:
+        with cluster_in(base) as cluster:
+            yield cluster
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture
+def clients(cluster: Cluster) -> Iterator[list[aiod_client.Client]]:
+    """A client of each aiod host, on that host, when all hosts are well."""
+    cluster.storage.wait_healed()
+    for server in cluster.servers:
+        cluster.storage.wait_connected(server.host, server.point)
+    made = [
+        aiod_client.connect(server.daemon.endpoint, timeout=LONG_S, reconnect_timeout=LONG_S)
+        for server in cluster.servers
+    ]
+    yield made
+    for client in made:
+        client.close()
+
+
+def settles(call: Callable[[], object], *, known: set[int]) -> None:
+    """Wait until it succeeds; until then it may fail with these errnos only."""
+
+    def succeeds() -> bool:
+        try:
+            call()
+        except OSError as error:
+            if error.errno not in known:
+                raise
+            return False
+        return True
+
+    wait_until(succeeds, "it succeeds", LONG_S)
+
+
+def test_a_lock_holds_between_hosts_and_is_regained_from_a_dead_engine(
+    cluster: Cluster, clients: list[aiod_client.Client]
+) -> None:
+    file, far = clients[0].open("shared/locked", "w+"), clients[1].open("shared/locked", "r+")
+    with file.lock(length=10) as lock:
+        for exclusive in (True, False):
+            assert not is_free(far, exclusive=exclusive)
+        assert is_free(far, offset=10)
+        assert "user.aiod.locks" in os.listxattr(cluster.base / "storage1" / "brick" / "data" / "locked")
+        kill(cluster.servers[0].daemon.engine["pid"])
+        file.size()
+        assert not lock.lost
+        assert not is_free(far)
+        file.pwrite(b"mine", 0)
+    with far.lock(timeout=LONG_S):
+        assert far.pread(4, 0) == b"mine"
+
+
+def test_a_host_that_was_cut_off_has_lost_its_locks(cluster: Cluster, clients: list[aiod_client.Client]) -> None:
+    """GlusterFS drops them, and gives up the open file (strict-locks): the daemon opens it again, and fences it."""
+    cluster.storage.set("client.strict-locks", "on")
+    file, far = clients[0].open("shared/fenced", "w+"), clients[1].open("shared/fenced", "r+")
+    beside = clients[0].open("shared/beside", "w+")
+    file.pwrite(b"mine....", 0)
+    file.flush()
+    lock = file.lock()
+    cluster.servers[0].host.cut()
+    try:
+        (late,) = file.submit([("write", b"late", 4)])
+        with far.lock(timeout=LONG_S):
+            far.pwrite(b"theirs", 0)
+    finally:
+        cluster.servers[0].host.mend()
+    with pytest.raises(OSError, match="shared/fenced") as failed:
+        late.result(LONG_S)
+    assert failed.value.errno in {errno.EIO, errno.ENOTCONN}
+    cluster.storage.wait_connected(cluster.servers[0].host, cluster.servers[0].point)
+    with pytest.raises(aiod_client.LockLostError):
+        file.pwrite(b"later", 0)
+    beside.pwrite(b"has no locks", 0)
+    with pytest.raises(aiod_client.LockLostError), lock:
+        pass
+    assert lock.lost
+    settles(file.lock, known={errno.EBADFD})
+    assert file.pread(8, 0) == far.pread(8, 0) == b"theirs.."
+    assert not is_free(far)
+    file.close()
+    cluster.storage.set("client.strict-locks", "off")
+
+
+def test_clients_of_a_split_get_no_wrong_data(cluster: Cluster, clients: list[aiod_client.Client]) -> None:
+    """One storage host and one aiod host are cut from the others: only the majority writes; then handles continue."""
+    here, there = (
+        [client.open(f"shared/{name}", mode) for name in ("kept", "gone")]
+        for client, mode in zip(clients, ("w+", "r+"), strict=True)
+    )
+    for file in here:
+        file.pwrite(b"before", 0)
+        file.flush()
+    minority = [cluster.storage.hosts[0], cluster.servers[0].host]
+    majority = [*cluster.storage.hosts[1:], cluster.servers[1].host]
+    for one in minority:
+        for other in majority:
+            one.separate(other)
+    try:
+        for request in (lambda: here[0].pwrite(b"wrong!", 0), lambda: here[0].pread(6, 0), lambda: here[0].pread(6, 0)):
+            with pytest.raises(OSError, match="reaches too few of its servers") as failed:
+                request()
+            assert failed.value.errno == errno.ENOTCONN
+        settles(lambda: there[0].pwrite(b"during", 0), known={errno.ENOTCONN})
+        there[0].flush()
+        clients[1].remove("shared/gone")
+        clients[1].write_file("shared/gone", b"another")
+    finally:
+        for one in minority:
+            for other in majority:
+                one.join(other)
+    settles(lambda: here[0].pread(6, 0), known={errno.ENOTCONN})
+    assert here[0].pread(6, 0) == b"during"
+    here[0].pwrite(b"after ", 0)
+    here[0].flush()
+    assert there[0].pread(6, 0) == b"after "
+    with pytest.raises(OSError, match="shared/gone") as failed:
+        here[1].pread(6, 0)
+    assert failed.value.errno in {errno.EBADFD, errno.ESTALE}
+    assert clients[0].read_file("shared/gone") == b"another"
+    cluster.storage.wait_healed()
+    assert cluster.storage.compare()[1] == []
+
+
+def test_nothing_flushed_is_lost_with_a_host(cluster: Cluster) -> None:
+    """Last of all: it takes the cluster down."""
+    report = Soak(cluster, int.from_bytes(os.urandom(3)), failover=False).run(SECONDS, print)
     print(report)  # noqa: T201 - shown when it fails
     assert [report[what] for what in MUST_BE_EMPTY] == [[]] * len(MUST_BE_EMPTY)
     assert report["flushes"] > 0

@@ -367,7 +367,7 @@ def test_the_daemon_itself_refuses_requests_under_a_lost_lock(
         files[0].size()
     files[0]._link.session.files.lost.clear()
     for request in (lambda: files[0].pwrite(b"x", 0), lambda: files[0].pread(1, 0), files[0].size):
-        with pytest.raises(aiod_client.LockLostError, match="lost with an earlier engine"):
+        with pytest.raises(aiod_client.LockLostError, match="lock of this handle was lost"):
             request()
     with files[0].lock():
         files[0].pwrite(b"x", 0)

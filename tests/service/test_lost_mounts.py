@@ -137,6 +137,24 @@ def test_a_flush_that_failed_on_the_dead_mount_does_not_fail_for_ever(site: Site
         file.flush()
 
 
+def test_a_lock_that_was_released_before_is_not_lost(site: Site, transport: Any) -> None:
+    """Nor does it fence the handle. One that is held is lost, which the release says even if nothing else was asked."""
+    with site.connect(transport) as client, client.open("disk/a", "w+") as file, client.open("disk/b", "w+") as held:
+        file.pwrite(b"mine", 0)
+        file.flush()
+        with file.lock():
+            pass
+        lock = held.lock()
+        site.disk.kill()
+        site.come_back()
+        lives_again(lambda: file.pread(4, 0))
+        wait_until(lambda: number_of(held.size) == errno.EIO, "the other file is fenced on the new mount")
+        with pytest.raises(aiod_client.LockLostError), lock:
+            pass
+        assert lock.lost
+        held.pwrite(b"mine", 0)
+
+
 def test_another_file_of_that_name_is_not_taken_for_it(site: Site, transport: Any) -> None:
     name = f"replaced-{transport}"
     with site.connect(transport) as client:

@@ -413,6 +413,20 @@ static int64_t run_with_faults(struct aiod_io *io, const struct aiod_direct *fil
     return -error;
 }
 
+/* Of a request that is not parked: else the handle may be freed already. */
+static int64_t note_failure(struct aiod_io *io, int64_t result)
+{
+    if (io->op == AIOD_FLUSH && result == -EBADFD) {
+        return result; /* a flush syncs every handle that has written: it may be another one that was given up */
+    }
+    aiod_handle_note_result(io->handle, result);
+    if (result == -EBADFD && __atomic_load_n(&io->handle->lock_lost, __ATOMIC_ACQUIRE)) {
+        io->task.request.reason = AIOD_REASON_LOCK_LOST;
+        return -EIO;
+    }
+    return result;
+}
+
 int64_t aiod_io_run(struct aiod_request *request)
 {
     struct aiod_io *io = (struct aiod_io *)request;
@@ -431,10 +445,7 @@ int64_t aiod_io_run(struct aiod_request *request)
         return aiod_name_request_run(io->name, io->data, &io->task.request.reason);
     }
     result = io->handle->use.faults.count > 0 ? run_with_faults(io, &file) : run_on_file(io, &file);
-    if (result < 0 && result != AIOD_PARKED) { /* parked: the handle may be freed already */
-        aiod_handle_note_result(io->handle, result);
-    }
-    return result;
+    return result < 0 && result != AIOD_PARKED ? note_failure(io, result) : result;
 }
 
 static int64_t run_open(struct aiod_control *control)
@@ -454,6 +465,15 @@ static int64_t run_open(struct aiod_control *control)
     return error < 0 ? error : control->opened.fd;
 }
 
+static int64_t run_lock(const struct aiod_control *control)
+{
+    if (control->op == AIOD_UNLOCK) {
+        return aiod_file_lock_release(control->handle->fd, control->lock.first, control->lock.last);
+    }
+    return control->regain != 0 ? aiod_file_lock_regain(control->handle->fd, &control->lock, control->regain)
+                                : aiod_file_lock_take(control->handle->fd, &control->lock);
+}
+
 int64_t aiod_control_run(struct aiod_request *request)
 {
     struct aiod_control *control = (struct aiod_control *)request;
@@ -464,12 +484,11 @@ int64_t aiod_control_run(struct aiod_request *request)
     if (control->op == AIOD_NAME) {
         return aiod_directory_op_run(control->directory_op);
     }
-    if (control->op == AIOD_LOCK) {
-        return control->regain != 0 ? aiod_file_lock_regain(control->handle->fd, &control->lock, control->regain)
-                                    : aiod_file_lock_take(control->handle->fd, &control->lock);
-    }
-    if (control->op == AIOD_UNLOCK) {
-        return aiod_file_lock_release(control->handle->fd, control->lock.first, control->lock.last);
+    if (control->op == AIOD_LOCK || control->op == AIOD_UNLOCK) {
+        int64_t result = run_lock(control);
+
+        aiod_handle_note_result(control->handle, result);
+        return result;
     }
     if (control->op == AIOD_FLUSH) {
         return aiod_flushes_flush(&control->handle->file->flushes, request, 0);

@@ -57,11 +57,11 @@ static bool is_same(const struct aiod_file *file, const struct aiod_opened *open
 }
 
 /* Several handles of the file may move at once: each replaces the descriptor for flushes, until it has moved. */
-static int move_flushes(struct aiod_flushes *flushes, const struct aiod_opened *opened, int mount)
+static int move_flushes(struct aiod_flushes *flushes, const struct aiod_opened *opened, int mount, bool given_up)
 {
     int from = opened->flush_fd >= 0 ? opened->flush_fd : opened->fd;
 
-    return mount_of(flushes->fd) != mount && dup3(from, flushes->fd, O_CLOEXEC) < 0 ? -errno : 0;
+    return (given_up || mount_of(flushes->fd) != mount) && dup3(from, flushes->fd, O_CLOEXEC) < 0 ? -errno : 0;
 }
 
 unsigned aiod_handle_open_flags(const struct aiod_handle *handle)
@@ -74,38 +74,56 @@ int aiod_handle_move(struct aiod_handle *handle, struct aiod_opened *opened)
 {
     struct aiod_file *file = handle->file;
     int mount = mount_of(opened->fd);
+    bool given_up = __atomic_exchange_n(&handle->given_up, false, __ATOMIC_RELAXED);
     int error;
 
     __atomic_store_n(&handle->mount_lost, false, __ATOMIC_RELAXED);
-    if (mount == mount_of(handle->fd)) {
+    if (mount == mount_of(handle->fd) && !given_up) {
         __atomic_store_n(&file->flushes.mount_lost, false, __ATOMIC_RELAXED);
         return end(opened, 0);
     }
     if (!is_same(file, opened)) {
         return end(opened, -ESTALE);
     }
-    if (__atomic_load_n(&handle->locked, __ATOMIC_RELAXED)) { /* its locks go with the description */
+    if (__atomic_load_n(&handle->holds_locks, __ATOMIC_RELAXED)) { /* its locks go with the description */
         __atomic_store_n(&handle->lock_lost, true, __ATOMIC_RELEASE);
     }
     if (dup3(opened->fd, handle->fd, O_CLOEXEC) < 0) {
         return end(opened, -errno);
     }
-    error = move_flushes(&file->flushes, opened, mount);
+    error = move_flushes(&file->flushes, opened, mount, given_up);
     if (aiod_flushes_forget(&file->flushes, &handle->writer)) {
         aiod_write_loss_add(&file->write_loss);
     }
     return end(opened, error < 0 ? error : 1);
 }
 
-bool aiod_handle_mount_is_lost(const struct aiod_handle *handle)
+enum aiod_handle_loss aiod_handle_loss(const struct aiod_handle *handle)
 {
-    return __atomic_load_n(&handle->mount_lost, __ATOMIC_RELAXED) ||
-           __atomic_load_n(&handle->file->flushes.mount_lost, __ATOMIC_RELAXED);
+    if (__atomic_load_n(&handle->mount_lost, __ATOMIC_RELAXED) ||
+        __atomic_load_n(&handle->file->flushes.mount_lost, __ATOMIC_RELAXED)) {
+        return AIOD_HANDLE_MOUNT_LOST;
+    }
+    return __atomic_load_n(&handle->given_up, __ATOMIC_RELAXED) ? AIOD_HANDLE_GIVEN_UP : AIOD_HANDLE_WELL;
+}
+
+/* Fenced at once: without strict-locks the server takes requests of the open file again when it is reached again. */
+static void note_given_up(struct aiod_handle *handle)
+{
+    if (__atomic_load_n(&handle->holds_locks, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&handle->lock_lost, true, __ATOMIC_RELEASE);
+    }
+    __atomic_store_n(&handle->given_up, true, __ATOMIC_RELAXED);
 }
 
 void aiod_handle_note_result(struct aiod_handle *handle, int64_t result)
 {
-    if ((result == -ENOTCONN || result == -ECONNABORTED) && handle->use.on_fuse) {
+    if (!handle->use.on_fuse) {
+        return;
+    }
+    if (result == -ENOTCONN || result == -ECONNABORTED) {
         __atomic_store_n(&handle->mount_lost, true, __ATOMIC_RELAXED);
+    } else if (result == -EBADFD) {
+        note_given_up(handle);
     }
 }

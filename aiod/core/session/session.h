@@ -101,10 +101,12 @@ struct aiod_handle {
     bool revoked;          /* a NAMES handle that serves no more requests; accessed by atomic operations */
     struct aiod_uring_backoff uring_reads, uring_writes;
     bool mount_lost; /* a request found its mount dead (move_handle.h); accessed by atomic operations */
+    bool given_up;   /* by the server of its FUSE mount (move_handle.h); accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;
     struct aiod_flush_writer writer; /* in use for a writable file on FUSE (flush_writers.h) */
     bool flushed_last;               /* flushed since it is closing (core_handles.c) */
-    bool locked; /* may have file locks (file_locks.h), released before it is closed; atomic operations */
+    bool locked;      /* may have file locks (file_locks.h), released before it is closed; atomic operations */
+    bool holds_locks; /* its client knows of a lock that it has not released; accessed by atomic operations */
     /* an exclusive lock was regained of these ranges: a repeated request may be executed there */
     struct aiod_file_lock *regained;
     size_t regained_count;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.errors import set_written
 from aiod_client.records import parse_extents, parse_stat
@@ -200,10 +200,16 @@ HAVE_PAYLOAD: Final = operations_with(OpProperty.REPLIES)
 """The operations whose result is the size of the payload of the completion."""
 
 
+class Losable(Protocol):
+    """A lock, which may be lost (locks.LockState)."""
+
+    lost: bool
+
+
 class Call(Pending):
     """A message with one REPLY as its answer: `arguments` follow token and cookie in its header."""
 
-    __slots__ = ("arguments", "filename", "handle", "kind")
+    __slots__ = ("arguments", "filename", "handle", "kind", "locks")
 
     def __init__(self, kind: MessageType, *arguments: Any, handle: int = -1, filename: str | None = None) -> None:
         super().__init__()
@@ -211,6 +217,14 @@ class Call(Pending):
         self.kind = kind
         self.arguments = arguments
         self.handle = handle
+        self.locks: list[Losable] = []
+        """Of an UNLOCK that was sent: the locks that it releases."""
+
+    def note_locks(self, result: int) -> None:
+        """An UNLOCK has returned how many of the locks had been lost."""
+        if self.kind == MessageType.UNLOCK and result > 0:
+            for lock in self.locks:
+                lock.lost = True
 
     @property
     def may_repeat(self) -> bool:

@@ -148,7 +148,7 @@ class OpenFiles(dict[int, OpenFile]):
             return
         for start, size in list(file.locks):
             if offset <= start and _end(start, size) <= _end(offset, length):
-                del file.locks[start, size]
+                call.locks.append(file.locks.pop((start, size)))
         self._forgive(handle, file)
 
     def lose_locks(self) -> None:

@@ -432,6 +432,7 @@ class Session:
             result, failure = 0, None
         if call.kind == MessageType.UNLOCK and result == -errno.EBADF and call.handle in self.files.lost:
             result, failure = 0, None  # the file could not be opened again, so nothing is locked
+        call.note_locks(result)
         if call.done:
             if call.kind == MessageType.OPEN and result >= 0:  # no caller waits that could close it
                 self.backlog.add_call(Call(MessageType.CLOSE, result, handle=result))
