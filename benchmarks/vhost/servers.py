@@ -58,10 +58,12 @@ def by_ring(name: str, daemon: OwnDaemon, file: str) -> Contender:
 @contextmanager
 def qemu_storage_daemon(file: Path, socket: Path, *, aio: str, direct: bool, queues: int = 1) -> Iterator[int]:
     """qemu-storage-daemon serving `file`; its pid. RuntimeError if it does not start."""
-    cache, address = "on" if direct else "off", f"addr.type=unix,addr.path={socket}"
+    address = f"addr.type=unix,addr.path={socket}"
+    # without a lock, since the servers of a benchmark share the file
+    options = f"aio={aio},cache.direct={'on' if direct else 'off'},discard=unmap,locking=off"
     command = [
         "qemu-storage-daemon",
-        "--blockdev", f"driver=file,node-name=disk,filename={file},aio={aio},cache.direct={cache},discard=unmap",
+        "--blockdev", f"driver=file,node-name=disk,filename={file},{options}",
         "--export", f"type=vhost-user-blk,id=disk,node-name=disk,writable=on,num-queues={queues},{address}",
     ]  # fmt: skip
     with listening(command, socket) as pid:

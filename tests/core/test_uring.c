@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -137,6 +138,50 @@ static void batches_are_read_and_written(void)
     CHECK(aiod_flush(client, handle, AIOD_NO_TIMEOUT) == 0);
     check_bytes(file, contents, sizeof(contents), 0);
     CHECK(engine_pool_stats().uring_requests > 1);
+    end();
+}
+
+static uint64_t started(void)
+{
+    return engine_pool_stats().uring_requests;
+}
+
+/* Requests in flight at the same time: reads, then writes. */
+static void carry_out_together(int reads, int writes)
+{
+    struct aiod_op ops[DEPTH];
+    struct aiod_op *batch[DEPTH] = {0};
+
+    for (int i = 0; i < reads + writes; i++) {
+        ops[i] = block_op(i < reads ? AIOD_RING_READ : AIOD_RING_WRITE, (unsigned)i, area + (size_t)i * BLOCK);
+        batch[i] = &ops[i];
+    }
+    CHECK(aiod_submit(client, batch, (unsigned)(reads + writes)) == reads + writes);
+    for (int i = 0; i < reads + writes; i++) {
+        CHECK(aiod_wait(client, &ops[i], AIOD_NO_TIMEOUT) == 0 && ops[i].result == BLOCK);
+    }
+}
+
+/* The file is a regular one. */
+static void writes_without_reads_are_left_to_workers(void)
+{
+    uint64_t before;
+    uint64_t reads = 0;
+
+    begin_with(64, true);
+    faults.uring_results_more = INT_MAX; /* whatever the file system says: no request returns, none is not tried */
+    faults.uring_result = BLOCK;
+    carry_out_together(0, 1); /* a worker finds out which kind of file it is */
+    do { /* until the engine has an io_uring, and starts writes as well as reads */
+        carry_out_together(4, 60);
+        reads += 4;
+    } while (started() <= reads);
+    for (int i = 0; i < 3; i++) {
+        carry_out_together(0, DEPTH); /* the first ones may still be started */
+    }
+    before = started();
+    carry_out_together(0, DEPTH);
+    CHECK(started() == before);
     end();
 }
 
@@ -326,6 +371,7 @@ int main(void)
     }
     faults_install();
     batches_are_read_and_written();
+    writes_without_reads_are_left_to_workers();
     a_read_at_the_end_of_the_file_is_short();
     misaligned_requests_are_left_to_workers();
     what_the_kernel_does_not_start_is_run_by_a_worker();

@@ -81,6 +81,9 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
         return run_durable_write(io, file);
     }
     aiod_buffered_writes_learn(&io->handle->writes, file->fd);
+    if (io->handle->use.uring) {
+        aiod_async_writes_learn(&io->handle->async_writes, file->fd);
+    }
     return mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
 }
 

@@ -23,6 +23,7 @@
 #include "path/confined_open.h"
 #include "pool/fair_queue.h"
 #include "pool/task.h"
+#include "session/async_writes.h"
 #include "session/buffered_writes.h"
 #include "session/export_stats.h"
 #include "session/op_stats.h"
@@ -58,7 +59,7 @@ struct aiod_handle_use {
     bool append;      /* writable by APPEND only */
     bool direct;      /* opened with O_DIRECT; `alignment` applies */
     bool uring;       /* `direct`, and requests may be started by io_uring (uring_io.h) */
-    bool uring_alone; /* also those that come alone */
+    bool uring_alone; /* also those that come alone, and writes to regular files */
     bool on_fuse;
     struct aiod_alignment alignment;
     struct aiod_ioctls ioctls;
@@ -100,6 +101,7 @@ struct aiod_handle {
     uint64_t local_device; /* of a NAMES handle: a device that is known to be local; accessed by atomic operations */
     bool revoked;          /* a NAMES handle that serves no more requests; accessed by atomic operations */
     struct aiod_uring_backoff uring_reads, uring_writes;
+    struct aiod_async_writes async_writes;
     bool mount_lost; /* a request found its mount dead (move_handle.h); accessed by atomic operations */
     bool given_up;   /* by the server of its FUSE mount (move_handle.h); accessed by atomic operations */
     struct aiod_write_loss_reader loss_reader;

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <liburing.h>
 
+#include "session/async_writes.h"
+
 #define LENGTH_MAX (UINT64_C(512) << 10)
 #define WAIT_MAX 1023u /* requests */
 
@@ -163,12 +165,19 @@ static bool is_startable(const struct aiod_io *io)
         return io->iov_count == 0 && is_whole_blocks(io, io->data);
     }
     return io->op == AIOD_WRITE && io->iov_count == 1 && (io->flags & AIOD_FUA) == 0 &&
-           is_whole_blocks(io, io->one_iov.iov_base);
+           is_whole_blocks(io, io->one_iov.iov_base) &&
+           (io->handle->use.uring_alone || aiod_async_writes_may_start(&io->handle->async_writes));
 }
 
 const struct aiod_uring_operations *aiod_uring_io_operations(const struct aiod_io *io)
 {
-    if (!is_startable(io) || !is_due(backoff_of(io))) {
+    if (!is_startable(io)) {
+        return NULL;
+    }
+    if (io->op == AIOD_READ) {
+        aiod_async_writes_note_read();
+    }
+    if (!is_due(backoff_of(io))) {
         return NULL;
     }
     return io->handle->use.uring_alone ? &always : &in_company;

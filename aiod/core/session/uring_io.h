@@ -8,6 +8,7 @@
  * - Durable writes (FUA): the thread takes the flush's turn, and may have to flush itself (ops/flush.h).
  * - Large transfers: for the disk they would be one request, for which other clients wait (ops/direct.c).
  * - Transfers whose bytes are locked (ops/range_locks.h) when they are to be started.
+ * - Most writes to regular files (async_writes.h), unless the handle wants io_uring for all.
  *
  * A request holds the lock of its bytes from its start to its end, like a worker in direct.c. Its holder waits for nothing
  * else, so it adds no deadlock.
