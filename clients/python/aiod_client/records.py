@@ -18,6 +18,7 @@ _SIZE_AND_MODE: Final = struct.Struct("<Q48xI20x")
 _NOT_EXAMINED: Final = bytes(_STAT_BYTES)
 """The record of a name that the daemon could not examine."""
 _UNPACK_STAT: Final = wire.STAT.unpack_from
+_RECORD_OF_STAT: Final = wire.STAT.unpack
 
 
 class FileStat(NamedTuple):
@@ -156,7 +157,7 @@ class Page(NamedTuple, Generic[EntryType]):
 
 def parse_stat(data: bytes | memoryview) -> FileStat:
     """Parse the payload of STAT. Raises struct.error."""
-    return FileStat(*wire.STAT.unpack(data))
+    return FileStat._make(_RECORD_OF_STAT(data))
 
 
 def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:
