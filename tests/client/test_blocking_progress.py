@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import math
 import threading
 import time
 import weakref
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import aiod_client
+from aiod_client.blocking.maintenance import SKIPPED_MAX
+from aiod_client.blocking.shared_session import WATCH_S
 from aiod_protocol.wire import MessageType
 from tests.patience import scaled
 
@@ -302,3 +305,26 @@ def test_the_maintenance_thread_never_leads_for_a_lone_blocking_reader(file: aio
     for _ in range(200):
         file.pread(1, 0)
     assert leaders == {threading.current_thread()}
+
+
+def test_the_maintenance_thread_leaves_out_looks_while_others_use_the_session(file: aiod_client.File) -> None:
+    class Watch:
+        polls = 0
+
+        def poll(self, _: float | None) -> list[tuple[int, int]]:
+            self.polls += 1
+            return []
+
+    def polls(*, used_s: float = math.inf, held_until_s: float = math.inf, timeout_s: float = WATCH_S) -> int:
+        watch: Any = Watch()
+        with link.lock:  # which keeps the real thread from changing anything
+            link.mailbox.watching, link.leading.last_use_s, link.session.held_until_s = True, used_s, held_until_s
+            link.maintenance._sleep(watch, timeout_s)
+            link.leading.last_use_s, link.session.held_until_s = 0.0, math.inf
+        return int(watch.polls)
+
+    link = file._link
+    assert polls() == 1 + SKIPPED_MAX
+    assert polls(used_s=0.0) == 1
+    assert polls(held_until_s=0.0) == 1
+    assert polls(timeout_s=WATCH_S / 2) == 1

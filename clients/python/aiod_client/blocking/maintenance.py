@@ -11,6 +11,7 @@ daemon thread, and no signal handler ever runs in it.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import TYPE_CHECKING, Final
@@ -26,10 +27,15 @@ from aiod_client.session.reconnection import Reconnection
 from aiod_protocol.wire import MessageType
 
 if TYPE_CHECKING:
+    import select
+
     from aiod_client.blocking.shared_session import SharedSession
     from aiod_client.connection.reconnect import EngineConnection, Reconnect
 
 log = logging.getLogger("aiod_client")
+
+SKIPPED_MAX: Final = 3
+"""How many looks in a row are left out while other threads use the session. It notices a deadline up to 20 ms late."""
 
 WATCH_TURNS: Final = 200
 """After so many looks with nothing in flight the thread sleeps; the next submit() has to wake it."""
@@ -108,7 +114,10 @@ class Maintenance:
                     leading.leader = self.thread
                 timeout_s = self._sleep_s(leads=leads)
                 mailbox.sleeps_until_s = time.monotonic() + timeout_s
-            (lead if leads else watch).poll(milliseconds(timeout_s))
+            if leads:
+                lead.poll(milliseconds(timeout_s))
+            else:
+                self._sleep(watch, timeout_s)
             with shared.lock:
                 handed_over = leads and self._has_led()
 
@@ -126,6 +135,28 @@ class Maintenance:
         self._leading.leader = None
         self._shared.pump()
         return self._shared.hand_over()
+
+    def _sleep(self, watch: select.poll, timeout_s: float) -> None:
+        """Sleep until it is time for a look. Without the lock, for which others would wait.
+
+        While other threads submit and wait, up to SKIPPED_MAX looks are left out: they look after what is in flight.
+        """
+        skips = SKIPPED_MAX if self._mailbox.watching and timeout_s >= WATCH_S else 0
+        while not watch.poll(milliseconds(timeout_s)) and skips and self._others_look():
+            skips -= 1
+
+    def _others_look(self) -> bool:
+        """Whether other threads use the session, and nothing waits for this thread that has to be done soon.
+
+        Reads without the lock: what is set meanwhile rings the bell, or is found by the next look.
+        """
+        shared, mailbox = self._shared, self._mailbox
+        return (
+            time.monotonic() - self._leading.last_use_s < WATCH_S
+            and shared.transport is None
+            and shared.session.held_until_s == math.inf
+            and not mailbox.callbacks_wanted
+        )
 
     def _sleep_s(self, *, leads: bool) -> float:
         until_tick_s = max(0.0, self._shared.session.next_tick_s() - time.monotonic())
