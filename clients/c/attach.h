@@ -26,8 +26,8 @@ struct aiod_attachment {
 /*
  * Connect to the engine's socket at `path` and attach. `directory` is NULL if the user named the endpoint; else it
  * is the default directory that was found, and nothing is sent unless its owner can be trusted. `resumed` is NULL if
- * the session ends with its engine; else the session is to be resumable, and resumes that one if its token is known. 0, or
- * -errno with its message and nothing to release.
+ * the session ends with its engine; else the session is to be resumable, and resumes that one if its token is known.
+ * 0, or -errno with its message and nothing to release.
  */
 int aiod_attachment_get(struct aiod_attachment *attachment, const char *path, const char *directory,
                         const struct aiod_options *options, const struct aiod_token *resumed, uint64_t deadline_ns);

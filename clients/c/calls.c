@@ -76,6 +76,41 @@ static void unlock_unwanted(struct aiod_client *client, const struct aiod_ring_l
     (void)aiod_send_now(client->socket, &message, sizeof(message));
 }
 
+const char aiod_ring_file_call = 0;
+
+static void opened_by_ring(struct aiod_client *client, struct aiod_ring_file_call *call)
+{
+    struct aiod_ring_opened opened;
+    struct aiod_ring_file identity;
+
+    memcpy(&opened, call->op.buffer, sizeof(opened));
+    identity = (struct aiod_ring_file){opened.device, opened.inode, opened.generation};
+    call->handle = (int64_t)opened.handle;
+    if (call->op.state != OP_ABANDONED && client->open_files != NULL) {
+        call->handle =
+            aiod_open_files_add(client->open_files, call->path, call->flags, &identity, (uint32_t)opened.handle);
+    }
+    if (call->op.state == OP_ABANDONED || call->handle < 0) {
+        close_unwanted(client, (int64_t)opened.handle);
+    } else if (client->open_files != NULL) {
+        aiod_open_files_find(client->open_files, (uint32_t)call->handle)->by_ring = true;
+    }
+}
+
+void aiod_ring_file_call_completed(struct aiod_client *client, struct aiod_op *op)
+{
+    struct aiod_ring_file_call *call = (struct aiod_ring_file_call *)op;
+
+    if (op->user != AIOD_RING_FILE_CALL || op->result < 0) {
+        return;
+    }
+    if (op->op != AIOD_RING_CLOSE_FILE) {
+        opened_by_ring(client, call);
+    } else if (client->open_files != NULL) {
+        aiod_open_files_remove(client->open_files, op->handle);
+    }
+}
+
 static void add_file(struct aiod_client *client, struct aiod_call *call)
 {
     const struct aiod_call_request *request = &call->request;

@@ -57,6 +57,26 @@ int64_t aiod_call(struct aiod_client *client, const struct aiod_call_request *re
                   size_t length, enum aiod_call_state *state);
 
 /*
+ * An open or a close by the ring. Its request has AIOD_RING_FILE_CALL in `user`, and malloc() has allocated it, so that
+ * it can be abandoned.
+ */
+struct aiod_ring_file_call {
+    struct aiod_op op;
+    int64_t handle; /* of an open that is done: the caller's number, or -errno */
+    unsigned flags; /* of an open */
+    char path[];    /* of an open, as the caller gave it */
+};
+
+extern const char aiod_ring_file_call;
+#define AIOD_RING_FILE_CALL ((void *)(uintptr_t)&aiod_ring_file_call)
+
+/*
+ * A request has a result. If it is an open or a close by the ring: add or remove the caller's handle, before the engine
+ * can be lost; close a file that nobody waits for any more.
+ */
+void aiod_ring_file_call_completed(struct aiod_client *client, struct aiod_op *op);
+
+/*
  * Receive what has arrived on the socket. The connection is lost if it has ended. False: the next message was left
  * to the thread that receives.
  */

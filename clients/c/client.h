@@ -12,8 +12,9 @@
  *     held_locks, open_files, calls                        the caller's locks and handles; calls on the socket
  *     session_end                                          the end of a session
  *     reopen, reattach, resume_requests, resume            continuing with another engine
- *     wait, requests, files, locks, events, session,       the functions of aiod.h
- *     blocking, paths
+ *     wait, requests                                       waiting for requests; submitting and reaping them
+ *     file_calls, ring_files                               opening and closing files: by message, by the ring
+ *     files, locks, events, session, blocking, paths       the other functions of aiod.h
  *
  * Lock order: `socket_lock`, then `lock`. No thread sleeps with `lock` held.
  */
@@ -39,6 +40,7 @@ static_assert(sizeof(struct aiod_ring_sqe) == 64 && sizeof(struct aiod_ring_cqe)
 static_assert(sizeof(off_t) == sizeof(uint64_t), "offsets are of 64 bits");
 
 struct aiod_resume;
+struct aiod_export_names;
 
 struct aiod_client {
     /*
@@ -78,6 +80,8 @@ struct aiod_client {
     struct aiod_polling polling;
     struct aiod_loop loop;
     struct aiod_calls calls;
+    struct aiod_export_names *names; /* of the exports whose files were opened */
+    uint32_t opened_by_ring;         /* and not closed by it */
 };
 
 /* Why the session has ended, as far as it is known. */

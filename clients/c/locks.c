@@ -7,7 +7,7 @@
 #include "client.h"
 #include "clock.h"
 #include "error.h"
-#include "files.h"
+#include "file_calls.h"
 #include "forks.h"
 #include "wait.h"
 

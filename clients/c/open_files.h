@@ -20,6 +20,7 @@ struct aiod_open_file {
     int next_lost;
     uint64_t changes; /* acknowledged so far */
     uint64_t flushed; /* how many of them an acknowledged flush has covered */
+    bool by_ring;     /* the ring has opened it, and may be able to close it */
     bool in_doubt; /* its session ended with unflushed changes, no flush has reported that so far, and no engine will */
     struct aiod_held_locks locks;
 };

@@ -159,7 +159,7 @@ void aiod_queue_drain(struct aiod_client *client)
         op->result = cqe->result;
         op->written = cqe->written;
         op->reason = cqe->reason;
-        if (hooks->completed == NULL || hooks->completed(client, op)) {
+        if (hooks->completed(client, op)) {
             aiod_queue_settle(client, op);
         }
     }

@@ -28,8 +28,8 @@ struct aiod_queue {
 };
 
 /*
- * What a client that continues with another engine adds to the queue (resume.c). `prepare` and `completed` are NULL
- * where the session ends with its engine.
+ * What the session adds to the queue: session.c, or resume.c of a client that continues with another engine. `prepare`
+ * is NULL where the session ends with its engine.
  */
 struct aiod_queue_hooks {
     /* Adapt the entry of `op` to the engine that is connected. */

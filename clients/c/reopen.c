@@ -24,7 +24,7 @@ union open_message {
     };
 };
 
-/* Receive a message on a socket that no other thread uses. Returns its length, or -errno; the connection may have ended. */
+/* Receive a message on a socket that no other thread uses. Returns its length; or -errno. */
 static ssize_t receive(struct aiod_attachment *attachment, union aiod_answer *received, uint64_t deadline_ns)
 {
     struct iovec iov = {.iov_base = received, .iov_len = sizeof(*received)};

@@ -10,9 +10,9 @@ struct aiod_attachment;
 struct aiod_client;
 
 /*
- * Open all files at the engine that was attached to, and claim their locks, for aiod_open_files_commit(). 0; or -errno: the
- * engine cannot do it now. A file that is missing or has been replaced is no error: it is lost. socket_lock is held, and
- * no engine is connected.
+ * Open all files at the engine that was attached to, and claim their locks, for aiod_open_files_commit(). 0; or
+ * -errno: the engine cannot do it now. A file that is missing or has been replaced is no error: it is lost. socket_lock is held,
+ * and no engine is connected.
  */
 int aiod_reopen_files(struct aiod_client *client, struct aiod_attachment *attachment, uint64_t deadline_ns);
 

@@ -74,12 +74,15 @@ static uint64_t result_bytes(const struct aiod_op *op)
 void aiod_resume_prepare(struct aiod_client *client, const struct aiod_op *op, struct aiod_ring_sqe *sqe)
 {
     struct aiod_resume *resume = client->resume;
-    const struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
+    struct aiod_open_file *file = aiod_open_files_find(&resume->files, op->handle);
     const struct aiod_open_file *source = aiod_open_files_find(&resume->files, op->source);
 
     sqe->handle = file != NULL ? file->engine_handle : 0;
     if (!is_on_path(op)) {
         sqe->source = source != NULL ? source->engine_handle : op->source & 0xffff0000; /* no handle, unless it is 0 */
+    }
+    if (file != NULL && op->op == AIOD_RING_FLUSH && file->by_ring && (file->flags & AIOD_OPEN_WRITE) == 0) {
+        file->changes++; /* no descriptor may be kept: without its answer, an error that it has got may be lost */
     }
     resume->flush_covers[(uint32_t)op->cookie] = file != NULL ? file->changes : 0;
     if (payload_bytes(op) > 0 && aiod_areas_is_old(&client->areas, op->buffer)) {
@@ -149,6 +152,7 @@ bool aiod_resume_completed(struct aiod_client *client, struct aiod_op *op)
     } else if (file != NULL && left_changes(op)) {
         file->changes++;
     }
+    aiod_ring_file_call_completed(client, op); /* last: it may move the files */
     return true;
 }
 

@@ -16,6 +16,7 @@
 #include "error.h"
 #include "forks.h"
 #include "resume.h"
+#include "ring_files.h"
 #include "session_end.h"
 #include "wire.h"
 
@@ -27,8 +28,14 @@ static void connection_lost(struct aiod_client *client)
     aiod_end_session(client, ECONNRESET);
 }
 
+static bool completed(struct aiod_client *client, struct aiod_op *op)
+{
+    aiod_ring_file_call_completed(client, op);
+    return true;
+}
+
 /* Of a client whose session ends with its engine. */
-static const struct aiod_queue_hooks hooks = {.connection_lost = connection_lost};
+static const struct aiod_queue_hooks hooks = {.completed = completed, .connection_lost = connection_lost};
 
 static const struct aiod_token no_token;
 
@@ -166,6 +173,7 @@ void aiod_disconnect(struct aiod_client *client)
         munmap(client->base, client->queue_bytes);
     }
     aiod_queue_destroy(&client->queue);
+    aiod_ring_files_destroy(client);
     pthread_mutex_destroy(&client->lock);
     pthread_mutex_destroy(&client->socket_lock);
     free(client);

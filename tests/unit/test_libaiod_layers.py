@@ -22,7 +22,7 @@ _ORDER: Final = (
     *("held_locks", "open_files", "calls"),
     "session_end",
     *("reopen", "reattach", "resume_requests", "resume"),
-    *("wait", "requests", "files", "locks", "events", "session", "blocking", "paths"),
+    *("wait", "requests", "file_calls", "ring_files", "files", "locks", "events", "session", "blocking", "paths"),
 )
 """From the bottom up, as clients/c/client.h has it: a file calls only files that stand before it."""
 

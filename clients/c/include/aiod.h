@@ -68,11 +68,11 @@
  *     its name, and a flush covers what the dead engine had acknowledged. It fails with -EIO if the disk has failed to
  *     take that.
  *
- *     Nothing is kept if the whole daemon was killed, or had more files open than it can keep. Then the first flush of a
- *     handle with acknowledged but unflushed changes fails once, with -EIO and AIOD_RING_RESTARTED: the disk may have
- *     failed to take them while no process could hear of it. Repeat those writes, then flush again. A file that cannot be
- *     opened again under its name, or that is another file by now (-ESTALE), is lost: its requests end with that errno
- *     and AIOD_RING_NOT_REOPENED. aiod_open() with EXCLUSIVE or TRUNCATE fails with -EIO if its answer was lost.
+ *     Nothing is kept if the whole daemon was killed, or had more files open than it can keep. Then the first flush of
+ *     a handle with acknowledged but unflushed changes fails once, with -EIO and AIOD_RING_RESTARTED: the disk may have
+ *     failed to take them while no process could hear of it. Repeat those writes, then flush again. A file that cannot
+ *     be opened again under its name, or that is another file by now (-ESTALE), is lost: its requests end with that
+ *     errno and AIOD_RING_NOT_REOPENED. aiod_open() with EXCLUSIVE or TRUNCATE fails with -EIO if its answer was lost.
  *
  *     The session ends as above if no engine serves the export in time, or if the engine still runs and has ended
  *     the session itself (aiodctl kick). A request that then ends with -ECONNRESET was not executed, or changes
@@ -206,7 +206,7 @@ unsigned aiod_last_word(const struct aiod_client *client);
 uint64_t aiod_request_bytes_max(const struct aiod_client *client);
 
 /*
- * Open a file. `path` is "EXPORT/PATH", or "EXPORT" if the export is a file or a device; `flags` are of enum
+ * Open a file, by the ring if that is possible. `path` is "EXPORT/PATH", or "EXPORT" if it is a file or a device; `flags` are of enum
  * aiod_open_flag; `mode` has the permission bits of a file that is created. Calls of several threads do not wait
  * for each other.
  *
