@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections import defaultdict
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -21,11 +22,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.cached_file import warm
 from benchmarks.disk_loads import FILE_BYTES, LOADS, make_file, name_of
 from benchmarks.nbd_peers import fio_nbd, nbdkit, nbdkit_aiod, qemu_nbd
 from benchmarks.own_daemon import own_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
     from benchmarks.fio import Figures
 
 GOAL: Final = 1 / 1.25
@@ -49,32 +54,50 @@ class Cell(NamedTuple):
 CELLS: Final = [Cell(direct, *load) for direct in (False, True) for load in LOADS]
 
 
-def start_servers(stack: ExitStack, data: Path, sockets: Path) -> dict[bool, dict[str, str]]:
-    """The URIs of the servers, with O_DIRECT and without. nbdkit's file plugin has no O_DIRECT."""
-    daemon = stack.enter_context(own_daemon(sockets, data))
-    files = {name: make_file(data / name) for name in ("aiod", "nbdkit", "qemu-nbd")}
-    enter = stack.enter_context
+class Server(NamedTuple):
+    """A server, and its own file: a write with O_DIRECT drops the pages that the file has in the page cache."""
+
+    uri: str
+    file: Path
+
+
+def start_servers(stack: ExitStack, data: Path, sockets: Path) -> dict[bool, dict[str, Server]]:
+    """The servers, with O_DIRECT and without. nbdkit's file plugin has no O_DIRECT."""
+    endpoint = stack.enter_context(own_daemon(sockets, data)).endpoint
+
+    def serve(name: str, server: Callable[[Path, Path], AbstractContextManager[str]]) -> Server:
+        file = make_file(data / name)
+        return Server(stack.enter_context(server(file, sockets / name)), file)
+
+    def aiod(file: Path, socket: Path, *, direct: bool = False) -> AbstractContextManager[str]:
+        return nbdkit_aiod(endpoint, f"bench/{file.name}", socket, direct=direct)
+
     return {
-        False: {
-            "aiod": enter(nbdkit_aiod(daemon.endpoint, "bench/aiod", sockets / "a")),
-            "nbdkit": enter(nbdkit(files["nbdkit"], sockets / "n")),
-            "qemu-nbd": enter(qemu_nbd(files["qemu-nbd"], sockets / "q")),
-        },
+        False: {"aiod": serve("a", aiod), "nbdkit": serve("n", nbdkit), "qemu-nbd": serve("q", qemu_nbd)},
         True: {
-            "aiod": enter(nbdkit_aiod(daemon.endpoint, "bench/aiod", sockets / "ad", direct=True)),
-            "qemu-nbd": enter(qemu_nbd(make_file(data / "direct"), sockets / "qd", cache="none")),
+            "aiod": serve("ad", partial(aiod, direct=True)),
+            "qemu-nbd": serve("qd", partial(qemu_nbd, cache="none")),
         },
     }
 
 
-def measure(uris: dict[bool, dict[str, str]], rounds: int, seconds: float) -> dict[Cell, dict[str, list[Figures]]]:
+def measure(
+    servers: dict[bool, dict[str, Server]], rounds: int, seconds: float
+) -> dict[Cell, dict[str, list[Figures]]]:
     """All figures, by cell and server, a round after the other."""
     found: dict[Cell, dict[str, list[Figures]]] = defaultdict(lambda: defaultdict(list))
     for _ in range(rounds):
         for cell in CELLS:
-            for name, uri in uris[cell.direct].items():
+            for name, server in servers[cell.direct].items():
+                if not cell.direct:
+                    warm(server.file)
                 figures = fio_nbd(
-                    uri, rw=cell.rw, block_bytes=cell.block_bytes, depth=cell.depth, size=FILE_BYTES, seconds=seconds
+                    server.uri,
+                    rw=cell.rw,
+                    block_bytes=cell.block_bytes,
+                    depth=cell.depth,
+                    size=FILE_BYTES,
+                    seconds=seconds,
                 )
                 found[cell][name].append(figures)
     return found

@@ -77,7 +77,8 @@ struct aiod_client {
     struct aiod_buffer_areas areas;
     struct aiod_queue queue;
     struct aiod_waiters waiters;
-    struct aiod_polling polling;
+    struct aiod_polling polling;       /* while the engine is awake */
+    struct aiod_polling short_polling; /* while it sleeps: for no longer than a sleep and a wake-up would take */
     struct aiod_loop loop;
     struct aiod_calls calls;
     struct aiod_export_names *names; /* of the exports whose files were opened */

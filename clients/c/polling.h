@@ -9,7 +9,7 @@
 
 struct aiod_client;
 
-/* How long the next leader polls. All but max_ns is 0 at first. Protected by the client's lock. */
+/* How long the next poll takes. All but max_ns is 0 at first. Protected by the client's lock. */
 struct aiod_polling {
     uint64_t max_ns; /* 0: never poll */
     uint64_t now_ns;

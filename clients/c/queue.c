@@ -135,8 +135,8 @@ void aiod_queue_settle(struct aiod_client *client, struct aiod_op *op)
     if (!awaited) {
         aiod_queue_append_done(client, op);
     }
-    aiod_waiters_wake_for(client, op);
     __atomic_store_n(&op->state, OP_DONE, __ATOMIC_RELEASE); /* aiod_done() loads it without the lock */
+    aiod_waiters_wake_for(client, op);                       /* the request may be freed meanwhile */
 }
 
 void aiod_queue_drain(struct aiod_client *client)

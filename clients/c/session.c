@@ -21,6 +21,7 @@
 #include "wire.h"
 
 #define SPIN_MAX_NS UINT64_C(100000)
+#define SHORT_SPIN_MAX_NS UINT64_C(5000)
 #define CALL_TIMEOUT_MS 30000u
 
 static void connection_lost(struct aiod_client *client)
@@ -101,6 +102,8 @@ static int attach(struct aiod_client **result, const char *socket_path, const ch
     client->hooks = &hooks;
     client->call_timeout_ns = timeout_ns;
     client->polling.max_ns = options->never_spin ? 0 : options->spin_max_ns != 0 ? options->spin_max_ns : SPIN_MAX_NS;
+    client->short_polling.max_ns =
+        client->polling.max_ns < SHORT_SPIN_MAX_NS ? client->polling.max_ns : SHORT_SPIN_MAX_NS;
     pthread_mutex_init(&client->lock, NULL);
     pthread_mutex_init(&client->socket_lock, NULL);
     error = allocate(client);

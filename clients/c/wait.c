@@ -35,14 +35,22 @@ static uint32_t cq_tail_of(const struct aiod_client *client)
 
 /*
  * While the engine's poller sleeps, requests are with its workers: they complete when a disk does, and the workers
- * need the CPU that polling would take.
+ * need the CPU that polling would take. So a thread polls only shortly then (client.h, `short_polling`).
  */
 static bool engine_is_awake(const struct aiod_client *client)
 {
     return __atomic_load_n(&client->header->engine_sleeps, __ATOMIC_RELAXED) == 0;
 }
 
-/* ---- the leader -------------------------------------------------------------------------------------------------- */
+/* ---- polling: the lock is not held ------------------------------------------------------------------------------- */
+
+/* What a thread waits for. */
+struct wanted {
+    const struct aiod_op *op; /* NULL: that anything changes from here on */
+    uint64_t done_count;
+    uint64_t room_count;
+    uint32_t cq_head;
+};
 
 /* True: cq_tail is not `seen` any more. */
 static bool look_at_memory(const struct aiod_client *client, uint32_t seen, unsigned looks)
@@ -56,13 +64,40 @@ static bool look_at_memory(const struct aiod_client *client, uint32_t seen, unsi
     return true;
 }
 
-/* Look again and again, with yields in between. True: cq_tail is not `seen` any more. */
-static bool poll_memory(const struct aiod_client *client, uint32_t seen, struct aiod_poll *poll, uint64_t began_ns)
+/* Take the completions that have arrived, unless another thread has the lock: that one takes them. */
+static void try_to_drain(struct aiod_client *client)
+{
+    uint32_t taken = __atomic_load_n(&client->queue.cq_head, __ATOMIC_RELAXED);
+
+    if (cq_tail_of(client) != taken && pthread_mutex_trylock(&client->lock) == 0) {
+        aiod_queue_drain(client);
+        pthread_mutex_unlock(&client->lock);
+    }
+}
+
+/* True: it has come. */
+static bool look_for(struct aiod_client *client, const struct wanted *wanted, unsigned looks)
+{
+    if (wanted->op == NULL) {
+        return look_at_memory(client, wanted->cq_head, looks);
+    }
+    while (!aiod_done(wanted->op)) {
+        try_to_drain(client);
+        if (--looks == 0) {
+            return aiod_done(wanted->op);
+        }
+        pause_cpu();
+    }
+    return true;
+}
+
+/* Look again and again, with yields in between. True: it has come. */
+static bool poll_for(struct aiod_client *client, const struct wanted *wanted, struct aiod_poll *poll, uint64_t began_ns)
 {
     unsigned looks = poll->way == AIOD_POLL_YIELDING ? 1 : LOOKS_PER_YIELD;
-    bool goes_on = poll->limit_ns > 0;
+    bool goes_on = true;
 
-    while (goes_on && !look_at_memory(client, seen, looks)) {
+    while (goes_on && !look_for(client, wanted, looks)) {
         uint64_t looked_ns = aiod_clock_ns();
         uint64_t own_ns = looked_ns - began_ns;
 
@@ -71,8 +106,10 @@ static bool poll_memory(const struct aiod_client *client, uint32_t seen, struct 
         goes_on = aiod_poll_goes_on(poll, own_ns, began_ns - looked_ns);
         looks = poll->turns > 0 ? 1 : looks; /* time passes without spinning */
     }
-    return cq_tail_of(client) != seen;
+    return look_for(client, wanted, 1);
 }
+
+/* ---- the leader -------------------------------------------------------------------------------------------------- */
 
 /* Sleep until cq_tail is not `seen`, aiod_waiters_wake_all(), or for `sleep_ns`. True: cq_tail is still `seen`. */
 static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t wake_ups, uint64_t sleep_ns)
@@ -88,37 +125,91 @@ static bool sleep_on_memory(struct aiod_client *client, uint32_t seen, uint32_t 
     return cq_tail_of(client) == seen;
 }
 
-/* Wait for a completion, at most until `deadline_ns`. The lock is held on entry and return, not meanwhile. */
+/* Sleep until a completion arrives, at most until `deadline_ns`. The lock is held on entry and return, not meanwhile. */
 static void lead(struct aiod_client *client, uint64_t deadline_ns)
 {
     uint32_t seen = client->queue.cq_head;
     uint32_t wake_ups = client->waiters.wake_ups;
-    enum aiod_polling_way way = engine_is_awake(client) ? aiod_polling_way(client) : AIOD_POLL_NOT;
-    uint64_t started_ns = aiod_clock_ns();
-    struct aiod_poll poll = aiod_polling_begin(&client->polling, way, started_ns);
-    uint64_t ended_ns;
-    bool nothing = false;
-    bool found;
+    uint64_t now_ns = aiod_clock_ns();
+    uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    bool nothing;
 
     aiod_waiters_begin_leading(client);
     pthread_mutex_unlock(&client->lock);
-    found = poll_memory(client, seen, &poll, started_ns);
-    if (!found) {
-        uint64_t now_ns = aiod_clock_ns();
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-
-        nothing = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
-    }
+    nothing = sleep_on_memory(client, seen, wake_ups, left_ns < CHECK_NS ? left_ns : CHECK_NS);
     pthread_mutex_lock(&client->lock);
     aiod_waiters_end_leading(client);
-    ended_ns = aiod_clock_ns();
-    aiod_polling_end(&client->polling, &poll, found, ended_ns - started_ns, ended_ns);
     if (nothing) {
         aiod_receive(client);
     }
 }
 
-/* ---- waiting: the lock is held on entry and return, not meanwhile ------------------------------------------------ */
+/* ---- waiting: the lock is held, but not meanwhile ---------------------------------------------------------------- */
+
+static bool has_come(const struct aiod_client *client, const struct wanted *wanted)
+{
+    return wanted->op != NULL ? wanted->op->state == OP_DONE
+                              : client->queue.done_count != wanted->done_count ||
+                                    client->waiters.room_count != wanted->room_count || client->ended != 0;
+}
+
+/* Every thread polls for its own request. A thread that woke others would cost each of them two system calls. */
+static bool poll_unlocked(struct aiod_client *client, const struct wanted *wanted, struct aiod_poll *poll,
+                          uint64_t now_ns)
+{
+    bool found;
+
+    if (poll->limit_ns == 0) {
+        return false;
+    }
+    pthread_mutex_unlock(&client->lock);
+    found = poll_for(client, wanted, poll, now_ns);
+    pthread_mutex_lock(&client->lock);
+    return found;
+}
+
+/* Lead, for a moment, the threads that wait. */
+static void sleep_as_leader(struct aiod_client *client, uint64_t deadline_ns)
+{
+    if (client->away) {
+        aiod_resume_step(client, deadline_ns);
+    } else {
+        lead(client, deadline_ns);
+    }
+}
+
+/*
+ * Poll for `op` (NULL: for any change), sleep once if that finds nothing, and take the completions that have arrived.
+ * False: `op` is done, and the lock is not held.
+ */
+static bool wait_once(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns)
+{
+    const struct wanted wanted = {.op = op,
+                                  .done_count = client->queue.done_count,
+                                  .room_count = client->waiters.room_count,
+                                  .cq_head = client->queue.cq_head};
+    struct aiod_polling *polling = engine_is_awake(client) ? &client->polling : &client->short_polling;
+    enum aiod_polling_way way = client->away ? AIOD_POLL_NOT : aiod_polling_way(client);
+    uint64_t began_ns = aiod_clock_ns();
+    struct aiod_poll poll = aiod_polling_begin(polling, way, began_ns);
+    bool found = poll_unlocked(client, &wanted, &poll, began_ns) || has_come(client, &wanted);
+    uint64_t ended_ns;
+
+    if (!found && client->waiters.leading) {
+        aiod_polling_end(polling, &poll, false, 0, aiod_clock_ns()); /* 0: nobody will know how long it took */
+        if (aiod_waiters_park(client, op, deadline_ns)) {
+            return false;
+        }
+    } else {
+        if (!found) {
+            sleep_as_leader(client, deadline_ns);
+        }
+        ended_ns = aiod_clock_ns();
+        aiod_polling_end(polling, &poll, found, ended_ns - began_ns, ended_ns);
+    }
+    aiod_queue_drain(client);
+    return true;
+}
 
 /* Is `op` done? NULL: is any request done beyond the first `seen`, or has the session ended? */
 static bool is_done(const struct aiod_client *client, const struct aiod_op *op, uint64_t seen)
@@ -126,30 +217,29 @@ static bool is_done(const struct aiod_client *client, const struct aiod_op *op, 
     return op != NULL ? op->state == OP_DONE : client->queue.done_count != seen || client->ended != 0;
 }
 
-/* Sleep once, for `op` (NULL: for any request), and take the completions that have arrived. */
-static void wait_once(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns)
-{
-    if (client->waiters.leading) {
-        aiod_waiters_park(client, op, deadline_ns);
-    } else if (client->away) {
-        aiod_resume_step(client, deadline_ns);
-    } else {
-        lead(client, deadline_ns);
-    }
-    aiod_queue_drain(client);
-}
-
-/* As is_done(). */
-static int wait_for(struct aiod_client *client, const struct aiod_op *op, uint64_t seen, int64_t timeout_ns)
+/* As is_done(). *locked: the lock is held; it is not if `op` is done and another thread has seen that. */
+static int wait_for(struct aiod_client *client, const struct aiod_op *op, uint64_t seen, int64_t timeout_ns,
+                    bool *locked)
 {
     uint64_t deadline_ns = timeout_ns < 0 ? AIOD_NEVER : aiod_clock_ns() + (uint64_t)timeout_ns;
 
+    *locked = true;
     aiod_queue_drain(client);
     while (!is_done(client, op, seen) && (timeout_ns < 0 || aiod_clock_ns() < deadline_ns)) {
-        wait_once(client, op, deadline_ns);
+        *locked = wait_once(client, op, deadline_ns);
+        if (!*locked) {
+            return 0;
+        }
     }
     aiod_waiters_choose_leader(client);
     return is_done(client, op, seen) ? 0 : -ETIMEDOUT;
+}
+
+static int wait_for_any(struct aiod_client *client, uint64_t seen, int64_t timeout_ns)
+{
+    bool locked; /* always */
+
+    return wait_for(client, NULL, seen, timeout_ns, &locked);
 }
 
 int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
@@ -162,7 +252,7 @@ int aiod_wait_any(struct aiod_client *client, int64_t timeout_ns)
     pthread_mutex_lock(&client->lock);
     aiod_queue_drain(client);
     while (client->queue.done == NULL && client->ended == 0 && error == 0) {
-        error = wait_for(client, NULL, client->queue.done_count, timeout_ns);
+        error = wait_for_any(client, client->queue.done_count, timeout_ns);
     }
     if (error == 0 && client->queue.done == NULL) {
         error = -client->ended;
@@ -192,13 +282,14 @@ int aiod_wait_count(struct aiod_client *client, uint64_t seen, int64_t timeout_n
         return aiod_fail_forked();
     }
     pthread_mutex_lock(&client->lock);
-    error = wait_for(client, NULL, seen, timeout_ns);
+    error = wait_for_any(client, seen, timeout_ns);
     pthread_mutex_unlock(&client->lock);
     return error;
 }
 
 int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns)
 {
+    bool locked;
     int error;
 
     if (aiod_forked(client)) {
@@ -211,7 +302,10 @@ int aiod_wait(struct aiod_client *client, struct aiod_op *op, int64_t timeout_ns
         return 0;
     }
     op->state = OP_AWAITED;
-    error = wait_for(client, op, 0, timeout_ns);
+    error = wait_for(client, op, 0, timeout_ns, &locked);
+    if (!locked) {
+        return 0;
+    }
     if (error != 0 && !op->awaited) {
         op->state = OP_INFLIGHT;
     }

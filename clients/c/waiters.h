@@ -22,18 +22,18 @@ struct aiod_waiters {
 
 /*
  * Sleep until `op` (NULL: any request) is done, the thread is to lead, aiod_waiters_wake_all() is called, or the
- * deadline has come. The lock is not held meanwhile.
+ * deadline has come. The lock is not held meanwhile. True: `op` is done, and the lock is not held.
  */
-void aiod_waiters_park(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns);
+bool aiod_waiters_park(struct aiod_client *client, const struct aiod_op *op, uint64_t deadline_ns);
 
-/* Wake the parked threads that wait for `op`, or for any request. */
-void aiod_waiters_wake_for(const struct aiod_client *client, const struct aiod_op *op);
+/* `op` is done and its state says so: wake the parked threads that wait for it, or for any request. */
+void aiod_waiters_wake_for(struct aiod_client *client, const struct aiod_op *op);
 
 /* Wake the leader and all parked threads. */
 void aiod_waiters_wake_all(struct aiod_client *client);
 
 /* Wake a parked thread to lead, unless a thread leads. */
-void aiod_waiters_choose_leader(const struct aiod_client *client);
+void aiod_waiters_choose_leader(struct aiod_client *client);
 
 /* Around a leader's sleep. Drain the completions after aiod_waiters_end_leading(): an event loop may wait for them. */
 void aiod_waiters_begin_leading(struct aiod_client *client);

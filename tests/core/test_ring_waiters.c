@@ -2,6 +2,7 @@
  * An event loop, waiting threads and threads that open and close share one client: none of them loses a wake-up.
  * tests/model/waiters.pml models the same, and is searched exhaustively.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -17,6 +18,9 @@
 #define LOOP_DEPTH_MAX 3u
 #define THREADS 2u
 #define CALLERS 2u
+#define READERS 8u
+#define READS rounds(300)
+#define LIMIT_NS 20000 /* about as long as a read takes: many are given up while they are completed */
 
 static struct aiod_client *client;
 static uint32_t handle;
@@ -91,11 +95,11 @@ static void run_event_loop(unsigned depth)
     }
 }
 
-static void no_wake_up_is_lost(unsigned depth, uint64_t inline_read_max, bool never_spin)
+/* Start the engine, and open the file. Its descriptor. */
+static int begin(uint64_t inline_read_max, bool never_spin)
 {
     struct engine_config config = {
         .inline_read_max = inline_read_max, .poll_max_ns = 50000, .max_threads = 4, .handles_max = 16};
-    pthread_t threads[THREADS + CALLERS];
     int file = scratch_file(O_RDWR);
     int64_t opened;
 
@@ -105,6 +109,21 @@ static void no_wake_up_is_lost(unsigned depth, uint64_t inline_read_max, bool ne
     opened = aiod_open(client, "x/file", AIOD_OPEN_READ, 0);
     CHECK(opened > 0);
     handle = (uint32_t)opened;
+    return file;
+}
+
+static void finish(int file)
+{
+    aiod_disconnect(client);
+    engine_stop();
+    close(file);
+}
+
+static void no_wake_up_is_lost(unsigned depth, uint64_t inline_read_max, bool never_spin)
+{
+    pthread_t threads[THREADS + CALLERS];
+    int file = begin(inline_read_max, never_spin);
+
     stop = false;
     for (uintptr_t i = 0; i < THREADS + CALLERS; i++) {
         CHECK(pthread_create(&threads[i], NULL, i < THREADS ? wait_in_thread : call_in_thread, (void *)i) == 0);
@@ -114,9 +133,40 @@ static void no_wake_up_is_lost(unsigned depth, uint64_t inline_read_max, bool ne
     for (unsigned i = 0; i < THREADS + CALLERS; i++) {
         pthread_join(threads[i], NULL);
     }
-    aiod_disconnect(client);
-    engine_stop();
-    close(file);
+    finish(file);
+}
+
+/* Each second read has a time limit. */
+static void *read_with_limits(void *argument)
+{
+    uint64_t at = (uintptr_t)argument * 5000;
+    char data[BYTES];
+
+    for (unsigned i = 0; i < READS; i++) {
+        int64_t limit_ns = i % 2 == 0 ? AIOD_NO_TIMEOUT : LIMIT_NS;
+        int64_t result;
+
+        at = (at + 12345) % (FILE_BYTES - BYTES);
+        result = aiod_pread(client, handle, data, BYTES, at, limit_ns);
+        CHECK(result == BYTES || (result == -ETIMEDOUT && limit_ns == LIMIT_NS));
+        CHECK(result < 0 || memcmp(data, contents + at, BYTES) == 0);
+    }
+    return NULL;
+}
+
+/* More threads than CPUs: some poll, one leads, the others are parked, and threads come and go in each of these ways. */
+static void threads_wait_for_their_own_requests(uint64_t inline_read_max, bool never_spin)
+{
+    pthread_t threads[READERS];
+    int file = begin(inline_read_max, never_spin);
+
+    for (uintptr_t i = 0; i < READERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, read_with_limits, (void *)i) == 0);
+    }
+    for (unsigned i = 0; i < READERS; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    finish(file);
 }
 
 int main(void)
@@ -128,5 +178,8 @@ int main(void)
     no_wake_up_is_lost(1, 0, false);
     no_wake_up_is_lost(1, 65536, true);
     no_wake_up_is_lost(LOOP_DEPTH_MAX, 65536, false);
+    threads_wait_for_their_own_requests(0, true);
+    threads_wait_for_their_own_requests(0, false);
+    threads_wait_for_their_own_requests(65536, false);
     return 0;
 }

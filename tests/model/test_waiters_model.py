@@ -25,6 +25,7 @@ MISTAKES = [
     "leaver_chooses_no_leader",
     "leader_misses_the_byte",
     "taken_byte_wakes_no_notified_loop",
+    "poller_does_not_look_again",
 ]
 
 
@@ -50,5 +51,5 @@ def test_spin_finds_the_mistake(tmp_path: Path, mistake: str) -> None:
 
 def test_every_mistake_of_the_model_is_tried() -> None:
     mistakes = re.findall(r"^#define (\w+) \d+", MODEL.read_text(), re.MULTILINE)
-    names = {"THREADS", "LOOP", "LOOP_REQUESTS", "CALLS", "none", "AWAKE", "FUTEX", "SOCKET"}
+    names = {"THREADS", "LOOP", "LOOP_REQUESTS", "CALLS", "none", "AWAKE", "FUTEX", "SOCKET", "IS_DONE", "LOOK"}
     assert set(mistakes) == names | set(MISTAKES)

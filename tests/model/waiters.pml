@@ -2,7 +2,8 @@
  * waiters.pml - threads and an event loop that share the ring of one client (clients/c/waiters.c, loop.c). spin
  * searches all states.
  *
- * Two threads wait, each for a request of its own, as in aiod_wait(). An event loop sleeps on aiod_fd() and reaps.
+ * Two threads wait, each for a request of its own, as in aiod_wait(): a thread may poll, and take completions, before it
+ * leads or parks. An event loop sleeps on aiod_fd() and reaps.
  * A thread calls, and receives on the same socket. Two threads of the engine complete requests. ring.pml models how
  * an engine and one waiter see each other; this model is about the waiters among themselves. A step is an access to
  * the shared memory, a system call, or a section under the client's lock. A section that stores `client_waits` in
@@ -35,6 +36,7 @@
 #define leaver_chooses_no_leader 7
 #define leader_misses_the_byte 8 /* that the engine has sent: the next byte goes to a loop that is awake */
 #define taken_byte_wakes_no_notified_loop 9 /* though this byte was to notify it */
+#define poller_does_not_look_again 10 /* whether another thread has taken its completion, before it sleeps */
 
 #ifndef MISTAKE
 #define MISTAKE none
@@ -43,6 +45,10 @@
 #define AWAKE 0
 #define FUTEX 1
 #define SOCKET 2
+
+/* why a parked thread was woken: its request is done, or there may be something to do */
+#define IS_DONE 1
+#define LOOK 2
 
 /* the shared memory */
 byte cq_tail, client_waits;
@@ -55,8 +61,8 @@ byte sent;   /* bytes since the loop armed, those about to be sent included */
 bool bell;
 
 /* the client, under its lock; `locked`: held over a step */
-bool locked, leading, armed, notified, chosen[THREADS], parked[THREADS], done[THREADS];
-byte cq_head, listed;
+bool locked, leading, armed, notified, parked[THREADS], done[THREADS];
+byte cq_head, listed, woken[THREADS];
 
 /* the engine: its requests */
 byte of_threads = THREADS, of_loop = LOOP_REQUESTS;
@@ -71,13 +77,24 @@ inline completion_taken()
     fi
 }
 
+inline wake_parked(who, why)
+{
+    parked[who] = false;
+    woken[who] = why
+}
+
 inline drain()
 {
     do
     :: cq_head != cq_tail ->
         if
         :: owner[cq_head] == LOOP -> listed++; completion_taken()
-        :: else -> done[owner[cq_head]] = true; chosen[owner[cq_head]] = true
+        :: else ->
+            done[owner[cq_head]] = true;
+            if
+            :: parked[owner[cq_head]] -> wake_parked(owner[cq_head], IS_DONE)
+            :: else
+            fi
         fi;
         cq_head++
     :: else -> break
@@ -105,7 +122,7 @@ inline yield_client_waits()
 inline choose_leader()
 {
     if
-    :: !leading && MISTAKE != leaver_chooses_no_leader && parked[1 - _pid] -> chosen[1 - _pid] = true
+    :: !leading && MISTAKE != leaver_chooses_no_leader && parked[1 - _pid] -> wake_parked(1 - _pid, LOOK)
     :: else
     fi
 }
@@ -140,12 +157,22 @@ active [THREADS] proctype thread()
             leads = false;
             if
             :: done[_pid] -> choose_leader(); break
-            :: !done[_pid] && leading -> parked[_pid] = true; chosen[_pid] = false
-            :: !done[_pid] && !leading -> yield_client_waits(); leading = true; leads = true; head = cq_head
+            :: else
+            fi
+        };
+        /* The thread polls here. What it takes meanwhile it could as well have taken in the section above. */
+        atomic {
+            !locked ->
+            if
+            :: done[_pid] && MISTAKE != poller_does_not_look_again
+            :: else ->
+                if
+                :: leading -> parked[_pid] = true; woken[_pid] = 0
+                :: else -> yield_client_waits(); leading = true; leads = true; head = cq_head
+                fi
             fi
         };
         if
-        :: !leads -> atomic { chosen[_pid] && !locked -> parked[_pid] = false }
         :: leads ->
             sleep_on_memory();
             atomic {
@@ -158,6 +185,8 @@ active [THREADS] proctype thread()
                 :: else -> take_client_waits()
                 fi
             }
+        :: atomic { !leads && !parked[_pid] && woken[_pid] != IS_DONE -> woken[_pid] = 0 }
+        :: atomic { woken[_pid] == IS_DONE -> woken[_pid] = 0; break } /* without the lock */
         fi
     od
 }
