@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import multiprocessing
 import os
 import signal
 import socket
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiod.engine_api.launch import start_engine
+from aiod.engine_api.launch import engine_main
 
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Callable
+    from multiprocessing.context import SpawnProcess
 
     from aiod.engine_api.settings import EngineSettings
 
@@ -38,9 +40,9 @@ class EngineProcess:
     def __init__(self, settings: EngineSettings, listener: socket.socket | None) -> None:
         """Start the process, with the socket for its guest. Raises OSError."""
         self._settings = settings
-        self._process, self._ended_fd, self.control_end, self.fd_store_end = _spawn(settings, listener)
+        self._process, self.control_end, self.fd_store_end = _spawn(settings, listener)
         self._started_s = time.monotonic()
-        self.pid = self._process.pid
+        self.pid = self._process.pid or 0
         self.kill_reason = ""
         """Why the supervisor has killed it; empty: it has not."""
 
@@ -51,7 +53,8 @@ class EngineProcess:
 
     def kill(self) -> None:
         """Send SIGKILL, if the process is alive."""
-        self._process.kill()
+        if self._process.is_alive():
+            self._process.kill()
 
     async def wait_exited(self, has_hung_up: Callable[[], bool], is_zombie: Callable[[], None]) -> None:
         """Return when the process can be reaped; kill it if it has hung up and does not exit.
@@ -61,7 +64,7 @@ class EngineProcess:
         """
         loop = asyncio.get_running_loop()
         exited = asyncio.Event()
-        loop.add_reader(self._ended_fd, exited.set)
+        loop.add_reader(self._process.sentinel, exited.set)
         zombie, hung_up_s = False, 0.0
         try:
             while not await _set_within(exited, _POLL_PERIOD_S):
@@ -76,12 +79,13 @@ class EngineProcess:
                     )
                     self.kill()
         finally:
-            loop.remove_reader(self._ended_fd)
+            loop.remove_reader(self._process.sentinel)
 
     def reap(self) -> str:
         """Reap it after `wait_exited`, and remove its sockets. Returns how it ended."""
-        code = self._process.wait()
-        os.close(self._ended_fd)
+        self._process.join()
+        code = self._process.exitcode or 0
+        self._process.close()
         self._remove_sockets()
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"exited with status {code}"
         return self.kill_reason or how
@@ -99,29 +103,42 @@ class EngineProcess:
 
 def _spawn(
     settings: EngineSettings, listener: socket.socket | None
-) -> tuple[subprocess.Popen[bytes], int, socket.socket, socket.socket]:
-    """Start the process.
-
-    Returns it, a descriptor that is at end of file when the last thread has ended, and the supervisor's ends of its
-    control channel and its descriptor store.
-    """
+) -> tuple[SpawnProcess, socket.socket, socket.socket]:
+    """Start the process; returns it with the supervisor's ends of its control channel and its descriptor store."""
     control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     fd_store, its_fd_store = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ended_fd, kept_fd = os.pipe()
-    # SIGINT and SIGTERM are blocked: a terminal's may arrive before the process ignores them.
+    with its_control, its_fd_store:
+        process = multiprocessing.get_context("spawn").Process(
+            target=engine_main,
+            args=(settings, its_control, its_fd_store, listener),
+            name=f"aiod-engine-{settings.name}",
+        )
+        try:
+            _start_with_signals_blocked(process)
+        except BaseException:
+            control.close()
+            fd_store.close()
+            raise
+    return process, control, fd_store
+
+
+def _start_with_signals_blocked(process: SpawnProcess) -> None:
+    """Start it with SIGINT and SIGTERM blocked: a terminal's may arrive before the process ignores them."""
+    # multiprocessing starts its resource tracker with the first process, and unblocks both signals then.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        with its_control, its_fd_store:
-            process = start_engine(settings, its_control, its_fd_store, listener, kept_fd)
-    except BaseException:
-        control.close()
-        fd_store.close()
-        os.close(ended_fd)
-        raise
+        process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(kept_fd)
-    return process, ended_fd, control, fd_store
+
+
+def end_resource_tracker() -> None:
+    """End multiprocessing's helper process: systemd would kill it, and log that.
+
+    It ends with the last engine: call this only when no engine is left.
+    """
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
 
 
 def lock_is_free(path: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import functools
 import logging
+import multiprocessing
 import os
 import signal
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,7 @@ from aiod.supervisor import added_disks, runtime_dir
 from aiod.supervisor.added_disks import AddedDisks
 from aiod.supervisor.control_verbs import ControlVerbs
 from aiod.supervisor.engine import STOP_MARGIN_S, Engine
+from aiod.supervisor.engine_process import end_resource_tracker
 from aiod.supervisor.errors import EngineRefusedError, EngineUnavailableError
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_endpoint import FrontEndpoint
@@ -403,7 +405,8 @@ def _is_export(change: Change) -> bool:
 def serve(config: Config, config_path: Path | None) -> int:
     """Run the daemon; the exit status. Errors of the start are logged with a remedy.
 
-    `config_path`: the file to read at a reload.
+    `config_path`: the file to read at a reload. When a process of an engine does not leave the kernel, this function
+    does not return but exits.
     """
     alike = logs.configure(config.log_level)
     notifier = Notifier()
@@ -426,6 +429,11 @@ def serve(config: Config, config_path: Path | None) -> int:
         status = runner.run(_run(config, config_path, notifier, unclean=unclean))
     runtime_dir.remove_ring_links(config.runtime_dir)
     alike.report()
+    if multiprocessing.active_children():
+        # multiprocessing would wait for them at exit, for as long as the kernel holds them.
+        logging.shutdown()
+        os._exit(status)
+    end_resource_tracker()
     os.close(lock_fd)
     return status
 
