@@ -55,8 +55,7 @@ static void free_call(struct aiod_call *call)
     free(call);
 }
 
-/* An OPEN was answered after its caller had given up: close the file. The answer to that CLOSE is ignored. */
-static void close_unwanted(struct aiod_client *client, int64_t handle)
+void aiod_close_unwanted(struct aiod_client *client, int64_t handle)
 {
     struct aiod_ring_close message = {
         .type = AIOD_RING_CLOSE, .handle = (uint32_t)handle, .cookie = aiod_next_cookie(client)};
@@ -91,7 +90,7 @@ static void opened_by_ring(struct aiod_client *client, struct aiod_ring_file_cal
             aiod_open_files_add(client->open_files, call->path, call->flags, &identity, (uint32_t)opened.handle);
     }
     if (call->op.state == OP_ABANDONED || call->handle < 0) {
-        close_unwanted(client, (int64_t)opened.handle);
+        aiod_close_unwanted(client, (int64_t)opened.handle);
     } else if (client->open_files != NULL) {
         aiod_open_files_find(client->open_files, (uint32_t)call->handle)->by_ring = true;
     }
@@ -167,7 +166,7 @@ static void take_answer(struct aiod_client *client, struct aiod_call *call)
     call->result = call->answer.reply.result;
     if (call->abandoned) {
         if (call->request.type == AIOD_RING_OPEN && call->result >= 0) {
-            close_unwanted(client, call->result);
+            aiod_close_unwanted(client, call->result);
         } else if (call->request.type == AIOD_RING_LOCK && call->result >= 0) {
             unlock_unwanted(client, &call->request.lock);
         }

@@ -82,6 +82,9 @@ void aiod_ring_file_call_completed(struct aiod_client *client, struct aiod_op *o
  */
 bool aiod_receive(struct aiod_client *client);
 
+/* Close a file that nobody wants, without waiting. The answer to that CLOSE is ignored. */
+void aiod_close_unwanted(struct aiod_client *client, int64_t handle);
+
 /* No unanswered call will be answered. */
 void aiod_lose_calls(struct aiod_client *client);
 

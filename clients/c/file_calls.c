@@ -94,3 +94,17 @@ int aiod_close_by_message(struct aiod_client *client, uint32_t handle)
     pthread_mutex_unlock(&client->lock);
     return (int)result;
 }
+
+void aiod_discard_by_message(struct aiod_client *client, uint32_t handle)
+{
+    uint32_t number;
+
+    pthread_mutex_lock(&client->lock);
+    if (!client->away && client->ended == 0 && find_engine_handle(client, handle, &number)) {
+        aiod_close_unwanted(client, number);
+        if (client->open_files != NULL) {
+            aiod_open_files_remove(client->open_files, handle);
+        }
+    }
+    pthread_mutex_unlock(&client->lock);
+}

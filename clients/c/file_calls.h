@@ -21,4 +21,10 @@ int64_t aiod_open_by_message(struct aiod_client *client, const char *path, unsig
 /* 0, or -errno with its message. */
 int aiod_close_by_message(struct aiod_client *client, uint32_t handle);
 
+/*
+ * The same without waiting for the answer, which may take as long as the handle's requests, or a free worker. While no
+ * engine is connected the handle stays open.
+ */
+void aiod_discard_by_message(struct aiod_client *client, uint32_t handle);
+
 #endif

@@ -113,7 +113,7 @@ static void discard_names(struct aiod_client *client, uint32_t handle)
     was_own = forget_names(client, handle);
     pthread_mutex_unlock(&client->lock);
     if (was_own) {
-        aiod_close_by_message(client, handle);
+        aiod_discard_by_message(client, handle);
     }
 }
 
