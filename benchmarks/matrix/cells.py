@@ -89,7 +89,7 @@ CURVES: Final = (
     Curve(
         "handles",
         "open files of one client",
-        (1, 10, 100, 1000, 4000, 10_000),
+        (1, 10, 100, 1000, 4000, 9000),
         (1, 1000),
         lambda number: Cell(C, "randread", "cached", 32, handles=number),
     ),
