@@ -132,8 +132,8 @@ static void submit_and_end(void)
 int main(void)
 {
     faults_install();
-    path = engine_start(&(struct engine_config){
-        .inline_read_max = 4096, .poll_max_ns = 100000, .max_threads = 2, .handles_max = 16});
+    path = engine_start(
+        &(struct engine_config){.inline_read_max = 4096, .poll_max_ns = 100000, .max_threads = 2, .handles_max = 16});
     file = scratch_file(O_RDWR);
     engine_add_file("file", file);
     the_engine_says_what_it_may_have_taken();

@@ -172,7 +172,7 @@ static void writes_without_reads_are_left_to_workers(void)
     faults.uring_results_more = INT_MAX; /* whatever the file system says: no request returns, none is not tried */
     faults.uring_result = BLOCK;
     carry_out_together(0, 1); /* a worker finds out which kind of file it is */
-    do { /* until the engine has an io_uring, and starts writes as well as reads */
+    do {                      /* until the engine has an io_uring, and starts writes as well as reads */
         carry_out_together(4, 60);
         reads += 4;
     } while (started() <= reads);

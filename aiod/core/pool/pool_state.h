@@ -106,8 +106,8 @@ struct aiod_pool {
     /* Polling workers (polling.c). `polling` is constant; lock protects the others. */
     struct aiod_idle_polling *polling;
     bool polling_on;
-    unsigned polling_threads;     /* neither recalled nor about to take a request that they keep */
-    unsigned polling_users;       /* threads that use `polling` */
+    unsigned polling_threads; /* neither recalled nor about to take a request that they keep */
+    unsigned polling_users;   /* threads that use `polling` */
     /* polling workers with requests in their io_uring: they are not recalled; written under lock, read without it */
     atomic_uint bound_threads;
     unsigned recalls;             /* of the waking threads: polling workers that are recalled */

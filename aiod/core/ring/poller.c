@@ -485,8 +485,8 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     poller->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     poller->bell_fd = aiod_eventfd_create();
     apart_error = aiod_apart_init(&poller->apart);
-    if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 || apart_error < 0 ||
-        add_descriptor(poller, poller->bell_fd, (epoll_data_t){.u64 = BELL}) < 0) {
+    if (aiod_rings_init(&poller->rings, rings_max) < 0 || poller->epoll_fd < 0 || poller->bell_fd < 0 ||
+        apart_error < 0 || add_descriptor(poller, poller->bell_fd, (epoll_data_t){.u64 = BELL}) < 0) {
         aiod_poller_destroy(poller);
         return -EMFILE;
     }
