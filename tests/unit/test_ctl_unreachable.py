@@ -18,6 +18,7 @@ from aiod.ctl.verbs import main
 from tests.conftest import freeze
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -89,7 +90,9 @@ def test_a_daemon_stopped_by_sigstop_is_reported_with_status_3(daemon: Any) -> N
     assert "does not answer" in done.stderr
 
 
-def test_stats_reports_a_stopped_engine_as_unresponsive_and_shows_the_others(daemon: Any) -> None:
+def test_stats_reports_a_stopped_engine_as_unresponsive_and_shows_the_others(new_daemon: Callable[..., Any]) -> None:
+    daemon = new_daemon(**{"": {"watchdog_s": 0.0}})  # which would replace the engine on a slow machine
+    daemon.start()
     pid = daemon.engine["pid"]
     freeze(pid)
     try:
