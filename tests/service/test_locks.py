@@ -265,8 +265,11 @@ def other_holder(daemon: Any) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the lock of the file; for each line that it gets it does the next step of HOLDER."""
     command = [sys.executable, "-c", HOLDER, daemon.endpoint, str(LONG_S)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as holder:
-        assert line_of(holder) == "locked"
-        yield holder
+        try:
+            assert line_of(holder) == "locked"
+            yield holder
+        finally:
+            holder.kill()  # a test that fails may have left it stopped
 
 
 def line_of(process: subprocess.Popen[str], said: str = "") -> str:
