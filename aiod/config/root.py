@@ -75,10 +75,21 @@ class Config(Section):
 
     @property
     def engines(self) -> dict[str, EngineConfig]:
-        """The engines by name; "main" exists if an export names it, and one for each disk, also without a section."""
+        """The engines by name; "main" exists if an export names it, and one for each disk, also without a section.
+
+        A section [engine.vhost-NAME] without its disk makes no engine.
+        """
         implied = {"main": EngineConfig()} if any(export.engine == "main" for export in self.exports.values()) else {}
         implied |= {f"{ENGINE_PREFIX}{name}": EngineConfig() for name in self.vhost}
-        return implied | self.engine
+        idle = self.engines_without_disk
+        return implied | {name: engine for name, engine in self.engine.items() if name not in idle}
+
+    @cached_property
+    def engines_without_disk(self) -> frozenset[str]:
+        """The sections [engine.vhost-NAME] that wait for a disk NAME: there is none, and no export names the engine."""
+        named = {export.engine for export in self.exports.values()}
+        disks = {f"{ENGINE_PREFIX}{name}" for name in self.vhost}
+        return frozenset(name for name in self.engine if name.startswith(ENGINE_PREFIX)) - named - disks
 
     def tcp_settings(self, port: int) -> TcpSettings | None:
         """How to serve clients of other hosts on `port`; None: they are not served."""
@@ -100,7 +111,7 @@ class Config(Section):
     def engine_settings(self, name: str, incarnation: int) -> EngineSettings:
         """The settings of the engine `name`."""
         engine, sessions = self.engines[name], self.sessions
-        vhost = self._vhost_settings(name)
+        vhost = self.disk_of(name)
         return EngineSettings(
             name=name,
             runtime_dir=self.runtime_dir,
@@ -145,7 +156,7 @@ class Config(Section):
             vhost=vhost,
         )
 
-    def _vhost_settings(self, engine: str) -> VhostSettings | None:
+    def disk_of(self, engine: str) -> VhostSettings | None:
         """The disk that the engine serves; None: it serves clients."""
         name = engine.removeprefix(ENGINE_PREFIX)
         disk = self.vhost.get(name)

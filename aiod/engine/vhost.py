@@ -74,7 +74,7 @@ class VhostDisk:
         self._rate_of = rate_of
         self._uring = uring
         self._listener = listener
-        self._name = f"{self._disk.export}/{self._disk.path}" if self._disk.path else self._disk.export
+        self._name = self._disk.file
         self._adopted = 0  # the handle of an inherited descriptor that is being adopted
         self._served = False
         self._accepting = False

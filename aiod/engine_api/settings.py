@@ -151,6 +151,11 @@ class VhostSettings(NamedTuple):
     block_bytes: int
     """Size of a logical block."""
 
+    @property
+    def file(self) -> str:
+        """The file as users name it: EXPORT/PATH."""
+        return f"{self.export}/{self.path}" if self.path else self.export
+
 
 class UserLimits(NamedTuple):
     """Limits of one user over all its sessions in an engine; 0: no limit."""

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiod.config import make_config
+from aiod.config.vhost import ENGINE_PREFIX
 from aiod.supervisor.engine import START_TIMEOUT_S
 from aiod.supervisor.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
     from aiod.config import Config
     from aiod.supervisor.engine import Engine
+
+log = logging.getLogger(__name__)
 
 _ANSWER_TIMEOUT_S: Final = 2.0
 _POLL_PERIOD_S: Final = 0.02
@@ -67,6 +71,13 @@ def without_disk(config: Config, name: str) -> Config:
     document = config.model_dump()
     del document["vhost"][name]
     return make_config(document, "vhost remove")
+
+
+def warn_of_engines(config: Config) -> None:
+    """Log the sections [engine.vhost-NAME] that have no disk."""
+    for name in sorted(config.engines_without_disk):
+        disk = name.removeprefix(ENGINE_PREFIX)
+        log.warning("[engine.%s] is not used: there is no disk %s", name, disk)
 
 
 async def wait_open(engine: Engine) -> None:

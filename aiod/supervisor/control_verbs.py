@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from aiod import __version__
 from aiod.config import ConfigError
 from aiod.config.engines import check_threads
-from aiod.config.vhost import ENGINE_PREFIX
 from aiod.engine_api import trace_records
 from aiod.supervisor import stats
 from aiod.supervisor.errors import EngineUnavailableError
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from aiod.config import Config, ExportConfig
+    from aiod.engine_api.settings import VhostSettings
     from aiod.supervisor.added_disks import AddedDisks
     from aiod.supervisor.engine import Engine
     from aiod.supervisor.snapshots import Snapshots
@@ -289,15 +289,33 @@ class ControlVerbs:
 
     async def _vhost(self) -> dict[str, Any]:
         """The disks for guests."""
-        engines = {name: engine for name, engine in self._engines.items() if engine.serves_guest}
-        answers = await asyncio.gather(*(self._ask(engine, "vhost") for engine in engines.values()))
-        disks = []
-        for (name, engine), answer in zip(engines.items(), answers, strict=True):
-            disk = name.removeprefix(ENGINE_PREFIX)
-            origin = "aiodctl" if disk in self._added_disks else "config"
-            known = {"engine": name, "pid": engine.pid, "state": engine.state, "restarts": engine.restarts}
-            disks.append(known | {"name": disk, "origin": origin} | (answer or {}))
-        return {"disks": disks}
+        engines = [(engine, engine.disk) for engine in self._engines.values() if engine.disk is not None]
+        answers = await asyncio.gather(*(self._ask(engine, "vhost") for engine, _ in engines))
+        return {
+            "disks": [
+                self._known_of_disk(engine, disk, answer) | (answer or {})
+                for (engine, disk), answer in zip(engines, answers, strict=True)
+            ]
+        }
+
+    def _known_of_disk(self, engine: Engine, disk: VhostSettings, answer: dict[str, Any] | None) -> dict[str, Any]:
+        """What the supervisor itself knows of a disk, whose engine may not have answered."""
+        known = self._known(engine, answer)
+        return {
+            "engine": engine.name,
+            **{key: known[key] for key in ("pid", "state", "restarts")},
+            "name": disk.name,
+            "origin": "aiodctl" if disk.name in self._added_disks else "config",
+            "file": disk.file,
+            "socket": disk.socket,
+            "read_only": disk.read_only,
+            "open": False,
+            "connected": False,
+            "vmm_pid": 0,
+            "errno": 0,
+            "error": "",
+            "complaint": f"{_why_silent(engine)}; a guest that has the disk waits" if answer is None else "",
+        }
 
     async def _metrics(self) -> dict[str, Any]:
         """The metrics in Prometheus's text form: those that a scrape gets."""
@@ -377,3 +395,7 @@ class ControlVerbs:
             for client in answer or []
         ]
         return {"clients": clients}
+
+
+def _why_silent(engine: Engine) -> str:
+    return f"engine {engine.name} does not answer" if engine.state == "serving" else engine.why_unavailable()

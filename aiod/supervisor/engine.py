@@ -84,10 +84,9 @@ class Engine:
         self._supervision: asyncio.Task[None] | None = None
         self._fd_store = FdStore(descriptors_max() // 2 // len(config.engines))
         self._unclean = unclean
-        vhost = config.engine_settings(name, 0).vhost
-        self.serves_guest = vhost is not None
-        """Whether it serves a disk to a guest."""
-        self._guest_socket = VhostSocket(vhost.socket) if vhost is not None else None
+        self.disk = config.disk_of(name)
+        """The disk that it serves to a guest; None: it serves clients."""
+        self._guest_socket = VhostSocket(self.disk.socket) if self.disk is not None else None
         self._log = logging.LoggerAdapter(log, logs.about(engine=name))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from aiod.config import Config, make_config
+from aiod.config import Config, ConfigError, EngineConfig, make_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,6 +39,8 @@ _RESTART: Final = frozenset(
     }
 )
 """Keys that an engine uses only at its start, or has announced to its clients."""
+_DEFAULT_ENGINE: Final = EngineConfig().model_dump()
+"""An engine without a section."""
 
 
 class Change(NamedTuple):
@@ -71,8 +73,10 @@ class Plan(NamedTuple):
 def plan(running: Config, wanted: Config, source: str) -> Plan:
     """The changes that turn `running` into `wanted`; `source` names the file in errors.
 
-    Raises ConfigError when the changes that can be applied now do not fit the keys that need a restart.
+    Raises ConfigError when the changes that can be applied now do not fit the keys that need a restart, or an engine
+    would serve clients in place of a disk.
     """
+    _refuse_other_kinds(running, wanted, source)
     before, after = _sections(running), _sections(wanted)
     changed: list[Change] = []
     restart: list[Change] = []
@@ -81,15 +85,30 @@ def plan(running: Config, wanted: Config, source: str) -> Plan:
         (restart if needs_restart else changed).append(change)
     for change in restart:
         _put(after, change.key, change.before)
+    after["engine"] = {
+        name: engine for name, engine in after["engine"].items() if name in wanted.engine or engine != _DEFAULT_ENGINE
+    }
     waiting = ", ".join(".".join(change.key) for change in restart)
     hint = f" (as long as the daemon is not restarted for {waiting})" if waiting else ""
     return Plan(make_config(after, source + hint), changed, restart)
 
 
+def _refuse_other_kinds(running: Config, wanted: Config, source: str) -> None:
+    """The process of an engine cannot turn from a disk to clients, or back."""
+    for name in sorted({*running.engines} & {*wanted.engines}):
+        before, after = running.disk_of(name), wanted.disk_of(name)
+        if (before is None) != (after is None):
+            was, will = ("the exports", "a disk") if before is None else ("a disk", "the exports")
+            raise ConfigError(
+                f"{source}: engine {name} serves {was} that this removes, and would serve {will} that this adds; "
+                "do it in two reloads, or choose another name"
+            )
+
+
 def _sections(config: Config) -> dict[str, Any]:
-    """Every key with its value, also of the engine that exists without a section."""
+    """Every key with its value, also of engines that exist without a section."""
     sections: dict[str, Any] = config.model_dump()
-    sections["engine"] = {name: engine.model_dump() for name, engine in config.engines.items()}
+    sections["engine"] |= {name: engine.model_dump() for name, engine in config.engines.items()}
     return sections
 
 

@@ -18,7 +18,7 @@ from aiod import __version__
 from aiod.config import ConfigError, load_config
 from aiod.config.vhost import ENGINE_PREFIX
 from aiod.supervisor import added_disks, runtime_dir
-from aiod.supervisor.added_disks import AddedDisks
+from aiod.supervisor.added_disks import AddedDisks, warn_of_engines
 from aiod.supervisor.control_verbs import ControlVerbs
 from aiod.supervisor.engine import STOP_MARGIN_S, Engine
 from aiod.supervisor.engine_process import end_resource_tracker
@@ -81,6 +81,7 @@ class Service:
         """Serve until a signal, or `aiodctl drain`; the exit status."""
         self._take_signals()
         warn_of_exports(self._config.exports)
+        warn_of_engines(self._config)
         for engine in self._engines.values():
             engine.start()
         self._begin(Health(self._engines, lambda: self._config.watchdog_s, self._notifier).run())
@@ -236,10 +237,12 @@ class Service:
     async def _reload(self, path: Path) -> dict[str, Any]:
         # Not on the main loop: the file may be on a slow file system.
         read = await asyncio.to_thread(load_config, path)
-        config, changed, restart = plan(self._config, self._added_disks.merged(read, str(path)), str(path))
+        wanted = self._added_disks.merged(read, str(path))
+        config, changed, restart = plan(self._config, wanted, str(path))
         late = await self._deliver(config)
         self._config = config
         warn_of_exports({change.key[1]: config.exports[change.key[1]] for change in changed if _is_export(change)})
+        warn_of_engines(wanted)
         self._remove({*self._engines} - {*config.engines})
         self._add({*config.engines} - {*self._engines})
         if self._tcp is not None:
@@ -334,8 +337,6 @@ class Service:
         engine = ENGINE_PREFIX + name
         if name in self._config.vhost:
             raise OSError(errno.EEXIST, f"there is a disk {name} already; aiodctl vhost shows the disks")
-        if engine in self._engines:
-            raise OSError(errno.EEXIST, f"there is an engine {engine} without a disk, by its section [engine.{engine}]")
         if any(leaving.name == engine for leaving in self._leaving):
             raise OSError(
                 errno.EBUSY, f"the disk {name} was removed, and its engine has not ended yet; try again later"
@@ -356,10 +357,6 @@ class Service:
                     errno.EINVAL, f"the disk {name} is in {self._config_path}: remove [vhost.{name}] there, and reload"
                 )
             engine = self._engines[ENGINE_PREFIX + name]
-            if engine.name in self._config.engine:
-                raise OSError(
-                    errno.EINVAL, f"{self._config_path} has [engine.{engine.name}]: remove that first, and reload"
-                )
             if not force:
                 await added_disks.refuse_while_connected(engine)
             self._config = added_disks.without_disk(self._config, name)

@@ -171,16 +171,20 @@ def test_a_vmm_that_takes_its_memory_away_ends_one_engine(disks: Daemon) -> None
 def test_a_reload_adds_and_removes_disks(disks: Daemon) -> None:
     """And a disk whose file is missing waits for it."""
     text = disks.config_path.read_text()
-    disks.config_path.write_text(f'{text}[vhost.new]\nexport = "scratch"\npath = "new.img"\n')
+    engine = "[engine.vhost-new]\nmax_threads = 3\n"
+    disks.config_path.write_text(f'{text}{engine}[vhost.new]\nexport = "scratch"\npath = "new.img"\n')
     disks.ctl("reload")
     disks.wait_logged("scratch/new.img cannot be opened: No such file or directory")
     (disks.path / "new.img").write_bytes(PAGE)
     with vmm(disks, "new") as front:
         assert front.config()["sectors"] == 8
-    disks.config_path.write_text(text)
-    disks.ctl("reload")
+    disks.config_path.write_text(text + engine)
+    assert disks.json("reload")["changed"] == ["vhost.new: removed"]
     wait_until(lambda: not (disks.runtime_dir / "vhost-new.sock").exists(), "its socket is removed")
     assert {disk["name"] for disk in disks.json("vhost")["disks"]} == {"vm", "ro"}
+    disks.wait_logged("[engine.vhost-new] is not used: there is no disk new")
+    disks.config_path.write_text(text)
+    disks.ctl("reload")
 
 
 # ---- disks that aiodctl adds ----------------------------------------------------------------------------------------
