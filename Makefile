@@ -25,12 +25,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 NATIVE_SOURCES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp clients/c/*.[ch] clients/c/include/*.h \
-                  clients/python/aiod_client/*.[ch]pp protocol/*.def protocol/*.h)
+                  clients/python/aiod_client/*.[ch]pp protocol/*.def protocol/*.h protocol/*.hpp)
 PACKAGES := $(filter-out %/__pycache__/,$(wildcard aiod/ aiod/*/ clients/python/aiod_client/ clients/python/aiod_client/*/ \
               protocol/aiod_protocol/))
 C_FILES := $(wildcard aiod/core/*.[ch] aiod/core/*/*.[ch] aiod/core/*.cpp tests/*.h tests/core/*.[ch] tests/service/*.c \
            clients/c/*.[ch] clients/c/include/*.h clients/nbdkit/*.c clients/fio/*.c \
-           clients/python/aiod_client/*.[ch]pp \
+           clients/python/aiod_client/*.[ch]pp protocol/*.hpp \
            benchmarks/spawner/*.[ch] benchmarks/spawner/policies/*.c benchmarks/durable/*.c benchmarks/rings/*.c \
            benchmarks/vhost/*.[ch] benchmarks/guest/*.[ch] benchmarks/guest/inside/*.[ch] benchmarks/tcp/*.c)
 

@@ -61,6 +61,18 @@ def keep_large_blocks() -> None:
     libzmq allocates memory for each message, and fresh memory costs page faults.
     """
 
+class ZmqSender:
+    """Sends messages on sockets of pyzmq, large read-only frames without a copy (protocol/zmq_sender.hpp)."""
+
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None:
+        """With the addresses of libzmq's functions (zmq_calls.send_functions())."""
+
+    def send(self, socket: int, frames: Sequence[Any]) -> int:
+        """Send a message on the socket that is `underlying`, without waiting; 0, or the errno of why not."""
+
+    def release(self) -> None:
+        """Release the buffers that libzmq has sent. send() does it, too."""
+
 class Buffer:
     """A payload frame. Supports the buffer protocol, read-only.
 

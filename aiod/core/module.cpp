@@ -20,6 +20,8 @@
 #include <string>
 #include <vector>
 
+#include "zmq_sender.hpp"
+
 extern "C" {
 #include "core.h"
 #include "core_vhost.h"
@@ -1144,6 +1146,7 @@ NB_MODULE(_core, m)
         mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024);
     });
 
+    aiod_zmq::bind_sender(m);
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.buffer->length;
     });

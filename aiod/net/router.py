@@ -35,10 +35,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from aiod._core import ZmqSender
 from aiod.net.peer import Peer
 from aiod.net.unix_listener import listen, stop_listening
 from aiod.util.process_limits import connections_max
 from aiod_protocol.zmq_calls import monitor_of, repeated
+from aiod_protocol.zmq_sending import sending_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,9 +49,6 @@ if TYPE_CHECKING:
     from aiod.net.curve import Curve
 
 log = logging.getLogger(__name__)
-
-COPY_BELOW_BYTES: Final = 256 * 1024
-"""Larger frames are sent without a copy; for smaller ones a copy is cheaper than tracking the buffer."""
 
 SILENT_S: Final = 5.0
 """Time within which a connection has to send its first message."""
@@ -69,7 +68,7 @@ _KEEPALIVE: Final = {
     zmq.TCP_KEEPALIVE_INTVL: 10,
     zmq.TCP_KEEPALIVE_CNT: 6,
 }
-_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_UNREACHABLE: Final = (zmq.EAGAIN, zmq.EHOSTUNREACH)
 # The value of both is the descriptor. That of a failed handshake is an errno; DISCONNECTED follows it.
 _OPENED: Final = zmq.EVENT_ACCEPTED
 _CLOSED: Final = zmq.EVENT_DISCONNECTED
@@ -97,6 +96,7 @@ class Router:
         Raises OSError with a message when the endpoint cannot be bound.
         """
         self._context = context
+        self._sending = sending_by(ZmqSender)
         self._on_message = on_message
         self._message_bytes_max = message_bytes_max
         self._name = name
@@ -170,21 +170,13 @@ class Router:
 
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
         """Queue a message for `peer`. False: the peer has gone, or its queue is full."""
-        try:
-            send = self._socket.send
-            send(peer.routing_id, _MORE)
-            for frame in frames[:-1]:
-                send(frame, _MORE, copy=len(frame) < COPY_BELOW_BYTES)
-            send(frames[-1], _NOBLOCK, copy=len(frames[-1]) < COPY_BELOW_BYTES)
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
-            return False
-        finally:
-            # Sending may have consumed the FD's edge of a message that has arrived.
-            if not self._draining:
-                self._schedule_drain()
-        return True
+        error = self._sending.send(self._socket, [peer.routing_id, *frames])
+        # Sending may have consumed the FD's edge of a message that has arrived.
+        if not self._draining:
+            self._schedule_drain()
+        if error and error not in _UNREACHABLE:
+            raise zmq.ZMQError(error)
+        return not error
 
     def shut_down(self, peer: Peer) -> None:
         """End the connection of `peer`, and drop the messages queued for it."""
@@ -202,6 +194,7 @@ class Router:
         """Deliver the messages that have arrived, a bounded number per turn of the loop."""
         self._drain_scheduled = False
         self._draining = True
+        self._sending.release()
         try:
             for _ in range(_MESSAGES_PER_TURN):
                 # Checked before each message: the answer to the last one may have consumed the FD's edge.

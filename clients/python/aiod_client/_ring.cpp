@@ -1,5 +1,5 @@
 /*
- * _ring.cpp - libaiod's Python interface (aiod_client/_ring.pyi documents each name). Nothing here depends on sessions or
+ * _ring.cpp - libaiod's Python interface (aiod_client/_ring.pyi documents each name), and ZmqSender. Nothing here depends on sessions or
  * files: the ring transport (ring/transport.py) does.
  *
  * Any thread with the GIL held; it is released only while a thread waits. libaiod's own lock is never held when Python is
@@ -18,6 +18,8 @@
 #include <memory>
 #include <string>
 #include <vector>
+
+#include "zmq_sender.hpp"
 
 extern "C" {
 #include "aiod.h"
@@ -1114,6 +1116,7 @@ NB_MODULE(_ring, m)
 {
     nb::set_leak_warnings(false);
 
+    aiod_zmq::bind_sender(m);
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.length;
     });

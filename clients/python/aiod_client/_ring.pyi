@@ -5,8 +5,20 @@ timeout).
 """
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+class ZmqSender:
+    """Sends messages on sockets of pyzmq, large read-only frames without a copy (protocol/zmq_sender.hpp)."""
+
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None:
+        """With the addresses of libzmq's functions (zmq_calls.send_functions())."""
+
+    def send(self, socket: int, frames: Sequence[Any]) -> int:
+        """Send a message on the socket that is `underlying`, without waiting; 0, or the errno of why not."""
+
+    def release(self) -> None:
+        """Release the buffers that libzmq has sent. send() does it, too."""
 
 class Buffer:
     """Memory of a ring's buffer pool, with the (writable) buffer protocol. Released with the last reference."""

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Final
 import zmq
 
 from aiod_client.errors import AiodError, gone, key_unknown, no_handshake
+from aiod_client.ring import native
 from aiod_protocol import zmq_calls
+from aiod_protocol.zmq_sending import sending_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
 
 FRAME_BYTES_MAX: Final = 256 * 1024 * 1024
 """A longer frame ends the connection (session/in_flight.py asks for less)."""
-
-COPY_BELOW_BYTES: Final = 256 * 1024
-"""Larger frames are sent without a copy; for smaller ones a copy is cheaper than pyzmq's thread that frees buffers."""
 
 QUEUE_MESSAGES_MAX: Final = 4096
 """Messages libzmq may hold unsent; credit keeps their bytes small."""
@@ -54,7 +53,6 @@ Not -1, which means never: with it the end of the connection drops messages that
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
-_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _EVENT: Final = struct.Struct("=HI")
 """Number and value of a monitor's event; the endpoint follows in a frame of its own."""
 _NO_HANDSHAKE: Final = (
@@ -99,6 +97,7 @@ class Dealer:
     def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
         """Begin to connect to `endpoint`, with `keys` by CURVE. Raises AiodError if libzmq cannot."""
         _keep_large_blocks()
+        self._sending = sending_by(None if native.ring is None else native.ring.ZmqSender)
         self.endpoint = endpoint
         self._with_keys = keys is not None
         self._pid = os.getpid()
@@ -140,24 +139,20 @@ class Dealer:
     def send(self, message: Sequence[bytes | memoryview]) -> bool:
         """Queue `message`; False: the queue is full, try again later (or the connection is known to have ended).
 
-        Large read-only payloads are not copied. Writable ones are: libzmq releases a buffer some time after the message
-        was sent, and a bytearray could not be resized although its write has completed.
+        Large read-only payloads are not copied.
         """
         if self._ended:
             return False
-        socket, last = self._socket, len(message) - 1
-        try:
-            for index, frame in enumerate(message):
-                copy = len(frame) < COPY_BELOW_BYTES or (isinstance(frame, memoryview) and not frame.readonly)
-                socket.send(frame, _NOBLOCK if index == last else _MORE, copy=copy)
-        except zmq.Again:
-            return False  # only the first frame can be refused
-        return True
+        error = self._sending.send(self._socket, message)
+        if error and error != zmq.EAGAIN:
+            raise zmq.ZMQError(error)
+        return not error
 
     def receive(self) -> list[memoryview] | None:
         """The next message's frames, or None if there is none."""
         if not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
             return None
+        self._sending.release()
         frames = []
         while True:
             frame = self._socket.recv(_NOBLOCK, copy=False)
@@ -196,3 +191,4 @@ class Dealer:
                 self._socket.disable_monitor()
         finally:  # also if a signal handler raises
             zmq_calls.end(self._context, self._sockets, 0 if self._ended else linger_ms)
+            self._sending.release()

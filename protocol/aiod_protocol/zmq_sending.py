@@ -1,0 +1,85 @@
+"""Sends messages on sockets of pyzmq, by a native module (protocol/zmq_sender.hpp) or by pyzmq alone. Never waits."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import zmq
+import zmq.backend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Socket = zmq.Socket[bytes]
+
+COPY_BELOW_BYTES: Final = 256 * 1024
+"""pyzmq sends larger frames without a copy; for smaller ones a copy is cheaper than its thread that frees buffers."""
+
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
+_FUNCTIONS: Final = ("zmq_msg_init_size", "zmq_msg_init_data", "zmq_msg_data", "zmq_msg_send", "zmq_msg_close")
+
+
+class NativeSender(Protocol):
+    """A native module's ZmqSender."""
+
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None: ...
+
+    def send(self, socket: int, frames: Sequence[Any]) -> int:
+        """Send a message; 0, or the errno of why not."""
+
+    def release(self) -> None:
+        """Release the buffers that were sent."""
+
+
+class Sending:
+    """Sends by pyzmq.
+
+    A large frame is not copied if its buffer is read-only. A writable one is: libzmq releases a buffer some time after
+    the message was sent, and a bytearray could not be resized although its write has completed.
+    """
+
+    def send(self, socket: Socket, frames: Sequence[Any]) -> int:
+        """Send a message; 0, or the errno of why not (only the first frame can be refused)."""
+        last = len(frames) - 1
+        try:
+            for index, frame in enumerate(frames):
+                copy = len(frame) < COPY_BELOW_BYTES or (isinstance(frame, memoryview) and not frame.readonly)
+                socket.send(frame, _NOBLOCK if index == last else _MORE, copy=copy)
+        except zmq.ZMQError as error:
+            return error.errno or zmq.EAGAIN
+        return 0
+
+    def release(self) -> None:
+        """Release the buffers that libzmq has sent; pyzmq has a thread for that."""
+
+
+class _NativeSending(Sending):
+    def __init__(self, sender: NativeSender) -> None:
+        self._send = sender.send
+        self.release = sender.release  # type: ignore[method-assign]
+
+    def send(self, socket: Socket, frames: Sequence[Any]) -> int:
+        return self._send(socket.underlying, frames)
+
+
+def sending_by(native: type[NativeSender] | None) -> Sending:
+    """How to send with a native module's ZmqSender; by pyzmq if there is none, or libzmq's functions are hidden."""
+    functions = _functions()
+    return Sending() if native is None or functions is None else _NativeSending(native(*functions))
+
+
+@functools.cache
+def _functions() -> tuple[int, int, int, int, int] | None:
+    """The addresses of _FUNCTIONS in the libzmq that pyzmq has loaded: its wheels bring a library of their own."""
+    module: Any = sys.modules[zmq.backend.Socket.__module__]
+    try:
+        library = ctypes.CDLL(module.__file__)
+        functions = [getattr(library, name) for name in _FUNCTIONS]
+    except (OSError, AttributeError):
+        return None
+    init_size, init_data, data, send, close = (ctypes.cast(each, ctypes.c_void_p).value or 0 for each in functions)
+    return init_size, init_data, data, send, close

@@ -1,0 +1,176 @@
+/*
+ * zmq_sender.hpp - sends messages on sockets of pyzmq, large frames without a copy.
+ *
+ * pyzmq has a thread that gives buffers back. libzmq wakes it for each frame that is sent without a copy, and it takes the
+ * GIL from the thread that works: 35 to 55 us for a frame. Here libzmq's thread puts the buffer on a list, and the next
+ * send() or release() of any thread, which has the GIL anyway, empties the list.
+ *
+ * The functions are those of the libzmq that pyzmq has loaded, by their addresses (aiod_protocol/zmq_calls.py). So neither
+ * libzmq's headers nor the library are needed to build this. Call everything with the GIL held.
+ */
+#ifndef AIOD_ZMQ_SENDER_HPP
+#define AIOD_ZMQ_SENDER_HPP
+
+#include <nanobind/nanobind.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+namespace aiod_zmq
+{
+
+namespace nb = nanobind;
+
+/* A frame of this size or more is sent without a copy, if its buffer is read-only. */
+constexpr Py_ssize_t COPY_BELOW_BYTES = 64 * 1024;
+
+/* zmq_msg_t, whose size and alignment are part of libzmq's ABI. */
+union Message {
+    unsigned char bytes[64];
+    void *pointer;
+};
+
+constexpr int DONT_WAIT = 1; /* ZMQ_DONTWAIT, ZMQ_SNDMORE */
+constexpr int MORE_FOLLOWS = 2;
+
+/* A buffer that libzmq reads until it has sent it. */
+struct Lent {
+    Py_buffer view;
+    Lent *next;
+};
+
+/* Buffers that libzmq has sent. One list for the process: it outlives every socket. */
+inline std::atomic<Lent *> sent_buffers{nullptr};
+
+/* Called by libzmq, mostly in a thread of its own, without the GIL. */
+inline void give_back(void *, void *hint)
+{
+    auto *lent = static_cast<Lent *>(hint);
+
+    lent->next = sent_buffers.load(std::memory_order_relaxed);
+    while (
+        !sent_buffers.compare_exchange_weak(lent->next, lent, std::memory_order_release, std::memory_order_relaxed)) {
+    }
+}
+
+/* Release the buffers that were sent. Finalizers of their owners may run. */
+inline void release_sent()
+{
+    if (sent_buffers.load(std::memory_order_relaxed) == nullptr) {
+        return;
+    }
+    Lent *lent = sent_buffers.exchange(nullptr, std::memory_order_acquire);
+
+    while (lent != nullptr) {
+        Lent *next = lent->next;
+
+        PyBuffer_Release(&lent->view);
+        delete lent;
+        lent = next;
+    }
+}
+
+class Sender
+{
+  public:
+    Sender(uintptr_t init_size_at, uintptr_t init_data_at, uintptr_t data_at, uintptr_t send_at, uintptr_t close_at)
+        : init_size(reinterpret_cast<decltype(init_size)>(init_size_at)),
+          init_data(reinterpret_cast<decltype(init_data)>(init_data_at)),
+          data(reinterpret_cast<decltype(data)>(data_at)),
+          send_message(reinterpret_cast<decltype(send_message)>(send_at)),
+          close_message(reinterpret_cast<decltype(close_message)>(close_at))
+    {
+    }
+
+    /*
+     * Send a message of `frames`, without waiting. 0, or the errno of the frame that was refused. It is the first one
+     * where the queue is full (EAGAIN) or the peer has gone (EHOSTUNREACH): libzmq takes a message as a whole.
+     */
+    int send(uintptr_t socket, const nb::sequence &frames)
+    {
+        size_t left = nb::len(frames);
+
+        release_sent();
+        for (nb::handle frame : frames) {
+            const int flags = DONT_WAIT | (--left != 0 ? MORE_FOLLOWS : 0);
+            const int error = send_frame(reinterpret_cast<void *>(socket), frame, flags);
+
+            if (error != 0) {
+                return error;
+            }
+        }
+        return 0;
+    }
+
+  private:
+    int send_frame(void *socket, nb::handle frame, int flags)
+    {
+        Message message;
+        int error = make(message, frame);
+
+        if (error != 0) {
+            return error;
+        }
+        while (send_message(&message, socket, flags) < 0) {
+            error = errno;
+            if (error != EINTR) {
+                close_message(&message);
+                return error;
+            }
+        }
+        return 0;
+    }
+
+    int make(Message &message, nb::handle frame)
+    {
+        Py_buffer view;
+
+        if (PyObject_GetBuffer(frame.ptr(), &view, PyBUF_SIMPLE) < 0) {
+            throw nb::python_error();
+        }
+        if (view.len >= COPY_BELOW_BYTES && view.readonly) {
+            return lend(message, view);
+        }
+        const int result = init_size(&message, static_cast<size_t>(view.len));
+
+        if (result == 0 && view.len != 0) {
+            std::memcpy(data(&message), view.buf, static_cast<size_t>(view.len));
+        }
+        PyBuffer_Release(&view);
+        return result == 0 ? 0 : ENOMEM;
+    }
+
+    /* Takes the view over. */
+    int lend(Message &message, const Py_buffer &view)
+    {
+        auto *lent = new Lent{view, nullptr};
+
+        if (init_data(&message, view.buf, static_cast<size_t>(view.len), give_back, lent) < 0) {
+            PyBuffer_Release(&lent->view);
+            delete lent;
+            return ENOMEM;
+        }
+        return 0;
+    }
+
+    int (*init_size)(Message *, size_t);
+    int (*init_data)(Message *, void *, size_t, void (*)(void *, void *), void *);
+    void *(*data)(Message *);
+    int (*send_message)(Message *, void *, int);
+    int (*close_message)(Message *);
+};
+
+inline void bind_sender(nb::module_ &m)
+{
+    nb::class_<Sender>(m, "ZmqSender")
+        .def(nb::init<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>(), nb::arg("init_size"),
+             nb::arg("init_data"), nb::arg("data"), nb::arg("send"), nb::arg("close"))
+        .def("send", &Sender::send, nb::arg("socket"), nb::arg("frames"))
+        .def("release", [](const Sender &) { release_sent(); });
+}
+
+} // namespace aiod_zmq
+
+#endif
