@@ -6,6 +6,10 @@
  * run, the engine's among them. That costs nobody anything, and spares two system calls and a wake-up for each
  * completion. So a poll is limited by the CPU time that it takes itself, and by the number of times that other threads
  * have run: if the completion has not arrived after so many, the engine does not get the CPU in this way.
+ *
+ * A yield costs more than the engine takes for a cached read, if another thread can run. So an engine that mostly answers
+ * before the first yield is given the time for that; one that does not (it runs on this CPU, or serves many clients first)
+ * gets the CPU at once. A client that never yields would keep those on its CPU waiting, so it gives way now and then.
  */
 #include "polling.h"
 
@@ -25,6 +29,10 @@
     UINT64_C(2000000)     /* among threads that keep the CPU for so long it is better to sleep and be woken */
 #define CROWDED_PAUSE 64u /* no poll by yielding for so many times as long */
 #define TURNS_MAX 16u
+#define NEAR_LOOKS 96u /* a few times what a cached read takes */
+#define NEAR_MAX 2u
+#define FAR_MAX 16u   /* after so many polls that yielded at once, one tries whether the engine answers before */
+#define BURST_MAX 16u /* after so many polls that did not yield, one gives way */
 
 /* ---- whether: a property of the thread --------------------------------------------------------------------------- */
 
@@ -89,10 +97,16 @@ enum aiod_polling_way aiod_polling_way(const struct aiod_client *client)
 
 /* ---- one poll ---------------------------------------------------------------------------------------------------- */
 
+void aiod_poll_gave_way(struct aiod_poll *poll, uint64_t yield_ns)
+{
+    poll->crowded_ns = yield_ns > CROWDED_NS ? yield_ns : 0;
+}
+
 bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns)
 {
     bool switched = yield_ns > SWITCH_NS;
 
+    poll->yielded = true;
     poll->own_ns += switched ? own_ns : own_ns + yield_ns;
     poll->turns += switched;
     poll->crowded_ns = yield_ns > CROWDED_NS ? yield_ns : 0;
@@ -115,12 +129,26 @@ static uint64_t limit_of(struct aiod_polling *polling)
     return polling->now_ns > least_ns ? polling->now_ns : least_ns;
 }
 
+/* Is the engine expected to answer before the first yield? If not, try now and then. */
+static bool is_near(struct aiod_polling *polling)
+{
+    bool tries = polling->near > 0 || polling->far == 0;
+
+    polling->far = polling->near > 0 ? 0 : (polling->far + 1) % FAR_MAX;
+    return tries;
+}
+
 struct aiod_poll aiod_polling_begin(struct aiod_polling *polling, enum aiod_polling_way way, uint64_t now_ns)
 {
-    struct aiod_poll poll = {.way = way};
+    struct aiod_poll poll = {.way = way, .looks = 1};
+    bool yields = now_ns >= polling->yields_from_ns;
 
-    if (way == AIOD_POLL_SPINNING || (way == AIOD_POLL_YIELDING && now_ns >= polling->yields_from_ns)) {
+    if (way == AIOD_POLL_SPINNING || (way == AIOD_POLL_YIELDING && yields)) {
         poll.limit_ns = limit_of(polling);
+    }
+    if (way == AIOD_POLL_SPINNING && poll.limit_ns > 0) {
+        poll.looks = is_near(polling) ? NEAR_LOOKS : 1;
+        poll.gives_way = polling->burst >= BURST_MAX && yields;
     }
     return poll;
 }
@@ -155,9 +183,23 @@ static void adapt(struct aiod_polling *polling, uint64_t waited_ns)
     }
 }
 
+/* Was the poll answered before the first yield? */
+static void count_near(struct aiod_polling *polling, const struct aiod_poll *poll, bool found)
+{
+    bool at_once = found && !poll->yielded;
+
+    polling->burst = at_once && !poll->gives_way ? polling->burst + 1 : 0;
+    if (poll->looks > 1) {
+        polling->near = !at_once ? polling->near - (polling->near > 0) : NEAR_MAX;
+    }
+}
+
 void aiod_polling_end(struct aiod_polling *polling, const struct aiod_poll *poll, bool found, uint64_t waited_ns,
                       uint64_t now_ns)
 {
+    if (poll->limit_ns > 0 && poll->way == AIOD_POLL_SPINNING) {
+        count_near(polling, poll, found);
+    }
     if (poll->limit_ns > 0) {
         count(polling, found && poll->crowded_ns == 0);
     }

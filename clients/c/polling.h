@@ -16,6 +16,9 @@ struct aiod_polling {
     unsigned failed;         /* polls in a row that found nothing */
     unsigned skip;           /* how many more times to sleep without polling */
     uint64_t yields_from_ns; /* no poll by yielding before then: a thread that computes shares the only CPU */
+    unsigned near;           /* how sure it is that answers come before the first yield; 0: they do not */
+    unsigned far;            /* polls since then that did not try */
+    unsigned burst;          /* polls in a row that were answered before the first yield */
 };
 
 /* How the calling thread may poll. */
@@ -31,6 +34,9 @@ enum aiod_polling_way aiod_polling_way(const struct aiod_client *client);
 struct aiod_poll {
     enum aiod_polling_way way;
     uint64_t limit_ns;   /* of the thread's own CPU time; 0: sleep at once */
+    unsigned looks;      /* before the first yield */
+    bool gives_way;      /* yield before the first look: other clients have waited for long enough */
+    bool yielded;        /* it was not answered before the first yield */
     uint64_t own_ns;     /* so far */
     unsigned turns;      /* of other threads meanwhile */
     uint64_t crowded_ns; /* for so long another thread has kept the CPU, too long */
@@ -38,6 +44,9 @@ struct aiod_poll {
 
 /* Begin a poll, now. */
 struct aiod_poll aiod_polling_begin(struct aiod_polling *polling, enum aiod_polling_way way, uint64_t now_ns);
+
+/* The thread has given way for `yield_ns`. */
+void aiod_poll_gave_way(struct aiod_poll *poll, uint64_t yield_ns);
 
 /*
  * The thread has looked for `own_ns`, found nothing, and called sched_yield(), which took `yield_ns`. False: the poll

@@ -91,12 +91,26 @@ static bool look_for(struct aiod_client *client, const struct wanted *wanted, un
     return true;
 }
 
+/* Let other threads on this CPU run. The time after that. */
+static uint64_t give_way(struct aiod_poll *poll, uint64_t began_ns)
+{
+    uint64_t ended_ns;
+
+    sched_yield();
+    ended_ns = aiod_clock_ns();
+    aiod_poll_gave_way(poll, ended_ns - began_ns);
+    return ended_ns;
+}
+
 /* Look again and again, with yields in between. True: it has come. */
 static bool poll_for(struct aiod_client *client, const struct wanted *wanted, struct aiod_poll *poll, uint64_t began_ns)
 {
-    unsigned looks = poll->way == AIOD_POLL_YIELDING ? 1 : LOOKS_PER_YIELD;
+    unsigned looks = poll->looks;
     bool goes_on = true;
 
+    if (poll->gives_way) {
+        began_ns = give_way(poll, began_ns);
+    }
     while (goes_on && !look_for(client, wanted, looks)) {
         uint64_t looked_ns = aiod_clock_ns();
         uint64_t own_ns = looked_ns - began_ns;
@@ -104,7 +118,8 @@ static bool poll_for(struct aiod_client *client, const struct wanted *wanted, st
         sched_yield();
         began_ns = aiod_clock_ns();
         goes_on = aiod_poll_goes_on(poll, own_ns, began_ns - looked_ns);
-        looks = poll->turns > 0 ? 1 : looks; /* time passes without spinning */
+        /* time passes without spinning while other threads run */
+        looks = poll->turns > 0 || poll->way == AIOD_POLL_YIELDING ? 1 : LOOKS_PER_YIELD;
     }
     return look_for(client, wanted, 1);
 }

@@ -148,6 +148,67 @@ static void a_poll_on_the_only_cpu_ends_when_no_thread_runs_meanwhile(void)
     CHECK(!aiod_poll_goes_on(&poll, US / 10, US / 5));
 }
 
+/* One poll, answered before its first yield or after it. */
+static struct aiod_poll answer(struct aiod_polling *polling, bool at_once, uint64_t now_ns)
+{
+    struct aiod_poll poll = aiod_polling_begin(polling, AIOD_POLL_SPINNING, now_ns);
+
+    if (!at_once) {
+        CHECK(aiod_poll_goes_on(&poll, US / 2, 5 * US));
+    }
+    aiod_polling_end(polling, &poll, true, 5 * US, now_ns);
+    return poll;
+}
+
+/* The engine gets time to answer before the first yield while it does so; if it does not, it is tried now and then. */
+static void it_gives_an_engine_time_that_answers_before_the_first_yield(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+    unsigned tries = 0;
+
+    for (unsigned i = 0; i < 100; i++) {
+        CHECK(answer(&polling, true, 0).looks > 1);
+    }
+    answer(&polling, false, 0);
+    CHECK(answer(&polling, true, 0).looks > 1); /* one late answer says nothing */
+    for (unsigned i = 0; i < 100; i++) {
+        tries += answer(&polling, false, 0).looks > 1;
+    }
+    CHECK(tries > 0 && tries < 15);
+    for (unsigned i = 0; i < 100; i++) {
+        answer(&polling, true, 0);
+    }
+    CHECK(answer(&polling, true, 0).looks > 1);
+}
+
+/* A client that is always answered at once would never yield to those on its CPU. */
+static void it_gives_way_now_and_then(void)
+{
+    struct aiod_polling polling = {.max_ns = MAX_NS};
+    uint64_t now_ns = 1000000 * US;
+    struct aiod_poll poll;
+    unsigned times = 0;
+
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK(!answer(&polling, false, now_ns).gives_way); /* it yields anyway */
+    }
+    for (unsigned i = 0; i < 1000; i++) {
+        times += answer(&polling, true, now_ns).gives_way;
+    }
+    CHECK(times > 30 && times < 250);
+
+    /* It has given way to a thread that computes: not again for a while. */
+    do {
+        poll = aiod_polling_begin(&polling, AIOD_POLL_SPINNING, now_ns);
+        aiod_poll_gave_way(&poll, poll.gives_way ? 4000 * US : 0);
+        aiod_polling_end(&polling, &poll, true, 5 * US, now_ns);
+    } while (!poll.gives_way);
+    for (unsigned i = 0; i < 1000; i++) {
+        CHECK(!answer(&polling, true, now_ns + 100000 * US).gives_way);
+    }
+    CHECK(answer(&polling, true, now_ns + 1000000 * US).gives_way);
+}
+
 static void it_never_polls_with_max_ns_0(void)
 {
     struct aiod_polling polling = {.max_ns = 0};
@@ -238,6 +299,8 @@ int main(void)
     a_poll_is_limited_by_the_turns_of_others();
     a_poll_on_the_only_cpu_ends_when_no_thread_runs_meanwhile();
     it_does_not_yield_again_and_again_to_a_thread_that_computes();
+    it_gives_an_engine_time_that_answers_before_the_first_yield();
+    it_gives_way_now_and_then();
     it_never_polls_with_max_ns_0();
     return 0;
 }

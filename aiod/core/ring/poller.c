@@ -43,10 +43,10 @@
 #define CROWDED_PAUSE 64u
 #define TURNS_MAX 16u
 /*
- * A pass with entries of so many rings yields: there are more clients than CPUs, and those on the leader's CPU cannot submit
- * while it finds entries of the others. (In a run with 64 clients they had a sixth of the others' rate.)
+ * After so many turns of rings that had entries, the leader yields: clients on its CPU cannot submit while it finds entries
+ * of others. (In a run with 64 clients they had a sixth of the others' rate.)
  */
-#define RINGS_PER_YIELD 24u
+#define TURNS_PER_YIELD 64u
 
 /* epoll data: 0 is the bell, up to rings_max one more than the slot of a ring; else of aiod_idle_polling.watch(). */
 #define BELL UINT64_C(0)
@@ -72,6 +72,7 @@ struct aiod_poller {
 
     /* The leader's. */
     unsigned passes; /* until it looks at the epoll set and at the clock */
+    unsigned turns;  /* of rings that had entries, since it last yielded for that */
     uint64_t yields_from_ns;
     uint64_t retire_ns; /* when it looks for unused rings */
     bool delivered;     /* completions of its io_uring, since it last polled */
@@ -177,7 +178,9 @@ static bool take_all(struct aiod_poller *poller)
     for (unsigned i = 0; i < rings->awake_count; i++) {
         found += rings->awake[i]->operations->take(rings->awake[i]) > 0;
     }
-    if (found >= RINGS_PER_YIELD) {
+    poller->turns += found;
+    if (poller->turns >= TURNS_PER_YIELD) {
+        poller->turns = 0;
         yield(poller);
     }
     return found > 0;
