@@ -12,6 +12,7 @@ class Cell(NamedTuple):
     """One kind of load: requests at random offsets of a file in the page cache."""
 
     op: str
+    """read, write, or view: a read whose bytes the Python client does not copy (pread_view)."""
     block_bytes: int
     depth: int
     batch: int
@@ -22,6 +23,11 @@ class Cell(NamedTuple):
         return f"{self.op} {size}, depth {self.depth}"
 
 
+_LARGE: Final = (MIB, 8, 1)
+_LOADS: Final = ((4096, 1, 1), (4096, 32, 16), (4096, 128, 32), _LARGE)
+
 CELLS: Final = [
-    Cell(op, *load) for op in ("read", "write") for load in ((4096, 1, 1), (4096, 32, 16), (4096, 128, 32), (MIB, 8, 1))
+    *(Cell("read", *load) for load in _LOADS),
+    Cell("view", *_LARGE),
+    *(Cell("write", *load) for load in _LOADS),
 ]

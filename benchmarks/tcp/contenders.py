@@ -75,7 +75,7 @@ class Nbdkit:
         done = totals(
             "--ioengine=nbd",
             f"--uri={self._uri}",
-            rw=f"rand{cell.op}",
+            rw="randwrite" if cell.op == "write" else "randread",
             block_bytes=cell.block_bytes,
             depth=cell.depth,
             jobs=1,

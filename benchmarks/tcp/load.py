@@ -12,7 +12,6 @@ import resource
 import statistics
 import sys
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import aiod_client
@@ -42,20 +41,23 @@ def one_by_one(file: aiod_client.File, cell: Cell, seconds: float) -> tuple[int,
 
 
 def batches(file: aiod_client.File, cell: Cell, seconds: float) -> tuple[int, float, float]:
-    """submit() in batches; as one_by_one()."""
-    what: Any = cell.block_bytes if cell.op == "read" else os.urandom(cell.block_bytes)
+    """submit() in batches, and another batch for each that is done; as one_by_one()."""
+    what: Any = os.urandom(cell.block_bytes) if cell.op == "write" else cell.block_bytes
+    operation = "read_view" if cell.op == "view" else cell.op
     offsets = random_offsets(FILE_BYTES, cell.block_bytes)
-    window: deque[list[Any]] = deque()
+    window: list[list[Any]] = []
     at = done = 0
     started_s = time.perf_counter()
     end_s = started_s + seconds
     while time.perf_counter() < end_s:
         while len(window) < cell.depth // cell.batch:
-            window.append(file.submit([(cell.op, what, offset) for offset in offsets[at : at + cell.batch]]))
+            window.append(file.submit([(operation, what, offset) for offset in offsets[at : at + cell.batch]]))
             at = (at + cell.batch) % len(offsets)
-        for future in window.popleft():
+        for future in window[0]:
             future.result()
-        done += cell.batch
+        left = [futures for futures in window[1:] if not all(future.done() for future in futures)]
+        done += (len(window) - len(left)) * cell.batch
+        window = left
     elapsed_s = time.perf_counter() - started_s
     for futures in window:
         for future in futures:

@@ -66,7 +66,7 @@ def _ask(dealer: Socket, *elements: Any) -> list[Any]:
 
 def _batches(cell: Cell, handle: int) -> list[tuple[bytes, list[bytes]]]:
     """Records and payload frames of some batches."""
-    op = int(Op.READ if cell.op == "read" else Op.WRITE)
+    op = int(Op.WRITE if cell.op == "write" else Op.READ)
     shares = cell.block_bytes < SHARED_PAYLOAD_MAX
     offsets = random_offsets(FILE_BYTES, cell.block_bytes)
     frames = []

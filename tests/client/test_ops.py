@@ -23,6 +23,7 @@ def batch(file: Any, into: bytearray) -> list[tuple[ops.Operation[Any], Any]]:
     """Operations on a file that begins with eight bytes, and their results."""
     return [
         (ops.read(4, 0), b"data"),
+        (ops.read_view(4, 0), b"data"),
         (ops.read_into(into, 0), 4),
         (ops.readv([into], 0), 4),
         (ops.write(b"more", 4), 4),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiod_client.operations import from_tuple, read_into_request, read_request, write_request
+from aiod_client.operations import from_tuple, read_into_request, read_request, read_view_request, write_request
 from aiod_client.requests.pending import Call, Pending
 from aiod_client.session.handshake import Message, Welcome
 from aiod_client.session.session import HOLD_S, Session
@@ -174,10 +174,12 @@ def test_a_long_write_and_read_in_parts_keep_the_data(
     assert write.outcome() == len(data)
     buffer = bytearray(len(data) + 700)
     read, into = read_request(1, len(data) + 700, offset), read_into_request(1, buffer, offset)
-    session.add(read)
-    session.add(into)
+    view = read_view_request(1, len(data) + 700, offset)
+    for request in (read, into, view):
+        session.add(request)
     run(session, engine, random)
     assert read.outcome() == data
+    assert view.outcome() == data
     assert into.outcome() == len(data)
     assert buffer[: len(data)] == data
     buffer.append(0)  # nothing holds the buffer any more

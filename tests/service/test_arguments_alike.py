@@ -42,6 +42,8 @@ READ_ONLY = "the buffer is read-only"
 CASES = [
     *(Case("pread", arguments, TypeError, NOT_AN_INTEGER) for arguments in [(8, None), (None, 0), (8, "0"), (8, 1.0)]),
     *(Case("pread", arguments, OSError, OUT_OF_RANGE) for arguments in [(-1, 0), (8, -1), (1 << 63, 0), (1, 1 << 80)]),
+    Case("pread_view", (None, 0), TypeError, NOT_AN_INTEGER),
+    Case("pread_view", (8, -1), OSError, OUT_OF_RANGE),
     Case("pread_into", (b"bytes", 0), TypeError, READ_ONLY),
     Case("pread_into", (memoryview(b"bytes"), 0), TypeError, READ_ONLY),
     Case("pread_into", ("text", 0), TypeError, NOT_BYTES),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.errors import refused_here
 from aiod_client.requests.payload import Pieces
-from aiod_client.requests.pending import Request
+from aiod_client.requests.pending import Request, ViewRequest
 from aiod_client.requests.timeouts import seconds
 from aiod_protocol.operations import PROPERTIES, Op, OpFlag, OpProperty, op_name
 from aiod_protocol.wire import RANGE_BYTES_MAX
@@ -44,6 +44,13 @@ def read_request(handle: int, length: int, offset: int) -> Request:
     if length < 0 or offset < 0 or offset + length > OFFSET_MAX:
         raise _bad_range("read", length, offset)
     return Request(_READ, handle, offset, length, None, length)
+
+
+def read_view_request(handle: int, length: int, offset: int) -> Request:
+    """A read whose result is a memoryview."""
+    length, offset = operator.index(length), operator.index(offset)
+    _check_range("read", length, offset)
+    return ViewRequest(_READ, handle, offset, length, None, length)
 
 
 def read_into_request(handle: int, buffer: Any, offset: int) -> Request:
@@ -150,6 +157,7 @@ def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
 
 _SPECIAL: Final[dict[str, Callable[..., Request]]] = {
     "read": read_request,
+    "read_view": read_view_request,
     "read_into": read_into_request,
     "readv": readv_request,
     "write": write_request,

@@ -35,6 +35,11 @@ def read(length: int, offset: int) -> Operation[bytes]:
     return Operation(("read", length, offset))
 
 
+def read_view(length: int, offset: int) -> Operation[memoryview]:
+    """As File.pread_view()."""
+    return Operation(("read_view", length, offset))
+
+
 def read_into(buffer: Buffer, offset: int) -> Operation[int]:
     """As File.pread_into()."""
     return Operation(("read_into", buffer, offset))

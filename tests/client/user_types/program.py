@@ -21,6 +21,7 @@ def blocking(client: aiod_client.Client) -> None:
         assert_type(f, aiod_client.File)
         assert_type(f.pread(4, 0), bytes)
         assert_type(f.pread_into(bytearray(4), 0), int)
+        assert_type(f.pread_view(4, 0), memoryview)
         assert_type(f.preadv([bytearray(4), memoryview(bytearray(2))], 0), int)
         assert_type(f.pwrite(b"data", 0, fua=True), int)
         assert_type(f.append(memoryview(b"data")), int)

@@ -136,6 +136,14 @@ class File:
             raise
         return result
 
+    async def pread_view(self, length: int, offset: int, *, timeout: float | None = None) -> memoryview:
+        """As pread(), with a read-only memoryview as the result.
+
+        By message it saves the copy of a large read: the view is of the message itself. By ring it is of new bytes.
+        """
+        result: memoryview = await self._perform(operations.read_view_request(self._handle, length, offset), timeout)
+        return result
+
     async def pread_into(self, buffer: Buffer, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.

@@ -537,7 +537,7 @@ class Link(RoutedSession):
 def _set(future: asyncio.Future[Any], pending: Pending) -> None:
     if pending.error is None:
         future.set_result(pending.result)
-        if type(pending) is Request:  # it may stay in `expiries` for a while
+        if isinstance(pending, Request):  # it may stay in `expiries` for a while
             pending.result = None
     elif isinstance(pending, Request) and pending.cancelled:
         asyncio.Future.cancel(future)

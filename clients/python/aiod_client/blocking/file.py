@@ -85,6 +85,14 @@ class File:
         result: bytes = self._perform(operations.read_request(self._handle, length, offset), timeout)
         return result
 
+    def pread_view(self, length: int, offset: int, *, timeout: float | None = None) -> memoryview:
+        """As pread(), with a read-only memoryview as the result.
+
+        By message it saves the copy of a large read: the view is of the message itself. By ring it is of new bytes.
+        """
+        result: memoryview = self._perform(operations.read_view_request(self._handle, length, offset), timeout)
+        return result
+
     def pread_into(self, buffer: Buffer, offset: int, *, timeout: float | None = None) -> int:
         """Fill `buffer` (writable, C-contiguous) from `offset` on; returns the bytes read, fewer only at the file's
         end.
@@ -264,7 +272,8 @@ class File:
     def submit(self, batch: Iterable[tuple[Any, ...]], *, timeout: float | None = None) -> list[RequestFuture[Any]]:
         """Start a batch; returns one future for each operation, in order, with the result of the method of that name.
 
-        ("read", length, offset), ("read_into", buffer, offset), ("readv", buffers, offset),
+        ("read", length, offset), ("read_view", length, offset), ("read_into", buffer, offset),
+        ("readv", buffers, offset),
         ("write", data, offset, fua), ("writev", buffers, offset, fua), ("append", data),
         ("flush",), ("size",), ("stat",), ("truncate", size), ("discard", offset, length),
         ("write_zeroes", offset, length, unmap, fua), ("allocate", offset, length, keep_size),

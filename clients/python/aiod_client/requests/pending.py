@@ -15,7 +15,7 @@ from aiod_client.records import parse_extents, parse_stat
 from aiod_client.requests.payload import put
 from aiod_protocol.names import ASKS
 from aiod_protocol.operations import Op, OpProperty, op_name, operations_with
-from aiod_protocol.wire import MessageType, OpenFlag, WireError
+from aiod_protocol.wire import SHARED_PAYLOAD_MAX, MessageType, OpenFlag, WireError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +168,27 @@ class Request(Pending):
         """The request in error messages."""
         name = op_name(self.op)
         return f"{name} of {self.length} bytes at {self.offset}" if self.length else name
+
+
+class ViewRequest(Request):
+    """A read whose result is a read-only memoryview: of the message that has brought the bytes, if they are many.
+
+    A view of few bytes would keep the whole frame, which has those of other requests, too.
+    """
+
+    __slots__ = ()
+
+    def join_parts(self, plain_result: int) -> None:
+        """See Request."""
+        super().join_parts(plain_result)
+        if self.error is None:
+            self.result = memoryview(self.result)
+
+    def _take_read(self, result: int, data: bytes | memoryview) -> None:
+        if result > self.length:
+            raise WireError(f"{result} bytes for {self}")
+        in_message = type(data) is memoryview and len(data) >= SHARED_PAYLOAD_MAX
+        self.result = memoryview(data if in_message else bytes(data)).toreadonly()
 
 
 def _parse_ioctl(request: Request, data: bytes | memoryview) -> tuple[int, bytes]:
