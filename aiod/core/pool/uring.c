@@ -11,8 +11,9 @@
 #include "util/os.h"
 #include "util/probes.h"
 
-#define ENTRIES 256u /* of one io_uring */
-#define REAPED_AT_ONCE 64u
+#define ENTRIES 256u   /* of one io_uring */
+#define TAKEN_FIRST 4u /* completions in the first turn of several, and in the last */
+#define TAKEN_MAX 64u
 #define ALONE_MIN 32u /* requests in succession that came alone, before others like them are kept */
 #define SETUP_FLAGS (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
 
@@ -20,8 +21,10 @@
 struct uring {
     struct io_uring io;
     struct aiod_uring_slot *slot;
-    unsigned inflight; /* taken, and not ended */
-    unsigned alone;    /* requests in succession that came alone; at most ALONE_MIN */
+    unsigned inflight;   /* taken, and not ended */
+    unsigned in_kernel;  /* of those, how many the kernel has accepted and not completed */
+    unsigned take_limit; /* completions to take in the next turn */
+    unsigned alone;      /* requests in succession that came alone; at most ALONE_MIN */
     /* taken, and not yet started: linked by `next`, oldest first */
     struct aiod_request *taken;
     struct aiod_request **taken_tail;
@@ -110,6 +113,7 @@ static int create(struct uring **result, struct aiod_pool *pool, struct aiod_uri
     }
     uring->slot = slot;
     uring->taken_tail = &uring->taken;
+    uring->take_limit = TAKEN_FIRST;
     *result = uring;
     return 0;
 }
@@ -189,9 +193,15 @@ unsigned aiod_uring_inflight(void)
     return mine != NULL ? mine->inflight : 0;
 }
 
+/* The kernel has completions, and makes entries of the completion queue of them when it is asked. */
+static bool has_task_work(void)
+{
+    return (IO_URING_READ_ONCE(*mine->io.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+}
+
 static bool has_completions(void)
 {
-    return io_uring_cq_ready(&mine->io) > 0 || (IO_URING_READ_ONCE(*mine->io.sq.kflags) & IORING_SQ_TASKRUN) != 0;
+    return io_uring_cq_ready(&mine->io) > 0 || has_task_work();
 }
 
 bool aiod_uring_ready(void)
@@ -371,13 +381,35 @@ static void start(struct ended *ended, struct aiod_request *request)
     }
 }
 
+/* Entries that the kernel does not accept, because it has no memory for example, stay in the queue for the next turn. */
+static void submit(void)
+{
+    int count = io_uring_submit(&mine->io);
+
+    if (count > 0) {
+        mine->in_kernel += (unsigned)count;
+    } else {
+        sched_yield();
+    }
+}
+
+/* Are as many prepared as the disk has? See start_taken(). */
+static bool submits_early(void)
+{
+    unsigned prepared = io_uring_sq_ready(&mine->io);
+
+    return prepared > 0 && prepared + io_uring_cq_ready(&mine->io) >= mine->in_kernel;
+}
+
 /*
- * Start what was taken. Entries that the kernel did not accept, because it had no memory for example, stay in the submission
- * queue for the next turn.
+ * Start what was taken. The kernel passes requests of one system call to the disk when it has prepared all of them. So
+ * that an idle disk has work soon, the first request gets a system call of its own, the next one too, and each further
+ * call has twice as many.
  */
 static bool start_taken(struct ended *ended)
 {
     struct aiod_request *request = mine->taken;
+    bool any = false;
 
     mine->taken = NULL;
     mine->taken_tail = &mine->taken;
@@ -386,26 +418,37 @@ static bool start_taken(struct ended *ended)
 
         start(ended, request);
         request = next;
+        if (submits_early()) {
+            submit();
+            any = true;
+        }
     }
-    if (io_uring_sq_ready(&mine->io) == 0) {
-        return false;
+    if (io_uring_sq_ready(&mine->io) > 0) {
+        submit();
+        any = true;
     }
-    if (io_uring_submit(&mine->io) <= 0) {
-        sched_yield();
-    }
-    return true;
+    return any;
 }
 
+/*
+ * Take some completions. They may have come all at once, and the disk may be idle: so the clients get the first ones
+ * before the others are looked at, and the leader looks for their answers in between.
+ */
 static bool take_completions(struct ended *ended)
 {
-    struct io_uring_cqe *cqes[REAPED_AT_ONCE];
+    struct io_uring_cqe *cqes[TAKEN_MAX];
     unsigned count;
 
-    if (!has_completions()) {
-        return false;
+    if (io_uring_cq_ready(&mine->io) < mine->take_limit && has_task_work()) {
+        io_uring_get_events(&mine->io);
     }
-    io_uring_get_events(&mine->io);
-    count = io_uring_peek_batch_cqe(&mine->io, cqes, REAPED_AT_ONCE);
+    count = io_uring_peek_batch_cqe(&mine->io, cqes, mine->take_limit);
+    if (count < mine->take_limit) {
+        mine->take_limit = TAKEN_FIRST;
+    } else if (mine->take_limit < TAKEN_MAX) {
+        mine->take_limit *= 2;
+    }
+    mine->in_kernel -= count;
     for (unsigned i = 0; i < count; i++) {
         struct aiod_request *request = io_uring_cqe_get_data(cqes[i]);
         int64_t result = request->uring->ended(request, aiod_os->uring_result(cqes[i]->res));
