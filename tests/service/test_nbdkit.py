@@ -1,4 +1,4 @@
-"""nbdkit-aiod-plugin, judged by NBD's own tools: nbdinfo, nbdcopy, qemu-img, qemu-io, nbdfuse and fio."""
+"""nbdkit-aiod-plugin, judged by NBD's own tools: nbdinfo, nbdcopy, qemu-img, qemu-io, nbdfuse, fio and libnbd."""
 
 from __future__ import annotations
 
@@ -40,6 +40,40 @@ QEMU_READS = (
     "read -P 4 20M 1M",
     "read -P 0 21M 512k",
 )
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+LIBNBD = """
+import sys
+import nbd
+
+one, other = nbd.NBD(), nbd.NBD()
+for each in one, other:
+    each.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)
+    each.connect_uri(sys.argv[1])
+assert one.can_multi_conn()
+buffers = [nbd.Buffer.from_bytearray(bytearray([number] * 4096)) for number in range(64)]
+in_flight = [one.aio_pwrite(buffer, number * 4096) for number, buffer in enumerate(buffers)]
+while in_flight:
+    one.poll(-1)
+    in_flight = [cookie for cookie in in_flight if not one.aio_command_completed(cookie)]
+other.flush()
+assert all(other.pread(4096, number * 4096) == bytes([number]) * 4096 for number in range(64))
+one.pwrite(b"x" * 8192, 1 << 20, nbd.CMD_FLAG_FUA)
+other.zero(4096, 1 << 20)
+one.trim(1 << 20, 2 << 20)
+one.cache(1 << 20, 0)
+found = []
+other.block_status(1 << 21, 1 << 20, lambda context, offset, entries, error: found.extend(entries))
+assert sum(found[::2]) >= 8192, found
+try:
+    one.pread(4096, one.get_size() - 1)
+except nbd.Error:
+    pass
+else:
+    raise AssertionError("a read beyond the end")
+for each in one, other:
+    each.shutdown()
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,6 +161,12 @@ def test_holes_are_shown(uri: str, image: Path) -> None:
         (8 * MIB, MIB, 0),
         (9 * MIB, SIZE_BYTES - 9 * MIB, 3),
     ]
+    extents = json.loads(run("qemu-img", "map", "-f", "raw", "--output=json", uri).stdout)
+    assert [(extent["start"], extent["length"], extent["data"]) for extent in extents] == [
+        (0, 8 * MIB, False),
+        (8 * MIB, MIB, True),
+        (9 * MIB, SIZE_BYTES - 9 * MIB, False),
+    ]
 
 
 @pytest.mark.parametrize("direct", ["false", "true"])
@@ -153,6 +193,19 @@ def test_fio_verifies(uri: str) -> None:
     assert result["error"] == 0
     assert result["read"]["total_ios"] > 0
     assert result["write"]["total_ios"] > 0
+
+
+def has_libnbd() -> bool:
+    return subprocess.run([SYSTEM_PYTHON, "-c", "import nbd"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(not has_libnbd(), reason=f"no libnbd for {SYSTEM_PYTHON} (python3-libnbd)")
+def test_libnbd_in_python(uri: str, image: Path) -> None:
+    """Many requests in flight on one connection; and a flush of one connection covers the writes of the other."""
+    run(SYSTEM_PYTHON, "-c", LIBNBD, uri)
+    data = image.read_bytes()
+    assert data[: 64 * 4096] == b"".join(bytes([number]) * 4096 for number in range(64))
+    assert data[MIB : MIB + 8192] == bytes(4096) + b"x" * 4096
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may mount a file system in a FUSE file")
