@@ -310,8 +310,9 @@ class Router:
         return bool(here == listening if self._is_local else here[1] == listening[1])
 
     def _shut_down_silent(self) -> None:
-        """End the connections that have sent nothing for SILENT_S."""
+        """End the connections that have sent nothing for SILENT_S. Release what was sent last."""
         assert self._loop is not None, "start() comes first"  # noqa: S101 - an internal error
+        self._sending.release()
         until_s = time.monotonic() - SILENT_S
         if not self._paused:  # else their messages may be unread
             silent = [fd for fd, accepted_s in self._connections.items() if accepted_s < until_s]

@@ -1,6 +1,6 @@
 """A client on a host of its own: writes, flushes, reads and verifies one file over tcp, and says how it is on stdout.
 
-Each line is a JSON object: the counters so far, every pause above PAUSE_S, and the findings at the end.
+Each line is a JSON object: the counters so far, each error, every pause above PAUSE_S, and the findings at the end.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ class Client:
         reason = next(known.name for known in Reason if known == reason_of(error))
         kind = f"{errno.errorcode.get(error.errno or 0, str(error.errno))} {reason}"
         self._errors[kind] += 1
+        _say(error=str(error))
         if isinstance(error, TimeoutError) and "hangs" not in str(error):
             self._wrong.append(f"no answer: {error}")
         time.sleep(0.05)  # not to ask at full speed for what has just failed

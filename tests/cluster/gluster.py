@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.cluster.hosts import Host, HostError, Switch
 from tests.conftest import wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +35,8 @@ OPTIONS = {
     "performance.write-behind": "off",
     "cluster.quorum-type": "auto",
     "cluster.heal-timeout": "5",
-    "features.locks-revocation-secs": "8",
+    "features.locks-revocation-secs": "3",
+    "client.strict-locks": "on",
     "server.tcp-user-timeout": "5",
     "server.keepalive-time": "3",
     "server.keepalive-interval": "1",
@@ -87,19 +91,19 @@ class Storage:
             host.run("gluster", "peer", "status").count("Peer in Cluster (Connected)") == count for host in self.hosts
         )
 
-    def set(self, option: str, value: str) -> None:
-        """Set an option of the volume, also for mounts that are there."""
-        _gluster(self.hosts[0], "volume", "set", VOLUME, option, value)
-
     def mount(self, host: Host, point: Path) -> None:
         """Mount the volume on a host; waits until it answers."""
         servers = [f"--volfile-server={each.address}" for each in self.hosts]
-        log = f"--log-file={self._base / host.name}.mount.log"
+        log = f"--log-file={self.log_of(host)}"
         pid_file = f"--pid-file={self._pid_file(host)}"
         command = ("glusterfs", *servers, f"--volfile-id={VOLUME}", log, pid_file, *MOUNT_OPTIONS, str(point))
         # again where a process that was killed has not ended yet, and holds its pid file
-        wait_until(lambda: _succeeds(host, *command), f"glusterfs of {host.name}", START_TIMEOUT_S)
-        wait_until(lambda: _succeeds(host, "stat", "-f", str(point)), f"the mount of {host.name}", START_TIMEOUT_S)
+        _repeat(host, *command)
+        _repeat(host, "stat", "-f", str(point))
+
+    def log_of(self, host: Host) -> Path:
+        """The log of a host's mount."""
+        return self._base / f"{host.name}.mount.log"
 
     def wait_connected(self, host: Host, point: Path) -> None:
         """Wait until a mount is connected to each brick: without that the loss of another brick is an error there."""
@@ -116,8 +120,9 @@ class Storage:
         host.run("kill", "-9", self._pid_file(host).read_text().strip())
 
     def unmount(self, host: Host, point: Path) -> None:
-        """Remove a mount, dead or not."""
-        host.run("umount", "--lazy", str(point))
+        """Remove a mount, dead or not, and those below it."""
+        while f" {point} " in host.run("cat", "/proc/mounts"):
+            host.run("umount", "--lazy", str(point))
 
     def _pid_file(self, host: Host) -> Path:
         return self._base / f"{host.name}.mount.pid"
@@ -133,11 +138,38 @@ class Storage:
             return shown.count("Number of entries: 0\n") == HOSTS
         return False
 
+    def locks(self) -> list[str]:
+        """The locks of writes that storage hosts hold, and those that wait for them: storage host, file, whose."""
+        found = []
+        for host in self.hosts:
+            with contextlib.suppress(HostError, AssertionError):  # it is off
+                found += [f"{host.name}: {lock}" for lock in locks_in(host.run("sh", "-c", _DUMP))]
+        return found
+
     def compare(self) -> tuple[int, list[str]]:
         """Compare the bricks: the number of files, and the names of those that differ."""
         bricks = [dict(_digests(self._base / host.name / "brick")) for host in self.hosts]
         names = sorted({name for brick in bricks for name in brick})
         return len(names), [name for name in names if len({brick.get(name, "missing") for brick in bricks}) > 1]
+
+
+_DUMP = """
+cd /run/gluster && rm -f -- *.dump.*
+for brick in $(pidof glusterfsd); do kill -USR1 $brick; done
+for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 0.2; grep -qs DUMP-END-TIME -- *.dump.* && break; done
+cat -- *.dump.*
+"""
+_LOCK = re.compile(r"^inodelk.*\((ACTIVE|BLOCKED)\).* connection-id=CTX_ID:(\w{8})")
+
+
+def locks_in(dump: str) -> Iterator[str]:
+    """The locks of writes in a brick's statedump."""
+    path = ""
+    for line in dump.splitlines():
+        if line.startswith("path="):
+            path = line.removeprefix("path=")
+        elif lock := _LOCK.match(line):
+            yield f"{path} {lock[1].lower()}, of mount {lock[2]}"
 
 
 def _digests(brick: Path) -> Iterator[tuple[str, str]]:
@@ -160,3 +192,17 @@ def _succeeds(host: Host, *command: str) -> bool:
     except HostError:
         return False
     return True
+
+
+def _repeat(host: Host, *command: str) -> None:
+    """Repeat a command until it succeeds. Raises HostError with its last output after START_TIMEOUT_S."""
+    deadline_s = time.monotonic() + scaled(START_TIMEOUT_S)
+    while True:
+        try:
+            host.run(*command)
+        except HostError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -22,7 +22,7 @@ _NETWORK = "10.77.0"
 
 
 class HostError(Exception):
-    """A command has failed."""
+    """A command has failed, or does not end."""
 
 
 def missing() -> list[str]:
@@ -32,7 +32,10 @@ def missing() -> list[str]:
 
 def run(*command: str) -> str:
     """Run a command; its output."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise HostError(f"{' '.join(command)}: no end within {COMMAND_TIMEOUT_S:g} s") from error
     if done.returncode:
         raise HostError(f"{' '.join(command)}: {done.stderr.strip()}")
     return done.stdout

@@ -14,8 +14,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.cluster.gluster import Storage
-from tests.cluster.hosts import Host, Switch, switched
+from tests.cluster.hosts import Host, HostError, Switch, switched
 from tests.conftest import Daemon, wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ CLIENTS = 4
 DAEMON_HOSTS = 2
 PORT, ENGINE_PORT = 5570, 5571
 PROGRESS_TIMEOUT_S = 240.0
+FROZEN_MAX_S = 60.0
+"""How long the clients may have to wait for what a frozen host holds: then it continues, and the report counts that."""
+LOG_LINES = 8
+"""Of each log, when a run ends early."""
 STEPS = 30
 """Requests of each client between two events."""
 
@@ -43,6 +48,10 @@ class Client:
 
     def __init__(self, host: Host, endpoints: str, prefer: str, path: str, seed: int, log: Path) -> None:
         self.done = 0
+        self.progress_s = time.monotonic()
+        """When it got something done last."""
+        self.error = "no error"
+        """What failed last."""
         self.pauses: list[Pause] = []
         self.final: dict[str, Any] = {}
         self._log = log.open("ab")
@@ -60,7 +69,9 @@ class Client:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             said = json.loads(line)
-            self.done = said.get("done", self.done)
+            if "done" in said:
+                self.done, self.progress_s = said["done"], time.monotonic()
+            self.error = said.get("error", self.error)
             if "pause" in said:
                 self.pauses.append(Pause(*said["pause"]))
             if "final" in said:
@@ -71,6 +82,12 @@ class Client:
         """Whether the process runs."""
         return self._process.poll() is None
 
+    def __str__(self) -> str:
+        """How it is."""
+        silent_s = time.monotonic() - self.progress_s
+        state = "" if self.lives else "has ended; "
+        return f"{state}{self.done} requests done, the last one {silent_s:.1f} s ago; last error: {self.error}"
+
     def end(self) -> None:
         """Tell it to verify all blocks, and wait."""
         assert self._process.stdin is not None
@@ -78,6 +95,10 @@ class Client:
         self._process.wait(PROGRESS_TIMEOUT_S)
         self._reader.join(PROGRESS_TIMEOUT_S)
         self._log.close()
+
+
+def _last_lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.exists() else []
 
 
 class Server:
@@ -110,6 +131,17 @@ class Server:
         self.host.thaw()
         if self.daemon.process is not None:
             self.daemon.process.send_signal(signal.SIGCONT)
+
+    def __str__(self) -> str:
+        """How it is: whether the mount answers, and the last words of the daemon and of the mount's process."""
+        mount = "the mount answers"
+        try:
+            self.host.run("timeout", "5", "stat", "-f", str(self.point))
+        except (HostError, AssertionError) as error:
+            mount = f"the mount does not answer ({error})"
+        logs = (self.daemon.log_path, self._storage.log_of(self.host))
+        last = [f"  {log.name}: {line}" for log in logs for line in _last_lines(log)]
+        return "\n".join([mount, *last])
 
     def power_off(self) -> None:
         """Kill everything."""
@@ -146,6 +178,12 @@ def cluster_in(base: Path) -> Iterator[Cluster]:
         yield Cluster(base, switch, storage, servers)
 
 
+def _progress_of(clients: list[Client]) -> Callable[[], bool]:
+    """A function that says whether each of these has got something done since now, or has died."""
+    wanted = [(client, client.done + STEPS) for client in clients]
+    return lambda: all(client.done > done or not client.lives for client, done in wanted)
+
+
 class Soak:
     """One run."""
 
@@ -163,6 +201,7 @@ class Soak:
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311 - a schedule
         self._events: list[tuple[str, float]] = []
+        self._held_by_frozen = 0
         self._kinds: dict[str, Callable[[], None]] = {
             "storage host killed": self._kill_storage,
             "storage host cut off": self._cut_storage,
@@ -175,10 +214,11 @@ class Soak:
     def run(self, seconds: float, tell: Callable[[str], None]) -> dict[str, Any]:
         """For so many seconds, at least one event of each kind; returns the report. Calls `tell` for each event.
 
-        0: one event of each kind, but of the two losses of a storage host only one, since healing takes long.
+        0: one event of each kind, but of the two losses of a storage host only one, since healing takes long. If it
+        ends early it tells how everything was then.
         """
         begin_s = time.monotonic()
-        with self._working_clients():
+        with self._working_clients(), self._told_if_it_ends_early(tell):
             rounds = [*self._kinds]
             self._random.shuffle(rounds)
             if not seconds:
@@ -199,6 +239,20 @@ class Soak:
             return self._report(time.monotonic() - begin_s)
 
     @contextlib.contextmanager
+    def _told_if_it_ends_early(self, tell: Callable[[str], None]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            tell(f"ended early, after {len(self._events)} events: {error!r}")
+            for number, client in enumerate(self._clients):
+                tell(f"client {number}: {client}")
+            for server in self._servers:
+                tell(f"{server.host.name}: {server}")
+            for lock in self._storage.locks():
+                tell(f"lock at {lock}")
+            raise
+
+    @contextlib.contextmanager
     def _working_clients(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             for number in range(CLIENTS):
@@ -217,14 +271,7 @@ class Soak:
 
     def _let_work(self, clients: list[Client]) -> None:
         """Wait until each of these has made progress."""
-        before = [client.done for client in clients]
-        wait_until(
-            lambda: all(
-                client.done > done + STEPS or not client.lives for client, done in zip(clients, before, strict=True)
-            ),
-            "every client gets something done",
-            PROGRESS_TIMEOUT_S,
-        )
+        wait_until(_progress_of(clients), "every client gets something done", PROGRESS_TIMEOUT_S)
         assert all(client.lives for client in clients), "a client has died: see its log"
 
     # ---- events: each begins and ends with everything well -----------------------------------------------------------
@@ -269,8 +316,12 @@ class Soak:
     def _freeze_server(self) -> None:
         server = self._random.choice(self._servers)
         server.host.freeze()
-        self._let_work(self._unaffected(server))
+        have_progress, end_s = _progress_of(self._unaffected(server)), time.monotonic() + scaled(FROZEN_MAX_S)
+        while not have_progress() and time.monotonic() < end_s:
+            time.sleep(0.01)
+        self._held_by_frozen += not have_progress()
         server.thaw()
+        self._let_work(self._clients)
 
     def _kill_mount(self) -> None:
         """Clients of the host stay there, since its daemon lives."""
@@ -295,6 +346,7 @@ class Soak:
             "events": dict(Counter(name for name, _ in self._events)),
             **counts,
             "longest pause (s)": self._longest_pauses(),
+            "had to wait until a frozen host continued": self._held_by_frozen,
             "errors told": dict(errors),
             "files compared": files,
             "bricks that differ": differ,

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -101,7 +101,6 @@ def test_a_lock_holds_between_hosts_and_is_regained_from_a_dead_engine(
 
 def test_a_host_that_was_cut_off_has_lost_its_locks(cluster: Cluster, clients: list[aiod_client.Client]) -> None:
     """GlusterFS drops them, and gives up the open file (strict-locks): the daemon opens it again, and fences it."""
-    cluster.storage.set("client.strict-locks", "on")
     file, far = clients[0].open("shared/fenced", "w+"), clients[1].open("shared/fenced", "r+")
     beside = clients[0].open("shared/beside", "w+")
     file.pwrite(b"mine....", 0)
@@ -128,7 +127,6 @@ def test_a_host_that_was_cut_off_has_lost_its_locks(cluster: Cluster, clients: l
     assert file.pread(8, 0) == far.pread(8, 0) == b"theirs.."
     assert not is_free(far)
     file.close()
-    cluster.storage.set("client.strict-locks", "off")
 
 
 def test_clients_of_a_split_get_no_wrong_data(cluster: Cluster, clients: list[aiod_client.Client]) -> None:
@@ -177,6 +175,40 @@ def test_nothing_flushed_is_lost_with_a_host(cluster: Cluster) -> None:
     print(report)  # noqa: T201 - shown when it fails
     assert [report[what] for what in MUST_BE_EMPTY] == [[]] * len(MUST_BE_EMPTY)
     assert report["flushes"] > 0
+
+
+class NoStorage:
+    """Storage hosts that hold a lock."""
+
+    def locks(self) -> list[str]:
+        """One."""
+        return ["storage1: /data/0 active, of mount f2f53fff"]
+
+
+def test_a_run_that_ends_early_tells_why(tmp_path: Path) -> None:
+    nothing: Any = None
+    storage: Any = NoStorage()
+    told: list[str] = []
+    soak = Soak(Cluster(tmp_path, nothing, storage, []), 1, failover=True)
+    with pytest.raises(OSError, match="a reason"), soak._told_if_it_ends_early(told.append):
+        raise OSError("a reason")
+    assert "a reason" in told[0]
+    assert "lock at storage1: /data/0 active" in told[-1]
+
+
+def test_the_locks_of_a_dump_are_read() -> None:
+    dump = """
+path=/data/0
+inodelk-count=2
+inodelk.inodelk[0](ACTIVE)=type=WRITE, start=0, len=0, pid = 108, connection-id=CTX_ID:6e1b5a64-2c26-4852, granted at x
+inodelk.inodelk[1](BLOCKED)=type=WRITE, start=0, len=0, pid = 51, connection-id=CTX_ID:f2f53fff-3acc-4802, blocked at x
+path=/data/1
+inodelk-count=0
+"""
+    assert [*gluster.locks_in(dump)] == [
+        "/data/0 active, of mount 6e1b5a64",
+        "/data/0 blocked, of mount f2f53fff",
+    ]
 
 
 def test_the_oracle_would_see_a_lost_flush() -> None:

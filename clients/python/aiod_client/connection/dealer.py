@@ -161,7 +161,11 @@ class Dealer:
                 return frames
 
     def has_ended(self) -> bool:
-        """Whether the connection has ended, or was not established. Messages received before may still be there."""
+        """Whether the connection has ended, or was not established. Messages received before may still be there.
+
+        Buffers that were sent are released, also where nothing is sent or received any more.
+        """
+        self._sending.release()
         while self._monitor.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
             # Not zmq.utils.monitor, which imports asyncio.
             event, _ = _EVENT.unpack(self._monitor.recv_multipart(_NOBLOCK)[0])
