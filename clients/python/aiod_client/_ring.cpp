@@ -37,6 +37,7 @@ constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
 constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
 constexpr Py_ssize_t SOURCE_BYTES_MAX = 65536;
 constexpr unsigned LOOKS = 256; /* with the GIL held: a few times what a cached read takes */
+constexpr unsigned PATH_LOOKS = 1024; /* the same, of requests on paths */
 constexpr uint64_t OFFSET_MAX = INT64_MAX;
 constexpr uint64_t LOOK_BYTES_MAX = 131072; /* of a longer read only the copy would take as long */
 
@@ -508,6 +509,7 @@ struct Ring {
 
     ClientRef client;
     Looks looks;
+    Looks path_looks;
     Awaiting awaiting;
     aiod_op *spare = nullptr; /* of the last read, with its buffer: the next read is mostly alike */
     uint64_t spare_bytes = 0;
@@ -612,9 +614,9 @@ nb::object finish(Pending &pending)
 }
 
 /* Poll for a request that was submitted with `awaited` set. The engine answers a cached read in a microsecond. */
-bool poll_for(Ring &ring, aiod_op *op, Looks &looks)
+bool poll_for(Ring &ring, aiod_op *op, Looks &looks, unsigned count = LOOKS)
 {
-    int found = aiod_look_for(ring.client->client, op, LOOKS);
+    int found = aiod_look_for(ring.client->client, op, count);
 
     if (found >= 0) {
         looks.count(found == 1);
@@ -857,7 +859,8 @@ const char *bytes_of(const nb::object &path, Py_ssize_t &count)
 
 /* As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. */
 nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
-                        const nb::object &data, uint64_t length, double timeout_s, std::unique_ptr<Pending> &pending)
+                        const nb::object &data, uint64_t length, double timeout_s, unsigned looks,
+                        std::unique_ptr<Pending> &pending)
 {
     Py_ssize_t path_bytes;
     const char *utf8 = bytes_of(path, path_bytes);
@@ -890,7 +893,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
-    if (!ring.looks.pay() || !poll_for(ring, taken, ring.looks)) {
+    if (!ring.path_looks.pay() || !poll_for(ring, taken, ring.path_looks, looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         pending->flight->with_stat = (flags & WITH_STAT) != 0;
         return result;
@@ -923,7 +926,7 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
                         const nb::object &data, uint64_t length, double timeout_s)
 {
     std::unique_ptr<Pending> pending;
-    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, PATH_LOOKS, pending);
 
     if (pending == nullptr) {
         return noted(op, data, result);
@@ -933,10 +936,11 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
 }
 
 nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
-                             const nb::object &data, uint64_t length, double timeout_s)
+                             const nb::object &data, uint64_t length, double timeout_s, bool alone)
 {
     std::unique_ptr<Pending> pending;
-    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, pending);
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s,
+                                     alone ? PATH_LOOKS : LOOKS, pending);
 
     if (pending == nullptr) {
         return noted(op, data, result);
@@ -961,7 +965,7 @@ nb::object ring_close_file(Ring &ring, uint32_t handle, double timeout_s, bool s
         free(op);
         return nb::none();
     }
-    if (ring.looks.pay() && poll_for(ring, op, ring.looks)) {
+    if (ring.path_looks.pay() && poll_for(ring, op, ring.path_looks, soon ? LOOKS : PATH_LOOKS)) {
         result = op->result < 0 ? nb::object(nb::make_tuple(op->result, op->written, op->reason)) : nb::int_(0);
         free(op);
         return result;
@@ -1157,7 +1161,7 @@ NB_MODULE(_ring, m)
         .def("on_path", ring_on_path, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
              nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
         .def("on_path_soon", ring_on_path_soon, nb::arg("op"), nb::arg("flags"), nb::arg("handle"), nb::arg("path"),
-             nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"))
+             nb::arg("data").none(), nb::arg("length"), nb::arg("timeout_s"), nb::arg("alone"))
         .def("close_file", ring_close_file, nb::arg("handle"), nb::arg("timeout_s"), nb::arg("soon") = false)
         .def("late_opened", ring_late_opened)
         .def("reap", ring_reap, nb::arg("look") = false)

@@ -116,9 +116,9 @@ class Ring:
         """
 
     def on_path_soon(
-        self, op: int, flags: int, handle: int, path: str | bytes, data: Any, length: int, timeout_s: float
+        self, op: int, flags: int, handle: int, path: str | bytes, data: Any, length: int, timeout_s: float, alone: bool
     ) -> bytes | int | Failure | Pending | None:
-        """The same, as read_soon()."""
+        """The same, as read_soon(). `alone`: poll as long as on_path(), since no other request is to be submitted."""
 
     def close_file(self, handle: int, timeout_s: float, soon: bool = False) -> int | Failure | Pending | None:
         """Close a file that OPEN_FILE has opened, waited for. `soon`: as read_soon()."""

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from typing import TYPE_CHECKING, Any, Final
 
+from aiod_client import forks
 from aiod_client.connection.hosts import Hosts
 from aiod_client.connection.reconnect import Reconnect, reconnect_time
 from aiod_client.errors import closed, deadline_passed, forked
@@ -75,7 +75,7 @@ class BaseClient:
         """The timeout of every operation that is given none (seconds)."""
         self._transport: Transport = transport
         self._reconnect_s = reconnect_time(reconnect_timeout)
-        self._pid = os.getpid()
+        self._forks = forks.count
         self._key_files = key, server_key
         self._past = Counters()  # of sessions that have ended
         self._restored = False  # by restore(): nobody is expected to close it
@@ -103,11 +103,11 @@ class BaseClient:
         """Make the attributes of the sessions; each client has its own."""
         raise NotImplementedError
 
-    def _seconds(self, timeout: float | None, what: str) -> float:
+    def _seconds(self, timeout: float | None, *what: object) -> float:
         """A method's `timeout`, or the client's own. Raises TimeoutError if it has passed: `what` is not begun."""
         timeout_s = self.timeout_s if timeout is None else seconds(timeout)
         if timeout_s <= 0:
-            raise deadline_passed(what, sent=False)
+            raise deadline_passed(" ".join(map(str, what)), sent=False)
         return timeout_s
 
     def _sessions(self) -> Sequence[RoutedSession]:
@@ -139,11 +139,11 @@ class BaseClient:
 
     def _is_forked(self) -> bool:
         """Whether this process is a child of the one that created the client."""
-        return self._pid != os.getpid()
+        return self._forks != forks.count
 
     def _check(self) -> None:
         """Raise AiodError (EBADF) if the client is closed, or was made before a fork()."""
-        if self._pid != os.getpid():
+        if self._forks != forks.count:
             raise forked("this client")
         if self.closed:
             raise closed("the client")

@@ -19,6 +19,7 @@ _NOT_EXAMINED: Final = bytes(_STAT_BYTES)
 """The record of a name that the daemon could not examine."""
 _UNPACK_STAT: Final = wire.STAT.unpack_from
 _RECORD_OF_STAT: Final = wire.STAT.unpack
+_NEW_TUPLE: Final = tuple.__new__
 
 
 class FileStat(NamedTuple):
@@ -157,7 +158,7 @@ class Page(NamedTuple, Generic[EntryType]):
 
 def parse_stat(data: bytes | memoryview) -> FileStat:
     """Parse the payload of STAT. Raises struct.error."""
-    return FileStat._make(_RECORD_OF_STAT(data))
+    return _NEW_TUPLE(FileStat, _RECORD_OF_STAT(data))  # as FileStat._make(), without another call in Python
 
 
 def parse_extents(data: bytes | memoryview, offset: int) -> list[Extent]:

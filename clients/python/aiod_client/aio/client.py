@@ -214,7 +214,7 @@ class Client(Names):
         than `max_bytes`, and for anything but a regular file (EINVAL, EISDIR).
         """
         self._check()
-        return await whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
+        return await whole_files.read_file(self, path, max_bytes, self._seconds(timeout, "read", path))
 
     async def read_file_and_stat(
         self, path: str | os.PathLike[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
@@ -241,7 +241,7 @@ class Client(Names):
         symbolic link is replaced, not followed. A file that is larger than one request is written by several.
         """
         self._check()
-        timeout_s = self._seconds(timeout, f"write {path}")
+        timeout_s = self._seconds(timeout, "write", path)
         await whole_files.write_file(self, path, data, timeout_s, durable=durable, exclusive=exclusive)
 
     def read_files(
@@ -271,7 +271,7 @@ class Client(Names):
     async def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         self._check()
-        record = await whole_files.stat(self, path, self._seconds(timeout, f"stat {path}"))
+        record = await whole_files.stat(self, path, self._seconds(timeout, "stat", path))
         return parse_stat(record) if record is not None else parse_stat_body(await self._name("stat", path, timeout))
 
     async def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -318,7 +318,7 @@ class Client(Names):
         self._check()
         export, inside = parse_path(path)
         request = NameRequest(verb, export, inside, arguments)
-        answer = await ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, f"{verb} {path}"))
+        answer = await ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, verb, path))
         if answer is not None:
             return answer
         call = Call(MessageType.NAME, *request, filename=os.fspath(path))

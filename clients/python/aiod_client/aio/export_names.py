@@ -42,21 +42,26 @@ async def on_path(
     """Carry out (op, flags, handle, path in the export, data, length) by the ring; as Ring.on_path()."""
     most = paths.area_share
     cost = min(most, max(request[5] + len(request[3]), paths.request_cost_min))
-    await link.turns.take(cost, most)
+    turns = link.turns
+    if not turns.take_now(cost, most):
+        await turns.take(cost, most)
     try:
         if link.paths is not paths:
             return None  # the engine has gone meanwhile
         timeout_s = max(0.0, deadline_s - time.monotonic())
-        found = paths.ring.on_path_soon(*request, timeout_s)
+        found = paths.ring.on_path_soon(*request, timeout_s, not turns.several)
         if found is None or type(found) in (bytes, int, tuple):
-            await link.turns.pause()
+            if turns.is_pause_due():
+                await turns.pause()
             return found  # type: ignore[return-value]
         op, flags, handle, _, data, length = request
         # An open notes its result in `data`, a list; the bytes of other requests are in the ring already.
         buffer = data if op in _OPENS else None
         pending = Request(op, handle, 0, length, buffer, 0, flags & ~WITH_STAT)
         try:
-            return await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type, no-any-return]
+            result: Found = await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type]
+            turns.has_waited(cost)
+            return result  # noqa: TRY300 - its errors are those of the request
         except SessionLostError as error:
             return -(error.errno or 0), 0, error.reason
         except (AiodError, TimeoutError):
@@ -66,7 +71,7 @@ async def on_path(
                 raise
             return -(error.errno or 0), error.written, error.reason  # type: ignore[attr-defined]
     finally:
-        link.turns.give(cost, most)
+        turns.give(cost, most)
 
 
 async def names_of(client: ClientOfLinks, export: str, deadline_s: float) -> tuple[Link, RingPaths | None, int]:

@@ -17,11 +17,22 @@ class Turns:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._taken = 0
         self._at_once = 0
+        self._pausing = 0
+        self.several = False
+        """Whether several tasks have requests, as far as can be told: one alone can only poll for its own."""
+
+    def take_now(self, nbytes: int, most: int) -> bool:
+        """Take room of `nbytes`, if `most` bytes are the whole. False: take() waits for it."""
+        free = not self._taken
+        if not free and (self._waiting or self._taken + nbytes > most):
+            return False
+        self.several = self.several or not free
+        self._taken += nbytes
+        return True
 
     async def take(self, nbytes: int, most: int) -> None:
         """Wait for room of `nbytes`, if `most` bytes are the whole."""
-        if (self._taken + nbytes <= most and not self._waiting) or not self._taken:
-            self._taken += nbytes
+        if self.take_now(nbytes, most):
             return
         turn = nbytes, asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
@@ -43,8 +54,20 @@ class Turns:
                 self._taken += wanted
                 turn.set_result(None)
 
-    async def pause(self) -> None:
-        """Let other tasks run now and then, after a request that was done at once."""
+    def has_waited(self, nbytes: int) -> None:
+        """A task has waited for its request, and still has its `nbytes`: note whether others have some, too."""
+        self.several = self._taken > nbytes
+
+    def is_pause_due(self) -> bool:
+        """Whether to pause() after a request that was done at once."""
         self._at_once += 1
-        if self._at_once % _AT_ONCE_MAX == 0:
+        return self._at_once % _AT_ONCE_MAX == 0
+
+    async def pause(self) -> None:
+        """Let other tasks run. Each of them pauses, too, after some requests: that shows whether there are any."""
+        self._pausing += 1
+        try:
             await asyncio.sleep(0)
+            self.several = self._pausing > 1
+        finally:
+            self._pausing -= 1

@@ -200,7 +200,7 @@ class Client(Names):
         than `max_bytes`, and for anything but a regular file (EINVAL, EISDIR).
         """
         self._check()
-        return whole_files.read_file(self, path, max_bytes, self._seconds(timeout, f"read {path}"))
+        return whole_files.read_file(self, path, max_bytes, self._seconds(timeout, "read", path))
 
     def read_file_and_stat(
         self, path: str | os.PathLike[str], *, max_bytes: int = FILE_BYTES_MAX, timeout: float | None = None
@@ -227,7 +227,7 @@ class Client(Names):
         symbolic link is replaced, not followed. A file that is larger than one request is written by several.
         """
         self._check()
-        timeout_s = self._seconds(timeout, f"write {path}")
+        timeout_s = self._seconds(timeout, "write", path)
         whole_files.write_file(self, path, data, timeout_s, durable=durable, exclusive=exclusive)
 
     def read_files(
@@ -261,7 +261,7 @@ class Client(Names):
     def stat(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> FileStat:
         """The properties of the file or directory `path`. A symbolic link is followed, if it stays in the export."""
         self._check()
-        record = whole_files.stat(self, path, self._seconds(timeout, f"stat {path}"))
+        record = whole_files.stat(self, path, self._seconds(timeout, "stat", path))
         return parse_stat(record) if record is not None else parse_stat_body(self._name("stat", path, timeout))
 
     def remove(self, path: str | os.PathLike[str], *, timeout: float | None = None) -> None:
@@ -308,7 +308,7 @@ class Client(Names):
         self._check()
         export, inside = parse_path(path)
         request = NameRequest(verb, export, inside, arguments)
-        answer = ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, f"{verb} {path}"))
+        answer = ring_names.carry_out(self, request, os.fspath(path), self._seconds(timeout, verb, path))
         if answer is not None:
             return answer
         call = Call(MessageType.NAME, *request, filename=os.fspath(path))
@@ -390,8 +390,8 @@ class Client(Names):
 
         An open() that needs another engine does not wait for this one's answer.
         """
-        link = self._link_of(export)
-        if link is not None:
+        link = self._links.get(export)
+        if link is not None and link.session.ended is None:
             link.begin()  # a signal's handler may have raised before begin()
             return link
         with _within(self._turn(export), deadline_s):

@@ -47,10 +47,8 @@ class Link(SharedSession):
         super().__init__(dealer, welcome, ring, resumable=reconnect is not None and reconnect.timeout_s > 0)
         self._pid = os.getpid()
         self.maintenance = Maintenance(self, reconnect)
-
-    def begin(self) -> None:
+        self.begin = self.maintenance.start
         """Start the maintenance. Idempotent; only once the link is where close() finds it: it keeps its link alive."""
-        self.maintenance.start()
 
     def check_process(self) -> None:
         """Raise AiodError in a child of the process that connected. Before the lock: a fork may have copied it held."""

@@ -58,7 +58,7 @@ def read_file(client: Client, path: StrPath, max_bytes: int, timeout_s: float, f
         if paths is None:
             break
         room = room or paths.room
-        found = paths.ring.on_path(_READ_FILE, flags, handle, inside, None, room, _left_s(deadline_s))
+        found = paths.ring.on_path(_READ_FILE, flags, handle, inside, None, room, deadline_s - time.monotonic())
         if type(found) is bytes:
             length = len(found) - (STAT_BYTES if flags else 0)
             if length > max_bytes:

@@ -32,7 +32,7 @@ def parse_path(path: str | os.PathLike[str]) -> tuple[str, str]:
     if not isinstance(text, str):
         raise TypeError(f"path must be str, not {type(text).__name__}")
     try:
-        length = len(text.encode())
+        length = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         raise refused_here(errno.EINVAL, "the path is not valid Unicode; paths of aiod are UTF-8", text) from error
     if length > PATH_BYTES_MAX:
