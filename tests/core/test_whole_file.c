@@ -156,18 +156,26 @@ static int64_t read_nowait(const char *name, uint64_t length, uint64_t bytes_max
 {
     char path[64];
     struct aiod_whole_file file = {.root = root, .path = path, .local_device = device};
+    struct aiod_spent spent = {.count = 0};
+    int64_t result;
 
     snprintf(path, sizeof(path), "%s", name);
-    return aiod_whole_file_read_nowait(&file, room, length, bytes_max, &never);
+    result = aiod_whole_file_read_nowait(&file, room, length, bytes_max, &never, &spent);
+    aiod_spent_close(&spent);
+    return result;
 }
 
 static int64_t stat_nowait(const char *directory, const char *name)
 {
     char path[64];
     struct aiod_whole_file file = {.root = directory, .path = path, .local_device = device};
+    struct aiod_spent spent = {.count = 0};
+    int64_t result;
 
     snprintf(path, sizeof(path), "%s", name);
-    return aiod_whole_file_stat_nowait(&file, room, ROOM);
+    result = aiod_whole_file_stat_nowait(&file, room, ROOM, &spent);
+    aiod_spent_close(&spent);
+    return result;
 }
 
 static void find_device(void)

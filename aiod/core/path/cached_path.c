@@ -4,18 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#ifndef RESOLVE_CACHED
-#define RESOLVE_CACHED 0x20 /* Linux 5.12; EINVAL before */
-#endif
+#include "path/confined.h"
+#include "path/kept_root.h"
 
 #ifndef STATX_ATTR_VERITY
 #define STATX_ATTR_VERITY 0x00100000
@@ -27,28 +24,29 @@
  */
 #define SIZE_MAX_HERE (UINT64_C(1) << 30)
 
-static int open_cached(int directory_fd, const char *path, uint64_t flags, uint64_t resolve)
-{
-    struct open_how how = {.flags = flags | O_PATH | O_CLOEXEC, .resolve = resolve | RESOLVE_CACHED};
-
-    return (int)syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
-}
-
 int aiod_cached_open(const char *root, const char *path, bool no_links)
 {
-    uint64_t resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (no_links ? RESOLVE_NO_SYMLINKS : 0u);
-    int root_fd = open_cached(AT_FDCWD, root, O_DIRECTORY, 0);
+    int root_fd = aiod_kept_root_get(root);
     int fd;
 
     if (root_fd < 0) {
         return -EAGAIN;
     }
-    fd = open_cached(root_fd, *path != '\0' ? path : ".", 0, resolve);
-    if (fd < 0) {
-        fd = errno == ENOENT ? -ENOENT : -EAGAIN;
+    fd = aiod_open_cached_beneath(root_fd, *path != '\0' ? path : ".", !no_links);
+    aiod_kept_root_put(root_fd);
+    return fd >= 0 || fd == -ENOENT ? fd : -EAGAIN;
+}
+
+void aiod_spent_close(struct aiod_spent *spent)
+{
+    while (spent->count > 0) {
+        close(spent->fds[--spent->count]);
     }
-    close(root_fd);
-    return fd;
+}
+
+void aiod_spent_add(struct aiod_spent *spent, int fd)
+{
+    spent->fds[spent->count++] = fd;
 }
 
 static int64_t nanoseconds(struct statx_timestamp time)

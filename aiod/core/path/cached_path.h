@@ -18,6 +18,18 @@
  */
 int aiod_cached_open(const char *root, const char *path, bool no_links);
 
+/*
+ * Descriptors that a call here has done with, for its caller to close: closing takes time, in which a client could have its
+ * answer already.
+ */
+struct aiod_spent {
+    int fds[2];
+    unsigned count;
+};
+
+void aiod_spent_add(struct aiod_spent *spent, int fd);
+void aiod_spent_close(struct aiod_spent *spent);
+
 /* The stat of an O_PATH descriptor, if it is on `device` and can be described without asking. 0, or -EAGAIN. */
 int aiod_cached_stat(int fd, uint64_t device, struct aiod_stat *stat);
 

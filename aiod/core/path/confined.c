@@ -7,6 +7,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#ifndef RESOLVE_CACHED
+#define RESOLVE_CACHED 0x20 /* Linux 5.12; EINVAL before */
+#endif
+
 int aiod_open_root(const char *root, int flags)
 {
     int fd = open(root, flags | O_PATH | O_CLOEXEC);
@@ -28,6 +32,25 @@ int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode
         fd = syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
     } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
     return fd < 0 ? -errno : (int)fd;
+}
+
+static int open_cached(int directory_fd, const char *path, uint64_t flags, uint64_t resolve)
+{
+    struct open_how how = {.flags = flags | O_PATH | O_CLOEXEC, .resolve = resolve | RESOLVE_CACHED};
+    int fd = (int)syscall(SYS_openat2, directory_fd, path, &how, sizeof(how));
+
+    return fd < 0 ? -errno : fd;
+}
+
+int aiod_open_cached_root(const char *root)
+{
+    return open_cached(AT_FDCWD, root, O_DIRECTORY, 0);
+}
+
+int aiod_open_cached_beneath(int root_fd, const char *path, bool links)
+{
+    return open_cached(root_fd, path, 0,
+                       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (links ? 0u : RESOLVE_NO_SYMLINKS));
 }
 
 int aiod_probe_open_beneath(void)

@@ -22,6 +22,13 @@ int aiod_open_root(const char *root, int flags);
 int aiod_open_beneath(int root_fd, const char *path, uint64_t flags, mode_t mode, bool links);
 
 /*
+ * The same two with O_PATH, without blocking, where the kernel's cache of names knows the whole path: for any thread. A
+ * descriptor, or -errno: mostly EAGAIN where it does not.
+ */
+int aiod_open_cached_root(const char *root);
+int aiod_open_cached_beneath(int root_fd, const char *path, bool links);
+
+/*
  * Is openat2() available to this process? 0, or -errno: ENOSYS before Linux 5.6, EPERM or ENOSYS behind a seccomp
  * filter.
  */

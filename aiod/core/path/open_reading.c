@@ -37,17 +37,15 @@ static int open_described(int path_fd, uint64_t device, struct aiod_opened *open
 }
 
 int aiod_open_reading_nowait(const char *root, const char *path, bool no_links, uint64_t local_device,
-                             struct aiod_opened *opened)
+                             struct aiod_opened *opened, struct aiod_spent *spent)
 {
     int fd = local_device == 0 ? -EAGAIN : aiod_cached_open(root, path, no_links);
-    int error;
 
     if (fd < 0) {
         return fd;
     }
-    error = open_described(fd, local_device, opened);
-    close(fd);
-    return error;
+    aiod_spent_add(spent, fd);
+    return open_described(fd, local_device, opened);
 }
 
 int aiod_open_reading_again(int fd)

@@ -9,14 +9,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "path/cached_path.h"
 #include "path/confined_open.h"
 
 /*
  * Open the regular file `path` beneath `root` without blocking. 0; -ENOENT: known without asking; -EAGAIN: a worker has
- * to open it, since it is not cached, or not on `local_device` (0: none is known).
+ * to open it, since it is not cached, or not on `local_device` (0: none is known). Adds to `spent` what has to be closed.
  */
 int aiod_open_reading_nowait(const char *root, const char *path, bool no_links, uint64_t local_device,
-                             struct aiod_opened *opened);
+                             struct aiod_opened *opened, struct aiod_spent *spent);
 
 /* Open it once more, for the supervisor's descriptor store, without blocking. `fd` is on a local device. */
 int aiod_open_reading_again(int fd);

@@ -67,7 +67,8 @@ int64_t aiod_whole_file_stat(struct aiod_whole_file *file, char *room, uint64_t 
     return result;
 }
 
-int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length)
+int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length,
+                                    struct aiod_spent *spent)
 {
     int fd = length < sizeof(struct aiod_stat) || file->local_device == 0
                  ? -EAGAIN
@@ -78,8 +79,8 @@ int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *ro
     if (fd < 0) {
         return fd;
     }
+    aiod_spent_add(spent, fd);
     error = aiod_cached_stat(fd, file->local_device, &stat);
-    close(fd);
     if (error < 0) {
         return error;
     }
@@ -129,7 +130,7 @@ int64_t aiod_whole_file_read(struct aiod_whole_file *file, char *room, uint64_t 
     return result;
 }
 
-static int64_t read_cached(int path_fd, char *data, uint64_t bytes, bool *never)
+static int64_t read_cached(int path_fd, char *data, uint64_t bytes, bool *never, struct aiod_spent *spent)
 {
     int fd = aiod_cached_reopen(path_fd);
     uint64_t have;
@@ -137,14 +138,14 @@ static int64_t read_cached(int path_fd, char *data, uint64_t bytes, bool *never)
     if (fd < 0) {
         return fd;
     }
+    aiod_spent_add(spent, fd);
     have = aiod_io_read_nowait(fd, data, bytes, 0, never);
-    close(fd);
     return have == bytes ? (int64_t)bytes : -EAGAIN;
 }
 
 /* Of a local file the size is true, also if it is 0. */
 static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *room, uint64_t length,
-                              uint64_t bytes_max, bool *never)
+                              uint64_t bytes_max, bool *never, struct aiod_spent *spent)
 {
     int64_t result = 0;
 
@@ -156,13 +157,13 @@ static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *r
         return -EFBIG;
     }
     if (stat->size > 0) {
-        result = stat->size <= bytes_max ? read_cached(path_fd, room + sizeof(*stat), stat->size, never) : -EAGAIN;
+        result = stat->size <= bytes_max ? read_cached(path_fd, room + sizeof(*stat), stat->size, never, spent) : -EAGAIN;
     }
     return result < 0 ? result : result + (int64_t)sizeof(*stat);
 }
 
 int64_t aiod_whole_file_read_nowait(const struct aiod_whole_file *file, char *room, uint64_t length, uint64_t bytes_max,
-                                    bool *never)
+                                    bool *never, struct aiod_spent *spent)
 {
     int fd = length < sizeof(struct aiod_stat) || file->local_device == 0
                  ? -EAGAIN
@@ -173,12 +174,9 @@ int64_t aiod_whole_file_read_nowait(const struct aiod_whole_file *file, char *ro
     if (fd < 0) {
         return fd;
     }
+    aiod_spent_add(spent, fd);
     result = aiod_cached_stat(fd, file->local_device, &stat);
-    if (result == 0) {
-        result = read_on_device(fd, &stat, room, length, bytes_max, never);
-    }
-    close(fd);
-    return result;
+    return result < 0 ? result : read_on_device(fd, &stat, room, length, bytes_max, never, spent);
 }
 
 /* ---- write ------------------------------------------------------------------------------------------------------- */

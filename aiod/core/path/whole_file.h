@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "path/cached_path.h"
 #include "path/confined_open.h"
 
 struct aiod_whole_file {
@@ -42,11 +43,13 @@ int64_t aiod_whole_file_stat(struct aiod_whole_file *file, char *room, uint64_t 
 
 /*
  * The same without blocking, for any thread. -EAGAIN: a worker has to do it, since something is not cached, the file is
- * larger than `bytes_max`, or not on `local_device`. Sets *never, atomically, if the file system has no such reads.
+ * larger than `bytes_max`, or not on `local_device`. Sets *never, atomically, if the file system has no such reads. Adds
+ * to `spent` what has to be closed.
  */
 int64_t aiod_whole_file_read_nowait(const struct aiod_whole_file *file, char *room, uint64_t length, uint64_t bytes_max,
-                                    bool *never);
-int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length);
+                                    bool *never, struct aiod_spent *spent);
+int64_t aiod_whole_file_stat_nowait(const struct aiod_whole_file *file, char *room, uint64_t length,
+                                    struct aiod_spent *spent);
 
 /*
  * Write `length` bytes to a new file, and give it the name then: a reader finds the former file or the new one, whole.

@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "path/kept_root.h"
 #include "pool/uring.h"
 #include "ring/apart.h"
 #include "ring/client_wakes.h"
@@ -47,6 +48,13 @@
  * of others. (In a run with 64 clients they had a sixth of the others' rate.)
  */
 #define TURNS_PER_YIELD 64u
+/*
+ * How long a leader that has opened a root (path/kept_root.h) looks for the next request without letting others run. After
+ * LINGERS_MISSED_MAX times in vain it does so only once in LINGER_AGAIN times: the client may need this CPU.
+ */
+#define LINGER_NS UINT64_C(8000)
+#define LINGERS_MISSED_MAX 4u
+#define LINGER_AGAIN 64u
 
 /* epoll data: 0 is the bell, up to rings_max one more than the slot of a ring; else of aiod_idle_polling.watch(). */
 #define BELL UINT64_C(0)
@@ -83,6 +91,8 @@ struct aiod_poller {
     uint64_t polled_since_ns;      /* since when */
     bool one_cpu;                  /* the leader and the clients of all awake rings are confined to the same CPU */
     uint64_t cpus_known_ns;        /* valid until then */
+    unsigned lingers_missed;
+    unsigned lingers_skipped;
 };
 
 /* ---- doorbells --------------------------------------------------------------------------------------------------- */
@@ -126,6 +136,13 @@ static void look_for_edges(struct aiod_poller *poller)
 
 /* ---- the leader -------------------------------------------------------------------------------------------------- */
 
+/* Without a root: other threads may run for long. */
+static void give_way(void)
+{
+    aiod_kept_root_drop();
+    sched_yield();
+}
+
 /* Let the clients on this CPU run. How long they ran; 0: the leader does not yield to threads that compute. */
 static uint64_t yield(struct aiod_poller *poller)
 {
@@ -135,7 +152,7 @@ static uint64_t yield(struct aiod_poller *poller)
     if (since_ns < poller->yields_from_ns) {
         return 0;
     }
-    sched_yield();
+    give_way();
     took_ns = aiod_now_ns() - since_ns;
     if (took_ns > CROWDED_NS) {
         poller->yields_from_ns = since_ns + took_ns + CROWDED_PAUSE * took_ns;
@@ -201,18 +218,48 @@ static void pause_cpu(void)
 #endif
 }
 
-/* Poll until `until_ns`. True: there is work. */
-static bool poll_by_spinning(struct aiod_poller *poller, uint64_t until_ns)
+/* Look as often as the clock is worth reading. True: there is work. */
+static bool look(struct aiod_poller *poller)
 {
-    do {
-        look_for_edges(poller);
-        for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
-            if (has_work(poller)) {
-                return true;
-            }
-            pause_cpu();
+    look_for_edges(poller);
+    for (unsigned i = 0; i < POLLS_PER_CLOCK; i++) {
+        if (has_work(poller)) {
+            return true;
         }
-        sched_yield();
+        pause_cpu();
+    }
+    return false;
+}
+
+/* Is the next request worth waiting for with the root of the last one? */
+static bool lingers(struct aiod_poller *poller)
+{
+    return aiod_kept_root_held() && poller->rings.awake_count == 1 &&
+           (poller->lingers_missed < LINGERS_MISSED_MAX || ++poller->lingers_skipped % LINGER_AGAIN == 0);
+}
+
+static bool linger(struct aiod_poller *poller, uint64_t until_ns)
+{
+    bool found;
+
+    do {
+        found = look(poller);
+    } while (!found && aiod_now_ns() < until_ns);
+    poller->lingers_missed = found ? 0 : poller->lingers_missed + 1;
+    return found;
+}
+
+/* Poll until `until_ns`. True: there is work. */
+static bool poll_by_spinning(struct aiod_poller *poller, uint64_t since_ns, uint64_t until_ns)
+{
+    if (lingers(poller) && linger(poller, since_ns + LINGER_NS)) {
+        return true;
+    }
+    do {
+        if (look(poller)) {
+            return true;
+        }
+        give_way();
     } while (aiod_now_ns() < until_ns);
     return false;
 }
@@ -268,7 +315,7 @@ static bool has_one_cpu(struct aiod_poller *poller, uint64_t now_ns)
 
 static bool poll_rings(struct aiod_poller *poller, uint64_t since_ns, uint64_t poll_ns)
 {
-    return has_one_cpu(poller, since_ns) ? poll_by_yielding(poller) : poll_by_spinning(poller, since_ns + poll_ns);
+    return has_one_cpu(poller, since_ns) ? poll_by_yielding(poller) : poll_by_spinning(poller, since_ns, since_ns + poll_ns);
 }
 
 /*
@@ -319,7 +366,7 @@ static bool look_again(struct aiod_poller *poller)
         aiod_halt_poll_end(poll, poll_ns, found, aiod_now_ns() - since_ns);
     }
     if (!asleep && !found && !aiod_uring_ready()) {
-        sched_yield(); /* a worker may be taking the entries */
+        give_way(); /* a worker may be taking the entries */
     }
     return !asleep;
 }
@@ -373,6 +420,7 @@ static bool lead_rings(struct aiod_poller *poller)
 static void begin_to_lead(struct aiod_poller *poller)
 {
     poller->passes = 0;
+    aiod_kept_root_set_keeping(true);
     aiod_rings_sleeping(&poller->rings, false);
     if (poller->polled != NULL) {
         uint64_t idle_ns = aiod_now_ns() - poller->polled_since_ns;
@@ -396,6 +444,7 @@ static bool try_to_lead(struct aiod_poller *poller)
 
 static void cease_to_lead(struct aiod_poller *poller)
 {
+    aiod_kept_root_set_keeping(false);
     if (atomic_exchange(&poller->lead, NOT_LED) == LED_AND_MARKED) {
         aiod_eventfd_ring(poller->bell_fd);
     }

@@ -303,8 +303,9 @@ static void fill(struct aiod_ring_request *request, const struct aiod_ring_sqe *
                                   });
 }
 
-/* The request was executed here. */
-static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result)
+/* The request was executed here, and its `spent` descriptors (NULL: none) are closed when its client can have the answer. */
+static void finish_inline(struct batch *batch, struct aiod_ring_request *request, int64_t result,
+                          struct aiod_spent *spent)
 {
     uint64_t started_ns = batch->now_ns;
     struct aiod_timing timing;
@@ -317,22 +318,27 @@ static void finish_inline(struct batch *batch, struct aiod_ring_request *request
                      &(struct aiod_ring_completion){
                          .cookie = request->cookie.value, .result = result, .reason = request->io.task.request.reason},
                      &timing);
+    if (spent != NULL) {
+        aiod_spent_close(spent); /* before a client that sleeps is woken: it may want to unmount the file system */
+    }
     aiod_ring_wake_client(batch->ring);
 }
 
 /* Carry it out here if its path and its file are cached. False: a worker has to. */
 static bool execute_on_path(struct batch *batch, struct aiod_ring_request *request)
 {
+    struct aiod_spent spent = {.count = 0};
     int64_t result = -EAGAIN;
 
     if (batch->ring->inline_read_max > 0 && aiod_handle_reads_inline(request->io.handle)) {
-        result = aiod_io_on_path_nowait(&request->io, batch->ring->inline_read_max);
+        result = aiod_io_on_path_nowait(&request->io, batch->ring->inline_read_max, &spent);
     }
     if (result == -EAGAIN) {
+        aiod_spent_close(&spent);
         return false;
     }
     batch->inline_bytes += PATH_COST_BYTES + (result > 0 ? (uint64_t)result : 0);
-    finish_inline(batch, request, result);
+    finish_inline(batch, request, result, &spent);
     return true;
 }
 
@@ -344,7 +350,7 @@ static bool close_here(struct batch *batch, struct aiod_ring_request *request)
         return false;
     }
     batch->inline_bytes += PATH_COST_BYTES / 2;
-    finish_inline(batch, request, aiod_io_close(&request->io));
+    finish_inline(batch, request, aiod_io_close(&request->io), NULL);
     return true;
 }
 
@@ -356,7 +362,7 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     struct aiod_io *io = &request->io;
 
     if (aiod_io_is_empty(record)) {
-        finish_inline(batch, request, 0);
+        finish_inline(batch, request, 0, NULL);
         return true;
     }
     if (io->path != NULL) {
@@ -373,7 +379,7 @@ static bool execute_inline(struct batch *batch, struct aiod_ring_request *reques
     if (io->have < io->length) {
         return false; /* says nothing about the end of the file: a worker reads the rest */
     }
-    finish_inline(batch, request, (int64_t)io->have);
+    finish_inline(batch, request, (int64_t)io->have, NULL);
     return true;
 }
 

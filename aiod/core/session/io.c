@@ -272,27 +272,27 @@ static int64_t run_open_writable(struct aiod_io *io)
     return error < 0 ? explain_path(io, error) : (int64_t)sizeof(struct aiod_ring_opened);
 }
 
-static int64_t open_reading_nowait(struct aiod_io *io)
+static int64_t open_reading_nowait(struct aiod_io *io, struct aiod_spent *spent)
 {
     const struct aiod_names *names = &io->handle->use.names;
     uint64_t device = __atomic_load_n(&io->handle->local_device, __ATOMIC_RELAXED);
-    int error = aiod_open_reading_nowait(names->root, io->path, names->no_links, device, &io->opened);
+    int error = aiod_open_reading_nowait(names->root, io->path, names->no_links, device, &io->opened, spent);
 
     return error < 0 ? error : check_identity(io);
 }
 
-int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max)
+int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max, struct aiod_spent *spent)
 {
     struct aiod_whole_file file = whole_file(io);
 
     switch (io->op) {
     case AIOD_READ_FILE:
         return explain_path(
-            io, aiod_whole_file_read_nowait(&file, io->data, io->length, bytes_max, &io->handle->never_nowait));
+            io, aiod_whole_file_read_nowait(&file, io->data, io->length, bytes_max, &io->handle->never_nowait, spent));
     case AIOD_STAT_NAME:
-        return aiod_whole_file_stat_nowait(&file, io->data, io->length);
+        return aiod_whole_file_stat_nowait(&file, io->data, io->length, spent);
     case AIOD_OPEN_FILE:
-        return open_reading_nowait(io);
+        return open_reading_nowait(io, spent);
     default:
         return -EAGAIN;
     }

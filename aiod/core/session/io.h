@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "path/cached_path.h"
 #include "path/confined_open.h"
 #include "path/directory_ops.h"
 #include "pool/request.h"
@@ -116,9 +117,9 @@ int64_t aiod_control_run(struct aiod_request *request);
 
 /*
  * Carry out an operation on a path without blocking, where it was submitted; files of up to `bytes_max` are read. -EAGAIN:
- * a worker has to do it.
+ * a worker has to do it. Adds to `spent` what has to be closed.
  */
-int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max);
+int64_t aiod_io_on_path_nowait(struct aiod_io *io, uint64_t bytes_max, struct aiod_spent *spent);
 
 /* Close the descriptors of a CLOSE_FILE; no effect if they are closed. 0, or -errno. */
 int64_t aiod_io_close(struct aiod_io *io);
