@@ -21,6 +21,7 @@
 #include "session/operations.h"
 #include "util/ioprio.h"
 #include "util/iov.h"
+#include "util/os.h"
 
 static struct aiod_direct open_file(const struct aiod_io *io, const struct aiod_handle *handle)
 {
@@ -75,8 +76,17 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
+void aiod_io_compare(const struct aiod_io *io, enum aiod_async_writes_way way)
+{
+    if (io->compared) {
+        aiod_async_writes_ended(&io->handle->async_writes, way, aiod_now_ns() - io->task.request.queued_ns);
+    }
+}
+
 static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
 {
+    int64_t result;
+
     if ((io->flags & AIOD_FUA) != 0) {
         return run_durable_write(io, file);
     }
@@ -84,7 +94,9 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
     if (io->handle->use.uring) {
         aiod_async_writes_learn(&io->handle->async_writes, file->fd);
     }
-    return mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+    result = mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
+    aiod_io_compare(io, AIOD_ASYNC_WRITES_BY_WORKER);
+    return result;
 }
 
 static int64_t run_write_zeroes(struct aiod_io *io, const struct aiod_direct *file)

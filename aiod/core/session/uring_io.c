@@ -111,6 +111,7 @@ static int64_t leave_to_worker(struct aiod_io *io)
     note_failure(backoff_of(io));
     release_range(io);
     *moved_bytes(io) = 0;
+    io->compared = false;
     return AIOD_URING_RUN;
 }
 
@@ -139,6 +140,7 @@ static int64_t ended(struct aiod_request *request, int result)
     release_range(io);
     if (io->op == AIOD_WRITE) {
         aiod_flush_writer_mark_changed(&io->handle->file->flushes.writers, &io->handle->writer);
+        aiod_io_compare(io, AIOD_ASYNC_WRITES_STARTED);
     }
     return result < 0 ? result : (int64_t)*moved;
 }
@@ -156,7 +158,19 @@ static bool is_whole_blocks(const struct aiod_io *io, const char *data)
            aiod_is_aligned((uintptr_t)data, alignment->memory);
 }
 
-static bool is_startable(const struct aiod_io *io)
+static bool may_start_write(struct aiod_io *io)
+{
+    struct aiod_async_write write;
+
+    if (io->handle->use.uring_alone) {
+        return true;
+    }
+    write = aiod_async_writes_next(&io->handle->async_writes);
+    io->compared = write.compared;
+    return write.start;
+}
+
+static bool is_startable(struct aiod_io *io)
 {
     if (!io->handle->use.uring || io->length == 0 || io->length > LENGTH_MAX) {
         return false;
@@ -165,12 +179,12 @@ static bool is_startable(const struct aiod_io *io)
         return io->iov_count == 0 && is_whole_blocks(io, io->data);
     }
     return io->op == AIOD_WRITE && io->iov_count == 1 && (io->flags & AIOD_FUA) == 0 &&
-           is_whole_blocks(io, io->one_iov.iov_base) &&
-           (io->handle->use.uring_alone || aiod_async_writes_may_start(&io->handle->async_writes));
+           is_whole_blocks(io, io->one_iov.iov_base) && may_start_write(io);
 }
 
-const struct aiod_uring_operations *aiod_uring_io_operations(const struct aiod_io *io)
+const struct aiod_uring_operations *aiod_uring_io_operations(struct aiod_io *io)
 {
+    io->compared = false;
     if (!is_startable(io)) {
         return NULL;
     }

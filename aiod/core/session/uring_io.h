@@ -8,7 +8,7 @@
  * - Durable writes (FUA): the thread takes the flush's turn, and may have to flush itself (ops/flush.h).
  * - Large transfers: for the disk they would be one request, for which other clients wait (ops/direct.c).
  * - Transfers whose bytes are locked (ops/range_locks.h) when they are to be started.
- * - Most writes to regular files (async_writes.h), unless the handle wants io_uring for all.
+ * - Writes to regular files where workers are faster (async_writes.h), unless the handle wants io_uring for all.
  *
  * A request holds the lock of its bytes from its start to its end, like a worker in direct.c. Its holder waits for nothing
  * else, so it adds no deadlock.
@@ -24,6 +24,6 @@
 #include "session/io.h"
 
 /* The operations by which the request is to be started; NULL: a worker has to run it. All other fields are set. */
-const struct aiod_uring_operations *aiod_uring_io_operations(const struct aiod_io *io);
+const struct aiod_uring_operations *aiod_uring_io_operations(struct aiod_io *io);
 
 #endif
