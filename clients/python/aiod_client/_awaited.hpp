@@ -1,7 +1,7 @@
 /*
  * _awaited.hpp - requests of an event loop, each with a future that a task awaits. Part of _ring.cpp.
  *
- * - A request that is done when it is polled for returns its result; no future is made for it.
+ * - A request that is done when it is polled for, as the loop's only one, returns its result; no future is made for it.
  * - The others are in the Ring's list until they are reaped, at the end of the loop's turn: one pass sets the results of all
  *   futures whose requests are done.
  * - In one turn the first request wakes the engine, if it sleeps; what follows while it still sleeps is staged, and
@@ -16,6 +16,8 @@
 #ifndef AIOD_CLIENT_AWAITED_HPP
 #define AIOD_CLIENT_AWAITED_HPP
 
+#include <sched.h>
+
 #include <algorithm>
 #include <ctime>
 
@@ -23,7 +25,13 @@ namespace
 {
 
 constexpr size_t STAGED_MAX = 16;    /* then the engine begins with them */
-constexpr unsigned AT_ONCE_MAX = 64; /* after so many polled writes one is awaited, which shows whether it is alone */
+constexpr unsigned AT_ONCE_MAX = 64; /* after so many polled requests one is awaited, which shows whether it is alone */
+constexpr unsigned NEAR_LOOKS = 128; /* a few times what a cached read takes */
+
+/* As in clients/c/polling.c: a sched_yield() that takes longer has let others run, or a thread that computes. */
+constexpr double SWITCH_S = 1e-6;
+constexpr double CROWDED_S = 2e-3;
+constexpr double CROWDED_PAUSE = 64.0;
 
 using FlightOwner = std::unique_ptr<Flight>;
 
@@ -321,17 +329,40 @@ void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited)
     } while (count == REAP_MAX);
 }
 
+/* Let the engine run, if it shares this CPU, and look again. The GIL is held: others of this process wait as for a poll. */
+bool look_after_yield(Ring &ring)
+{
+    double since_s = clock_s();
+    double took_s;
+
+    if (since_s < ring.awaiting.yields_from_s) {
+        return false;
+    }
+    sched_yield();
+    took_s = clock_s() - since_s;
+    if (took_s > CROWDED_S) {
+        ring.awaiting.yields_from_s = since_s + took_s + CROWDED_PAUSE * took_s;
+    }
+    return aiod_look(ring.client->client, took_s > SWITCH_S ? 1 : LOOKS);
+}
+
 /* With nothing done yet, poll for a moment: for what the engine answers in microseconds the loop need not sleep. */
 bool is_worth_another_take(Ring &ring)
 {
-    Looks &looks = ring.awaiting.turn_looks;
+    Awaiting &awaiting = ring.awaiting;
+    bool near;
     bool found;
 
-    if (ring.awaiting.count == 0 || !looks.pay()) {
+    if (awaiting.count == 0 || !awaiting.turn_looks.pay()) {
         return false;
     }
-    found = aiod_look(ring.client->client, LOOKS);
-    looks.count(found);
+    near = awaiting.nearness.tries();
+    found = aiod_look(ring.client->client, near ? NEAR_LOOKS : 1);
+    if (near) {
+        awaiting.nearness.count(found);
+    }
+    found = found || look_after_yield(ring);
+    awaiting.turn_looks.count(found);
     return found;
 }
 
@@ -344,8 +375,14 @@ void ring_attend(Ring &ring, const nb::object &loop, const nb::object &wake, con
     ring.awaiting.set_timer = set_timer;
 }
 
-/* A read that is staged: its future; None: no room, or invalid arguments. */
-nb::object stage_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s)
+/* Is the request the loop's only one? Then it is polled for; several are done sooner while the loop makes the next ones. */
+bool is_alone(Awaiting &awaiting)
+{
+    return awaiting.count == 0 && awaiting.alone && ++awaiting.at_once % AT_ONCE_MAX != 0;
+}
+
+/* A read that is not polled for: its future; None: no room, or invalid arguments. */
+nb::object read_later(Ring &ring, uint32_t handle, nb::handle length, nb::handle offset, double timeout_s, bool stage)
 {
     uint64_t bytes;
     uint64_t at;
@@ -362,7 +399,10 @@ nb::object stage_read(Ring &ring, uint32_t handle, nb::handle length, nb::handle
     }
     flight->op->awaited = false;
     flight->op->user = flight.get();
-    launch(ring, *flight, true);
+    if (!launch(ring, *flight, stage)) {
+        drop_flight(*ring.client, std::move(flight));
+        return nb::none();
+    }
     return await_flight(ring, std::move(flight), timeout_s);
 }
 
@@ -376,9 +416,12 @@ nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::ha
         return nb::none();
     }
     if (is_to_be_staged(ring)) {
-        return stage_read(ring, handle, length, offset, timeout_s);
+        return read_later(ring, handle, length, offset, timeout_s, true);
     }
     submit_staged(ring);
+    if (!is_alone(ring.awaiting)) {
+        return read_later(ring, handle, length, offset, timeout_s, false);
+    }
     result = read_at_once(ring, handle, length, offset, timeout_s, left);
     if (left == nullptr) {
         return result;
@@ -392,7 +435,7 @@ nb::object ring_read_soon(Ring &ring, uint32_t handle, nb::handle length, nb::ha
     return await_flight(ring, std::move(flight), timeout_s);
 }
 
-/* A request other than a read into new bytes; polled for if it is the loop's only one: several are faster in flight. */
+/* A request other than a read into new bytes. */
 nb::object start_soon(Ring &ring, FlightOwner flight, nb::handle buffer, double timeout_s)
 {
     Awaiting &awaiting = ring.awaiting;
@@ -405,7 +448,7 @@ nb::object start_soon(Ring &ring, FlightOwner flight, nb::handle buffer, double 
         return nb::none();
     }
     stage = is_to_be_staged(ring);
-    look = awaiting.count == 0 && awaiting.alone && ++awaiting.at_once % AT_ONCE_MAX != 0 && awaiting.looks.pay();
+    look = is_alone(awaiting) && awaiting.looks.pay();
     flight->op->deadline_ms = milliseconds(timeout_s);
     flight->op->awaited = look;
     flight->op->user = flight.get();

@@ -34,6 +34,8 @@ constexpr int64_t SLICE_NS = 50000000; /* the delay of a signal handler while it
 constexpr unsigned REAP_MAX = 256;
 constexpr unsigned MISSES_MAX = 4;  /* after so many polls that found nothing a thread polls once ... */
 constexpr unsigned LOOK_AGAIN = 64; /* ... in so many reads */
+constexpr unsigned NEAR_MAX = 2;
+constexpr unsigned FAR_MAX = 16;
 constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
 constexpr Py_ssize_t SOURCE_BYTES_MAX = 65536;
 constexpr unsigned LOOKS = 256; /* with the GIL held: a few times what a cached read takes */
@@ -461,6 +463,27 @@ struct Looks {
     unsigned skipped = 0;
 };
 
+/*
+ * Does the engine answer within a few microseconds? It does not if it runs on this CPU, or serves other clients first; then
+ * only one poll of FAR_MAX waits for that. As in clients/c/polling.c.
+ */
+struct Nearness {
+    bool tries()
+    {
+        bool tried = near > 0 || far == 0;
+
+        far = near > 0 ? 0 : (far + 1) % FAR_MAX;
+        return tried;
+    }
+    void count(bool found)
+    {
+        near = found ? NEAR_MAX : near - (near > 0);
+    }
+
+    unsigned near = 0;
+    unsigned far = 0;
+};
+
 /* The requests of one Ring that futures wait for, and their event loop (awaited.hpp). */
 struct Awaiting {
     nb::object create_future; /* of the loop */
@@ -471,13 +494,15 @@ struct Awaiting {
     unsigned count = 0;
     std::vector<Flight *> staged; /* of these: not submitted yet */
     unsigned started = 0;         /* in this turn of the loop */
-    unsigned at_once = 0;         /* writes and flushes that were polled for */
+    unsigned at_once = 0;         /* requests that were polled for */
     bool alone = false;           /* the loop has one request at a time */
     bool turn_due = false;
-    unsigned resolved = 0; /* futures, by the last reap */
-    bool held = false;     /* older requests wait for room in the ring */
-    Looks looks;           /* of writes and flushes */
-    Looks turn_looks;      /* at the end of the loop's turn */
+    unsigned resolved = 0;    /* futures, by the last reap */
+    bool held = false;        /* older requests wait for room in the ring */
+    Looks looks;              /* of writes and flushes */
+    Looks turn_looks;         /* at the end of the loop's turn */
+    Nearness nearness;        /* the same */
+    double yields_from_s = 0; /* no yield before then: threads that compute take the CPU for long */
 };
 
 struct Ring {

@@ -276,7 +276,7 @@ class Link(RoutedSession):
                 self._pump_soon()
             if transport.ended is not None or transport.ring.ended:
                 self._interrupted(self.lose_ring())
-            elif transport.pending and (transport.ring.resolved or not transport.ring.arm()):
+            elif transport.ring.resolved or (transport.pending and not transport.ring.arm()):
                 self._reap_soon()  # the tasks that go on now mostly ask for more
         except BaseException as error:
             self._break_off(error)
