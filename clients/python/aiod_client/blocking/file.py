@@ -90,6 +90,8 @@ class File:
 
         By message it saves the copy of a large read: the view is of the message itself. By ring it is of new bytes.
         """
+        if self._rings.ring is not None:
+            return memoryview(self.pread(length, offset, timeout=timeout))
         result: memoryview = self._perform(operations.read_view_request(self._handle, length, offset), timeout)
         return result
 
