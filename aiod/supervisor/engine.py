@@ -25,7 +25,7 @@ from aiod.util import logs
 from aiod.util.process_limits import descriptors_max
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from aiod.config import Config
     from aiod.engine_api.settings import EngineSettings
@@ -129,9 +129,9 @@ class Engine:
         if self._guest_socket is not None:
             self._guest_socket.listen()
 
-    def start(self) -> None:
-        """Keep a process of it running until `stop`."""
-        self._supervision = asyncio.create_task(self._supervise())
+    def start(self, former: Collection[asyncio.Task[bool]] = ()) -> None:
+        """Keep a process of it running until `stop`, from the end of `former` on: engines of this name that stop."""
+        self._supervision = asyncio.create_task(self._supervise(former))
         self._supervision.add_done_callback(self._supervision_ended)
 
     def _supervision_ended(self, supervision: asyncio.Task[None]) -> None:
@@ -147,7 +147,9 @@ class Engine:
         except TimeoutError:
             raise EngineUnavailableError(f"engine {self.name} did not come up within {START_TIMEOUT_S:g} s") from None
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, former: Collection[asyncio.Task[bool]]) -> None:
+        if former:
+            await self._wait_ended_or_stopping(former)
         backoff_s = _BACKOFF_MIN_S
         while not self._stopping.is_set():
             began_s = time.monotonic()
@@ -166,6 +168,14 @@ class Engine:
         self._fd_store.clear()
         if self._guest_socket is not None:
             self._guest_socket.close()
+
+    async def _wait_ended_or_stopping(self, former: Collection[asyncio.Task[bool]]) -> None:
+        """A former engine has the lock, the socket of a disk, and requests that are to end first."""
+        ended = asyncio.create_task(asyncio.wait(former))
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        stopping.cancel()
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not while it is to stop."""

@@ -303,7 +303,7 @@ class Service:
     def _add(self, names: set[str]) -> None:
         for name in names:
             self._engines[name] = engine = Engine(self._config, name, self._internal_error)
-            engine.start()
+            engine.start([task for leaving, task in self._leaving.items() if leaving.name == name])
 
     # ---- disks of guests
 

@@ -187,6 +187,26 @@ def test_a_reload_adds_and_removes_disks(disks: Daemon) -> None:
     disks.ctl("reload")
 
 
+def test_a_disk_that_returns_before_its_engine_has_ended_waits_for_it(disks: Daemon) -> None:
+    """The writes take a second each, which the former engine completes; the new one starts afterwards, once."""
+    text = disks.config_path.read_text()
+    without = re.sub(r"\[vhost\.vm\][^\[]*", "", text)
+    with vmm(disks, "vm") as front:
+        for number in range(2):
+            front.submit(number, vhost.WRITE, 8 * number, PAGE)
+        wait_until(lambda: shown(disks, "vm")["inflight"] == 2, "they are in flight")
+        former = engine_pid(disks, "vm")
+        for lines in (without, text):
+            disks.config_path.write_text(lines)
+            ask(disks.address, "reload", scaled(60))
+        assert {front.wait_used() for _ in range(2)} == {0, 1}
+        wait_until(lambda: shown(disks, "vm")["pid"] != former and shown(disks, "vm")["open"], "the new one serves")
+        front.connect()
+        assert front.run(vhost.READ, 0, 4096) == vhost.OK
+        assert front.data(0, 4096) == PAGE
+        assert shown(disks, "vm")["restarts"] == 0
+
+
 # ---- disks that aiodctl adds ----------------------------------------------------------------------------------------
 
 
