@@ -249,15 +249,26 @@ int main(void)
 """
 
 
+NAMES_SYSTEM_DIR = LIBAIOD / "endpoint.c"
+COMPILE = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-pthread", f"-I{LIBAIOD / 'include'}"]
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The program and libaiod, compiled, but for the file that names the system directory."""
+    into = tmp_path_factory.mktemp("objects")
+    (into / "program.c").write_text(PROGRAM)
+    sources = [path for path in LIBAIOD.glob("*.c") if path not in {LIBAIOD / "aiod-bench.c", NAMES_SYSTEM_DIR}]
+    subprocess.run([*COMPILE, "-c", into / "program.c", *sources], cwd=into, check=True)
+    return [str(path) for path in into.glob("*.o")]
+
+
 @pytest.fixture
-def connect_c(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def connect_c(directory: Path, objects: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Result of the C program without an endpoint, as this user or another. The system directory is the test's."""
     monkeypatch.delenv("AIOD_ENDPOINT", raising=False)
-    (directory / "program.c").write_text(PROGRAM)
-    sources = [str(path) for path in sorted(LIBAIOD.glob("*.c")) if path.name != "aiod-bench.c"]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-pthread", f"-I{LIBAIOD / 'include'}", f'-DSYSTEM_DIR="{directory}/system"']
-    command = [os.environ.get("CC", "cc"), *flags, str(directory / "program.c"), *sources]
-    subprocess.run([*command, "-o", str(directory / "program")], check=True)
+    own = [f'-DSYSTEM_DIR="{directory}/system"', str(NAMES_SYSTEM_DIR)]
+    subprocess.run([*COMPILE, *own, *objects, "-o", str(directory / "program")], check=True)
 
     def connect(user: int | None = None) -> str:
         identity: dict[str, Any] = {} if user is None else {"user": user, "group": user, "extra_groups": []}
