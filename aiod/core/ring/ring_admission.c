@@ -22,6 +22,7 @@
 #include "util/utf8.h"
 
 #define PATH_BYTES_MAX 4096u  /* of a path with a final zero */
+#define WHOLE_FILE_READS 2u   /* a worker opens the file again: that takes as long as to copy another inline_read_max */
 #define PATH_COST_BYTES 8192u /* what opening a cached path takes as long as to read */
 
 /* Entries taken in one call. */
@@ -331,7 +332,7 @@ static bool execute_on_path(struct batch *batch, struct aiod_ring_request *reque
     int64_t result = -EAGAIN;
 
     if (batch->ring->inline_read_max > 0 && aiod_handle_reads_inline(request->io.handle)) {
-        result = aiod_io_on_path_nowait(&request->io, batch->ring->inline_read_max, &spent);
+        result = aiod_io_on_path_nowait(&request->io, WHOLE_FILE_READS * batch->ring->inline_read_max, &spent);
     }
     if (result == -EAGAIN) {
         aiod_spent_close(&spent);

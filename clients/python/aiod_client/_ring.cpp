@@ -39,7 +39,8 @@ constexpr unsigned FAR_MAX = 16;
 constexpr Py_ssize_t PATH_BYTES_MAX = 4095;
 constexpr Py_ssize_t SOURCE_BYTES_MAX = 65536;
 constexpr unsigned LOOKS = 256; /* with the GIL held: a few times what a cached read takes */
-constexpr unsigned PATH_LOOKS = 1024; /* the same, of requests on paths */
+constexpr unsigned PATH_LOOKS = 1024; /* the same, of requests on paths ... */
+constexpr unsigned BYTES_PER_LOOK = 64; /* ... and one more for so many bytes of room */
 constexpr uint64_t OFFSET_MAX = INT64_MAX;
 constexpr uint64_t LOOK_BYTES_MAX = 131072; /* of a longer read only the copy would take as long */
 
@@ -918,6 +919,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
+    looks += looks == PATH_LOOKS ? static_cast<unsigned>(bytes / BYTES_PER_LOOK) : 0;
     if (!ring.path_looks.pay() || !poll_for(ring, taken, ring.path_looks, looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         pending->flight->with_stat = (flags & WITH_STAT) != 0;
