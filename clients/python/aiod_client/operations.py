@@ -157,7 +157,6 @@ def ioctl_request(handle: int, number: int, argument: Any = b"") -> Request:
 
 _SPECIAL: Final[dict[str, Callable[..., Request]]] = {
     "read": read_request,
-    "read_view": read_view_request,
     "read_into": read_into_request,
     "readv": readv_request,
     "write": write_request,
@@ -168,6 +167,7 @@ _SPECIAL: Final[dict[str, Callable[..., Request]]] = {
     "allocate": allocate_request,
     "copy_range": copy_range_request,
     "ioctl": ioctl_request,
+    "read_view": read_view_request,
 }
 _PLAIN: Final[dict[str, Callable[..., Request]]] = {
     op_name(op): functools.partial(range_request if OpProperty.RANGE in properties else whole_request, op)
