@@ -100,14 +100,15 @@ static void files_are_opened_read_and_closed(struct opener *opener)
     struct stat status;
     char path[256];
     unsigned closed = 0;
+    uint64_t generation = open_file(opener).generation; /* found by a worker, as those of messages */
 
     snprintf(path, sizeof(path), "%s/file", base);
-    CHECK(stat(path, &status) == 0);
+    CHECK(stat(path, &status) == 0 && generation != 0);
     while (closed < CYCLES) {
         struct aiod_ring_opened opened = open_file(opener);
 
         CHECK(opened.size == 5 && opened.device == status.st_dev && opened.inode == status.st_ino);
-        CHECK(opened.generation != 0);
+        CHECK(opened.generation == generation);
         CHECK(read_5(opener, opened.handle) == 5 && memcmp(area_of(opener) + DATA_AT, "12345", 5) == 0);
         if (close_file(opener, opened.handle) == 0) { /* else the main loop has collected it */
             check_closed(opener, opened.handle);

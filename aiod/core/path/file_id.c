@@ -113,10 +113,20 @@ static void mix_cluster(int fd, uint64_t *hash)
     }
 }
 
-static bool mix_all(int fd, uint64_t *hash, bool *by_server)
+/* On a file system that neither FUSE nor another host serves. */
+static bool mix_local(int fd, uint64_t *hash)
 {
     bool known;
 
+    if (mix_handle(fd, 0, hash)) {
+        return true;
+    }
+    known = mix_birth(fd, hash);
+    return mix_handle(fd, AT_HANDLE_FID, hash) || known;
+}
+
+static bool mix_all(int fd, uint64_t *hash, bool *by_server)
+{
     if (aiod_is_on_fuse(fd)) {
         return mix_on_fuse(fd, hash, by_server);
     }
@@ -124,11 +134,17 @@ static bool mix_all(int fd, uint64_t *hash, bool *by_server)
     if (*by_server) {
         mix_cluster(fd, hash);
     }
-    if (mix_handle(fd, 0, hash)) {
-        return true;
+    return mix_local(fd, hash);
+}
+
+uint64_t aiod_local_file_generation(int fd)
+{
+    uint64_t hash = FNV_START;
+
+    if (!mix_local(fd, &hash)) {
+        return 0;
     }
-    known = mix_birth(fd, hash);
-    return mix_handle(fd, AT_HANDLE_FID, hash) || known;
+    return hash != 0 ? hash : 1;
 }
 
 uint64_t aiod_file_generation(int fd, uint64_t *dev)

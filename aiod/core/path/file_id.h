@@ -30,4 +30,7 @@
  */
 uint64_t aiod_file_generation(int fd, uint64_t *dev);
 
+/* The same of a file on a local file system (cached_path.h), where the device number stays. Does not block. */
+uint64_t aiod_local_file_generation(int fd);
+
 #endif

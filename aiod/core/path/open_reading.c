@@ -32,7 +32,7 @@ static int open_described(int path_fd, uint64_t device, struct aiod_opened *open
         .flush_fd = -1,
         .local = true,
     };
-    opened->generation = aiod_file_generation(fd, &opened->dev);
+    opened->generation = aiod_local_file_generation(fd);
     return 0;
 }
 

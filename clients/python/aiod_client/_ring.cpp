@@ -919,7 +919,7 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
-    looks += looks == PATH_LOOKS ? static_cast<unsigned>(bytes / BYTES_PER_LOOK) : 0;
+    looks += looks == PATH_LOOKS ? static_cast<unsigned>(std::min(bytes, LOOK_BYTES_MAX) / BYTES_PER_LOOK) : 0;
     if (!ring.path_looks.pay() || !poll_for(ring, taken, ring.path_looks, looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         pending->flight->with_stat = (flags & WITH_STAT) != 0;
