@@ -8,15 +8,15 @@
 
 #define BESIDE_READS 64u
 
-#define TRIAL 256u         /* writes of a trial, and of the other way before the first one */
+#define TRIAL 128u         /* writes of a trial, and of the other way before the first one */
 #define COUNT_MIN 32u      /* writes that a mean needs before it is compared */
 #define COUNT_MAX 1000000u /* no need to count further */
 #define MEAN_OF 32u        /* writes, about */
 #define NS_MAX UINT64_C(1000000000)
-/* Writes between two trials: of workers, since what is started may become slow at any time; and of what is started. */
-#define PAUSE_WHILE_STARTED 4096u
+/* Writes between two trials: twice as many each, while the same way is faster. */
 #define PAUSE_MIN 512u
 #define PAUSE_MAX 65536u
+#define PAUSE_SLOWER 4096u /* at most, when writes that are started have become twice as slow */
 
 /* So many of the next writes are started, because a read came before. Of the process: an engine has one pool. */
 static atomic_uint beside_reads;
@@ -86,19 +86,17 @@ static bool started_are_fast(const struct aiod_async_writes *writes)
 
 static void end_trial(struct aiod_async_writes *writes)
 {
-    uint8_t tried = get(writes->way);
     uint8_t way = started_are_fast(writes) ? AIOD_ASYNC_WRITES_STARTED : AIOD_ASYNC_WRITES_BY_WORKER;
-    uint32_t pause = PAUSE_WHILE_STARTED;
+    bool stays = way != get(writes->way); /* the other one was tried */
+    uint32_t pause = stays ? 2 * get(writes->pause) : 0;
 
-    if (way == AIOD_ASYNC_WRITES_BY_WORKER) {
-        pause = tried == way ? PAUSE_MIN : 2 * get(writes->pause);
-        pause = pause < PAUSE_MIN ? PAUSE_MIN : pause;
-        pause = pause > PAUSE_MAX ? PAUSE_MAX : pause;
-    }
+    pause = pause < PAUSE_MIN ? PAUSE_MIN : pause;
+    pause = pause > PAUSE_MAX ? PAUSE_MAX : pause;
     set(writes->way, way);
     set(writes->tries, false);
     set(writes->pause, pause);
     set(writes->left, pause);
+    set(writes->judged_ns, get(writes->mean_ns[way]));
 }
 
 static void change(struct aiod_async_writes *writes)
@@ -138,6 +136,13 @@ static bool goes_badly(const struct aiod_async_writes *writes, uint8_t way)
            get(writes->mean_ns[way]) / 2 > get(writes->mean_ns[other_than(way)]);
 }
 
+/* The workqueue's thread may have to wait for a CPU from now on. */
+static bool has_become_slow(const struct aiod_async_writes *writes, uint8_t way)
+{
+    return !get(writes->tries) && way == AIOD_ASYNC_WRITES_STARTED && get(writes->way) == way &&
+           get(writes->left) > PAUSE_SLOWER && get(writes->mean_ns[way]) / 2 > get(writes->judged_ns);
+}
+
 void aiod_async_writes_ended(struct aiod_async_writes *writes, enum aiod_async_writes_way way, uint64_t latency_ns)
 {
     uint32_t count = get(writes->count[way]);
@@ -149,5 +154,7 @@ void aiod_async_writes_ended(struct aiod_async_writes *writes, enum aiod_async_w
     set(writes->count[way], count < COUNT_MAX ? count + 1 : COUNT_MAX);
     if (goes_badly(writes, (uint8_t)way)) {
         set(writes->left, 0);
+    } else if (has_become_slow(writes, (uint8_t)way)) {
+        set(writes->left, PAUSE_SLOWER);
     }
 }

@@ -39,6 +39,7 @@ struct aiod_async_writes {
     uint32_t pause;      /* writes between the last two trials */
     uint32_t count[2];   /* writes that ended, by way; since its last trial began, or at most COUNT_MAX */
     uint32_t mean_ns[2]; /* moving means of their latencies */
+    uint32_t judged_ns;  /* the mean of the way in use, when the last trial ended */
 };
 
 /* What is to be done with a write. */
