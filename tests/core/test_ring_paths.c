@@ -1,4 +1,5 @@
 /* libaiod's blocking calls on paths, and what the engine refuses of an entry with a path. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -11,26 +12,35 @@
 #include "scratch.h"
 
 #define AREA_BYTES 65536u
+#define INLINE_MAX 65536u
+#define TRIES 64
 
 static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
 static char root[128];
 static const char *socket_path;
 static struct aiod_client *client;
 static uint32_t names;
-static char data[8192];
+static char data[4 * INLINE_MAX];
 static struct aiod_ring_stat stat_of;
+
+static void create_file(const char *name, const char *content, size_t bytes)
+{
+    char path[256];
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0644);
+    CHECK(fd >= 0 && write(fd, content, bytes) == (ssize_t)bytes && close(fd) == 0);
+}
 
 static void create_files(void)
 {
-    char name[256];
-    int fd;
-
     CHECK(mkdtemp(base) != NULL);
     snprintf(root, sizeof(root), "%s/root", base);
-    snprintf(name, sizeof(name), "%s/file", root);
     CHECK(mkdir(root, 0755) == 0);
-    fd = open(name, O_WRONLY | O_CREAT | O_EXCL, 0644);
-    CHECK(fd >= 0 && write(fd, "12345", 5) == 5 && close(fd) == 0);
+    create_file("file", "12345", 5);
+    create_file("large", data, 2 * INLINE_MAX);
+    create_file("too large", data, 2 * INLINE_MAX + 1);
 }
 
 static int64_t read_file(const char *path, uint64_t length)
@@ -53,6 +63,53 @@ static void files_are_read_and_written(void)
     CHECK(write_file("new", "abc", 0) == 3 && write_file("new", "de", AIOD_RING_FUA) == 2);
     CHECK(read_file("new", sizeof(data)) == 2 && memcmp(data, "de", 2) == 0);
     CHECK(write_file("new", "", 0) == 0 && read_file("new", 0) == 0);
+}
+
+/* Is it tried without a worker? The kernel may have forgotten the name, but not each time. */
+static bool is_read_at_once(const char *path, int64_t bytes)
+{
+    unsigned before = faults.nowait_reads;
+
+    for (int i = 0; i < TRIES && faults.nowait_reads == before; i++) {
+        CHECK(read_file(path, sizeof(data)) == bytes);
+    }
+    return faults.nowait_reads != before;
+}
+
+static void larger_files_are_left_to_a_worker(void)
+{
+    bool local = is_read_at_once("file", 5);
+
+    CHECK(is_read_at_once("large", 2 * INLINE_MAX) == local);
+    CHECK(!is_read_at_once("too large", 2 * INLINE_MAX + 1));
+}
+
+static bool root_is_open(void)
+{
+    DIR *descriptors = opendir("/proc/self/fd");
+    bool open = false;
+    char target[256];
+
+    CHECK(descriptors != NULL);
+    for (struct dirent *each = readdir(descriptors); each != NULL; each = readdir(descriptors)) {
+        ssize_t length = readlinkat(dirfd(descriptors), each->d_name, target, sizeof(target));
+
+        open = open || (length == (ssize_t)strlen(root) && memcmp(target, root, (size_t)length) == 0);
+    }
+    closedir(descriptors);
+    return open;
+}
+
+/* Else nobody could unmount it. */
+static void an_idle_engine_keeps_no_root_open(void)
+{
+    for (int i = 0; i < TRIES; i++) {
+        CHECK(aiod_stat_name(client, names, "file", &stat_of, AIOD_NO_TIMEOUT) == 0);
+    }
+    for (unsigned ms = 0; root_is_open(); ms++) {
+        CHECK(ms < WAIT_MS);
+        usleep(1000);
+    }
 }
 
 static void errors_are_those_of_the_files(void)
@@ -123,7 +180,7 @@ static void entries_out_of_the_area_are_refused(void)
 int main(void)
 {
     struct engine_config config = {
-        .inline_read_max = 65536, .poll_max_ns = 50000, .max_threads = 2, .handles_max = 16, .root = root};
+        .inline_read_max = INLINE_MAX, .poll_max_ns = 50000, .max_threads = 2, .handles_max = 16, .root = root};
     int file;
     int64_t opened;
 
@@ -137,6 +194,8 @@ int main(void)
     CHECK(opened > 0);
     names = (uint32_t)opened;
     files_are_read_and_written();
+    larger_files_are_left_to_a_worker();
+    an_idle_engine_keeps_no_root_open();
     errors_are_those_of_the_files();
     what_is_too_long_is_refused();
     CHECK(aiod_close(client, names) == 0 && read_file("file", 100) == -EBADF);
