@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.conftest import Daemon
 
 BLOCK = 4096
+LARGE = 1 << 20
 
 
 @pytest.fixture(name="daemon")
@@ -98,6 +99,26 @@ def test_more_tasks_than_the_ring_holds_are_all_served(run: Any, shared_daemon: 
             found = await file.pread(600 * 65536, 0)
             assert all(found[number * 65536] == number % 251 for number in range(600))
             assert not ring_of(file).held
+
+    run(main())
+
+
+@pytest.mark.parametrize(("length", "left"), [(LARGE, 3), (BLOCK, 0)])
+def test_large_results_are_copied_one_at_a_time(run: Any, shared_daemon: Any, length: int, left: int) -> None:
+    async def main() -> None:
+        async with opened(shared_daemon) as file:
+            data = os.urandom(length)
+            await file.pwrite(data, 0)
+            ring = ring_of(file)
+            before = ring.done_count
+            tasks = [asyncio.ensure_future(file.pread(length, 0)) for _ in range(4)]
+            await asyncio.sleep(0)  # they have asked; the loop does nothing else until the end of its turn
+            ring.adopt(asyncio.Future())  # submits what waited for the engine to wake up
+            while (seen := ring.done_count) < before + len(tasks):
+                ring.wait(seen, 60.0)
+            assert ring.reap(look=True) == []
+            assert ring.awaited == left  # of the others the tasks that go on now need not wait for the copies
+            assert await asyncio.gather(*tasks) == [data] * len(tasks)
 
     run(main())
 

@@ -301,32 +301,52 @@ void hand_over(Ring &ring, Flight &flight, nb::list &reaped)
     }
 }
 
-/* Take all requests that are done: those with futures off the list and into `awaited`, the others into `reaped`. */
-void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited)
+/* Is its result copied for longer than a turn of the loop takes? */
+bool is_much_to_copy(const aiod_op &op)
+{
+    return is_read(op) && op.result > static_cast<int64_t>(LOOK_BYTES_MAX) &&
+           !static_cast<const Flight *>(op.user)->in_place;
+}
+
+/* Take requests that are done: those with futures off the list and into `awaited`, the others into `reaped`. */
+void take(Ring &ring, aiod_op *const *done, unsigned count, nb::list &reaped, std::vector<FlightOwner> &awaited)
+{
+    Flight *others[REAP_MAX];
+    unsigned others_count = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        Flight &flight = *static_cast<Flight *>(done[i]->user);
+
+        flight.submitted = false;
+        if (flight.awaited.future.is_valid()) {
+            awaited.push_back(unlink_awaited(ring, flight));
+        } else if (!flight.orphan) { /* bury() frees an orphan */
+            flight.reaping = true;
+            others[others_count++] = &flight;
+        }
+    }
+    for (unsigned i = 0; i < others_count; i++) {
+        hand_over(ring, *others[i], reaped);
+    }
+}
+
+/*
+ * Take what is done. If the first result is much to copy, that one alone unless `all`: its task asks for more before the
+ * next one is copied, or the engine would have nothing to do meanwhile.
+ */
+void take_done(Ring &ring, nb::list &reaped, std::vector<FlightOwner> &awaited, bool all)
 {
     aiod_op *done[REAP_MAX];
-    Flight *others[REAP_MAX];
+    unsigned max = all ? REAP_MAX : 1;
     unsigned count;
+    bool goes_on;
 
     do {
-        unsigned others_count = 0;
-
-        count = aiod_reap(ring.client->client, done, REAP_MAX);
-        for (unsigned i = 0; i < count; i++) {
-            Flight &flight = *static_cast<Flight *>(done[i]->user);
-
-            flight.submitted = false;
-            if (flight.awaited.future.is_valid()) {
-                awaited.push_back(unlink_awaited(ring, flight));
-            } else if (!flight.orphan) { /* bury() frees an orphan */
-                flight.reaping = true;
-                others[others_count++] = &flight;
-            }
-        }
-        for (unsigned i = 0; i < others_count; i++) {
-            hand_over(ring, *others[i], reaped);
-        }
-    } while (count == REAP_MAX);
+        count = aiod_reap(ring.client->client, done, max);
+        goes_on = count == max && (max > 1 || !is_much_to_copy(*done[0]));
+        max = REAP_MAX;
+        take(ring, done, count, reaped, awaited);
+    } while (goes_on);
 }
 
 /* Let the engine run, if it shares this CPU, and look again. The GIL is held: others of this process wait as for a poll. */

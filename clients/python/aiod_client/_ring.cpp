@@ -966,8 +966,8 @@ nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t h
                              const nb::object &data, uint64_t length, double timeout_s, bool alone)
 {
     std::unique_ptr<Pending> pending;
-    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s,
-                                     alone ? PATH_LOOKS : LOOKS, pending);
+    nb::object result =
+        path_at_once(ring, op, flags, handle, path, data, length, timeout_s, alone ? PATH_LOOKS : LOOKS, pending);
 
     if (pending == nullptr) {
         return noted(op, data, result);
@@ -1052,21 +1052,23 @@ namespace
 {
 
 /*
- * [(owner, result, written, reason, data)] of the requests that are done. Those that a future waits for get their results
- * here; of them only the failed ones are in the list, with their Awaiteds as owners.
+ * [(owner, result, written, reason, data)] of the requests that are done; with `look`, in an event loop, one alone if it is
+ * much to copy. Those that a future waits for get their results here; of them only the failed ones are in the list, with
+ * their Awaiteds as owners.
  */
 nb::list ring_reap(Ring &ring, bool look)
 {
     std::vector<FlightOwner> awaited;
     nb::list reaped;
+    bool all = !look || !ring.awaiting.create_future.is_valid();
 
     if (!ring.usable()) {
         return reaped;
     }
     begin_turn(ring);
-    take_done(ring, reaped, awaited);
+    take_done(ring, reaped, awaited, all);
     if (look && awaited.empty() && is_worth_another_take(ring)) {
-        take_done(ring, reaped, awaited);
+        take_done(ring, reaped, awaited, all);
     }
     ring.awaiting.resolved = static_cast<unsigned>(awaited.size());
     for (FlightOwner &flight : awaited) {

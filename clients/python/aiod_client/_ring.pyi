@@ -145,7 +145,8 @@ class Ring:
         """(owner, result, written, reason, a read's new bytes) of the started requests that are done. Never waits.
 
         It sets the results of futures; of their requests only failed ones are in the list, each with its Awaited as the
-        owner. `look`: if nothing is done and futures wait, poll for some microseconds, as long as that pays.
+        owner. `look`: if nothing is done and futures wait, poll for some microseconds, as long as that pays; of
+        several reads with much to copy take one alone.
         """
 
     def wait(self, seen: int, timeout_s: float) -> bool:
