@@ -536,6 +536,7 @@ struct Ring {
     ClientRef client;
     Looks looks;
     Looks path_looks;
+    Looks worker_looks; /* of requests on paths that a worker carries out */
     Awaiting awaiting;
     aiod_op *spare = nullptr; /* of the last read, with its buffer: the next read is mostly alike */
     uint64_t spare_bytes = 0;
@@ -883,6 +884,12 @@ const char *bytes_of(const nb::object &path, Py_ssize_t &count)
     return found != nullptr && count <= PATH_BYTES_MAX ? found : nullptr;
 }
 
+/* Does the engine mostly carry it out where it takes it? Requests that take longer must not end the polling for these. */
+bool is_done_by_leader(unsigned op)
+{
+    return op == AIOD_RING_READ_FILE || op == AIOD_RING_STAT_NAME || op == AIOD_RING_OPEN_FILE;
+}
+
 /* As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. */
 nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
                         const nb::object &data, uint64_t length, double timeout_s, unsigned looks,
@@ -919,8 +926,10 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
+    Looks &counted = is_done_by_leader(op) ? ring.path_looks : ring.worker_looks;
+
     looks += looks == PATH_LOOKS ? static_cast<unsigned>(std::min(bytes, LOOK_BYTES_MAX) / BYTES_PER_LOOK) : 0;
-    if (!ring.path_looks.pay() || !poll_for(ring, taken, ring.path_looks, looks)) {
+    if (!counted.pay() || !poll_for(ring, taken, counted, looks)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         pending->flight->with_stat = (flags & WITH_STAT) != 0;
         return result;
