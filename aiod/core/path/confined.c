@@ -49,8 +49,7 @@ int aiod_open_cached_root(const char *root)
 
 int aiod_open_cached_beneath(int root_fd, const char *path, bool links)
 {
-    return open_cached(root_fd, path, 0,
-                       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (links ? 0u : RESOLVE_NO_SYMLINKS));
+    return open_cached(root_fd, path, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | (links ? 0u : RESOLVE_NO_SYMLINKS));
 }
 
 int aiod_probe_open_beneath(void)

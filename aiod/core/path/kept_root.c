@@ -8,7 +8,7 @@
 #include "path/confined.h"
 
 #define ROOT_BYTES_MAX 256u /* a longer one is not kept */
-#define USES_MAX 32u        /* so many requests see the same root; a directory that takes its place is seen afterwards */
+#define USES_MAX 32u /* so many requests see the same root; a directory that takes its place is seen afterwards */
 
 static _Thread_local struct {
     bool keeps;

@@ -157,7 +157,8 @@ static int64_t read_on_device(int path_fd, const struct aiod_stat *stat, char *r
         return -EFBIG;
     }
     if (stat->size > 0) {
-        result = stat->size <= bytes_max ? read_cached(path_fd, room + sizeof(*stat), stat->size, never, spent) : -EAGAIN;
+        result =
+            stat->size <= bytes_max ? read_cached(path_fd, room + sizeof(*stat), stat->size, never, spent) : -EAGAIN;
     }
     return result < 0 ? result : result + (int64_t)sizeof(*stat);
 }

@@ -315,7 +315,8 @@ static bool has_one_cpu(struct aiod_poller *poller, uint64_t now_ns)
 
 static bool poll_rings(struct aiod_poller *poller, uint64_t since_ns, uint64_t poll_ns)
 {
-    return has_one_cpu(poller, since_ns) ? poll_by_yielding(poller) : poll_by_spinning(poller, since_ns, since_ns + poll_ns);
+    return has_one_cpu(poller, since_ns) ? poll_by_yielding(poller)
+                                         : poll_by_spinning(poller, since_ns, since_ns + poll_ns);
 }
 
 /*
