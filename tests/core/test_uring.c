@@ -1,10 +1,11 @@
 /*
  * Reads and writes that polling workers start by io_uring, and those that return to workers. The kernel's results can be
- * replaced (faults.uring_result).
+ * replaced (faults.uring_result), and submissions are watched.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <liburing.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -161,6 +162,95 @@ static void carry_out_together(int reads, int writes)
         CHECK(aiod_wait(client, &ops[i], AIOD_NO_TIMEOUT) == 0 && ops[i].result == BLOCK);
     }
 }
+
+/* ---- turns ------------------------------------------------------------------------------------------------------- */
+
+static const struct aiod_os *not_watched;
+
+static struct {
+    _Atomic bool judges;
+    _Atomic unsigned accepted; /* entries, by the kernel */
+    _Atomic unsigned looked;   /* results that the engine has looked at */
+    _Atomic uint32_t cq_tail;  /* the ring's, before */
+    _Atomic unsigned refusals; /* this many submissions fail */
+    _Atomic unsigned part_max; /* a submission has no more entries; 0: no limit */
+} watched;
+
+/* No more are prepared, before the first of them are submitted, than the disk has. */
+static int watch_submit(struct io_uring *io)
+{
+    unsigned prepared = io_uring_sq_ready(io);
+    unsigned left = watched.part_max > 0 && prepared > watched.part_max ? prepared - watched.part_max : 0;
+    int count;
+
+    CHECK(!watched.judges || prepared == 1 || prepared <= watched.accepted);
+    if (watched.refusals > 0) {
+        watched.refusals--;
+        return -EAGAIN;
+    }
+    io->sq.sqe_tail -= left;
+    count = not_watched->uring_submit(io);
+    io->sq.sqe_tail += left;
+    watched.accepted += count > 0 ? (unsigned)count : 0;
+    return count;
+}
+
+/* The client has one of the first four results before the fifth is looked at. */
+static int watch_result(int result)
+{
+    uint32_t delivered = __atomic_load_n(&client->header->cq_tail, __ATOMIC_ACQUIRE) - watched.cq_tail;
+
+    CHECK(!watched.judges || watched.looked < 4 || delivered > 0);
+    watched.looked++;
+    return not_watched->uring_result(result);
+}
+
+static void watch(void)
+{
+    static struct aiod_os os;
+
+    not_watched = aiod_os;
+    os = *not_watched;
+    os.uring_submit = watch_submit;
+    os.uring_result = watch_result;
+    aiod_os = &os;
+}
+
+static void neither_disk_nor_client_waits_for_a_whole_batch(void)
+{
+    do {
+        begin(DEPTH);
+        faults.uring_results_more = INT_MAX; /* no request returns */
+        faults.uring_result = BLOCK;
+        while (started() == 0) {
+            carry_out_together(1, 0);
+        }
+        engine_wait_idle(1);
+        watched.accepted = watched.looked = 0;
+        watched.cq_tail = client->header->cq_tail;
+        watched.judges = true;
+        carry_out_together(DEPTH, 0);
+        watched.judges = false;
+        end();
+    } while (watched.looked <= 4);
+}
+
+static void what_the_kernel_does_not_accept_at_once_is_submitted_again(void)
+{
+    begin(DEPTH);
+    wait_for_uring();
+    watched.refusals = 3;
+    watched.part_max = 3;
+    do {
+        memset(area, 0, DEPTH * BLOCK);
+        carry_out_together(DEPTH, 0);
+        CHECK(memcmp(area, contents, DEPTH * BLOCK) == 0);
+    } while (watched.refusals > 0);
+    watched.part_max = 0;
+    end();
+}
+
+/* ---- ways of writes ---------------------------------------------------------------------------------------------- */
 
 /* The file is a regular one: async_writes.h. Which way is faster is not known here. */
 static void writes_alone_are_carried_out_in_both_ways(void)
@@ -364,7 +454,10 @@ int main(void)
         return STATUS_SKIPPED;
     }
     faults_install();
+    watch();
     batches_are_read_and_written();
+    neither_disk_nor_client_waits_for_a_whole_batch();
+    what_the_kernel_does_not_accept_at_once_is_submitted_again();
     writes_alone_are_carried_out_in_both_ways();
     a_read_at_the_end_of_the_file_is_short();
     misaligned_requests_are_left_to_workers();

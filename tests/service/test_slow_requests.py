@@ -137,8 +137,9 @@ def test_other_files_are_served_while_requests_of_one_hang(
 
     slow = [line for line in daemon.log.splitlines() if "slow: " in line]
     assert len(slow) == 2
-    assert f"write of 4096 bytes at 4096 on frozen/a, client {client_id}, for " in slow[0]
-    assert re.search(r"worker \d+ waits in \w+ \(system call \d+\), stack: \w+ < \w+", slow[0]), slow[0]
+    (of_a,) = (line for line in slow if "frozen/a" in line)
+    assert f"write of 4096 bytes at 4096 on frozen/a, client {client_id}, for " in of_a
+    assert re.search(r"worker \d+ waits in \w+ \(system call \d+\), stack: \w+ < \w+", of_a), of_a
 
 
 def test_at_most_stuck_threads_max_workers_are_replaced(

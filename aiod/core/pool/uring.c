@@ -381,16 +381,20 @@ static void start(struct ended *ended, struct aiod_request *request)
     }
 }
 
-/* Entries that the kernel does not accept, because it has no memory for example, stay in the queue for the next turn. */
-static void submit(void)
+/*
+ * Entries that the kernel does not accept, because it has no memory for example, stay in the queue for the next turn. False:
+ * it has accepted none.
+ */
+static bool submit(void)
 {
-    int count = io_uring_submit(&mine->io);
+    int count = aiod_os->uring_submit(&mine->io);
 
-    if (count > 0) {
-        mine->in_kernel += (unsigned)count;
-    } else {
+    if (count <= 0) {
         sched_yield();
+        return false;
     }
+    mine->in_kernel += (unsigned)count;
+    return true;
 }
 
 /* Are as many prepared as the disk has? See start_taken(). */
@@ -410,6 +414,7 @@ static bool start_taken(struct ended *ended)
 {
     struct aiod_request *request = mine->taken;
     bool any = false;
+    bool accepts = true;
 
     mine->taken = NULL;
     mine->taken_tail = &mine->taken;
@@ -418,12 +423,12 @@ static bool start_taken(struct ended *ended)
 
         start(ended, request);
         request = next;
-        if (submits_early()) {
-            submit();
+        if (accepts && submits_early()) {
+            accepts = submit();
             any = true;
         }
     }
-    if (io_uring_sq_ready(&mine->io) > 0) {
+    if (accepts && io_uring_sq_ready(&mine->io) > 0) {
         submit();
         any = true;
     }

@@ -149,6 +149,7 @@ static uint64_t yield(struct aiod_poller *poller)
     uint64_t since_ns = aiod_now_ns();
     uint64_t took_ns;
 
+    aiod_kept_root_drop(); /* its request may be long ago: others keep the leader busy */
     if (since_ns < poller->yields_from_ns) {
         return 0;
     }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -53,6 +54,7 @@ const struct aiod_os aiod_os_real = {
     .ioctl = ioctl_pointer,
     .munmap = munmap,
     .add_seals = add_seals,
+    .uring_submit = io_uring_submit,
     .uring_result = uring_result,
     .ofd_setlk = ofd_setlk,
     .fgetxattr = fgetxattr,

@@ -15,6 +15,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+struct io_uring;
+
 struct aiod_os {
     int (*thread_create)(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
     ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
@@ -31,6 +33,7 @@ struct aiod_os {
     int (*ioctl)(int fd, unsigned long request, void *argument);
     int (*munmap)(void *address, size_t length);
     int (*add_seals)(int fd, unsigned seals);
+    int (*uring_submit)(struct io_uring *uring);
     int (*uring_result)(int result); /* what io_uring says of a request: the same */
     int (*ofd_setlk)(int fd, struct flock *lock);
     ssize_t (*fgetxattr)(int fd, const char *name, void *value, size_t size);
