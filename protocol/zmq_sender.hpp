@@ -5,7 +5,7 @@
  * GIL from the thread that works: 35 to 55 us for a frame. Here libzmq's thread puts the buffer on a list, and the next
  * send() or release() of any thread, which has the GIL anyway, empties the list.
  *
- * The functions are those of the libzmq that pyzmq has loaded, by their addresses (aiod_protocol/zmq_calls.py). So neither
+ * The functions are those of the libzmq that pyzmq has loaded, by their addresses (aiod_protocol/zmq_sending.py). So neither
  * libzmq's headers nor the library are needed to build this. Call everything with the GIL held.
  */
 #ifndef AIOD_ZMQ_SENDER_HPP

@@ -1,6 +1,6 @@
 /*
- * _ring.cpp - libaiod's Python interface (aiod_client/_ring.pyi documents each name), and ZmqSender. Nothing here depends on sessions or
- * files: the ring transport (ring/transport.py) does.
+ * _ring.cpp - libaiod's Python interface (aiod_client/_ring.pyi documents each name), and ZmqSender. Nothing here
+ * depends on sessions or files: the ring transport (ring/transport.py) does.
  *
  * Any thread with the GIL held; it is released only while a thread waits. libaiod's own lock is never held when Python is
  * called, so that a finalizer or signal handler that interrupts a method here may use the same ring.

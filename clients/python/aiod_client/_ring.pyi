@@ -12,7 +12,7 @@ class ZmqSender:
     """Sends messages on sockets of pyzmq, large read-only frames without a copy (protocol/zmq_sender.hpp)."""
 
     def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None:
-        """With the addresses of libzmq's functions (zmq_calls.send_functions())."""
+        """With the addresses of libzmq's functions (aiod_protocol/zmq_sending.py)."""
 
     def send(self, socket: int, frames: Sequence[Any]) -> int:
         """Send a message on the socket that is `underlying`, without waiting; 0, or the errno of why not."""
