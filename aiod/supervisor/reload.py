@@ -81,8 +81,7 @@ def plan(running: Config, wanted: Config, source: str) -> Plan:
     changed: list[Change] = []
     restart: list[Change] = []
     for change in _differences(before, after, ()):
-        needs_restart = change.before is not None and change.after is not None and _pattern(change.key) in _RESTART
-        (restart if needs_restart else changed).append(change)
+        (restart if _needs_restart(running, change) else changed).append(change)
     for change in restart:
         _put(after, change.key, change.before)
     after["engine"] = {
@@ -91,6 +90,13 @@ def plan(running: Config, wanted: Config, source: str) -> Plan:
     waiting = ", ".join(".".join(change.key) for change in restart)
     hint = f" (as long as the daemon is not restarted for {waiting})" if waiting else ""
     return Plan(make_config(after, source + hint), changed, restart)
+
+
+def _needs_restart(running: Config, change: Change) -> bool:
+    """Whether a process uses the key already. The section of a disk's engine has none before there is the disk."""
+    if change.before is None or change.after is None or _pattern(change.key) not in _RESTART:
+        return False
+    return change.key[0] != "engine" or change.key[1] in running.engines
 
 
 def _refuse_other_kinds(running: Config, wanted: Config, source: str) -> None:

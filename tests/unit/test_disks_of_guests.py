@@ -54,6 +54,13 @@ def test_a_reload_may_remove_a_disk_and_leave_the_section_of_its_engine() -> Non
     assert with_disk(result, "vm", DISK["vm"]).engines["vhost-vm"].max_threads == 3
 
 
+def test_a_section_that_waits_for_its_disk_is_changed_without_a_restart() -> None:
+    running, wanted = config(engine={"vhost-vm": {"cpus": "0"}}), config(engine={"vhost-vm": {"cpus": "1"}}, vhost=DISK)
+    result = plan(running, wanted, "file")
+    assert result.restart == []
+    assert result.config.engines["vhost-vm"].cpus == "1"
+
+
 @pytest.mark.parametrize("turn", [lambda *pair: pair, lambda *pair: reversed(pair)], ids=["to exports", "to a disk"])
 def test_an_engine_cannot_turn_from_a_disk_to_exports_in_one_reload(turn: Callable[..., Any]) -> None:
     exports = EXPORT | {"b": {"path": "/b", "engine": "vhost-vm"}}
