@@ -99,7 +99,9 @@ enum aiod_polling_way aiod_polling_way(const struct aiod_client *client)
 
 void aiod_poll_gave_way(struct aiod_poll *poll, uint64_t yield_ns)
 {
-    poll->crowded_ns = yield_ns > CROWDED_NS ? yield_ns : 0;
+    if (yield_ns > CROWDED_NS) {
+        poll->crowded_ns = yield_ns;
+    }
 }
 
 bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_ns)
@@ -109,7 +111,7 @@ bool aiod_poll_goes_on(struct aiod_poll *poll, uint64_t own_ns, uint64_t yield_n
     poll->yielded = true;
     poll->own_ns += switched ? own_ns : own_ns + yield_ns;
     poll->turns += switched;
-    poll->crowded_ns = yield_ns > CROWDED_NS ? yield_ns : 0;
+    aiod_poll_gave_way(poll, yield_ns);
     if (!switched && poll->way == AIOD_POLL_YIELDING) {
         return false; /* no other thread can run on the only CPU: the engine does not answer soon */
     }

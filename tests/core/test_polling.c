@@ -203,6 +203,7 @@ static void it_gives_way_now_and_then(void)
         aiod_poll_gave_way(&poll, poll.gives_way ? 4000 * US : 0);
         aiod_polling_end(&polling, &poll, true, 5 * US, now_ns);
     } while (!poll.gives_way);
+    CHECK(!aiod_poll_goes_on(&poll, US / 2, US / 2)); /* nor does it poll on */
     for (unsigned i = 0; i < 1000; i++) {
         CHECK(!answer(&polling, true, now_ns + 100000 * US).gives_way);
     }
