@@ -39,7 +39,7 @@ static uint64_t next_random(uint64_t *state)
 
 /* Paths of these lengths lie there all the time, and change all the time. */
 static const char *const paths[] = {
-    "a", "../secret", "out/secret", "/etc/passwd", "fifo", "b", ".", "..", "a/b", "\xff\xfe", "",
+    "a", "../secret", "out/secret", "/etc/passwd", "fifo", "sock", "b", ".", "..", "a/b", "\xff\xfe", "",
 };
 #define PATHS (sizeof(paths) / sizeof(paths[0]))
 #define PATHS_AT 8192u
@@ -294,6 +294,7 @@ static const char *make_export(void)
 
     CHECK(mkdtemp(base) != NULL && mkdir(in_base("root"), 0755) == 0 && mkdir(in_base("beside"), 0755) == 0);
     CHECK(symlink("../beside", in_base("root/out")) == 0 && mkfifo(in_base("root/fifo"), 0644) == 0);
+    CHECK(mknod(in_base("root/sock"), S_IFSOCK | 0644, 0) == 0);
     fd = open(in_base("secret"), O_WRONLY | O_CREAT | O_EXCL, 0644);
     CHECK(fd >= 0 && write(fd, "12345", 5) == 5 && close(fd) == 0);
     snprintf(root, sizeof(root), "%s/root", base);

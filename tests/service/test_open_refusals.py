@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ def tree(shared_daemon: Any) -> Path:
             (path / name).symlink_to(target)
     if not (path / "fifo").exists():
         os.mkfifo(path / "fifo")
+        os.mknod(path / "socket", stat.S_IFSOCK | 0o600)
     return path
 
 
@@ -53,6 +55,8 @@ def tree(shared_daemon: Any) -> Path:
         ("directory", READ, errno.EISDIR),
         ("", READ, errno.EISDIR),
         ("fifo", READ, errno.EINVAL),
+        ("socket", READ, errno.EINVAL),
+        ("socket", READ | WRITE, errno.EINVAL),
         ("x" * 300, READ, errno.ENAMETOOLONG),
         ("x/" * 3000, READ, errno.ENAMETOOLONG),
         ("nul\0byte", READ, errno.EINVAL),

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import stat
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -124,9 +125,11 @@ def test_every_limit_holds_for_files_of_the_ring(new_daemon: Callable[..., Any])
 def test_what_is_no_file_is_refused_as_by_message(daemon: Any, client: aiod_client.Client) -> None:
     (daemon.path / "directory").mkdir()
     os.mkfifo(daemon.path / "fifo")
+    os.mknod(daemon.path / "socket", stat.S_IFSOCK | 0o600)
     (daemon.path / "out").symlink_to("/etc/passwd")
+    special = ("directory", "fifo", "socket", "out")
     with aiod_client.connect(daemon.endpoint, transport="zmq") as other:
-        for name in ("missing", "missing/file", "directory", "fifo", "out", "../file", "x" * 300, "y/" * 2100):
+        for name in (*special, "missing", "missing/file", "../file", "x" * 300, "y/" * 2100):
             said = []
             for one in (client, other):
                 with pytest.raises(OSError) as caught:  # noqa: PT011 - compared below

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import signal
+import stat
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,7 @@ def test_a_file_is_written_and_read_whole(client: aiod_client.Client, place: Pat
         ("", errno.EISDIR),
         ("file/below", errno.ENOTDIR),
         ("fifo", errno.EINVAL),
+        ("socket", errno.EINVAL),
         ("../../secret", errno.EACCES),
         ("out/secret", errno.EACCES),
         ("n" * 256, errno.ENAMETOOLONG),
@@ -87,12 +89,30 @@ def test_a_file_is_written_and_read_whole(client: aiod_client.Client, place: Pat
 def test_what_cannot_be_read_is_an_error(client: aiod_client.Client, place: Path, name: str, number: int) -> None:
     (place / "file").write_bytes(b"data")
     os.mkfifo(place / "fifo")
+    os.mknod(place / "socket", stat.S_IFSOCK | 0o600)
     (place / "out").symlink_to("/")
     (place / "loop").symlink_to("loop")
     path = f"scratch/{place.name}/{name}" if name else f"scratch/{place.name}"
     with pytest.raises(OSError, match=f"{name[-8:]}: ") as caught:
         client.read_file(path)
     assert (caught.value.errno, caught.value.filename) == (number, path)
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFIFO, stat.S_IFSOCK])
+def test_what_may_block_is_looked_at_and_replaced_but_not_opened(
+    client: aiod_client.Client, place: Path, kind: int
+) -> None:
+    """Several times: by the ring the leader answers once the name is in the kernel's cache."""
+    os.mknod(place / "special", kind | 0o600)
+    path = f"scratch/{place.name}/special"
+    for _ in range(3):
+        assert client.stat(path).mode == kind | 0o600
+        for open_it in (client.read_file, client.open, lambda path: client.open(path, "r+")):
+            with pytest.raises(OSError, match="regular file") as caught:
+                open_it(path)
+            assert caught.value.errno == errno.EINVAL
+    client.write_file(path, b"data")
+    assert client.read_file(path) == b"data"
 
 
 @pytest.mark.parametrize("path", ["scratch/a\0b", "scratch/" + "d/" * 2044 + "12345678", "scratch/\udcff"])
