@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import sys
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -77,9 +76,11 @@ def _functions() -> tuple[int, int, int, int, int] | None:
     """The addresses of _FUNCTIONS in the libzmq that pyzmq has loaded: its wheels bring a library of their own."""
     module: Any = sys.modules[zmq.backend.Socket.__module__]
     try:
+        import ctypes  # noqa: PLC0415 - a Python that was built without libffi has none
+
         library = ctypes.CDLL(module.__file__)
         functions = [getattr(library, name) for name in _FUNCTIONS]
-    except (OSError, AttributeError):
+    except (ImportError, OSError, AttributeError):
         return None
     init_size, init_data, data, send, close = (ctypes.cast(each, ctypes.c_void_p).value or 0 for each in functions)
     return init_size, init_data, data, send, close

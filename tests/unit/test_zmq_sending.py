@@ -15,7 +15,7 @@ from aiod_protocol.zmq_sending import Sending, sending_by
 from tests.conftest import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LARGE = 1 << 20
 """Bytes of a frame that is sent without a copy."""
@@ -48,8 +48,25 @@ def test_the_native_ways_are_used() -> None:
     assert type(sending_by(_ring.ZmqSender)) is not Sending
 
 
-def test_it_goes_without_libzmqs_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zmq_sending, "_functions", lambda: None)
+def hide_ctypes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a Python that was built without libffi."""
+    monkeypatch.setitem(sys.modules, "ctypes", None)
+
+
+def hide_libzmq(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pyzmq has a libzmq without symbols."""
+    monkeypatch.setattr(zmq_sending, "_FUNCTIONS", ("zmq_msg_no_such_function",))
+
+
+def take_pyzmq_for_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where pyzmq calls libzmq by cffi: its module is no library."""
+    monkeypatch.setattr(zmq.backend, "Socket", type("Socket", (), {"__module__": __name__}))
+
+
+@pytest.mark.parametrize("lack", [hide_ctypes, hide_libzmq, take_pyzmq_for_python])
+def test_it_goes_without_libzmqs_functions(monkeypatch: pytest.MonkeyPatch, lack: Callable[..., None]) -> None:
+    monkeypatch.setattr(zmq_sending, "_functions", zmq_sending._functions.__wrapped__)
+    lack(monkeypatch)
     assert type(sending_by(_core.ZmqSender)) is Sending
 
 
