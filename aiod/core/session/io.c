@@ -76,7 +76,7 @@ static int64_t run_durable_write(struct aiod_io *io, const struct aiod_direct *f
     return result < 0 ? result : aiod_flushes_flush(flushes, request, result);
 }
 
-void aiod_io_compare(const struct aiod_io *io, enum aiod_async_writes_way way)
+void aiod_io_count_latency(const struct aiod_io *io, enum aiod_async_writes_way way)
 {
     if (io->compared) {
         aiod_async_writes_ended(&io->handle->async_writes, way, aiod_now_ns() - io->task.request.queued_ns);
@@ -95,7 +95,7 @@ static int64_t run_write(struct aiod_io *io, const struct aiod_direct *file)
         aiod_async_writes_learn(&io->handle->async_writes, file->fd);
     }
     result = mark_changed(io, aiod_direct_write(file, io->iov, io->iov_count, io->offset, 0, &io->written));
-    aiod_io_compare(io, AIOD_ASYNC_WRITES_BY_WORKER);
+    aiod_io_count_latency(io, AIOD_ASYNC_WRITES_BY_WORKER);
     return result;
 }
 

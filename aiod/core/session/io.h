@@ -56,7 +56,7 @@ struct aiod_io {
 
     struct aiod_range_lock range; /* while it is started by io_uring (uring_io.h) */
     bool range_held;
-    bool compared; /* a WRITE whose latency the handle wants to know (async_writes.h) */
+    bool compared; /* a WRITE whose latency is counted (async_writes.h) */
 
     /* Written by the worker before the completion. */
     uint64_t written; /* bytes that are known to be written if the request failed */
@@ -128,8 +128,8 @@ int64_t aiod_io_close(struct aiod_io *io);
 /* Free the path, and what a NAME has; no effect without them. */
 void aiod_io_release_path(struct aiod_io *io);
 
-/* A WRITE has been carried out: tell its handle how long it took, if that wants to know. */
-void aiod_io_compare(const struct aiod_io *io, enum aiod_async_writes_way way);
+/* A WRITE has been carried out: count its latency, if the handle compares the ways of writing (async_writes.h). */
+void aiod_io_count_latency(const struct aiod_io *io, enum aiod_async_writes_way way);
 
 void aiod_payload_put(struct aiod_payload *payload);
 

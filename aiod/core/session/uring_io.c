@@ -140,7 +140,7 @@ static int64_t ended(struct aiod_request *request, int result)
     release_range(io);
     if (io->op == AIOD_WRITE) {
         aiod_flush_writer_mark_changed(&io->handle->file->flushes.writers, &io->handle->writer);
-        aiod_io_compare(io, AIOD_ASYNC_WRITES_STARTED);
+        aiod_io_count_latency(io, AIOD_ASYNC_WRITES_STARTED);
     }
     return result < 0 ? result : (int64_t)*moved;
 }

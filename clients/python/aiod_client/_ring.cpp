@@ -890,9 +890,18 @@ bool is_done_by_leader(unsigned op)
     return op == AIOD_RING_READ_FILE || op == AIOD_RING_STAT_NAME || op == AIOD_RING_OPEN_FILE;
 }
 
-/* As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. */
+/* How often to look for a request on a path with `bytes` of room, if it is the only one. */
+unsigned path_looks(uint64_t bytes)
+{
+    return PATH_LOOKS + static_cast<unsigned>(std::min(bytes, LOOK_BYTES_MAX) / BYTES_PER_LOOK);
+}
+
+/*
+ * As read_at_once(), of a request on a path; `length` is the room for its result, or the length of `data`. `alone`: no
+ * other request is to be submitted meanwhile.
+ */
 nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
-                        const nb::object &data, uint64_t length, double timeout_s, unsigned looks,
+                        const nb::object &data, uint64_t length, double timeout_s, bool alone,
                         std::unique_ptr<Pending> &pending)
 {
     Py_ssize_t path_bytes;
@@ -926,10 +935,9 @@ nb::object path_at_once(Ring &ring, unsigned op, unsigned flags, uint32_t handle
         keep_op(ring, taken, bytes);
         return nb::none();
     }
-    Looks &counted = is_done_by_leader(op) ? ring.path_looks : ring.worker_looks;
+    Looks &looks = is_done_by_leader(op) ? ring.path_looks : ring.worker_looks;
 
-    looks += looks == PATH_LOOKS ? static_cast<unsigned>(std::min(bytes, LOOK_BYTES_MAX) / BYTES_PER_LOOK) : 0;
-    if (!counted.pay() || !poll_for(ring, taken, counted, looks)) {
+    if (!looks.pay() || !poll_for(ring, taken, looks, alone ? path_looks(bytes) : LOOKS)) {
         pending = std::make_unique<Pending>(ring.client, taken);
         pending->flight->with_stat = (flags & WITH_STAT) != 0;
         return result;
@@ -962,7 +970,7 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
                         const nb::object &data, uint64_t length, double timeout_s)
 {
     std::unique_ptr<Pending> pending;
-    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, PATH_LOOKS, pending);
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, true, pending);
 
     if (pending == nullptr) {
         return noted(op, data, result);
@@ -975,8 +983,7 @@ nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t h
                              const nb::object &data, uint64_t length, double timeout_s, bool alone)
 {
     std::unique_ptr<Pending> pending;
-    nb::object result =
-        path_at_once(ring, op, flags, handle, path, data, length, timeout_s, alone ? PATH_LOOKS : LOOKS, pending);
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, alone, pending);
 
     if (pending == nullptr) {
         return noted(op, data, result);
