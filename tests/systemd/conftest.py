@@ -224,7 +224,8 @@ def service(box: Box) -> Box:
 
 
 def set_up(box: Box, drop_in: str) -> None:
-    """Add a drop-in to the unit."""
+    """Stop the service, which systemd may be about to start again after a failure, and add a drop-in to its unit."""
+    box.systemctl("stop", "aiod")
     box.write(UNITS / "aiod.service.d" / "test.conf", drop_in)
     box.systemctl("daemon-reload")
 

@@ -245,7 +245,6 @@ def test_what_a_unit_has_to_allow_is_named(box: Box) -> None:
     box.write(CONFIG, 'runtime_dir = "/run/aiod"\n[exports.images]\npath = "/srv/images"\n')
     box.systemctl("start", "aiod")
     wait_until(lambda: "its unit needs ReadWritePaths=/srv/images" in box.messages("EXPORT=images"), "the advice")
-    box.systemctl("stop", "aiod")
     box.run("chown", "aiod:", "/srv/images")
     set_up(box, "[Service]\nReadWritePaths=/srv/images\n")
     box.systemctl("start", "aiod")
