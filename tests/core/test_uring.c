@@ -198,10 +198,9 @@ static int watch_submit(struct io_uring *io)
 /* The client has one of the first four results before the fifth is looked at. */
 static int watch_result(int result)
 {
-    uint32_t delivered = __atomic_load_n(&client->header->cq_tail, __ATOMIC_ACQUIRE) - watched.cq_tail;
-
-    CHECK(!watched.judges || watched.looked < 4 || delivered > 0);
-    watched.looked++;
+    if (watched.judges && watched.looked++ >= 4) {
+        CHECK(__atomic_load_n(&client->header->cq_tail, __ATOMIC_ACQUIRE) != watched.cq_tail);
+    }
     return not_watched->uring_result(result);
 }
 
