@@ -49,9 +49,10 @@ def test_the_loop_runs_on_when_a_wrapped_future_is_cancelled(daemon: Daemon, tra
 
 def test_a_wrapped_future_has_the_result(shared_daemon: Daemon) -> None:
     async def main(file: aiod_client.File) -> None:
-        futures = file.submit([("write", b"data", 0), ("size",)])
+        futures = file.submit([("write", b"more", 0), ("size",)])  # in any order
         assert [await asyncio.wrap_future(future) for future in futures] == [4, 4]
 
     connecting = aiod_client.connect(shared_daemon.endpoint, timeout=PATIENCE_S)
     with connecting as client, client.open("scratch/wrapped", "w+") as file:
+        file.pwrite(b"data", 0)
         asyncio.run(asyncio.wait_for(main(file), PATIENCE_S))
