@@ -15,7 +15,7 @@ async def _done_at_once(turns: Turns, requests: int) -> bool:
     for _ in range(requests):
         assert turns.take_now(1, _MOST)
         if turns.is_pause_due():
-            await turns.pause()
+            await turns.pause(1)
         seen = seen or turns.several
         turns.give(1, _MOST)
     return seen
@@ -33,12 +33,15 @@ def test_tasks_whose_requests_are_done_at_once_see_each_other_pause() -> None:
         return await asyncio.gather(_done_at_once(turns, 200), _done_at_once(turns, 200))
 
     assert any(asyncio.run(main()))
+    asyncio.run(_done_at_once(turns, 64))
+    assert not turns.several  # the others have ended
 
 
 def test_a_request_that_is_waited_for_beside_another_one_is_not_alone() -> None:
     turns = Turns()
     assert turns.take_now(1, _MOST)
     assert turns.take_now(1, _MOST)
+    assert turns.several
     turns.has_waited(1)
     assert turns.several
     turns.give(1, _MOST)

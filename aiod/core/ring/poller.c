@@ -153,7 +153,7 @@ static uint64_t yield(struct aiod_poller *poller)
     if (since_ns < poller->yields_from_ns) {
         return 0;
     }
-    give_way();
+    sched_yield();
     took_ns = aiod_now_ns() - since_ns;
     if (took_ns > CROWDED_NS) {
         poller->yields_from_ns = since_ns + took_ns + CROWDED_PAUSE * took_ns;

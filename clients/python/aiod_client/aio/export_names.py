@@ -52,7 +52,7 @@ async def on_path(
         found = paths.ring.on_path_soon(*request, timeout_s, not turns.several)
         if found is None or type(found) in (bytes, int, tuple):
             if turns.is_pause_due():
-                await turns.pause()
+                await turns.pause(cost)
             return found  # type: ignore[return-value]
         op, flags, handle, _, data, length = request
         # An open notes its result in `data`, a list; the bytes of other requests are in the ring already.

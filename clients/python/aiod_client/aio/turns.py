@@ -17,7 +17,6 @@ class Turns:
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._taken = 0
         self._at_once = 0
-        self._pausing = 0
         self.several = False
         """Whether several tasks have requests, as far as can be told: one alone can only poll for its own."""
 
@@ -63,11 +62,7 @@ class Turns:
         self._at_once += 1
         return self._at_once % _AT_ONCE_MAX == 0
 
-    async def pause(self) -> None:
-        """Let other tasks run. Each of them pauses, too, after some requests: that shows whether there are any."""
-        self._pausing += 1
-        try:
-            await asyncio.sleep(0)
-            self.several = self._pausing > 1
-        finally:
-            self._pausing -= 1
+    async def pause(self, nbytes: int) -> None:
+        """Let other tasks run, after a request whose `nbytes` the task still has. They pause with theirs, too."""
+        await asyncio.sleep(0)
+        self.has_waited(nbytes)
