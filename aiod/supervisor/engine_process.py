@@ -16,7 +16,7 @@ import socket
 import time
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiod.engine_api.launch import engine_main
 
@@ -124,8 +124,7 @@ def _spawn(
 
 def _start_with_signals_blocked(process: SpawnProcess) -> None:
     """Start it with SIGINT and SIGTERM blocked: a terminal's may arrive before the process ignores them."""
-    # multiprocessing starts its resource tracker with the first process, and unblocks both signals then.
-    resource_tracker.ensure_running()
+    _do_without_resource_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         process.start()
@@ -133,12 +132,15 @@ def _start_with_signals_blocked(process: SpawnProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_resource_tracker() -> None:
-    """End multiprocessing's helper process: systemd would kill it, and log that.
+def _do_without_resource_tracker() -> None:
+    """Let multiprocessing find its resource tracker already running, with /dev/null as the pipe to it.
 
-    It ends with the last engine: call this only when no engine is left.
+    The tracker removes the semaphores and shared memory that processes of multiprocessing leave behind. aiod creates
+    neither with multiprocessing, and the tracker would be one more Python process in each daemon.
     """
-    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+    tracker: Any = resource_tracker._resource_tracker  # noqa: SLF001 - there is no public way
+    if tracker._fd is None:  # noqa: SLF001
+        tracker._fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # noqa: SLF001
 
 
 def lock_is_free(path: str) -> bool:

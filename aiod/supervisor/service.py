@@ -21,7 +21,6 @@ from aiod.supervisor import added_disks, runtime_dir
 from aiod.supervisor.added_disks import AddedDisks, warn_of_engines
 from aiod.supervisor.control_verbs import ControlVerbs
 from aiod.supervisor.engine import STOP_MARGIN_S, Engine
-from aiod.supervisor.engine_process import end_resource_tracker
 from aiod.supervisor.errors import EngineRefusedError, EngineUnavailableError
 from aiod.supervisor.exports import warn_of_exports
 from aiod.supervisor.front_endpoint import FrontEndpoint
@@ -430,7 +429,6 @@ def serve(config: Config, config_path: Path | None) -> int:
         # multiprocessing would wait for them at exit, for as long as the kernel holds them.
         logging.shutdown()
         os._exit(status)
-    end_resource_tracker()
     os.close(lock_fd)
     return status
 

@@ -104,6 +104,17 @@ def test_signals_of_the_terminal_do_not_end_the_engine(daemon: Any) -> None:
     assert daemon.stop() == 0
 
 
+def test_a_daemon_has_no_processes_but_its_engines(daemon: Any, wait_until: Callable[..., None]) -> None:
+    def children() -> list[int]:
+        return [int(pid) for pid in Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text().split()]
+
+    first = engine_pid(daemon)
+    assert children() == [first]
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: daemon.engine["state"] == "serving" and engine_pid(daemon) != first, "another engine")
+    assert children() == [engine_pid(daemon)]
+
+
 def test_an_engine_that_dies_is_replaced(daemon: Any, wait_until: Callable[..., None]) -> None:
     first = daemon.engine
     with aiod_client.connect(daemon.endpoint) as client:
