@@ -17,6 +17,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <memory>
+#include <new>
 
 namespace aiod_zmq
 {
@@ -85,43 +87,94 @@ class Sender
     }
 
     /*
-     * Send a message of `frames`, without waiting. 0, or the errno of the frame that was refused. It is the first one
-     * where the queue is full (EAGAIN) or the peer has gone (EHOSTUNREACH): libzmq takes a message as a whole.
+     * Send a message of `frames`, without waiting. 0, or an errno: then nothing of it was sent, since all frames are made
+     * before the first one is sent, and libzmq refuses no other: its queue is full (EAGAIN), the peer has gone
+     * (EHOSTUNREACH), there is no memory (ENOMEM).
      */
     int send(uintptr_t socket, const nb::sequence &frames)
     {
-        size_t left = nb::len(frames);
-
         release_sent();
-        for (nb::handle frame : frames) {
-            const int flags = DONT_WAIT | (--left != 0 ? MORE_FOLLOWS : 0);
-            const int error = send_frame(reinterpret_cast<void *>(socket), frame, flags);
+        Made made(*this, nb::len(frames));
+        int error = 0;
 
+        for (nb::handle frame : frames) {
+            error = made.add(frame);
             if (error != 0) {
-                return error;
+                break;
             }
         }
-        return 0;
+        if (error == 0) {
+            error = made.send(reinterpret_cast<void *>(socket));
+        }
+        if (error != 0) {
+            made.close();
+            release_sent();
+        }
+        return error;
     }
 
   private:
-    int send_frame(void *socket, nb::handle frame, int flags)
+    /* The frames of one message, which are closed unless they were sent. */
+    class Made
     {
-        Message message;
-        int error = make(message, frame);
-
-        if (error != 0) {
-            return error;
-        }
-        while (send_message(&message, socket, flags) < 0) {
-            error = errno;
-            if (error != EINTR) {
-                close_message(&message);
-                return error;
+      public:
+        Made(Sender &of, size_t count) : sender(of), room(count), messages(few)
+        {
+            if (count > FEW) {
+                many.reset(new (std::nothrow) Message[count]);
+                messages = many.get();
             }
         }
-        return 0;
-    }
+        Made(const Made &) = delete;
+        Made &operator=(const Made &) = delete;
+        ~Made()
+        {
+            close();
+        }
+
+        int add(nb::handle frame)
+        {
+            if (messages == nullptr) {
+                return ENOMEM;
+            }
+            const int error = count < room ? sender.make(messages[count], frame) : EINVAL; /* the sequence has grown */
+
+            count += error == 0;
+            return error;
+        }
+
+        int send(void *socket)
+        {
+            while (sent < count) {
+                const int flags = DONT_WAIT | (sent + 1 < count ? MORE_FOLLOWS : 0);
+
+                if (sender.send_message(&messages[sent], socket, flags) >= 0) {
+                    sent++;
+                } else if (errno != EINTR) {
+                    return errno;
+                }
+            }
+            return 0;
+        }
+
+        void close()
+        {
+            while (sent < count) {
+                sender.close_message(&messages[sent++]);
+            }
+        }
+
+      private:
+        static constexpr size_t FEW = 8;
+
+        Sender &sender;
+        const size_t room;
+        size_t count = 0;
+        size_t sent = 0; /* or closed */
+        Message few[FEW];
+        std::unique_ptr<Message[]> many;
+        Message *messages;
+    };
 
     int make(Message &message, nb::handle frame)
     {
@@ -145,8 +198,14 @@ class Sender
     /* Takes the view over. */
     int lend(Message &message, const Py_buffer &view)
     {
-        auto *lent = new Lent{view, nullptr};
+        auto *lent = new (std::nothrow) Lent{view, nullptr};
 
+        if (lent == nullptr) {
+            Py_buffer unused = view;
+
+            PyBuffer_Release(&unused);
+            return ENOMEM;
+        }
         if (init_data(&message, view.buf, static_cast<size_t>(view.len), give_back, lent) < 0) {
             PyBuffer_Release(&lent->view);
             delete lent;

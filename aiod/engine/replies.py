@@ -23,13 +23,13 @@ class Replies:
         self._end_session = end_session
 
     def send(self, peer: Peer, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> bool:
-        """Send a message to a peer. False: the peer has gone, or its queue is full."""
+        """Send a message to a peer. False: the peer has gone, its queue is full, or there is no memory."""
         return peer.transport is not None and peer.transport.send(peer, [wire.pack(*elements), *payloads])
 
     def send_to(self, session: Session, elements: Sequence[Any], payloads: Sequence[Any] = ()) -> None:
         """Send a message to a session. If it cannot be reached, end it: the credit of its requests would be lost."""
         if not self.send(session.peer, elements, payloads) and not session.ended:
-            self._end_session(session, "the client has gone, or does not read its replies")
+            self._end_session(session, "the client has gone or does not read its replies, or there is no memory")
 
     def go(self, session: Session) -> None:
         """Let a resumed session send new requests."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import errno
 import logging
 import math
 import os
@@ -68,7 +69,8 @@ _KEEPALIVE: Final = {
     zmq.TCP_KEEPALIVE_INTVL: 10,
     zmq.TCP_KEEPALIVE_CNT: 6,
 }
-_UNREACHABLE: Final = (zmq.EAGAIN, zmq.EHOSTUNREACH)
+_UNREACHABLE: Final = (zmq.EAGAIN, zmq.EHOSTUNREACH, errno.ENOMEM)
+"""Nothing of the message was sent. The owner ends the session, so that its requests end."""
 # The value of both is the descriptor. That of a failed handshake is an errno; DISCONNECTED follows it.
 _OPENED: Final = zmq.EVENT_ACCEPTED
 _CLOSED: Final = zmq.EVENT_DISCONNECTED
@@ -169,7 +171,7 @@ class Router:
     # ---- messages
 
     def send(self, peer: Peer, frames: Sequence[Any]) -> bool:
-        """Queue a message for `peer`. False: the peer has gone, or its queue is full."""
+        """Queue a message for `peer`. False: the peer has gone, its queue is full, or there is no memory."""
         error = self._sending.send(self._socket, [peer.routing_id, *frames])
         # Sending may have consumed the FD's edge of a message that has arrived.
         if not self._draining:

@@ -42,18 +42,25 @@ class Sending:
     """
 
     def send(self, socket: Socket, frames: Sequence[Any]) -> int:
-        """Send a message; 0, or the errno of why not (only the first frame can be refused)."""
+        """Send a message; 0, or the errno of why not (only the first frame can be refused).
+
+        All frames are made first: where there is no memory for one, nothing of the message has been sent.
+        """
         last = len(frames) - 1
         try:
-            for index, frame in enumerate(frames):
-                copy = len(frame) < COPY_BELOW_BYTES or (isinstance(frame, memoryview) and not frame.readonly)
-                socket.send(frame, _NOBLOCK if index == last else _MORE, copy=copy)
+            made = [zmq.Frame(frame, copy=_is_copied(frame)) for frame in frames]
+            for index, frame in enumerate(made):
+                socket.send(frame, _NOBLOCK if index == last else _MORE)
         except zmq.ZMQError as error:
             return error.errno or zmq.EAGAIN
         return 0
 
     def release(self) -> None:
         """Release the buffers that libzmq has sent; pyzmq has a thread for that."""
+
+
+def _is_copied(frame: bytes | memoryview) -> bool:
+    return len(frame) < COPY_BELOW_BYTES or (isinstance(frame, memoryview) and not frame.readonly)
 
 
 class _NativeSending(Sending):
