@@ -66,7 +66,7 @@ $(VENV)/.requirements: $(VENV)/.created pyproject.toml
 $(VENV)/.daemon: $(VENV)/.requirements pyproject.toml
 	$(call pip_install_extras,daemon)
 
-$(VENV)/.optional: $(VENV)/.daemon pyproject.toml
+$(VENV)/.optional: $(VENV)/.installed pyproject.toml
 	$(call pip_install_extras,metrics systemd)
 
 # Without isolation, with the build requirements in .venv, so that a rebuild takes seconds. The editable install maps every
@@ -78,7 +78,7 @@ $(VENV)/.native: $(VENV)/.requirements pyproject.toml CMakeLists.txt aiod/__init
 
 # The compiler runs while pip installs what the daemon imports.
 $(VENV)/.installed: $(VENV)/.requirements $(NATIVE_SOURCES) $(PACKAGES) pyproject.toml CMakeLists.txt aiod/__init__.py
-	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.native $(VENV)/.daemon
+	@$(MAKE) --no-print-directory $(if $(findstring --jobserver,$(MAKEFLAGS)),,--jobs=2) $(VENV)/.native $(VENV)/.daemon
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.installed $(VENV)/.optional pyproject.toml
@@ -108,12 +108,24 @@ WORKERS ?= $(shell echo $$(($$(nproc) + 2)))
 PYTEST ?=
 
 # The core's C tests are tests of pytest, too (tests/core/test_programs.py); all three variants run beside the rest.
-.PHONY: test
-test: setup $(VENV)/.fuzz $(VENV)/.peers  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
+# The compiler works on the core while pip unpacks packages.
+.PHONY: test test-packages collected-tests guest-kernel
+test:  ## every test; some of them: make test PYTEST='-k flush' (any arguments of pytest)
+	@scripts/prerequisites.sh build
 	@scripts/prerequisites.sh test
-	@scripts/guest-kernel.sh build/guest || echo "the test with a guest will be skipped"
-	@$(if $(PYTEST),,$(MAKE) --no-print-directory --jobs=$(JOBS) fio-engine-for-tests core-build)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) test-packages guest-kernel \
+	    $(if $(PYTEST),,collected-tests fio-engine-for-tests core-build)
 	@$(BIN)/python -m pytest $(if $(findstring -n,$(PYTEST)),,--numprocesses $(WORKERS) --dist loadfile) $(PYTEST)
+
+test-packages: setup $(VENV)/.fuzz $(VENV)/.peers
+
+# Else each process of pytest-xdist compiles all test modules.
+collected-tests: test-packages
+	@mkdir -p build
+	@$(BIN)/python -m pytest --quiet --collect-only >build/collected-tests || { cat build/collected-tests; false; }
+
+guest-kernel:
+	@scripts/guest-kernel.sh build/guest || echo "the test with a guest will be skipped"
 
 # The core without Python: build/core/VARIANT/ for plain, ThreadSanitizer, AddressSanitizer with UBSan.
 VARIANTS := plain tsan asan
