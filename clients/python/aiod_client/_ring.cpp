@@ -1063,6 +1063,7 @@ nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, 
 } // namespace
 
 #include "_awaited.hpp"
+#include "_batches.hpp"
 
 namespace
 {
@@ -1166,6 +1167,7 @@ NB_MODULE(_ring, m)
     nb::set_leak_warnings(false);
 
     aiod_zmq::bind_sender(m);
+    bind_batches(m);
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.length;
     });

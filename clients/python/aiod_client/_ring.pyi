@@ -5,7 +5,8 @@ timeout).
 """
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 class ZmqSender:
@@ -19,6 +20,56 @@ class ZmqSender:
 
     def release(self) -> None:
         """Release the buffers that libzmq has sent. send() does it, too."""
+
+class RequestFields:
+    """The base of Request: its attributes in slots."""
+
+class FutureFields:
+    """The base of RequestFuture: its attributes in slots."""
+
+def make_requests(
+    kind: type[Any],
+    handle: int,
+    batch: Iterable[Any],
+    deadline_s: float,
+    other: Callable[[Any], Any],
+) -> list[Any]:
+    """A Request of the class `kind` for each ("read", int, int) and ("write", bytes, int); `other` makes the rest."""
+
+def fill_records(
+    records: bytearray,
+    queue: deque[Any],
+    in_flight: dict[int, Any],
+    cookie: int,
+    bytes_free: int,
+    now_s: float,
+    payload: Any,
+) -> tuple[int, int]:
+    """Move the plain reads and writes at the head of `queue` to `in_flight`, with the cookies after `cookie`.
+
+    Their records go to `records`, their bytes to `payload`. Returns their number, and the bytes of credit they take.
+    """
+
+def complete_records(
+    records: bytes,
+    requests: dict[int, Any],
+    files: dict[int, Any],
+    frames: Sequence[Any],
+    finished: list[Any],
+    kind: type[Any],
+) -> tuple[int, int]:
+    """Complete the first requests of a COMPLETE that are plain reads and writes, of the class `kind` itself.
+
+    They move from `requests` to `finished`. Returns their number, and the bytes of credit that come back.
+    """
+
+def make_futures(
+    kind: type[Any], requests: list[Any], condition: Any, link: Any, file: Any, cancel_timeout_s: float
+) -> list[Any]:
+    """A RequestFuture, of the class `kind`, for each request."""
+
+def settle_futures(finished: list[Any]) -> int:
+    """Settle the futures of the first requests that no thread waits for; returns how many requests that were."""
 
 class Buffer:
     """Memory of a ring's buffer pool, with the (writable) buffer protocol. Released with the last reference."""

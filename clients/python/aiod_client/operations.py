@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import functools
+import math
 import operator
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.errors import refused_here
+from aiod_client.requests.batch_steps import make_requests
 from aiod_client.requests.payload import Pieces
 from aiod_client.requests.pending import Request, ViewRequest
 from aiod_client.requests.timeouts import seconds
@@ -195,6 +197,12 @@ def from_tuple(handle: int, item: Any, link: Any) -> Request:
 
 def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float | None) -> list[Request]:
     """The requests of a whole batch, with a deadline if `timeout_s` is given. Raises as from_tuple()."""
+    deadline_s = math.inf if timeout_s is None else time.monotonic() + seconds(timeout_s)
+    if make_requests is not None:
+        made: list[Request] = make_requests(
+            Request, handle, batch, deadline_s, lambda item: from_tuple(handle, item, link)
+        )
+        return made
     requests = [
         # The two that there are most of, without the steps that only others need.
         maker(handle, item[1], item[2])
@@ -203,7 +211,6 @@ def from_tuples(handle: int, batch: Iterable[Any], link: Any, timeout_s: float |
         for item in batch
     ]
     if timeout_s is not None:
-        deadline_s = time.monotonic() + seconds(timeout_s)
         for request in requests:
             request.deadline_s = deadline_s
     return requests

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from aiod_client import operations
 from aiod_client.blocking.file_lock import FileLock
-from aiod_client.blocking.future import RequestFuture
+from aiod_client.blocking.future import RequestFuture, futures_of
 from aiod_client.blocking.raw_file import RawFile
 from aiod_client.blocking.ring_files import close_file
 from aiod_client.errors import closed, other_session
@@ -292,7 +292,7 @@ class File:
         self._check()
         link, timeout_s = self._link, self._client.timeout_s
         requests = operations.from_tuples(self._handle, batch, link, timeout)
-        futures: list[RequestFuture[Any]] = [RequestFuture(link, request, self, timeout_s) for request in requests]
+        futures = futures_of(link, requests, self, timeout_s)
         link.submit(requests)
         return futures
 

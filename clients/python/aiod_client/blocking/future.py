@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiod_client.errors import timed_out
+from aiod_client.requests.batch_steps import FutureFields, make_futures
 from aiod_client.requests.result_type import Result
 
 if TYPE_CHECKING:
@@ -22,12 +23,14 @@ class Named(Protocol):
     name: str
 
 
-class RequestFuture(concurrent.futures.Future[Result]):
+class RequestFuture(FutureFields, concurrent.futures.Future[Result]):
     """The outcome of one submitted request. Any thread may use it.
 
     result() and exception() drive the session themselves. Callbacks run in a thread of the client's, or at once if the
     request is done already. The buffer of a request that was sent must not be changed until the daemon has answered.
     """
+
+    __slots__ = ()
 
     def __init__(self, link: Link, request: Request, file: Named, cancel_timeout_s: float) -> None:
         """For File.submit(). The future keeps `file`: a dropped file closes its handle."""
@@ -110,3 +113,13 @@ class RequestFuture(concurrent.futures.Future[Result]):
                 callbacks = self.settle()
             if callbacks is not None:
                 callbacks()
+
+
+def futures_of(link: Link, requests: list[Request], file: Named, cancel_timeout_s: float) -> list[RequestFuture[Any]]:
+    """The futures of `requests`, for File.submit()."""
+    if make_futures is not None:
+        made: list[RequestFuture[Any]] = make_futures(
+            RequestFuture, requests, link.condition, link, file, cancel_timeout_s
+        )
+        return made
+    return [RequestFuture(link, request, file, cancel_timeout_s) for request in requests]

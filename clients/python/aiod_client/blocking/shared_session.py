@@ -33,6 +33,7 @@ from aiod_client.blocking.callbacks import Callbacks
 from aiod_client.blocking.leading import Leading
 from aiod_client.blocking.mailbox import Mailbox
 from aiod_client.errors import AiodError, cancelled
+from aiod_client.requests.batch_steps import settle_futures
 from aiod_client.requests.pending import Call, Pending, Request
 from aiod_client.ring.routed_session import RoutedSession
 from aiod_protocol.wire import MessageType
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 WATCH_S: Final = 0.005
 """The maintenance thread leads when requests are in flight and no thread has submitted or led for so long."""
 
-NOTHING: Final = Pending()
+NOTHING: Final = Call(MessageType.HEARTBEAT)
 """Never done."""
 
 
@@ -208,7 +209,7 @@ class SharedSession(RoutedSession):
             finished = finished + self.transport.lose(self.session.ended)
         if not finished:
             return
-        for pending in finished:
+        for pending in finished[settle_futures(finished) :]:
             if pending.waiter is not None and (callbacks := pending.waiter.settle()) is not None:
                 self.callbacks.run(callbacks)
         self.leading.wake_done()

@@ -60,13 +60,15 @@ def put(buffer: Buffer, start: int, data: bytes | memoryview) -> None:
 class Payload:
     """The payload frames of one SUBMIT under construction."""
 
-    __slots__ = ("_frames", "_shared", "_shared_bytes", "_shared_index")
+    __slots__ = ("list", "shared", "shared_bytes", "shared_index")
 
     def __init__(self) -> None:
-        self._frames: list[bytes | memoryview] = []
-        self._shared: list[bytes | memoryview] = []  # of the shared frame that is being filled
-        self._shared_bytes = 0
-        self._shared_index = -1
+        self.list: list[bytes | memoryview] = []
+        """The frames. That of `shared_index` is made at the end."""
+        self.shared: list[bytes | memoryview] = []
+        """The pieces of the shared frame that is being filled, whose number is `shared_index`."""
+        self.shared_bytes = 0
+        self.shared_index = -1
 
     def place(self, data: Any) -> tuple[int, int]:
         """Add the bytes of one request, which are not empty; returns (frame, frame_offset)."""
@@ -76,36 +78,36 @@ class Payload:
                 return self._place_pieces(data)
             data = b"".join(data.cut(0, length))
         elif length >= SHARED_PAYLOAD_MAX:
-            self._frames.append(data)
-            return len(self._frames) - 1, 0
-        offset = self._shared_bytes
-        if self._shared_index < 0 or offset + length > SHARED_FRAME_MAX:
-            self._close_shared()
+            self.list.append(data)
+            return len(self.list) - 1, 0
+        offset = self.shared_bytes
+        if self.shared_index < 0 or offset + length > SHARED_FRAME_MAX:
+            self.begin_shared()
             offset = 0
-        self._shared.append(data)
-        self._shared_bytes = offset + length
-        return self._shared_index, offset
+        self.shared.append(data)
+        self.shared_bytes = offset + length
+        return self.shared_index, offset
 
     def _place_pieces(self, pieces: Pieces) -> tuple[int, int]:
         """Add `pieces`, in consecutive frames; as place()."""
         frames = list(_frames_of(pieces.cut(0, pieces.length)))
-        if len(self._frames) + len(frames) > FRAMES_MAX - FRAMES_LEFT:
+        if len(self.list) + len(frames) > FRAMES_MAX - FRAMES_LEFT:
             frames = [b"".join(frames)]
-        self._frames += frames
-        return len(self._frames) - len(frames), 0
+        self.list += frames
+        return len(self.list) - len(frames), 0
 
-    def _close_shared(self) -> None:
-        """Join the pieces of the shared frame (the only copy made here) and begin another one."""
-        if self._shared_index >= 0:
-            self._frames[self._shared_index] = b"".join(self._shared)
-        self._shared, self._shared_bytes, self._shared_index = [], 0, len(self._frames)
-        self._frames.append(b"")  # its place
+    def begin_shared(self) -> None:
+        """Begin a shared frame; the one before is joined of its pieces (the only copy made here)."""
+        if self.shared_index >= 0:
+            self.list[self.shared_index] = b"".join(self.shared)
+        self.shared, self.shared_bytes, self.shared_index = [], 0, len(self.list)
+        self.list.append(b"")  # its place
 
     def frames(self) -> list[bytes | memoryview]:
         """The frames, all complete."""
-        if self._shared_index >= 0:
-            self._frames[self._shared_index] = b"".join(self._shared)
-        return self._frames
+        if self.shared_index >= 0:
+            self.list[self.shared_index] = b"".join(self.shared)
+        return self.list
 
 
 def _frames_of(pieces: Iterator[memoryview]) -> Iterator[bytes | memoryview]:

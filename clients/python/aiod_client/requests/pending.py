@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiod_client.errors import set_written
 from aiod_client.records import parse_extents, parse_stat
+from aiod_client.requests.batch_steps import RequestFields
 from aiod_client.requests.payload import put
 from aiod_protocol.names import ASKS
 from aiod_protocol.operations import Op, OpProperty, op_name, operations_with
@@ -37,15 +38,14 @@ IOCTL_VALUE_BYTES: Final = 8
 class Pending:
     """A request or a call. `waiter` is what the link settles once it is done: a future."""
 
-    __slots__ = ("cookie", "done", "error", "result", "sent", "waiter")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self.cookie = 0
-        self.sent = False
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.waiter: Any = None
+    cookie: int
+    sent: bool
+    done: bool
+    result: Any
+    error: BaseException | None
+    waiter: Any
 
     @property
     def written(self) -> int:
@@ -55,8 +55,8 @@ class Pending:
     def fail(self, error: BaseException) -> None:
         """Make it done, with `error`."""
         set_written(error, self.written)
-        self.error = error
-        self.done = True
+        self.error = error  # type: ignore[misc]  # a slot of each of its classes, this and the next
+        self.done = True  # type: ignore[misc]
 
     def outcome(self) -> Any:
         """The result, or the error raised. Call once it is done."""
@@ -65,34 +65,19 @@ class Pending:
         return self.result
 
 
-class Request(Pending):
+class Request(RequestFields, Pending):
     """One submission record, or several for a request that is too long for one. Made by operations.py.
 
     `buffer` is the payload, or the destination of a read (None: new bytes). It must not change until the request has
     completed, even if no thread waits for it any more. `charge` is the part of `length` that counts against the credit.
+    The native module makes requests, too, without __init__().
     """
 
-    __slots__ = (
-        "buffer",
-        "by_ring",
-        "cancelling",
-        "charge",
-        "covers",
-        "deadline_s",
-        "flags",
-        "handle",
-        "length",
-        "offset",
-        "op",
-        "source",
-        "source_offset",
-        "split",
-    )
+    __slots__ = ()
 
     def __init__(
         self, op: int, handle: int, offset: int, length: int, buffer: Buffer | None, charge: int, flags: int = 0
     ) -> None:
-        # Pending's fields are set here rather than by super(): this runs once a request.
         self.cookie = 0
         self.sent = False
         self.done = False
@@ -230,10 +215,27 @@ class Losable(Protocol):
 class Call(Pending):
     """A message with one REPLY as its answer: `arguments` follow token and cookie in its header."""
 
-    __slots__ = ("arguments", "filename", "handle", "kind", "locks")
+    __slots__ = (
+        "arguments",
+        "cookie",
+        "done",
+        "error",
+        "filename",
+        "handle",
+        "kind",
+        "locks",
+        "result",
+        "sent",
+        "waiter",
+    )
 
     def __init__(self, kind: MessageType, *arguments: Any, handle: int = -1, filename: str | None = None) -> None:
-        super().__init__()
+        self.cookie = 0
+        self.sent = False
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.waiter: Any = None
         self.filename = filename
         self.kind = kind
         self.arguments = arguments

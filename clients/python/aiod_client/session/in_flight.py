@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+from aiod_client.requests.batch_steps import fill_records
 from aiod_client.requests.payload import FRAMES_LEFT, Payload, Pieces
 from aiod_client.requests.pending import Request
 from aiod_protocol import wire
@@ -92,9 +93,10 @@ class InFlight:
         bytes_free = self._bytes_max - self.bytes
         records = bytearray(min(free, self._batch_max, max(len(queue), self._refill)) * _RECORD_BYTES)
         room = len(records)
-        position = 0
         payload = Payload()
-        place = payload.place
+        # The requests at the head that are plain: mostly all.
+        count, charge = fill_records(records, queue, inflight, cookie, bytes_free, now_s, payload)
+        position, cookie, bytes_free = count * _RECORD_BYTES, cookie + count, bytes_free - charge
         deadline_s, deadline_ms = math.inf, 0  # of the requests of a batch it is mostly the same
         pack_into = SUBMISSION.pack_into
         while position < room:
@@ -128,7 +130,7 @@ class InFlight:
                 frame, frame_offset, high = _source_of(request, start)
             elif charge and request.op != _READ:  # a payload of nothing names no frame
                 data: Any = request.buffer
-                frame, frame_offset = place(data if split is None else _part_of(data, start, length))
+                frame, frame_offset = payload.place(data if split is None else _part_of(data, start, length))
             pack_into(
                 records,
                 position,

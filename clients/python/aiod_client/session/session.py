@@ -40,6 +40,7 @@ from aiod_client.errors import (
     mark_not_sent,
     too_long,
 )
+from aiod_client.requests.batch_steps import complete_records
 from aiod_client.requests.pending import HAVE_PAYLOAD, Call, Pending, Request
 from aiod_client.requests.split import Split, part_bytes_max
 from aiod_client.session.backlog import Backlog
@@ -323,7 +324,12 @@ class Session:
             raise wire.WireError("COMPLETE of other things than records and messages")
         in_flight, files = self.in_flight, self.files
         requests = in_flight.requests
-        for index, (cookie, result, frame, start, written, reason) in enumerate(COMPLETION.iter_unpack(records)):
+        # The first ones that are plain: mostly all.
+        first, charge = complete_records(records, requests, files, frames, finished, Request)
+        in_flight.received += first
+        in_flight.bytes -= charge
+        records = records[first * COMPLETION.size :]
+        for index, (cookie, result, frame, start, written, reason) in enumerate(COMPLETION.iter_unpack(records), first):
             request = requests[cookie]  # KeyError: nothing with this cookie is in flight
             in_flight.received += 1
             if result < 0 or request.op not in _TRANSFERS or request.split is not None or request.done:
