@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         cached = item.get_closest_marker("page_cache")
         if cached and _EXPORT_KEYS.get("direct"):
             item.add_marker(pytest.mark.skip(reason=f"with O_DIRECT: {cached.args[0]}"))
+
+
+def pytest_collection_finish() -> None:
+    """Hide the collected tests from the garbage collector: many a test collects, and would walk over all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(name="wait_until")
