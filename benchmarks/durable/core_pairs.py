@@ -11,14 +11,16 @@ HERE: Final = Path(__file__).parent
 _CORE: Final = HERE.parents[1] / "aiod" / "core"
 _SOURCES: Final = sorted(source for room in ("ops", "pool", "util") for source in _CORE.glob(f"{room}/*.c"))
 _INCLUDES: Final = (f"-I{_CORE}", f"-I{HERE.parents[1] / 'protocol'}")
-_FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-pthread", "-Wall", "-Wextra", *_INCLUDES)
+_FLAGS: Final = ("-std=c11", "-D_GNU_SOURCE", "-pthread", "-Wall", "-Wextra", *_INCLUDES)
 
 
-def build(directory: Path) -> Path:
+def build(directory: Path, optimisation: str = "-O2") -> Path:
     """Compile the program in `directory`. Raises CalledProcessError if the compiler fails."""
     program = directory / "pairs"
     sources = [*map(str, _SOURCES), str(HERE / "pairs.c")]
-    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-luring", "-o", str(program)], check=True)
+    subprocess.run(
+        [os.environ.get("CC", "cc"), *_FLAGS, optimisation, *sources, "-luring", "-o", str(program)], check=True
+    )
     return program
 
 

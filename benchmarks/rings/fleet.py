@@ -18,7 +18,6 @@ ROOT: Final = HERE.parents[1]
 _FLAGS: Final = (
     "-std=c11",
     "-D_GNU_SOURCE",
-    "-O2",
     "-pthread",
     "-Wall",
     "-Wextra",
@@ -28,12 +27,12 @@ _FLAGS: Final = (
 _GRACE_S: Final = 120.0
 
 
-def build(directory: Path) -> Path:
+def build(directory: Path, optimisation: str = "-O2") -> Path:
     """Compile the program in `directory`, with libaiod's files. Raises CalledProcessError if the compiler fails."""
     program = directory / "fleet"
     library = sorted(source for source in (ROOT / "clients" / "c").glob("*.c") if source.name != "aiod-bench.c")
     sources = [str(HERE / "fleet.c"), *map(str, library)]
-    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, *sources, "-o", str(program)], check=True)
+    subprocess.run([os.environ.get("CC", "cc"), *_FLAGS, optimisation, *sources, "-o", str(program)], check=True)
     return program
 
 

@@ -15,7 +15,6 @@ _REPLACED: Final = {"wake_each.c": "pool.c"}
 _FLAGS: Final = (
     "-std=c11",
     "-D_GNU_SOURCE",
-    "-O2",
     "-pthread",
     "-Wall",
     "-Wextra",
@@ -57,7 +56,7 @@ VARIANTS: Final = (
 )
 
 
-def build(variant: Variant, directory: Path) -> Path:
+def build(variant: Variant, directory: Path, optimisation: str = "-O2") -> Path:
     """Compile `variant` into `directory`. Raises CalledProcessError if the compiler fails."""
     replaced = {_REPLACED.get(policy, "spawner.c") for policy in variant.policies}
     sources = [
@@ -69,7 +68,10 @@ def build(variant: Variant, directory: Path) -> Path:
     program = directory / variant.program
     defines = [f"-D{define}" for define in variant.defines]
     compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, *_FLAGS, *defines, *map(str, sources), "-luring", _WRAP, "-o", str(program)], check=True)
+    subprocess.run(
+        [compiler, *_FLAGS, optimisation, *defines, *map(str, sources), "-luring", _WRAP, "-o", str(program)],
+        check=True,
+    )
     return program
 
 

@@ -17,15 +17,15 @@ _BY_POLICIES = {variant.policies: variant for variant in variants.VARIANTS}
 
 @pytest.mark.parametrize("variant", _BY_POLICIES.values(), ids=lambda variant: variant.program)
 def test_each_policy_of_the_spawner_benchmark_builds(tmp_path: Path, variant: variants.Variant) -> None:
-    assert variants.build(variant, tmp_path).is_file()
+    assert variants.build(variant, tmp_path, "-O0").is_file()
 
 
 def test_the_benchmark_of_flushes_builds(tmp_path: Path) -> None:
-    assert core_pairs.build(tmp_path).is_file()
+    assert core_pairs.build(tmp_path, "-O0").is_file()
 
 
 def test_the_benchmark_of_many_rings_builds(tmp_path: Path) -> None:
-    assert fleet.build(tmp_path).is_file()
+    assert fleet.build(tmp_path, "-O0").is_file()
 
 
 def test_the_vcpu_of_bursts_builds() -> None:
