@@ -7,7 +7,7 @@
  * itself: polling.pml has the pool. It may make the ring dormant whenever it has found no entry.
  *
  * Checked properties (test_dormant_model.py runs the search): a run ends only when all requests have ended and both workers
- * wait for a doorbell, and every run ends. MISTAKE is a deliberate mistake, which spin must find.
+ * wait for a doorbell, and every run ends. `mistake` is a deliberate mistake, which spin must find.
  */
 
 #ifndef REQUESTS
@@ -15,9 +15,6 @@
 #endif
 #ifndef RETIRES
 #define RETIRES 2
-#endif
-#ifndef MISTAKE
-#define MISTAKE none
 #endif
 
 mtype = {
@@ -30,7 +27,8 @@ mtype = {
     leader_consumes_an_edge_without_a_note,
     former_leader_ignores_the_mark
 };
-#define mistaken(name) (MISTAKE == name)
+hidden byte mistake; /* of these; given to the verifier when it runs */
+#define mistaken(name) (mistake == name)
 
 /* The ring, and the poller's epoll set: edges that no thread has consumed. */
 byte entries;

@@ -16,7 +16,7 @@
  *   - no request waits beside an idle worker with no wake-up on its way;
  *   - a run ends only when all requests have ended and all workers are idle, and every run ends.
  *
- * MISTAKE is one deliberate mistake, which spin has to find.
+ * `mistake` is one deliberate mistake, which spin has to find.
  */
 
 #ifndef LIMIT
@@ -42,9 +42,6 @@
 #ifndef STARTS
 #define STARTS 0 /* 1: polling workers may start requests, and a leader gives the lead up once */
 #endif
-#ifndef MISTAKE
-#define MISTAKE none
-#endif
 
 #define REQUESTS (BY_RING + BY_MESSAGE)
 #define WAKE_FAN_OUT 2
@@ -69,7 +66,8 @@ mtype = {
     nobody_wakes_the_one_apart,
     recall_passes_the_one_apart
 };
-#define mistaken(name) (MISTAKE == name)
+hidden byte mistake; /* of these; given to the verifier when it runs */
+#define mistaken(name) (mistake == name)
 
 /* The ring, and the poller's epoll set: edges that no thread has consumed. */
 byte entries;

@@ -22,7 +22,7 @@
  * - Each final state is correct (init): every request has ended, the backlog is empty, no thread is being created, and
  *   a stopped pool has been freed.
  *
- * The macros below choose a scenario. MISTAKE is a deliberate mistake, which spin must find.
+ * The macros below choose a scenario. `mistake` is a deliberate mistake, which spin must find.
  */
 
 #ifndef MAX
@@ -55,9 +55,6 @@
 #ifndef BARRIER
 #define BARRIER 0 /* 1: no request ends before all have started */
 #endif
-#ifndef MISTAKE
-#define MISTAKE none
-#endif
 
 #define ALWAYS 255 /* FAILURES: every creation fails */
 #define REQUESTS_TOTAL (SUBMITTERS * REQUESTS)
@@ -84,7 +81,8 @@ mtype = {
     stop_wakes_none,
     last_worker_signals_none
 };
-#define mistaken(name) (MISTAKE == name)
+hidden byte mistake; /* of these; given to the verifier when it runs */
+#define mistaken(name) (mistake == name)
 
 /* ---- the pool (pool_state.h): protected by lock ------------------------------------------------------------------ */
 

@@ -7,7 +7,7 @@
  * indices. Whether a request is executed by the thread that takes it or by a worker is left open.
  *
  * Checked properties (test_ring_model.py runs the search): a run ends only when the client has all completions, no
- * queue contains anything, and the leader waits for its doorbell. MISTAKE is a deliberate mistake, which spin must
+ * queue contains anything, and the leader waits for its doorbell. `mistake` is a deliberate mistake, which spin must
  * find.
  */
 
@@ -18,19 +18,19 @@
 #define ENTRIES 2
 #endif
 
-#define none 0
-#define client_sleeps_on_cq_tail 1      /* the client waits on cq_tail, as in the first version */
-#define client_does_not_check_again 2
-#define leader_does_not_check_again 3
-#define client_rings_no_doorbell 4
-#define engine_does_not_wake 5
-#define engine_reads_before_it_stores 6 /* reads client_waits before it stores cq_tail */
-#define client_reads_before_it_stores 7 /* reads engine_sleeps before it stores sq_tail */
-#define leader_sleeps_while_a_worker_takes 8        /* although there are entries: another thread takes them */
-
-#ifndef MISTAKE
-#define MISTAKE none
-#endif
+mtype = {
+    none,
+    client_sleeps_on_cq_tail, /* the client waits on cq_tail, as in the first version */
+    client_does_not_check_again,
+    leader_does_not_check_again,
+    client_rings_no_doorbell,
+    engine_does_not_wake,
+    engine_reads_before_it_stores, /* reads client_waits before it stores cq_tail */
+    client_reads_before_it_stores, /* reads engine_sleeps before it stores sq_tail */
+    leader_sleeps_while_a_worker_takes /* although there are entries: another thread takes them */
+};
+hidden byte mistake; /* of these; given to the verifier when it runs */
+#define mistaken(name) (mistake == name)
 
 byte sq_tail, sq_head, cq_tail, cq_head;
 bool engine_sleeps, client_waits;
@@ -44,7 +44,7 @@ inline wake_client()
 {
     atomic { old = client_waits; client_waits = false; }
     if
-    :: old && MISTAKE != engine_does_not_wake -> client_sleeping = false /* FUTEX_WAKE */
+    :: old && !mistaken(engine_does_not_wake) -> client_sleeping = false /* FUTEX_WAKE */
     :: else
     fi
 }
@@ -52,7 +52,7 @@ inline wake_client()
 inline complete()
 {
     if
-    :: MISTAKE == engine_reads_before_it_stores ->
+    :: mistaken(engine_reads_before_it_stores) ->
         waits = client_waits;
         cq_tail++
     :: else ->
@@ -99,7 +99,7 @@ active proctype client()
         submitted++;
         inflight++;
         if
-        :: MISTAKE == client_reads_before_it_stores ->
+        :: mistaken(client_reads_before_it_stores) ->
             sleeps = engine_sleeps;
             sq_tail++
         :: else ->
@@ -107,7 +107,7 @@ active proctype client()
             sleeps = engine_sleeps
         fi;
         if
-        :: sleeps && MISTAKE != client_rings_no_doorbell -> doorbell = true
+        :: sleeps && !mistaken(client_rings_no_doorbell) -> doorbell = true
         :: else
         fi
     :: cq_tail != cq_head ->
@@ -118,10 +118,10 @@ active proctype client()
         seen = cq_head;
         client_waits = true;
         if
-        :: cq_tail == seen || MISTAKE == client_does_not_check_again ->
+        :: cq_tail == seen || mistaken(client_does_not_check_again) ->
             atomic { /* FUTEX_WAIT compares and sleeps in one step */
                 if
-                :: MISTAKE == client_sleeps_on_cq_tail -> client_sleeping = cq_tail == seen
+                :: mistaken(client_sleeps_on_cq_tail) -> client_sleeping = cq_tail == seen
                 :: else -> client_sleeping = client_waits
                 fi
             }
@@ -147,8 +147,8 @@ active proctype leader()
         :: else ->
             engine_sleeps = true;
             if
-            :: sq_tail == sq_head || MISTAKE == leader_does_not_check_again ||
-                (MISTAKE == leader_sleeps_while_a_worker_takes && taking) ->
+            :: sq_tail == sq_head || mistaken(leader_does_not_check_again) ||
+                (mistaken(leader_sleeps_while_a_worker_takes) && taking) ->
 end_asleep:     atomic { doorbell -> doorbell = false }
             :: else
             fi;

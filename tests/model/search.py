@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 import re
 import subprocess
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.patience import scaled
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
-DEPTH_MAX = 200_000
-MEMORY_MAX_MIB = 1400
+DEPTH_MAX: Final = 200_000
+MEMORY_MAX_MIB: Final = 1400
 
-_STATE_IS_KNOWN = "kk = (II == 1 || II == 2);"
+_VERIFIERS: Final = Path(__file__).parents[2] / "build" / "models"
+"""One for each scenario of a model, for all of its mistakes: to compile it takes longer than to find a mistake."""
+
+_STATE_IS_KNOWN: Final = "kk = (II == 1 || II == 2);"
 """In a verifier's source, after the look-up of a state: II is 2 if the state is on the stack of the search."""
+
+_NO_MISTAKE_YET: Final = "\t\tmistake = 0;"
+"""In a verifier's source, where it gives the model's variables their first values."""
 
 
 class Search(NamedTuple):
@@ -27,17 +37,16 @@ class Search(NamedTuple):
     report: str
 
 
-def search(directory: Path, model: Path, defines: dict[str, int | str], *, cycles: bool = False) -> Search:
-    """Build the verifier of `model` in `directory`, and search all states with it.
+def search(
+    directory: Path, model: Path, scenario: Mapping[str, int], mistake: str = "none", *, cycles: bool = False
+) -> Search:
+    """Search all states of `model` with one of its mistakes; a trail to an error is written into `directory`.
 
-    `cycles`: a cycle of states is an error, too: every run must end.
+    `scenario`: values for its macros. `cycles`: a cycle of states is an error, too: every run must end.
     """
-    run(directory, "spin", "-a", *(f"-D{name}={value}" for name, value in defines.items()), str(model))
-    if cycles:
-        _make_cycles_errors(directory / "pan.c")
-    # The compiler takes longer to optimise a verifier than that saves in its search.
-    run(directory, "cc", "-O0", "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
-    report = run(directory, "./pan", f"-m{DEPTH_MAX}")
+    verifier = _built(directory, model, scenario, cycles=cycles)
+    number = mistakes_of(model).get(mistake, 0)
+    report = _run(directory, str(verifier), f"-m{DEPTH_MAX}", MISTAKE=str(number))
     errors, states = re.search(r"errors: (\d+)", report), re.search(r"([\d.e+]+) states, stored", report)
     assert errors is not None, report
     assert states is not None, report
@@ -45,9 +54,50 @@ def search(directory: Path, model: Path, defines: dict[str, int | str], *, cycle
     return Search(int(errors[1]), float(states[1]), not stopped_short, report)
 
 
-def search_cycles(directory: Path, model: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
+def search_cycles(directory: Path, model: Path, scenario: Mapping[str, int], mistake: str = "none") -> Search:
     """Search all states and all cycles of a model in a scenario."""
-    return search(directory, model, {**scenario, "MISTAKE": mistake}, cycles=True)
+    return search(directory, model, scenario, mistake, cycles=True)
+
+
+def mistakes_of(model: Path) -> dict[str, int]:
+    """The names of a model's mistakes, "none" included, and spin's numbers of them: its only mtype lists them."""
+    mtype = re.search(r"mtype = \{(.*?)\}", model.read_text(), re.DOTALL)
+    if mtype is None:
+        return {}
+    names = re.findall(r"\w+", re.sub(r"/\*.*?\*/", "", mtype[1], flags=re.DOTALL))
+    return {name: len(names) - index for index, name in enumerate(names)}  # spin begins with the last one
+
+
+def _built(directory: Path, model: Path, scenario: Mapping[str, int], *, cycles: bool) -> Path:
+    """The verifier for a scenario, built in `directory` unless it exists, which other processes may want as well."""
+    made_of = [model.read_bytes(), Path(__file__).read_bytes(), repr((sorted(scenario.items()), cycles)).encode()]
+    verifier = _VERIFIERS / f"{model.stem}-{hashlib.sha256(b'|'.join(made_of)).hexdigest()[:16]}"
+    _VERIFIERS.mkdir(parents=True, exist_ok=True)
+    with verifier.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not verifier.exists():
+            _build(directory, model, scenario, cycles=cycles)
+            (directory / "pan").rename(verifier)
+    return verifier
+
+
+def _build(directory: Path, model: Path, scenario: Mapping[str, int], *, cycles: bool) -> None:
+    """Build the verifier `pan` in `directory`."""
+    _run(directory, "spin", "-a", *(f"-D{name}={value}" for name, value in scenario.items()), str(model))
+    _tell_it_the_mistake(directory / "pan.c", mistakes_of(model))
+    if cycles:
+        _make_cycles_errors(directory / "pan.c")
+    # The compiler takes longer to optimise a verifier than that saves in its search.
+    _run(directory, "cc", "-O0", "-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MAX_MIB}", "-o", "pan", "pan.c")
+
+
+def _tell_it_the_mistake(verifier: Path, mistakes: Mapping[str, int]) -> None:
+    """Let the verifier take the number of its mistake from the environment."""
+    source = verifier.read_text()
+    for name, number in mistakes.items():
+        assert f'case {number}: Printf("{name}")' in source, "another version of spin: how does it number an mtype?"
+    assert source.count(_NO_MISTAKE_YET) == bool(mistakes), "another version of spin: how does it begin?"
+    verifier.write_text(source.replace(_NO_MISTAKE_YET, '\t\tmistake = atoi(getenv("MISTAKE"));'))
 
 
 def _make_cycles_errors(verifier: Path) -> None:
@@ -60,15 +110,16 @@ def _make_cycles_errors(verifier: Path) -> None:
     verifier.write_text(source.replace(_STATE_IS_KNOWN, f'{_STATE_IS_KNOWN} if (II == 2) uerror("cycle");'))
 
 
-def mistakes_of(model: Path) -> set[str]:
-    """The names of a model's mistakes, which its only mtype lists."""
-    names = re.search(r"mtype = \{(.*?)\}", model.read_text(), re.DOTALL)
-    assert names is not None
-    return {name.strip() for name in names[1].split(",")} - {"none"}
-
-
-def run(directory: Path, *command: str) -> str:
+def _run(directory: Path, *command: str, **environment: str) -> str:
     """Run `command` in `directory`, and return its output."""
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=scaled(300), check=False)
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=scaled(300),
+        check=False,
+    )
     assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

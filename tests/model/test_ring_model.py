@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.model.search import Search, search
+from tests.model.search import mistakes_of, search
 
 MODEL = Path(__file__).with_name("ring.pml")
 MISTAKES = [
@@ -22,13 +21,8 @@ MISTAKES = [
 ]
 
 
-def searched(directory: Path, mistake: str = "none") -> Search:
-    """Search all states of the model of the ring."""
-    return search(directory, MODEL, {"MISTAKE": mistake})
-
-
 def test_every_run_ends_correctly(tmp_path: Path) -> None:
-    found = searched(tmp_path)
+    found = search(tmp_path, MODEL, {})
     assert found.complete, found.report
     assert found.errors == 0, found.report
     assert found.states > 100_000  # the search was not cut short
@@ -36,10 +30,9 @@ def test_every_run_ends_correctly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_each_mistake_is_found(tmp_path: Path, mistake: str) -> None:
-    found = searched(tmp_path, mistake)
+    found = search(tmp_path, MODEL, {}, mistake)
     assert found.errors == 1, found.report
 
 
 def test_every_mistake_of_the_model_is_tried() -> None:
-    mistakes = re.findall(r"^#define (\w+) \d+", MODEL.read_text(), re.MULTILINE)
-    assert set(mistakes) == {"REQUESTS", "ENTRIES", "none", *MISTAKES}
+    assert set(mistakes_of(MODEL)) == {"none", *MISTAKES}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from tests.model.search import Search, search
+from tests.model.search import mistakes_of, search
 
 MODEL = Path(__file__).with_name("waiters.pml")
 
@@ -29,14 +28,9 @@ MISTAKES = [
 ]
 
 
-def searched(directory: Path, scenario: dict[str, int], mistake: str = "none") -> Search:
-    """The result of a search of all states."""
-    return search(directory, MODEL, {**scenario, "MISTAKE": mistake})
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_no_wake_up_is_lost(tmp_path: Path, scenario: str) -> None:
-    found = searched(tmp_path, SCENARIOS[scenario])
+    found = search(tmp_path, MODEL, SCENARIOS[scenario])
     assert found.complete, found.report
     assert found.errors == 0, found.report
     assert found.states > 10_000  # the search was not cut short
@@ -45,11 +39,9 @@ def test_no_wake_up_is_lost(tmp_path: Path, scenario: str) -> None:
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_spin_finds_the_mistake(tmp_path: Path, mistake: str) -> None:
     scenario = "threads, a loop and calls" if mistake.startswith("taken_byte") else "threads and a loop"
-    found = searched(tmp_path, SCENARIOS[scenario], mistake)
+    found = search(tmp_path, MODEL, SCENARIOS[scenario], mistake)
     assert found.errors == 1, found.report
 
 
 def test_every_mistake_of_the_model_is_tried() -> None:
-    mistakes = re.findall(r"^#define (\w+) \d+", MODEL.read_text(), re.MULTILINE)
-    names = {"THREADS", "LOOP", "LOOP_REQUESTS", "CALLS", "none", "AWAKE", "FUTEX", "SOCKET", "IS_DONE", "LOOK"}
-    assert set(mistakes) == names | set(MISTAKES)
+    assert set(mistakes_of(MODEL)) == {"none", *MISTAKES}

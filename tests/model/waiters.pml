@@ -11,7 +11,7 @@
  * the beginning.
  *
  * test_waiters_model.py checks: a run ends only when each thread has its request and the loop has all of its own,
- * and the engine sends at most one byte each time that the loop arms. MISTAKE is a deliberate mistake that spin has
+ * and the engine sends at most one byte each time that the loop arms. `mistake` is a deliberate mistake that spin has
  * to find.
  */
 
@@ -26,21 +26,21 @@
 #define LOOP 2 /* as an owner of requests; the threads are 0 and 1 */
 #define SLOTS (THREADS + LOOP_REQUESTS)
 
-#define none 0
-#define leader_leaves_client_waits_awake 1 /* the engine does not wake an armed loop */
-#define arming_takes_client_waits 2        /* from a leader */
-#define disarming_takes_client_waits 3     /* from a leader */
-#define taken_completion_wakes_no_loop 4   /* a thread takes it off the ring */
-#define taken_byte_wakes_no_loop 5         /* a thread that calls takes it off the socket */
-#define leader_returns_client_waits_too_late 6 /* after its last drain */
-#define leaver_chooses_no_leader 7
-#define leader_misses_the_byte 8 /* that the engine has sent: the next byte goes to a loop that is awake */
-#define taken_byte_wakes_no_notified_loop 9 /* though this byte was to notify it */
-#define poller_does_not_look_again 10 /* whether another thread has taken its completion, before it sleeps */
-
-#ifndef MISTAKE
-#define MISTAKE none
-#endif
+mtype = {
+    none,
+    leader_leaves_client_waits_awake, /* the engine does not wake an armed loop */
+    arming_takes_client_waits, /* from a leader */
+    disarming_takes_client_waits, /* from a leader */
+    taken_completion_wakes_no_loop, /* a thread takes it off the ring */
+    taken_byte_wakes_no_loop, /* a thread that calls takes it off the socket */
+    leader_returns_client_waits_too_late, /* after its last drain */
+    leaver_chooses_no_leader,
+    leader_misses_the_byte, /* that the engine has sent: the next byte goes to a loop that is awake */
+    taken_byte_wakes_no_notified_loop, /* though this byte was to notify it */
+    poller_does_not_look_again /* whether another thread has taken its completion, before it sleeps */
+};
+hidden byte mistake; /* of these; given to the verifier when it runs */
+#define mistaken(name) (mistake == name)
 
 #define AWAKE 0
 #define FUTEX 1
@@ -72,7 +72,7 @@ byte of_threads = THREADS, of_loop = LOOP_REQUESTS;
 inline completion_taken()
 {
     if
-    :: armed && !notified && MISTAKE != taken_completion_wakes_no_loop -> notified = true; bell = true
+    :: armed && !notified && !mistaken(taken_completion_wakes_no_loop) -> notified = true; bell = true
     :: else
     fi
 }
@@ -113,7 +113,7 @@ inline yield_client_waits()
 {
     if
     :: armed ->
-        notified = notified || (client_waits == AWAKE && MISTAKE != leader_misses_the_byte);
+        notified = notified || (client_waits == AWAKE && !mistaken(leader_misses_the_byte));
         client_waits = AWAKE
     :: else
     fi
@@ -122,7 +122,7 @@ inline yield_client_waits()
 inline choose_leader()
 {
     if
-    :: !leading && MISTAKE != leaver_chooses_no_leader && parked[1 - _pid] -> wake_parked(1 - _pid, LOOK)
+    :: !leading && !mistaken(leaver_chooses_no_leader) && parked[1 - _pid] -> wake_parked(1 - _pid, LOOK)
     :: else
     fi
 }
@@ -150,7 +150,7 @@ active [THREADS] proctype thread()
     :: atomic {
             !locked || leads -> /* after sleep_on_memory() the thread has the lock */
             if
-            :: leads && MISTAKE == leader_returns_client_waits_too_late -> take_client_waits()
+            :: leads && mistaken(leader_returns_client_waits_too_late) -> take_client_waits()
             :: else -> drain()
             fi;
             locked = false;
@@ -164,7 +164,7 @@ active [THREADS] proctype thread()
         atomic {
             !locked ->
             if
-            :: done[_pid] && MISTAKE != poller_does_not_look_again
+            :: done[_pid] && !mistaken(poller_does_not_look_again)
             :: else ->
                 if
                 :: leading -> parked[_pid] = true; woken[_pid] = 0
@@ -180,8 +180,8 @@ active [THREADS] proctype thread()
                 head = 0;
                 leading = false;
                 if
-                :: MISTAKE == leader_leaves_client_waits_awake
-                :: MISTAKE == leader_returns_client_waits_too_late -> drain()
+                :: mistaken(leader_leaves_client_waits_awake)
+                :: mistaken(leader_returns_client_waits_too_late) -> drain()
                 :: else -> take_client_waits()
                 fi
             }
@@ -206,7 +206,7 @@ active proctype loop()
             notified = false;
             sent = 0;
             if
-            :: !leading || MISTAKE == arming_takes_client_waits -> client_waits = SOCKET
+            :: !leading || mistaken(arming_takes_client_waits) -> client_waits = SOCKET
             :: else
             fi
         };
@@ -223,7 +223,7 @@ active proctype loop()
             !locked ->
             armed = false;
             if
-            :: !leading || MISTAKE == disarming_takes_client_waits -> client_waits = AWAKE
+            :: !leading || mistaken(disarming_takes_client_waits) -> client_waits = AWAKE
             :: else
             fi;
             bytes = 0;
@@ -249,8 +249,8 @@ end_without_a_byte:
         atomic {
             !locked ->
             if
-            :: armed && MISTAKE != taken_byte_wakes_no_loop &&
-               !(notified && MISTAKE == taken_byte_wakes_no_notified_loop) ->
+            :: armed && !mistaken(taken_byte_wakes_no_loop) &&
+               !(notified && mistaken(taken_byte_wakes_no_notified_loop)) ->
                 notified = true;
                 bell = true
             :: else
