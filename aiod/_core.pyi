@@ -214,11 +214,13 @@ class Core:
         list[DirectoryResult],
         list[tuple[Session, str]],
         list[AttachResult],
+        list[tuple[Session, int]],
     ]:
         """Return everything that has completed, grouped by session. Clears completion_fd. Does not block.
 
         The fourth list contains sessions that the caller must end, because their clients broke a rule of the ring,
-        which the text names.
+        which the text names; the last one handles that the caller must close, by close_handle(), before it does
+        anything else with them: that answers the client's CLOSE_FILE.
         """
 
     def attach(self, session: Session, wake_fd: int, entries: int, area_bytes: int) -> int:

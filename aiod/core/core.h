@@ -89,6 +89,7 @@ struct aiod_reaped {
     struct aiod_session *broken;   /* linked by next_broken: sessions to end, for the reason in `broken` */
     /* linked by next_attached: aiod_core_attach() has finished, with the result in `attach_error` */
     struct aiod_session *attached;
+    struct aiod_handle *to_close; /* linked by next_to_close: their clients have asked for it by their rings */
 };
 
 /* Take everything that has completed. The number of entries, notices to the core included. */
@@ -173,6 +174,12 @@ void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *
 
 /* Close a handle as soon as it has no requests in flight; ends as a control. 0, or -EBADF. */
 int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number);
+
+/*
+ * AIOD_TASK_RING_CLOSE: the handle that the caller has to close by aiod_core_close_handle(), whose end answers the request.
+ * NULL: it is closed already, and the request is answered.
+ */
+struct aiod_handle *aiod_core_take_ring_close(struct aiod_ring_request *request);
 
 /*
  * Make durable everything that is completed on the handle's file; ends as a control. 0, or -EBADF, -ENOMEM, or -EIO:

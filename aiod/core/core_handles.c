@@ -135,9 +135,9 @@ int aiod_core_adopt(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate
     return 0;
 }
 
-/* Close a descriptor on a worker, for a message that came by `transport`. */
+/* Close a descriptor on a worker, for a message that came by `transport`, or the CLOSE_FILE `ring_close` (NULL: none). */
 static void submit_close(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
-                         int fd)
+                         int fd, struct aiod_ring_request *ring_close)
 {
     struct aiod_control *control = aiod_core_create_control(AIOD_CLOSE, tag, rate);
 
@@ -146,12 +146,13 @@ static void submit_close(struct aiod_core *core, uint64_t tag, enum aiod_transpo
     }
     control->transport = transport;
     control->fd = fd;
+    control->ring_close = ring_close;
     aiod_core_submit_control(core, control);
 }
 
 void aiod_core_close_fd(struct aiod_core *core, uint64_t tag, struct aiod_rate *rate, int fd)
 {
-    submit_close(core, tag, AIOD_BY_DAEMON, rate, fd);
+    submit_close(core, tag, AIOD_BY_DAEMON, rate, fd, NULL);
 }
 
 int aiod_core_directory_op(struct aiod_core *core, uint64_t tag, enum aiod_transport transport, struct aiod_rate *rate,
@@ -381,7 +382,8 @@ static void close_now(struct aiod_core *core, struct aiod_handle *handle)
     aiod_flush_writer_remove(&handle->file->flushes.writers, &handle->writer);
     count = aiod_file_put(&core->files, handle->file, handle->fd, unneeded);
 
-    submit_close(core, tag, tag != 0 ? handle->session->transport : AIOD_BY_DAEMON, rate, unneeded[0]);
+    submit_close(core, tag, tag != 0 ? handle->session->transport : AIOD_BY_DAEMON, rate, unneeded[0],
+                 handle->ring_close);
     if (count == 2) {
         aiod_core_close_fd(core, 0, rate, unneeded[1]);
     }
@@ -422,6 +424,19 @@ int aiod_core_close_handle(struct aiod_core *core, uint64_t tag, struct aiod_ses
     }
     aiod_core_start_close(core, tag, handle);
     return 0;
+}
+
+struct aiod_handle *aiod_core_take_ring_close(struct aiod_ring_request *request)
+{
+    struct aiod_session *session = request->ring->session;
+    struct aiod_handle *handle = session->owner != NULL ? aiod_handle_find(session, request->number) : NULL;
+
+    if (handle == NULL) { /* closed by a message, or with its session */
+        aiod_ring_opens_answer_close(request, -EBADF, AIOD_REASON_NO_HANDLE);
+        return NULL;
+    }
+    handle->ring_close = request; /* answered when the handle is closed, whatever closes it */
+    return handle;
 }
 
 int aiod_core_flush_handle(struct aiod_core *core, uint64_t tag, struct aiod_session *session, uint32_t number)

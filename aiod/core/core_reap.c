@@ -141,6 +141,9 @@ static void finish_control(struct aiod_core *core, struct aiod_control *control,
     struct aiod_export_stats *entry = aiod_export_stats_get(&core->exports, control->rate);
 
     core->inflight--;
+    if (control->ring_close != NULL) {
+        aiod_ring_opens_answer_close(control->ring_close, control->task.request.result, AIOD_REASON_BY_KERNEL);
+    }
     if (control->handle != NULL) {
         aiod_core_release_handle(core, control->handle);
     }
@@ -170,9 +173,17 @@ static void count_small_bytes(struct aiod_request *done)
 /* Handle a notice from a ring. */
 static void handle_notice(struct aiod_core *core, struct aiod_task *task, struct aiod_reaped *reaped)
 {
+    struct aiod_handle *handle;
     struct aiod_ring *ring;
 
     switch (task->kind) {
+    case AIOD_TASK_RING_CLOSE:
+        handle = aiod_core_take_ring_close((struct aiod_ring_request *)task);
+        if (handle != NULL) {
+            handle->next_to_close = reaped->to_close;
+            reaped->to_close = handle;
+        }
+        break;
     case AIOD_TASK_HANDLE_IDLE:
         aiod_core_release_handle(
             core, (struct aiod_handle *)(void *)((char *)task - offsetof(struct aiod_handle, ring_idle)));

@@ -486,6 +486,7 @@ nb::tuple core_reap(nb::handle self)
     nb::list directory_ops;
     nb::list broken;
     nb::list attached;
+    nb::list to_close;
     aiod_reaped reaped;
     aiod_reply *reply;
     aiod_control *control;
@@ -502,6 +503,9 @@ nb::tuple core_reap(nb::handle self)
     }
     for (aiod_session *session = reaped.attached; session != nullptr; session = session->next_attached) {
         attached.append(attached_tuple(*session));
+    }
+    for (aiod_handle *handle = reaped.to_close; handle != nullptr; handle = handle->next_to_close) {
+        to_close.append(nb::make_tuple(nb::find(static_cast<Session *>(handle->session->owner)), handle->number));
     }
     while (reply != nullptr) {
         Reply taken(reply);
@@ -523,7 +527,7 @@ nb::tuple core_reap(nb::handle self)
         aiod_control_destroy(control);
         control = next;
     }
-    return nb::make_tuple(replies, controls, directory_ops, broken, attached);
+    return nb::make_tuple(replies, controls, directory_ops, broken, attached, to_close);
 }
 
 size_t core_cancel(Core &core, Session &session, const nb::sequence &cookies)

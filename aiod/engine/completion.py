@@ -38,13 +38,14 @@ class Completion:
         directory_request_finished: Callable[[DirectoryResult], None],
         end_session: Callable[[Session, str], None],
         ring_finished: Callable[[AttachResult], None],
+        close_for_ring: Callable[[Session, int], None],
         reaped: Callable[[], None],
     ) -> None:
         """`send_to` sends a message to a session. The other functions get results of each kind.
 
         `control_finished` gets opens and closes, `directory_request_finished` NAMEs, `end_session` sessions whose
-        client broke a rule of the ring, `ring_finished` rings whose memory is made, or cannot be made. `reaped()`
-        follows each reap.
+        client broke a rule of the ring, `ring_finished` rings whose memory is made, or cannot be made, `close_for_ring`
+        handles that clients close by their rings. `reaped()` follows each reap.
         """
         self._core = core
         self._send_to = send_to
@@ -52,6 +53,7 @@ class Completion:
         self._directory_request_finished = directory_request_finished
         self._end_session = end_session
         self._ring_finished = ring_finished
+        self._close_for_ring = close_for_ring
         self._reaped = reaped
         self._look_timer: asyncio.TimerHandle | None = None
         self._look_s = 0.0
@@ -85,7 +87,9 @@ class Completion:
 
     def reap(self) -> None:
         """Take everything that has completed, and hand it on."""
-        replies, controls, directory_results, broken, attached = self._core.reap()
+        replies, controls, directory_results, broken, attached, to_close = self._core.reap()
+        for core_session, handle in to_close:
+            self._close_for_ring(core_session.tag, handle)
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:

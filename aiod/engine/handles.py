@@ -327,12 +327,21 @@ class Handles:
             known = f"close: handle {handle} is unknown in this session, or closed already"
             self._reply_error(session, cookie, refused(errno.EBADF, known, Reason.NO_HANDLE))
             return
+        self._forget(session, handle)
+        self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
+
+    def close_for_ring(self, session: Session, handle: int) -> None:
+        """CLOSE_FILE of a file that was collected from its ring: the core answers it when the file is closed."""
+        self._core.close_handle(0, session.core, handle)
+        self._forget(session, handle)
+
+    def _forget(self, session: Session, handle: int) -> None:
+        """The handle is being closed."""
         session.names.pop(handle, None)
         session.fuse_files.pop(handle, None)
         self.locks.closed(session, handle)
         if session.resumable:
             self._fd_store.drop(session.token, handle)
-        self._waiting[tag] = _Waiting(session, cookie, None, name, time.monotonic())
 
     async def flush(self, session: OpenFiles) -> list[int]:
         """Flush the session's files; the handles of those whose flush succeeded."""

@@ -132,6 +132,7 @@ class Stages:
             self.directory_operations.finished,
             self.sessions.end,
             self._ring_attached,
+            self.handles.close_for_ring,
             self._reaped,
         )
 

@@ -310,6 +310,12 @@ static void reap(void)
         aiod_control_destroy(reaped.controls);
         reaped.controls = next;
     }
+    for (struct aiod_handle *handle = reaped.to_close; handle != NULL;) {
+        struct aiod_handle *next = handle->next_to_close; /* the close may free the handle */
+
+        CHECK(aiod_core_close_handle(engine.core, 0, handle->session, handle->number) == 0);
+        handle = next;
+    }
     for (struct aiod_session *session = reaped.attached; session != NULL; session = session->next_attached) {
         finish_attach(session);
     }

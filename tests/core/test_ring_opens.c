@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "check.h"
@@ -110,10 +111,9 @@ static void files_are_opened_read_and_closed(struct opener *opener)
         CHECK(opened.size == 5 && opened.device == status.st_dev && opened.inode == status.st_ino);
         CHECK(opened.generation == generation);
         CHECK(read_5(opener, opened.handle) == 5 && memcmp(area_of(opener) + DATA_AT, "12345", 5) == 0);
-        if (close_file(opener, opened.handle) == 0) { /* else the main loop has collected it */
-            check_closed(opener, opened.handle);
-            closed++;
-        }
+        CHECK(close_file(opener, opened.handle) == 0);
+        check_closed(opener, opened.handle);
+        closed++;
     }
 }
 
@@ -129,7 +129,7 @@ static void handles_of_one_file_are_closed_in_any_order(struct opener *opener)
             uint64_t handle = opened[(i + round) % 3].handle;
 
             CHECK(read_5(opener, handle) == 5);
-            close_file(opener, handle);
+            CHECK(close_file(opener, handle) == 0);
         }
     }
 }
@@ -149,21 +149,94 @@ static void what_cannot_be_opened_is_refused(struct opener *opener)
     CHECK(close_file(opener, opener->names) == -EBADF && close_file(opener, 12345) == -EBADF);
 }
 
-/* The ring refuses to close what the main loop knows. */
-static void files_that_stay_open_are_collected(struct opener *opener)
+static void open_until_collected(struct opener *opener, struct aiod_ring_opened *opened, unsigned count)
 {
     unsigned before = engine_collected();
+
+    for (unsigned i = 0; i < count; i++) {
+        opened[i] = open_file(opener);
+    }
+    while (engine_collected() < before + count) {
+        CHECK(read_5(opener, opened[0].handle) == 5);
+    }
+}
+
+/* The main loop closes what it knows, and the ring refuses what only a message closes. */
+static void files_that_stay_open_are_collected(struct opener *opener)
+{
     struct aiod_ring_opened opened[LENT + 1];
 
     CHECK(close_file(opener, opener->ring.handle) == -EAGAIN);
-    for (unsigned i = 0; i <= LENT; i++) { /* the last one needs a number that was lent meanwhile */
-        opened[i] = open_file(opener);
-    }
-    while (engine_collected() < before + LENT + 1) {
-        CHECK(read_5(opener, opened[0].handle) == 5);
-    }
+    open_until_collected(opener, opened, LENT + 1); /* the last one needs a number that was lent meanwhile */
     for (unsigned i = 0; i <= LENT; i++) {
-        CHECK(read_5(opener, opened[i].handle) == 5 && close_file(opener, opened[i].handle) == -EAGAIN);
+        CHECK(read_5(opener, opened[i].handle) == 5 && close_file(opener, opened[i].handle) == 0);
+        check_closed(opener, opened[i].handle);
+    }
+}
+
+static int64_t receive_result(const struct opener *opener)
+{
+    struct aiod_ring_reply reply;
+
+    CHECK(recv(opener->ring.socket, &reply, sizeof(reply), 0) == sizeof(reply) && reply.type == AIOD_RING_REPLY);
+    return reply.result;
+}
+
+/* Asked for twice by the ring and once by a message, all at once: each is answered, and one of them has closed the file. */
+static void a_file_is_closed_once(struct opener *opener)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        const struct raw_ring *raw = &opener->ring;
+        struct aiod_ring_opened opened;
+        uint32_t tail;
+        struct aiod_ring_close message = {.type = AIOD_RING_CLOSE, .cookie = round};
+        unsigned closed = 0;
+
+        open_until_collected(opener, &opened, 1);
+        tail = raw->header->sq_tail;
+        message.handle = (uint32_t)opened.handle;
+        for (unsigned i = 0; i < 2; i++) {
+            raw_put(raw, tail + i,
+                    &(struct aiod_ring_sqe){
+                        .op = AIOD_RING_CLOSE_FILE, .handle = (uint32_t)opened.handle, .cookie = tail + i});
+        }
+        if (round % 2 == 0) {
+            CHECK(send(raw->socket, &message, sizeof(message), 0) == sizeof(message));
+        }
+        raw_submit(raw, tail + 2);
+        raw_ring_doorbell(raw);
+        if (round % 2 == 1) {
+            CHECK(send(raw->socket, &message, sizeof(message), 0) == sizeof(message));
+        }
+        raw_wait_completed(raw, tail + 2);
+        for (unsigned i = 0; i < 2; i++) {
+            int64_t result = raw->cqes[(tail + i) % raw->entries].result;
+
+            CHECK(result == 0 || result == -EBADF);
+            closed += result == 0;
+        }
+        __atomic_store_n(&raw->header->cq_head, tail + 2, __ATOMIC_RELEASE);
+        closed += receive_result(opener) == 0;
+        CHECK(closed == 1);
+    }
+}
+
+/* The client leaves while the main loop closes a file for it. */
+static void a_client_leaves_as_a_file_is_closed(void)
+{
+    for (unsigned round = 0; round < 10; round++) {
+        struct opener opener;
+        struct aiod_ring_opened opened;
+        uint32_t tail;
+
+        begin(&opener);
+        open_until_collected(&opener, &opened, 1);
+        tail = opener.ring.header->sq_tail;
+        raw_put(&opener.ring, tail,
+                &(struct aiod_ring_sqe){.op = AIOD_RING_CLOSE_FILE, .handle = (uint32_t)opened.handle});
+        raw_submit(&opener.ring, tail + 1);
+        raw_ring_doorbell(&opener.ring);
+        raw_detach(&opener.ring);
     }
 }
 
@@ -215,6 +288,8 @@ int main(void)
     handles_of_one_file_are_closed_in_any_order(&opener);
     what_cannot_be_opened_is_refused(&opener);
     files_that_stay_open_are_collected(&opener);
+    a_file_is_closed_once(&opener);
+    a_client_leaves_as_a_file_is_closed();
     several_clients_at_once();
     open_file(&opener);
     raw_detach(&opener.ring); /* with files open, of which the main loop does not know one */

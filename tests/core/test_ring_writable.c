@@ -19,7 +19,8 @@
 static char base[] = "/var/tmp/aiod-core-test-XXXXXX";
 static struct raw_ring ring;
 static uint32_t names;
-static int store; /* the supervisor's end */
+static int store;
+static unsigned collected_before; /* the supervisor's end */
 
 static char *area(void)
 {
@@ -140,6 +141,18 @@ static void check_dropped(uint64_t handle)
     CHECK(number_at(dropped.bytes + sizeof(head) - 1) == handle);
 }
 
+/* Close it: the ring tells the store, or, if the main loop has collected the file, that one would (not this engine's). */
+static void close_and_check_dropped(uint64_t handle)
+{
+    unsigned collected = collected_before;
+
+    CHECK(close_file(handle) == 0);
+    collected_before = engine_collected();
+    if (collected_before == collected) {
+        check_dropped(handle);
+    }
+}
+
 static void drain_store(void)
 {
     struct notice notice;
@@ -166,10 +179,8 @@ static void a_file_is_kept_before_it_is_written_to(void)
     CHECK(io(AIOD_RING_READ, opened.handle, 0, 5) == 5);
     CHECK(pread(kept, data, 5, 0) == 5 && memcmp(data, "12345", 5) == 0);
     close(kept);
-    if (close_file(opened.handle) == 0) { /* else the main loop has collected it */
-        check_dropped(opened.handle);
-        CHECK(io(AIOD_RING_READ, opened.handle, 0, 5) == -EBADF);
-    }
+    close_and_check_dropped(opened.handle);
+    CHECK(io(AIOD_RING_READ, opened.handle, 0, 5) == -EBADF);
     CHECK(receive().count == 0);
 }
 
@@ -181,9 +192,7 @@ static void files_come_and_go(void)
         close(check_kept(&opened, AIOD_OPEN_WRITE));
         CHECK(io(AIOD_RING_READ, opened.handle, 0, 5) == -EBADF);
         CHECK(io(AIOD_RING_WRITE, opened.handle, i, 5) == 5);
-        if (close_file(opened.handle) == 0) {
-            check_dropped(opened.handle);
-        }
+        close_and_check_dropped(opened.handle);
     }
 }
 
@@ -252,17 +261,21 @@ static void wrong_requests_are_refused(void)
     CHECK(receive().count == 0);
 }
 
-/* A file that the store could not get, since nobody reads, is passed on by the main loop: the ring does not close it. */
+/*
+ * A file that the store could not get, since nobody reads, is passed on by the main loop: the ring does not close it. On a slow
+ * machine the main loop has it already.
+ */
 static void a_file_that_is_not_kept_is_left_to_the_main_loop(void)
 {
     int full;
+    unsigned collected = engine_collected();
     struct aiod_ring_opened opened;
 
     CHECK((full = fcntl(store, F_DUPFD_CLOEXEC, 0)) >= 0);
     CHECK(shutdown(store, SHUT_RD) == 0);
     opened = open_file("unkept", CREATE);
     CHECK(io(AIOD_RING_WRITE, opened.handle, 0, 5) == 5);
-    CHECK(close_file(opened.handle) == -EAGAIN);
+    CHECK(close_file(opened.handle) == -EAGAIN || engine_collected() > collected);
     close(full);
 }
 

@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,6 +38,18 @@ def counts(daemon: Any, *names: str) -> list[int]:
     """How many requests of each operation the engine has had."""
     ops = daemon.engine["ops"]
     return [ops[name]["count"] for name in names]
+
+
+def by_transport(daemon: Any, operation: str, transport: str) -> int:
+    """How many requests of the operation came by the transport."""
+    ops = daemon.engine["exports"]["scratch"]["ops"]
+    return int(ops[operation]["transports"].get(transport, 0)) if operation in ops else 0
+
+
+def descriptors(pid: int, path: Path) -> int:
+    """How many descriptors of the file `path` the process has."""
+    open_files = Path(f"/proc/{pid}/fd")
+    return sum(link.readlink() == path for link in open_files.iterdir())
 
 
 def wait_for_another(daemon: Any, pid: int) -> None:
@@ -101,6 +114,22 @@ def test_a_file_that_stays_open_is_listed_and_closed(daemon: Any, client: aiod_c
         assert file.stat().size == 4
         file.close()
     wait_until(lambda: daemon.json("handles")["handles"] == [], "all files are closed")
+
+
+def test_a_file_that_the_main_loop_knows_is_closed_by_the_ring(daemon: Any, client: aiod_client.Client) -> None:
+    """No message, no descriptor that stays: neither the engine's nor the one that the supervisor keeps."""
+    engine_pid = daemon.engine["pid"]
+    for mode in ("r", "r+"):
+        file = client.open("scratch/file", mode)
+        assert len(daemon.json("handles")["handles"]) == 1  # so the main loop has collected it
+        wait_until(lambda: descriptors(daemon.pid, daemon.path / "file") == 1, "the supervisor keeps it")
+        closed, by_message = by_transport(daemon, "close_file", "ring"), by_transport(daemon, "close", "ipc")
+        file.close()
+        assert descriptors(engine_pid, daemon.path / "file") == 0
+        assert daemon.json("handles")["handles"] == []
+        assert by_transport(daemon, "close_file", "ring") == closed + 1
+        assert by_transport(daemon, "close", "ipc") == by_message
+        wait_until(lambda: descriptors(daemon.pid, daemon.path / "file") == 0, "the supervisor has dropped it")
 
 
 def test_every_limit_holds_for_files_of_the_ring(new_daemon: Callable[..., Any]) -> None:

@@ -22,7 +22,7 @@ class FakeCore:
         """Take nothing; the third time the request has completed."""
         self.reaps += 1
         self.inflight = 0 if self.reaps == 3 else 1
-        return [], [], [], [], []
+        return [], [], [], [], [], []
 
 
 async def look(core: FakeCore) -> None:
@@ -31,6 +31,7 @@ async def look(core: FakeCore) -> None:
     over = asyncio.Event()
     completion = Completion(
         core,  # type: ignore[arg-type]
+        nothing,
         nothing,
         nothing,
         nothing,

@@ -6,7 +6,8 @@
  * milliseconds later, by a timer, or when it needs them: before a message that names one, and at the session's end. It puts them
  * into the session's table, and lends other numbers. CLOSE_FILE closes a handle that was not collected yet, and its
  * number can be used again: a program that opens, reads and closes files does so without the main loop. So the timer
- * collects only what has been open for some time: most files are closed by then, whatever else is open.
+ * collects only what has been open for some time: most files are closed by then, whatever else is open. A CLOSE_FILE of a
+ * handle that the main loop has is passed on to it, and answered by it.
  *
  * The main loop frees all handles, also those that the ring has closed, because it examines the handles of active
  * requests. Their number is limited; above it OPEN_FILE is refused.

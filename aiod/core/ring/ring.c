@@ -387,6 +387,7 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     struct aiod_ring *ring = request->ring;
     struct aiod_handle *handle = request->io.handle;
     struct aiod_handle *source = request->io.source;
+    struct aiod_session_flow *flow = handle != NULL ? aiod_handle_flow(handle) : request->flow;
     enum aiod_op op = request->io.op;
     uint64_t bytes = aiod_op_moved_bytes(op, request->io.length, end->result);
     struct aiod_ring_completion reported = *end;
@@ -406,13 +407,13 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     aiod_io_release_path(&request->io);
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &reported);
-    aiod_stats_record(&aiod_handle_flow(handle)->ring_stats, AIOD_BY_RING, op, bytes,
+    aiod_stats_record(&flow->ring_stats, AIOD_BY_RING, op, bytes,
                       reported.result < 0 ? (int)-reported.result : 0, timing);
     handle_idle = release_handle(handle);
     source_idle = release_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;
     aiod_cookies_remove(&request->cookie);
-    if (op == AIOD_CLOSE_FILE) {
+    if (op == AIOD_CLOSE_FILE && handle != NULL) {
         aiod_ring_opens_end_close(ring, handle);
     }
     request->next_free = ring->free;

@@ -48,7 +48,8 @@ struct aiod_ring_request {
     struct aiod_io io; /* first */
     struct aiod_ring *ring;
     struct aiod_cookie cookie;
-    uint32_t number; /* of the handle that an OPEN_FILE makes */
+    uint32_t number; /* of the handle that an open makes, or that the main loop closes */
+    struct aiod_session_flow *flow; /* of a CLOSE_FILE that the main loop carries out: its handle may be gone */
     struct aiod_ring_request *next_free;
 };
 
@@ -225,10 +226,26 @@ int64_t aiod_ring_opens_finish(struct aiod_ring_request *request, int64_t result
 void aiod_ring_opens_drop(const struct aiod_ring *ring, const struct aiod_handle *handle);
 
 /*
- * Remove the handle from the ring for a CLOSE_FILE, which closes `descriptors` (-1: none). False: only the main loop can
- * close it, because it has the handle already, requests are in flight on it, or a close may wait for a server. Lock held.
+ * Remove the handle from the ring for a CLOSE_FILE, which closes `descriptors` (-1: none). False: it has to be
+ * closed by a message, because requests are in flight on it, or a close may wait for a server. Lock held.
  */
 bool aiod_ring_opens_begin_close(struct aiod_ring *ring, struct aiod_handle *handle, int descriptors[2]);
+
+/*
+ * Has the main loop to carry out the CLOSE_FILE, because it has the handle already? Not while requests are in flight on it, nor
+ * where a close may wait for a server. Lock held.
+ */
+bool aiod_ring_opens_passes_close(const struct aiod_handle *handle);
+
+/*
+ * Give up the handle, whose CLOSE_FILE `request` is for the main loop: AIOD_TASK_RING_CLOSE. The ring uses the handle no
+ * more, and the request has its number. Lock held; aiod_ring_opens_notify_close() must follow without it.
+ */
+void aiod_ring_opens_pass_close(struct aiod_ring_request *request, struct aiod_handle *handle);
+void aiod_ring_opens_notify_close(struct aiod_ring_request *request);
+
+/* Main loop's thread: the file is closed, or cannot be (`result`, of the `reason`). Answer the request. */
+void aiod_ring_opens_answer_close(struct aiod_ring_request *request, int64_t result, enum aiod_reason reason);
 
 /* The descriptor is closed, and the CLOSE_FILE does not use the handle any more. Lock held. */
 void aiod_ring_opens_end_close(struct aiod_ring *ring, struct aiod_handle *handle);

@@ -180,6 +180,7 @@ static int check(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, cons
 struct begun {
     uint32_t number;    /* of the handle that an open makes */
     int descriptors[2]; /* that a CLOSE_FILE closes */
+    bool passed;        /* a CLOSE_FILE that the main loop carries out */
 };
 
 /* Begin to open or to close a file. 0, or an errno. */
@@ -191,7 +192,8 @@ static int begin(struct aiod_ring *ring, const struct aiod_ring_sqe *entry, stru
     if (entry->op == AIOD_RING_OPEN_FILE || entry->op == AIOD_RING_OPEN_WRITABLE) {
         may = aiod_ring_opens_begin(ring, &begun->number);
     } else if (entry->op == AIOD_RING_CLOSE_FILE) {
-        may = aiod_ring_opens_begin_close(ring, handle, begun->descriptors);
+        begun->passed = aiod_ring_opens_passes_close(handle);
+        may = begun->passed || aiod_ring_opens_begin_close(ring, handle, begun->descriptors);
     }
     if (may) {
         return 0;
@@ -517,6 +519,10 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
     if (error == 0) {
         request = allocate_request(ring, entry, handle, source);
         request->number = begun.number;
+        if (begun.passed) {
+            fill(request, entry, &record, handle, NULL, &on_path, batch->now_ns);
+            aiod_ring_opens_pass_close(request, handle);
+        }
     } else {
         refuse(ring, entry, error, reason);
     }
@@ -524,6 +530,10 @@ static bool admit(struct batch *batch, const struct aiod_ring_sqe *entry)
 
     if (request == NULL) {
         aiod_ring_wake_client(ring);
+        return true;
+    }
+    if (begun.passed) {
+        aiod_ring_opens_notify_close(request);
         return true;
     }
     if (aiod_op_has_path(record.op)) {

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "util/os.h"
+
 /* ---- the main loop's thread -------------------------------------------------------------------------------------- */
 
 void aiod_ring_opens_lend(struct aiod_ring *ring, uint32_t number)
@@ -369,4 +371,45 @@ void aiod_ring_opens_end_close(struct aiod_ring *ring, struct aiod_handle *handl
     handle->ring_next = opens->closed;
     __atomic_store_n(&opens->closed, handle, __ATOMIC_RELAXED);
     opens->closed_count++;
+}
+
+/* ---- closing what the main loop has ------------------------------------------------------------------------------ */
+
+bool aiod_ring_opens_passes_close(const struct aiod_handle *handle)
+{
+    return !handle->unregistered && handle->local && handle->ring_inflight == 0;
+}
+
+/*
+ * From here on only the main loop uses the handle. It may close it, by a message, before it sees the notice: so the request
+ * keeps the number, and not the handle.
+ */
+void aiod_ring_opens_pass_close(struct aiod_ring_request *request, struct aiod_handle *handle)
+{
+    request->ring->handles[(handle->number & 0xffff) - 1] = NULL;
+    request->number = handle->number;
+    request->flow = aiod_handle_flow(handle);
+    handle->ring_inflight--;
+    request->io.handle = NULL;
+    request->io.task.kind = AIOD_TASK_RING_CLOSE;
+    request->io.task.request.complete = NULL; /* it goes to the main loop */
+}
+
+void aiod_ring_opens_notify_close(struct aiod_ring_request *request)
+{
+    aiod_ring_get(request->ring);
+    aiod_pool_notify(request->ring->pool, &request->io.task.request);
+}
+
+void aiod_ring_opens_answer_close(struct aiod_ring_request *request, int64_t result, enum aiod_reason reason)
+{
+    struct aiod_ring *ring = request->ring;
+    struct aiod_timing timing = {.latency_ns = aiod_now_ns() - request->io.task.request.queued_ns};
+
+    aiod_ring_finish(
+        request,
+        &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result, .reason = reason},
+        &timing);
+    aiod_ring_wake_client(ring);
+    aiod_ring_put(ring);
 }

@@ -95,6 +95,7 @@ struct aiod_control {
 
     /* A close. */
     int fd; /* close: -1 if the descriptor is still needed; open without a root: the descriptor to adopt */
+    struct aiod_ring_request *ring_close; /* aiod_handle.ring_close */
 
     struct aiod_directory_op *directory_op; /* A directory operation. */
 

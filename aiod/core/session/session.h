@@ -115,6 +115,8 @@ struct aiod_handle {
     bool lock_lost; /* only FLUSH and CLOSE_FILE are executed; accessed by atomic operations */
     bool closing;   /* accepts no requests; a worker closes it when inflight is 0 */
     uint64_t close_tag;
+    struct aiod_ring_request *ring_close; /* the CLOSE_FILE that is answered when it is closed; NULL: none */
+    struct aiod_handle *next_to_close;
 
     /* Protected by the ring's lock, if the session has one. */
     uint32_t ring_inflight; /* requests by ring */

@@ -117,7 +117,7 @@ struct aiod_ring_sqe {
  * sizeof(struct aiod_ring_stat). A READ_FILE for which the room is too small ends with EFBIG; the stat is there then.
  *
  * OPEN_FILE opens an existing file for reading; its result is written over the path, too. CLOSE_FILE closes a file that
- * OPEN_FILE has opened. EAGAIN with the reason LIMIT, of either: it has to go by OPEN or CLOSE (docs/ring.md).
+ * the ring has opened. EAGAIN with the reason LIMIT, of either: it has to go by OPEN or CLOSE (docs/ring.md).
  */
 struct aiod_ring_stat {
     uint64_t size;      /* bytes, as the file was opened */
