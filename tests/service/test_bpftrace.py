@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import aiod_client
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,10 +35,19 @@ class Script:
         """Its output so far."""
         return self._output.read_text()
 
+    def prints(self, text: str) -> bool:
+        """Whether `text` is in its output within a second."""
+        until = time.monotonic() + 1.0
+        while text not in self.text:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        return True
+
     def end(self) -> str:
         """Interrupt it, and return its whole output."""
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(60)
+        self.process.wait(scaled(120))
         return self.text
 
 
@@ -46,7 +57,7 @@ def trace(disk_path: Path, wait_until: Callable[..., None]) -> Iterator[Callable
     if os.getuid() != 0 or shutil.which("bpftrace") is None:
         pytest.skip("needs root and bpftrace")
     command = ["bpftrace", "-e", 'BEGIN { printf("works"); exit(); }']
-    if "works" not in subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout:
+    if "works" not in subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False).stdout:
         pytest.skip("the kernel does not allow bpftrace")
     made: list[Script] = []
 
@@ -60,7 +71,7 @@ def trace(disk_path: Path, wait_until: Callable[..., None]) -> Iterator[Callable
     for script in made:
         if script.process.poll() is None:
             script.process.kill()
-            script.process.wait(60)
+            script.process.wait(scaled(60))
 
 
 def test_spawn_chains_shows_new_workers(new_daemon: Callable[..., Any], trace: Callable[[str, int], Script]) -> None:
@@ -69,7 +80,7 @@ def test_spawn_chains_shows_new_workers(new_daemon: Callable[..., Any], trace: C
     script = trace("spawn-chains.bt", daemon.engine["pid"])
     for number in range(1, 64):  # one more worker each time, until one comes after the probes are attached
         daemon.ctl("pool", "main", "--min", str(number))
-        if " min " in script.text:
+        if script.prints(" min "):
             break
     text = script.end()
     assert "main" in text

@@ -130,7 +130,7 @@ def test_a_wrong_configuration_fails_the_start_and_status_says_why(box: Box) -> 
     status = box.systemctl("status", "aiod", check=False).stdout
     assert "engine.main.max_threads: input should be greater than or equal to 1 (it is 0)" in status
     assert box.shows("NRestarts") == "0"
-    assert box.shows("ExecMainStatus") == "78"
+    wait_until(lambda: box.shows("ExecMainStatus") == "78", "systemd knows the exit status")
 
 
 def test_a_stuck_supervisor_is_killed_and_the_service_is_there_again(box: Box) -> None:
