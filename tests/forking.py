@@ -1,6 +1,6 @@
 """The process that forks for tests/forked_program.py: `python -m tests.forking FD`, FD being its end of a socket pair.
 
-It has one thread, has imported what the daemon and aiodctl import, and ends when the other end is closed.
+It has one thread, has imported what the daemon, aiodctl and clients import, and ends when the other end is closed.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+# Imported for the processes that are forked.
 import aiod.command
 import aiod.ctl.program
-import aiod.supervisor.service  # noqa: F401 - imported for the processes that are forked
+import aiod.supervisor.service  # noqa: F401
+import aiod_client  # noqa: F401
 
 REQUEST_MAX = 1 << 20
 """Bytes of a request: its environment is the largest part."""

@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 
+from tests.forked_program import run_forked
 from tests.patience import scaled
 
 NOBODY = 65534
-_BECOME = """
-import os, aiod_client
-from aiod_client.session import handshake
-handshake.software()  # imports its modules now, since the user below may not read them
-os.setgroups({groups})
-os.setresgid({gid}, {gid}, {gid})
-os.setresuid({uid}, {uid}, {uid})
-"""
 
 
 def run_as(program: str, *arguments: str, uid: int, gid: int = NOBODY, groups: tuple[int, ...] = ()) -> str:
     """Run the Python source `program` as that user; its output. `arguments` are sys.argv[1:]. Skips without root."""
     if os.getuid() != 0:
         pytest.skip("only root can be somebody else")
-    become = _BECOME.format(uid=uid, gid=gid, groups=list(groups))
-    command = [sys.executable, "-c", f"{become}\nimport sys\n{program}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
+    identity = ",".join(map(str, (uid, gid, *groups)))
+    done = run_forked("tests.service.as_user", [identity, program, *arguments], scaled(60))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -21,6 +21,8 @@ import pytest
 import aiod_client
 from aiod_protocol.key_files import load_public
 from tests.conftest import freeze
+from tests.forked_program import run_forked
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -182,8 +184,7 @@ def test_what_rates_hold_back_is_told(
 def remote(new_daemon: Callable[..., Any], tmp_path: Path) -> list[str]:
     """The options by which aiodctl reaches a daemon over tcp."""
     for name in ("server", "admin"):
-        command = [sys.executable, "-m", "aiod.ctl", "keygen", name, "--directory", str(tmp_path)]
-        subprocess.run(command, check=True, capture_output=True)
+        run_forked("aiod.ctl", ["keygen", name, "--directory", str(tmp_path)], scaled(60)).check_returncode()
     public = {name: load_public(tmp_path / f"{name}.key").decode() for name in ("server", "admin")}
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"

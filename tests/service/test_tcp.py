@@ -8,8 +8,6 @@ import os
 import re
 import socket
 import struct
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +20,7 @@ from aiod_client.keys import Keys
 from aiod_protocol import wire
 from aiod_protocol.key_files import load_pair, load_public
 from aiod_protocol.wire import MessageType
+from tests.forked_program import run_forked
 from tests.patience import scaled
 from tests.service.access import NOBODY
 
@@ -34,8 +33,7 @@ PATIENCE_S = scaled(60.0)
 
 def keygen(directory: Path, name: str) -> tuple[Path, str]:
     """A pair of keys: the secret's file, and the public one."""
-    command = [sys.executable, "-m", "aiod.ctl", "keygen", name, "--directory", str(directory)]
-    subprocess.run(command, check=True, capture_output=True)
+    run_forked("aiod.ctl", ["keygen", name, "--directory", str(directory)], PATIENCE_S).check_returncode()
     return directory / f"{name}.key_secret", load_public(directory / f"{name}.key").decode()
 
 
