@@ -118,10 +118,10 @@ class Sender
     class Made
     {
       public:
-        Made(Sender &of, size_t count) : sender(of), room(count), messages(few)
+        Made(Sender &of, size_t frames) : sender(of), room(frames), messages(few)
         {
-            if (count > FEW) {
-                many.reset(new (std::nothrow) Message[count]);
+            if (frames > FEW) {
+                many.reset(new (std::nothrow) Message[frames]);
                 messages = many.get();
             }
         }
