@@ -64,11 +64,14 @@ def keep_large_blocks() -> None:
 class ZmqSender:
     """Sends messages on sockets of pyzmq, large read-only frames without a copy (protocol/zmq_sender.hpp)."""
 
-    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None:
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int, getsockopt: int) -> None:
         """With the addresses of libzmq's functions (aiod_protocol/zmq_sending.py)."""
 
     def send(self, socket: int, frames: Sequence[Any]) -> int:
         """Send a message on the socket that is `underlying`, without waiting; 0, or the errno of why not."""
+
+    def has_message(self, socket: int) -> int:
+        """1: a message has arrived on the socket that is `underlying`; 0: none has; -errno."""
 
     def release(self) -> None:
         """Release the buffers that libzmq has sent. send() does it, too."""

@@ -60,8 +60,6 @@ _RECEIVE_HWM_MESSAGES: Final = 64
 _AUTO_ID_BYTES: Final = 5
 _AUTO_IDS: Final = 1 << 32
 _REBIND_LINGER_MS: Final = 50
-_EVENTS: Final = int(zmq.EVENTS)
-_POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _KEEPALIVE: Final = {
     zmq.TCP_KEEPALIVE: 1,
@@ -200,7 +198,7 @@ class Router:
         try:
             for _ in range(_MESSAGES_PER_TURN):
                 # Checked before each message: the answer to the last one may have consumed the FD's edge.
-                if self._paused or self._socket.closed or not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+                if self._paused or self._socket.closed or not self._sending.has_message(self._socket):
                     return
                 self._deliver()
         finally:

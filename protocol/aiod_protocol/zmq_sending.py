@@ -19,13 +19,25 @@ COPY_BELOW_BYTES: Final = 256 * 1024
 
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
-_FUNCTIONS: Final = ("zmq_msg_init_size", "zmq_msg_init_data", "zmq_msg_data", "zmq_msg_send", "zmq_msg_close")
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_FUNCTIONS: Final = (
+    "zmq_msg_init_size",
+    "zmq_msg_init_data",
+    "zmq_msg_data",
+    "zmq_msg_send",
+    "zmq_msg_close",
+    "zmq_getsockopt",
+)
 
 
 class NativeSender(Protocol):
     """A native module's ZmqSender."""
 
-    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None: ...
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int, getsockopt: int) -> None: ...
+
+    def has_message(self, socket: int) -> int:
+        """1: a message has arrived; 0: none has; -errno."""
 
     def send(self, socket: int, frames: Sequence[Any]) -> int:
         """Send a message; 0, or the errno of why not."""
@@ -55,6 +67,11 @@ class Sending:
             return error.errno or zmq.EAGAIN
         return 0
 
+    def has_message(self, socket: Socket) -> bool:
+        """Whether a message has arrived; may consume the edge of the socket's descriptor. ZMQError if it is closed."""
+        events: Any = socket.getsockopt(_EVENTS)
+        return bool(events & _POLLIN)
+
     def release(self) -> None:
         """Release the buffers that libzmq has sent; pyzmq has a thread for that."""
 
@@ -66,10 +83,17 @@ def _is_copied(frame: bytes | memoryview) -> bool:
 class _NativeSending(Sending):
     def __init__(self, sender: NativeSender) -> None:
         self._send = sender.send
+        self._has_message = sender.has_message
         self.release = sender.release  # type: ignore[method-assign]
 
     def send(self, socket: Socket, frames: Sequence[Any]) -> int:
         return self._send(socket.underlying, frames)
+
+    def has_message(self, socket: Socket) -> bool:
+        found = self._has_message(socket.underlying)
+        if found < 0:
+            raise zmq.ZMQError(-found)
+        return found != 0
 
 
 def sending_by(native: type[NativeSender] | None) -> Sending:
@@ -79,7 +103,7 @@ def sending_by(native: type[NativeSender] | None) -> Sending:
 
 
 @functools.cache
-def _functions() -> tuple[int, int, int, int, int] | None:
+def _functions() -> tuple[int, int, int, int, int, int] | None:
     """The addresses of _FUNCTIONS in the libzmq that pyzmq has loaded: its wheels bring a library of their own."""
     module: Any = sys.modules[zmq.backend.Socket.__module__]
     try:
@@ -89,5 +113,6 @@ def _functions() -> tuple[int, int, int, int, int] | None:
         functions = [getattr(library, name) for name in _FUNCTIONS]
     except (ImportError, OSError, AttributeError):
         return None
-    init_size, init_data, data, send, close = (ctypes.cast(each, ctypes.c_void_p).value or 0 for each in functions)
-    return init_size, init_data, data, send, close
+    addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in functions]
+    init_size, init_data, data, send, close, getsockopt = addresses
+    return init_size, init_data, data, send, close, getsockopt

@@ -124,6 +124,17 @@ def test_a_closed_socket_is_an_error(sending: Sending) -> None:
         socket = context.socket(zmq.DEALER)
         socket.close()
         assert sending.send(socket, [b"late"]) == zmq.ENOTSOCK
+        with pytest.raises(zmq.ZMQError, match="socket"):
+            sending.has_message(socket)
+
+
+def test_whether_a_message_has_arrived(sending: Sending, pair: tuple[Socket, Socket]) -> None:
+    router, dealer = pair
+    assert not sending.has_message(router)
+    assert sending.send(dealer, [b"header", b"payload"]) == 0
+    wait_until(lambda: sending.has_message(router), "the message has arrived")
+    router.recv_multipart()
+    assert not sending.has_message(router)
 
 
 INIT_SIZE = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)

@@ -150,7 +150,7 @@ class Dealer:
 
     def receive(self) -> list[memoryview] | None:
         """The next message's frames, or None if there is none."""
-        if not self._socket.getsockopt(_EVENTS) & _POLLIN:  # type: ignore[operator]
+        if not self._sending.has_message(self._socket):
             return None
         self._sending.release()
         frames = []
