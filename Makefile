@@ -312,6 +312,7 @@ soak: setup  ## long storms; verifying clients, while engines, daemons and clien
 	@AIOD_TEST_ROUNDS=10 AIOD_TEST_TIMEOUT_FACTOR=10 $(BIN)/python -m pytest --numprocesses 2 tests/core/test_programs.py \
 	    tests/service/test_malformed_messages.py tests/client/test_interrupted_anywhere.py \
 	    tests/client/test_interrupted_awaited.py -k '$(STORMS)'
+	@AIOD_TEST_NAMES=1000000 AIOD_TEST_TIMEOUT_FACTOR=10 $(BIN)/python -m pytest tests/service/test_large_directory.py
 	@$(BIN)/python -m tests.soak --seconds $(SECONDS_OF_SOAK)
 
 # few: within 3 minutes; some: about 15; all: an hour.

@@ -23,14 +23,21 @@ def test_nothing_a_stranger_sends_is_a_surprise(tmp_path: Path) -> None:
     found.mkdir()
     command = [
         sys.executable,
-        str(HERE / "wire_decoder.py"),
+        *("-m", "tests.fuzz.wire_decoder"),
         f"-max_total_time={SECONDS}",
         f"-rss_limit_mb={MEMORY_MAX_MIB}",
         str(found),
         str(HERE / "corpus"),
     ]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS + 100, check=False, errors="replace"
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 100,
+        check=False,
+        errors="replace",
     )
     assert done.returncode == 0, done.stderr[-4000:]
     runs = re.search(r"Done (\d+) runs", done.stderr)

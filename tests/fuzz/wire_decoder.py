@@ -1,4 +1,4 @@
-"""python tests/fuzz/wire_decoder.py [libFuzzer's options] CORPUS...: the wire's decoders, coverage-guided (atheris).
+"""python -m tests.fuzz.wire_decoder [libFuzzer's options] CORPUS...: the wire's decoders, coverage-guided (atheris).
 
 An input is one byte, which selects the decoder, and frames, each after its length (two bytes). Whatever a peer sends, a
 decoder raises only its documented exceptions, and the process goes on.
@@ -7,6 +7,7 @@ decoder raises only its documented exceptions, and the process goes on.
     client   a session with a read in flight, and a daemon that says anything
     hello    the answers to the handshake
     names    the answers to directory operations
+    ring     entries of a ring, with paths (ring_entries.py)
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from aiod_client.requests import names, split
 from aiod_client.requests import pending as requests
 from aiod_client.session import handshake, session
 from aiod_protocol import listings, wire
+from tests.fuzz import ring_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -285,8 +287,10 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     for module in (wire, listings, records, names, handshake, session, split, requests, message_router, dispatch):
         instrument(module)
+    instrument(ring_entries)
     engine = Engine()
-    ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting, to_names]
+    ring = ring_entries.RingOfStranger()
+    ends: list[Callable[[list[bytes]], None]] = [engine.receive, to_client, to_greeting, to_names, ring.receive]
 
     def one_input(data: bytes) -> None:
         if data:

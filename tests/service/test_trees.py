@@ -213,7 +213,7 @@ def peak_bytes(pid: int) -> int:
 
 
 def test_a_scan_holds_one_page_in_the_client_and_none_in_the_daemon(service: Daemon, tree: Path) -> None:
-    """6,000 names have 1.6 MB as entries; a million were scanned by hand (docs/operations.md)."""
+    """6,000 names have 1.6 MB as entries; test_large_directory.py scans a million."""
     for number in range(6000):
         os.mknod(tree / f"{number:050}")
     pid = service.engine["pid"]
