@@ -8,22 +8,16 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
+from tests.libaiod_objects import build_with_libaiod
 from tests.patience import scaled
 
-_LIBRARY: Final = Path(__file__).parents[2] / "clients" / "c"
 _SOURCE: Final = Path(__file__).with_name("resuming.c")
 
 
 def build_program(directory: Path, sanitizer: str) -> Path:
     """Build it in `directory`, once, with a sanitizer or none ("")."""
     program = directory / f"resuming-{sanitizer}"
-    if not program.exists():
-        library = [str(path) for path in sorted(_LIBRARY.glob("*.c")) if path.name != "aiod-bench.c"]
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-pthread", "-Wall", "-Wextra"]
-        flags += [f"-fsanitize={sanitizer}"] if sanitizer else []
-        command = [os.environ.get("CC", "cc"), *flags, f"-I{_LIBRARY / 'include'}", str(_SOURCE), *library]
-        subprocess.run([*command, "-o", str(program)], check=True)
-    return program
+    return program if program.exists() else build_with_libaiod(program, _SOURCE, sanitizer)
 
 
 class Program:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.libaiod_objects import build_with_libaiod
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -78,21 +79,12 @@ def daemon_fixture(renewed_daemon: Daemon) -> Daemon:
     return renewed_daemon
 
 
-def build(directory: Path, name: str, source: Path) -> Path:
-    """Compile a program with libaiod's sources."""
-    program = directory / name
-    library = [str(path) for path in sorted(CLIENT.glob("*.c")) if path.name != "aiod-bench.c"]
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-pthread", "-Wall", "-Wextra", f"-I{CLIENT / 'include'}"]
-    subprocess.run([os.environ.get("CC", "cc"), *flags, str(source), *library, "-o", str(program)], check=True)
-    return program
-
-
 @pytest.fixture(scope="module", name="program")
 def program_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program above."""
     directory = tmp_path_factory.mktemp("libaiod")
     (directory / "program.c").write_text(PROGRAM)
-    return build(directory, "program", directory / "program.c")
+    return build_with_libaiod(directory / "program", directory / "program.c")
 
 
 def run(program: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -199,7 +191,7 @@ def test_a_32_bit_program_is_refused() -> None:
 def test_aiod_bench_reports_what_the_engine_counted(new_daemon: Callable[..., Any], tmp_path: Path) -> None:
     daemon = new_daemon()
     daemon.start()
-    program = build(tmp_path, "aiod-bench", CLIENT / "aiod-bench.c")
+    program = build_with_libaiod(tmp_path / "aiod-bench", CLIENT / "aiod-bench.c")
     (daemon.path / "load").write_bytes(bytes(1 << 20))
     done = run(program, daemon.endpoint, "--file", "scratch/load", "--depth", "4", "--seconds", "0.1", "--json")
     assert done.returncode == 0, done.stderr
@@ -216,7 +208,8 @@ def test_aiod_bench_reports_what_the_engine_counted(new_daemon: Callable[..., An
 @pytest.fixture(scope="module", name="signalled")
 def signalled_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """signalled.c as a program."""
-    return build(tmp_path_factory.mktemp("signalled"), "signalled", Path(__file__).with_name("signalled.c"))
+    program = tmp_path_factory.mktemp("signalled") / "signalled"
+    return build_with_libaiod(program, Path(__file__).with_name("signalled.c"))
 
 
 @pytest.mark.parametrize("interval_us", [10_000, 1000, 300])

@@ -21,6 +21,7 @@ from aiod_client.connection.converse import converse
 from aiod_client.endpoint import DefaultEndpoint
 from aiod_client.ring import attach as ring_attach
 from aiod_client.session import handshake
+from tests.libaiod_objects import libaiod_objects
 from tests.patience import scaled
 
 if TYPE_CHECKING:
@@ -258,9 +259,8 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The program and libaiod, compiled, but for the file that names the system directory."""
     into = tmp_path_factory.mktemp("objects")
     (into / "program.c").write_text(PROGRAM)
-    sources = [path for path in LIBAIOD.glob("*.c") if path not in {LIBAIOD / "aiod-bench.c", NAMES_SYSTEM_DIR}]
-    subprocess.run([*COMPILE, "-c", into / "program.c", *sources], cwd=into, check=True)
-    return [str(path) for path in into.glob("*.o")]
+    subprocess.run([*COMPILE, "-c", into / "program.c"], cwd=into, check=True)
+    return [str(into / "program.o"), *(str(path) for path in libaiod_objects() if path.stem != NAMES_SYSTEM_DIR.stem)]
 
 
 @pytest.fixture

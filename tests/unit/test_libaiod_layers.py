@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from graphlib import TopologicalSorter
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.libaiod_objects import libaiod_objects
 
 _LIBRARY: Final = Path(__file__).parents[2] / "clients" / "c"
 
@@ -46,12 +47,9 @@ def _symbols(objects: list[Path]) -> tuple[dict[str, str], dict[str, set[str]]]:
 
 
 @pytest.fixture(scope="module", name="calls")
-def calls_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
+def calls_fixture() -> dict[str, set[str]]:
     """The files that each file calls, by the symbols of their objects."""
-    directory = tmp_path_factory.mktemp("libaiod")
-    command = [os.environ.get("CC", "cc"), "-std=c11", "-D_GNU_SOURCE", "-c", f"-I{_LIBRARY / 'include'}"]
-    subprocess.run([*command, *map(str, _sources())], cwd=directory, check=True)
-    defined, used = _symbols(sorted(directory.glob("*.o")))
+    defined, used = _symbols(libaiod_objects())
     return {name: {defined[symbol] for symbol in symbols & defined.keys()} for name, symbols in used.items()}
 
 
