@@ -61,17 +61,40 @@ def keep_large_blocks() -> None:
     libzmq allocates memory for each message, and fresh memory costs page faults.
     """
 
+class ZmqFrame:
+    """A frame that was received (protocol/zmq_receiver.hpp), with the read-only buffer protocol."""
+
+    def __len__(self) -> int: ...
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def buffer(self) -> memoryview:
+        """The frame's bytes."""
+
+    def get(self, what: int | str) -> Any:
+        """As zmq.Frame.get(). ValueError: the connection has no such property."""
+
+class ZmqReceiver:
+    """Receives messages on sockets of pyzmq (protocol/zmq_receiver.hpp)."""
+
+    def __init__(
+        self, init: int, receive: int, size: int, data: int, more: int, get: int, gets: int, close: int
+    ) -> None:
+        """With the addresses of libzmq's functions (aiod_protocol/zmq_receiving.py)."""
+
+    def receive(self, socket: int, leading: int) -> Any:
+        """The frames of the next message on the socket that is `underlying`; or the errno of why there is none.
+
+        The first `leading` frames are bytes, the others ZmqFrames.
+        """
+
 class ZmqSender:
     """Sends messages on sockets of pyzmq, large read-only frames without a copy (protocol/zmq_sender.hpp)."""
 
-    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int, getsockopt: int) -> None:
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None:
         """With the addresses of libzmq's functions (aiod_protocol/zmq_sending.py)."""
 
     def send(self, socket: int, frames: Sequence[Any]) -> int:
         """Send a message on the socket that is `underlying`, without waiting; 0, or the errno of why not."""
-
-    def has_message(self, socket: int) -> int:
-        """1: a message has arrived on the socket that is `underlying`; 0: none has; -errno."""
 
     def release(self) -> None:
         """Release the buffers that libzmq has sent. send() does it, too."""

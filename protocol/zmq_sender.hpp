@@ -36,8 +36,6 @@ union Message {
 
 constexpr int DONT_WAIT = 1; /* ZMQ_DONTWAIT, ZMQ_SNDMORE */
 constexpr int MORE_FOLLOWS = 2;
-constexpr int EVENTS = 15; /* ZMQ_EVENTS, ZMQ_POLLIN */
-constexpr int POLL_IN = 1;
 
 /* A buffer that libzmq reads until it has sent it. */
 struct Lent {
@@ -79,14 +77,12 @@ inline void release_sent()
 class Sender
 {
   public:
-    Sender(uintptr_t init_size_at, uintptr_t init_data_at, uintptr_t data_at, uintptr_t send_at, uintptr_t close_at,
-           uintptr_t getsockopt_at)
+    Sender(uintptr_t init_size_at, uintptr_t init_data_at, uintptr_t data_at, uintptr_t send_at, uintptr_t close_at)
         : init_size(reinterpret_cast<decltype(init_size)>(init_size_at)),
           init_data(reinterpret_cast<decltype(init_data)>(init_data_at)),
           data(reinterpret_cast<decltype(data)>(data_at)),
           send_message(reinterpret_cast<decltype(send_message)>(send_at)),
-          close_message(reinterpret_cast<decltype(close_message)>(close_at)),
-          get_option(reinterpret_cast<decltype(get_option)>(getsockopt_at))
+          close_message(reinterpret_cast<decltype(close_message)>(close_at))
     {
     }
 
@@ -115,20 +111,6 @@ class Sender
             release_sent();
         }
         return error;
-    }
-
-    /* 1: a message has arrived; 0: none; -errno. pyzmq takes 1 us more: it makes an enum of the option's number. */
-    int has_message(uintptr_t socket)
-    {
-        int events = 0;
-        size_t size = sizeof events;
-
-        while (get_option(reinterpret_cast<void *>(socket), EVENTS, &events, &size) < 0) {
-            if (errno != EINTR) {
-                return -errno;
-            }
-        }
-        return (events & POLL_IN) != 0 ? 1 : 0;
     }
 
   private:
@@ -237,15 +219,13 @@ class Sender
     void *(*data)(Message *);
     int (*send_message)(Message *, void *, int);
     int (*close_message)(Message *);
-    int (*get_option)(void *, int, void *, size_t *);
 };
 
 inline void bind_sender(nb::module_ &m)
 {
     nb::class_<Sender>(m, "ZmqSender")
-        .def(nb::init<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>(), nb::arg("init_size"),
-             nb::arg("init_data"), nb::arg("data"), nb::arg("send"), nb::arg("close"), nb::arg("getsockopt"))
-        .def("has_message", &Sender::has_message, nb::arg("socket"))
+        .def(nb::init<uintptr_t, uintptr_t, uintptr_t, uintptr_t, uintptr_t>(), nb::arg("init_size"),
+             nb::arg("init_data"), nb::arg("data"), nb::arg("send"), nb::arg("close"))
         .def("send", &Sender::send, nb::arg("socket"), nb::arg("frames"))
         .def("release", [](const Sender &) { release_sent(); });
 }

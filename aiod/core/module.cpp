@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-#include "zmq_sender.hpp"
+#include "zmq_receiver.hpp"
 
 extern "C" {
 #include "core.h"
@@ -1151,6 +1151,7 @@ NB_MODULE(_core, m)
     });
 
     aiod_zmq::bind_sender(m);
+    aiod_zmq::bind_receiver(m);
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.buffer->length;
     });

@@ -36,11 +36,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from aiod._core import ZmqSender
+from aiod._core import ZmqReceiver, ZmqSender
 from aiod.net.peer import Peer
 from aiod.net.unix_listener import listen, stop_listening
 from aiod.util.process_limits import connections_max
 from aiod_protocol.zmq_calls import monitor_of, repeated
+from aiod_protocol.zmq_receiving import receiving_by
 from aiod_protocol.zmq_sending import sending_by
 
 if TYPE_CHECKING:
@@ -60,7 +61,6 @@ _RECEIVE_HWM_MESSAGES: Final = 64
 _AUTO_ID_BYTES: Final = 5
 _AUTO_IDS: Final = 1 << 32
 _REBIND_LINGER_MS: Final = 50
-_NOBLOCK: Final = int(zmq.NOBLOCK)
 _KEEPALIVE: Final = {
     zmq.TCP_KEEPALIVE: 1,
     zmq.TCP_KEEPALIVE_IDLE: 60,  # seconds, this and the next
@@ -97,6 +97,7 @@ class Router:
         """
         self._context = context
         self._sending = sending_by(ZmqSender)
+        self._receiving = receiving_by(ZmqReceiver)
         self._on_message = on_message
         self._message_bytes_max = message_bytes_max
         self._name = name
@@ -198,25 +199,24 @@ class Router:
         try:
             for _ in range(_MESSAGES_PER_TURN):
                 # Checked before each message: the answer to the last one may have consumed the FD's edge.
-                if self._paused or self._socket.closed or not self._sending.has_message(self._socket):
+                if self._paused or self._socket.closed or not self._deliver():
                     return
-                self._deliver()
         finally:
             self._draining = False
         self._schedule_drain()
 
-    def _deliver(self) -> None:
-        """Receive one message, which libzmq prefixes with the routing id, and deliver it."""
-        recv = self._socket.recv
-        routing_id = recv(_NOBLOCK)
-        frames = [frame := recv(_NOBLOCK, copy=False)]
-        while frame.more:
-            frames.append(frame := recv(_NOBLOCK, copy=False))
+    def _deliver(self) -> bool:
+        """Receive one message, which libzmq prefixes with the routing id, and deliver it. False: there is none."""
+        received = self._receiving.receive(self._socket, 1)
+        if received is None:
+            return False
+        routing_id, *frames = received
         peer = self._peers.get(routing_id)
         if peer is None:
             peer = self._new_peer(routing_id, frames[0])
         if peer is not None:
             self._on_message(peer, frames)
+        return True
 
     def _new_peer(self, routing_id: bytes, frame: zmq.Frame) -> Peer | None:
         """The peer with `routing_id`, whose first message begins with `frame`. None: it was rejected.

@@ -19,25 +19,13 @@ COPY_BELOW_BYTES: Final = 256 * 1024
 
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
-_EVENTS: Final = int(zmq.EVENTS)
-_POLLIN: Final = int(zmq.POLLIN)
-_FUNCTIONS: Final = (
-    "zmq_msg_init_size",
-    "zmq_msg_init_data",
-    "zmq_msg_data",
-    "zmq_msg_send",
-    "zmq_msg_close",
-    "zmq_getsockopt",
-)
+_FUNCTIONS: Final = ("zmq_msg_init_size", "zmq_msg_init_data", "zmq_msg_data", "zmq_msg_send", "zmq_msg_close")
 
 
 class NativeSender(Protocol):
     """A native module's ZmqSender."""
 
-    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int, getsockopt: int) -> None: ...
-
-    def has_message(self, socket: int) -> int:
-        """1: a message has arrived; 0: none has; -errno."""
+    def __init__(self, init_size: int, init_data: int, data: int, send: int, close: int) -> None: ...
 
     def send(self, socket: int, frames: Sequence[Any]) -> int:
         """Send a message; 0, or the errno of why not."""
@@ -67,11 +55,6 @@ class Sending:
             return error.errno or zmq.EAGAIN
         return 0
 
-    def has_message(self, socket: Socket) -> bool:
-        """Whether a message has arrived; may consume the edge of the socket's descriptor. ZMQError if it is closed."""
-        events: Any = socket.getsockopt(_EVENTS)
-        return bool(events & _POLLIN)
-
     def release(self) -> None:
         """Release the buffers that libzmq has sent; pyzmq has a thread for that."""
 
@@ -83,36 +66,26 @@ def _is_copied(frame: bytes | memoryview) -> bool:
 class _NativeSending(Sending):
     def __init__(self, sender: NativeSender) -> None:
         self._send = sender.send
-        self._has_message = sender.has_message
         self.release = sender.release  # type: ignore[method-assign]
 
     def send(self, socket: Socket, frames: Sequence[Any]) -> int:
         return self._send(socket.underlying, frames)
 
-    def has_message(self, socket: Socket) -> bool:
-        found = self._has_message(socket.underlying)
-        if found < 0:
-            raise zmq.ZMQError(-found)
-        return found != 0
-
 
 def sending_by(native: type[NativeSender] | None) -> Sending:
     """How to send with a native module's ZmqSender; by pyzmq if there is none, or libzmq's functions are hidden."""
-    functions = _functions()
-    return Sending() if native is None or functions is None else _NativeSending(native(*functions))
+    addresses = addresses_of(_FUNCTIONS)
+    return Sending() if native is None or addresses is None else _NativeSending(native(*addresses))
 
 
 @functools.cache
-def _functions() -> tuple[int, int, int, int, int, int] | None:
-    """The addresses of _FUNCTIONS in the libzmq that pyzmq has loaded: its wheels bring a library of their own."""
+def addresses_of(functions: tuple[str, ...]) -> list[int] | None:
+    """The addresses of `functions` in the libzmq that pyzmq has loaded: its wheels bring a library of their own."""
     module: Any = sys.modules[zmq.backend.Socket.__module__]
     try:
         import ctypes  # noqa: PLC0415 - a Python that was built without libffi has none
 
         library = ctypes.CDLL(module.__file__)
-        functions = [getattr(library, name) for name in _FUNCTIONS]
+        return [ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in functions]
     except (ImportError, OSError, AttributeError):
         return None
-    addresses = [ctypes.cast(each, ctypes.c_void_p).value or 0 for each in functions]
-    init_size, init_data, data, send, close, getsockopt = addresses
-    return init_size, init_data, data, send, close, getsockopt

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "zmq_sender.hpp"
+#include "zmq_receiver.hpp"
 
 extern "C" {
 #include "aiod.h"
@@ -1167,6 +1167,7 @@ NB_MODULE(_ring, m)
     nb::set_leak_warnings(false);
 
     aiod_zmq::bind_sender(m);
+    aiod_zmq::bind_receiver(m);
     bind_batches(m);
     nb::class_<Buffer>(m, "Buffer", nb::type_slots(buffer_slots)).def("__len__", [](const Buffer &buffer) {
         return buffer.length;

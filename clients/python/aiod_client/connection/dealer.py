@@ -21,6 +21,7 @@ import zmq
 from aiod_client.errors import AiodError, gone, key_unknown, no_handshake
 from aiod_client.ring import native
 from aiod_protocol import zmq_calls
+from aiod_protocol.zmq_receiving import receiving_by
 from aiod_protocol.zmq_sending import sending_by
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class Dealer:
         """Begin to connect to `endpoint`, with `keys` by CURVE. Raises AiodError if libzmq cannot."""
         _keep_large_blocks()
         self._sending = sending_by(None if native.ring is None else native.ring.ZmqSender)
+        self._receiving = receiving_by(None if native.ring is None else native.ring.ZmqReceiver)
         self.endpoint = endpoint
         self._with_keys = keys is not None
         self._pid = os.getpid()
@@ -150,15 +152,8 @@ class Dealer:
 
     def receive(self) -> list[memoryview] | None:
         """The next message's frames, or None if there is none."""
-        if not self._sending.has_message(self._socket):
-            return None
-        self._sending.release()
-        frames = []
-        while True:
-            frame = self._socket.recv(_NOBLOCK, copy=False)
-            frames.append(frame.buffer)
-            if not frame.more:
-                return frames
+        frames = self._receiving.receive(self._socket)
+        return None if frames is None else [memoryview(frame) for frame in frames]
 
     def has_ended(self) -> bool:
         """Whether the connection has ended, or was not established. Messages received before may still be there.
