@@ -315,6 +315,7 @@ struct aiod_session *aiod_core_sessions_to_collect(struct aiod_core *core)
     for (struct aiod_ring *ring = core->rings; ring != NULL; ring = ring->next) {
         struct aiod_session *session = ring->session;
 
+        aiod_ring_wake_unseen(ring);
         if (session->owner != NULL && session->ring == ring && aiod_ring_opens_any(ring)) {
             session->next_to_collect = found;
             found = session;

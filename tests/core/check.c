@@ -190,6 +190,11 @@ static ssize_t faulty_preadv2(int fd, const struct iovec *iov, int count, off_t 
 
 static ssize_t faulty_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
 {
+    struct gate *gate = faults.writes_gate;
+
+    if (gate != NULL && atomic_fetch_sub(&faults.writes_good, 1) <= 0) {
+        gate_pass(gate);
+    }
     if (atomic_load(&faults.empty_writes) > 0) {
         atomic_fetch_sub(&faults.empty_writes, 1);
         return 0;
@@ -297,6 +302,8 @@ void faults_reset(void)
     faults.creations_gate = NULL;
     faults.interrupts = 0;
     faults.empty_writes = 0;
+    faults.writes_gate = NULL;
+    faults.writes_good = 0;
     faults.transfer_max = 0;
     faults.error_after = 0;
     faults.error = 0;

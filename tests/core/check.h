@@ -52,6 +52,8 @@ struct faults {
     struct gate *_Atomic creations_gate;   /* where new workers wait before they create others; not the main loop */
     _Atomic int interrupts;                /* this many of the next transfers and flushes fail with EINTR */
     _Atomic int empty_writes;              /* this many of the next writes transfer nothing */
+    struct gate *_Atomic writes_gate;      /* where a write waits, ... */
+    _Atomic int writes_good;               /* ... after this many others */
     _Atomic size_t transfer_max;           /* the maximum bytes of one transfer; 0: no limit */
     _Atomic size_t error_after;            /* with `error`: transfers fail after this many bytes */
     _Atomic int error;                     /* errno; 0: none */

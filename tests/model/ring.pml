@@ -6,6 +6,10 @@
  * call. All accesses are sequentially consistent, as in the code. Entries have no contents: the queues are their
  * indices. Whether a request is executed by the thread that takes it or by a worker is left open.
  *
+ * A worker that goes on with another request may publish a completion without a look at the client, and leave that to
+ * the next one (core/pool/worker.c). The next one may hang, in the model until the client has seen all completions: then
+ * the main loop wakes the client, by a timer that the worker has set.
+ *
  * Checked properties (test_ring_model.py runs the search): a run ends only when the client has all completions, no
  * queue contains anything, and the leader waits for its doorbell. `mistake` is a deliberate mistake, which spin must
  * find.
@@ -27,7 +31,10 @@ mtype = {
     engine_does_not_wake,
     engine_reads_before_it_stores, /* reads client_waits before it stores cq_tail */
     client_reads_before_it_stores, /* reads engine_sleeps before it stores sq_tail */
-    leader_sleeps_while_a_worker_takes /* although there are entries: another thread takes them */
+    leader_sleeps_while_a_worker_takes, /* although there are entries: another thread takes them */
+    nobody_wakes_behind_a_request_that_hangs,
+    timer_is_set_before_it_is_published,
+    timer_counts_as_set_after_the_look /* the main loop resets it after it has looked, not before */
 };
 hidden byte mistake; /* of these; given to the verifier when it runs */
 #define mistaken(name) (mistake == name)
@@ -39,6 +46,8 @@ bool client_sleeping; /* in FUTEX_WAIT */
 bool taking;          /* aiod_ring.taking */
 byte queued;          /* requests in the pool */
 bool client_done;
+bool timer;           /* it is set, and the main loop will look */
+bool has_hung;
 
 inline wake_client()
 {
@@ -157,6 +166,25 @@ end_asleep:     atomic { doorbell -> doorbell = false }
     od
 }
 
+/* The next request, which the worker has taken, may be one that hangs until the client has seen the others. */
+inline publish_and_go_on()
+{
+    if
+    :: mistaken(timer_is_set_before_it_is_published) -> timer = true
+    :: else
+    fi;
+    cq_tail++;
+    if
+    :: !mistaken(timer_is_set_before_it_is_published) -> timer = true
+    :: else
+    fi;
+    if
+    :: atomic { !has_hung -> has_hung = true };
+        cq_head == cq_tail
+    :: true
+    fi
+}
+
 active [2] proctype worker()
 {
     byte tail;
@@ -165,7 +193,37 @@ active [2] proctype worker()
 end_idle:
     do
     :: atomic { queued > 0 -> queued-- };
+        do
+        :: atomic { queued > 0 -> queued-- };
+            publish_and_go_on()
+        :: true -> break
+        od;
         complete();
         take()
+    od
+}
+
+active proctype main_loop()
+{
+    byte seen;
+    bool waits, old;
+
+end_idle:
+    do
+    :: atomic { timer -> timer = (mistaken(timer_counts_as_set_after_the_look)) };
+        seen = cq_tail;
+        if
+        :: seen != cq_head && !mistaken(nobody_wakes_behind_a_request_that_hangs) ->
+            waits = client_waits;
+            if
+            :: waits -> wake_client()
+            :: else
+            fi
+        :: else
+        fi;
+        if
+        :: mistaken(timer_counts_as_set_after_the_look) -> timer = false
+        :: else
+        fi
     od
 }

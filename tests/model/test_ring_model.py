@@ -18,6 +18,9 @@ MISTAKES = [
     "engine_reads_before_it_stores",
     "client_reads_before_it_stores",
     "leader_sleeps_while_a_worker_takes",
+    "nobody_wakes_behind_a_request_that_hangs",
+    "timer_is_set_before_it_is_published",
+    "timer_counts_as_set_after_the_look",
 ]
 
 

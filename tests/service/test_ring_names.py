@@ -160,6 +160,7 @@ def test_failures_are_told_alike(service: Daemon, tree: Path, act: Act) -> None:
     assert (tree / "file").read_bytes() == b"12345"
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_the_ring_carries_them(service: Daemon, tree: Path) -> None:
     at = f"scratch/{tree.name}"
     with aiod_client.connect(service.endpoint, transport="ring") as client:
@@ -174,6 +175,7 @@ def test_the_ring_carries_them(service: Daemon, tree: Path) -> None:
         assert (names_by(service, "ring"), names_by(service, "ipc")) == (ring + 5, others)
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_tasks_work_on_names_by_the_ring(service: Daemon, tree: Path) -> None:
     async def work(client: aio.Client, number: int) -> None:
         for turn in range(10):

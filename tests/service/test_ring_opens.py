@@ -57,6 +57,7 @@ def wait_for_another(daemon: Any, pid: int) -> None:
     wait_until(lambda: daemon.engine["pid"] != pid, "the next engine serves")
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_files_are_opened_and_closed_without_messages(daemon: Any, client: aiod_client.Client) -> None:
     opened, by_message, closed = counts(daemon, "open_file", "open", "close_file")
     for _ in range(100):
@@ -67,6 +68,7 @@ def test_files_are_opened_and_closed_without_messages(daemon: Any, client: aiod_
     assert after[2] > closed
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_tasks_open_and_close_files_by_the_ring(daemon: Any) -> None:
     (daemon.path / "file").write_bytes(b"data")
 
@@ -88,6 +90,7 @@ def test_tasks_open_and_close_files_by_the_ring(daemon: Any) -> None:
     wait_until(lambda: daemon.engine["files"] == 0, "all files are closed")
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_a_ring_that_runs_out_of_numbers_gets_more(daemon: Any) -> None:
     """64 tasks: at first some opens go by message, for which the engine lends the ring more, up to 128 numbers."""
     tasks, rounds = 64, 20
@@ -116,6 +119,7 @@ def test_a_file_that_stays_open_is_listed_and_closed(daemon: Any, client: aiod_c
     wait_until(lambda: daemon.json("handles")["handles"] == [], "all files are closed")
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_a_file_that_the_main_loop_knows_is_closed_by_the_ring(daemon: Any, client: aiod_client.Client) -> None:
     """No message, no descriptor that stays: neither the engine's nor the one that the supervisor keeps."""
     engine_pid = daemon.engine["pid"]

@@ -34,6 +34,7 @@ def counts(daemon: Any, *names: str) -> list[int]:
     return [ops[name]["count"] for name in names]
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_every_mode_that_writes_opens_without_a_message(daemon: Any, client: aiod_client.Client) -> None:
     path = daemon.path / "file"
     opened, by_message = counts(daemon, "open_writable", "open")
@@ -57,6 +58,7 @@ def test_every_mode_that_writes_opens_without_a_message(daemon: Any, client: aio
     wait_until(lambda: daemon.engine["files"] == 0, "all files are closed")
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_what_cannot_be_opened_is_refused_as_by_message(new_daemon: Any, disk_path: Path) -> None:
     other = disk_path / "other"
     other.mkdir()
@@ -111,6 +113,7 @@ def test_a_file_is_kept_from_its_first_write(daemon: Any, client: aiod_client.Cl
     assert counts(daemon, "open_writable", "open")[1] == 1  # again, at the next engine
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_appends_go_on_at_the_next_engine(daemon: Any, client: aiod_client.Client) -> None:
     with client.open("scratch/file", "a+") as file:
         assert file.append(b"one") == 0

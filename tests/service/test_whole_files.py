@@ -237,6 +237,7 @@ def test_a_cancelled_read_gives_its_room_back(shared_daemon: Any, place: Path) -
     asyncio.run(main())
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_the_ring_carries_them(shared_daemon: Any, place: Path) -> None:
     with aiod_client.connect(shared_daemon.endpoint, transport="ring") as client:
         before = counts(shared_daemon)
@@ -250,6 +251,7 @@ def test_the_ring_carries_them(shared_daemon: Any, place: Path) -> None:
         assert made == {"read_file": 1, "write_file": 1, "stat_name": 1, "open": 0, "name": 0}
 
 
+@pytest.mark.page_cache("names and opens go by message")
 def test_the_handle_for_names_counts_as_no_file(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(sessions={"handles_max": 1})
     daemon.start()

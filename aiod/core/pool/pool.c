@@ -26,6 +26,7 @@
 void aiod_pool_enqueue(struct aiod_pool *pool, struct aiod_request *request)
 {
     request->state = AIOD_QUEUED;
+    request->more_follow = false;
     request->next = NULL;
     request->previous = pool->queue_last;
     if (pool->queue_last != NULL) {
@@ -639,7 +640,7 @@ int aiod_pool_doorbell_fd(const struct aiod_pool *pool)
 
 static int init_locks(struct aiod_pool *pool)
 {
-    int error = pthread_mutex_init(&pool->lock, NULL);
+    int error = aiod_mutex_init(&pool->lock);
 
     if (error == 0) {
         error = pthread_cond_init(&pool->all_left, NULL);

@@ -103,6 +103,8 @@ struct aiod_idle_polling {
     int (*watch)(struct aiod_idle_polling *polling, int fd, void *data);
     /* Have one polling worker check aiod_pool_recalls(). */
     void (*wake)(struct aiod_idle_polling *polling);
+    /* Wake the clients of the requests that the calling thread has ended with aiod_request.more_follow. */
+    void (*announce)(void);
 };
 
 /* Set the polling functions, once, before the first request. Polling is off. */

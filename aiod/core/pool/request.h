@@ -103,6 +103,8 @@ struct aiod_request {
     uint64_t queued_ns;
     uint64_t started_ns; /* 0: never started */
     uint64_t done_ns;
+    /* when complete() is called: the same thread ends others of the lane next, and calls aiod_idle_polling.announce() then */
+    bool more_follow;
 };
 
 #endif

@@ -11,6 +11,7 @@
 #define SHORT_NS 50000u            /* a request that took no longer may wait for others to be announced with it */
 #define UNANNOUNCED_MIN_NS 100000u /* how long such requests wait, at least and at most */
 #define UNANNOUNCED_MAX_NS 400000u
+#define WAITING_MIN 8u /* requests that keep a worker busy while it takes a client to wake and to submit more */
 
 /* ---- sleepers: lock held ----------------------------------------------------------------------------------------- */
 
@@ -99,11 +100,21 @@ static void take_post(struct aiod_worker *worker)
     }
 }
 
-/* What a worker has finished, and has not made known to the reaper. */
+/* What a worker has finished, and has not made known to the reaper, or to the client. */
 struct finished {
     struct aiod_request *request; /* not delivered yet; NULL: none */
     const struct aiod_lane *lane; /* whose turn it had */
-    uint64_t unannounced_ns;      /* since when others are delivered, but not announced; 0: none are */
+    uint32_t unannounced;         /* others that are delivered, but not announced; */
+    uint64_t unannounced_ns;      /* since when; */
+    bool completed;               /* by aiod_request.complete, without the reaper */
+};
+
+/* The request that the worker has taken next. */
+struct next {
+    const struct aiod_request *request;
+    /* Read under the pool's lock: its lane (NULL: none), and how many wait there. */
+    const struct aiod_lane *lane;
+    uint32_t waiting;
 };
 
 /*
@@ -116,22 +127,42 @@ struct finished {
 static void deliver(struct aiod_pool *pool, struct finished *finished)
 {
     struct aiod_request *request = finished->request;
-    bool others_wait = finished->unannounced_ns != 0;
+    bool clients_wait = finished->unannounced > 0 && finished->completed;
+    bool reaper_waits = finished->unannounced > 0 && !finished->completed;
 
     finished->request = NULL;
-    finished->unannounced_ns = 0;
-    if ((request != NULL && aiod_pool_push_unannounced(pool, request)) || others_wait) {
+    finished->unannounced = 0;
+    if ((request != NULL && aiod_pool_push_unannounced(pool, request)) || reaper_waits) {
         aiod_pool_announce(pool);
     }
+    if (clients_wait) {
+        pool->polling->announce();
+    }
+}
+
+/*
+ * Does the worker go on with a request of the same kind, so that both can be announced together? To wake a client at its ring
+ * costs less than a message, and the client wants to go on: it waits only while the worker is busy enough.
+ */
+static bool has_company(const struct aiod_pool *pool, const struct finished *finished, const struct next *next)
+{
+    const struct aiod_request *request = finished->request;
+
+    if (request == NULL || finished->lane == NULL || finished->lane != next->lane ||
+        request->complete != next->request->complete) {
+        return false;
+    }
+    return request->complete == NULL ||
+           (pool->polling != NULL && next->waiting >= WAITING_MIN && next->waiting > finished->unannounced + 1);
 }
 
 /*
  * Is the finished request announced together with requests behind it? Those are the writes of the same lane, which this
  * worker goes on with, of which about half are done before that: the other half keeps it busy until the client has sent
- * more. A message of each completion would cost the daemon and the client more than the write. A write that took long is
- * announced at once, since so may the next one.
+ * more. A message of each completion would cost the daemon and the client more than the write, and a client that sleeps at its
+ * ring would be woken for each write. A write that took long is announced at once, since so may the next one.
  */
-static bool waits_for_more(const struct finished *finished, const struct aiod_request *next, uint32_t waiting)
+static bool waits_for_more(const struct aiod_pool *pool, const struct finished *finished, const struct next *next)
 {
     const struct aiod_request *request = finished->request;
     uint64_t now_ns;
@@ -139,32 +170,33 @@ static bool waits_for_more(const struct finished *finished, const struct aiod_re
     uint64_t since_ns;
     uint64_t limit_ns;
 
-    if (request == NULL || request->complete != NULL || finished->lane == NULL || finished->lane != next->lane) {
+    if (!has_company(pool, finished, next)) {
         return false;
     }
-    now_ns = next->begun_ns;
+    now_ns = next->request->begun_ns;
     took_ns = now_ns - request->begun_ns;
-    since_ns = finished->unannounced_ns != 0 ? finished->unannounced_ns : request->begun_ns;
-    limit_ns = took_ns * waiting;
+    since_ns = finished->unannounced > 0 ? finished->unannounced_ns : request->begun_ns;
+    limit_ns = took_ns * next->waiting;
     limit_ns = limit_ns > UNANNOUNCED_MIN_NS ? limit_ns : UNANNOUNCED_MIN_NS;
     limit_ns = limit_ns < UNANNOUNCED_MAX_NS ? limit_ns : UNANNOUNCED_MAX_NS;
     return took_ns < SHORT_NS && now_ns - since_ns < limit_ns;
 }
 
-/* Deliver the finished request, now that the worker has taken `next`, behind which `waiting` others wait in its lane. */
-static void deliver_before(struct aiod_pool *pool, struct finished *finished, const struct aiod_request *next,
-                           uint32_t waiting)
+/* Deliver the finished request, now that the worker has taken `next`. */
+static void deliver_before(struct aiod_pool *pool, struct finished *finished, const struct next *next)
 {
     struct aiod_request *request = finished->request;
 
-    if (!waits_for_more(finished, next, waiting)) {
+    if (!waits_for_more(pool, finished, next)) {
         deliver(pool, finished);
         return;
     }
-    if (finished->unannounced_ns == 0) {
+    if (finished->unannounced++ == 0) {
         finished->unannounced_ns = request->begun_ns;
     }
+    finished->completed = request->complete != NULL;
     finished->request = NULL;
+    request->more_follow = true;
     aiod_pool_push_unannounced(pool, request);
 }
 
@@ -324,6 +356,14 @@ bool aiod_pool_timer_is_late_for_rates(struct aiod_pool *pool)
     return wants;
 }
 
+/* Lock held. */
+static struct next next_of(const struct aiod_request *request)
+{
+    const struct aiod_lane *lane = request->lane;
+
+    return (struct next){.request = request, .lane = lane, .waiting = lane != NULL ? lane->waiting : 0};
+}
+
 static bool must_exit(const struct aiod_pool *pool)
 {
     return pool->stopping || pool->cur_threads > aiod_pool_threads_allowed(pool);
@@ -336,10 +376,10 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
 
     aiod_active_requests_set_worker(worker);
     pthread_mutex_lock(&pool->lock);
-    while (stay && (finished.request != NULL || finished.unannounced_ns != 0 || !must_exit(pool))) {
+    while (stay && (finished.request != NULL || finished.unannounced > 0 || !must_exit(pool))) {
         struct aiod_worker *chosen[AIOD_WAKE_FAN_OUT];
         struct aiod_request *request;
-        uint32_t waiting;
+        struct next next;
         unsigned wake;
         bool ring;
 
@@ -362,9 +402,9 @@ void aiod_pool_run_worker(struct aiod_pool *pool, struct aiod_worker *worker)
             continue;
         }
         wake = aiod_pool_choose_sleepers(pool, chosen, AIOD_WAKE_FAN_OUT);
-        waiting = request->lane != NULL ? request->lane->waiting : 0;
+        next = next_of(request);
         pthread_mutex_unlock(&pool->lock);
-        deliver_before(pool, &finished, request, waiting);
+        deliver_before(pool, &finished, &next);
         aiod_pool_post_chosen(pool, chosen, wake);
         if (ring) {
             aiod_eventfd_ring(pool->doorbell_fd);

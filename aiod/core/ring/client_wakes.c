@@ -28,9 +28,11 @@ void aiod_client_wakes_begin(void)
 
 bool aiod_client_wakes_note(struct aiod_polled *ring)
 {
-    if (!noted.noting) {
-        return false;
-    }
+    return noted.noting && aiod_client_wakes_defer(ring);
+}
+
+bool aiod_client_wakes_defer(struct aiod_polled *ring)
+{
     if (is_noted(ring)) {
         ring->operations->put(ring);
         return true;

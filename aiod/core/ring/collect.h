@@ -24,7 +24,10 @@ struct aiod_handle;
 #define AIOD_RING_CLOSED_MAX 4096u     /* closed handles that the main loop has not freed */
 #define AIOD_COLLECT_AFTER_NS 20000000 /* when the main loop collects: most files are closed again by then */
 
-/* Wakes the main loop to collect. One for all rings of a core. */
+/*
+ * Wakes the main loop to collect, and to wake the clients that have completions which nobody has announced
+ * (aiod_ring_wake_unseen()). One for all rings of a core.
+ */
 struct aiod_collect_timer {
     int fd;     /* a timerfd */
     bool armed; /* accessed by atomic operations */
@@ -46,10 +49,10 @@ struct aiod_ring_opens {
 int aiod_collect_timer_init(struct aiod_collect_timer *timer);
 void aiod_collect_timer_destroy(struct aiod_collect_timer *timer);
 
-/* Have the main loop collect, if it will not anyway. Any thread. */
+/* Have the main loop do so, if it will not anyway. Any thread. */
 void aiod_collect_timer_arm(struct aiod_collect_timer *timer);
 
-/* The timer has expired: the main loop collects next. */
+/* The timer has expired: the main loop does so next. */
 void aiod_collect_timer_expired(struct aiod_collect_timer *timer);
 
 enum aiod_collect {

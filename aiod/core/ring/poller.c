@@ -513,6 +513,11 @@ static int watch(struct aiod_idle_polling *polling, int fd, void *data)
     return add_descriptor((struct aiod_poller *)polling, fd, (epoll_data_t){.ptr = data});
 }
 
+static void announce(void)
+{
+    aiod_client_wakes_end();
+}
+
 static void wake(struct aiod_idle_polling *polling)
 {
     struct aiod_poller *poller = (struct aiod_poller *)polling;
@@ -532,7 +537,7 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     if (poller == NULL) {
         return -ENOMEM;
     }
-    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake};
+    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake, .announce = announce};
     poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
     poller->poll_for_answers.max_ns = poll_max_ns < ANSWER_NS ? poll_max_ns : ANSWER_NS;

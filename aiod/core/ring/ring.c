@@ -193,7 +193,7 @@ int aiod_ring_create(struct aiod_ring **result, const struct aiod_ring_config *c
         return error;
     }
     atomic_init(&ring->refs, 1);
-    pthread_mutex_init(&ring->lock, NULL);
+    aiod_mutex_init(&ring->lock);
     pthread_mutex_init(&ring->taking, NULL);
     aiod_session_ref(ring->session);
     *result = ring;
@@ -370,6 +370,24 @@ void aiod_ring_wake_client(struct aiod_ring *ring)
     default:
         syscall(SYS_futex, &header->client_waits, FUTEX_WAKE, 1, NULL, NULL, 0);
         break;
+    }
+}
+
+static bool has_unseen(struct aiod_ring *ring)
+{
+    uint32_t tail;
+
+    pthread_mutex_lock(&ring->lock);
+    tail = ring->cq_tail;
+    pthread_mutex_unlock(&ring->lock);
+    return tail != __atomic_load_n(&ring->memory.header->cq_head, __ATOMIC_ACQUIRE);
+}
+
+/* Until aiod_ring_end(), which has set `ended`, the memory is there. */
+void aiod_ring_wake_unseen(struct aiod_ring *ring)
+{
+    if (ring->attached && !atomic_load_explicit(&ring->ended, memory_order_acquire) && has_unseen(ring)) {
+        aiod_ring_wake_client(ring);
     }
 }
 

@@ -260,11 +260,17 @@ struct aiod_ring_completion {
     enum aiod_reason reason;
 };
 
-/* Write a completion to the completion queue, in which it has room. Lock held; aiod_ring_wake_client() must follow. */
+/* Write a completion to the completion queue, in which it has room. Lock held; aiod_ring_wake_client() must follow, soon. */
 void aiod_ring_publish(struct aiod_ring *ring, const struct aiod_ring_completion *end);
 
 /* Wake the client if it sleeps. Lock not held. */
 void aiod_ring_wake_client(struct aiod_ring *ring);
+
+/*
+ * The same, if it has not seen all completions: the worker that is to wake it for several of them may hang in its next request.
+ * Main loop's thread.
+ */
+void aiod_ring_wake_unseen(struct aiod_ring *ring);
 
 /* Complete a request, and release its slot and its handles. Lock not held. */
 void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_completion *end,

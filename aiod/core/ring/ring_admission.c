@@ -247,6 +247,20 @@ static int64_t finish_open_or_close(struct aiod_ring_request *request, int64_t r
 }
 
 /*
+ * Is the client woken together with other completions of this thread? If the next write of a lane hangs, the main loop looks
+ * after the client.
+ */
+static bool wakes_later(struct aiod_ring *ring, bool more_follow)
+{
+    bool later = more_follow ? aiod_client_wakes_defer(&ring->polled) : aiod_client_wakes_note(&ring->polled);
+
+    if (later && more_follow) {
+        aiod_collect_timer_arm(ring->collect_timer);
+    }
+    return later;
+}
+
+/*
  * Called by the thread that ends the request (aiod_request.complete). It takes new entries as well: it is awake, and
  * the client may have submitted more. After a request that could have been started it leaves them to the polling workers,
  * which start such requests (pool/uring.h): a worker would pass them to workers.
@@ -257,6 +271,7 @@ static void complete(struct aiod_request *done)
     struct aiod_ring *ring = request->ring;
     struct aiod_timing timing = aiod_timing_of(done);
     bool startable = done->uring != NULL;
+    bool more_follow = done->more_follow;
     int64_t result = finish_open_or_close(request, done->result);
 
     aiod_ring_finish(request,
@@ -265,7 +280,7 @@ static void complete(struct aiod_request *done)
                                                     .written = result < 0 ? request->io.written : 0,
                                                     .reason = done->reason},
                      &timing);
-    if (aiod_client_wakes_note(&ring->polled)) {
+    if (wakes_later(ring, more_follow)) {
         return;
     }
     aiod_ring_wake_client(ring);

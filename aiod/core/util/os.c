@@ -81,6 +81,19 @@ int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*st
     return error;
 }
 
+int aiod_mutex_init(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t adaptive;
+    int error = pthread_mutexattr_init(&adaptive);
+
+    if (error == 0) {
+        pthread_mutexattr_settype(&adaptive, PTHREAD_MUTEX_ADAPTIVE_NP);
+        error = pthread_mutex_init(mutex, &adaptive);
+        pthread_mutexattr_destroy(&adaptive);
+    }
+    return error;
+}
+
 uint64_t aiod_now_ns(void)
 {
     struct timespec now;

@@ -48,6 +48,12 @@ extern const struct aiod_os aiod_os_real;
 /* thread_create() with all signals blocked except those that a fault in the thread raises. 0, or an errno. */
 int aiod_thread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *), void *arg);
 
+/*
+ * Initialise a mutex that is held for a few dozen instructions: a thread that finds it locked tries again for a moment before it
+ * sleeps. 0, or an errno.
+ */
+int aiod_mutex_init(pthread_mutex_t *mutex);
+
 /* The time of CLOCK_MONOTONIC in nanoseconds. */
 uint64_t aiod_now_ns(void);
 
