@@ -18,8 +18,9 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -30,7 +31,6 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.guest import machine
-from benchmarks.guest.bursts import masks_of
 from benchmarks.guest.qmp import Monitor
 from benchmarks.nbd_peers import nbdkit_aiod
 from benchmarks.own_daemon import own_daemon
@@ -44,6 +44,10 @@ BLOCKS: Final = (256 << 20) // BLOCK_BYTES
 KVM: Final = Path("/dev/kvm")
 NO_KVM_STATUS: Final = 3
 _PATIENCE_S: Final = 120.0
+_SAMPLED_MS: Final = 1000
+"""How long an emulated guest runs after its burst at least: the workers end with it, and are to be seen before."""
+WORKERS: Final = ("worker", "aiod-w")
+"""How the names of the workers of QEMU (with debug-threads=on) and of aiod begin."""
 
 console = Console(width=None if sys.stdout.isatty() else 150)
 Figures = dict[str, float]
@@ -122,12 +126,16 @@ def make_file(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """What one guest said, and which threads worked for it."""
+    """What one guest said, and how many workers served it, by the CPUs that they might use ("0-1")."""
 
     idle: Figures
     burst: Figures
-    threads: int
-    confined: int
+    workers: dict[str, int]
+
+    @property
+    def worker_count(self) -> int:
+        """All workers."""
+        return sum(self.workers.values())
 
 
 class Setting(NamedTuple):
@@ -140,27 +148,44 @@ class Setting(NamedTuple):
     kvm: bool
 
 
+def workers_of(pid: int) -> dict[int, str]:
+    """The workers of a process, with the kernel's list of the CPUs that each may use."""
+    workers = {}
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+            if status["Name"].startswith(WORKERS):
+                workers[int(task.name)] = status["Cpus_allowed_list"]
+    return workers
+
+
+def pin_and_start(socket: Path, cpu: int) -> None:
+    """Pin the only vcpu of the machine behind the monitor's socket, and let it run. OSError if QEMU does not answer."""
+    with Monitor(socket) as monitor:
+        (vcpu,) = monitor.vcpu_threads()
+        os.sched_setaffinity(vcpu, {cpu})
+        monitor.ask("cont")
+
+
 def boot(served: Served, setting: Setting, seed: int) -> Run:
     """One guest, from its start to its end. RuntimeError with its console if it does not do its work."""
     environment = {"READS": setting.reads, "WINDOW_MS": setting.window_ms, "BLOCKS": BLOCKS, "SEED": seed}
-    threads: dict[int, set[int]] = {}
+    workers: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix="aiod-b-") as directory:
         socket = Path(directory) / "qmp"
         arguments = ["-S", "-qmp", f"unix:{socket},server=on,wait=off", *served.arguments]
         with machine.guest(setting.program, arguments, environment, cpus=1, kvm=setting.kvm, qemu=served.qemu) as guest:
-            with Monitor(socket) as monitor:
-                (vcpu,) = monitor.vcpu_threads()
-                os.sched_setaffinity(vcpu, {setting.cpu})
-                monitor.ask("cont")
+            try:
+                pin_and_start(socket, setting.cpu)
+            except OSError as error:
+                raise RuntimeError(f"{served.qemu} did not start:\n{guest.console}") from error
             end_s = time.monotonic() + _PATIENCE_S
             while guest.running and time.monotonic() < end_s:
                 for pid in (guest.process.pid, *served.pids()):
-                    threads |= masks_of(pid)
+                    workers |= workers_of(pid)
                 time.sleep(0.01)
             said = guest.console
-    threads.pop(vcpu, None)
-    confined = sum(mask == {setting.cpu} for mask in threads.values())
-    return Run(figures_in(said, "idle"), figures_in(said, "burst"), len(threads), confined)
+    return Run(figures_in(said, "idle"), figures_in(said, "burst"), Counter(workers.values()))
 
 
 def figures_in(said: str, name: str) -> Figures:
@@ -187,7 +212,7 @@ def show(runs: dict[str, list[Run]], setting: Setting) -> None:
     title = f"bursts of {setting.reads} O_DIRECT reads of a vcpu pinned to CPU {setting.cpu}; µs"
     table = Table("", title=title)
     headings = ("guests", "idle: longest gap, p50", "p99", "burst: longest gap, p50", "p99", "max", "in submit, p50")
-    for heading in (*headings, "burst done, p50", "threads", "confined"):
+    for heading in (*headings, "burst done, p50", "workers", "confined"):
         table.add_column(heading, justify="right")
     for name, ones in runs.items():
         idle = [one.idle["longest_gap_us"] for one in ones]
@@ -195,20 +220,22 @@ def show(runs: dict[str, list[Run]], setting: Setting) -> None:
         numbers = (
             len(ones), statistics.median(idle), quantile(idle, 0.99), statistics.median(gaps), quantile(gaps, 0.99),
             max(gaps), statistics.median(one.burst["submit_us"] for one in ones),
-            statistics.median(one.burst["done_us"] for one in ones), statistics.median(one.threads for one in ones),
-            statistics.median(one.confined for one in ones),
+            statistics.median(one.burst["done_us"] for one in ones),
+            statistics.median(one.worker_count for one in ones),
+            statistics.median(one.workers.get(str(setting.cpu), 0) for one in ones),
         )  # fmt: skip
         table.add_row(name, *(f"{number:,.0f}" for number in numbers))
     console.print(table)
 
 
-def show_function(runs: dict[str, list[Run]]) -> None:
+def show_function(runs: dict[str, list[Run]], setting: Setting) -> None:
     """What worked, without a figure of speed."""
     for name, ones in runs.items():
         for one in ones:
+            allowed = ", ".join(f"{count} on CPUs {cpus}" for cpus, count in sorted(one.workers.items()))
             console.print(
-                f"{name}: the guest read and verified its burst; vcpu pinned; {one.threads} other threads seen, "
-                f"{one.confined} of them confined to the vcpu's CPU"
+                f"{name}: the guest read and verified its burst, with its vcpu on CPU {setting.cpu}; "
+                f"workers, and the CPUs that they might use: {allowed or 'none seen'}"
             )
 
 
@@ -242,10 +269,11 @@ def main(
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
         program = machine.compile_init(Path(__file__).parent / "inside" / "burst.c", data / "init")
+        window_ms = max(window_ms, _SAMPLED_MS) if function_only else window_ms
         setting = Setting(program, min(os.sched_getaffinity(0)), reads, window_ms, kvm=not function_only)
         runs = measure(ways_of(qemu), setting, make_file(data / "disk"), 1 if function_only else rounds)
     if function_only:
-        show_function(runs)
+        show_function(runs, setting)
         return
     show(runs, setting)
     path = output or Path(__file__).parent.parent / "results" / f"guest-{time.strftime('%Y%m%d-%H%M%S')}.json"

@@ -95,15 +95,18 @@ def guest(
     """Run `program` in a virtual machine with more `arguments`, of its disk for one.
 
     `environment` becomes that of the program, by the kernel's command line. The memory is shared, as vhost-user needs.
+    Without `no_timer_check` the kernel panics if an emulated CPU does not run while the kernel waits for timer ticks.
     """
-    words = ["console=ttyS0", "quiet", "panic=-1", *(f"{name}={value}" for name, value in environment.items())]
+    words = ["console=ttyS0", "quiet", "panic=-1", "no_timer_check"]
+    words += [f"{name}={value}" for name, value in environment.items()]
     accelerator = ["-accel", "kvm", "-cpu", "host"] if kvm else ["-accel", "tcg,thread=multi", "-cpu", "max"]
     with tempfile.TemporaryDirectory(prefix="aiod-guest-") as directory:
         archive, console = Path(directory) / "initramfs", Path(directory) / "console"
         archive.write_bytes(initramfs(program, sorted(KERNEL.glob("*.ko"))))
         command = [
-            qemu, "-M", "q35", *accelerator, "-smp", str(cpus), "-m", MEMORY, "-nodefaults", "-display", "none",
-            "-no-reboot", "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
+            qemu, "-name", "guest,debug-threads=on", "-M", "q35", *accelerator, "-smp", str(cpus), "-m", MEMORY,
+            "-nodefaults", "-display", "none", "-no-reboot",
+            "-object", f"memory-backend-memfd,id=memory,size={MEMORY},share=on",
             "-machine", "memory-backend=memory", "-serial", "stdio",
             "-kernel", str(KERNEL / "vmlinuz"), "-initrd", str(archive), "-append", " ".join(words), *arguments,
         ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _PATIENCE_S: Final = 60.0
+_NOT_YET: Final = (errno.ENOENT, errno.ECONNREFUSED)
 
 
 class Monitor:
@@ -22,9 +25,10 @@ class Monitor:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(_PATIENCE_S)
         end_s = time.monotonic() + _PATIENCE_S
-        while not path.exists() and time.monotonic() < end_s:
+        while (error := self._socket.connect_ex(str(path))) in _NOT_YET and time.monotonic() < end_s:
             time.sleep(0.01)
-        self._socket.connect(str(path))
+        if error:
+            raise OSError(error, os.strerror(error))
         self._lines = self._socket.makefile()
         self._lines.readline()  # the greeting
         self.ask("qmp_capabilities")

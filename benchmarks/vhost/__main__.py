@@ -28,6 +28,9 @@ from benchmarks.own_daemon import own_daemon
 from benchmarks.vhost.servers import by_ring, by_vhost, qemu_storage_daemon
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benchmarks.own_daemon import OwnDaemon
     from benchmarks.vhost.servers import Contender
 
 AIOD: Final = "aiod, vhost"
@@ -56,16 +59,27 @@ CELLS: Final = [Cell(direct, polls, *load) for direct in (False, True) for polls
 Figures = dict[Cell, dict[str, dict[str, float]]]
 
 
-def start_servers(stack: ExitStack, data: Path, sockets: Path, *, direct: bool) -> list[Contender]:
-    """The servers, with O_DIRECT or without."""
+def start_aiod(stack: ExitStack, file: Path, sockets: Path, engine: str, *, direct: bool) -> tuple[OwnDaemon, Path]:
+    """A daemon, and the socket of its disk, whose engine has the settings `engine`."""
+    sockets.mkdir()
+    vhost = sockets / "vhost"
+    toml = f'direct = {str(direct).lower()}\n[vhost.disk]\nsocket = "{vhost}"\nexport = "bench"\npath = "{file.name}"\n'
+    return stack.enter_context(own_daemon(sockets, file.parent, f"{toml}[engine.vhost-disk]\n{engine}\n")), vhost
+
+
+def start_servers(
+    stack: ExitStack, data: Path, sockets: Path, engines: Sequence[str], *, direct: bool
+) -> list[Contender]:
+    """The servers, with O_DIRECT or without; `engines`: settings of more daemons."""
     files, sockets = data / str(direct), sockets / str(int(direct))
     files.mkdir()
     sockets.mkdir()
     file = make_file(files / "disk")
-    vhost = sockets / "vhost"
-    toml = f'direct = {str(direct).lower()}\n[vhost.disk]\nsocket = "{vhost}"\nexport = "bench"\npath = "disk"\n'
-    daemon = stack.enter_context(own_daemon(sockets, files, toml))
+    daemon, vhost = start_aiod(stack, file, sockets / "a", "", direct=direct)
     contenders = [by_vhost(AIOD, vhost, daemon.pids), by_ring(RING, daemon, "bench/disk")]
+    for number, engine in enumerate(engines):
+        other, vhost = start_aiod(stack, file, sockets / str(number), engine, direct=direct)
+        contenders.append(by_vhost(f"{AIOD}, {engine}", vhost, other.pids))
     for aio in QEMU[direct]:
         server = qemu_storage_daemon(file, sockets / aio, aio=aio, direct=direct)
         try:
@@ -123,16 +137,18 @@ def table_of(figures: Figures) -> Table:
 @click.option("--rounds", default=7, show_default=True, help="How often each cell is measured.")
 @click.option("--seconds", default=0.5, show_default=True, help="Length of one measurement.")
 @click.option("--only", default="", help="Measure only the cells whose name contains this text.")
+@click.option("--engine", multiple=True, help="One more aiod whose engine has this setting, e.g. ring_poll_max_us = 0.")
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")  # noqa: S108
 @click.option("--output", type=click.Path(path_type=Path), help="JSON of the figures; default: benchmarks/results/.")
-def main(rounds: int, seconds: float, only: str, directory: str, output: Path | None) -> None:
+def main(rounds: int, seconds: float, only: str, engine: tuple[str, ...], directory: str, output: Path | None) -> None:
     """Measure aiod's vhost-user-blk server beside qemu-storage-daemon's and aiod's own ring."""
     cells = [cell for cell in CELLS if only in str(cell)]
     with ExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory)))
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="aiod-b-")))
         contenders = {
-            direct: start_servers(stack, data, sockets, direct=direct) for direct in {cell.direct for cell in cells}
+            direct: start_servers(stack, data, sockets, engine, direct=direct)
+            for direct in {cell.direct for cell in cells}
         }
         figures = measure(contenders, cells, rounds, seconds)
     console.print(table_of(figures))

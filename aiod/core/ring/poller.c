@@ -262,7 +262,7 @@ static bool poll_by_spinning(struct aiod_poller *poller, uint64_t since_ns, uint
         }
         give_way();
     } while (aiod_now_ns() < until_ns);
-    return false;
+    return has_work(poller); /* the others may have had the CPU for the whole poll, and have submitted */
 }
 
 /*

@@ -13,8 +13,8 @@
 #define BLOCK_BYTES 4096u
 #define READS_MAX 256u
 #define GAP_NS UINT64_C(2000)
-/* For the kernel's own work after the start. */
-#define SETTLE_S 2
+/* For the kernel's own work after the start; QEMU's workers that have read the partition table end after 10 s. */
+#define SETTLE_S 12
 
 struct seen {
     uint64_t submit_ns;
