@@ -10,6 +10,7 @@
 enum {
     US = 1000,
     MANY = 100000,
+    DEPTH_MAX = 256,
 };
 
 static struct aiod_async_writes writes_to_a_file(void)
@@ -67,6 +68,26 @@ static void of_two_that_take_as_long_the_cheaper_one_is_chosen(void)
     CHECK(started_of(&writes, MANY, 105 * US, 100 * US) > MANY * 9 / 10);
 }
 
+/* With so many in flight, a trial's writes are all submitted before 32 of them have ended. */
+static void the_faster_way_is_found_with_many_in_flight(void)
+{
+    static bool inflight[DEPTH_MAX];
+    struct aiod_async_writes writes = writes_to_a_file();
+    unsigned started = 0;
+
+    for (unsigned i = 0; i < 2 * MANY; i++) {
+        bool *slot = &inflight[i % DEPTH_MAX];
+
+        if (i >= DEPTH_MAX) {
+            aiod_async_writes_ended(&writes, *slot ? AIOD_ASYNC_WRITES_STARTED : AIOD_ASYNC_WRITES_BY_WORKER,
+                                    *slot ? 800 * US : 1000 * US);
+        }
+        *slot = aiod_async_writes_next(&writes).start;
+        started += i >= MANY && *slot;
+    }
+    CHECK(started > MANY * 9 / 10);
+}
+
 static void bad_trials_end_early_and_become_rare(void)
 {
     struct aiod_async_writes writes = writes_to_a_file();
@@ -118,6 +139,7 @@ int main(void)
     writes_to_an_unknown_file_are_not_compared();
     the_faster_way_is_found();
     of_two_that_take_as_long_the_cheaper_one_is_chosen();
+    the_faster_way_is_found_with_many_in_flight();
     bad_trials_end_early_and_become_rare();
     a_way_that_has_become_slow_is_left();
     what_is_never_started_is_tried_rarely();

@@ -10,6 +10,7 @@
 
 #define TRIAL 128u         /* writes of a trial, and of the other way before the first one */
 #define COUNT_MIN 32u      /* writes that a mean needs before it is compared */
+#define PROLONGED_MAX 3u   /* times that a trial is prolonged by as many writes again, because too few have ended */
 #define COUNT_MAX 1000000u /* no need to count further */
 #define MEAN_OF 32u        /* writes, about */
 #define NS_MAX UINT64_C(1000000000)
@@ -69,7 +70,21 @@ static void begin_trial(struct aiod_async_writes *writes)
     set(writes->count[way], 0);
     set(writes->way, way);
     set(writes->tries, true);
+    set(writes->prolonged, 0);
     set(writes->left, TRIAL);
+}
+
+/* With many writes in flight, all those of the trial are submitted before enough of them have ended. */
+static bool prolong_trial(struct aiod_async_writes *writes)
+{
+    uint8_t prolonged = get(writes->prolonged);
+
+    if (get(writes->count[get(writes->way)]) >= COUNT_MIN || prolonged == PROLONGED_MAX) {
+        return false;
+    }
+    set(writes->prolonged, (uint8_t)(prolonged + 1));
+    set(writes->left, TRIAL);
+    return true;
 }
 
 /*
@@ -102,7 +117,9 @@ static void end_trial(struct aiod_async_writes *writes)
 static void change(struct aiod_async_writes *writes)
 {
     if (get(writes->tries)) {
-        end_trial(writes);
+        if (!prolong_trial(writes)) {
+            end_trial(writes);
+        }
     } else if (get(writes->count[get(writes->way)]) < COUNT_MIN) {
         set(writes->left, TRIAL);
     } else {
