@@ -336,12 +336,28 @@ def test_reading_goes_on_with_the_next_engine(daemon: Any, transport: Any) -> No
 
 
 def test_tasks_go_on_reading_with_the_next_engine(daemon: Any) -> None:
+    """Before that, an engine that does not answer: requests whose time is up, or whose awaits are cancelled."""
     (daemon.path / "file").write_bytes(bytes(100_000))
+
+    async def give_up(client: aio.Client, pid: int) -> None:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            given_up = [asyncio.ensure_future(client.read_file("scratch/file")) for _ in range(20)]
+            for late in (client.read_file("scratch/file", timeout=0.1), client.stat("scratch/file", timeout=0.1)):
+                with pytest.raises(TimeoutError, match=r"^\[Errno \d+\] scratch/file: "):
+                    await late
+            for task in given_up:
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     async def main() -> None:
         async with aio.connect(daemon.endpoint, transport="ring", reconnect_timeout=RECONNECT_S) as client:
             pid = daemon.engine["pid"]
             assert len(await client.read_file("scratch/file")) == 100_000
+            await give_up(client, pid)
             reading = [asyncio.create_task(client.read_file("scratch/file")) for _ in range(100)]
             os.kill(pid, signal.SIGKILL)
             assert {len(data) for data in await asyncio.gather(*reading)} == {100_000}

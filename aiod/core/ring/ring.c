@@ -425,8 +425,8 @@ void aiod_ring_finish(struct aiod_ring_request *request, const struct aiod_ring_
     aiod_io_release_path(&request->io);
     pthread_mutex_lock(&ring->lock);
     aiod_ring_publish(ring, &reported);
-    aiod_stats_record(&flow->ring_stats, AIOD_BY_RING, op, bytes,
-                      reported.result < 0 ? (int)-reported.result : 0, timing);
+    aiod_stats_record(&flow->ring_stats, AIOD_BY_RING, op, bytes, reported.result < 0 ? (int)-reported.result : 0,
+                      timing);
     handle_idle = release_handle(handle);
     source_idle = release_handle(source);
     ring->bytes_inflight -= aiod_op_charged(op) ? request->io.length : 0;

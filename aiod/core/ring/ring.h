@@ -48,7 +48,7 @@ struct aiod_ring_request {
     struct aiod_io io; /* first */
     struct aiod_ring *ring;
     struct aiod_cookie cookie;
-    uint32_t number; /* of the handle that an open makes, or that the main loop closes */
+    uint32_t number;                /* of the handle that an open makes, or that the main loop closes */
     struct aiod_session_flow *flow; /* of a CLOSE_FILE that the main loop carries out: its handle may be gone */
     struct aiod_ring_request *next_free;
 };

@@ -407,8 +407,7 @@ void aiod_ring_opens_answer_close(struct aiod_ring_request *request, int64_t res
     struct aiod_timing timing = {.latency_ns = aiod_now_ns() - request->io.task.request.queued_ns};
 
     aiod_ring_finish(
-        request,
-        &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result, .reason = reason},
+        request, &(struct aiod_ring_completion){.cookie = request->cookie.value, .result = result, .reason = reason},
         &timing);
     aiod_ring_wake_client(ring);
     aiod_ring_put(ring);

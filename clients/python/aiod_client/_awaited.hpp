@@ -233,7 +233,7 @@ void settle(Ring &ring, FlightOwner flight, nb::list &reaped)
 
     if (op.result < 0) {
         flight->submitted = true;
-        reaped.append(nb::make_tuple(describe(*flight), op.result, op.written, op.reason, nb::none()));
+        reaped.append(nb::make_tuple(describe(*flight), op.result, failed_bytes(op), op.reason, nb::none()));
         release(*ring.client, *flight);
         return;
     }

@@ -979,19 +979,6 @@ nb::object ring_on_path(Ring &ring, unsigned op, unsigned flags, uint32_t handle
                                                    : nb::make_tuple(-ETIMEDOUT, 0, -1);
 }
 
-nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
-                             const nb::object &data, uint64_t length, double timeout_s, bool alone)
-{
-    std::unique_ptr<Pending> pending;
-    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, alone, pending);
-
-    if (pending == nullptr) {
-        return noted(op, data, result);
-    }
-    aiod_await_no_more(ring.client->client, pending->flight->op);
-    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
-}
-
 /* Close a file that OPEN_FILE has opened. As ring_on_path(); `soon`: as ring_on_path_soon(). */
 nb::object ring_close_file(Ring &ring, uint32_t handle, double timeout_s, bool soon)
 {
@@ -1067,6 +1054,24 @@ nb::object ring_start(Ring &ring, unsigned op, unsigned flags, uint32_t handle, 
 
 namespace
 {
+
+/* As ring_on_path(); what is not done at once is a future where only bytes are read, else a Pending. */
+nb::object ring_on_path_soon(Ring &ring, unsigned op, unsigned flags, uint32_t handle, const nb::object &path,
+                             const nb::object &data, uint64_t length, double timeout_s, bool alone)
+{
+    std::unique_ptr<Pending> pending;
+    nb::object result = path_at_once(ring, op, flags, handle, path, data, length, timeout_s, alone, pending);
+
+    if (pending == nullptr) {
+        return noted(op, data, result);
+    }
+    aiod_await_no_more(ring.client->client, pending->flight->op);
+    if ((op == AIOD_RING_READ_FILE || op == AIOD_RING_STAT_NAME) && timeout_s > 0 && may_start(ring)) {
+        pending->flight->awaited.data = path;
+        return await_flight(ring, std::move(pending->flight), timeout_s);
+    }
+    return nb::cast(pending.release(), nb::rv_policy::take_ownership);
+}
 
 /*
  * [(owner, result, written, reason, data)] of the requests that are done; with `look`, in an event loop, one alone if it is

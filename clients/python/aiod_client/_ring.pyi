@@ -116,8 +116,8 @@ Failure = tuple[int, int, int]
 
 Awaited = tuple[Future[Any], int, int, int, int, int, Any, bool, float, float]
 """A request that a future waits for, to be adopted by the session: (future, op, flags, handle, offset, length, data,
-submitted, deadline on the monotonic clock, timeout). `data` is what was given to read_into_soon or write_soon, or the
-`covers` of flush_soon.
+submitted, deadline on the monotonic clock, timeout). `data` is what was given to read_into_soon or write_soon, the
+`covers` of flush_soon, or the path of on_path_soon.
 """
 
 class Ring:
@@ -194,8 +194,11 @@ class Ring:
 
     def on_path_soon(
         self, op: int, flags: int, handle: int, path: str | bytes, data: Any, length: int, timeout_s: float, alone: bool
-    ) -> bytes | int | Failure | Pending | None:
-        """The same, as read_soon(). `alone`: poll as long as on_path(), since no other request is to be submitted."""
+    ) -> bytes | int | Failure | Future[bytes] | Pending | None:
+        """The same, as read_soon(): a future of what only reads, else a Pending whose owner has to be set.
+
+        `alone`: poll as long as on_path(), since no other request is to be submitted.
+        """
 
     def close_file(self, handle: int, timeout_s: float, soon: bool = False) -> int | Failure | Pending | None:
         """Close a file that OPEN_FILE has opened, waited for. `soon`: as read_soon()."""

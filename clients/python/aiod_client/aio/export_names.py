@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -14,6 +15,7 @@ from aiod_protocol.operations import Op
 from aiod_protocol.wire import MessageType, OpenFlag
 
 if TYPE_CHECKING:
+    from aiod_client._ring import Pending as RingPending
     from aiod_client.aio.link import Link
     from aiod_client.ring.paths import RingPaths
     from aiod_protocol.key_files import StrPath
@@ -54,12 +56,8 @@ async def on_path(
             if turns.is_pause_due():
                 await turns.pause(cost)
             return found  # type: ignore[return-value]
-        op, flags, handle, _, data, length = request
-        # An open notes its result in `data`, a list; the bytes of other requests are in the ring already.
-        buffer = data if op in _OPENS else None
-        pending = Request(op, handle, 0, length, buffer, 0, flags & ~WITH_STAT)
         try:
-            result: Found = await perform(link, pending, timeout_s, os.fspath(path), found)  # type: ignore[arg-type]
+            result = await _awaited(link, request, found, timeout_s, path)  # type: ignore[arg-type]
             turns.has_waited(cost)
             return result  # noqa: TRY300 - its errors are those of the request
         except SessionLostError as error:
@@ -72,6 +70,28 @@ async def on_path(
             return -(error.errno or 0), error.written, error.reason  # type: ignore[attr-defined]
     finally:
         turns.give(cost, most)
+
+
+async def _awaited(
+    link: Link,
+    request: tuple[int, int, int, str | bytes, Any, int],
+    found: RingPending | asyncio.Future[bytes],
+    timeout_s: float,
+    path: StrPath,
+) -> Found:
+    """The result of the request, which was submitted as `found`."""
+    if asyncio.isfuture(found):
+        try:
+            return await found
+        except asyncio.CancelledError:
+            link.abandon_awaited(found)
+            raise
+    op, flags, handle, _, data, length = request
+    # An open notes its result in `data`, a list; the bytes of other requests are in the ring already.
+    buffer = data if op in _OPENS else None
+    pending = Request(op, handle, 0, length, buffer, 0, flags & ~WITH_STAT)
+    result: Found = await perform(link, pending, timeout_s, os.fspath(path), found)
+    return result
 
 
 async def names_of(client: ClientOfLinks, export: str, deadline_s: float) -> tuple[Link, RingPaths | None, int]:
@@ -100,6 +120,7 @@ async def _ask_for_names(link: Link, paths: RingPaths, export: str, deadline_s: 
             link.close_handle(call.result[0])
         raise
     paths.note_origin(export, body)
+    link.name_handle(handle, export)
     if link.paths is not paths or paths.handles.setdefault(export, handle) != handle:
         link.close_handle(handle)  # of another engine; or another task has asked, too
     return paths.handles.get(export, NO_NAMES) if link.paths is paths else NO_NAMES

@@ -232,11 +232,10 @@ class Link(RoutedSession):
         ring.attend(self.loop, self._reap_soon, self._set_ring_timer)
         self.loop.add_reader(ring.fd, self._ring_rings)
 
-    def _note_adopted(self, request: Request, timeout_s: float) -> None:
+    def _note_adopted(self, request: Request, timeout_s: float, name: str) -> None:
         self._adopted[request.waiter] = request
         request.waiter.add_done_callback(self._adopted.pop)
         if timeout_s != math.inf and self.transport is not None:
-            name = self.transport.names.get(request.handle, "a closed file")
             elapsed_s = time.monotonic() - request.deadline_s + timeout_s
             self.expiries.add(request, timeout_s, name, elapsed_s)
 

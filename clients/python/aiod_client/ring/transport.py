@@ -64,8 +64,8 @@ class RingTransport:
         self._session = session
         self._files = session.files
         self._resumable = session.resumable
-        self.adopted: Callable[[Request, float], None] = lambda _request, _timeout_s: None
-        """Called with each request that the transport adopts, and its timeout."""
+        self.adopted: Callable[[Request, float, str], None] = lambda _request, _timeout_s, _name: None
+        """Called with each request that the transport adopts, its timeout, and the name of its file."""
         self.names: dict[int, str] = {}
         """Handle to "EXPORT/PATH", the file's name in error messages."""
         self.ended: OSError | None = None
@@ -153,7 +153,8 @@ class RingTransport:
         else:
             in_ring.owner = (request, 0, request.length)
             self._inflight[request] = [in_ring]
-        self.adopted(request, timeout_s)
+        name = self.names.get(handle, "a closed file")
+        self.adopted(request, timeout_s, f"{name}/{data}" if op in _ON_PATH else name)
         return request
 
     def take_overflow(self) -> list[Request]:
@@ -389,6 +390,8 @@ def _request_of(op: int, flags: int, handle: int, offset: int, length: int, data
         return read_request(handle, length, offset) if data is None else read_into_request(handle, data, offset)
     if op == _WRITE:
         return write_request(handle, data, offset, bool(flags & _FUA))
+    if op in _ON_PATH:
+        return Request(op, handle, 0, length, None, 0, flags)
     request = whole_request(Op.FLUSH, handle)
     request.covers = data
     return request
