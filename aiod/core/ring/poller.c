@@ -537,7 +537,8 @@ int aiod_poller_create(struct aiod_poller **result, struct aiod_pool *pool, uint
     if (poller == NULL) {
         return -ENOMEM;
     }
-    poller->polling = (struct aiod_idle_polling){.lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake, .announce = announce};
+    poller->polling = (struct aiod_idle_polling){
+        .lead = lead, .poll = poll_as_worker, .watch = watch, .wake = wake, .announce = announce};
     poller->pool = pool;
     poller->poll.max_ns = poll_max_ns;
     poller->poll_for_answers.max_ns = poll_max_ns < ANSWER_NS ? poll_max_ns : ANSWER_NS;

@@ -20,26 +20,29 @@ namespace
 /* ---- objects with slots -------------------------------------------------------------------------------------------------- */
 
 /* As requests/pending.py has them, where Request.__init__() sets them. */
-#define REQUEST_FIELDS(FIELD)                                                                                            \
-    FIELD(cookie) FIELD(sent) FIELD(done) FIELD(result) FIELD(error) FIELD(waiter) FIELD(op) FIELD(handle) FIELD(offset)  \
-    FIELD(length) FIELD(buffer) FIELD(charge) FIELD(flags) FIELD(split) FIELD(by_ring) FIELD(deadline_s)                 \
-    FIELD(cancelling) FIELD(source) FIELD(source_offset) FIELD(covers)
+/* clang-format off */
+#define REQUEST_FIELDS(FIELD) \
+    FIELD(cookie) FIELD(sent) FIELD(done) FIELD(result) FIELD(error) \
+    FIELD(waiter) FIELD(op) FIELD(handle) FIELD(offset) FIELD(length) \
+    FIELD(buffer) FIELD(charge) FIELD(flags) FIELD(split) FIELD(by_ring) \
+    FIELD(deadline_s) FIELD(cancelling) FIELD(source) FIELD(source_offset) FIELD(covers)
+/* clang-format on */
 
 /* As blocking/future.py has them. */
-#define FUTURE_FIELDS(FIELD)                                                                                             \
-    FIELD(_condition) FIELD(_state) FIELD(_result) FIELD(_exception) FIELD(_waiters) FIELD(_done_callbacks) FIELD(_link)  \
-    FIELD(_file) FIELD(_cancel_timeout_s) FIELD(_request)
+/* clang-format off */
+#define FUTURE_FIELDS(FIELD) \
+    FIELD(_condition) FIELD(_state) FIELD(_result) FIELD(_exception) FIELD(_waiters) \
+    FIELD(_done_callbacks) FIELD(_link) FIELD(_file) FIELD(_cancel_timeout_s) FIELD(_request)
+/* clang-format on */
 
 #define MEMBER(name) PyObject *name;
 
 struct RequestFields {
-    PyObject_HEAD
-    REQUEST_FIELDS(MEMBER)
+    PyObject_HEAD REQUEST_FIELDS(MEMBER)
 };
 
 struct FutureFields {
-    PyObject_HEAD
-    FUTURE_FIELDS(MEMBER)
+    PyObject_HEAD FUTURE_FIELDS(MEMBER)
 };
 
 #undef MEMBER
@@ -155,8 +158,8 @@ void check(bool done)
 
 /* ---- making requests ----------------------------------------------------------------------------------------------------- */
 
-nb::object new_request(PyTypeObject *type, int op, nb::handle handle, nb::handle offset, nb::handle length, nb::handle buffer,
-                       nb::handle deadline_s)
+nb::object new_request(PyTypeObject *type, int op, nb::handle handle, nb::handle offset, nb::handle length,
+                       nb::handle buffer, nb::handle deadline_s)
 {
     nb::object made = nb::steal(PyType_GenericAlloc(type, 0));
 
@@ -216,7 +219,8 @@ nb::object plain_request(PyTypeObject *type, nb::handle handle, nb::handle item,
     return {};
 }
 
-nb::list make_requests(nb::type_object type, nb::handle handle, nb::iterable batch, nb::handle deadline_s, nb::callable other)
+nb::list make_requests(nb::type_object type, nb::handle handle, nb::iterable batch, nb::handle deadline_s,
+                       nb::callable other)
 {
     nb::list requests;
 
@@ -420,7 +424,8 @@ class Received
             held = true;
             index = frame;
         }
-        if (count != 0 && (start > static_cast<uint64_t>(view.len) || count > static_cast<uint64_t>(view.len) - start)) {
+        if (count != 0 &&
+            (start > static_cast<uint64_t>(view.len) || count > static_cast<uint64_t>(view.len) - start)) {
             return {};
         }
         const char *from = count != 0 ? static_cast<const char *>(view.buf) + start : nullptr;
@@ -497,7 +502,8 @@ nb::tuple complete_records(nb::bytes records, nb::dict requests, nb::dict files,
         check(cookie.is_valid());
         const nb::object found = nb::borrow(PyDict_GetItemWithError(requests.ptr(), cookie.ptr()));
 
-        if (!found.is_valid() || record.result < 0 || reinterpret_cast<PyObject *>(Py_TYPE(found.ptr())) != type.ptr()) {
+        if (!found.is_valid() || record.result < 0 ||
+            reinterpret_cast<PyObject *>(Py_TYPE(found.ptr())) != type.ptr()) {
             check(PyErr_Occurred() == nullptr);
             break;
         }
@@ -604,7 +610,8 @@ size_t settle_futures(nb::list finished)
             auto *future = reinterpret_cast<FutureFields *>(waiter.ptr());
 
             if (!PyObject_TypeCheck(waiter.ptr(), future_type) || future->_request != each.ptr() ||
-                future->_state != states().pending || !is_empty(future->_waiters) || !is_empty(future->_done_callbacks)) {
+                future->_state != states().pending || !is_empty(future->_waiters) ||
+                !is_empty(future->_done_callbacks)) {
                 break;
             }
             set_field(future->_result, nb::borrow(request->result));
