@@ -89,7 +89,9 @@ class Completion:
         """Take everything that has completed, and hand it on."""
         replies, controls, directory_results, broken, attached, to_close = self._core.reap()
         for core_session, handle in to_close:
-            self._close_for_ring(core_session.tag, handle)
+            # Closing a file answers the requests that wait for its locks, and that may end the session.
+            if core_session.tag is not None:
+                self._close_for_ring(core_session.tag, handle)
         for core_session, completions in replies:
             session = core_session.tag
             if session is not None:
