@@ -136,6 +136,22 @@ def test_a_file_that_the_main_loop_knows_is_closed_by_the_ring(daemon: Any, clie
         wait_until(lambda: descriptors(daemon.pid, daemon.path / "file") == 0, "the supervisor has dropped it")
 
 
+def test_a_close_by_the_ring_does_not_overtake_messages(daemon: Any) -> None:
+    """stat() goes by message, and is submitted before close()."""
+    (daemon.path / "file").write_bytes(b"data")
+
+    async def main() -> None:
+        async with aio.connect(daemon.endpoint, transport="ring", reconnect_timeout=RECONNECT_S) as client:
+            for _ in range(40):
+                file = await client.open("scratch/file")
+                stats = [asyncio.ensure_future(file.stat()) for _ in range(4)]
+                await asyncio.sleep(0)  # the tasks begin
+                await file.close()
+                assert [each.size for each in await asyncio.gather(*stats)] == [4] * 4
+
+    asyncio.run(main())
+
+
 def test_every_limit_holds_for_files_of_the_ring(new_daemon: Callable[..., Any]) -> None:
     daemon = new_daemon(sessions={"handles_max": 100})
     daemon.start()

@@ -64,7 +64,11 @@ def _close_late(link: Link, paths: RingPaths) -> None:
 def close_file(link: Link, handle: int, timeout_s: float, name: str) -> bool:
     """Close `handle` by the ring. False: it has to be closed by message."""
     ring = link.ring
-    if ring is None or link.is_locked() or not link.may_close_by_ring(handle):
+    if ring is None or link.is_locked():
+        return False
+    with link.lock:
+        may_close = link.may_close_by_ring(handle)
+    if not may_close:
         return False
     found = ring.close_file(handle, timeout_s)
     if type(found) is tuple and found[2] < 0:

@@ -116,8 +116,11 @@ class RoutedSession:
         return True
 
     def may_close_by_ring(self, handle: int) -> bool:
-        """Whether the ring can be asked to close a file that it has opened: none of its requests waits for room."""
-        return self.transport is not None and not self.transport.uses(handle)
+        """Whether the ring can be asked to close a file that it has opened.
+
+        Not while requests on it wait for room in the ring, or go by message, since CLOSE_FILE would overtake them.
+        """
+        return self.transport is not None and not self.transport.uses(handle) and not self.session.uses(handle)
 
     def closed_by_ring(self, handle: int) -> None:
         """The ring has closed the file."""

@@ -75,6 +75,8 @@ if TYPE_CHECKING:
 _COOKIE_BYTES_MAX: Final = 9  # in msgpack
 _CANCEL_MAX: Final = (wire.HEADER_BYTES_MAX - 256) // _COOKIE_BYTES_MAX
 
+_SEARCHED_MAX: Final = 64
+"""The most requests among which those of one file are searched for."""
 HOLD_S: Final = 0.002
 """How long free credit may be held back for a larger batch."""
 
@@ -141,6 +143,15 @@ class Session:
         backlog = self.backlog
         waiting = len(backlog.new) + len(backlog.replays) + len(backlog.postponed) + len(self._limited)
         return len(self.in_flight.requests) + len(self._calls) + waiting
+
+    def uses(self, handle: int) -> bool:
+        """Whether a request or call on `handle` is not done. Many are not searched: then one may be."""
+        pending = self.pending
+        if pending == 0 or pending > _SEARCHED_MAX:
+            return pending != 0
+        waiting = (*self.backlog.new, *self.backlog.replays, *self.backlog.postponed)
+        unfinished = (*self.in_flight.requests.values(), *self._calls.values(), *waiting)
+        return any(handle == each.handle or handle == getattr(each, "source", 0) for each in unfinished)
 
     @property
     def sends_new(self) -> bool:
