@@ -97,33 +97,61 @@ class Receiver
 
     /*
      * The frames of the next message, without waiting; the errno if there is none (EAGAIN). The first `leading` frames are
-     * bytes, the others Frames.
+     * bytes, the others Frames. If there is no memory for one, the whole message is dropped: what is left of it must not be
+     * taken for the next one.
      */
     nb::object receive(uintptr_t socket, size_t leading)
     {
         release_sent();
+        auto *from = reinterpret_cast<void *>(socket);
+        bool more = false;
+
+        try {
+            return receive_frames(from, leading, more);
+        } catch (...) {
+            while (more) {
+                Frame rest;
+
+                more = take(from, rest) == 0 && receive_functions.more(&rest.message) != 0;
+            }
+            throw;
+        }
+    }
+
+  private:
+    /* 0, or the errno. */
+    static int take(void *socket, Frame &frame)
+    {
+        while (receive_functions.receive(&frame.message, socket, DONT_WAIT) < 0) {
+            if (errno != EINTR) {
+                return errno;
+            }
+        }
+        return 0;
+    }
+
+    /* `more`: whether the last frame that was taken is not the message's last one. */
+    static nb::object receive_frames(void *socket, size_t leading, bool &more)
+    {
         nb::list frames;
 
-        for (;;) {
+        do {
             nb::object made = nb::inst_alloc(nb::type<Frame>());
             auto *frame = new (nb::inst_ptr<Frame>(made)) Frame;
 
             nb::inst_mark_ready(made);
-            while (receive_functions.receive(&frame->message, reinterpret_cast<void *>(socket), DONT_WAIT) < 0) {
-                if (errno != EINTR) {
-                    return nb::int_(errno);
-                }
-            }
-            const bool more = receive_functions.more(&frame->message) != 0;
+            const int error = take(socket, *frame);
 
+            if (error != 0) {
+                return nb::int_(error);
+            }
+            more = receive_functions.more(&frame->message) != 0;
             if (nb::len(frames) < leading) {
                 made = nb::bytes(frame->data(), frame->size());
             }
             frames.append(made);
-            if (!more) {
-                return frames;
-            }
-        }
+        } while (more);
+        return frames;
     }
 };
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
+_MORE_FOLLOWS: Final = int(zmq.RCVMORE)
 _FUNCTIONS: Final = (
     "zmq_msg_init",
     "zmq_msg_recv",
@@ -44,17 +45,27 @@ class Receiving:
     def receive(self, socket: Socket, leading: int = 0) -> list[Any] | None:
         """The frames of the next message; None: none has arrived. ZMQError if the socket is closed.
 
+        MemoryError if there is none for a frame: then the whole message is dropped.
         The first `leading` are bytes; the others have what is used of zmq.Frame: `buffer`, get(), the buffer protocol.
         """
         events: Any = socket.getsockopt(_EVENTS)
         if not events & _POLLIN:
             return None
-        frames: list[Any] = []
-        while True:
-            frame = socket.recv(_NOBLOCK, copy=False)
-            frames.append(frame if len(frames) >= leading else frame.bytes)
-            if not frame.more:
-                return frames
+        try:
+            return _frames_of(socket, leading)
+        except MemoryError:
+            while socket.getsockopt(_MORE_FOLLOWS):  # else taken for the next message
+                socket.recv(_NOBLOCK)
+            raise
+
+
+def _frames_of(socket: Socket, leading: int) -> list[Any]:
+    frames: list[Any] = []
+    while True:
+        frame = socket.recv(_NOBLOCK, copy=False)
+        frames.append(frame if len(frames) >= leading else frame.bytes)
+        if not frame.more:
+            return frames
 
 
 class _NativeReceiving(Receiving):

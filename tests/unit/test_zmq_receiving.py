@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,7 @@ from aiod import _core
 from aiod_client import _ring
 from aiod_protocol.zmq_receiving import Receiving, receiving_by
 from tests.conftest import wait_until
+from tests.patience import scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,3 +96,43 @@ def test_a_closed_socket_is_an_error(receiving: Receiving) -> None:
         socket.close()
         with pytest.raises(zmq.ZMQError, match="socket"):
             receiving.receive(socket)
+
+
+SHORT_OF_MEMORY = """
+import sys, _testcapi, zmq
+from aiod import _core
+from aiod_client import _ring
+from aiod_protocol.zmq_receiving import receiving_by
+
+receiving = receiving_by({"pyzmq": None, "daemon": _core.ZmqReceiver, "client": _ring.ZmqReceiver}[sys.argv[1]])
+failures = 0
+with zmq.Context() as context, context.socket(zmq.ROUTER) as router, context.socket(zmq.DEALER) as dealer:
+    dealer.connect(f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}")
+    for allocation in range(30):
+        dealer.send_multipart([b"one" * 20, bytes(5), b"x" * 100_000])
+        dealer.send(b"next")
+        router.poll()
+        try:
+            _testcapi.set_nomemory(allocation, allocation + 1)
+            receiving.receive(router, 1)
+        except MemoryError:
+            failures += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        frames = []
+        while len(frames) != 2:
+            router.poll()
+            frames = receiving.receive(router, 1) or frames
+            assert len(frames) in (0, 2, 4), [bytes(memoryview(frame))[:9] for frame in frames]
+        assert bytes(memoryview(frames[1])) == b"next"
+assert failures > 3
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python has no _testcapi")
+@pytest.mark.parametrize("way", ["pyzmq", "daemon", "client"])
+def test_a_message_is_dropped_whole_where_memory_is_short(way: str) -> None:
+    """What is left of it is not taken for another message, whose first frame would be the identity of a client."""
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, way]  # in a process of its own: no other thread allocates
+    done = subprocess.run(command, capture_output=True, text=True, timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stderr
