@@ -405,10 +405,10 @@ class Link(RoutedSession):
         """Give the connection up if a signal's handler has raised `error` (Ctrl-C): anything may be half done.
 
         As SharedSession.repair(): the session continues over another connection. Errors of the client's own are
-        Exceptions, and are raised where nothing is half done.
+        Exceptions, and are raised where nothing is half done, but for a lack of memory.
         """
         self._busy = False
-        if isinstance(error, Exception) or not self._open:
+        if (isinstance(error, Exception) and not isinstance(error, MemoryError)) or not self._open:
             return
         session = self.session
         self._pumping = self._reaping = False
