@@ -210,3 +210,23 @@ def test_a_future_and_its_request_are_garbage_when_nothing_else_has_them() -> No
 def test_the_records_are_those_of_the_wire() -> None:
     assert (struct.calcsize("<QHHIQQIIII"), struct.calcsize("<QqIIII")) == (SUBMISSION.size, COMPLETION.size)
     assert batch_steps.fill_records is not no_records  # else the tests above compare the loops with themselves
+
+
+def test_what_is_no_batch_is_refused_in_the_words_of_python() -> None:
+    with pytest.raises(TypeError, match="'NoneType' object is not iterable"):
+        operations.from_tuples(1, None, FILE, None)  # type: ignore[arg-type]
+    with loops_only(), pytest.raises(TypeError, match="'NoneType' object is not iterable"):
+        operations.from_tuples(1, None, FILE, None)  # type: ignore[arg-type]
+
+
+def test_a_batch_is_iterated_once() -> None:
+    class Batch:
+        begun = 0
+
+        def __iter__(self) -> Iterator[tuple[str, int, int]]:
+            self.begun += 1
+            return iter([("read", 1, 2)])
+
+    batch = Batch()
+    assert [request.offset for request in operations.from_tuples(1, batch, FILE, None)] == [2]
+    assert batch.begun == 1

@@ -219,7 +219,7 @@ nb::object plain_request(PyTypeObject *type, nb::handle handle, nb::handle item,
     return {};
 }
 
-nb::list make_requests(nb::type_object type, nb::handle handle, nb::iterable batch, nb::handle deadline_s,
+nb::list make_requests(nb::type_object type, nb::handle handle, nb::handle batch, nb::handle deadline_s,
                        nb::callable other)
 {
     nb::list requests;
@@ -630,8 +630,8 @@ void bind_batches(nb::module_ &m)
     future_type = make_type<FutureFields>("aiod_client._ring.FutureFields", future_members);
     m.attr("RequestFields") = nb::handle(reinterpret_cast<PyObject *>(request_type));
     m.attr("FutureFields") = nb::handle(reinterpret_cast<PyObject *>(future_type));
-    m.def("make_requests", make_requests, nb::arg("kind"), nb::arg("handle"), nb::arg("batch"), nb::arg("deadline_s"),
-          nb::arg("other"));
+    m.def("make_requests", make_requests, nb::arg("kind"), nb::arg("handle"), nb::arg("batch").none(),
+          nb::arg("deadline_s"), nb::arg("other"));
     m.def("fill_records", fill_records, nb::arg("records"), nb::arg("queue"), nb::arg("in_flight"), nb::arg("cookie"),
           nb::arg("bytes_free"), nb::arg("now_s"), nb::arg("payload"));
     m.def("complete_records", complete_records, nb::arg("records"), nb::arg("requests"), nb::arg("files"),
