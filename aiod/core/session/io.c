@@ -270,8 +270,8 @@ static int64_t run_open_reading(struct aiod_io *io)
     io->opened.local = fstat(io->opened.fd, &status) == 0 && S_ISREG(status.st_mode) && aiod_is_local(io->opened.fd);
     if (io->opened.local) {
         __atomic_store_n(&io->handle->local_device, io->opened.dev, __ATOMIC_RELAXED);
-        if (io->opened.store_fd >=
-            0) { /* the main loop can open it again, if the file is still open when it collects */
+        /* The main loop can open it again, if the file is still open when it collects. */
+        if (io->opened.store_fd >= 0) {
             close(io->opened.store_fd);
             io->opened.store_fd = -1;
         }
