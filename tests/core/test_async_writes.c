@@ -10,7 +10,7 @@
 enum {
     US = 1000,
     MANY = 100000,
-    DEPTH_MAX = 256,
+    DEPTH_MAX = 4096, /* a ring's most entries */
 };
 
 static struct aiod_async_writes writes_to_a_file(void)
@@ -68,24 +68,37 @@ static void of_two_that_take_as_long_the_cheaper_one_is_chosen(void)
     CHECK(started_of(&writes, MANY, 105 * US, 100 * US) > MANY * 9 / 10);
 }
 
-/* With so many in flight, a trial's writes are all submitted before 32 of them have ended. */
-static void the_faster_way_is_found_with_many_in_flight(void)
+/*
+ * Writes of which `depth` are in flight, so that those of a trial are all submitted before 32 of them have ended. How many are
+ * started.
+ */
+static unsigned started_with_many_in_flight(unsigned depth, uint64_t started_ns, uint64_t worker_ns)
 {
     static bool inflight[DEPTH_MAX];
     struct aiod_async_writes writes = writes_to_a_file();
     unsigned started = 0;
 
     for (unsigned i = 0; i < 2 * MANY; i++) {
-        bool *slot = &inflight[i % DEPTH_MAX];
+        bool *slot = &inflight[i % depth];
 
-        if (i >= DEPTH_MAX) {
+        if (i >= depth) {
             aiod_async_writes_ended(&writes, *slot ? AIOD_ASYNC_WRITES_STARTED : AIOD_ASYNC_WRITES_BY_WORKER,
-                                    *slot ? 800 * US : 1000 * US);
+                                    *slot ? started_ns : worker_ns);
         }
         *slot = aiod_async_writes_next(&writes).start;
         started += i >= MANY && *slot;
     }
-    CHECK(started > MANY * 9 / 10);
+    return started;
+}
+
+static void the_faster_way_is_found_with_many_in_flight(void)
+{
+    static const unsigned depths[] = {128, 256, 512, 1024, DEPTH_MAX};
+
+    for (size_t i = 0; i < sizeof(depths) / sizeof(depths[0]); i++) {
+        CHECK(started_with_many_in_flight(depths[i], 800 * US, 1000 * US) > MANY * 9 / 10);
+        CHECK(started_with_many_in_flight(depths[i], 1500 * US, 1000 * US) < MANY / 20);
+    }
 }
 
 static void bad_trials_end_early_and_become_rare(void)

@@ -10,7 +10,6 @@
 
 #define TRIAL 128u         /* writes of a trial, and of the other way before the first one */
 #define COUNT_MIN 32u      /* writes that a mean needs before it is compared */
-#define PROLONGED_MAX 3u   /* times that a trial is prolonged by as many writes again, because too few have ended */
 #define COUNT_MAX 1000000u /* no need to count further */
 #define MEAN_OF 32u        /* writes, about */
 #define NS_MAX UINT64_C(1000000000)
@@ -70,21 +69,7 @@ static void begin_trial(struct aiod_async_writes *writes)
     set(writes->count[way], 0);
     set(writes->way, way);
     set(writes->tries, true);
-    set(writes->prolonged, 0);
     set(writes->left, TRIAL);
-}
-
-/* With many writes in flight, all those of the trial are submitted before enough of them have ended. */
-static bool prolong_trial(struct aiod_async_writes *writes)
-{
-    uint8_t prolonged = get(writes->prolonged);
-
-    if (get(writes->count[get(writes->way)]) >= COUNT_MIN || prolonged == PROLONGED_MAX) {
-        return false;
-    }
-    set(writes->prolonged, (uint8_t)(prolonged + 1));
-    set(writes->left, TRIAL);
-    return true;
 }
 
 /*
@@ -107,6 +92,7 @@ static void end_trial(struct aiod_async_writes *writes)
 
     pause = pause < PAUSE_MIN ? PAUSE_MIN : pause;
     pause = pause > PAUSE_MAX ? PAUSE_MAX : pause;
+    set(writes->undecided, get(writes->count[get(writes->way)]) < COUNT_MIN);
     set(writes->way, way);
     set(writes->tries, false);
     set(writes->pause, pause);
@@ -114,15 +100,29 @@ static void end_trial(struct aiod_async_writes *writes)
     set(writes->judged_ns, get(writes->mean_ns[way]));
 }
 
+/*
+ * With many writes in flight, too few of a trial's have ended when the last one is submitted. They end in the pause behind it.
+ * True: they are judged now.
+ */
+static bool judge_late(struct aiod_async_writes *writes)
+{
+    uint8_t tried = other_than(get(writes->way));
+
+    if (!get(writes->undecided) || get(writes->count[tried]) < COUNT_MIN) {
+        return false;
+    }
+    set(writes->way, tried);
+    end_trial(writes);
+    return true;
+}
+
 static void change(struct aiod_async_writes *writes)
 {
     if (get(writes->tries)) {
-        if (!prolong_trial(writes)) {
-            end_trial(writes);
-        }
+        end_trial(writes);
     } else if (get(writes->count[get(writes->way)]) < COUNT_MIN) {
         set(writes->left, TRIAL);
-    } else {
+    } else if (!judge_late(writes)) {
         begin_trial(writes);
     }
 }

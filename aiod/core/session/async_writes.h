@@ -35,7 +35,7 @@ struct aiod_async_writes {
     uint8_t to;          /* enum aiod_async_writes_to */
     uint8_t way;         /* enum aiod_async_writes_way: of the next writes */
     bool tries;          /* that way, and will compare it with the other one */
-    uint8_t prolonged;   /* times that the trial was */
+    bool undecided;      /* too few writes of the last trial had ended: they are judged after the pause */
     uint32_t left;       /* writes until then, or until the next trial */
     uint32_t pause;      /* writes between the last two trials */
     uint32_t count[2];   /* writes that ended, by way; since its last trial began, or at most COUNT_MAX */
