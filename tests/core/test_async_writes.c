@@ -69,8 +69,8 @@ static void of_two_that_take_as_long_the_cheaper_one_is_chosen(void)
 }
 
 /*
- * Writes of which `depth` are in flight, so that those of a trial are all submitted before 32 of them have ended. How many are
- * started.
+ * Writes of which `depth` are in flight, so that those of a trial are all submitted before 32 of them have ended. How many
+ * are started.
  */
 static unsigned started_with_many_in_flight(unsigned depth, uint64_t started_ns, uint64_t worker_ns)
 {

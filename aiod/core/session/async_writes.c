@@ -101,8 +101,8 @@ static void end_trial(struct aiod_async_writes *writes)
 }
 
 /*
- * With many writes in flight, too few of a trial's have ended when the last one is submitted. They end in the pause behind it.
- * True: they are judged now.
+ * With many writes in flight, too few of a trial's have ended when the last one is submitted. They end in the pause behind
+ * it. True: they are judged now.
  */
 static bool judge_late(struct aiod_async_writes *writes)
 {
