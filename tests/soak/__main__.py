@@ -25,7 +25,10 @@ from tests.soak.soak import DISK_BYTES, MUST_BE_EMPTY, Soak
 @click.option("--daemons", default=1, show_default=True, help="More than one: they are killed, frozen and stopped.")
 @click.option("--directory", default="/var/tmp", show_default=True, help="Where the files are made.")
 def main(seconds: float, clients: int, seed: int | None, daemons: int, directory: str) -> None:
-    """Verify the clients' data while engines, the daemon and clients are killed; exit with 1 on an error."""
+    """Verify the clients' data while engines, the daemon and clients are killed; exit with 1 on an error.
+
+    AIOD_TESTS_EXPORTS gives keys of all exports: '{"direct": true, "io": "uring"}'.
+    """
     seed = secrets.randbelow(1 << 30) if seed is None else seed
     click.echo(f"seed {seed}", err=True)
     with contextlib.ExitStack() as stack:
