@@ -153,7 +153,8 @@ def test_many_files_of_tasks_are_kept_while_they_are_open(daemon: Any) -> None:
 
     done = asyncio.run(main())
     for name in done:
-        assert (daemon.path / name).read_bytes() == name.encode()
+        # with O_DIRECT, a write that is killed may leave less than a block of zeroes behind the end (core/ops/direct.h)
+        assert (daemon.path / name).read_bytes().rstrip(b"\0") == name.encode()
     wait_until(lambda: daemon.engine["files"] == 0, "all files are closed")
 
 
