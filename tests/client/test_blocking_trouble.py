@@ -254,12 +254,13 @@ def test_a_slow_callback_delays_no_heartbeat_and_its_wait_ends_with_the_session(
             peer.hold = True
             heard: list[BaseException | None] = []
             over = threading.Event()
+            killer = threading.Thread(target=peer.die)
 
             def slow(_: object) -> None:
                 peer.wait_seen(MessageType.HEARTBEAT, peer.seen.count(MessageType.HEARTBEAT) + 3)
                 peer.hold = True
                 (never,) = file.submit([("size",)])
-                threading.Thread(target=peer.die).start()
+                killer.start()
                 heard.append(never.exception())
                 over.set()
 
@@ -268,6 +269,7 @@ def test_a_slow_callback_delays_no_heartbeat_and_its_wait_ends_with_the_session(
             peer.release()
             assert over.wait(PATIENCE_S)
             assert [type(error) for error in heard] == [aiod_client.SessionLostError]
+        killer.join()
 
 
 def test_a_file_or_client_dropped_unclosed_warns_and_is_closed(new_peer: Callable[..., Peer]) -> None:
