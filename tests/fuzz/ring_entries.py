@@ -90,21 +90,26 @@ def _by_kernel(number: int) -> str:
     return what
 
 
+def core_of_one_thread(name: str) -> _core.Core:
+    """A core for one input after the other."""
+    return _core.Core(
+        name,
+        max_threads=1,
+        min_threads=0,
+        idle_timeout_ms=1000,
+        spawn_retry_ms=1000,
+        inline_read_max=65536,
+        buffer_cache_max=1 << 20,
+        rings_max=1,
+        ring_poll_max_us=0,
+    )
+
+
 class RingOfStranger:
     """A ring, its session with a file and with the names of an export, and that export."""
 
     def __init__(self) -> None:
-        self._core = _core.Core(
-            "fuzz-ring",
-            max_threads=1,
-            min_threads=0,
-            idle_timeout_ms=1000,
-            spawn_retry_ms=1000,
-            inline_read_max=65536,
-            buffer_cache_max=1 << 20,
-            rings_max=1,
-            ring_poll_max_us=0,
-        )
+        self._core = core_of_one_thread("fuzz-ring")
         self._secret = os.urandom(16)
         self._outside = Path("ring-of-stranger").absolute()
         self._outside.mkdir()

@@ -81,17 +81,7 @@ class Engine:
     """The handlers of a message router: a session for every token, and the native core behind SUBMIT and CANCEL."""
 
     def __init__(self) -> None:
-        core = _core.Core(
-            "fuzz",
-            max_threads=1,
-            min_threads=0,
-            idle_timeout_ms=1000,
-            spawn_retry_ms=1000,
-            inline_read_max=65536,
-            buffer_cache_max=1 << 20,
-            rings_max=1,
-            ring_poll_max_us=0,
-        )
+        core = ring_entries.core_of_one_thread("fuzz")
         self.core = core
         self.replies = Replies(self.end_session)
         self.message_router = message_router.MessageRouter(self, self.replies, 16)
