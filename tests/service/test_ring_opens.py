@@ -136,6 +136,15 @@ def test_a_file_that_the_main_loop_knows_is_closed_by_the_ring(daemon: Any, clie
         wait_until(lambda: descriptors(daemon.pid, daemon.path / "file") == 0, "the supervisor has dropped it")
 
 
+def test_a_blocking_close_overtakes_no_request_of_the_file(client: aiod_client.Client) -> None:
+    """A stat goes by message."""
+    for _ in range(10):
+        file = client.open("scratch/file")
+        stats = file.submit([("stat",)] * 300)
+        file.close()
+        assert [each.result().size for each in stats] == [4] * 300
+
+
 def test_a_close_by_the_ring_does_not_overtake_messages(daemon: Any) -> None:
     """stat() goes by message, and is submitted before close()."""
     (daemon.path / "file").write_bytes(b"data")
